@@ -1,0 +1,98 @@
+"""The ``tinyhd`` command: collects the subcommands and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from . import __version__, errors
+from .commands import benchmark, predict, weights
+
+app = typer.Typer(
+    name="tinyhd",
+    help="Predict where people look in a video.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command()(predict.predict)
+app.add_typer(weights.app, name="weights")
+app.add_typer(benchmark.app, name="benchmark")
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tinyhd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line, or TINYHD_DEBUG=1).")
+    ] = False,
+) -> None:
+    """Predict where people look in a video."""
+
+
+def take_debug(args: Sequence[str]) -> tuple[list[str], bool]:
+    """The arguments without ``--debug``, which may stand anywhere before ``--``, and whether it was there."""
+    args = list(args)
+    end = args.index("--") if "--" in args else len(args)
+    kept = [arg for arg in args[:end] if arg != "--debug"] + args[end:]
+    return kept, len(kept) < len(args) or os.environ.get("TINYHD_DEBUG", "") not in ("", "0")
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def complain(message: str) -> None:
+    print(f"tinyhd: {message}", file=sys.stderr)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command line and return its exit code (see ``errors``)."""
+    arguments, debug = take_debug(args)
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="tinyhd", standalone_mode=False)
+    except TyperException as error:
+        # Asking for nothing shows the help, which the exception has already printed or carries as its text.
+        message = error.format_message()
+        if message:
+            complain(message if "\n" in message else f"{message} (tinyhd --help shows what there is)")
+        return errors.WRONG_USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted")
+        return errors.INTERRUPTED
+    except errors.TinyhdError as error:
+        if debug:
+            raise
+        complain(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.OUTPUT_FAILED
+    except Exception as error:
+        if debug:
+            raise
+        complain(f"unexpected {type(error).__name__}: {errors.one_line(error)} (--debug shows where)")
+        return errors.SOME_INPUT_FAILED
+    return code if isinstance(code, int) else errors.OK
+
+
+def main() -> None:
+    """Entry point of the ``tinyhd`` command."""
+    signal.signal(signal.SIGTERM, interrupt)  # a killed run tidies up as an interrupted one does
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""From a video to saliency maps, and from these to files."""

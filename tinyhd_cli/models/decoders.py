@@ -1,0 +1,189 @@
+"""The three heterogeneous decoders of TinyHD.
+
+Source: Hu et al., WACV 2023, section 3.2.1 and Figure 4. All three read the encoder's four streams
+
+    x0 (28 channels, stride 2)   x1 (24, stride 4)   x2 (136, stride 8)   x3 (520, stride 16)
+
+and answer with maps at full resolution, before the sigmoid. What the networks differ in beside the wiring:
+
+- single output: time is folded down to one step by depthwise kernels of temporal stride 2;
+- multi output: time grows to 16 steps by interpolation (d2, d3); d1 keeps one step for the whole clip;
+- at half and quarter width, some pixel shuffles, which divide channels by four, become interpolations.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .mobilenet3d import InvertedResidual, MobileNet3d, pixel_shuffle_frames
+
+Streams = tuple[Tensor, Tensor, Tensor, Tensor]
+Outputs = Literal["single", "multi"]
+
+# Temporal behaviour of a decoder block's depthwise kernel.
+FOLD = "fold"  # 3 frames, stride 2: halves the time steps
+FRAME = "frame"  # 1 frame: space only
+KEEP = "keep"  # 3 frames, stride 1
+Temporal = Literal["fold", "frame", "keep"]
+
+
+def interpolate(x: Tensor, *, time: int = 1, space: int = 1) -> Tensor:
+    """Trilinear upsampling by whole factors, corners aligned."""
+    if time == 1 and space == 1:
+        return x
+    return F.interpolate(x, scale_factor=(time, space, space), mode="trilinear", align_corners=True)
+
+
+def block(in_channels: int, out_channels: int, temporal: Temporal) -> InvertedResidual:
+    """An inverted residual of expansion 2 without skip: the one building block of all three decoders."""
+    frames = 1 if temporal == FRAME else 3
+    return InvertedResidual(
+        in_channels,
+        out_channels,
+        expansion=2,
+        kernel=(frames, 3, 3),
+        stride=(2 if temporal == FOLD else 1, 1, 1),
+        padding=(frames // 2, 1, 1),
+        skip=False,
+    )
+
+
+class Decoder(nn.Module):
+    """What the decoders share: how many maps they give, and how they upsample."""
+
+    maps = 1
+
+    def __init__(self, outputs: Outputs, width_divisor: int) -> None:
+        super().__init__()
+        self.multi = outputs == "multi"
+        self.width_divisor = width_divisor
+
+    def temporal(self, single: Temporal) -> Temporal:
+        """The single-output network's temporal behaviour, or the multi-output one's: every kernel spans 3 frames."""
+        return KEEP if self.multi else single
+
+    def up(self, x: Tensor) -> Tensor:
+        """Twice the resolution by pixel shuffle and, with several outputs, twice the time steps."""
+        return interpolate(pixel_shuffle_frames(x), time=2 if self.multi else 1)
+
+    def stretch(self, x: Tensor) -> Tensor:
+        """The same by interpolation alone: channels stay."""
+        return interpolate(x, time=2 if self.multi else 1, space=2)
+
+
+class HierarchicalDecoder(Decoder):
+    """d1: one map from each stream (HD2S's hierarchical aggregation).
+
+    Returns ``(N, 4, 1, H, W)``, from the shallowest stream to the deepest.
+    """
+
+    maps = 4
+
+    def __init__(self, outputs: Outputs, width_divisor: int) -> None:
+        super().__init__(outputs, width_divisor)
+        c0, c1, c2, c3 = MobileNet3d.stream_channels(width_divisor)
+        # d1 folds time in both kinds of network; where single has one-frame kernels, multi has three-frame ones.
+        frame: Temporal = self.temporal(FRAME)
+        self.x0 = nn.ModuleList(
+            [block(c0, 24, FOLD), block(24, 48, frame), block(12, 24, FOLD), block(24, 1, FOLD)],
+        )
+        self.x1 = nn.ModuleList(
+            [block(c1, 56, FOLD), block(14, 56, frame), block(14, 28, FOLD), block(28, 1, frame)],
+        )
+        self.x2 = nn.ModuleList(
+            [block(c2, 56, FOLD), block(14, 56, frame), block(14, 56, frame), block(14, 1, frame)],
+        )
+        # The deepest stream has 2 steps (single) or 1 (multi) to begin with. Quarter width cannot spare the channels
+        # of a first pixel shuffle.
+        self.interpolates_x3 = width_divisor == 4
+        c3 = c3 if self.interpolates_x3 else c3 // 4
+        self.x3 = nn.ModuleList(
+            [block(c3, 136, self.temporal(FOLD)), block(34, 136, frame), block(34, 136, frame), block(34, 1, frame)],
+        )
+
+    def forward(self, streams: Streams) -> Tensor:
+        x0, x1, x2, x3 = streams
+        shuffle = pixel_shuffle_frames
+
+        a = shuffle(self.x0[1](self.x0[0](x0)))  # (N, 12, 4, 192, 256)
+        a = self.x0[3](self.x0[2](a))
+
+        b = shuffle(self.x1[1](shuffle(self.x1[0](x1))))  # (N, 14, 2, 192, 256)
+        b = self.x1[3](self.x1[2](b))
+
+        c = shuffle(self.x2[1](shuffle(self.x2[0](x2))))  # (N, 14, 1, 96, 128)
+        c = self.x2[3](shuffle(self.x2[2](c)))
+
+        d = interpolate(x3, space=2) if self.interpolates_x3 else shuffle(x3)  # (N, 130, ., 24, 32)
+        d = self.x3[1](shuffle(self.x3[0](d)))
+        d = self.x3[3](shuffle(self.x3[2](shuffle(d))))
+
+        return torch.cat([a, b, c, d], dim=1)
+
+
+class UNetDecoder(Decoder):
+    """d2: from the deepest stream upwards, adding the next shallower one at each step (U-Net).
+
+    Returns ``(N, 1, T, H, W)``, T 1 (single) or 16 (multi).
+    """
+
+    def __init__(self, outputs: Outputs, width_divisor: int) -> None:
+        super().__init__(outputs, width_divisor)
+        c0, c1, c2, c3 = MobileNet3d.stream_channels(width_divisor)
+        fold, frame = self.temporal(FOLD), self.temporal(FRAME)
+        self.from_x3 = block(c3, 4 * c2, frame)
+        self.from_x2 = block(c2, 4 * c1, frame)
+        self.lateral_x1 = block(c1, c1, fold)
+        self.from_x1 = block(c1, 4 * c0, frame)
+        self.lateral_x0 = nn.Sequential(block(c0, c0, fold), block(c0, c0, fold))
+        self.from_x0 = block(c0, c0, fold)
+        # The last upsampling keeps the channels of narrow networks.
+        self.interpolates_last = width_divisor > 1
+        self.to_map = block(c0 if self.interpolates_last else c0 // 4, 1, fold)
+
+    def forward(self, streams: Streams) -> Tensor:
+        x0, x1, x2, x3 = streams
+        y = self.up(self.from_x3(x3)) + x2  # (N, 136, 2, 24, 32)
+        y = self.up(self.from_x2(y)) + self.lateral_x1(x1)  # (N, 24, 2 | 4, 48, 64)
+        y = self.up(self.from_x1(y)) + self.lateral_x0(x0)  # (N, 28, 2 | 8, 96, 128)
+        y = self.from_x0(y)
+        y = self.stretch(y) if self.interpolates_last else self.up(y)  # (N, 7, 1 | 16, 192, 256)
+        return self.to_map(y)
+
+
+class AggregationDecoder(Decoder):
+    """d3: deep layer aggregation, neighbouring resolutions merged in stages until one is left (Yu et al., CVPR 2018).
+
+    Returns ``(N, 1, T, H, W)``, T 1 (single) or 16 (multi).
+    """
+
+    def __init__(self, outputs: Outputs, width_divisor: int) -> None:
+        super().__init__(outputs, width_divisor)
+        x = MobileNet3d.stream_channels(width_divisor)
+        self.interpolates_streams = width_divisor > 1
+        u = x if self.interpolates_streams else tuple(channels // 4 for channels in x)
+        fold, frame = self.temporal(FOLD), self.temporal(FRAME)
+        # Stage 1 adds each stream to the upsampled deeper one: its four levels have the channels u.
+        self.lateral1 = nn.ModuleList([block(x[0], u[1], fold), block(x[1], u[2], fold), block(x[2], u[3], frame)])
+        # Each later stage has one level less: channels (2, 8, 32), (2, 8), (2).
+        self.up2 = nn.ModuleList([block(u[1], 8, frame), block(u[2], 32, frame), block(u[3], 128, fold)])
+        self.lateral2 = nn.ModuleList([block(u[0], 2, fold), block(u[1], 8, fold), block(u[2], 32, fold)])
+        self.lateral3 = nn.ModuleList([block(2, 2, fold), block(8, 8, fold)])
+        self.lateral4 = block(2, 2, fold)
+        self.to_map = block(2, 1, frame)
+
+    def forward(self, streams: Streams) -> Tensor:
+        upsample = self.stretch if self.interpolates_streams else self.up
+        u = [upsample(x) for x in streams]
+        one = [u[0]] + [u[i + 1] + self.lateral1[i](streams[i]) for i in range(3)]
+        two = [self.up(self.up2[i](one[i + 1])) + self.lateral2[i](one[i]) for i in range(3)]
+        three = [self.up(two[i + 1]) + self.lateral3[i](two[i]) for i in range(2)]
+        four = self.up(three[1]) + self.lateral4(three[0])
+        return self.to_map(four)
+
+
+DECODERS: dict[str, type[Decoder]] = {"d1": HierarchicalDecoder, "d2": UNetDecoder, "d3": AggregationDecoder}
