@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated
@@ -14,6 +15,7 @@ from typer.exceptions import TyperException
 
 from . import __version__, errors
 from .commands import benchmark, predict, weights
+from .commands.terminal import say, show_log
 
 app = typer.Typer(
     name="tinyhd",
@@ -28,6 +30,7 @@ app.add_typer(benchmark.app, name="benchmark")
 
 
 def show_version(wanted: bool) -> None:
+    """Print the version and end."""
     if wanted:
         print(f"tinyhd {__version__}")
         raise typer.Exit
@@ -54,16 +57,21 @@ def take_debug(args: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
+    """Signal handler: as if Ctrl-C had been pressed."""
     raise KeyboardInterrupt
 
 
-def complain(message: str) -> None:
-    print(f"tinyhd: {message}", file=sys.stderr)
+def complain(message: str, debug: bool = False) -> None:
+    """The one line on stderr, after the traceback if that is wanted."""
+    if debug:
+        traceback.print_exc()
+    say(f"tinyhd: {message}")
 
 
 def run(args: Sequence[str]) -> int:
     """Run the command line and return its exit code (see ``errors``)."""
     arguments, debug = take_debug(args)
+    show_log(debug)
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="tinyhd", standalone_mode=False)
     except TyperException as error:
@@ -76,18 +84,14 @@ def run(args: Sequence[str]) -> int:
         complain("interrupted")
         return errors.INTERRUPTED
     except errors.TinyhdError as error:
-        if debug:
-            raise
-        complain(str(error))
+        complain(str(error), debug)
         return error.exit_code
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.OUTPUT_FAILED
     except Exception as error:
-        if debug:
-            raise
-        complain(f"unexpected {type(error).__name__}: {errors.one_line(error)} (--debug shows where)")
+        complain(f"unexpected {type(error).__name__}: {errors.one_line(error)} (--debug shows where)", debug)
         return errors.SOME_INPUT_FAILED
     return code if isinstance(code, int) else errors.OK
 

@@ -13,7 +13,7 @@ and answer with maps at full resolution, before the sigmoid. What the networks d
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +25,9 @@ Streams = tuple[Tensor, Tensor, Tensor, Tensor]
 Outputs = Literal["single", "multi"]
 
 # Temporal behaviour of a decoder block's depthwise kernel.
-FOLD = "fold"  # 3 frames, stride 2: halves the time steps
-FRAME = "frame"  # 1 frame: space only
-KEEP = "keep"  # 3 frames, stride 1
+FOLD: Final = "fold"  # 3 frames, stride 2: halves the time steps
+FRAME: Final = "frame"  # 1 frame: space only
+KEEP: Final = "keep"  # 3 frames, stride 1
 Temporal = Literal["fold", "frame", "keep"]
 
 
@@ -152,7 +152,8 @@ class UNetDecoder(Decoder):
         y = self.up(self.from_x1(y)) + self.lateral_x0(x0)  # (N, 28, 2 | 8, 96, 128)
         y = self.from_x0(y)
         y = self.stretch(y) if self.interpolates_last else self.up(y)  # (N, 7, 1 | 16, 192, 256)
-        return self.to_map(y)
+        maps: Tensor = self.to_map(y)
+        return maps
 
 
 class AggregationDecoder(Decoder):
@@ -183,7 +184,8 @@ class AggregationDecoder(Decoder):
         two = [self.up(self.up2[i](one[i + 1])) + self.lateral2[i](one[i]) for i in range(3)]
         three = [self.up(two[i + 1]) + self.lateral3[i](two[i]) for i in range(2)]
         four = self.up(three[1]) + self.lateral4(three[0])
-        return self.to_map(four)
+        maps: Tensor = self.to_map(four)
+        return maps
 
 
 DECODERS: dict[str, type[Decoder]] = {"d1": HierarchicalDecoder, "d2": UNetDecoder, "d3": AggregationDecoder}

@@ -27,7 +27,7 @@ CONFIGS: dict[str, ModelConfig] = {
 
 
 def config(name: str, **overrides: Any) -> ModelConfig:
-    """The configuration of a named network, with fields changed by ``overrides``; ``UsageError`` for an unknown name."""
+    """The configuration of a named network, with fields changed by ``overrides``; ``UsageError`` if there is none."""
     if name not in CONFIGS:
         raise UsageError(f"unknown model {name!r}: {did_you_mean(name, CONFIGS)}")
     try:

@@ -1,7 +1,7 @@
 """S3D: an Inception network whose 3D convolutions are split into space and time. The encoder of HD2S.
 
-Source: Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018. Shapes are ``(N, C, T, H, W)``; the comments
-give those for 16 x 192 x 256.
+Source: Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018. Shapes are ``(N, C, T, H, W)``; the
+comments give those for 16 x 192 x 256.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ STAGE5 = ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128))
 
 
 def inception_stage(in_channels: int, stage: tuple[tuple[int, int, int, int, int, int], ...]) -> nn.Sequential:
+    """Inception blocks one after the other."""
     blocks = []
     for widths in stage:
         blocks.append(Inception(in_channels, widths))

@@ -148,6 +148,7 @@ def recognise(state_dict: Mapping[str, Tensor], filename: str | Path = "") -> Mo
 
 
 def renamed(state_dict: Mapping[str, Tensor], config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of an original state dict with our names; ``WeightsError`` for one that has none."""
     to_ours = hd2s_name if isinstance(config, HD2SConfig) else tinyhd_name
     for name, tensor in state_dict.items():
         ours = to_ours(name)
@@ -185,11 +186,15 @@ def convert(state_dict: Mapping[str, Tensor], name: str | ModelConfig) -> dict[s
 
 def check_state_dict(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: ModelConfig) -> None:
     """Raise ``WeightsError`` with the first difference, if tensors are not those of the network."""
-    for problem, names in (("lack", expected.keys() - given.keys()), ("have an unknown", given.keys() - expected.keys())):
+    for problem, names in (
+        ("lack", expected.keys() - given.keys()),
+        ("have an unknown", given.keys() - expected.keys()),
+    ):
         if names:
-            raise WeightsError(f"not weights of {config.name}: they {problem} {sorted(names)[0]!r} (and {len(names) - 1} more)")
+            raise WeightsError(
+                f"not weights of {config.name}: they {problem} {sorted(names)[0]!r} (and {len(names) - 1} more)"
+            )
     for name, tensor in expected.items():
         if given[name].shape != tensor.shape:
-            raise WeightsError(
-                f"not weights of {config.name}: {name!r} has shape {tuple(given[name].shape)}, not {tuple(tensor.shape)}",
-            )
+            shapes = f"shape {tuple(given[name].shape)}, not {tuple(tensor.shape)}"
+            raise WeightsError(f"not weights of {config.name}: {name!r} has {shapes}")

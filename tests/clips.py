@@ -1,0 +1,135 @@
+"""Small videos that the tests make for themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.video.stream import VideoStream
+
+TIME_BASE = Fraction(1, 600)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a test wants of a clip."""
+
+    frames: int = 20
+    width: int = 64
+    height: int = 48
+    durations: Sequence[int] = (20,)
+    """Of the frames, in 1/600 s, repeated in turn: several make a variable frame rate."""
+    rotation: int = 0
+    sound: str | None = None
+    """An audio encoder, or None."""
+    codec: str = "libx264"
+    pixel_format: str = "yuv420p"
+    aspect: Fraction | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def timestamps(self) -> list[Fraction]:
+        """Presentation times in seconds."""
+        times, now = [], Fraction(0)
+        for index in range(self.frames):
+            times.append(now)
+            now += self.durations[index % len(self.durations)] * TIME_BASE
+        return times
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds from the first frame to the end of the last."""
+        last = self.durations[(self.frames - 1) % len(self.durations)]
+        return self.timestamps[-1] + last * TIME_BASE
+
+
+def picture(index: int, width: int, height: int) -> np.ndarray:
+    """A frame whose orientation can be seen: a red band above, a blue one at the left, and a disc that wanders."""
+    image = np.full((height, width, 3), 90, np.uint8)
+    image[: height // 4] = (220, 30, 30)
+    image[height // 4 :, : width // 8] = (30, 30, 220)
+    y, x = np.mgrid[:height, :width]
+    centre_x = width * (0.3 + 0.02 * (index % 20))
+    disc = (x - centre_x) ** 2 + (y - height * 0.6) ** 2 < (height / 8) ** 2
+    image[disc] = (250, 240, 60)
+    return image
+
+
+def make(path: Path, clip: Clip | None = None, **changes: object) -> Path:
+    """Write a clip and return its path."""
+    clip = clip or Clip(**changes)  # type: ignore[arg-type]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(clip.codec, rate=30, options=clip.options)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, clip.pixel_format
+        stream.codec_context.time_base = stream.time_base = TIME_BASE if clip.codec != "mpeg4" else Fraction(1, 30)
+        if clip.aspect:
+            stream.sample_aspect_ratio = clip.aspect
+        if clip.rotation:
+            stream.set_display_rotation(clip.rotation)
+        audio = add_sound(container, clip.sound) if clip.sound else None
+        for index, time in enumerate(clip.timestamps):
+            frame = av.VideoFrame.from_ndarray(picture(index, clip.width, clip.height), "rgb24")
+            frame = frame.reformat(format=clip.pixel_format)
+            frame.time_base = stream.codec_context.time_base
+            frame.pts = round(time / frame.time_base)
+            frame.duration = round(clip.durations[index % len(clip.durations)] * TIME_BASE / frame.time_base)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if audio:
+            write_tone(container, audio, float(clip.duration))
+    return path
+
+
+def add_sound(container: av.container.OutputContainer, codec: str) -> AudioStream:
+    audio = container.add_stream(codec, rate=48000)
+    assert isinstance(audio, AudioStream)
+    audio.codec_context.layout = "mono"
+    audio.codec_context.open()
+    return audio
+
+
+def write_tone(container: av.container.OutputContainer, audio: AudioStream, seconds: float) -> None:
+    """440 Hz."""
+    samples = np.sin(np.arange(round(48000 * seconds)) * (2 * np.pi * 440 / 48000)) * 0.3
+    size = audio.codec_context.frame_size or 1024
+    name = audio.codec_context.format.packed.name
+    values = samples.astype(np.float32) if name == "flt" else (samples * 32767).astype(np.int16)
+    for start in range(0, len(values), size):
+        frame = av.AudioFrame.from_ndarray(
+            values[np.newaxis, start : start + size], format=audio.codec_context.format.name, layout="mono"
+        )
+        frame.rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+        container.mux(audio.encode(frame))
+    container.mux(audio.encode(None))
+
+
+def sound_only(path: Path) -> Path:
+    with av.open(str(path), "w") as container:
+        write_tone(container, add_sound(container, "aac"), 0.5)
+    return path
+
+
+def timestamps(path: Path) -> list[Fraction]:
+    """Presentation times of a file's frames, in seconds."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return [frame.pts * stream.time_base for frame in container.decode(stream)]
+
+
+def frames(path: Path) -> list[np.ndarray]:
+    """A file's frames as RGB."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def sound_packets(path: Path) -> list[tuple[Fraction, bytes]]:
+    """Time in seconds and content of every packet of a file's first audio stream."""
+    with av.open(str(path)) as container:
+        stream = container.streams.audio[0]
+        return [(packet.pts * packet.time_base, bytes(packet)) for packet in container.demux(stream) if packet.size]

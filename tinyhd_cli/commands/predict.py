@@ -1,0 +1,211 @@
+"""``tinyhd predict``: videos in, overlays, maps and numbers out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, one_line
+from .terminal import ProgressDisplay, progress_display, say
+
+if TYPE_CHECKING:
+    from ..inference.jobs import Job
+    from ..inference.model import Model
+    from ..inference.options import PredictOptions
+
+log = logging.getLogger("tinyhd")
+
+OUTPUTS = "Outputs"
+LOOK = "Look of videos"
+MODEL = "Model"
+RUN = "Run"
+
+
+def predict(
+    videos: Annotated[
+        list[str],
+        typer.Argument(metavar="VIDEO...", help="Videos, folders of videos, or glob patterns.", show_default=False),
+    ],
+    overlay: Annotated[
+        str | None,
+        typer.Option(
+            "--overlay", "-o", metavar="FILE", help="Video with the maps drawn on it.", rich_help_panel=OUTPUTS
+        ),
+    ] = None,
+    maps: Annotated[
+        str | None,
+        typer.Option(metavar="DIR|FILE", help="Maps as a folder of PNGs, or as a grey video.", rich_help_panel=OUTPUTS),
+    ] = None,
+    npz: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The network's output: saliency and time_s.", rich_help_panel=OUTPUTS),
+    ] = None,
+    csv: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Peak, centroid, entropy, spread of each frame.", rich_help_panel=OUTPUTS),
+    ] = None,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Summary of the video.", rich_help_panel=OUTPUTS)
+    ] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for all outputs; file names get the video's name in front, or where {name} stands.",
+            rich_help_panel=OUTPUTS,
+            show_default=False,
+        ),
+    ] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave alone what is already there.", rich_help_panel=OUTPUTS)
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A model that `tinyhd weights list` shows.", rich_help_panel=MODEL),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A weight file: safetensors, or an original .pth.", rich_help_panel=MODEL),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MODEL)
+    ] = "auto",
+    normalize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="running|video|frame|none",
+            help="How maps are scaled to be seen: by limits that follow the video slowly, by one scale for the whole"
+            " video (two passes), each frame by itself, not at all. Default: running, for PNG maps frame.",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
+    colormap: Annotated[
+        str, typer.Option(metavar="NAME", help="Any colour map of matplotlib.", rich_help_panel=LOOK)
+    ] = "turbo",
+    alpha: Annotated[
+        float, typer.Option(metavar="0..1", help="Opacity of the most salient places.", rich_help_panel=LOOK)
+    ] = 0.6,
+    threshold: Annotated[
+        float, typer.Option(metavar="0..1", help="Saliency below which nothing is drawn.", rich_help_panel=LOOK)
+    ] = 0.1,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Show the source beside the overlay.", rich_help_panel=LOOK)
+    ] = False,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="h264, hevc, vp9, av1, mpeg4, or an encoder of FFmpeg. Default: what suits the file.",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
+    crf: Annotated[int, typer.Option(metavar="N", help="Quality: lower is better.", rich_help_panel=LOOK)] = 18,
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="Encoding speed, ultrafast to veryslow.", rich_help_panel=LOOK)
+    ] = "veryfast",
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.", rich_help_panel=LOOK)] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)
+    ] = False,
+) -> int:
+    """Predict where people look in videos.
+
+    Writes a video NAME_overlay.mp4 into the current folder, or whichever outputs are asked for, all in one pass.
+
+    Exit code: 0 all done, 1 some video failed, 2 wrong usage, 3 the video is unreadable, 4 no weights,
+    5 an output could not be written.
+    """
+    from ..inference.jobs import find_videos, plan
+    from ..inference.options import PredictOptions
+    from ..video.encoders import EncoderOptions
+    from ..video.overlay import OverlayStyle
+
+    options = PredictOptions(
+        style=OverlayStyle(colormap, alpha, threshold, side_by_side),
+        encoder=EncoderOptions(codec, crf, preset),
+        normalize=normalize,  # type: ignore[arg-type]  # checked there, with the known names in the message
+        audio=not no_audio,
+    )
+    found, errors = find_videos(videos)
+    templates = {"overlay": overlay, "maps": maps, "npz": npz, "csv": csv, "json": json}
+    jobs = plan(found, templates, out_dir)
+    failures: list[TinyhdError] = list(errors)
+    for error in errors:
+        say(f"tinyhd: {error}")
+    if jobs:
+        failures += run_jobs(jobs, load(model, weights, device), options, skip_existing, quiet)
+    total = len(jobs) + len(errors)
+    if failures and total > 1:
+        say(f"tinyhd: {len(failures)} of {total} inputs failed")
+        return SOME_INPUT_FAILED
+    return failures[0].exit_code if failures else OK
+
+
+def load(name: str | None, weights: Path | None, device: str) -> Model:
+    """The model that the options name; with both a name and a file, the file must hold the named network."""
+    from ..errors import WeightsError
+    from ..inference.model import load_model
+    from ..models import config
+
+    if weights is None:
+        return load_model(name, device)
+    if name is not None:
+        expected = config(name.partition(".")[0])
+        loaded = load_model(weights, device)
+        if loaded.config.name != expected.name:
+            raise WeightsError(f"{weights}: holds {loaded.config.name}, not {expected.name}")
+        return loaded
+    return load_model(weights, device)
+
+
+def run_jobs(
+    jobs: list[Job], model: Model, options: PredictOptions, skip_existing: bool, quiet: bool
+) -> list[TinyhdError]:
+    """Predict one video after the other; returns what failed, after saying so."""
+    failures: list[TinyhdError] = []
+    with progress_display(quiet) as progress:
+        for number, job in enumerate(jobs, start=1):
+            label = job.video.name if len(jobs) == 1 else f"{job.video.name} ({number}/{len(jobs)})"
+            try:
+                run_job(job, label, model, options, skip_existing, quiet, progress)
+            except TinyhdError as error:
+                log.debug("%s", job.video, exc_info=True)
+                say(f"tinyhd: {error}")
+                failures.append(error)
+            except Exception as error:  # one video must not stop the others, whatever is wrong with it
+                log.debug("%s", job.video, exc_info=True)
+                say(f"tinyhd: {job.video}: unexpected {type(error).__name__}: {one_line(error)} (--debug shows where)")
+                failures.append(TinyhdError(one_line(error)))
+    return failures
+
+
+def run_job(
+    job: Job,
+    label: str,
+    model: Model,
+    options: PredictOptions,
+    skip_existing: bool,
+    quiet: bool,
+    progress: ProgressDisplay,
+) -> None:
+    """Predict one video and say what came of it."""
+    from ..inference.predict import predict_file
+
+    outputs = job.outputs.missing() if skip_existing else job.outputs
+    if not outputs.wanted():
+        if not quiet:
+            say(f"{label}: skipped, all outputs are there")
+        return
+    started = time.monotonic()
+    summary = predict_file(job.video, model, outputs, options, progress.video(label))
+    if summary.damaged:
+        log.warning("%s: %d damaged packets or frames were skipped", job.video, summary.damaged)
+    if not quiet:
+        seconds = time.monotonic() - started
+        written = ", ".join(str(path) for _, path in outputs.wanted())
+        rate = summary.frames / seconds
+        say(f"{label}: {summary.frames} frames in {seconds:.1f} s ({rate:.1f} a second) -> {written}")

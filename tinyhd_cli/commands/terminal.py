@@ -1,0 +1,119 @@
+"""What people see while a command works: messages and progress, on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from ..inference.predict import Progress as OnProgress
+
+PLAIN_INTERVAL_S = 10.0
+"""Seconds between the lines that stand for a progress bar where stderr is no terminal."""
+
+
+@functools.cache
+def console() -> Console:
+    """The console on stderr: one for all, so that messages appear above a running progress bar."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """A message for the user, on stderr."""
+    console().print(message)
+
+
+class TerminalHandler(logging.Handler):
+    """Shows the package's warnings, and with ``--debug`` all that it logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        say(f"tinyhd: {kind}{self.format(record)}")
+
+
+def show_log(debug: bool) -> None:
+    """Send the package's log to the terminal."""
+    logger = logging.getLogger("tinyhd")
+    logger.handlers = [TerminalHandler()]
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    logger.propagate = False
+
+
+class ProgressDisplay:
+    """Progress over several videos: a bar on a terminal, a line now and then elsewhere, nothing if quiet."""
+
+    def __init__(self, bars: Progress | None, quiet: bool) -> None:
+        self._bars = bars
+        self._quiet = quiet
+
+    def video(self, label: str) -> OnProgress:
+        """What to call as the frames of one video are done."""
+        if self._quiet:
+            return lambda done, total: None
+        if self._bars is not None:
+            return self._bar(self._bars, label)
+        return self._lines(label)
+
+    def _bar(self, bars: Progress, label: str) -> OnProgress:
+        for earlier in bars.task_ids:
+            bars.remove_task(earlier)
+        task = bars.add_task(label, total=None)
+        return lambda done, total: bars.update(task, completed=done, total=total)
+
+    def _lines(self, label: str) -> OnProgress:
+        started = spoken = time.monotonic()
+
+        def report(done: int, total: int | None) -> None:
+            nonlocal spoken
+            now = time.monotonic()
+            if now - spoken < PLAIN_INTERVAL_S:
+                return
+            spoken = now
+            rate = done / (now - started)
+            left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
+            say(f"{label}: frame {done}{f' of {total}' if total else ''}, {rate:.1f} a second{left}")
+
+        return report
+
+
+@contextlib.contextmanager
+def progress_display(quiet: bool = False) -> Iterator[ProgressDisplay]:
+    """Shows progress while the block runs."""
+    if quiet or not console().is_terminal:
+        yield ProgressDisplay(None, quiet)
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        """Frames a second."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.1f} frames/s" if task.speed else "")
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        RateColumn(),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=console(), transient=True) as bars:
+        yield ProgressDisplay(bars, quiet)

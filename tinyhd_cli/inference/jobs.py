@@ -1,0 +1,86 @@
+"""From what stands on the command line to a list of videos and the outputs of each."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, UsageError
+from .options import VIDEO_SUFFIXES, Outputs
+
+DEFAULT_OUTPUT = {"overlay": "{name}_overlay.mp4"}
+"""What is written if nothing is asked for."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video and where its outputs go."""
+
+    video: Path
+    outputs: Outputs
+
+
+def find_videos(arguments: Sequence[str]) -> tuple[list[Path], list[InputError]]:
+    """The videos that arguments name: files as they are, folders and glob patterns by their videos, sorted.
+
+    Returns:
+        The videos, each once, and an error for each folder or pattern without any. A file need not exist: reading
+        it will tell.
+    """
+    videos: dict[Path, None] = {}
+    errors = []
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            found = [file for file in sorted(path.iterdir()) if is_video(file)]
+        elif not path.exists() and glob.has_magic(argument):
+            found = [file for file in map(Path, sorted(glob.glob(argument, recursive=True))) if file.is_file()]
+        else:
+            found = [path]
+        if not found:
+            errors.append(InputError(f"{argument}: no videos there"))
+        videos.update(dict.fromkeys(found))
+    return list(videos), errors
+
+
+def is_video(file: Path) -> bool:
+    """Whether a file of a folder is taken for a video."""
+    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def plan(videos: Sequence[Path], templates: Mapping[str, str | None], out_dir: Path | None) -> list[Job]:
+    """A job for each video.
+
+    Args:
+        videos: what to predict.
+        templates: kind of output to its file name, in which ``{name}`` stands for the video's name without suffix.
+        out_dir: folder for all outputs. A file name without ``{name}`` then gets the video's name put in front.
+
+    Raises:
+        UsageError: a name cannot be right, or two videos would write to the same file.
+    """
+    wanted = {kind: template for kind, template in templates.items() if template is not None} or DEFAULT_OUTPUT
+    if out_dir is None and len(videos) > 1:
+        for kind, template in wanted.items():
+            if "{name}" not in template:
+                raise UsageError(
+                    f"--{kind} {template}: {len(videos)} videos need --out-dir, or {{name}} in the file's name"
+                )
+    jobs = [Job(video, Outputs(**{k: fill(t, video, out_dir) for k, t in wanted.items()})) for video in videos]
+    owners: dict[Path, Path] = {}
+    for job in jobs:
+        for _, path in job.outputs.wanted():
+            other = owners.setdefault(path.absolute(), job.video)
+            if other != job.video:
+                raise UsageError(f"{other} and {job.video} would both be written to {path}: give them different names")
+    return jobs
+
+
+def fill(template: str, video: Path, out_dir: Path | None) -> Path:
+    """The output's path for one video."""
+    if out_dir is not None and "{name}" not in template:
+        template = str(Path(template).with_name("{name}_" + Path(template).name))
+    path = Path(template.replace("{name}", video.stem))
+    return path if out_dir is None else out_dir / path

@@ -1,0 +1,79 @@
+"""What to write and how it looks: shared by the command line and the Python API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from ..errors import UsageError, did_you_mean
+from ..video.encoders import EncoderOptions, check_container
+from ..video.overlay import OverlayStyle
+from .scaling import NORMALIZE, Normalize
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split(),
+)
+"""What counts as a video by its name: in a folder of inputs, and as an output."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files to write for one video; None for those not wanted."""
+
+    overlay: Path | None = None
+    """Video of the frames with the maps drawn on them."""
+    maps: Path | None = None
+    """Folder for one PNG a frame, or a video file."""
+    npz: Path | None = None
+    """The network's output as arrays."""
+    csv: Path | None = None
+    """Statistics, one row a frame."""
+    json: Path | None = None
+    """Summary."""
+
+    def __post_init__(self) -> None:
+        if self.overlay is not None:
+            check_container(self.overlay)
+        if self.maps is not None and self.maps_are_video:
+            check_container(self.maps)
+        for name, suffix in (("npz", ".npz"), ("csv", ".csv"), ("json", ".json")):
+            path = getattr(self, name)
+            if path is not None and path.suffix.lower() != suffix:
+                raise UsageError(f"--{name} {path}: the file's name must end in {suffix}")
+        paths = [path.absolute() for _, path in self.wanted()]
+        if len(set(paths)) < len(paths):
+            raise UsageError(f"two outputs have the same name: {', '.join(str(path) for _, path in self.wanted())}")
+
+    @property
+    def maps_are_video(self) -> bool:
+        """Whether ``maps`` is a video rather than a folder: it has a video's suffix."""
+        return self.maps is not None and self.maps.suffix.lower() in VIDEO_SUFFIXES
+
+    def wanted(self) -> list[tuple[str, Path]]:
+        """Kind and path of every wanted output."""
+        pairs = [(item.name, getattr(self, item.name)) for item in fields(self)]
+        return [(name, path) for name, path in pairs if path is not None]
+
+    def missing(self) -> Outputs:
+        """Those that do not exist yet. A folder of maps exists once it holds the first frame's."""
+        there = {name for name, path in self.wanted() if path.is_file() or (path / "0001.png").is_file()}
+        return Outputs(**{name: path for name, path in self.wanted() if name not in there})
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How outputs look."""
+
+    style: OverlayStyle = field(default_factory=OverlayStyle)
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+
+    normalize: Normalize | None = None
+    """How maps are scaled to be seen: ``running`` (robust limits that follow the video slowly), ``video`` (one scale
+    for the whole video), ``frame`` (each frame by itself), ``none``. None: ``running`` for videos, ``frame`` for PNGs."""
+
+    audio: bool = True
+    """Whether the overlay keeps the sound."""
+
+    def __post_init__(self) -> None:
+        if self.normalize is not None and self.normalize not in NORMALIZE:
+            raise UsageError(f"--normalize {self.normalize!r} is unknown: {did_you_mean(self.normalize, NORMALIZE)}")

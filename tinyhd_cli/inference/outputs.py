@@ -1,0 +1,265 @@
+"""The files that predictions go into. Each gets its final name when it is complete, and is removed if it never is."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import zipfile
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import cv2
+import numpy as np
+
+from ..errors import OutputError, one_line
+from ..files import cannot_write, make_parent, partial, remove
+from ..video.overlay import Painter, enlarge
+from ..video.reader import Frame, VideoInfo
+from ..video.writer import VideoWriter
+from .options import PredictOptions
+from .scaling import Scale
+from .statistics import MapStatistics, describe
+from .windows import Map
+
+
+class Sink(Protocol):
+    """Somewhere for predictions to go."""
+
+    def write(self, frame: Frame, saliency: Map) -> None:
+        """Take the map ``(H, W)`` of a frame, as the network gave it."""
+
+    def close(self) -> None:
+        """Complete the output and give it its name."""
+
+    def abort(self) -> None:
+        """Leave nothing behind; harmless after :meth:`close`."""
+
+
+class OverlaySink:
+    """A video of the frames with the maps drawn on them."""
+
+    def __init__(self, path: Path, info: VideoInfo, options: PredictOptions, scale: Scale) -> None:
+        self._scale = scale
+        self._painter = Painter(options.style)
+        size = self._painter.size(info.width, info.height)
+        self._writer = VideoWriter(path, info, size, options.encoder, sound=options.audio)
+
+    def write(self, frame: Frame, saliency: Map) -> None:
+        scaled = self._scale(saliency, frame.time_s)
+        self._writer.write(self._painter.paint(frame.rgb(), scaled), frame)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def abort(self) -> None:
+        self._writer.abort()
+
+
+class MapVideoSink:
+    """A grey video of the maps, of the source's size, without sound."""
+
+    def __init__(self, path: Path, info: VideoInfo, options: PredictOptions, scale: Scale) -> None:
+        self._scale = scale
+        self._writer = VideoWriter(path, info, (info.width, info.height), options.encoder, sound=False)
+
+    def write(self, frame: Frame, saliency: Map) -> None:
+        grey = enlarge(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
+        self._writer.write(np.repeat(grey[..., np.newaxis], 3, axis=2), frame)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def abort(self) -> None:
+        self._writer.abort()
+
+
+class MapFolderSink:
+    """One 8-bit grey PNG a frame, of the source's size, named 0001.png and on.
+
+    Maps are collected in a hidden folder beside the final one. Those of an earlier run are replaced, other files stay.
+    """
+
+    def __init__(self, path: Path, scale: Scale) -> None:
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path}: is a file, and maps are to be written into a folder of that name")
+        self.path = path
+        self._scale = scale
+        self._partial = partial(path)
+        make_parent(path)
+        try:
+            self._partial.mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def write(self, frame: Frame, saliency: Map) -> None:
+        grey = enlarge(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
+        _, png = cv2.imencode(".png", grey)
+        try:
+            (self._partial / f"{frame.index + 1:04d}.png").write_bytes(png.tobytes())
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def close(self) -> None:
+        try:
+            if not self.path.exists():
+                self._partial.replace(self.path)
+                return
+            new = {png.name for png in self._partial.iterdir()}
+            for old in self.path.iterdir():
+                if re.fullmatch(r"\d{4,}\.png", old.name) and old.name not in new:
+                    old.unlink()
+            for name in new:
+                (self._partial / name).replace(self.path / name)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        remove(self._partial)
+
+
+class MapSpool:
+    """Maps on disk in the order of their frames: float32, raw, in a hidden file beside an output."""
+
+    def __init__(self, beside: Path) -> None:
+        self._target = beside
+        make_parent(beside)
+        self.path = partial(beside.with_suffix(".maps"))
+        self.shape: tuple[int, int] = (0, 0)
+        self.count = 0
+        try:
+            self._file = self.path.open("w+b")
+        except OSError as error:
+            raise cannot_write(beside, error) from error
+
+    def append(self, saliency: Map) -> None:
+        """Store one more map."""
+        self.shape = (saliency.shape[0], saliency.shape[1])
+        self.count += 1
+        try:
+            self._file.write(np.ascontiguousarray(saliency, "<f4").data)
+        except OSError as error:
+            raise cannot_write(self._target, error) from error
+
+    def __iter__(self) -> Any:
+        """The stored maps, from the first."""
+        self._file.flush()
+        self._file.seek(0)
+        size = self.shape[0] * self.shape[1] * 4
+        while data := self._file.read(size):
+            yield np.frombuffer(data, "<f4").reshape(self.shape)
+
+    def discard(self) -> None:
+        """Close and remove the file."""
+        self._file.close()
+        remove(self.path)
+
+
+class NpzSink:
+    """``saliency`` float32 ``(frames, H, W)`` as the network gave it, and ``time_s`` float64 ``(frames,)``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._times: list[float] = []
+        self._spool = MapSpool(path)
+        self._partial = partial(path)
+
+    def write(self, frame: Frame, saliency: Map) -> None:
+        self._times.append(frame.time_s)
+        self._spool.append(saliency)
+
+    def close(self) -> None:
+        """Pack the arrays, map by map: a long video's do not fit into memory, as ``numpy.savez`` would have it."""
+        header = {"descr": "<f4", "fortran_order": False, "shape": (self._spool.count, *self._spool.shape)}
+        try:
+            with zipfile.ZipFile(self._partial, "w", zipfile.ZIP_STORED) as archive:
+                with archive.open("saliency.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array_header_1_0(member, header)
+                    for saliency in self._spool:
+                        member.write(saliency.tobytes())
+                with archive.open("time_s.npy", "w") as member:
+                    np.lib.format.write_array(member, np.asarray(self._times, np.float64))
+            self._partial.replace(self.path)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        self._spool.discard()
+        remove(self._partial)
+
+
+class TextSink:
+    """What the CSV and JSON outputs share: a text file under a temporary name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._partial = partial(path)
+        make_parent(path)
+        try:
+            self._file: TextIO = self._partial.open("w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+            self._partial.replace(self.path)
+        except OSError as error:
+            self.abort()
+            raise cannot_write(self.path, error) from error
+
+    def abort(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:  # a full disk refuses the rest of the buffer once more
+            del error
+        remove(self._partial)
+
+
+class CsvSink(TextSink):
+    """One row a frame: its number from 1, its time in seconds, and :class:`MapStatistics`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(["frame", "time_s", *(field.name for field in fields(MapStatistics))])
+
+    def write(self, frame: Frame, saliency: Map) -> None:
+        row = asdict(describe(saliency, frame.info.width, frame.info.height))
+        try:
+            self._writer.writerow([frame.index + 1, f"{frame.time_s:.6f}", *(f"{value:.4f}" for value in row.values())])
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+
+class JsonSink(TextSink):
+    """A summary: what was read, which model, and the statistics averaged over the video's frames.
+
+    ``about`` is what there is to say beside the statistics; it is read when the output is closed.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+        super().__init__(path)
+        self._about = about
+        self._sums: dict[str, float] = {}
+        self._frames = 0
+
+    def write(self, frame: Frame, saliency: Map) -> None:
+        self._frames += 1
+        for name, value in asdict(describe(saliency, frame.info.width, frame.info.height)).items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def close(self) -> None:
+        means = {name: round(total / max(self._frames, 1), 4) for name, total in self._sums.items()}
+        try:
+            json.dump({**self._about, "mean": means}, self._file, indent=2, ensure_ascii=False)
+            self._file.write("\n")
+        except OSError as error:
+            self.abort()
+            raise OutputError(f"{self.path}: cannot be written: {one_line(error)}") from error
+        super().close()

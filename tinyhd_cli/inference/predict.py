@@ -1,0 +1,191 @@
+"""One pass over a video: frames in, maps out, and into as many files as are wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import UsageError
+from ..models.config import to_dict
+from ..video.reader import Frame, VideoReader
+from .model import Model, load_model
+from .options import Outputs, PredictOptions
+from .outputs import CsvSink, JsonSink, MapFolderSink, MapSpool, MapVideoSink, NpzSink, OverlaySink, Sink
+from .scaling import FixedScale, VideoLimits, make_scale
+from .windows import Map
+
+Progress = Callable[[int, int | None], None]
+"""Called with the number of frames done and, if known, of all frames."""
+
+DIRECT_PIXELS = 1.5**2 * 640 * 360
+"""Pixels up to which a frame is scaled to the network's input at once, as the original does. Larger ones, on which that
+would skip pixels, are first averaged down to the 640 x 360 of the DHF1K videos that the networks were trained on."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of one video."""
+
+    frames: int
+    damaged: int
+    """Packets and frames that could not be decoded."""
+    duration_s: float
+    outputs: Outputs
+
+
+def reduction(width: int, height: int) -> float:
+    """By what both sides of a frame are divided before it is scaled to the network's input; 1 for most."""
+    pixels = width * height
+    return math.sqrt(pixels / (640 * 360)) if pixels > DIRECT_PIXELS else 1.0
+
+
+def saliency_of(reader: VideoReader, model: Model) -> Iterator[tuple[Frame, Map]]:
+    """Every frame of a video with its map ``(H, W)``."""
+    factor = reduction(reader.info.width, reader.info.height)
+    prepared = ((frame, model.prepare(frame.rgb() if factor == 1 else frame.reduced_rgb(factor))) for frame in reader)
+    return model.maps(prepared)
+
+
+def predict(
+    video: str | os.PathLike[str],
+    model: Model | str | os.PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+) -> Iterator[tuple[float, Map]]:
+    """Predict the saliency of a video.
+
+    Args:
+        video: a file that FFmpeg reads.
+        model: what :func:`load_model` returned, or what it takes; None for the default.
+        device: where a model that is not loaded yet goes.
+
+    Yields:
+        For each frame its time in seconds and its map, float32 ``(192, 256)`` in 0..1 as the network gives it: not
+        rescaled, and small (peaks near 0.05 are usual).
+
+    Raises:
+        InputError: the video cannot be read.
+        WeightsError: the model's weights cannot be had.
+    """
+    loaded = model if isinstance(model, Model) else load_model(model, device)
+    with VideoReader(video) as reader:
+        for frame, saliency in saliency_of(reader, loaded):
+            yield frame.time_s, saliency
+
+
+def predict_file(
+    video: Path,
+    model: Model,
+    outputs: Outputs,
+    options: PredictOptions | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Predict a video and write the wanted outputs, all in one pass (two over the frames with ``normalize="video"``).
+
+    Raises:
+        InputError: the video cannot be read; nothing is written.
+        OutputError: an output cannot be written; nothing half-written is left.
+        UsageError: an output would overwrite the video.
+    """
+    options = options or PredictOptions()
+    for _, path in outputs.wanted():
+        if path.exists() and path.samefile(video):
+            raise UsageError(f"{path}: is the input itself")
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(VideoReader(video))
+        pairs: Iterable[tuple[Frame, Map]] = saliency_of(reader, model)
+        whole_video = None
+        if options.normalize == "video":
+            spool = MapSpool(outputs.wanted()[0][1])
+            stack.callback(spool.discard)
+            whole_video = spool_maps(pairs, spool, halved(progress))
+            reader = stack.enter_context(VideoReader(video))
+            pairs = zip(reader, spool, strict=True)
+        about = describe_run(reader, model, options, outputs)
+        sinks = open_sinks(stack, reader, outputs, options, whole_video, about)
+        frames, duration_s = 0, 0.0
+        for frame, saliency in pairs:
+            for sink in sinks:
+                sink.write(frame, saliency)
+            frames += 1
+            duration_s = frame.time_s + float(frame.duration * reader.info.time_base)
+            if progress:
+                progress(frames, max(reader.info.frames or 0, frames) or None)
+        about.update(frames=frames, damaged=reader.damaged, duration_s=round(duration_s, 6))
+        for sink in sinks:
+            sink.close()
+    return Summary(frames, reader.damaged, duration_s, outputs)
+
+
+def spool_maps(pairs: Iterable[tuple[Frame, Map]], spool: MapSpool, progress: Progress | None) -> FixedScale:
+    """Store the maps of a video and find the scale that suits them all."""
+    limits = VideoLimits()
+    for frame, saliency in pairs:
+        spool.append(saliency)
+        limits.add(saliency)
+        if progress:
+            progress(spool.count, frame.info.frames)
+    return limits.scale()
+
+
+def halved(progress: Progress | None) -> Progress | None:
+    """Progress of the first of two passes: all frames are still to come."""
+    return progress and (lambda done, total: progress(0, total))
+
+
+def open_sinks(
+    stack: contextlib.ExitStack,
+    reader: VideoReader,
+    outputs: Outputs,
+    options: PredictOptions,
+    whole_video: FixedScale | None,
+    about: dict[str, Any],
+) -> list[Sink]:
+    """The wanted outputs, opened; leaving the stack aborts those that were not closed."""
+    sinks: list[Sink] = []
+
+    def add(sink: Sink) -> None:
+        stack.callback(sink.abort)
+        sinks.append(sink)
+
+    def scale(default: Any) -> Any:
+        return make_scale(options.normalize or default, whole_video)
+
+    if outputs.overlay:
+        add(OverlaySink(outputs.overlay, reader.info, options, scale("running")))
+    if outputs.maps and outputs.maps_are_video:
+        add(MapVideoSink(outputs.maps, reader.info, options, scale("running")))
+    elif outputs.maps:
+        add(MapFolderSink(outputs.maps, scale("frame")))
+    if outputs.npz:
+        add(NpzSink(outputs.npz))
+    if outputs.csv:
+        add(CsvSink(outputs.csv))
+    if outputs.json:
+        add(JsonSink(outputs.json, about))
+    return sinks
+
+
+def describe_run(reader: VideoReader, model: Model, options: PredictOptions, outputs: Outputs) -> dict[str, Any]:
+    """What the JSON summary says beside the statistics."""
+    info = reader.info
+    return {
+        "video": str(info.path),
+        "width": info.width,
+        "height": info.height,
+        "rate": round(float(info.rate), 6),
+        "frames": 0,
+        "damaged": 0,
+        "duration_s": 0.0,
+        "model": {"name": model.name, "sha256": model.sha256, **to_dict(model.config)},
+        "device": str(model.device),
+        "normalize": options.normalize,
+        "outputs": {name: str(path) for name, path in outputs.wanted()},
+        "tinyhd": __version__,
+    }

@@ -1,0 +1,91 @@
+"""Drawing a saliency map on a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError, did_you_mean
+from .reader import Image
+
+
+@dataclass(frozen=True)
+class OverlayStyle:
+    """How an overlay looks."""
+
+    colormap: str = "turbo"
+    """Any of matplotlib's colour maps."""
+
+    alpha: float = 0.6
+    """Opacity of the most salient places, 0 to 1. It falls with saliency: the rest of the picture stays as it is."""
+
+    threshold: float = 0.1
+    """Scaled saliency, 0 to 1, below which nothing is drawn."""
+
+    side_by_side: bool = False
+    """Show the source to the left of the overlay."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"--alpha must be between 0 and 1, not {self.alpha:g}")
+        if not 0 <= self.threshold < 1:
+            raise UsageError(f"--threshold must be at least 0 and below 1, not {self.threshold:g}")
+        import matplotlib
+
+        if self.colormap not in matplotlib.colormaps:
+            raise UsageError(
+                f"--colormap {self.colormap!r} is unknown: {did_you_mean(self.colormap, matplotlib.colormaps)}"
+            )
+
+
+class Painter:
+    """Draws maps on frames in one style."""
+
+    def __init__(self, style: OverlayStyle) -> None:
+        import matplotlib
+
+        self.style = style
+        value = np.linspace(0, 1, 256)
+        above = np.clip((value - style.threshold) / (1 - style.threshold), 0, 1)
+        # Full opacity from the middle of the range on: a quadratic ease-out without a visible edge at the threshold.
+        opacity = style.alpha * (1 - np.clip(1 - 2 * above, 0, 1) ** 2)[:, np.newaxis]
+        colours = matplotlib.colormaps[style.colormap](value)[:, :3]
+        # Tables from the map's 8 bits: the colour times its opacity, and what the frame is multiplied by.
+        self._tint = as_table(colours * opacity)
+        self._keep = as_table(np.broadcast_to(1 - opacity, (256, 3)))
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in pixels of what :meth:`paint` returns for frames of a size."""
+        return (2 * width, height) if self.style.side_by_side else (width, height)
+
+    def paint(self, frame: Image, saliency: NDArray[np.float32]) -> Image:
+        """The frame with the map drawn on it.
+
+        Args:
+            frame: uint8 RGB ``(h, w, 3)``.
+            saliency: ``(H, W)``, scaled to 0..1, of any size.
+
+        Returns:
+            uint8 RGB, ``(h, w, 3)``, or ``(h, 2 w, 3)`` side by side.
+        """
+        value = enlarge(saliency, frame.shape[1], frame.shape[0])
+        kept = cv2.multiply(frame, cv2.applyColorMap(value, self._keep), scale=1 / 255)
+        painted = cv2.add(kept, cv2.applyColorMap(value, self._tint))
+        if self.style.side_by_side:
+            painted = np.hstack([frame, painted])
+        return painted.astype(np.uint8, copy=False)
+
+
+def as_table(values: NDArray[np.float64]) -> Image:
+    """256 colours in 0..1 as the table that OpenCV looks up."""
+    return np.round(values * 255).astype(np.uint8).reshape(256, 1, 3)
+
+
+def enlarge(saliency: NDArray[np.float32], width: int, height: int) -> Image:
+    """A map ``(H, W)`` in 0..1 as 8 bits at another size, uint8 ``(height, width)``."""
+    eight_bits = np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
+    larger: Image = cv2.resize(eight_bits, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
+    return larger

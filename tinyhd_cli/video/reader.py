@@ -1,0 +1,287 @@
+"""Frames of a video file with their timestamps, one after the other, in constant memory."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.format import Flags
+from av.stream import Disposition
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from ..errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
+
+Image = NDArray[np.uint8]
+
+log = logging.getLogger("tinyhd")
+
+UNSPECIFIED_COLORSPACE = 2
+"""FFmpeg's AVCOL_SPC_UNSPECIFIED."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of a video before all its frames are read. Sizes are those of the upright picture."""
+
+    path: Path
+    width: int
+    """Pixels, after rotation."""
+    height: int
+    """Pixels, after rotation."""
+    rotation: int
+    """Quarter turns counter-clockwise that bring the stored picture upright, in degrees: 0, 90, 180 or 270."""
+    time_base: Fraction
+    """Seconds in one unit of a frame's ``pts``."""
+    rate: Fraction
+    """Frames a second, on average."""
+    frames: int | None
+    """How many frames the container claims; None where it does not say."""
+    sample_aspect_ratio: Fraction
+    """Width of a pixel through its height, after rotation."""
+    codec: str
+    pixel_format: str
+    has_sound: bool
+
+
+class Frame:
+    """One decoded picture.
+
+    Attributes:
+        index: its number from 0.
+        pts: presentation timestamp in units of ``info.time_base``.
+        duration: in the same units; that to the next frame.
+        time_s: presentation time in seconds.
+        picture: FFmpeg's frame, as stored (not rotated).
+    """
+
+    __slots__ = ("_rgb", "duration", "index", "info", "picture", "pts", "time_s")
+
+    def __init__(self, info: VideoInfo, index: int, pts: int, picture: av.VideoFrame) -> None:
+        self.info = info
+        self.index = index
+        self.pts = pts
+        self.duration = 0
+        self.time_s = float(pts * info.time_base)
+        self.picture = picture
+        self._rgb: Image | None = None
+
+    def rgb(self) -> Image:
+        """The upright picture, uint8 ``(info.height, info.width, 3)``."""
+        if self._rgb is None:
+            self._rgb = self.reduced_rgb(1)
+        return self._rgb
+
+    def reduced_rgb(self, factor: float) -> Image:
+        """The upright picture with both sides divided by ``factor``, by area averaging where this is above 1."""
+        turned = self.info.rotation % 180 != 0
+        width, height = (self.info.height, self.info.width) if turned else (self.info.width, self.info.height)
+        picture = self.picture
+        reformatter = VideoReformatter()
+        rgb = reformatter.reformat(
+            picture,
+            max(1, round(width / factor)),
+            max(1, round(height / factor)),
+            "rgb24",
+            # FFmpeg's scaler takes the range from its argument, not from the frame.
+            src_color_range=picture.color_range,
+            interpolation=Interpolation.AREA if factor > 1 else Interpolation.BILINEAR,
+        ).to_ndarray()
+        return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90), dtype=np.uint8)
+
+
+class VideoReader:
+    """A video file, opened. Iterate once over its frames; use it as a context manager.
+
+    Args:
+        path: any container and codec that PyAV's FFmpeg reads.
+
+    Attributes:
+        info: what is known of the video.
+        damaged: packets and frames that could not be decoded so far; they are skipped.
+
+    Raises:
+        InputError: there is no such file, it is no video, or not one frame of it can be decoded.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.damaged = 0
+        self._container = open_container(self.path)
+        try:
+            self._stream = picture_stream(self.path, self._container)
+            self._pictures = self._decode()
+            first = next(self._pictures, None)
+            if first is None:
+                raise InputError(f"{self.path}: not one frame could be decoded")
+            self._first = first
+            self.info = self._describe(first)
+            self._origin = origin(self._container, self.info.time_base)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames in the order of presentation. Their timestamps always increase."""
+        step = max(1, round(1 / (self.info.rate * self.info.time_base)))
+        waiting: Frame | None = None
+        for index, picture in enumerate(self._all_pictures()):
+            pts = self._timestamp(picture)
+            if pts is None:
+                pts = 0 if waiting is None else waiting.pts + step
+            if waiting is not None:
+                # Some files repeat a timestamp or step back; encoders refuse both.
+                pts = max(pts, waiting.pts + 1)
+                waiting.duration = pts - waiting.pts
+                yield waiting
+            waiting = Frame(self.info, index, pts, picture)
+        if waiting is not None:
+            waiting.duration = self._last_duration(waiting, step)
+            yield waiting
+
+    def _all_pictures(self) -> Iterator[av.VideoFrame]:
+        yield self._first
+        yield from self._pictures
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        """Every picture that decodes; damage is counted and passed over."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.FFmpegError, EOFError) as error:
+                log.debug("%s: reading ended early: %s", self.path, error)
+                self.damaged += 1
+                return
+            try:
+                pictures = packet.decode()
+            except (av.FFmpegError, EOFError) as error:
+                log.debug("%s: damaged packet: %s", self.path, error)
+                self.damaged += 1
+                continue
+            for picture in pictures:
+                if picture.is_corrupt or not isinstance(picture, av.VideoFrame):
+                    self.damaged += 1
+                else:
+                    yield picture
+
+    def _timestamp(self, picture: av.VideoFrame) -> int | None:
+        return None if picture.pts is None else picture.pts - self._origin
+
+    def _last_duration(self, last: Frame, step: int) -> int:
+        """How long the last frame is shown: to the end of the stream, if that is plausible."""
+        if self._stream.duration is not None:
+            start = (self._stream.start_time or 0) - self._origin
+            rest = start + self._stream.duration - last.pts
+            if 0 < rest <= 10 * step:
+                return rest
+        return last.picture.duration if 0 < last.picture.duration <= 10 * step else step
+
+    def _describe(self, first: av.VideoFrame) -> VideoInfo:
+        stream = self._stream
+        rotation = round(first.rotation / 90) * 90 % 360
+        width, height = first.width, first.height
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        if rotation % 180:
+            width, height, aspect = height, width, 1 / aspect
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        time_base = stream.time_base or Fraction(1, 1000)
+        return VideoInfo(
+            path=self.path,
+            width=width,
+            height=height,
+            rotation=rotation,
+            time_base=time_base,
+            rate=rate,
+            frames=claimed_frames(self._container, stream, rate),
+            sample_aspect_ratio=aspect,
+            codec=stream.codec_context.name,
+            pixel_format=first.format.name,
+            has_sound=bool(self._container.streams.audio),
+        )
+
+
+def open_container(path: Path) -> InputContainer:
+    """The file, opened by FFmpeg; ``InputError`` says in one line why it is not."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, not a video")
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputError(f"{path}: is empty")
+        return av.open(str(path), metadata_errors="replace")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except PermissionError:
+        raise InputError(f"{path}: permission denied") from None
+    except (av.FFmpegError, OSError, EOFError) as error:
+        raise InputError(f"{path}: not a video that FFmpeg can read ({ffmpeg_reason(error)})") from error
+
+
+def ffmpeg_reason(error: BaseException) -> str:
+    """What FFmpeg says of an error, without its number and the file's name."""
+    return getattr(error, "strerror", None) or one_line(error)
+
+
+def picture_stream(path: Path, container: InputContainer) -> VideoStream:
+    """The moving pictures of a file: by type, never by number, and not an album cover or a thumbnail."""
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    moving = [stream for stream in container.streams.video if not stream.disposition & stills]
+    moving = [stream for stream in moving if stream.codec_context is not None]
+    if not moving:
+        what = "only sound" if container.streams.audio else "nothing to see"
+        raise InputError(f"{path}: has no video stream ({what})")
+    chosen = next((stream for stream in moving if stream.disposition & Disposition.default), moving[0])
+    chosen.thread_type = "AUTO"
+    return chosen
+
+
+def origin(container: InputContainer, time_base: Fraction) -> int:
+    """The timestamp, in ``time_base``, that counts as zero.
+
+    It is 0, except in formats whose clock starts anywhere (MPEG transport and program streams): there it is the start
+    of the earliest stream, so that sound and picture move together.
+    """
+    flags: Any = container.format.flags
+    if not flags & Flags.ts_discont.value or container.start_time is None:
+        return 0
+    return round(Fraction(container.start_time, av.time_base) / time_base)
+
+
+def claimed_frames(container: InputContainer, stream: VideoStream, rate: Fraction) -> int | None:
+    """The number of frames by the container's tables, or by its duration."""
+    if stream.frames:
+        return stream.frames
+    if stream.duration and stream.time_base:
+        return round(stream.duration * stream.time_base * rate)
+    if container.duration:
+        return round(Fraction(container.duration, av.time_base) * rate)
+    return None

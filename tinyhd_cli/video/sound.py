@@ -1,0 +1,133 @@
+"""The sound of one file, carried into another: packet by packet where the container takes it, else as AAC or Opus."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import av
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+
+from .reader import open_container, origin
+
+if TYPE_CHECKING:
+    AudioPacket = Packet[AudioStream]
+
+log = logging.getLogger("tinyhd")
+
+
+class Track:
+    """One audio stream on its way from ``source`` to ``container``."""
+
+    def __init__(self, container: OutputContainer, source: AudioStream, shift: int, transcode: bool) -> None:
+        self.source = source
+        self.shift = shift
+        self.transcode = transcode
+        self.resampler: AudioResampler | None = None
+        if transcode:
+            rate = 48000 if container.default_audio_codec == "opus" else source.codec_context.sample_rate
+            encoder = "libopus" if container.default_audio_codec == "opus" else "aac"
+            target = container.add_stream(encoder, rate=rate)
+            assert isinstance(target, AudioStream)
+            target.codec_context.layout = source.codec_context.layout
+            self.target = target
+        else:
+            self.target = container.add_stream_from_template(source)
+
+    def packets(self, packet: AudioPacket) -> Iterator[AudioPacket]:
+        """What to write for a packet of the source; the empty one at its end flushes the encoder."""
+        if not self.transcode:
+            if packet.size == 0:
+                return
+            for field in ("pts", "dts"):
+                value = getattr(packet, field)
+                if value is not None:
+                    setattr(packet, field, value - self.shift)
+            packet.stream = self.target
+            yield packet
+            return
+        for frame in packet.decode():
+            if frame.pts is not None:
+                frame.pts -= self.shift
+            for resampled in self._resample(frame):
+                yield from self.target.encode(resampled)
+        if packet.size == 0:
+            for resampled in self._resample(None):
+                yield from self.target.encode(resampled)
+            yield from self.target.encode(None)
+
+    def _resample(self, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
+        context = self.target.codec_context
+        if self.resampler is None:
+            context.open(strict=False)
+            self.resampler = AudioResampler(context.format, context.layout, context.sample_rate, context.frame_size)
+        return self.resampler.resample(frame)
+
+
+class Sound:
+    """All audio streams of ``path``, to be muxed into ``container`` alongside its pictures.
+
+    The file is opened a second time for this, so that sound needs no buffer however the pictures are grouped.
+    """
+
+    def __init__(self, path: Path, container: OutputContainer, *, transcode: bool = False) -> None:
+        self.container = container
+        self.transcoded: list[str] = []
+        self._input = open_container(path)
+        self._tracks: dict[int, Track] = {}
+        self._held: AudioPacket | None = None
+        supported = container.supported_codecs
+        for stream in self._input.streams.audio:
+            if stream.codec_context is None:  # FFmpeg knows no decoder and no name for it
+                continue
+            name = stream.codec_context.name
+            refused = transcode or bool(
+                supported and name not in supported and stream.codec.canonical_name not in supported
+            )
+            if refused:
+                self.transcoded.append(name)
+            shift = origin(self._input, stream.time_base or Fraction(1, av.time_base))
+            self._tracks[stream.index] = Track(container, stream, shift, refused)
+        sources = [track.source for track in self._tracks.values()]
+        self._packets = cast("Iterator[AudioPacket]", self._input.demux(sources) if sources else iter(()))
+
+    def mux_until(self, time_s: float | None) -> None:
+        """Mux the sound up to a time in seconds; None: all that is left."""
+        while True:
+            packet = self._held or next(self._readable(), None)
+            self._held = None
+            if packet is None:
+                return
+            starts = packet.dts if packet.dts is not None else packet.pts
+            if time_s is not None and starts is not None and packet.time_base and starts * packet.time_base > time_s:
+                self._held = packet
+                return
+            self._mux(packet)
+
+    def _readable(self) -> Iterator[AudioPacket]:
+        """The next packet, or none where the file ends or cannot be read further."""
+        try:
+            yield next(self._packets)
+        except StopIteration:
+            return
+        except (av.FFmpegError, EOFError) as error:
+            log.debug("sound ended early: %s", error)
+
+    def _mux(self, packet: AudioPacket) -> None:
+        track = self._tracks[packet.stream.index]
+        try:
+            ready = list(track.packets(packet))
+        except (av.InvalidDataError, EOFError) as error:
+            log.debug("damaged sound: %s", error)
+            return
+        self.container.mux(ready)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._input.close()

@@ -1,0 +1,205 @@
+"""A video file written frame by frame, with the source's timestamps and sound. It appears whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import cv2
+import numpy as np
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from ..errors import OutputError, TinyhdError, one_line
+from ..files import make_parent, partial, remove
+from . import encoders
+from .encoders import EncoderOptions
+from .reader import Frame, Image, VideoInfo
+from .sound import Sound
+
+log = logging.getLogger("tinyhd")
+
+
+class VideoWriter:
+    """Writes pictures that stand for the frames of a source video.
+
+    Args:
+        path: the file to write; its suffix names the container. Until :meth:`close` it has another name.
+        info: the source.
+        size: width and height of the pictures in pixels; odd ones are made even by repeating the last column or row.
+        options: codec and quality.
+        sound: whether the source's sound is carried over.
+
+    Raises:
+        OutputError: the file cannot be written, or no encoder works.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: VideoInfo,
+        size: tuple[int, int],
+        options: EncoderOptions | None = None,
+        *,
+        sound: bool = True,
+    ) -> None:
+        self.path = path
+        self.info = info
+        self.options = options or EncoderOptions()
+        self.width, self.height = (side + side % 2 for side in size)
+        self._durations: dict[int, int] = {}
+        self._reformatter = VideoReformatter()
+        self._sound: Sound | None = None
+        self._container: OutputContainer | None = None
+        self._encoder, warning = encoders.choose(path, self.options, self.width, self.height)
+        if warning:
+            log.warning(warning)
+        make_parent(path)
+        self._partial = partial(path)
+        try:
+            self._open(sound and info.has_sound)
+        except BaseException:
+            self.abort()
+            raise
+
+    def _open(self, sound: bool) -> None:
+        """Open the container: with the sound as it is, else transcoded, else without."""
+        attempts = [("copied", True), ("transcoded", True), ("left out", False)] if sound else [("absent", False)]
+        for how, with_sound in attempts:
+            try:
+                self._open_once(with_sound, transcode=how == "transcoded")
+            except (av.FFmpegError, OSError, ValueError) as error:
+                self._close_quietly()
+                if (how, with_sound) == attempts[-1] or isinstance(error, FileNotFoundError | PermissionError):
+                    raise self._failure(error) from error
+                log.debug("%s: sound cannot be %s: %s", self.path, how, error)
+                continue
+            if how == "left out":
+                log.warning(f"{self.path.name}: the sound of {self.info.path.name} cannot be carried over")
+            elif self._sound is not None and self._sound.transcoded:
+                codecs = ", ".join(self._sound.transcoded)
+                log.warning(f"{self.path.name}: {self.path.suffix} takes no {codecs} sound, it was encoded anew")
+            return
+
+    def _open_once(self, sound: bool, *, transcode: bool) -> None:
+        options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
+        self._container = av.open(str(self._partial), "w", options=options)
+        self._stream = self._add_stream(self._container)
+        self._sound = Sound(self.info.path, self._container, transcode=transcode) if sound else None
+        self._container.start_encoding()
+
+    def _add_stream(self, container: OutputContainer) -> VideoStream:
+        stream = container.add_stream(
+            self._encoder, rate=self.info.rate, options=encoders.settings(self._encoder, self.options)
+        )
+        if not isinstance(stream, VideoStream):
+            raise OutputError(f"{self.path}: {self._encoder} is no video encoder")
+        stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
+        stream.codec_context.time_base = self.time_base
+        stream.time_base = self.time_base
+        stream.sample_aspect_ratio = self.info.sample_aspect_ratio
+        return stream
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds in a unit of timestamps: the source's, as far as the encoder can count so finely."""
+        time_base = self.info.time_base
+        if self._encoder == "mpeg4" and time_base.denominator > 65535:  # its clock has 16 bits
+            return Fraction(1, 60000)
+        return time_base
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def write(self, image: Image, frame: Frame) -> None:
+        """Write a picture at the time of a frame.
+
+        Args:
+            image: uint8 RGB ``(height, width, 3)``, of the size given at the start.
+            frame: the source's frame that it stands for; gives timestamp, duration and colour description.
+        """
+        height, width = image.shape[:2]
+        if (width, height) != (self.width, self.height):
+            image = cv2.copyMakeBorder(
+                image, 0, self.height - height, 0, self.width - width, cv2.BORDER_REPLICATE
+            ).astype(np.uint8, copy=False)
+        source = frame.picture
+        picture = av.VideoFrame.from_ndarray(image, "rgb24")
+        picture = self._reformatter.reformat(
+            picture,
+            format="yuv420p",
+            dst_colorspace=source.colorspace,
+            dst_color_range=source.color_range,
+        )
+        picture.colorspace, picture.color_range = source.colorspace, source.color_range
+        picture.color_primaries, picture.color_trc = source.color_primaries, source.color_trc
+        scale = self.info.time_base / self.time_base
+        picture.pts = round(frame.pts * scale)
+        picture.time_base = self.time_base
+        picture.duration = max(1, round(frame.duration * scale))
+        self._durations[picture.pts] = picture.duration
+        try:
+            self._mux(self._stream.encode(picture))
+            if self._sound is not None:
+                self._sound.mux_until(frame.time_s)
+        except (av.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+
+    def _mux(self, packets: list[Packet[VideoStream]]) -> None:
+        """Mux encoded pictures, with the durations that encoders forget."""
+        for packet in packets:
+            if packet.pts is not None:
+                packet.duration = self._durations.pop(packet.pts, packet.duration or 0)
+            assert self._container is not None
+            self._container.mux(packet)
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        try:
+            self._mux(self._stream.encode(None))
+            if self._sound is not None:
+                self._sound.mux_until(None)
+                self._sound.close()
+            if self._container is not None:
+                self._container.close()
+            self._partial.replace(self.path)
+        except (av.FFmpegError, OSError) as error:
+            failure = self._failure(error)
+            self.abort()
+            raise failure from error
+
+    def abort(self) -> None:
+        """Give up: nothing is left."""
+        self._close_quietly()
+        remove(self._partial)
+
+    def _close_quietly(self) -> None:
+        for part in (self._sound, self._container):
+            try:
+                if part is not None:
+                    part.close()
+            except (av.FFmpegError, OSError) as error:
+                log.debug("%s: %s", self.path, error)
+        self._sound = self._container = None
+
+    def _failure(self, error: BaseException) -> TinyhdError:
+        if isinstance(error, TinyhdError):
+            return error
+        reason = getattr(error, "strerror", None) or one_line(error)
+        return OutputError(f"{self.path}: cannot be written: {reason}")
