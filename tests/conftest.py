@@ -33,3 +33,34 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared)
+
+
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory):
+    """A weight file of a quarter-width multi-output network that was never trained but reacts to what it sees."""
+    from networks import lively
+
+    from tinyhd_cli import weights
+
+    network = lively("tinyhd-m-quarter")
+    path = tmp_path_factory.mktemp("weights") / "lively.safetensors"
+    weights.save(path, network.state_dict(), network.config)
+    return path
+
+
+@pytest.fixture
+def tinyhd(monkeypatch, tmp_path):
+    """Runs the command line in this process, in an empty folder; returns the exit code."""
+    from tinyhd_cli import cli
+    from tinyhd_cli.commands import terminal
+
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def run(*args):
+        terminal.console.cache_clear()  # stderr is another one in each test
+        return cli.run([str(arg) for arg in args])
+
+    yield run
+    terminal.console.cache_clear()

@@ -93,6 +93,8 @@ def run(args: Sequence[str]) -> int:
     except Exception as error:
         complain(f"unexpected {type(error).__name__}: {errors.one_line(error)} (--debug shows where)", debug)
         return errors.SOME_INPUT_FAILED
+    if code == errors.INTERRUPTED:  # Typer has caught the Ctrl-C
+        complain("interrupted")
     return code if isinstance(code, int) else errors.OK
 
 

@@ -69,7 +69,7 @@ class PredictOptions:
 
     normalize: Normalize | None = None
     """How maps are scaled to be seen: ``running`` (robust limits that follow the video slowly), ``video`` (one scale
-    for the whole video), ``frame`` (each frame by itself), ``none``. None: ``running`` for videos, ``frame`` for PNGs."""
+    for the whole video), ``frame`` (each frame by itself), ``none``. None: ``running``, for PNGs ``frame``."""
 
     audio: bool = True
     """Whether the overlay keeps the sound."""

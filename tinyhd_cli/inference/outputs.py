@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import OutputError, one_line
 from ..files import cannot_write, make_parent, partial, remove
-from ..video.overlay import Painter, enlarge
+from ..video.overlay import Painter, as_grey
 from ..video.reader import Frame, VideoInfo
 from ..video.writer import VideoWriter
 from .options import PredictOptions
@@ -65,7 +65,7 @@ class MapVideoSink:
         self._writer = VideoWriter(path, info, (info.width, info.height), options.encoder, sound=False)
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        grey = enlarge(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
+        grey = as_grey(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
         self._writer.write(np.repeat(grey[..., np.newaxis], 3, axis=2), frame)
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class MapFolderSink:
             raise cannot_write(path, error) from error
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        grey = enlarge(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
+        grey = as_grey(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
         _, png = cv2.imencode(".png", grey)
         try:
             (self._partial / f"{frame.index + 1:04d}.png").write_bytes(png.tobytes())

@@ -27,7 +27,7 @@ DEFAULT_CODECS = {
     ".m4v": ("h264", "mpeg4"),
     ".mov": ("h264", "mpeg4"),
     ".mkv": ("h264", "mpeg4"),
-    ".avi": ("h264", "mpeg4"),
+    ".avi": ("mpeg4",),  # it stores no presentation times, which h264 wants
     ".webm": ("vp9", "av1"),
 }
 

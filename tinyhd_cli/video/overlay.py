@@ -71,7 +71,7 @@ class Painter:
         Returns:
             uint8 RGB, ``(h, w, 3)``, or ``(h, 2 w, 3)`` side by side.
         """
-        value = enlarge(saliency, frame.shape[1], frame.shape[0])
+        value = as_grey(saliency, frame.shape[1], frame.shape[0])
         kept = cv2.multiply(frame, cv2.applyColorMap(value, self._keep), scale=1 / 255)
         painted = cv2.add(kept, cv2.applyColorMap(value, self._tint))
         if self.style.side_by_side:
@@ -84,8 +84,9 @@ def as_table(values: NDArray[np.float64]) -> Image:
     return np.round(values * 255).astype(np.uint8).reshape(256, 1, 3)
 
 
-def enlarge(saliency: NDArray[np.float32], width: int, height: int) -> Image:
+def as_grey(saliency: NDArray[np.float32], width: int, height: int) -> Image:
     """A map ``(H, W)`` in 0..1 as 8 bits at another size, uint8 ``(height, width)``."""
     eight_bits = np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
-    larger: Image = cv2.resize(eight_bits, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8, copy=False)
-    return larger
+    shrinks = width < saliency.shape[1] and height < saliency.shape[0]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(eight_bits, (width, height), interpolation=interpolation).astype(np.uint8, copy=False)

@@ -28,8 +28,14 @@ Image = NDArray[np.uint8]
 
 log = logging.getLogger("tinyhd")
 
-UNSPECIFIED_COLORSPACE = 2
-"""FFmpeg's AVCOL_SPC_UNSPECIFIED."""
+@dataclass(frozen=True)
+class Colour:
+    """How numbers stand for colours, by FFmpeg's numbering (ITU-T H.273)."""
+
+    space: int
+    range: int
+    primaries: int
+    transfer: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class VideoInfo:
     """How many frames the container claims; None where it does not say."""
     sample_aspect_ratio: Fraction
     """Width of a pixel through its height, after rotation."""
+    colour: Colour
     codec: str
     pixel_format: str
     has_sound: bool
@@ -224,6 +231,7 @@ class VideoReader:
             rate=rate,
             frames=claimed_frames(self._container, stream, rate),
             sample_aspect_ratio=aspect,
+            colour=Colour(first.colorspace, first.color_range, first.color_primaries, first.color_trc),
             codec=stream.codec_context.name,
             pixel_format=first.format.name,
             has_sound=bool(self._container.streams.audio),

@@ -29,6 +29,7 @@ class Track:
         self.source = source
         self.shift = shift
         self.transcode = transcode
+        self.edit_lists = container.format.name in ("mp4", "mov", "ipod")
         self.resampler: AudioResampler | None = None
         if transcode:
             rate = 48000 if container.default_audio_codec == "opus" else source.codec_context.sample_rate
@@ -43,7 +44,7 @@ class Track:
     def packets(self, packet: AudioPacket) -> Iterator[AudioPacket]:
         """What to write for a packet of the source; the empty one at its end flushes the encoder."""
         if not self.transcode:
-            if packet.size == 0:
+            if packet.size == 0 or self._never_heard(packet):
                 return
             for field in ("pts", "dts"):
                 value = getattr(packet, field)
@@ -61,6 +62,15 @@ class Track:
             for resampled in self._resample(None):
                 yield from self.target.encode(resampled)
             yield from self.target.encode(None)
+
+    def _never_heard(self, packet: AudioPacket) -> bool:
+        """Whether a packet only primes the decoder before time zero.
+
+        MP4 and MOV keep such packets and hide them by an edit list; elsewhere they would move the whole file.
+        """
+        if self.edit_lists or packet.pts is None or not packet.duration:
+            return False
+        return packet.pts + packet.duration <= self.shift
 
     def _resample(self, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
         context = self.target.codec_context

@@ -94,14 +94,18 @@ class VideoWriter:
         self._container.start_encoding()
 
     def _add_stream(self, container: OutputContainer) -> VideoStream:
-        stream = container.add_stream(
-            self._encoder, rate=self.info.rate, options=encoders.settings(self._encoder, self.options)
-        )
+        options = encoders.settings(self._encoder, self.options)
+        if self.path.suffix.lower() == ".avi":
+            options["bf"] = "0"  # AVI stores no presentation times: frames must be in their order
+        stream = container.add_stream(self._encoder, rate=self.info.rate, options=options)
         if not isinstance(stream, VideoStream):
             raise OutputError(f"{self.path}: {self._encoder} is no video encoder")
         stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
         stream.codec_context.time_base = self.time_base
         stream.time_base = self.time_base
+        colour = self.info.colour
+        stream.codec_context.colorspace, stream.codec_context.color_range = colour.space, colour.range
+        stream.codec_context.color_primaries, stream.codec_context.color_trc = colour.primaries, colour.transfer
         stream.sample_aspect_ratio = self.info.sample_aspect_ratio
         return stream
 
@@ -132,23 +136,23 @@ class VideoWriter:
 
         Args:
             image: uint8 RGB ``(height, width, 3)``, of the size given at the start.
-            frame: the source's frame that it stands for; gives timestamp, duration and colour description.
+            frame: the source's frame that it stands for; gives timestamp and duration.
         """
         height, width = image.shape[:2]
         if (width, height) != (self.width, self.height):
             image = cv2.copyMakeBorder(
                 image, 0, self.height - height, 0, self.width - width, cv2.BORDER_REPLICATE
             ).astype(np.uint8, copy=False)
-        source = frame.picture
+        colour = self.info.colour
         picture = av.VideoFrame.from_ndarray(image, "rgb24")
         picture = self._reformatter.reformat(
             picture,
             format="yuv420p",
-            dst_colorspace=source.colorspace,
-            dst_color_range=source.color_range,
+            dst_colorspace=colour.space,
+            dst_color_range=colour.range,
         )
-        picture.colorspace, picture.color_range = source.colorspace, source.color_range
-        picture.color_primaries, picture.color_trc = source.color_primaries, source.color_trc
+        picture.colorspace, picture.color_range = colour.space, colour.range
+        picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
         scale = self.info.time_base / self.time_base
         picture.pts = round(frame.pts * scale)
         picture.time_base = self.time_base

@@ -1,0 +1,233 @@
+"""A Hugging Face Hub on the loopback: those parts of its protocol that huggingface_hub needs to get and put weights.
+
+    with HubServer() as hub:
+        hub.put("owner/name", "model.safetensors", content)
+        # HF_ENDPOINT=hub.url in the environment of a new process: huggingface_hub reads it when it is imported
+
+Files named ``*.safetensors`` are uploaded by Git LFS, others inside the commit, as on the real Hub without Xet.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+TOKEN = "hf_the_only_token_this_server_knows"
+
+
+@dataclass
+class Repo:
+    """A repository: branches of files, and who may read it."""
+
+    branches: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"main": {}})
+    private: bool = False
+    gated: bool = False
+
+    def commit_hash(self, branch: str) -> str:
+        """As on the Hub 40 hexadecimal digits that change with the content."""
+        digest = hashlib.sha1()
+        for name, content in sorted(self.branches[branch].items()):
+            digest.update(name.encode() + content)
+        return digest.hexdigest()
+
+
+class HubServer:
+    """Serves repositories from memory until the block ends."""
+
+    def __init__(self) -> None:
+        self.repos: dict[str, Repo] = {}
+        self.lfs: dict[str, bytes] = {}
+        self.requests: list[tuple[str, str, str]] = []
+        """Method, path and Range header of every request."""
+
+        self.cut_after: int | None = None
+        """Bytes of the next file's body after which the connection is cut, once."""
+
+        self.busy_for = 0
+        """How many of the next requests are answered with 503."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.hub = self  # type: ignore[attr-defined]
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+
+    def __enter__(self) -> HubServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Refuse connections from now on. May be called twice."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def put(self, repo: str, name: str, content: bytes, branch: str = "main") -> Repo:
+        """Put a file into a repository, which is made if there is none."""
+        made = self.repos.setdefault(repo, Repo())
+        made.branches.setdefault(branch, {})[name] = content
+        return made
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    @property
+    def hub(self) -> HubServer:
+        return self.server.hub  # type: ignore[attr-defined]
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.route()
+
+    do_GET = do_POST = do_PUT = do_HEAD
+
+    def route(self) -> None:
+        """Find the method below for the request."""
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = unquote(self.path.partition("?")[0])
+        self.hub.requests.append((self.command, path, self.headers.get("Range", "")))
+        if self.hub.busy_for:
+            self.hub.busy_for -= 1
+            self.refuse(503, "busy")
+            return
+        reads = self.command in ("HEAD", "GET")
+        if reads and (match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)):
+            self.resolve(*match.groups())
+        elif not self.allowed():
+            self.refuse(401, "Invalid username or password.")
+        elif path == "/api/validate-yaml":
+            self.answer({"errors": [], "warnings": []})
+        elif path == "/api/repos/create":
+            self.create()
+        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|branch|commit)/(.+)", path):
+            getattr(self, match[2])(match[1], match[3])
+        elif match := re.fullmatch(r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
+            self.batch()
+        elif match := re.fullmatch(r"/lfs/(\w+)", path):
+            self.upload(match[1])
+        else:
+            self.refuse(404, f"this server has no {self.command} {path}")
+
+    # Answers
+
+    def allowed(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}" or self.path.startswith("/lfs/")
+
+    def send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        cut, self.hub.cut_after = self.hub.cut_after, None
+        self.wfile.write(body[:cut])
+        self.close_connection = self.close_connection or cut is not None
+
+    def answer(self, values: object) -> None:
+        self.send(200, json.dumps(values).encode(), {"Content-Type": "application/json"})
+
+    def refuse(self, status: int, message: str, code: str = "") -> None:
+        headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+        self.send(status, json.dumps({"error": message}).encode(), {"Content-Type": "application/json", **headers})
+
+    # Reading
+
+    def resolve(self, name: str, branch: str, file: str) -> None:
+        repo = self.hub.repos.get(name)
+        if repo is None or (repo.private and not self.allowed()):
+            # The Hub does not tell who asks without a token that a private repository exists.
+            self.refuse(404 if self.allowed() else 401, "Repository not found", "RepoNotFound")
+        elif repo.gated and not self.allowed():
+            self.refuse(403, "Access to this model is restricted", "GatedRepo")
+        elif branch not in repo.branches:
+            self.refuse(404, "Invalid rev id", "RevisionNotFound")
+        elif file not in repo.branches[branch]:
+            self.refuse(404, "Entry not found", "EntryNotFound")
+        else:
+            self.file(repo.branches[branch][file], repo.commit_hash(branch))
+
+    def file(self, content: bytes, commit: str) -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        headers = {
+            "ETag": f'"{digest}"',
+            "X-Repo-Commit": commit,
+            "X-Linked-Size": str(len(content)),
+            "X-Linked-Etag": f'"{digest}"',
+            "Accept-Ranges": "bytes",
+        }
+        if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            start = int(match[1])
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self.send(206, content[start:], headers)
+        else:
+            self.send(200, content, headers)
+
+    # Writing
+
+    def create(self) -> None:
+        wanted = json.loads(self.body)
+        name = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
+        if name in self.hub.repos:
+            # With a 409 the client takes the address from the body as well.
+            self.send(409, json.dumps({"url": f"{self.hub.url}/{name}"}).encode(), {"Content-Type": "application/json"})
+            return
+        self.hub.repos[name] = Repo(private=wanted.get("visibility") == "private")
+        self.answer({"url": f"{self.hub.url}/{name}"})
+
+    def preupload(self, name: str, branch: str) -> None:
+        files = [file["path"] for file in json.loads(self.body)["files"]]
+        mode = {True: "lfs", False: "regular"}
+        self.answer(
+            {
+                "files": [
+                    {"path": file, "uploadMode": mode[file.endswith(".safetensors")], "shouldIgnore": False}
+                    for file in files
+                ],
+            },
+        )
+
+    def branch(self, name: str, branch: str) -> None:
+        repo = self.hub.repos[name]
+        if branch in repo.branches:
+            self.refuse(409, "Reference already exists")
+            return
+        repo.branches[branch] = dict(repo.branches["main"])
+        self.answer({})
+
+    def batch(self) -> None:
+        wanted = json.loads(self.body)["objects"]
+        actions = [{**item, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{item['oid']}"}}} for item in wanted]
+        self.answer({"transfer": "basic", "objects": actions})
+
+    def upload(self, digest: str) -> None:
+        if hashlib.sha256(self.body).hexdigest() != digest:
+            self.refuse(400, "the content does not have the hash it was announced with")
+            return
+        self.hub.lfs[digest] = self.body
+        self.answer({})
+
+    def commit(self, name: str, branch: str) -> None:
+        files = self.hub.repos[name].branches[branch]
+        for line in self.body.splitlines():
+            item = json.loads(line)
+            value = item["value"]
+            if item["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif item["key"] == "lfsFile":
+                files[value["path"]] = self.hub.lfs[value["oid"]]
+        commit = self.hub.repos[name].commit_hash(branch)
+        self.answer({"success": True, "commitOid": commit, "commitUrl": f"{self.hub.url}/{name}/commit/{commit}"})

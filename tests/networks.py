@@ -1,0 +1,29 @@
+"""Networks without training whose answers depend on what they see."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from tinyhd_cli.models import create
+
+
+def lively(name: str = "tinyhd-m-quarter", seed: int = 0, **overrides):
+    """A network in evaluation mode with seeded weights and BatchNorm statistics of noise.
+
+    Fresh weights alone let the signal die on its way through so many layers: every map would be constant.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    network = create(name, **overrides)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                fan_in = parameter[0].numel()
+                parameter.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+            module.momentum = 1.0
+    clip = nn.functional.interpolate(torch.randn(2, 3, 16, 8, 8, generator=generator), (16, 64, 64))
+    with torch.no_grad():
+        network.train()(clip)
+    return network.eval()

@@ -1,0 +1,188 @@
+"""``tinyhd weights``: what weights there are, bringing them here, checking, converting and sharing them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import WeightsError
+from .terminal import say
+
+if TYPE_CHECKING:
+    from ..weights import Located, WeightsInfo
+
+app = typer.Typer(help="List, download, check, convert and share weights.", no_args_is_help=True)
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes, for people."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def where(located: Located | None) -> str:
+    """Where weights are now, in a word or two."""
+    return located.source if located else "not here"
+
+
+def size(info: WeightsInfo, located: Located | None) -> str:
+    """How large the file is, or about how large it will be."""
+    if located:
+        return megabytes(located.path.stat().st_size)
+    if info.bytes:
+        return megabytes(info.bytes)
+    return f"~{megabytes(4 * info.parameters)}" if info.parameters else "?"
+
+
+@app.command("list")
+def show_all() -> None:
+    """List the weights that have a name."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .. import weights
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("name", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("where", no_wrap=True)
+    table.add_column("licence", overflow="fold")
+    absent = 0
+    for info in weights.registry().values():
+        located = weights.find_local(info)
+        absent += located is None
+        table.add_row(info.name, f"{info.parameters or 0:,}", size(info, located), where(located), info.licence)
+    Console(highlight=False).print(table)
+    say(f"Default: {weights.default_name()}")
+    if absent:
+        say("What is not here: tinyhd weights pull NAME asks the Hub; tinyhd weights info NAME names the original file")
+
+
+@app.command("info")
+def show_one(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A name that list shows, or a weight file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show all that is known of weights."""
+    import json
+
+    from .. import weights
+
+    info, located = weights.inspect(name)
+    if as_json:
+        here = {"where": located.source if located else None, "path": str(located.path) if located else None}
+        print(json.dumps({**info.to_dict(), **here}, indent=2))
+        return
+    for what, value in facts(info, located).items():
+        if value:
+            print(f"{what:<16}{value}")
+
+
+def facts(info: WeightsInfo, located: Located | None) -> dict[str, str]:
+    """What is known of weights, for people."""
+    from ..hub import place
+    from ..models.config import CLIP_FRAMES
+    from ..weights import network_name
+
+    home = place(info)
+    return {
+        "name": info.name,
+        "network": network_name(info.config),
+        "maps": f"{info.config.frames_out} for {CLIP_FRAMES} frames",
+        "parameters": f"{info.parameters:,}" if info.parameters else "",
+        "input": f"{info.input_size[0]} x {info.input_size[1]} (height x width)",
+        "mean": ", ".join(f"{value:g}" for value in info.mean),
+        "std": ", ".join(f"{value:g}" for value in info.std),
+        "trained on": info.training_data,
+        "scores": ", ".join(f"{metric} {score:g}" for metric, score in info.scores.items()),
+        "scores on": info.scores_on,
+        "licence": info.licence,
+        "origin": info.origin,
+        "original file": info.upstream_file,
+        "original sha256": info.upstream_sha256,
+        "size": f"{info.bytes:,} bytes" if info.bytes else "",
+        "sha256": info.sha256,
+        "hub": f"{home.repo}, {home.filename}, revision {home.revision}" if info.hub else "",
+        "where": where(located),
+        "path": str(located.path) if located else "",
+    }
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that list shows.")],
+    force: Annotated[bool, typer.Option("--force", help="Download again what is there.")] = False,
+) -> None:
+    """Download weights and print where the file is."""
+    from .. import weights
+
+    print(weights.pull(name, force=force))
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME|FILE", help="What to check. Default: all that is here.", show_default=False),
+    ] = None,
+) -> None:
+    """Compare files with the sha256 they should have: ok, wrong hash, or unknown hash.
+
+    Exit code 4 if any is wrong or missing.
+    """
+    from .. import weights
+
+    asked = names or [located.info.name for located in weights.local_weights() if located.info]
+    if not asked:
+        say("No named weights are on this machine: tinyhd weights pull NAME")
+    failed = []
+    for name in asked:
+        try:
+            verdict = weights.verify(name)
+        except WeightsError as error:
+            say(f"tinyhd: {error}")
+            failed.append(name)
+            continue
+        called = verdict.name if verdict.name == str(verdict.path) else f"{verdict.name}  {verdict.path}"
+        print(f"{verdict.state:<12}  {called}" + ("" if verdict.state == "ok" else f"  sha256 {verdict.sha256}"))
+        if verdict.state == "wrong hash":
+            failed.append(name)
+    if failed:
+        raise WeightsError(f"{len(failed)} of {len(asked)} wrong or missing: {', '.join(failed)}")
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An original .pth or .pt file.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The .safetensors file to write.")],
+    decoders: Annotated[
+        str | None,
+        typer.Option(metavar="ORDER", help="Fusion order, such as d2,d3,d1, where the file's name does not tell it."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What the weights are called in the file.")] = None,
+) -> None:
+    """Turn an original file into a safetensors file, which cannot run code and says what it is."""
+    from .. import weights
+
+    order = [part.strip() for part in decoders.split(",")] if decoders else None
+    info = weights.convert(file, out, decoders=order, name=name)
+    say(f"{info.name}: {weights.network_name(info.config)}, {info.bytes:,} bytes, sha256 {info.sha256}")
+    print(out)
+
+
+@app.command()
+def push(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors file of ours.", show_default=False)],
+    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The Hub repository.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    revision: Annotated[str | None, typer.Option(metavar="BRANCH", help="Branch to commit to.")] = None,
+) -> None:
+    """Publish a weight file on the Hugging Face Hub, with a model card, and print the address.
+
+    Needs a token with write access: HF_TOKEN, or hf auth login.
+    """
+    from .. import weights
+
+    print(weights.push(file, repo_id, private=private, revision=revision))

@@ -1,0 +1,70 @@
+"""Settings that outlive a command line: the environment, then ``tinyhd.toml`` here, then the user's own."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+FILE_NAME = "tinyhd.toml"
+
+DEFAULT_HUB_OWNER = "tinyhd"
+"""Owner of Hub repositories that are named without one."""
+
+
+def user_folder() -> Path:
+    """Where the user's settings are: ``$XDG_CONFIG_HOME/tinyhd``, ``~/.config/tinyhd`` or ``%APPDATA%/tinyhd``."""
+    if sys.platform == "win32":
+        base = os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming"
+    else:
+        base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "tinyhd"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The settings in a file; none if there is no such file.
+
+    Raises:
+        UsageError: the file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # bad TOML or not UTF-8
+        raise UsageError(f"{path} is not a TOML file: {error}") from error
+
+
+def setting(name: str, default: str) -> str:
+    """The value of a text setting.
+
+    Looked for in the environment (``hub_owner`` is ``TINYHD_HUB_OWNER``), in ``tinyhd.toml`` in the current folder, in
+    the user's ``tinyhd.toml``; ``default`` if it is nowhere.
+
+    Raises:
+        UsageError: a settings file is malformed, or the setting in it is no text.
+    """
+    if value := os.environ.get(f"TINYHD_{name.upper()}"):
+        return value
+    for path in (Path(FILE_NAME), user_folder() / FILE_NAME):
+        settings = read(path)
+        if name in settings:
+            if not isinstance(settings[name], str) or not settings[name]:
+                raise UsageError(f"{path}: {name} must be a text in quotes, not {settings[name]!r}")
+            return str(settings[name])
+    return default
+
+
+def hub_owner() -> str:
+    """The owner put in front of Hub repositories that are named without one; ``UsageError`` if it can be none."""
+    owner = setting("hub_owner", DEFAULT_HUB_OWNER)
+    if not re.fullmatch(r"[\w.-]+", owner):
+        raise UsageError(f"hub_owner must be letters, digits, dots, dashes or underscores, not {owner!r}")
+    return owner
