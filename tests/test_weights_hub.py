@@ -170,6 +170,13 @@ def test_altered_file_is_refused_until_it_is_repaired(machine: Machine, server: 
     assert Path(repaired.stdout.strip()).read_bytes() == content
     assert machine.tinyhd("weights", "verify", NAME).returncode == 0
 
+    # The same file on the Hub, damaged on this side.
+    path = Path(repaired.stdout.strip())
+    path.write_bytes(altered)
+    assert "--force" in machine.fails("weights", "pull", NAME)
+    assert machine.tinyhd("weights", "pull", NAME, "--force").returncode == 0
+    assert path.read_bytes() == content
+
 
 def test_file_of_another_network_is_refused_even_if_no_hash_is_known(tmp_path: Path, server: HubServer):
     server.put(REPO, FILE, write_weights(tmp_path, "tinyhd-m-quarter"))

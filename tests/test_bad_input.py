@@ -1,0 +1,318 @@
+"""Bad input: one clear line, the right exit code, nothing half-written, and the other inputs done."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import clips
+import pytest
+import torch
+from networks import lively
+
+from tinyhd_cli import weights
+
+
+def missing(path):
+    pass
+
+
+def empty(path):
+    path.touch()
+
+
+def text(path):
+    path.write_text("These are not the frames that you are looking for.\n" * 100)
+
+
+def header_only(path):
+    """A truncated MP4 has lost its index, which stands at the end."""
+    clips.make(path, frames=30, width=320, height=240)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def only_sound(path):
+    clips.sound_only(path)
+
+
+def zero_length_stream(path):
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+
+
+def all_frames_damaged(path):
+    clips.make(path.with_suffix(".mkv"), frames=4, codec="mjpeg", pixel_format="yuvj420p")
+    with av.open(str(path.with_suffix(".mkv"))) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.with_suffix(".mkv").read_bytes())
+    path.with_suffix(".mkv").unlink()
+    for position, size in packets:
+        data[position : position + size + 10] = bytes(size + 10)
+    path.write_bytes(data)
+
+
+def a_folder(path):
+    path.mkdir()
+
+
+UNREADABLE = {
+    missing: "no such file",
+    empty: "is empty",
+    text: "not a video that FFmpeg can read",
+    header_only: "not a video that FFmpeg can read",
+    only_sound: "has no video stream (only sound)",
+    zero_length_stream: "not a video that FFmpeg can read (End of file)",
+    all_frames_damaged: "not one frame could be decoded",
+    a_folder: "no videos there",
+}
+OUTPUTS = ("--overlay", "o.mp4", "--maps", "maps", "--npz", "o.npz", "--csv", "o.csv", "--json", "o.json")
+
+
+def here():
+    return sorted(path.name for path in Path().iterdir())
+
+
+@pytest.mark.parametrize("spoil", UNREADABLE, ids=lambda spoil: spoil.__name__)
+def test_unreadable_videos(tinyhd, tmp_path, weights_file, capsys, spoil):
+    bad = tmp_path / "bad.mp4"
+    spoil(bad)
+    assert tinyhd("predict", bad, "--weights", weights_file, *OUTPUTS) == 3
+    said = capsys.readouterr()
+    assert said.err.splitlines() == [line for line in said.err.splitlines() if line.startswith(f"tinyhd: {bad}: ")]
+    assert len(said.err.splitlines()) == 1
+    assert UNREADABLE[spoil] in said.err
+    assert said.out == ""
+    assert here() == []
+
+
+@pytest.mark.parametrize("spoil", UNREADABLE, ids=lambda spoil: spoil.__name__)
+def test_the_other_videos_are_done(tinyhd, tmp_path, weights_file, capsys, spoil):
+    bad = tmp_path / "bad.mp4"
+    spoil(bad)
+    good = [clips.make(tmp_path / f"{name}.mp4", frames=2) for name in ("one", "two")]
+    code = tinyhd("predict", good[0], bad, good[1], "--weights", weights_file, "--csv", "{name}.csv", "--quiet")
+    assert code == 1
+    assert here() == ["one.csv", "two.csv"]
+    assert UNREADABLE[spoil] in capsys.readouterr().err
+
+
+@pytest.fixture
+def ordinary_user():
+    """Permissions do not bind root."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_permission_denied(tinyhd, tmp_path, weights_file, capsys, request):
+    video = clips.make(tmp_path / "secret.mp4", frames=2)
+    assert tinyhd("predict", video, "--weights", weights_file, "--csv", "o.csv") == 0  # all modules are loaded now
+    Path("o.csv").unlink()
+    video.chmod(0)
+    for folder in (tmp_path, *list(tmp_path.parents)[:3], *weights_file.parents):
+        if folder.owner() == Path(sys.prefix).owner() and "pytest" in folder.as_posix():
+            folder.chmod(0o755)
+    request.getfixturevalue("ordinary_user")
+    capsys.readouterr()
+    assert tinyhd("predict", video, "--weights", weights_file, "--csv", "o.csv") == 3
+    assert capsys.readouterr().err == f"tinyhd: {video}: permission denied\n"
+
+
+@pytest.mark.parametrize("output", OUTPUTS[::2])
+def test_unwritable_outputs(tinyhd, tmp_path, weights_file, capsys, output):
+    """A file stands where a folder would have to be."""
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    Path("file").write_text("mine")
+    name = dict(zip(OUTPUTS[::2], OUTPUTS[1::2], strict=True))[output]
+    assert tinyhd("predict", video, "--weights", weights_file, output, f"file/{name}") == 5
+    said = capsys.readouterr().err
+    assert said.startswith(f"tinyhd: file/{name}: cannot be written: ")
+    assert len(said.splitlines()) == 1
+    assert here() == ["file"]
+    assert Path("file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("output", "name"), list(zip(OUTPUTS[::2], OUTPUTS[1::2], strict=True)), ids=lambda value: value.strip("-")
+)
+def test_full_disk(tmp_path, weights_file, output, name):
+    """No file may grow beyond a limit, as on a full disk; what was there before stays."""
+    video = clips.make(tmp_path / "clip.mp4", frames=40, width=256, height=192)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    limit = 30_000 if output not in ("--csv", "--json", "--maps") else 500
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [sys.executable, "-B", "-m", "tinyhd_cli", "predict", str(video), "--weights", str(weights_file)]
+    result = subprocess.run(
+        [*command, output, str(folder / name), "--quiet"], capture_output=True, text=True, preexec_fn=limited, check=False
+    )
+    assert result.returncode == 5, result.stderr
+    assert result.stderr.startswith(f"tinyhd: {folder / name}: cannot be written: "), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert list(folder.iterdir()) == []
+
+
+def other_network(path):
+    """Tensors of a single-output network that say they are a multi-output one's."""
+    from safetensors.torch import load_file, save_file
+
+    network = lively("tinyhd-s-quarter")
+    weights.save(path, network.state_dict(), network.config)
+    tensors = load_file(path)
+    multi = lively("tinyhd-m-quarter")
+    weights.save(path, multi.state_dict(), multi.config)
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, path, metadata)
+
+
+class Bomb:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.system, (f"touch {self.path}",))
+
+
+def test_bad_weights(tinyhd, tmp_path, capsys):
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    other_network(tmp_path / "other.safetensors")
+    torch.save({"student_model": Bomb(tmp_path / "exploded")}, tmp_path / "bomb.pth")
+    text(tmp_path / "text.pth")
+    empty(tmp_path / "empty.safetensors")
+    single = lively("tinyhd-s-quarter")
+    weights.save(tmp_path / "single.safetensors", single.state_dict(), single.config)
+    cases = {
+        ("--weights", tmp_path / "other.safetensors"): "not weights of tinyhd-m-quarter",
+        ("--weights", tmp_path / "bomb.pth"): "refused: it holds more than tensors",
+        ("--weights", tmp_path / "text.pth"): "damaged, or not a PyTorch file",
+        ("--weights", tmp_path / "empty.safetensors"): "empty file",
+        ("--weights", tmp_path / "missing.safetensors"): "no such file",
+        ("--weights", tmp_path / "single.safetensors", "--model", "tinyhd-m-quarter"): "not tinyhd-m-quarter",
+        ("--model", "tinyhd-m-quater"): "did you mean tinyhd-m-quarter",
+    }
+    for options, message in cases.items():
+        assert tinyhd("predict", video, *options) == 4, options
+        said = capsys.readouterr().err
+        assert message in said
+        assert len(said.splitlines()) == 1, said
+        assert here() == []
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_embedded_weights_with_a_wrong_hash(tinyhd, tmp_path, capsys, monkeypatch):
+    """One flipped bit in a file that the registry knows."""
+    network = lively("tinyhd-m-quarter")
+    info = weights.save(tmp_path / "embedded.safetensors", network.state_dict(), network.config)
+    registry = tmp_path / "registry.toml"
+    registry.write_text(
+        f'default = "mine"\n[weights.mine]\nfile = "embedded.safetensors"\nsha256 = "{info.sha256}"\n'
+        'config = { architecture = "tinyhd", outputs = "multi", width = "quarter", decoders = ["d1", "d2", "d3"] }\n'
+    )
+    monkeypatch.setenv("TINYHD_REGISTRY", str(registry))
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    assert tinyhd("predict", video, "--csv", "o.csv") == 0
+    Path("o.csv").unlink()
+    data = bytearray((tmp_path / "embedded.safetensors").read_bytes())
+    data[-5] ^= 1
+    (tmp_path / "embedded.safetensors").write_bytes(data)
+    capsys.readouterr()
+    assert tinyhd("predict", video, "--csv", "o.csv") == 4
+    said = capsys.readouterr().err
+    assert info.sha256 in said
+    assert len(said.splitlines()) == 1
+    assert here() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--codec", "h246"), "did you mean"),
+        (("--colormap", "turbbo"), "did you mean turbo"),
+        (("--normalize", "frames"), "did you mean frame"),
+        (("--preset", "mediun"), "did you mean medium"),
+        (("--alpha", "1.5"), "--alpha must be between 0 and 1"),
+        (("--threshold", "1"), "--threshold"),
+        (("--crf", "99"), "--crf"),
+        (("--crf", "high"), "crf"),
+        (("--device", "tpu"), "--device 'tpu'"),
+        (("--overlay", "o.xyz"), "videos are written as"),
+        (("--overlay", "o.wmv"), "videos are written as"),
+        (("--npz", "o.csv"), "--npz"),
+        (("--csv", "o.txt"), "--csv"),
+        (("--overlay", "same.mp4", "--maps", "same.mp4"), "same name"),
+        (("--wrong",), "--wrong"),
+    ],
+    ids=lambda value: "-".join(value).strip("-") if isinstance(value, tuple) else "",
+)
+def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys, options, message):
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    assert tinyhd("predict", video, "--weights", weights_file, *options) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1, said
+    assert here() == []
+
+
+def test_outputs_that_would_overwrite_each_other_or_the_input(tinyhd, tmp_path, weights_file, capsys):
+    (tmp_path / "a").mkdir()
+    videos = [clips.make(tmp_path / name, frames=2) for name in ("clip.mp4", "a/clip.mp4")]
+    before = videos[0].read_bytes()
+    assert tinyhd("predict", *videos, "--weights", weights_file, "--overlay", "o.mp4") == 2
+    assert "--out-dir" in capsys.readouterr().err
+    assert tinyhd("predict", *videos, "--weights", weights_file, "--out-dir", "out") == 2
+    assert "would both be written to out/clip_overlay.mp4" in capsys.readouterr().err
+    assert tinyhd("predict", videos[0], "--weights", weights_file, "--overlay", videos[0]) == 2
+    assert "is the input itself" in capsys.readouterr().err
+    assert videos[0].read_bytes() == before
+    assert here() == []
+
+
+def test_nothing_said_shows_help_and_is_wrong_usage(tinyhd, capsys):
+    assert tinyhd() == 2
+    said = capsys.readouterr()
+    assert "Usage" in said.out + said.err
+    assert tinyhd("predict") == 2
+    assert "VIDEO" in capsys.readouterr().err
+    assert tinyhd("predikt") == 2
+    assert "predict" in capsys.readouterr().err
+
+
+def test_debug_shows_where(tinyhd, tmp_path, capsys):
+    assert tinyhd("predict", tmp_path / "none.mp4", "--weights", tmp_path / "none.pth", "--debug") == 4
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert said.splitlines()[-1].startswith("tinyhd: ")
+
+
+def test_unexpected_errors_are_one_line_too(tinyhd, tmp_path, weights_file, capsys, monkeypatch):
+    from tinyhd_cli.inference import model
+
+    def broken(self, clip):
+        raise RuntimeError("the network fell over\nin many\nlines")
+
+    monkeypatch.setattr(model.Model, "infer", broken)
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    assert tinyhd("predict", video, "--weights", weights_file) == 1
+    said = capsys.readouterr().err
+    assert "unexpected RuntimeError: the network fell over (--debug" in said
+    assert len(said.splitlines()) == 1
+    assert here() == []
