@@ -127,7 +127,9 @@ def visitor(image: np.ndarray, x: float, frame: int) -> None:
 
 def balloon(image: np.ndarray, x: float, y: float) -> None:
     centre = (round(x * SCALE), round(y * SCALE))
-    tail = np.array([(centre[0] + round(5 * SCALE * np.sin(i / 3)), centre[1] + (20 + 4 * i) * SCALE) for i in range(16)])
+    tail = np.array(
+        [(centre[0] + round(5 * SCALE * np.sin(i / 3)), centre[1] + (20 + 4 * i) * SCALE) for i in range(16)]
+    )
     cv2.polylines(image, [tail], False, (235, 235, 230), SCALE, cv2.LINE_AA)
     cv2.ellipse(image, centre, (18 * SCALE, 22 * SCALE), 0, 0, 360, (206, 32, 40), cv2.FILLED, cv2.LINE_AA)
     shine = (centre[0] - 7 * SCALE, centre[1] - 9 * SCALE)

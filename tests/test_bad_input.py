@@ -158,7 +158,11 @@ def test_full_disk(tmp_path, weights_file, output, name):
 
     command = [sys.executable, "-B", "-m", "tinyhd_cli", "predict", str(video), "--weights", str(weights_file)]
     result = subprocess.run(
-        [*command, output, str(folder / name), "--quiet"], capture_output=True, text=True, preexec_fn=limited, check=False
+        [*command, output, str(folder / name), "--quiet"],
+        capture_output=True,
+        text=True,
+        preexec_fn=limited,
+        check=False,
     )
     assert result.returncode == 5, result.stderr
     assert result.stderr.startswith(f"tinyhd: {folder / name}: cannot be written: "), result.stderr

@@ -312,9 +312,7 @@ def test_looks_change_the_picture(tinyhd, tmp_path, weights_file):
         assert tinyhd("predict", video, "--weights", weights_file, "-o", overlay, "--crf", "8", *options) == 0
         images[name] = clips.frames(Path(overlay))[0].astype(int)
     source = clips.frames(video)[0].astype(int)
-    changed = {
-        name: np.abs(image - source).mean() for name, image in images.items() if image.shape == source.shape
-    }
+    changed = {name: np.abs(image - source).mean() for name, image in images.items() if image.shape == source.shape}
     assert changed["plain"] < 3 < changed["default"] < changed["opaque"]
     assert changed["plain"] < changed["tops"] < changed["default"]
     assert np.abs(images["grey"] - images["default"]).mean() > 3
@@ -347,9 +345,7 @@ def test_help_does_not_load_the_heavy_libraries():
         "print(*{'torch', 'cv2', 'av', 'numpy', 'matplotlib', 'huggingface_hub'} & set(sys.modules), file=sys.stderr)"
     )
     environment = {**os.environ, "COLUMNS": "100"}
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert result.stderr.strip() == ""
     assert "Predict where people look" in result.stdout
 

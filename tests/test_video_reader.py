@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import clips
@@ -226,7 +227,7 @@ def test_timestamps_always_increase(tmp_path):
     _, frames = read(raw)
     assert len(frames) == 10
     times = [frame.pts for frame in frames]
-    assert all(later > earlier for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(times))
     assert all(frame.duration > 0 for frame in frames)
 
 

@@ -202,12 +202,15 @@ def test_a_failure_half_way_leaves_nothing(tmp_path):
     source = clips.make(tmp_path / "clip.mp4", frames=20)
     earlier = tmp_path / "out.mp4"
     earlier.write_bytes(b"an earlier result")
-    with pytest.raises(RuntimeError, match="half-way"), VideoReader(source) as reader:
-        with VideoWriter(earlier, reader.info, (64, 48)) as writer:
-            for frame in reader:
-                if frame.index == 10:
-                    raise RuntimeError("half-way")
-                writer.write(frame.rgb(), frame)
+    with (
+        pytest.raises(RuntimeError, match="half-way"),
+        VideoReader(source) as reader,
+        VideoWriter(earlier, reader.info, (64, 48)) as writer,
+    ):
+        for frame in reader:
+            if frame.index == 10:
+                raise RuntimeError("half-way")
+            writer.write(frame.rgb(), frame)
     assert earlier.read_bytes() == b"an earlier result"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "out.mp4"]
 

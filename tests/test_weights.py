@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tinyhd_cli import cli, models, weights
 from tinyhd_cli.errors import OutputError, UsageError, WeightsError
 from tinyhd_cli.models.config import to_dict
-from tinyhd_cli.weights_file import network_state
+from tinyhd_cli.weights.file import network_state
 
 SHARED_FILES = {"d123m_rc4_rc1T.pth": "tinyhd-m-quarter.dhf1k", "d123s_rc4_rc1T.pth": "tinyhd-s-quarter.dhf1k"}
 

@@ -16,8 +16,9 @@ import pytest
 import torch
 from hub_server import TOKEN, HubServer
 
-from tinyhd_cli import hub, models, weights
+from tinyhd_cli import models, weights
 from tinyhd_cli.errors import UsageError, WeightsError
+from tinyhd_cli.weights import hub
 
 NAME = "tinyhd-s-quarter.test"
 FILE = f"{NAME}.safetensors"

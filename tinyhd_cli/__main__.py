@@ -1,3 +1,5 @@
+"""``python -m tinyhd_cli`` is ``tinyhd``."""
+
 from .cli import main
 
 main()

@@ -1,4 +1,62 @@
+"""``tinyhd benchmark``: what predicting costs on this machine."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
 import typer
-app = typer.Typer()
+
+from ..errors import UsageError
+from .terminal import say
+
+app = typer.Typer(no_args_is_help=True)
+
+
 @app.callback()
-def x() -> None: ...
+def benchmark() -> None:
+    """Measure what predicting costs on this machine."""
+
+
+@app.command()
+def predict(
+    short_s: Annotated[float, typer.Option("--short", metavar="SECONDS", help="Length of the short clip.")] = 10,
+    long_s: Annotated[float, typer.Option("--long", metavar="SECONDS", help="Length of the long clip.")] = 600,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Size of the clips, even numbers.")] = "640x360",
+    rate: Annotated[int, typer.Option(metavar="N", help="Frames a second.")] = 30,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="As for tinyhd predict.")] = None,
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="As for tinyhd predict.")] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="As for tinyhd predict.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time and peak memory of `predict --overlay` on a short and a long clip: memory must not grow with length."""
+    from ..benchmark import predict_runs
+
+    match = re.fullmatch(r"([1-9]\d*[02468]|[2468])x([1-9]\d*[02468]|[2468])", size)
+    if match is None:
+        raise UsageError(f"--size must be two even numbers like 640x360, not {size!r}")
+    if short_s <= 0 or long_s <= 0 or rate <= 0:
+        raise UsageError("--short, --long and --rate must be above 0")
+    options = ["--device", device]
+    options += ["--model", model] if model else []
+    options += ["--weights", str(weights)] if weights else []
+    say(f"predicting clips of {short_s:g} s and {long_s:g} s, {size} at {rate} frames a second")
+    runs = predict_runs([short_s, long_s], (int(match[1]), int(match[2])), rate, options)
+    growth = runs[1].peak_mb - runs[0].peak_mb
+    if as_json:
+        import json
+
+        print(json.dumps({"runs": [asdict(run) for run in runs], "growth_mb": growth}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("clip", "frames", "seconds", "frames a second", "peak memory", box=None)
+    for run in runs:
+        speed = f"{run.frames / run.seconds:.1f}"
+        table.add_row(f"{run.clip_s:g} s", str(run.frames), f"{run.seconds:.1f}", speed, f"{run.peak_mb:.0f} MB")
+    console = Console()
+    console.print(table)
+    console.print(f"The long clip takes {growth:+.0f} MB at its peak.", highlight=False)

@@ -82,9 +82,9 @@ def show_one(
 
 def facts(info: WeightsInfo, located: Located | None) -> dict[str, str]:
     """What is known of weights, for people."""
-    from ..hub import place
     from ..models.config import CLIP_FRAMES
     from ..weights import network_name
+    from ..weights.hub import place
 
     home = place(info)
     return {

@@ -28,6 +28,7 @@ Image = NDArray[np.uint8]
 
 log = logging.getLogger("tinyhd")
 
+
 @dataclass(frozen=True)
 class Colour:
     """How numbers stand for colours, by FFmpeg's numbering (ITU-T H.273)."""

@@ -1,8 +1,4 @@
-"""Weights by name or by file: finding, checking, loading, converting and sharing them.
-
-:func:`load` is what the rest of the program needs. What is known by name is in ``weights_info``, the file format in
-``weights_file``, the Hugging Face Hub in ``hub``.
-"""
+"""Finding weights by name or by file, checking, loading, converting and sharing them."""
 
 from __future__ import annotations
 
@@ -13,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import UsageError, WeightsError
+from ..models import upstream
+from ..models.config import ModelConfig, TinyHDConfig
 from . import hub
-from .errors import UsageError, WeightsError
-from .models import upstream
-from .models.config import ModelConfig, TinyHDConfig
-from .weights_file import (
+from .file import (
     NOT_IN_FILE,
     ORIGINAL_SUFFIXES,
     SUFFIX,
@@ -29,12 +25,10 @@ from .weights_file import (
     save,
     sha256_of,
 )
-from .weights_info import (
+from .known import (
     NOT_STATED,
-    HubFile,
     WeightsInfo,
     about,
-    default_name,
     describe,
     find,
     network_name,
@@ -44,29 +38,6 @@ from .weights_info import (
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = [
-    "Checkpoint",
-    "HubFile",
-    "Located",
-    "Verdict",
-    "WeightsInfo",
-    "convert",
-    "default_name",
-    "describe",
-    "find",
-    "find_local",
-    "inspect",
-    "load",
-    "local_weights",
-    "locate",
-    "network_name",
-    "pull",
-    "push",
-    "registry",
-    "save",
-    "verify",
-]
 
 log = logging.getLogger("tinyhd")
 

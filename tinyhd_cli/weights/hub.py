@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import WeightsError, one_line
-from .models.config import CLIP_FRAMES, TinyHDConfig
-from .settings import hub_owner
-from .weights_info import NOT_STATED, HubFile, WeightsInfo, network_name
+from ..errors import WeightsError, one_line
+from ..models.config import CLIP_FRAMES, TinyHDConfig
+from ..settings import hub_owner
+from .known import NOT_STATED, HubFile, WeightsInfo, network_name
 
 LOG_IN = "set HF_TOKEN or run hf auth login"
 

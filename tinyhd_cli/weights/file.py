@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import UsageError, WeightsError, one_line
-from .files import written_whole
-from .models import upstream
-from .models.config import ModelConfig
-from .weights_info import WeightsInfo, describe
+from ..errors import UsageError, WeightsError, one_line
+from ..files import written_whole
+from ..models import upstream
+from ..models.config import ModelConfig
+from .known import WeightsInfo, describe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +86,7 @@ def network_state(config: ModelConfig) -> dict[str, Tensor]:
     """The network's tensors without their values."""
     import torch
 
-    from .models import build
+    from ..models import build
 
     with torch.device("meta"):
         return build(config).state_dict()

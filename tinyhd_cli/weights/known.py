@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError, WeightsError, did_you_mean, one_line
-from .models.config import INPUT_HEIGHT, INPUT_WIDTH, HD2SConfig, ModelConfig, TinyHDConfig, from_dict, to_dict
+from ..errors import UsageError, WeightsError, did_you_mean, one_line
+from ..models.config import INPUT_HEIGHT, INPUT_WIDTH, HD2SConfig, ModelConfig, TinyHDConfig, from_dict, to_dict
 
 # Mean and standard deviation of RGB / 255.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -132,7 +132,7 @@ def registry_path() -> Path:
     """
     if override := os.environ.get("TINYHD_REGISTRY"):
         return Path(override)
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for folder in (package / "embedded", package.parent / "weights"):
         if (folder / "registry.toml").is_file():
             return folder / "registry.toml"
