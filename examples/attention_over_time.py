@@ -1,6 +1,6 @@
 """The Python API in twenty lines: how concentrated attention is over a video, as a curve in the terminal.
 
-    python examples/attention_over_time.py VIDEO [MODEL]
+python examples/attention_over_time.py VIDEO [MODEL]
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python examples/demo.py [WEIGHTS]
 
-Uses the embedded default weights. Where there are none yet, the original authors' trained weights do, if they lie beside
-the project; their licence does not let us ship them.
+Uses the embedded default weights. Where there are none yet, the original authors' trained weights do, if they lie
+beside the project; their licence does not let us ship them.
 """
 
 from __future__ import annotations

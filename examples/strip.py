@@ -1,11 +1,12 @@
 """Some frames of a video below each other in one picture: how the picture in the README is made.
 
-    python examples/strip.py VIDEO OUT.png SECONDS...
+python examples/strip.py VIDEO OUT.jpg SECONDS...
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import av
 import cv2
@@ -16,8 +17,9 @@ def main(video: str, out: str, *seconds: str) -> None:
     with av.open(video) as container:
         frames = {frame.time: frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)}
     chosen = [frames[min(frames, key=lambda time, wanted=float(second): abs(time - wanted))] for second in seconds]
-    _, png = cv2.imencode(".png", cv2.resize(np.vstack(chosen), None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA))
-    png.tofile(out)
+    picture = cv2.resize(np.vstack(chosen), None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(Path(out).suffix, picture)
+    data.tofile(out)
 
 
 if __name__ == "__main__":

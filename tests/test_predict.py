@@ -296,6 +296,17 @@ def test_normalisations(tinyhd, tmp_path, weights_file):
     ]
 
 
+def test_one_scale_and_arrays_of_the_same_name(tinyhd, tmp_path, weights_file):
+    """Both keep maps on disk for a while, and must not mix them up."""
+    video = clips.make(tmp_path / "clip.mp4", frames=20)
+    command = ("predict", video, "--weights", weights_file, "--normalize", "video")
+    assert tinyhd(*command, "--npz", "alone.npz") == 0
+    assert tinyhd(*command, "--overlay", "o.mp4", "--npz", "o.npz") == 0
+    with np.load("alone.npz") as one, np.load("o.npz") as other:
+        np.testing.assert_array_equal(one["saliency"], other["saliency"])
+    assert files() == ["alone.npz", "o.mp4", "o.npz"]
+
+
 def test_looks_change_the_picture(tinyhd, tmp_path, weights_file):
     video = clips.make(tmp_path / "clip.mp4", frames=2, width=96, height=64)
     looks = {

@@ -172,6 +172,73 @@ def test_pixel_shape_and_colours_are_kept(tmp_path):
     assert np.abs(ours - clips.frames(source)[0]).mean() < 2, "converted with another matrix than it is labelled"
 
 
+@pytest.mark.parametrize(
+    ("codec", "pixel_format", "suffix"),
+    [
+        ("ffv1", "bgr0", ".mkv"),
+        ("ffv1", "gray10le", ".mkv"),
+        ("gif", "rgb8", ".gif"),
+        ("libx264", "yuv420p10le", ".mp4"),
+        ("libx264", "yuv422p", ".mkv"),
+        ("mjpeg", "yuvj422p", ".avi"),
+        ("png", "rgb24", ".mov"),
+    ],
+)
+def test_pictures_of_all_kinds_come_out_as_they_look(tmp_path, codec, pixel_format, suffix):
+    source = tmp_path / f"clip{suffix}"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, pixel_format
+        for index in range(4):
+            frame = av.VideoFrame.from_ndarray(clips.picture(index, 64, 64), "rgb24").reformat(format=pixel_format)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    target = copy(source, tmp_path / "out.mp4", EncoderOptions(crf=2))
+    with VideoReader(source) as one, VideoReader(target) as other:
+        for theirs, ours in zip(one, other, strict=True):
+            # In cells of 8 x 8: what dithers (GIF) loses its colour pattern to 4:2:0, not its colour.
+            means = [image.rgb().reshape(8, 8, 8, 8, 3).mean((1, 3)) for image in (ours, theirs)]
+            assert np.abs(means[0] - means[1]).mean() < 3
+
+
+@pytest.mark.parametrize("size", [(2, 2), (1, 1), (16, 700), (700, 16), (35, 3)])
+def test_sizes_of_all_kinds(tmp_path, size):
+    source = tmp_path / "clip.mkv"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *size, "bgr0"
+        frame = av.VideoFrame.from_ndarray(clips.picture(0, *size), "rgb24").reformat(format="bgr0")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    image = clips.frames(copy(source, tmp_path / "out.mp4"))[0]
+    assert image.shape == (size[1] + size[1] % 2, size[0] + size[0] % 2, 3)
+
+
+@pytest.mark.parametrize("layout", ["stereo", "5.1"])
+def test_channels_survive_encoding_anew(tmp_path, layout):
+    source = tmp_path / "clip.mkv"
+    with av.open(str(source), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width = video.height = 64
+        video.pix_fmt = "yuv420p"
+        sound = container.add_stream("flac", rate=44100)
+        sound.codec_context.layout = layout
+        for index in range(5):
+            frame = av.VideoFrame.from_ndarray(clips.picture(index, 64, 64), "rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        channels = sound.codec_context.channels
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8820 * channels), np.int16), format="s16", layout=layout)
+        frame.rate, frame.pts, frame.time_base = 44100, 0, Fraction(1, 44100)
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    target = copy(source, tmp_path / "out.webm")
+    with av.open(str(target)) as container:
+        assert container.streams.audio[0].codec_context.channels == channels
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_short_clips(tmp_path, count):
     source = clips.make(tmp_path / "clip.mp4", frames=count)

@@ -110,7 +110,7 @@ def test_default_and_bare_names():
     [("tinyhd-m-quater", "tinyhd-m-quarter"), ("TINYHD-S.UCF", "tinyhd-s.ucf"), ("hds2", "hd2s"), ("x", "known: ")],
 )
 def test_unknown_name(wrong: str, meant: str):
-    with pytest.raises(WeightsError, match=meant):
+    with pytest.raises(UsageError, match=meant):
         weights.load(wrong)
 
 

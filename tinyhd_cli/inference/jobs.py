@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,23 +27,41 @@ def find_videos(arguments: Sequence[str]) -> tuple[list[Path], list[InputError]]
     """The videos that arguments name: files as they are, folders and glob patterns by their videos, sorted.
 
     Returns:
-        The videos, each once, and an error for each folder or pattern without any. A file need not exist: reading
-        it will tell.
+        The videos, each once, and an error for each file that is missing and each folder or pattern without videos.
     """
     videos: dict[Path, None] = {}
     errors = []
     for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            found = [file for file in sorted(path.iterdir()) if is_video(file)]
-        elif not path.exists() and glob.has_magic(argument):
-            found = [file for file in map(Path, sorted(glob.glob(argument, recursive=True))) if file.is_file()]
+        try:
+            found = matching(argument)
+        except InputError as error:
+            errors.append(error)
         else:
-            found = [path]
-        if not found:
-            errors.append(InputError(f"{argument}: no videos there"))
-        videos.update(dict.fromkeys(found))
+            videos.update(dict.fromkeys(found))
     return list(videos), errors
+
+
+def matching(argument: str) -> list[Path]:
+    """The videos that one argument names; ``InputError`` if there are none."""
+    path = Path(argument)
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        raise InputError(f"{argument}: permission denied") from None
+    except (OSError, ValueError):  # a pattern can be no name at all
+        if not glob.has_magic(argument):
+            raise InputError(f"{argument}: no such file") from None
+        found = [file for file in map(Path, sorted(glob.glob(argument, recursive=True))) if file.is_file()]
+    else:
+        if not stat.S_ISDIR(mode):
+            return [path]
+        try:
+            found = [file for file in sorted(path.iterdir()) if is_video(file)]
+        except PermissionError:
+            raise InputError(f"{argument}: permission denied") from None
+    if not found:
+        raise InputError(f"{argument}: no videos there")
+    return found
 
 
 def is_video(file: Path) -> bool:

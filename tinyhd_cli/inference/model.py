@@ -89,7 +89,7 @@ def load_model(name_or_path: str | os.PathLike[str] | None = None, device: str =
 
     Raises:
         WeightsError: the weights cannot be found, or are damaged, or are of no network here.
-        UsageError: there is no such device.
+        UsageError: there is no such name or device.
     """
     chosen = pick_device(device)
     checkpoint = weights.load(weights.default_name() if name_or_path is None else name_or_path)

@@ -36,10 +36,12 @@ class Outputs:
             check_container(self.overlay)
         if self.maps is not None and self.maps_are_video:
             check_container(self.maps)
-        for name, suffix in (("npz", ".npz"), ("csv", ".csv"), ("json", ".json")):
+        for name, suffix in (("overlay", ""), ("npz", ".npz"), ("csv", ".csv"), ("json", ".json")):
             path = getattr(self, name)
-            if path is not None and path.suffix.lower() != suffix:
+            if path is not None and not path.name.lower().endswith(suffix):
                 raise UsageError(f"--{name} {path}: the file's name must end in {suffix}")
+            if path is not None and path.is_dir():
+                raise UsageError(f"--{name} {path}: is a folder")
         paths = [path.absolute() for _, path in self.wanted()]
         if len(set(paths)) < len(paths):
             raise UsageError(f"two outputs have the same name: {', '.join(str(path) for _, path in self.wanted())}")

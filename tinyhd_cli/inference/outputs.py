@@ -127,7 +127,7 @@ class MapSpool:
     def __init__(self, beside: Path) -> None:
         self._target = beside
         make_parent(beside)
-        self.path = partial(beside.with_suffix(".maps"))
+        self.path = partial(beside.with_name(f"{beside.name}.maps"))
         self.shape: tuple[int, int] = (0, 0)
         self.count = 0
         try:

@@ -94,14 +94,14 @@ def predict_file(
         UsageError: an output would overwrite the video.
     """
     options = options or PredictOptions()
-    for _, path in outputs.wanted():
-        if path.exists() and path.samefile(video):
-            raise UsageError(f"{path}: is the input itself")
+    for kind, path in outputs.wanted():
+        if path.exists() and video.exists() and path.samefile(video):
+            raise UsageError(f"--{kind} {path}: is the input itself")
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video))
         pairs: Iterable[tuple[Frame, Map]] = saliency_of(reader, model)
         whole_video = None
-        if options.normalize == "video":
+        if options.normalize == "video" and (outputs.overlay or outputs.maps):
             spool = MapSpool(outputs.wanted()[0][1])
             stack.callback(spool.discard)
             whole_video = spool_maps(pairs, spool, halved(progress))

@@ -1,12 +1,11 @@
 """Which clips a network sees, so that every frame of a video gets one map.
 
 Frames pass through in order and in constant memory. Each item carries a payload (a decoded frame, say) beside the
-tensor that the network reads; ``infer`` takes a clip ``(3, 16, H, W)`` and gives its maps ``(T, H, W)``.
+tensor ``(C, H, W)`` that the network reads; ``infer`` takes a clip ``(C, 16, H, W)`` and gives its maps ``(T, H, W)``.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -22,37 +21,58 @@ Infer = Callable[[Tensor], Map]
 Payload = TypeVar("Payload")
 
 
+class RecentFrames:
+    """The latest frames of a video, in memory that is taken once.
+
+    Blocks that come and go between those of the network would leave holes in the heap, and its peak would creep up for
+    as long as a video lasts.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._frames: Tensor | None = None
+        self.count = 0
+        """Frames added so far."""
+
+    def add(self, frame: Tensor) -> None:
+        """Take the next frame ``(C, H, W)``; it replaces the oldest."""
+        if self._frames is None:
+            channels, height, width = frame.shape
+            self._frames = torch.zeros(channels, self._size, height, width)
+        self._frames[:, self.count % self._size] = frame
+        self.count += 1
+
+    def clip(self) -> Tensor:
+        """The 16 frames that end in the latest, ``(C, 16, H, W)``; if there are fewer, the first fills the front."""
+        assert self._frames is not None
+        indices = [max(0, index) % self._size for index in range(self.count - CLIP_FRAMES, self.count)]
+        return self._frames[:, indices]
+
+
 def consecutive(frames: Iterable[tuple[Payload, Tensor]], infer: Infer) -> Iterator[tuple[Payload, Map]]:
     """Maps of a multi-output network: clips of 16 frames, one after the other.
 
     The last clip is moved back so that it ends at the last frame, and its maps replace those of the clip before; a
     video of fewer than 16 frames is padded in front with its first frame. Both as the original does.
     """
-
-    def maps(window: list[tuple[Payload, Tensor]]) -> Map:
-        return infer(torch.stack([tensor for _, tensor in window], dim=1))
-
-    done: list[tuple[Payload, Tensor]] = []  # the latest whole clip: its maps may still be replaced
-    done_maps: Map = np.empty((0, 0, 0), np.float32)
-    fresh: list[tuple[Payload, Tensor]] = []
-    for item in frames:
-        fresh.append(item)
-        if len(fresh) == CLIP_FRAMES:
-            yield from zip((payload for payload, _ in done), done_maps, strict=True)
-            done, done_maps, fresh = fresh, maps(fresh), []
-    count = len(fresh)
-    yield from zip((payload for payload, _ in done[:count]), done_maps[:count], strict=True)
-    if not fresh:
-        yield from zip((payload for payload, _ in done), done_maps, strict=True)
-        return
-    missing = CLIP_FRAMES - len(done[count:]) - count
-    window = [fresh[0]] * missing + done[count:] + fresh
-    yield from zip((payload for payload, _ in window[missing:]), maps(window)[missing:], strict=True)
+    recent = RecentFrames(2 * CLIP_FRAMES)
+    payloads: list[Payload] = []  # of the latest whole clip, whose maps may still be replaced, and of frames after it
+    maps: list[Map] = []  # of that clip
+    for payload, frame in frames:
+        recent.add(frame)
+        payloads.append(payload)
+        if recent.count % CLIP_FRAMES == 0:
+            yield from zip(payloads, maps, strict=False)
+            payloads, maps = payloads[len(maps) :], list(infer(recent.clip()))
+    after = recent.count % CLIP_FRAMES
+    if after:
+        maps = [*maps[:after], *infer(recent.clip())][-len(payloads) :]
+    yield from zip(payloads, maps, strict=True)
 
 
 def sliding(frames: Iterable[tuple[Payload, Tensor]], infer: Infer) -> Iterator[tuple[Payload, Map]]:
     """Maps of a single-output network: for each frame the clip of 16 that ends in it, padded with the first frame."""
-    window: deque[Tensor] = deque(maxlen=CLIP_FRAMES)
-    for payload, tensor in frames:
-        window.extend([tensor] * (1 if window else CLIP_FRAMES))
-        yield payload, infer(torch.stack(list(window), dim=1))[0]
+    recent = RecentFrames(CLIP_FRAMES)
+    for payload, frame in frames:
+        recent.add(frame)
+        yield payload, infer(recent.clip())[0]

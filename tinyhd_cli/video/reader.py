@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 
 log = logging.getLogger("tinyhd")
+
+
+UNSPECIFIED = 2
+"""What FFmpeg calls a colour matrix that a file does not state."""
+
+KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)
+"""BT.709, FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020: those that FFmpeg's scaler converts."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,10 @@ class VideoInfo:
     has_sound: bool
 
 
+Scalers = defaultdict[float, VideoReformatter]
+"""Reduction factor to FFmpeg's scaler, which is slow to set up and fast to use again."""
+
+
 class Frame:
     """One decoded picture.
 
@@ -75,38 +87,40 @@ class Frame:
         picture: FFmpeg's frame, as stored (not rotated).
     """
 
-    __slots__ = ("_rgb", "duration", "index", "info", "picture", "pts", "time_s")
+    __slots__ = ("_scalers", "duration", "index", "info", "picture", "pts", "time_s")
 
-    def __init__(self, info: VideoInfo, index: int, pts: int, picture: av.VideoFrame) -> None:
+    def __init__(self, info: VideoInfo, index: int, pts: int, picture: av.VideoFrame, scalers: Scalers) -> None:
         self.info = info
         self.index = index
         self.pts = pts
         self.duration = 0
         self.time_s = float(pts * info.time_base)
         self.picture = picture
-        self._rgb: Image | None = None
+        self._scalers = scalers
 
     def rgb(self) -> Image:
         """The upright picture, uint8 ``(info.height, info.width, 3)``."""
-        if self._rgb is None:
-            self._rgb = self.reduced_rgb(1)
-        return self._rgb
+        return self.reduced_rgb(1)
 
     def reduced_rgb(self, factor: float) -> Image:
         """The upright picture with both sides divided by ``factor``, by area averaging where this is above 1."""
         turned = self.info.rotation % 180 != 0
         width, height = (self.info.height, self.info.width) if turned else (self.info.width, self.info.height)
         picture = self.picture
-        reformatter = VideoReformatter()
-        rgb = reformatter.reformat(
-            picture,
-            max(1, round(width / factor)),
-            max(1, round(height / factor)),
-            "rgb24",
-            # FFmpeg's scaler takes the range from its argument, not from the frame.
-            src_color_range=picture.color_range,
-            interpolation=Interpolation.AREA if factor > 1 else Interpolation.BILINEAR,
-        ).to_ndarray()
+        rgb = (
+            self._scalers[factor]
+            .reformat(
+                picture,
+                max(1, round(width / factor)),
+                max(1, round(height / factor)),
+                "rgb24",
+                src_colorspace=matrix(picture),
+                # FFmpeg's scaler takes the range from its argument, not from the frame.
+                src_color_range=picture.color_range,
+                interpolation=Interpolation.AREA if factor > 1 else Interpolation.BILINEAR,
+            )
+            .to_ndarray()
+        )
         return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90), dtype=np.uint8)
 
 
@@ -159,6 +173,7 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         """The frames in the order of presentation. Their timestamps always increase."""
         step = max(1, round(1 / (self.info.rate * self.info.time_base)))
+        scalers: Scalers = defaultdict(VideoReformatter)
         waiting: Frame | None = None
         for index, picture in enumerate(self._all_pictures()):
             pts = self._timestamp(picture)
@@ -169,7 +184,7 @@ class VideoReader:
                 pts = max(pts, waiting.pts + 1)
                 waiting.duration = pts - waiting.pts
                 yield waiting
-            waiting = Frame(self.info, index, pts, picture)
+            waiting = Frame(self.info, index, pts, picture, scalers)
         if waiting is not None:
             waiting.duration = self._last_duration(waiting, step)
             yield waiting
@@ -232,11 +247,16 @@ class VideoReader:
             rate=rate,
             frames=claimed_frames(self._container, stream, rate),
             sample_aspect_ratio=aspect,
-            colour=Colour(first.colorspace, first.color_range, first.color_primaries, first.color_trc),
+            colour=Colour(matrix(first), first.color_range, first.color_primaries, first.color_trc),
             codec=stream.codec_context.name,
             pixel_format=first.format.name,
             has_sound=bool(self._container.streams.audio),
         )
+
+
+def matrix(picture: av.VideoFrame) -> int:
+    """The colour matrix of a picture, as far as it can be converted by: RGB has none, some codecs have exotic ones."""
+    return picture.colorspace if picture.colorspace in KNOWN_MATRICES else UNSPECIFIED
 
 
 def open_container(path: Path) -> InputContainer:

@@ -178,7 +178,7 @@ def find(name: str) -> WeightsInfo:
     """The registry entry of a name; a bare architecture means its first entry.
 
     Raises:
-        WeightsError: the name is unknown.
+        UsageError: the name is unknown.
     """
     entries = registry()
     if name in entries:
@@ -187,4 +187,4 @@ def find(name: str) -> WeightsInfo:
         if info.config.name == name:
             return info
     known = {*entries, *(info.config.name for info in entries.values())}
-    raise WeightsError(f"unknown weights {name!r}, and no such file: {did_you_mean(name, known)}")
+    raise UsageError(f"unknown model {name!r}, and no such file: {did_you_mean(name, known)}")

@@ -118,7 +118,8 @@ def locate(name_or_path: NameOrPath) -> Located:
         name_or_path: a registry name, a bare architecture, or a path (anything with a separator or a known suffix).
 
     Raises:
-        WeightsError: there is no such file or name, or the Hub does not give it.
+        WeightsError: there is no such file, or the Hub does not give it.
+        UsageError: the name is unknown.
     """
     path = as_path(name_or_path)
     if path is not None:
@@ -149,7 +150,8 @@ def verify(name_or_path: NameOrPath) -> Verdict:
     A path is compared with all known files; it has the wrong hash if it is called like one of them and is none.
 
     Raises:
-        WeightsError: the name is unknown or not on this machine, or the file cannot be read.
+        WeightsError: the weights are not on this machine, or the file cannot be read.
+        UsageError: the name is unknown.
     """
     path = as_path(name_or_path)
     if path is None:
@@ -243,7 +245,8 @@ def inspect(name_or_path: NameOrPath) -> tuple[WeightsInfo, Located | None]:
     Of a file, size and sha256 are the file's own; of a name, the registry's.
 
     Raises:
-        WeightsError: the name is unknown, or the file is none of weights.
+        WeightsError: the file is none of weights.
+        UsageError: the name is unknown.
     """
     path = as_path(name_or_path)
     if path is None:
@@ -290,7 +293,8 @@ def pull(name: str, *, force: bool = False) -> Path:
         force: download again what is in the cache. Embedded weights are never downloaded.
 
     Raises:
-        WeightsError: the name is unknown, the Hub does not give them, or the file is not the one expected.
+        WeightsError: the Hub does not give them, or the file is not the one expected.
+        UsageError: the name is unknown.
     """
     info = find(name)
     located = find_local(info)

@@ -1,0 +1,143 @@
+"""The README's commands and the examples do what they say."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import clips
+import pytest
+import torch
+from networks import lively
+
+PROJECT = Path(__file__).resolve().parents[1]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = PROJECT / "examples"
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def readers_folder(tmp_path, monkeypatch, weights_file):
+    """A folder with what the README takes for granted: clips, a weight file, embedded default weights."""
+    folder = tmp_path / "reader"
+    (folder / "clips").mkdir(parents=True)
+    clips.make(folder / "clip.mp4", frames=17, sound="aac")
+    for name in ("one", "two"):
+        clips.make(folder / "clips" / f"{name}.mp4", frames=2)
+    (folder / "mine.safetensors").write_bytes(weights_file.read_bytes())
+    # An original file has other tensor names; any will do here that loads.
+    (folder / "registry.toml").write_text(
+        'default = "mine"\n[weights.mine]\nfile = "mine.safetensors"\n'
+        'config = { architecture = "tinyhd", outputs = "multi", width = "quarter", decoders = ["d1", "d2", "d3"] }\n'
+    )
+    torch.save({"student_model": original_names(lively().state_dict())}, folder / "d123m_rc4_rc1T.pth")
+    monkeypatch.setenv("TINYHD_REGISTRY", str(folder / "registry.toml"))
+    return folder
+
+
+def original_names(state_dict):
+    """A state dict of ours as the original would have named it."""
+    from tinyhd_cli.models.upstream import DECODER_BLOCKS, tinyhd_name
+
+    places = ["encoder.encoder.0.", "encoder.encoder.18.", "decoder.decoder.0."]
+    places += [f"encoder.encoder.{i}.conv." for i in range(1, 18)]
+    places += [f"aggregator.aggregate_adapter.{i}.conv." for i in range(len(DECODER_BLOCKS))]
+    fields = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    layers = ("", "0.", "1.", "2.", "3.", "0.0.", "0.1.", "1.0.", "1.1.")
+    theirs = [f"{place}{layer}{field}" for place in places for layer in layers for field in fields]
+    return {name: state_dict[ours] for name in theirs if (ours := tinyhd_name(name)) in state_dict}
+
+
+def test_the_commands_of_the_readme(readers_folder, monkeypatch):
+    from tinyhd_cli import cli
+
+    monkeypatch.chdir(readers_folder)
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("tinyhd ")]
+    assert len(commands) >= 6
+    for command in commands:
+        arguments = shlex.split(command)[1:]
+        assert cli.run([*arguments, "--quiet"]) == 0, command
+    written = {path.relative_to(readers_folder).as_posix() for path in readers_folder.rglob("*") if path.is_file()}
+    assert {"out.mp4", "out.npz", "out.csv", "out.json", "maps/0017.png"} <= written
+    assert {"results/one_overlay.mp4", "results/two_attention.csv", "results/two/overlay.mp4"} <= written
+
+
+def test_the_python_of_the_readme(readers_folder, monkeypatch, capsys):
+    monkeypatch.chdir(readers_folder)
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 17
+    assert lines[-1].startswith("0.53 s: (192, 256), peak 0.")
+
+
+def test_the_readme_lists_all_models():
+    from tinyhd_cli.models import CONFIGS
+
+    assert set(re.findall(r"^\| `((?:tinyhd|hd2s)[\w-]*)` \|", README, re.MULTILINE)) == set(CONFIGS)
+
+
+def test_the_readme_links_to_files_that_are_there():
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert (PROJECT / target).exists(), target
+
+
+def run_example(monkeypatch, name, *arguments):
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def test_attention_over_time(readers_folder, monkeypatch, capsys):
+    run_example(monkeypatch, "attention_over_time.py", readers_folder / "clip.mp4", readers_folder / "mine.safetensors")
+    line = capsys.readouterr().out.splitlines()[0]
+    second, share, bar = re.fullmatch(r" +(\d+) s +([\d.]+) +(#+)", line).groups()
+    assert int(second) == 0
+    assert 0.1 <= float(share) <= 1
+    assert len(bar) == pytest.approx(60 * float(share), abs=1)
+
+
+def test_strip(readers_folder, monkeypatch):
+    picture = readers_folder / "strip.jpg"
+    run_example(monkeypatch, "strip.py", readers_folder / "clip.mp4", picture, "0", "0.3")
+    with av.open(str(picture)) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.width, frame.height) == (48, 72)
+
+
+def test_the_example_clip_is_what_its_script_makes(tmp_path, monkeypatch):
+    made = tmp_path / "gallery.mp4"
+    run_example(monkeypatch, "make_clip.py", made)
+    ours, committed = clips.frames(made), clips.frames(EXAMPLES / "gallery.mp4")
+    assert len(ours) == len(committed) == 150
+    for frame in (0, 80, 149):
+        assert abs(ours[frame].astype(int) - committed[frame]).mean() < 2
+    assert clips.sound_packets(made)
+    assert (EXAMPLES / "gallery.mp4").stat().st_size < 500_000
+
+
+def test_demo(readers_folder):
+    """With weights that are given, into the folder `out` of the project, as `make demo` does."""
+    command = [sys.executable, str(EXAMPLES / "demo.py"), str(readers_folder / "mine.safetensors")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert len(re.findall(r"^ +\d\.0 s +peak +\d+, +\d+$", result.stdout, re.MULTILINE)) == 6
+
+
+def test_demo_without_weights_says_how_to_get_them(readers_folder, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["demo.py"])
+    demo = runpy.run_path(str(EXAMPLES / "demo.py"))
+    monkeypatch.setenv("TINYHD_REGISTRY", str(PROJECT / "weights" / "registry.toml"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    choose = demo["choose_weights"]
+    monkeypatch.setitem(choose.__globals__, "ORIGINAL", tmp_path / "nothing.pth")
+    monkeypatch.setattr(demo["weights"], "find_local", lambda info: None)
+    demo["main"]()
+    assert "d123m_rc4_rc1T.pth" in capsys.readouterr().out
