@@ -475,9 +475,9 @@ def test_verify_command(file: Path, capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["info", "tinyhd-x"], 4),
+        (["info", "tinyhd-x"], 2),
         (["info", "missing.pth"], 4),
-        (["pull", "tinyhd-x"], 4),
+        (["pull", "tinyhd-x"], 2),
         (["verify", "missing.safetensors"], 4),
         (["convert", "missing.pth", "-o", "x.safetensors"], 4),
         (["convert", "sound.safetensors", "-o", "x.pth"], 2),
