@@ -31,6 +31,9 @@ class Clip:
     pixel_format: str = "yuv420p"
     aspect: Fraction | None = None
     options: dict[str, str] = field(default_factory=dict)
+    """Of the encoder."""
+    container: dict[str, str] = field(default_factory=dict)
+    """Options of the container."""
 
     @property
     def timestamps(self) -> list[Fraction]:
@@ -63,7 +66,7 @@ def picture(index: int, width: int, height: int) -> np.ndarray:
 def make(path: Path, clip: Clip | None = None, **changes: object) -> Path:
     """Write a clip and return its path."""
     clip = clip or Clip(**changes)  # type: ignore[arg-type]
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=clip.container) as container:
         stream = container.add_stream(clip.codec, rate=30, options=clip.options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = clip.width, clip.height, clip.pixel_format

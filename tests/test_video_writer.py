@@ -104,6 +104,23 @@ def test_sound_that_the_container_refuses_is_encoded_anew(tmp_path, caplog):
     assert "pcm_s16le" in caplog.text
 
 
+def test_broadcast_streams_keep_sound_and_picture_together(tmp_path):
+    """A transport stream counts from somewhere; the copy counts from zero, with the same distance between the two."""
+    source = clips.make(tmp_path / "clip.ts", frames=60, sound="aac", container={"output_ts_offset": "5000"})
+    target = copy(source, tmp_path / "out.mp4")
+
+    def distance(path):
+        return float(clips.timestamps(path)[0] - clips.sound_packets(path)[0][0])
+
+    assert clips.timestamps(source)[0] >= 5000
+    assert distance(target) == pytest.approx(distance(source), abs=1e-3)
+    assert min(clips.timestamps(target)[0], clips.sound_packets(target)[0][0]) == 0
+    assert len(clips.sound_packets(target)) == len(clips.sound_packets(source))
+    with av.open(str(target)) as container:
+        order = [packet.stream.type for packet in container.demux() if packet.size]
+    assert order.index("audio") < 30, "interleaved"
+
+
 def test_no_sound_on_demand(tmp_path):
     source = clips.make(tmp_path / "clip.mp4", sound="aac")
     target = copy(source, tmp_path / "out.mp4", sound=False)

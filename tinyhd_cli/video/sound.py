@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tinyhd")
 
+AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""Samples a second that AAC knows; any other becomes 48,000, as does everything for Opus."""
+
 
 class Track:
     """One audio stream on its way from ``source`` to ``container``."""
@@ -31,10 +34,11 @@ class Track:
         self.transcode = transcode
         self.edit_lists = container.format.name in ("mp4", "mov", "ipod")
         self.resampler: AudioResampler | None = None
+        self._last_dts: int | None = None
         if transcode:
-            rate = 48000 if container.default_audio_codec == "opus" else source.codec_context.sample_rate
             encoder = "libopus" if container.default_audio_codec == "opus" else "aac"
-            target = container.add_stream(encoder, rate=rate)
+            rate = source.codec_context.sample_rate
+            target = container.add_stream(encoder, rate=rate if encoder == "aac" and rate in AAC_RATES else 48000)
             assert isinstance(target, AudioStream)
             target.codec_context.layout = source.codec_context.layout
             self.target = target
@@ -44,12 +48,10 @@ class Track:
     def packets(self, packet: AudioPacket) -> Iterator[AudioPacket]:
         """What to write for a packet of the source; the empty one at its end flushes the encoder."""
         if not self.transcode:
-            if packet.size == 0 or self._never_heard(packet):
+            if packet.size == 0 or self._never_heard(packet) or self._steps_back(packet):
                 return
-            for field in ("pts", "dts"):
-                value = getattr(packet, field)
-                if value is not None:
-                    setattr(packet, field, value - self.shift)
+            packet.pts = None if packet.pts is None else packet.pts - self.shift
+            packet.dts = None if packet.dts is None else packet.dts - self.shift
             packet.stream = self.target
             yield packet
             return
@@ -71,6 +73,19 @@ class Track:
         if self.edit_lists or packet.pts is None or not packet.duration:
             return False
         return packet.pts + packet.duration <= self.shift
+
+    def _steps_back(self, packet: AudioPacket) -> bool:
+        """Whether a packet is not later than the one before, as happens in damaged files: containers refuse it."""
+        if packet.dts is None:
+            return False
+        late = self._last_dts is not None and packet.dts <= self._last_dts
+        self._last_dts = self._last_dts if late else packet.dts
+        return late
+
+    def starts(self, packet: AudioPacket) -> Fraction | None:
+        """When a packet of the source begins, in seconds of the target."""
+        time = packet.pts if packet.dts is None else packet.dts
+        return None if time is None or not packet.time_base else (time - self.shift) * packet.time_base
 
     def _resample(self, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
         context = self.target.codec_context
@@ -114,8 +129,8 @@ class Sound:
             self._held = None
             if packet is None:
                 return
-            starts = packet.dts if packet.dts is not None else packet.pts
-            if time_s is not None and starts is not None and packet.time_base and starts * packet.time_base > time_s:
+            starts = self._tracks[packet.stream.index].starts(packet)
+            if time_s is not None and starts is not None and starts > time_s:
                 self._held = packet
                 return
             self._mux(packet)

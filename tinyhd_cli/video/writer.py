@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from ..errors import OutputError, TinyhdError, one_line
+from ..errors import OutputError, one_line
 from ..files import make_parent, partial, remove
 from . import encoders
 from .encoders import EncoderOptions
@@ -202,8 +202,6 @@ class VideoWriter:
                 log.debug("%s: %s", self.path, error)
         self._sound = self._container = None
 
-    def _failure(self, error: BaseException) -> TinyhdError:
-        if isinstance(error, TinyhdError):
-            return error
+    def _failure(self, error: BaseException) -> OutputError:
         reason = getattr(error, "strerror", None) or one_line(error)
         return OutputError(f"{self.path}: cannot be written: {reason}")

@@ -139,13 +139,13 @@ def problem(error: BaseException, absent: str) -> str:
     if isinstance(error, HfHubHTTPError):
         return refusal(error, absent)
     if isinstance(error, OfflineModeIsEnabled):
-        return "not on this machine, and HF_HUB_OFFLINE is set: unset it and try again"
+        return "not on this machine, and HF_HUB_OFFLINE is set: unset it, or name a weight file"
     if isinstance(error, HFValidationError):
         return f"no name for a Hub repository: {one_line(error)}"
     if isinstance(error, FileMetadataError):
         return f"{constants.ENDPOINT} does not answer like the Hub: check HF_ENDPOINT and the proxy"
     if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)):
-        return f"cannot reach {constants.ENDPOINT} ({one_line(error)}): check the connection and try again"
+        return f"cannot reach {constants.ENDPOINT} ({one_line(error)}): check the connection, or name a weight file"
     if isinstance(error, httpx2.HTTPError) or "Consistency check failed" in str(error):
         return f"the connection was cut ({one_line(error)}): run the same command again"
     number = error.errno if isinstance(error, OSError) else None
