@@ -11,6 +11,7 @@ import torch
 from networks import lively
 
 from tinyhd_cli.errors import UsageError, WeightsError
+from tinyhd_cli.inference.folding import fold
 from tinyhd_cli.models import CONFIGS, create
 from tinyhd_cli.models.config import TinyHDConfig, from_dict, to_dict
 from tinyhd_cli.models.mobilenet3d import MobileNet3d
@@ -127,6 +128,21 @@ def test_fusion_order_is_that_of_the_decoders():
         state["fusion.weight"] = state["fusion.weight"][:, [4, 5, 0, 1, 2, 3]]
         other.load_state_dict(state)
         torch.testing.assert_close(one(clip), other(clip))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_folding_changes_nothing_but_the_rounding(name):
+    """In float64: networks without training multiply rounding errors."""
+    network = lively(name).double()
+    clip = torch.randn(1, 3, 16, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        before = network(clip)
+    fold(network)
+    with torch.inference_mode():
+        after = network(clip)
+    assert not any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    assert before.std() > 0.01
+    torch.testing.assert_close(after, before, atol=1e-9, rtol=0)
 
 
 def test_convert_is_strict(upstream):

@@ -14,6 +14,7 @@ from .. import weights
 from ..errors import UsageError, WeightsError
 from ..models import ModelConfig, build
 from ..video.reader import Image
+from .folding import fold
 from .windows import Map, Payload, consecutive, sliding
 
 
@@ -25,6 +26,7 @@ class Model:
     """The weights' name or file."""
     config: ModelConfig
     network: nn.Module
+    """Folded (see ``folding``); for training, build one from ``weights.load``."""
     device: torch.device
     input_size: tuple[int, int]
     """Height and width in pixels."""
@@ -99,10 +101,11 @@ def load_model(name_or_path: str | os.PathLike[str] | None = None, device: str =
     except RuntimeError as error:
         raise WeightsError(f"{checkpoint.info.name}: {error}") from error
     info = checkpoint.info
+    fold(network.eval())
     return Model(
         name=info.name,
         config=checkpoint.config,
-        network=network.eval().to(chosen),
+        network=network.to(chosen),
         device=chosen,
         input_size=info.input_size,
         mean=torch.tensor(info.mean).view(3, 1, 1),
