@@ -25,7 +25,7 @@ def choose_weights() -> list[str] | None:
     """The options of `tinyhd predict` that name trained weights, or None if there are none on this machine."""
     if len(sys.argv) > 1:
         return ["--weights", sys.argv[1]]
-    if weights.find_local(weights.find(weights.default_name())):
+    if weights.inspect(weights.default_name())[1]:
         return []
     return ["--weights", str(ORIGINAL)] if ORIGINAL.is_file() else None
 

@@ -69,7 +69,7 @@ UNREADABLE = {
     only_sound: "has no video stream (only sound)",
     zero_length_stream: "not a video that FFmpeg can read (End of file)",
     all_frames_damaged: "not one frame could be decoded",
-    a_folder: "no videos there",
+    a_folder: "no videos in this folder",
 }
 OUTPUTS = ("--overlay", "o.mp4", "--maps", "maps", "--npz", "o.npz", "--csv", "o.csv", "--json", "o.json")
 

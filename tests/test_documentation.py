@@ -138,6 +138,6 @@ def test_demo_without_weights_says_how_to_get_them(readers_folder, monkeypatch, 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     choose = demo["choose_weights"]
     monkeypatch.setitem(choose.__globals__, "ORIGINAL", tmp_path / "nothing.pth")
-    monkeypatch.setattr(demo["weights"], "find_local", lambda info: None)
+    monkeypatch.setattr(demo["weights"], "inspect", lambda name: (demo["weights"].find(name), None))
     demo["main"]()
     assert "d123m_rc4_rc1T.pth" in capsys.readouterr().out

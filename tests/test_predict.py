@@ -122,6 +122,7 @@ def test_all_outputs_in_one_pass(tinyhd, tmp_path, weights_file):
     assert (summary["frames"], summary["damaged"], summary["width"], summary["height"]) == (21, 0, 160, 120)
     assert summary["duration_s"] == pytest.approx(0.7)
     assert summary["model"]["architecture"] == "tinyhd"
+    assert summary["normalize"] == {"overlay": "running", "maps": "frame"}
     assert len(summary["model"]["sha256"]) == 64
     assert summary["mean"]["centroid_x"] == pytest.approx(np.mean([float(row["centroid_x"]) for row in rows]), abs=1e-3)
 
@@ -364,3 +365,21 @@ def test_help_does_not_load_the_heavy_libraries():
 def test_version(tinyhd, capsys):
     assert tinyhd("--version") == 0
     assert capsys.readouterr().out == f"tinyhd {tinyhd_cli.__version__}\n"
+
+
+def test_the_default_model_is_a_setting(tinyhd, tmp_path, weights_file, monkeypatch):
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    monkeypatch.setenv("TINYHD_MODEL", str(weights_file))
+    assert tinyhd("predict", video, "--json", "o.json") == 0
+    assert json.loads(Path("o.json").read_text())["model"]["sha256"] == tinyhd_cli.load_model(weights_file).sha256
+    monkeypatch.delenv("TINYHD_MODEL")
+    Path("tinyhd.toml").write_text(f"model = '{weights_file}'\n")
+    assert tinyhd("predict", video, "--csv", "o.csv") == 0
+
+
+def test_files_that_are_no_folder_for_maps(tinyhd, tmp_path, weights_file, capsys):
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    Path("maps").write_text("mine")
+    assert tinyhd("predict", video, "--weights", weights_file, "--maps", "maps") == 2
+    assert "PNGs need a folder" in capsys.readouterr().err
+    assert files() == ["maps"]

@@ -209,7 +209,7 @@ def test_busy_hub_is_asked_again(machine: Machine, server: HubServer, content: b
 
 def test_no_connection(machine: Machine, server: HubServer):
     server.stop()
-    assert f"cannot reach {server.url}" in machine.fails("weights", "pull", NAME)
+    assert f"{server.url} cannot be reached" in machine.fails("weights", "pull", NAME)
 
 
 def test_push_then_pull(machine: Machine, server: HubServer, content: bytes):

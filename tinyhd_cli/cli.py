@@ -78,7 +78,9 @@ def run(args: Sequence[str]) -> int:
         # Asking for nothing shows the help, which the exception has already printed or carries as its text.
         message = error.format_message()
         if message:
-            complain(message if "\n" in message else f"{message} (tinyhd --help shows what there is)")
+            context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "tinyhd"
+        complain(message if "\n" in message else f"{message} ({command} --help shows what there is)")
         return errors.WRONG_USAGE
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")

@@ -14,6 +14,10 @@ OUTPUT_FAILED = 5
 INTERRUPTED = 130
 
 
+MOST_NAMES = 12
+"""How many names a message lists."""
+
+
 class TinyhdError(Exception):
     """An error whose message is meant for the user: one line, what is wrong and what to do."""
 
@@ -51,9 +55,9 @@ def one_line(error: BaseException) -> str:
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """The nearest known names as the end of a message: ``"did you mean a or b?"``, or all names if none is near."""
+    """The nearest known names as the end of a message: ``"did you mean a or b?"``, or what there is if none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(wrong.lower(), names, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"known: {', '.join(names)}"
+    return f"there are {', '.join(names[:MOST_NAMES])}{' and more' if len(names) > MOST_NAMES else ''}"

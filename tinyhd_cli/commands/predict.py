@@ -28,7 +28,7 @@ RUN = "Run"
 def predict(
     videos: Annotated[
         list[str],
-        typer.Argument(metavar="VIDEO...", help="Videos, folders of videos, or glob patterns.", show_default=False),
+        typer.Argument(metavar="VIDEO", help="Videos, folders of videos, or glob patterns.", show_default=False),
     ],
     overlay: Annotated[
         str | None,
@@ -114,10 +114,10 @@ def predict(
 ) -> int:
     """Predict where people look in videos.
 
-    Writes a video NAME_overlay.mp4 into the current folder, or whichever outputs are asked for, all in one pass.
+    Writes a video NAME_overlay.mp4 into the current folder, or whichever outputs are asked for, all in one pass:
+    tinyhd predict clip.mp4 --overlay out.mp4 --csv out.csv
 
-    Exit code: 0 all done, 1 some video failed, 2 wrong usage, 3 the video is unreadable, 4 no weights,
-    5 an output could not be written.
+    Exit codes: 0 done, 1 some video failed, 2 wrong usage, 3 video unreadable, 4 weights, 5 output, 130 interrupted.
     """
     from ..inference.jobs import find_videos, plan
     from ..inference.options import PredictOptions
@@ -169,7 +169,8 @@ def run_jobs(
     failures: list[TinyhdError] = []
     with progress_display(quiet) as progress:
         for number, job in enumerate(jobs, start=1):
-            label = job.video.name if len(jobs) == 1 else f"{job.video.name} ({number}/{len(jobs)})"
+            name = job.video.name
+            label = name if len(jobs) == 1 else f"{name} ({number}/{len(jobs)})"
             try:
                 run_job(job, label, model, options, skip_existing, quiet, progress)
             except TinyhdError as error:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from ..inference.predict import Progress as OnProgress
 
+LABEL_WIDTH = 28
+"""Columns for a video's name beside a progress bar."""
+
 PLAIN_INTERVAL_S = 10.0
 """Seconds between the lines that stand for a progress bar where stderr is no terminal."""
 
@@ -66,7 +69,7 @@ class ProgressDisplay:
     def _bar(self, bars: Progress, label: str) -> OnProgress:
         for earlier in bars.task_ids:
             bars.remove_task(earlier)
-        task = bars.add_task(label, total=None)
+        task = bars.add_task(label if len(label) <= LABEL_WIDTH else f"{label[: LABEL_WIDTH - 1]}…", total=None)
         return lambda done, total: bars.update(task, completed=done, total=total)
 
     def _lines(self, label: str) -> OnProgress:
@@ -106,7 +109,7 @@ def progress_display(quiet: bool = False) -> Iterator[ProgressDisplay]:
         """Frames a second."""
 
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.1f} frames/s" if task.speed else "")
+            return Text(f"{task.speed:.1f} fps" if task.speed else "", no_wrap=True)
 
     columns = [
         TextColumn("{task.description}"),

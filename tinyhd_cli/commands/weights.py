@@ -156,7 +156,10 @@ def verify(
 @app.command()
 def convert(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An original .pth or .pt file.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="The .safetensors file to write.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="OUT", help="The file to write. Default: FILE, but .safetensors."),
+    ] = None,
     decoders: Annotated[
         str | None,
         typer.Option(metavar="ORDER", help="Fusion order, such as d2,d3,d1, where the file's name does not tell it."),
@@ -167,6 +170,7 @@ def convert(
     from .. import weights
 
     order = [part.strip() for part in decoders.split(",")] if decoders else None
+    out = out or file.with_suffix(".safetensors")
     info = weights.convert(file, out, decoders=order, name=name)
     say(f"{info.name}: {weights.network_name(info.config)}, {info.bytes:,} bytes, sha256 {info.sha256}")
     print(out)

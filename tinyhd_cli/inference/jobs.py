@@ -52,6 +52,8 @@ def matching(argument: str) -> list[Path]:
         if not glob.has_magic(argument):
             raise InputError(f"{argument}: no such file") from None
         found = [file for file in map(Path, sorted(glob.glob(argument, recursive=True))) if file.is_file()]
+        if not found:
+            raise InputError(f"{argument}: matches no file") from None
     else:
         if not stat.S_ISDIR(mode):
             return [path]
@@ -59,8 +61,8 @@ def matching(argument: str) -> list[Path]:
             found = [file for file in sorted(path.iterdir()) if is_video(file)]
         except PermissionError:
             raise InputError(f"{argument}: permission denied") from None
-    if not found:
-        raise InputError(f"{argument}: no videos there")
+        if not found:
+            raise InputError(f"{argument}: no videos in this folder (what counts: {' '.join(sorted(VIDEO_SUFFIXES))})")
     return found
 
 

@@ -75,7 +75,7 @@ def pick_device(name: str) -> torch.device:
     kind, _, number = name.partition(":")
     if not available.get(kind) or (number and not number.isdigit()):
         here = ", ".join(kind for kind, there in available.items() if there)
-        raise UsageError(f"--device {name!r} is not to be had here (there is: {here})")
+        raise UsageError(f"--device {name!r} is not available here (there is {here})")
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
         raise UsageError(f"--device {name!r}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
     return torch.device(name)

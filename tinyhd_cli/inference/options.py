@@ -36,6 +36,8 @@ class Outputs:
             check_container(self.overlay)
         if self.maps is not None and self.maps_are_video:
             check_container(self.maps)
+        if self.maps is not None and not self.maps_are_video and self.maps.is_file():
+            raise UsageError(f"--maps {self.maps}: is a file, and not a video; PNGs need a folder")
         for name, suffix in (("overlay", ""), ("npz", ".npz"), ("csv", ".csv"), ("json", ".json")):
             path = getattr(self, name)
             if path is not None and not path.name.lower().endswith(suffix):

@@ -82,8 +82,6 @@ class MapFolderSink:
     """
 
     def __init__(self, path: Path, scale: Scale) -> None:
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"{path}: is a file, and maps are to be written into a folder of that name")
         self.path = path
         self._scale = scale
         self._partial = partial(path)

@@ -192,7 +192,11 @@ def describe_run(reader: VideoReader, model: Model, options: PredictOptions, out
         "duration_s": 0.0,
         "model": {"name": model.name, "sha256": model.sha256, **to_dict(model.config)},
         "device": str(model.device),
-        "normalize": options.normalize,
+        "normalize": {
+            kind: options.normalize or ("frame" if kind == "maps" and not outputs.maps_are_video else "running")
+            for kind, _ in outputs.wanted()
+            if kind in ("overlay", "maps")
+        },
         "outputs": {name: str(path) for name, path in outputs.wanted()},
         "tinyhd": __version__,
     }

@@ -46,7 +46,7 @@ def download(info: WeightsInfo, *, force: bool = False) -> Path:
     from huggingface_hub import hf_hub_download
 
     file = place(info)
-    with plain_errors(info.name, missing(info)):
+    with plain_errors(info.name, missing(info), by_hand(info) or "try again later"):
         probe(file)
         return Path(hf_hub_download(file.repo, file.filename, revision=file.revision, force_download=force))
 
@@ -98,22 +98,27 @@ def missing(info: WeightsInfo) -> str:
     """What to do if the Hub does not have weights: no public repository of TinyHD or HD2S is known."""
     file = place(info)
     absent = f"the Hub has no public {file.repo}/{file.filename} (if it is private: {LOG_IN})"
+    return "; ".join(part for part in (absent, by_hand(info)) if part)
+
+
+def by_hand(info: WeightsInfo) -> str:
+    """How to come by weights without the Hub; empty if nobody knows."""
     if not info.upstream_file:
-        return absent
+        return ""
     theirs, ours = info.upstream_file, f"{info.name}.safetensors"
-    return (
-        f"{absent}; get {theirs} from {info.origin}, run tinyhd weights convert {theirs} -o {ours}, "
-        f"then use --weights {ours}"
-    )
+    return f"get {theirs} from {info.origin}, run tinyhd weights convert {theirs} -o {ours}, then use --weights {ours}"
 
 
 @contextmanager
-def plain_errors(what: str, absent: str = "the Hub has no such file") -> Iterator[None]:
+def plain_errors(
+    what: str, absent: str = "the Hub has no such file", otherwise: str = "check the connection"
+) -> Iterator[None]:
     """Turn whatever huggingface_hub raises into a ``WeightsError`` of one line.
 
     Args:
         what: the weights or the repository that this is about.
         absent: what to say if it does not exist.
+        otherwise: what to do if the Hub is out of reach.
     """
     import httpx2  # huggingface_hub's own HTTP library, whose errors it lets through
     from huggingface_hub.errors import EntryNotFoundError
@@ -127,10 +132,10 @@ def plain_errors(what: str, absent: str = "the Hub has no such file") -> Iterato
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, httpx2.HTTPError):
             cause = cause.__cause__  # huggingface_hub puts "check your connection" around quite other things
-        raise WeightsError(f"{what}: {problem(cause, absent)}") from error
+        raise WeightsError(f"{what}: {problem(cause, absent, otherwise)}") from error
 
 
-def problem(error: BaseException, absent: str) -> str:
+def problem(error: BaseException, absent: str, otherwise: str) -> str:
     """What an error of huggingface_hub means, and what to do."""
     import httpx2
     from huggingface_hub import constants
@@ -139,13 +144,13 @@ def problem(error: BaseException, absent: str) -> str:
     if isinstance(error, HfHubHTTPError):
         return refusal(error, absent)
     if isinstance(error, OfflineModeIsEnabled):
-        return "not on this machine, and HF_HUB_OFFLINE is set: unset it, or name a weight file"
+        return f"not on this machine, and HF_HUB_OFFLINE is set; {otherwise}"
     if isinstance(error, HFValidationError):
         return f"no name for a Hub repository: {one_line(error)}"
     if isinstance(error, FileMetadataError):
         return f"{constants.ENDPOINT} does not answer like the Hub: check HF_ENDPOINT and the proxy"
     if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)):
-        return f"cannot reach {constants.ENDPOINT} ({one_line(error)}): check the connection, or name a weight file"
+        return f"not on this machine, and {constants.ENDPOINT} cannot be reached ({one_line(error)}); {otherwise}"
     if isinstance(error, httpx2.HTTPError) or "Consistency check failed" in str(error):
         return f"the connection was cut ({one_line(error)}): run the same command again"
     number = error.errno if isinstance(error, OSError) else None

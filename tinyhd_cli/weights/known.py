@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import UsageError, WeightsError, did_you_mean, one_line
 from ..models.config import INPUT_HEIGHT, INPUT_WIDTH, HD2SConfig, ModelConfig, TinyHDConfig, from_dict, to_dict
+from ..settings import setting
 
 # Mean and standard deviation of RGB / 255.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -167,7 +168,12 @@ def registry() -> dict[str, WeightsInfo]:
 
 
 def default_name() -> str:
-    """The name of the weights that are used when none are named."""
+    """The name, or the file, of the weights that are used when none are named.
+
+    The setting ``model`` (``TINYHD_MODEL``, or in ``tinyhd.toml``), else what the registry says.
+    """
+    if chosen := setting("model", ""):
+        return chosen
     name = read_registry().get("default")
     if not isinstance(name, str):
         raise WeightsError(f"{registry_path()}: names no default weights")

@@ -1,0 +1,31 @@
+"""``tinyhd benchmark`` measures something; how much is not for a test to say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+def test_predict(tinyhd, weights_file, capsys):
+    options = ("--short", "0.2", "--long", "0.6", "--size", "64x48", "--weights", weights_file, "--json")
+    assert tinyhd("benchmark", "predict", *options) == 0
+    result = json.loads(capsys.readouterr().out)
+    short, long = result["runs"]
+    assert (short["frames"], long["frames"]) == (6, 18)
+    for run in (short, long):
+        assert run["seconds"] > 0.1
+        assert 100 < run["peak_mb"] < 10_000
+    assert result["growth_mb"] == pytest.approx(long["peak_mb"] - short["peak_mb"])
+
+
+@pytest.mark.parametrize("options", [("--size", "63x48"), ("--size", "640"), ("--size", "0x0"), ("--rate", "0")])
+def test_wrong_usage(tinyhd, capsys, options):
+    assert tinyhd("benchmark", "predict", *options) == 2
+    assert options[0] in capsys.readouterr().err
+
+
+def test_a_failing_run_is_reported(tinyhd, tmp_path, capsys):
+    options = ("--short", "0.1", "--long", "0.1", "--size", "64x48", "--weights", tmp_path / "none.pth")
+    assert tinyhd("benchmark", "predict", *options) == 1
+    assert "exit code 4" in capsys.readouterr().err
