@@ -298,10 +298,18 @@ def test_nothing_said_shows_help_and_is_wrong_usage(tinyhd, capsys):
     assert "VIDEO" in capsys.readouterr().err
     assert tinyhd("predikt") == 2
     assert "predict" in capsys.readouterr().err
+    assert tinyhd("predict", "clip.mp4", "--overlai", "o.mp4") == 2
+    said = capsys.readouterr().err
+    assert "--overlay" in said
+    assert "tinyhd predict --help" in said
+    Path("clip.mp4").touch()
+    assert tinyhd("clip.mp4") == 2
+    assert "did you mean tinyhd predict clip.mp4?" in capsys.readouterr().err
 
 
 def test_debug_shows_where(tinyhd, tmp_path, capsys):
-    assert tinyhd("predict", tmp_path / "none.mp4", "--weights", tmp_path / "none.pth", "--debug") == 4
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    assert tinyhd("predict", video, "--weights", tmp_path / "none.pth", "--debug") == 4
     said = capsys.readouterr().err
     assert "Traceback" in said
     assert said.splitlines()[-1].startswith("tinyhd: ")

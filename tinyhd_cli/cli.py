@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -68,6 +69,14 @@ def complain(message: str, debug: bool = False) -> None:
     say(f"tinyhd: {message}")
 
 
+def hint(error: TyperException, arguments: Sequence[str]) -> str:
+    """Where to look after wrong usage: the command's own help, or the command that was meant."""
+    if arguments and Path(arguments[0]).exists():
+        return f"did you mean tinyhd predict {arguments[0]}?"
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path if context else 'tinyhd'} --help shows what there is"
+
+
 def run(args: Sequence[str]) -> int:
     """Run the command line and return its exit code (see ``errors``)."""
     arguments, debug = take_debug(args)
@@ -75,12 +84,9 @@ def run(args: Sequence[str]) -> int:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="tinyhd", standalone_mode=False)
     except TyperException as error:
-        # Asking for nothing shows the help, which the exception has already printed or carries as its text.
         message = error.format_message()
-        if message:
-            context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "tinyhd"
-        complain(message if "\n" in message else f"{message} ({command} --help shows what there is)")
+        if message:  # asking for nothing has none: the help was shown
+            complain(f"{message} ({hint(error, arguments)})")
         return errors.WRONG_USAGE
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
