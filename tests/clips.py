@@ -25,6 +25,8 @@ class Clip:
     durations: Sequence[int] = (20,)
     """Of the frames, in 1/600 s, repeated in turn: several make a variable frame rate."""
     rotation: int = 0
+    flips: tuple[bool, bool] = (False, False)
+    """Horizontal and vertical, by the display matrix."""
     sound: str | None = None
     """An audio encoder, or None."""
     codec: str = "libx264"
@@ -73,8 +75,8 @@ def make(path: Path, clip: Clip | None = None, **changes: object) -> Path:
         stream.codec_context.time_base = stream.time_base = TIME_BASE if clip.codec != "mpeg4" else Fraction(1, 30)
         if clip.aspect:
             stream.sample_aspect_ratio = clip.aspect
-        if clip.rotation:
-            stream.set_display_rotation(clip.rotation)
+        if clip.rotation or any(clip.flips):
+            stream.set_display_rotation(clip.rotation, *clip.flips)
         audio = add_sound(container, clip.sound) if clip.sound else None
         for index, time in enumerate(clip.timestamps):
             frame = av.VideoFrame.from_ndarray(picture(index, clip.width, clip.height), "rgb24")

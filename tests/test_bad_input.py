@@ -285,9 +285,42 @@ def test_outputs_that_would_overwrite_each_other_or_the_input(tinyhd, tmp_path, 
     assert tinyhd("predict", *videos, "--weights", weights_file, "--out-dir", "out") == 2
     assert "would both be written to out/clip_overlay.mp4" in capsys.readouterr().err
     assert tinyhd("predict", videos[0], "--weights", weights_file, "--overlay", videos[0]) == 2
-    assert "is the input itself" in capsys.readouterr().err
+    assert "is one of the inputs" in capsys.readouterr().err
     assert videos[0].read_bytes() == before
     assert here() == []
+
+
+def test_outputs_that_would_overwrite_another_input(tinyhd, weights_file, capsys):
+    clips.make(Path("x.mp4"), frames=2)
+    other = clips.make(Path("x_overlay.mp4"), frames=3)
+    before = other.read_bytes()
+    assert tinyhd("predict", "x.mp4", "x_overlay.mp4", "--weights", weights_file) == 2
+    assert "x_overlay.mp4: is one of the inputs" in capsys.readouterr().err
+    assert other.read_bytes() == before
+    Path("png").mkdir()
+    assert tinyhd("predict", "x.mp4", "--weights", weights_file, "--maps", "png", "--quiet") == 0
+    before = Path("png/0001.png").read_bytes()
+    assert tinyhd("predict", "png/0001.png", "--weights", weights_file, "--maps", "png") == 2
+    assert Path("png/0001.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", f"{'n' * 300}.csv"])
+def test_outputs_without_a_possible_name(tinyhd, tmp_path, weights_file, capsys, name):
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    assert tinyhd("predict", video, "--weights", weights_file, "--csv", name) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert tinyhd("predict", video, "--weights", weights_file, "--csv", name, "--out-dir", "out") == 2
+    assert here() == []
+
+
+def test_nobody_reads_the_messages(tmp_path, weights_file):
+    """A full disk behind stderr is no reason to stop working."""
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    command = [sys.executable, "-m", "tinyhd_cli", "predict", "none.mp4", str(video), "--weights", str(weights_file)]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run([*command, "--csv", "{name}.csv"], cwd=tmp_path, stderr=full, check=False)
+    assert result.returncode == 1
+    assert (tmp_path / "clip.csv").is_file()
 
 
 def test_nothing_said_shows_help_and_is_wrong_usage(tinyhd, capsys):

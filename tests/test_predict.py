@@ -377,6 +377,26 @@ def test_the_default_model_is_a_setting(tinyhd, tmp_path, weights_file, monkeypa
     assert tinyhd("predict", video, "--csv", "o.csv") == 0
 
 
+@pytest.mark.parametrize(
+    "name", ["12:30.mp4", "é日本.mp4", "[a] *b?.mp4", "-dash.mp4", f"{'n' * 200}.mp4", "two\nlines.mp4"]
+)
+def test_names_of_all_kinds(tinyhd, weights_file, capsys, name):
+    video = clips.make(Path("made.mp4"), frames=2).rename(Path.cwd() / name)
+    Path("other.mp4").touch()
+    assert tinyhd("predict", "--weights", weights_file, "--out-dir", "out", "--json", "o.json", "--", video.name) == 0
+    assert len(files("out")) == 1
+    assert json.loads(Path("out", files("out")[0]).read_text())["frames"] == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_maps_into_this_folder_spare_what_is_not_ours(tinyhd, tmp_path, weights_file):
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    Path("2024.png").write_text("mine")
+    Path("0003.png").write_text("of an earlier run")
+    assert tinyhd("predict", video, "--weights", weights_file, "--maps", ".") == 0
+    assert files() == ["0001.png", "0002.png", "2024.png"]
+
+
 def test_files_that_are_no_folder_for_maps(tinyhd, tmp_path, weights_file, capsys):
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     Path("maps").write_text("mine")

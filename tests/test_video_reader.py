@@ -62,6 +62,33 @@ def test_phone_clips_that_are_to_be_turned_clockwise(tmp_path):
     assert near(image[3, 12], BLUE)
 
 
+@pytest.mark.parametrize(("hflip", "vflip"), [(True, False), (False, True), (True, True)])
+def test_mirrored_pictures(tmp_path, hflip, vflip):
+    """As front cameras write them."""
+    _, frames = read(clips.make(tmp_path / "mirrored.mp4", frames=2, flips=(hflip, vflip)))
+    upright = clips.picture(0, 64, 48)
+    upright = upright[:, ::-1] if hflip else upright
+    upright = upright[::-1] if vflip else upright
+    assert np.abs(frames[0].rgb().astype(int) - upright).mean() < 6
+
+
+@pytest.mark.parametrize("colorspace", [8, 10, 14, 1, 9])
+def test_exotic_colour_matrices(tmp_path, colorspace):
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.colorspace = colorspace
+        frame = av.VideoFrame.from_ndarray(clips.picture(0, 64, 64), "rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).colorspace == colorspace
+    _, frames = read(path)
+    assert near(frames[0].rgb()[4, 32], RED) or colorspace in (1, 9)
+
+
 @pytest.mark.parametrize(
     ("codec", "pixel_format", "suffix"),
     [

@@ -108,5 +108,8 @@ def run(args: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the ``tinyhd`` command."""
-    signal.signal(signal.SIGTERM, interrupt)  # a killed run tidies up as an interrupted one does
+    # A killed run tidies up as an interrupted one does, and so does one whose terminal is closed (unless under nohup).
+    signal.signal(signal.SIGTERM, interrupt)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
     sys.exit(run(sys.argv[1:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from .errors import OutputError
 
 def partial(path: Path) -> Path:
     """A hidden name beside ``path`` to write to until the content is complete. The suffix stays: it tells formats."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    path = path.absolute()
+    # Short, because a name that is just short enough must not become too long; the checksum keeps it apart from others.
+    stem = f".{path.stem[:24]}.{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.partial"
+    return path.with_name(f"{stem}{path.suffix[:16]}")
 
 
 def remove(path: Path) -> None:

@@ -31,8 +31,10 @@ def console() -> Console:
 
 
 def say(message: str) -> None:
-    """A message for the user, on stderr."""
-    console().print(message)
+    """A message of one line for the user, on stderr. Nobody there to read it is no reason to stop working."""
+    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in message)
+    with contextlib.suppress(OSError, ValueError):
+        console().print(line)
 
 
 class TerminalHandler(logging.Handler):
@@ -40,7 +42,8 @@ class TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        say(f"tinyhd: {kind}{self.format(record)}")
+        with contextlib.suppress(OSError, ValueError):
+            console().print(f"tinyhd: {kind}{self.format(record)}")
 
 
 def show_log(debug: bool) -> None:

@@ -29,7 +29,7 @@ def find_videos(arguments: Sequence[str]) -> tuple[list[Path], list[InputError]]
     Returns:
         The videos, each once, and an error for each file that is missing and each folder or pattern without videos.
     """
-    videos: dict[Path, None] = {}
+    videos: dict[Path, Path] = {}
     errors = []
     for argument in arguments:
         try:
@@ -37,8 +37,9 @@ def find_videos(arguments: Sequence[str]) -> tuple[list[Path], list[InputError]]
         except InputError as error:
             errors.append(error)
         else:
-            videos.update(dict.fromkeys(found))
-    return list(videos), errors
+            for video in found:
+                videos.setdefault(video.resolve(), video)
+    return list(videos.values()), errors
 
 
 def matching(argument: str) -> list[Path]:
@@ -91,8 +92,11 @@ def plan(videos: Sequence[Path], templates: Mapping[str, str | None], out_dir: P
                 )
     jobs = [Job(video, Outputs(**{k: fill(t, video, out_dir) for k, t in wanted.items()})) for video in videos]
     owners: dict[Path, Path] = {}
+    sources = {video.resolve() for video in videos}
     for job in jobs:
-        for _, path in job.outputs.wanted():
+        for kind, path in job.outputs.wanted():
+            if path.resolve() in sources:
+                raise UsageError(f"--{kind} {path}: is one of the inputs")
             other = owners.setdefault(path.absolute(), job.video)
             if other != job.video:
                 raise UsageError(f"{other} and {job.video} would both be written to {path}: give them different names")
@@ -101,6 +105,8 @@ def plan(videos: Sequence[Path], templates: Mapping[str, str | None], out_dir: P
 
 def fill(template: str, video: Path, out_dir: Path | None) -> Path:
     """The output's path for one video."""
+    if not Path(template).name and (out_dir is not None or not template):
+        raise UsageError(f"{template!r} is no name for an output")
     if out_dir is not None and "{name}" not in template:
         template = str(Path(template).with_name("{name}_" + Path(template).name))
     path = Path(template.replace("{name}", video.stem))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from ..errors import UsageError, did_you_mean
 from ..video.encoders import EncoderOptions, check_container
 from ..video.overlay import OverlayStyle
 from .scaling import NORMALIZE, Normalize
+
+LONGEST_NAME = 255
+"""Bytes that file systems take."""
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split(),
@@ -38,6 +42,9 @@ class Outputs:
             check_container(self.maps)
         if self.maps is not None and not self.maps_are_video and self.maps.is_file():
             raise UsageError(f"--maps {self.maps}: is a file, and not a video; PNGs need a folder")
+        for name, path in self.wanted():
+            if not path.absolute().name or len(os.fsencode(path.name)) > LONGEST_NAME:
+                raise UsageError(f"--{name} {path}: is no name for a file, or too long")
         for name, suffix in (("overlay", ""), ("npz", ".npz"), ("csv", ".csv"), ("json", ".json")):
             path = getattr(self, name)
             if path is not None and not path.name.lower().endswith(suffix):

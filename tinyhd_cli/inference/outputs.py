@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -84,6 +83,7 @@ class MapFolderSink:
     def __init__(self, path: Path, scale: Scale) -> None:
         self.path = path
         self._scale = scale
+        self._count = 0
         self._partial = partial(path)
         make_parent(path)
         try:
@@ -94,6 +94,7 @@ class MapFolderSink:
     def write(self, frame: Frame, saliency: Map) -> None:
         grey = as_grey(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
         _, png = cv2.imencode(".png", grey)
+        self._count = frame.index + 1
         try:
             (self._partial / f"{frame.index + 1:04d}.png").write_bytes(png.tobytes())
         except OSError as error:
@@ -104,12 +105,13 @@ class MapFolderSink:
             if not self.path.exists():
                 self._partial.replace(self.path)
                 return
-            new = {png.name for png in self._partial.iterdir()}
-            for old in self.path.iterdir():
-                if re.fullmatch(r"\d{4,}\.png", old.name) and old.name not in new:
-                    old.unlink()
-            for name in new:
-                (self._partial / name).replace(self.path / name)
+            for png in self._partial.iterdir():
+                png.replace(self.path / png.name)
+            # Those of an earlier, longer run follow without a gap; any others are somebody's own.
+            number = self._count + 1
+            while (left_over := self.path / f"{number:04d}.png").is_file():
+                left_over.unlink()
+                number += 1
         except OSError as error:
             raise cannot_write(self.path, error) from error
         finally:
@@ -199,7 +201,8 @@ class TextSink:
         self._partial = partial(path)
         make_parent(path)
         try:
-            self._file: TextIO = self._partial.open("w", encoding="utf-8", newline="")
+            # File names that are not Unicode become escapes, which JSON knows.
+            self._file: TextIO = self._partial.open("w", encoding="utf-8", newline="", errors="backslashreplace")
         except OSError as error:
             raise cannot_write(path, error) from error
 

@@ -100,8 +100,10 @@ def predict_file(
     """
     options = options or PredictOptions()
     for kind, path in outputs.wanted():
-        if path.exists() and video.exists() and path.samefile(video):
+        if path.resolve() == video.resolve():
             raise UsageError(f"--{kind} {path}: is the input itself")
+        if kind == "maps" and path.resolve() == video.resolve().parent and video.suffix.lower() == ".png":
+            raise UsageError(f"--{kind} {path}: holds the input, which a map could replace")
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video))
         pairs: Iterable[tuple[Frame, Map]] = saliency_of(reader, model)
@@ -111,7 +113,7 @@ def predict_file(
             stack.callback(spool.discard)
             whole_video = spool_maps(pairs, spool, halved(progress))
             reader = stack.enter_context(VideoReader(video))
-            pairs = zip(reader, spool, strict=True)
+            pairs = zip(reader, spool, strict=False)  # a damaged file may decode to one frame more or less
         about = describe_run(reader, model, options, outputs)
         sinks = open_sinks(stack, reader, outputs, options, whole_video, about)
         frames, duration_s = 0, 0.0

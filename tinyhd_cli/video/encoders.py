@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -63,6 +64,9 @@ def check_container(path: Path) -> None:
         raise UsageError(
             f"{path}: videos are written as {', '.join(DEFAULT_CODECS)}, not {path.suffix or 'without suffix'}"
         )
+
+
+os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 tells its life story on stderr otherwise
 
 
 def is_available(encoder: str) -> bool:

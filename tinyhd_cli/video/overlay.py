@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import cv2
@@ -33,6 +34,7 @@ class OverlayStyle:
             raise UsageError(f"--alpha must be between 0 and 1, not {self.alpha:g}")
         if not 0 <= self.threshold < 1:
             raise UsageError(f"--threshold must be at least 0 and below 1, not {self.threshold:g}")
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home that cannot be written is no concern here
         import matplotlib
 
         if self.colormap not in matplotlib.colormaps:

@@ -33,6 +33,9 @@ log = logging.getLogger("tinyhd")
 UNSPECIFIED = 2
 """What FFmpeg calls a colour matrix that a file does not state."""
 
+RGB = 0
+"""Its matrix for pictures that need none."""
+
 KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)
 """BT.709, FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020: those that FFmpeg's scaler converts."""
 
@@ -58,6 +61,8 @@ class VideoInfo:
     """Pixels, after rotation."""
     rotation: int
     """Quarter turns counter-clockwise that bring the stored picture upright, in degrees: 0, 90, 180 or 270."""
+    mirrored: bool
+    """Whether the stored picture is upside down before that rotation, as from some front cameras."""
     time_base: Fraction
     """Seconds in one unit of a frame's ``pts``."""
     rate: Fraction
@@ -121,6 +126,8 @@ class Frame:
             )
             .to_ndarray()
         )
+        if self.info.mirrored:
+            rgb = rgb[::-1]
         return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90), dtype=np.uint8)
 
 
@@ -205,6 +212,9 @@ class VideoReader:
                 log.debug("%s: reading ended early: %s", self.path, error)
                 self.damaged += 1
                 return
+            except IndexError:  # PyAV, at a packet of a stream that was not there when the file was opened
+                packets = self._container.demux(self._stream)
+                continue
             try:
                 pictures = packet.decode()
             except (av.FFmpegError, EOFError) as error:
@@ -214,8 +224,10 @@ class VideoReader:
             for picture in pictures:
                 if picture.is_corrupt or not isinstance(picture, av.VideoFrame):
                     self.damaged += 1
-                else:
-                    yield picture
+                    continue
+                if picture.colorspace != RGB and picture.colorspace not in KNOWN_MATRICES:
+                    picture.colorspace = UNSPECIFIED  # else FFmpeg's scaler refuses the picture
+                yield picture
 
     def _timestamp(self, picture: av.VideoFrame) -> int | None:
         return None if picture.pts is None else picture.pts - self._origin
@@ -243,6 +255,7 @@ class VideoReader:
             width=width,
             height=height,
             rotation=rotation,
+            mirrored=is_mirrored(first),
             time_base=time_base,
             rate=rate,
             frames=claimed_frames(self._container, stream, rate),
@@ -252,6 +265,16 @@ class VideoReader:
             pixel_format=first.format.name,
             has_sound=bool(self._container.streams.audio),
         )
+
+
+def is_mirrored(picture: av.VideoFrame) -> bool:
+    """Whether a picture's display matrix turns it over; its rotation is then that of the picture upside down."""
+    side_data: Any = picture.side_data  # its type says dict, and its items have no names
+    for data in side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d, *_ = np.frombuffer(data, np.int32).astype(float)
+            return bool(a * d - b * c < 0)
+    return False
 
 
 def matrix(picture: av.VideoFrame) -> int:
@@ -266,13 +289,18 @@ def open_container(path: Path) -> InputContainer:
             raise InputError(f"{path}: is a folder, not a video")
         if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path}: is empty")
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(ffmpeg_name(path), metadata_errors="replace")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except PermissionError:
         raise InputError(f"{path}: permission denied") from None
     except (av.FFmpegError, OSError, EOFError) as error:
         raise InputError(f"{path}: not a video that FFmpeg can read ({ffmpeg_reason(error)})") from error
+
+
+def ffmpeg_name(path: Path) -> str:
+    """A path for FFmpeg, which would take what stands before a colon for a protocol."""
+    return f"file:{path}"
 
 
 def ffmpeg_reason(error: BaseException) -> str:

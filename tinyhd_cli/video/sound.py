@@ -34,6 +34,7 @@ class Track:
         self.transcode = transcode
         self.edit_lists = container.format.name in ("mp4", "mov", "ipod")
         self.resampler: AudioResampler | None = None
+        self._resampled_kind: tuple[str, str, int] | None = None
         self._last_dts: int | None = None
         if transcode:
             encoder = "libopus" if container.default_audio_codec == "opus" else "aac"
@@ -48,7 +49,7 @@ class Track:
     def packets(self, packet: AudioPacket) -> Iterator[AudioPacket]:
         """What to write for a packet of the source; the empty one at its end flushes the encoder."""
         if not self.transcode:
-            if packet.size == 0 or self._never_heard(packet) or self._steps_back(packet):
+            if packet.size == 0 or self._never_heard(packet):
                 return
             packet.pts = None if packet.pts is None else packet.pts - self.shift
             packet.dts = None if packet.dts is None else packet.dts - self.shift
@@ -74,8 +75,8 @@ class Track:
             return False
         return packet.pts + packet.duration <= self.shift
 
-    def _steps_back(self, packet: AudioPacket) -> bool:
-        """Whether a packet is not later than the one before, as happens in damaged files: containers refuse it."""
+    def steps_back(self, packet: AudioPacket) -> bool:
+        """Whether a packet to write is not later than the one before, as in damaged files: containers refuse it."""
         if packet.dts is None:
             return False
         late = self._last_dts is not None and packet.dts <= self._last_dts
@@ -89,10 +90,16 @@ class Track:
 
     def _resample(self, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
         context = self.target.codec_context
+        ready: list[av.AudioFrame] = []
+        kind = self._resampled_kind if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self.resampler is not None and kind != self._resampled_kind:  # broadcasts change their format
+            ready = self.resampler.resample(None)
+            self.resampler = None
         if self.resampler is None:
             context.open(strict=False)
             self.resampler = AudioResampler(context.format, context.layout, context.sample_rate, context.frame_size)
-        return self.resampler.resample(frame)
+        self._resampled_kind = kind
+        return ready + self.resampler.resample(frame)
 
 
 class Sound:
@@ -119,8 +126,11 @@ class Sound:
                 self.transcoded.append(name)
             shift = origin(self._input, stream.time_base or Fraction(1, av.time_base))
             self._tracks[stream.index] = Track(container, stream, shift, refused)
+        self._packets = self._demux()
+
+    def _demux(self) -> Iterator[AudioPacket]:
         sources = [track.source for track in self._tracks.values()]
-        self._packets = cast("Iterator[AudioPacket]", self._input.demux(sources) if sources else iter(()))
+        return cast("Iterator[AudioPacket]", self._input.demux(sources) if sources else iter(()))
 
     def mux_until(self, time_s: float | None) -> None:
         """Mux the sound up to a time in seconds; None: all that is left."""
@@ -141,6 +151,9 @@ class Sound:
             yield next(self._packets)
         except StopIteration:
             return
+        except IndexError:  # PyAV, at a packet of a stream that was not there when the file was opened
+            self._packets = self._demux()
+            yield from self._readable()
         except (av.FFmpegError, EOFError) as error:
             log.debug("sound ended early: %s", error)
 
@@ -148,10 +161,16 @@ class Sound:
         track = self._tracks[packet.stream.index]
         try:
             ready = list(track.packets(packet))
-        except (av.InvalidDataError, EOFError) as error:
+        except (av.FFmpegError, EOFError, ValueError) as error:  # nothing is written here: it is the sound itself
             log.debug("damaged sound: %s", error)
             return
-        self.container.mux(ready)
+        for part in ready:
+            if track.steps_back(part):
+                continue
+            try:
+                self.container.mux(part)
+            except ValueError as error:  # invalid data or times; a full disk is an OSError
+                log.debug("damaged sound: %s", error)
 
     def close(self) -> None:
         """Close the source."""

@@ -19,7 +19,7 @@ from ..errors import OutputError, one_line
 from ..files import make_parent, partial, remove
 from . import encoders
 from .encoders import EncoderOptions
-from .reader import Frame, Image, VideoInfo
+from .reader import Frame, Image, VideoInfo, ffmpeg_name
 from .sound import Sound
 
 log = logging.getLogger("tinyhd")
@@ -53,6 +53,7 @@ class VideoWriter:
         self.options = options or EncoderOptions()
         self.width, self.height = (side + side % 2 for side in size)
         self._durations: dict[int, int] = {}
+        self._last_pts = -(2**62)
         self._reformatter = VideoReformatter()
         self._sound: Sound | None = None
         self._container: OutputContainer | None = None
@@ -82,13 +83,13 @@ class VideoWriter:
             if how == "left out":
                 log.warning(f"{self.path.name}: the sound of {self.info.path.name} cannot be carried over")
             elif self._sound is not None and self._sound.transcoded:
-                codecs = ", ".join(self._sound.transcoded)
+                codecs = ", ".join(dict.fromkeys(self._sound.transcoded))
                 log.warning(f"{self.path.name}: {self.path.suffix} takes no {codecs} sound, it was encoded anew")
             return
 
     def _open_once(self, sound: bool, *, transcode: bool) -> None:
         options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
-        self._container = av.open(str(self._partial), "w", options=options)
+        self._container = av.open(ffmpeg_name(self._partial), "w", options=options)
         self._stream = self._add_stream(self._container)
         self._sound = Sound(self.info.path, self._container, transcode=transcode) if sound else None
         self._container.start_encoding()
@@ -154,7 +155,8 @@ class VideoWriter:
         picture.colorspace, picture.color_range = colour.space, colour.range
         picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
         scale = self.info.time_base / self.time_base
-        picture.pts = round(frame.pts * scale)
+        # A coarser clock can give two frames the same time, which encoders refuse.
+        self._last_pts = picture.pts = max(round(frame.pts * scale), self._last_pts + 1)
         picture.time_base = self.time_base
         picture.duration = max(1, round(frame.duration * scale))
         self._durations[picture.pts] = picture.duration
