@@ -35,8 +35,8 @@ def main() -> None:
     if options is None:
         default = weights.find(weights.default_name())
         print(f"No trained weights on this machine: {default.name} is not embedded yet.")
-        print(f"Get {default.upstream_file} from {default.origin}, then: make demo, or")
-        print(f"  tinyhd predict {CLIP.relative_to(PROJECT)} --weights {default.upstream_file} --overlay out.mp4")
+        print(f"Get {default.upstream_file} from {default.origin}, then:")
+        print(f"  TINYHD_MODEL={default.upstream_file} make demo")
         return
     outputs = ["--overlay", str(OUT / "gallery.mp4"), "--csv", str(OUT / "gallery.csv"), "--side-by-side"]
     command = ["predict", str(CLIP), *options, *outputs]

@@ -22,7 +22,8 @@ from networks import lively
 
 import tinyhd_cli
 from tinyhd_cli import weights
-from tinyhd_cli.inference.predict import reduction
+from tinyhd_cli.inference.options import Outputs, PredictOptions
+from tinyhd_cli.inference.predict import predict_file, reduction
 from tinyhd_cli.video.reader import VideoReader
 
 
@@ -295,6 +296,19 @@ def test_normalisations(tinyhd, tmp_path, weights_file):
     assert files() == [f"{n}/{i:04d}.png" for n in ("frame", "none") for i in range(1, 21)] + ["o.npz"] + [
         f"{n}/{i:04d}.png" for n in ("running", "video") for i in range(1, 21)
     ]
+
+
+def test_progress_counts_both_passes(tmp_path, model):
+    video = clips.make(tmp_path / "clip.mp4", frames=20)
+    outputs = Outputs(overlay=tmp_path / "o.mp4")
+    for normalize, total in (("running", 20), ("video", 40)):
+        expected = [(done, total) for done in range(1, total + 1)]
+        seen = []
+        options = PredictOptions(normalize=normalize)
+        summary = predict_file(video, model, outputs, options, lambda *counts, seen=seen: seen.append(counts))
+        assert seen == expected
+        assert (summary.frames, summary.damaged) == (20, 0)
+        assert summary.duration_s == pytest.approx(2 / 3)
 
 
 def test_one_scale_and_arrays_of_the_same_name(tinyhd, tmp_path, weights_file):

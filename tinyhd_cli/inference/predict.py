@@ -54,7 +54,10 @@ def saliency_of(reader: VideoReader, model: Model) -> Iterator[tuple[Frame, Map]
     """Every frame of a video with its map ``(H, W)``."""
     factor = reduction(reader.info.width, reader.info.height)
     prepared = ((frame, model.prepare(frame.rgb() if factor == 1 else frame.reduced_rgb(factor))) for frame in reader)
-    return model.maps(prepared)
+    for done, pair in enumerate(model.maps(prepared), start=1):
+        yield pair
+        if done % GIVE_BACK_FRAMES == 0:
+            give_back()
 
 
 def predict(
@@ -111,7 +114,8 @@ def predict_file(
         if options.normalize == "video" and (outputs.overlay or outputs.maps):
             spool = MapSpool(outputs.wanted()[0][1])
             stack.callback(spool.discard)
-            whole_video = spool_maps(pairs, spool, halved(progress))
+            whole_video = spool_maps(pairs, spool, part_of_two(progress, 0))
+            progress = part_of_two(progress, spool.count)
             reader = stack.enter_context(VideoReader(video))
             pairs = zip(reader, spool, strict=False)  # a damaged file may decode to one frame more or less
         about = describe_run(reader, model, options, outputs)
@@ -121,8 +125,6 @@ def predict_file(
             for sink in sinks:
                 sink.write(frame, saliency)
             frames += 1
-            if frames % GIVE_BACK_FRAMES == 0:
-                give_back()
             duration_s = frame.time_s + float(frame.duration * reader.info.time_base)
             if progress:
                 progress(frames, max(reader.info.frames or 0, frames) or None)
@@ -143,9 +145,9 @@ def spool_maps(pairs: Iterable[tuple[Frame, Map]], spool: MapSpool, progress: Pr
     return limits.scale()
 
 
-def halved(progress: Progress | None) -> Progress | None:
-    """Progress of the first of two passes: all frames are still to come."""
-    return progress and (lambda done, total: progress(0, total))
+def part_of_two(progress: Progress | None, before: int) -> Progress | None:
+    """Progress of one of two passes over a video, ``before`` frames having been done in an earlier one."""
+    return progress and (lambda done, total: progress(before + done, 2 * total if total else None))
 
 
 def open_sinks(
