@@ -151,15 +151,11 @@ def load(name: str | None, weights: Path | None, device: str) -> Model:
     from ..inference.model import load_model
     from ..models import config
 
-    if weights is None:
-        return load_model(name, device)
-    if name is not None:
-        expected = config(name.partition(".")[0])
-        loaded = load_model(weights, device)
-        if loaded.config.name != expected.name:
-            raise WeightsError(f"{weights}: holds {loaded.config.name}, not {expected.name}")
-        return loaded
-    return load_model(weights, device)
+    expected = config(name.partition(".")[0]) if name and weights else None
+    loaded = load_model(weights or name, device)
+    if expected is not None and loaded.config.name != expected.name:
+        raise WeightsError(f"{weights}: holds {loaded.config.name}, not {expected.name}")
+    return loaded
 
 
 def run_jobs(

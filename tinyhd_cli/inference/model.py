@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import weights
-from ..errors import UsageError, WeightsError
+from ..errors import UsageError
 from ..models import ModelConfig, build
 from ..video.reader import Image
 from .folding import fold
@@ -96,10 +96,7 @@ def load_model(name_or_path: str | os.PathLike[str] | None = None, device: str =
     chosen = pick_device(device)
     checkpoint = weights.load(weights.default_name() if name_or_path is None else name_or_path)
     network = build(checkpoint.config)
-    try:
-        network.load_state_dict(checkpoint.state_dict)
-    except RuntimeError as error:
-        raise WeightsError(f"{checkpoint.info.name}: {error}") from error
+    network.load_state_dict(checkpoint.state_dict)
     info = checkpoint.info
     fold(network.eval())
     return Model(

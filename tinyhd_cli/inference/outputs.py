@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import zipfile
@@ -12,7 +13,6 @@ from typing import Any, Protocol, TextIO
 import cv2
 import numpy as np
 
-from ..errors import OutputError, one_line
 from ..files import cannot_write, make_parent, partial, remove
 from ..video.overlay import Painter, as_grey
 from ..video.reader import Frame, VideoInfo
@@ -215,10 +215,8 @@ class TextSink:
             raise cannot_write(self.path, error) from error
 
     def abort(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # a full disk refuses the rest of the buffer once more
             self._file.close()
-        except OSError as error:  # a full disk refuses the rest of the buffer once more
-            del error
         remove(self._partial)
 
 
@@ -262,5 +260,5 @@ class JsonSink(TextSink):
             self._file.write("\n")
         except OSError as error:
             self.abort()
-            raise OutputError(f"{self.path}: cannot be written: {one_line(error)}") from error
+            raise cannot_write(self.path, error) from error
         super().close()

@@ -28,7 +28,6 @@ DIRECT_PIXELS = 1.5**2 * 640 * 360
 """Pixels up to which a frame is scaled to the network's input at once, as the original does. Larger ones, on which that
 would skip pixels, are first averaged down to the 640 x 360 of the DHF1K videos that the networks were trained on."""
 
-
 GIVE_BACK_FRAMES = 64
 """Free memory is given back to the system after so many frames: often enough for a steady peak, and cheap."""
 

@@ -12,6 +12,8 @@ from av.codec import Codec, codecs_available
 
 from ..errors import OutputError, UsageError, did_you_mean
 
+os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 tells its life story on stderr otherwise
+
 # Encoders of a codec, in the order in which they are tried: software first, because it runs everywhere and looks best.
 CODECS = {
     "h264": ("libx264", "libopenh264", "h264_videotoolbox", "h264_nvenc", "h264_qsv", "h264_amf", "h264_mf"),
@@ -64,9 +66,6 @@ def check_container(path: Path) -> None:
         raise UsageError(
             f"{path}: videos are written as {', '.join(DEFAULT_CODECS)}, not {path.suffix or 'without suffix'}"
         )
-
-
-os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 tells its life story on stderr otherwise
 
 
 def is_available(encoder: str) -> bool:
@@ -138,8 +137,6 @@ def choose(path: Path, options: EncoderOptions, width: int, height: int) -> tupl
     for encoder in tried:
         if opens(encoder, options, width, height):
             wanted = CODECS.get(codecs[0], (encoder,))[0]
-            return (
-                encoder,
-                None if encoder == wanted else f"{path.name}: {wanted} is not to be had here, using {encoder}",
-            )
+            warning = f"{path.name}: {wanted} is not to be had here, using {encoder}"
+            return encoder, None if encoder == wanted else warning
     raise OutputError(f"{path}: no encoder works for {width} x {height} (tried {', '.join(tried) or 'none'})")

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 Image = NDArray[np.uint8]
 
 log = logging.getLogger("tinyhd")
-
 
 UNSPECIFIED = 2
 """What FFmpeg calls a colour matrix that a file does not state."""
@@ -165,12 +163,7 @@ class VideoReader:
     def __enter__(self) -> VideoReader:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *details: object) -> None:
         self.close()
 
     def close(self) -> None:
