@@ -32,7 +32,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Time and peak memory of `predict --overlay` on a short and a long clip: memory must not grow with length."""
-    from ..benchmark import predict_runs
+    from ..benchmarks.predict import predict_runs
 
     match = re.fullmatch(r"([1-9]\d*[02468]|[2468])x([1-9]\d*[02468]|[2468])", size)
     if match is None:

@@ -1,4 +1,4 @@
-"""Measurements that are printed, never asserted: machines differ and are shared."""
+"""Time and peak memory of predicting clips of several lengths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from .errors import TinyhdError, UsageError
+from ..errors import TinyhdError, UsageError
 
 
 @dataclass(frozen=True)
