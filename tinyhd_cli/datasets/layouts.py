@@ -1,0 +1,187 @@
+"""How each dataset lies on disk, as its official download has it, and its official splits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import InputError, UsageError, did_you_mean
+from .files import MAPS, PICTURES, last_number, listed, natural
+from .video import FrameFiles, Video
+
+VIDEOS = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
+"""What counts as a video by its name, in any case: DHF1K has .AVI."""
+
+SHOTS = {"train": "training", "test": "testing"}
+"""Splits of Hollywood-2 and UCF-Sports and their folders."""
+
+
+@dataclass(frozen=True)
+class Official:
+    """What the publishers say of a split."""
+
+    videos: int
+    frames: int
+    held_out: bool = False
+    """Whether its annotations are withheld, for the benchmark."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A kind of dataset."""
+
+    find: Callable[[Path, str | None], Iterator[Video]]
+    splits: dict[str, Official] = field(default_factory=dict)
+    default_split: str | None = None
+    gaps: bool = False
+    """Whether frames are missing between shots as published, so that gaps in the numbers are no fault."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The videos of one split that are on disk."""
+
+    layout: str
+    root: Path
+    split: str | None
+    videos: tuple[Video, ...]
+
+    @property
+    def official(self) -> Official | None:
+        """What the publishers say of the split; None where there is no publisher."""
+        return LAYOUTS[self.layout].splits.get(self.split) if self.split else None
+
+
+def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = None) -> Dataset:
+    """Find the videos of a dataset. Files are listed, not read.
+
+    Args:
+        layout: a key of ``LAYOUTS``.
+        root: the dataset's folder.
+        split: one of the layout's; None for the usual one to evaluate on.
+
+    Raises:
+        UsageError: there is no such layout or split.
+        InputError: there is no such folder, or no video in it.
+    """
+    if layout not in LAYOUTS:
+        raise UsageError(f"--dataset {layout!r} is unknown: {did_you_mean(layout, LAYOUTS)}")
+    kind = LAYOUTS[layout]
+    if split is not None and split not in kind.splits:
+        known = f"there are {', '.join(kind.splits)}" if kind.splits else f"{layout} has none"
+        raise UsageError(f"--split {split!r} is unknown: {known}")
+    split = split or kind.default_split
+    root = Path(root)
+    try:
+        if not root.is_dir():
+            raise InputError(f"{root}: {'is no folder' if root.exists() else 'no such folder'}")
+        videos = tuple(sorted(kind.find(root, split), key=lambda video: natural(video.name)))
+    except OSError as error:
+        raise InputError(f"{error.filename or root}: {error.strerror or error}") from error
+    if not videos:
+        raise InputError(
+            f"{root}: no {f'{split} ' if split else ''}videos in the layout of {layout} ({EXPECTED[layout]})"
+        )
+    return Dataset(layout, root, split, videos)
+
+
+def folders(parent: Path) -> Iterator[Path]:
+    """The visible folders in a folder."""
+    if parent.is_dir():
+        yield from (path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def dhf1k(root: Path, split: str | None) -> Iterator[Video]:
+    """DHF1K: ``video/0601.AVI`` or pictures in one of three places, ``annotation/0601/{maps,fixation}``."""
+    ranges = {"train": range(1, 601), "val": range(601, 701), "test": range(701, 1001)}
+    wanted = ranges[split or "val"]
+    sources: dict[int, Path] = {}
+    for folder in folders(root / "annotation"):
+        if (number := last_number(folder.name)) is not None and (folder / "images").is_dir():
+            sources[number] = folder / "images"
+    for place in (root / "frames", root / "video"):
+        sources.update({number: path for path in folders(place) if (number := last_number(path.name)) is not None})
+    for path in listed(root / "video", VIDEOS):
+        if (number := last_number(path.stem)) is not None:
+            sources[number] = path
+    annotations = {
+        number: path for path in folders(root / "annotation") if (number := last_number(path.name)) is not None
+    }
+    for number in sorted({*sources, *annotations}):
+        if number in wanted:
+            folder = annotations.get(number, root / "annotation" / f"{number:04d}")
+            yield Video(f"{number:04d}", sources.get(number), folder / "maps", folder / "fixation")
+
+
+def shots(root: Path, split: str | None) -> Iterator[Video]:
+    """Hollywood-2 and UCF-Sports: a folder for each shot with ``images``, ``maps`` and ``fixation`` in it."""
+    for folder in folders(root / SHOTS[split or "test"]):
+        yield shot(folder, folder.name)
+
+
+def shot(folder: Path, name: str) -> Video:
+    """The video of a folder with ``images``, ``maps`` and ``fixation`` in it."""
+    images = folder / "images"
+    return Video(name, images if images.is_dir() else None, folder / "maps", folder / "fixation")
+
+
+def anybody(root: Path, split: str | None) -> Iterator[Video]:
+    """Any directory: wherever ``maps`` or ``fixation`` are, the videos or frame folders beside them belong to them.
+
+    Three forms, at any depth: ``NAME/{images,maps,fixation}``; frames in ``NAME`` itself with ``maps`` and ``fixation``
+    in it; ``NAME.mp4`` or ``NAME/`` with ``maps/NAME`` and ``fixation/NAME`` beside it.
+    """
+    for parent in (root, *sorted(path for path in root.rglob("*") if path.is_dir())):
+        inside = parent.relative_to(root)
+        if not (parent / "maps").is_dir() and not (parent / "fixation").is_dir():
+            continue
+        if inside.name in ("maps", "fixation"):  # DHF1K's fixation/maps
+            continue
+        own_name = inside.as_posix() if inside.parts else root.resolve().name
+        videos = sorted(listed(parent, VIDEOS))
+        if (parent / "images").is_dir():
+            yield shot(parent, own_name)
+        elif any(listed(parent, PICTURES)):
+            yield Video(own_name, parent, parent / "maps", parent / "fixation")
+        elif len(videos) == 1 and any(listed(parent / "maps", MAPS)):
+            yield Video(own_name, videos[0], parent / "maps", parent / "fixation")
+        else:
+            frames = [path for path in folders(parent) if path.name not in ("maps", "fixation")]
+            for source in (*videos, *(path for path in frames if any(listed(path, PICTURES)))):
+                name = source.stem if source.is_file() else source.name
+                yield Video((inside / name).as_posix(), source, parent / "maps" / name, parent / "fixation" / name)
+
+
+def photographs(root: Path, split: str | None) -> Iterator[Video]:
+    """Photographs in ``images`` with ``maps`` and ``fixation`` beside it: each one a video of one frame."""
+    for image in listed(root / "images", PICTURES):
+        density, fixation = root / "maps" / f"{image.stem}.png", root / "fixation" / f"{image.stem}.png"
+        frame = FrameFiles(1, image, density if density.is_file() else None, fixation if fixation.is_file() else None)
+        yield Video(image.stem, root / "images", None, None, single=frame)
+
+
+EXPECTED = {
+    "dhf1k": "video/0601.AVI or video/0601/0001.png, annotation/0601/maps/0001.png, annotation/0601/fixation/0001.png",
+    "hollywood2": "testing/actioncliptest00001_1/{images,maps,fixation}",
+    "ucf-sports": "testing/Diving-Side-001/{images,maps,fixation}",
+    "folder": "NAME.mp4 with maps/NAME and fixation/NAME, or NAME/{images,maps,fixation}",
+    "images": "images/NAME.jpg, maps/NAME.png, fixation/NAME.png",
+}
+"""What a layout looks like, for messages."""
+
+LAYOUTS = {
+    "dhf1k": Layout(
+        dhf1k,
+        {"train": Official(600, 346_140), "val": Official(100, 60_273), "test": Official(300, 176_192, held_out=True)},
+        "val",
+    ),
+    "hollywood2": Layout(
+        shots, {"train": Official(2_699, 192_661), "test": Official(3_558, 244_860)}, "test", gaps=True
+    ),
+    "ucf-sports": Layout(shots, {"train": Official(103, 6_501), "test": Official(47, 2_929)}, "test"),
+    "folder": Layout(anybody),
+    "images": Layout(photographs),
+}
+"""The layouts by the name that ``--dataset`` takes."""
