@@ -1,0 +1,267 @@
+"""All metrics of one frame, with what they share computed once.
+
+Definitions: the MATLAB code of cvzoya/saliency, which the DHF1K benchmark ships; random draws are replaced by their
+exact expectations (``auc``).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError
+from . import auc, monte_carlo
+from .resize import resize
+
+METRICS = ("AUC-J", "AUC-B", "s-AUC", "CC", "NSS", "SIM", "KLDiv", "IG")
+"""Their names, in the order of tables. All but KLDiv are better when greater."""
+
+EPS = np.finfo(np.float64).eps
+
+NAN = float("nan")
+
+
+def score_frame(
+    prediction: ArrayLike,
+    density: ArrayLike | None = None,
+    fixation: ArrayLike | None = None,
+    other_fixation: ArrayLike | None = None,
+    baseline: ArrayLike | None = None,
+    *,
+    rng: np.random.Generator | None = None,
+) -> dict[str, float]:
+    """Score a saliency map against where people looked.
+
+    Args:
+        prediction: saliency map ``(h, w)`` in any scale; if its size is not the ground truth's, it is resized.
+        density: density map ``(H, W)``, uint8 or float, in any scale. For CC, SIM, KLDiv.
+        fixation: fixation map ``(H, W)``, not 0 where people looked. For AUC-J, AUC-B, s-AUC, NSS, IG.
+        other_fixation: fixations of other videos, ``(H, W)``. For s-AUC.
+        baseline: a map without knowledge of this frame, such as a centre bias, ``(H, W)``. For IG.
+        rng: draw random numbers as the MATLAB code does, instead of exact expectations; for the three AUCs.
+
+    Returns:
+        The metrics whose inputs are given, by the names of ``METRICS``. NaN where a metric is not defined: all of them
+        for a prediction that holds NaN or infinity; all but SIM and KLDiv without fixations (CC for want of a density);
+        AUC-B with a single fixation, as in MATLAB; CC, NSS, SIM, AUC-B, s-AUC, IG for a constant prediction.
+
+    Raises:
+        InputError: maps are not two-dimensional, the ground truth's differ in size, or the prediction is negative
+            somewhere although KLDiv is wanted.
+    """
+    frame = Comparison(prediction, density, fixation, other_fixation, baseline, rng=rng)
+    return frame.scores()
+
+
+def as_map(name: str, values: ArrayLike | None) -> NDArray[Any] | None:
+    """An input as an array ``(H, W)``."""
+    if values is None:
+        return None
+    array = np.asarray(values)
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
+        raise InputError(f"{name}: must be a map of numbers (height, width), not {array.dtype} {array.shape}")
+    return array
+
+
+def as_mask(name: str, values: ArrayLike | None) -> NDArray[np.bool_] | None:
+    """An input as a binary map ``(H, W)``."""
+    array = as_map(name, values)
+    return None if array is None else array.astype(bool, copy=False)
+
+
+class Comparison:
+    """A prediction beside the ground truth of its frame. Arguments are those of :func:`score_frame`."""
+
+    def __init__(
+        self,
+        prediction: ArrayLike,
+        density: ArrayLike | None = None,
+        fixation: ArrayLike | None = None,
+        other_fixation: ArrayLike | None = None,
+        baseline: ArrayLike | None = None,
+        *,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        given = as_map("prediction", prediction)
+        assert given is not None
+        self.density = as_map("density", density)
+        self.fixation = as_mask("fixation", fixation)
+        self.other_fixation = as_mask("other_fixation", other_fixation)
+        self.baseline = as_map("baseline", baseline)
+        self._rng = rng
+        truth = {
+            name: getattr(self, name).shape
+            for name in ("density", "fixation", "other_fixation", "baseline")
+            if getattr(self, name) is not None
+        }
+        if len(set(truth.values())) > 1:
+            sizes = ", ".join(f"{name} {w} x {h}" for name, (h, w) in truth.items())
+            raise InputError(f"maps of one frame differ in size: {sizes}")
+        self.finite = given.dtype == np.uint8 or bool(np.isfinite(given).all())
+        self._negative = self.finite and given.dtype.kind in "if" and bool(given.min() < 0)
+        size = next(iter(truth.values()), given.shape)
+        if given.shape != size and self.finite:
+            given = resize(given, size)
+        self.prediction = given if given.dtype == np.uint8 else given.astype(np.float64, copy=False)
+
+    def scores(self) -> dict[str, float]:
+        """All metrics whose inputs are there, by name."""
+        with_density, with_fixation = self.density is not None, self.fixation is not None
+        computed = {
+            "AUC-J": self.auc_judd if with_fixation else None,
+            "AUC-B": self.auc_borji if with_fixation else None,
+            "s-AUC": self.auc_shuffled if with_fixation and self.other_fixation is not None else None,
+            "CC": self.cc if with_density else None,
+            "NSS": self.nss if with_fixation else None,
+            "SIM": self.sim if with_density else None,
+            "KLDiv": self.kldiv if with_density else None,
+            "IG": self.ig if with_fixation and self.baseline is not None else None,
+        }
+        return {name: metric() if self.finite else NAN for name, metric in computed.items() if metric is not None}
+
+    @functools.cached_property
+    def _cells(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Pairs of predicted value and density, and how many pixels have them.
+
+        Two 8-bit maps have a few thousand pairs, which their joint histogram finds at once; else every pixel is one.
+        """
+        assert self.density is not None
+        if self.prediction.dtype == np.uint8 and self.density.dtype == np.uint8 and self.prediction.size < 2**24:
+            maps = [np.ascontiguousarray(self.prediction), np.ascontiguousarray(self.density)]
+            # float32 counts exactly up to 2^24
+            joint = cv2.calcHist(maps, [0, 1], None, [256, 256], [0, 256, 0, 256])
+            p, g = np.nonzero(joint)
+            return p.astype(np.float64), g.astype(np.float64), joint[p, g].astype(np.float64)
+        p = self.prediction.ravel().astype(np.float64, copy=False)
+        return p, self.density.ravel().astype(np.float64), np.ones(p.size)
+
+    @functools.cached_property
+    def _limits(self) -> tuple[float, float]:
+        return float(self.prediction.min()), float(self.prediction.max())
+
+    @functools.cached_property
+    def _everywhere(self) -> auc.Distribution:
+        return auc.Distribution(self.prediction)
+
+    @functools.cached_property
+    def _fixated(self) -> NDArray[Any]:
+        """The prediction at the fixated pixels."""
+        assert self.fixation is not None
+        return self.prediction[self.fixation]
+
+    def auc_judd(self) -> float:
+        """AUC-Judd (AUC_Judd.m): 0..1, chance is 1/2. NaN without fixations."""
+        if self._rng is not None:
+            assert self.fixation is not None
+            return monte_carlo.judd(self.prediction, self.fixation, self._rng)
+        return auc.judd(self._everywhere, self._fixated)
+
+    def auc_borji(self) -> float:
+        """AUC-Borji (AUC_Borji.m): 0..1, chance is 1/2. NaN for a constant prediction and below two fixations.
+
+        For one fixation it could be computed; MATLAB returns NaN, and so does this.
+        """
+        if self._fixated.size < 2:
+            return NAN
+        if self._rng is not None:
+            assert self.fixation is not None
+            return monte_carlo.borji(self.prediction, self.fixation, self._rng)
+        return auc.expected_over_splits(self._fixated, self._everywhere, *self._limits)
+
+    def auc_shuffled(self) -> float:
+        """Shuffled AUC (AUC_shuffled.m): 0..1, chance and a pure centre bias are 1/2.
+
+        NaN for a constant prediction, without fixations, and where the other videos have none.
+        """
+        assert self.other_fixation is not None
+        if self._rng is not None:
+            assert self.fixation is not None
+            return monte_carlo.shuffled(self.prediction, self.fixation, self.other_fixation, self._rng)
+        negatives = auc.Distribution(self.prediction[self.other_fixation])
+        return auc.expected_over_splits(self._fixated, negatives, *self._limits)
+
+    def cc(self) -> float:
+        """Linear correlation coefficient (CC.m): -1..1. NaN if either map is constant."""
+        p, g, count = self._cells
+        p = p - count @ p / count.sum()
+        g = g - count @ g / count.sum()
+        variances = (count @ p**2) * (count @ g**2)
+        return float(count @ (p * g) / np.sqrt(variances)) if self._varies and variances > 0 else NAN
+
+    @property
+    def _varies(self) -> bool:
+        low, high = self._limits
+        return low < high
+
+    def nss(self) -> float:
+        """Normalised scanpath saliency (NSS.m): the prediction at fixations in standard deviations; chance is 0.
+
+        NaN for a constant prediction and without fixations.
+        """
+        if not self._varies or not self._fixated.size:
+            return NAN
+        if self.prediction.dtype == np.uint8:
+            levels, count = np.arange(256.0), np.bincount(self.prediction.ravel(), minlength=256)
+            mean = count @ levels / self.prediction.size
+            variance = count @ (levels - mean) ** 2 / (self.prediction.size - 1)
+        else:
+            mean, variance = self.prediction.mean(), self.prediction.var(ddof=1)
+        return float((self._fixated.mean(dtype=np.float64) - mean) / np.sqrt(variance))
+
+    def sim(self) -> float:
+        """Similarity, or histogram intersection (similarity.m): 0..1. NaN for a constant prediction other than 0."""
+        p, g, count = self._cells
+        return float(count @ np.minimum(share(p, count), share(g, count)))
+
+    def kldiv(self) -> float:
+        """Kullback-Leibler divergence of the prediction from the density (KLdiv.m): 0 and more, in nats; less is better.
+
+        Where resizing made a value negative, 0 is taken (after dividing by the sum, as if MATLAB's logarithm stayed real).
+
+        Raises:
+            InputError: the prediction is negative somewhere.
+        """
+        if self._negative:
+            raise InputError("prediction: is negative somewhere, so that KLDiv is not defined")
+        p, g, count = self._cells
+        p, g = (values / (count @ values) if values.any() else values for values in (p, g))
+        p = np.maximum(p, 0)
+        return float(count @ (g * np.log(EPS + g / (p + EPS))))
+
+    def ig(self) -> float:
+        """Information gain over the baseline (InfoGain.m): bits a fixation; 0 is the baseline's worth.
+
+        NaN for a constant prediction or baseline, and without fixations.
+        """
+        assert self.baseline is not None and self.fixation is not None
+        if not self._fixated.size:
+            return NAN
+        at_fixations = (
+            np.log2(EPS + share_at(self.prediction, self.fixation)),
+            np.log2(EPS + share_at(self.baseline, self.fixation)),
+        )
+        return float(np.mean(at_fixations[0] - at_fixations[1]))
+
+
+def share(values: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values scaled to 0..1, then so that they sum to 1 over all pixels; all zero stays, other constants are NaN."""
+    if not values.any():
+        return values
+    low, high = values.min(), values.max()
+    if not low < high:
+        return np.full_like(values, NAN)
+    scaled = (values - low) / (high - low)
+    return scaled / (count @ scaled)
+
+
+def share_at(values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """A map as :func:`share` scales it, at some pixels."""
+    low, high = float(values.min()), float(values.max())
+    if not low < high:
+        return np.full(int(where.sum()), 0.0 if low == 0 else NAN)
+    total = (values.sum(dtype=np.float64) - low * values.size) / (high - low)
+    return (values[where].astype(np.float64) - low) / (high - low) / total
