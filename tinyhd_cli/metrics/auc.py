@@ -1,7 +1,7 @@
 """Areas under ROC curves as exact expectations, where the MATLAB code draws random numbers.
 
-AUC-Judd adds a tiny jitter to break ties; AUC-Borji and shuffled AUC average over 100 random sets of negatives. The area
-is linear in what is drawn, so its expectation needs no drawing.
+AUC-Judd adds a tiny jitter to break ties; AUC-Borji and shuffled AUC average over 100 random sets of negatives. The
+area is linear in what is drawn, so its expectation needs no drawing.
 """
 
 from __future__ import annotations

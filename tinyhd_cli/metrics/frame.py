@@ -134,8 +134,8 @@ class Comparison:
             maps = [np.ascontiguousarray(self.prediction), np.ascontiguousarray(self.density)]
             # float32 counts exactly up to 2^24
             joint = cv2.calcHist(maps, [0, 1], None, [256, 256], [0, 256, 0, 256])
-            p, g = np.nonzero(joint)
-            return p.astype(np.float64), g.astype(np.float64), joint[p, g].astype(np.float64)
+            levels = np.nonzero(joint)
+            return levels[0].astype(np.float64), levels[1].astype(np.float64), joint[levels].astype(np.float64)
         p = self.prediction.ravel().astype(np.float64, copy=False)
         return p, self.density.ravel().astype(np.float64), np.ones(p.size)
 
@@ -218,9 +218,9 @@ class Comparison:
         return float(count @ np.minimum(share(p, count), share(g, count)))
 
     def kldiv(self) -> float:
-        """Kullback-Leibler divergence of the prediction from the density (KLdiv.m): 0 and more, in nats; less is better.
+        """Kullback-Leibler divergence of the prediction from the density (KLdiv.m): from 0, in nats; less is better.
 
-        Where resizing made a value negative, 0 is taken (after dividing by the sum, as if MATLAB's logarithm stayed real).
+        Where resizing made a value negative, 0 is taken after dividing by the sum.
 
         Raises:
             InputError: the prediction is negative somewhere.
@@ -255,7 +255,8 @@ def share(values: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np
     if not low < high:
         return np.full_like(values, NAN)
     scaled = (values - low) / (high - low)
-    return scaled / (count @ scaled)
+    shares: NDArray[np.float64] = scaled / (count @ scaled)
+    return shares
 
 
 def share_at(values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -264,4 +265,5 @@ def share_at(values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.float
     if not low < high:
         return np.full(int(where.sum()), 0.0 if low == 0 else NAN)
     total = (values.sum(dtype=np.float64) - low * values.size) / (high - low)
-    return (values[where].astype(np.float64) - low) / (high - low) / total
+    shares: NDArray[np.float64] = (values[where].astype(np.float64) - low) / (high - low) / total
+    return shares

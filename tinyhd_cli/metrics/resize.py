@@ -24,9 +24,9 @@ def resize(values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
     return scaled
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def filters(old: int, new: int) -> NDArray[np.float64]:
-    """What each of ``new`` samples takes from each of ``old``, ``(new, old)``; a matrix product beats a loop of taps."""
+    """What each of ``new`` samples takes from each of ``old``, ``(new, old)``: a matrix product beats a loop."""
     scale = new / old
     widening = max(1.0, 1 / scale)
     centres = (np.arange(new) + 0.5) / scale - 0.5
