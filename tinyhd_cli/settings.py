@@ -26,6 +26,17 @@ def user_folder() -> Path:
     return Path(base) / "tinyhd"
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: ``$TINYHD_CACHE``, else the ``tinyhd`` folder of the user's caches."""
+    if override := os.environ.get("TINYHD_CACHE"):
+        return Path(override)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tinyhd"
+
+
 def read(path: Path) -> dict[str, Any]:
     """The settings in a file; none if there is no such file.
 

@@ -35,8 +35,8 @@ class Layout:
     find: Callable[[Path, str | None], Iterator[Video]]
     splits: dict[str, Official] = field(default_factory=dict)
     default_split: str | None = None
-    gaps: bool = False
-    """Whether frames are missing between shots as published, so that gaps in the numbers are no fault."""
+    from_one: bool = False
+    """Whether frames count from 1 without gaps, as published."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,10 @@ LAYOUTS = {
         dhf1k,
         {"train": Official(600, 346_140), "val": Official(100, 60_273), "test": Official(300, 176_192, held_out=True)},
         "val",
+        from_one=True,
     ),
-    "hollywood2": Layout(
-        shots, {"train": Official(2_699, 192_661), "test": Official(3_558, 244_860)}, "test", gaps=True
-    ),
-    "ucf-sports": Layout(shots, {"train": Official(103, 6_501), "test": Official(47, 2_929)}, "test"),
+    "hollywood2": Layout(shots, {"train": Official(2_699, 192_661), "test": Official(3_558, 244_860)}, "test"),
+    "ucf-sports": Layout(shots, {"train": Official(103, 6_501), "test": Official(47, 2_929)}, "test", from_one=True),
     "folder": Layout(anybody),
     "images": Layout(photographs),
 }

@@ -7,6 +7,9 @@ import functools
 import sys
 from collections.abc import Callable
 
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""What glibc's malloc.h calls M_TRIM_THRESHOLD and M_MMAP_THRESHOLD."""
+
 
 @functools.cache
 def trimmer() -> Callable[[int], int] | None:
@@ -15,6 +18,18 @@ def trimmer() -> Callable[[int], int] | None:
         return None
     trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim
+
+
+def keep() -> None:
+    """Keep freed memory for what is asked for next, instead of giving it back and getting it as empty pages again.
+
+    For processes that make many arrays of a few megabytes, one after the other: scoring float maps takes less than half
+    the time. Only glibc can be told.
+    """
+    tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    if tune is not None:
+        tune(MMAP_THRESHOLD, 32 * 2**20)
+        tune(TRIM_THRESHOLD, 512 * 2**20)
 
 
 def give_back() -> None:

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from .. import __version__
 from ..errors import UsageError
 from ..models.config import to_dict
-from ..video.reader import Frame, VideoReader
+from ..video.reader import Frame, Image, VideoReader
 from .memory import give_back
 from .model import Model, load_model
 from .options import Outputs, PredictOptions
@@ -47,6 +50,15 @@ def reduction(width: int, height: int) -> float:
     """By what both sides of a frame are divided before it is scaled to the network's input; 1 for most."""
     pixels = width * height
     return math.sqrt(pixels / (640 * 360)) if pixels > DIRECT_PIXELS else 1.0
+
+
+def shrunk(image: Image) -> Image:
+    """A picture ``(h, w, 3)`` averaged down by :func:`reduction`, as :meth:`Frame.reduced_rgb` does to a video's."""
+    factor = reduction(image.shape[1], image.shape[0])
+    if factor == 1:
+        return image
+    size = (max(1, round(image.shape[1] / factor)), max(1, round(image.shape[0] / factor)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def saliency_of(reader: VideoReader, model: Model) -> Iterator[tuple[Frame, Map]]:

@@ -190,19 +190,20 @@ class Comparison:
         p = p - count @ p / count.sum()
         g = g - count @ g / count.sum()
         variances = (count @ p**2) * (count @ g**2)
-        return float(count @ (p * g) / np.sqrt(variances)) if self._varies and variances > 0 else NAN
+        return float(count @ (p * g) / np.sqrt(variances)) if not self.constant and variances > 0 else NAN
 
     @property
-    def _varies(self) -> bool:
+    def constant(self) -> bool:
+        """Whether the prediction has one value everywhere."""
         low, high = self._limits
-        return low < high
+        return not low < high
 
     def nss(self) -> float:
         """Normalised scanpath saliency (NSS.m): the prediction at fixations in standard deviations; chance is 0.
 
         NaN for a constant prediction and without fixations.
         """
-        if not self._varies or not self._fixated.size:
+        if self.constant or not self._fixated.size:
             return NAN
         if self.prediction.dtype == np.uint8:
             levels, count = np.arange(256.0), np.bincount(self.prediction.ravel(), minlength=256)

@@ -1,0 +1,50 @@
+"""Videos that an interrupted evaluation had finished, so that the next run goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import remove, written_whole
+from ..settings import cache_folder
+from .fixations import fingerprint
+from .scoring import VideoScores
+
+FORMAT = 1
+"""Raise it when scores change their meaning."""
+
+
+class Finished:
+    """The scores of finished videos, on disk until the whole run is done.
+
+    Args:
+        about: all that the scores depend on besides the videos' own files: another value, another run.
+    """
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        text = json.dumps({"format": FORMAT, **about}, sort_keys=True)
+        key = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+        self.folder = cache_folder() / "evaluations" / key[:32]
+
+    def _path(self, name: str, files: Sequence[Path]) -> Path:
+        named = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
+        return self.folder / f"{named[:16]}-{fingerprint([path.resolve() for path in files])[:16]}.json"
+
+    def get(self, name: str, files: Sequence[Path]) -> VideoScores | None:
+        """The scores of a video, if it was finished and none of its files has changed since."""
+        try:
+            return VideoScores(**json.loads(self._path(name, files).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def put(self, scores: VideoScores, files: Sequence[Path]) -> None:
+        """Keep the scores of a video; ``OutputError`` if the cache cannot be written."""
+        with written_whole(self._path(scores.name, files)) as temporary:
+            temporary.write_text(json.dumps(scores.to_dict()), encoding="utf-8")
+
+    def clear(self) -> None:
+        """Forget them: the run is complete."""
+        remove(self.folder)

@@ -1,0 +1,124 @@
+"""What an evaluation found: means, JSON, CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..files import written_whole
+from ..metrics import METRICS
+from .published import PublishedRow
+from .scoring import VideoScores, nan_mean
+
+
+@dataclass(frozen=True)
+class Results:
+    """The scores of a dataset's videos and how they were made."""
+
+    videos: tuple[VideoScores, ...]
+    dataset: dict[str, Any]
+    prediction: dict[str, Any]
+    protocol: dict[str, Any]
+    published: tuple[PublishedRow, ...] = ()
+    """The paper's rows for the same network and dataset."""
+    notes: tuple[str, ...] = field(default_factory=tuple)
+    """What holds for all videos."""
+
+    @property
+    def metrics(self) -> list[str]:
+        """Metrics that at least one video was scored by, in the order of tables."""
+        return [name for name in METRICS if any(name in video.scores for video in self.videos)]
+
+    def mean(self) -> dict[str, float]:
+        """Each metric's mean over all frames of all videos in which it is defined."""
+        return {
+            name: nan_mean(score for video in self.videos for score in video.scores.get(name, ()))
+            for name in self.metrics
+        }
+
+    def macro_mean(self) -> dict[str, float]:
+        """Each metric's mean over videos of the video's mean, as the paper's code reports."""
+        means = [video.means() for video in self.videos]
+        return {name: nan_mean(video.get(name, math.nan) for video in means) for name in self.metrics}
+
+    def undefined(self) -> dict[str, int]:
+        """In how many scored frames each metric is NaN."""
+        return {
+            name: sum(math.isnan(score) for video in self.videos for score in video.scores.get(name, ()))
+            for name in self.metrics
+        }
+
+    @property
+    def frames(self) -> dict[str, int]:
+        """How many frames were scored, and how many were not, by reason."""
+        return {
+            "scored": sum(len(video.numbers) for video in self.videos),
+            "failed": sum(video.failed for video in self.videos),
+            "missing": sum(video.missing for video in self.videos),
+            "unannotated": sum(video.unannotated for video in self.videos),
+            "constant": sum(video.constant for video in self.videos),
+        }
+
+    @property
+    def failures(self) -> list[str]:
+        """A line for everything that could not be scored."""
+        return [line for video in self.videos for line in video.failures]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All results as plain values; None for what is not defined. Nothing in it depends on when it was computed."""
+        return {
+            "tinyhd": __version__,
+            "dataset": self.dataset,
+            "prediction": self.prediction,
+            "protocol": self.protocol,
+            "mean": without_nan(self.mean()),
+            "macro_mean": without_nan(self.macro_mean()),
+            "undefined": self.undefined(),
+            "frames": self.frames,
+            "published": [row.to_dict() for row in self.published],
+            "videos": {
+                video.name: {
+                    **without_nan(video.means()),
+                    "frames": len(video.numbers),
+                    "failed": video.failed,
+                    "missing": video.missing,
+                    "failures": video.failures,
+                    "notes": video.notes,
+                }
+                for video in self.videos
+            },
+            "notes": list(self.notes),
+        }
+
+
+def without_nan(scores: dict[str, float]) -> dict[str, float | None]:
+    """Scores for JSON, which has no NaN."""
+    return {name: None if math.isnan(score) else score for name, score in scores.items()}
+
+
+def write_json(results: Results, path: Path) -> None:
+    """Write all results to a file; ``OutputError`` if that is impossible."""
+    text = json.dumps(results.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    with written_whole(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def write_csv(results: Results, path: Path) -> None:
+    """Write the scores of every frame to a file; ``OutputError`` if that is impossible. NaN is an empty cell."""
+    metrics = results.metrics
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["video", "frame", *metrics])
+        for video in results.videos:
+            nothing = [math.nan] * len(video.numbers)
+            columns = [video.scores.get(name, nothing) for name in metrics]
+            for number, *scores in zip(video.numbers, *columns, strict=True):
+                writer.writerow([video.name, number, *("" if math.isnan(score) else repr(score) for score in scores)])
