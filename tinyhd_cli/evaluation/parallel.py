@@ -63,10 +63,12 @@ def start(make_work: Callable[[], Work], frames: Any, stop: Any, threads: int) -
         # Without this, a worker whose main process was killed would wait for videos for ever.
         threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     import torch
+    from threadpoolctl import threadpool_limits
 
     from ..inference.memory import keep
 
     torch.set_num_threads(threads)
+    threadpool_limits(1, "blas")
     keep()
     this_process = Process(make_work(), frames, stop)
 
@@ -131,5 +133,8 @@ def run_here(work: Work, indices: Sequence[int], progress: Callable[[int], None]
         count += 1
         progress(count)
 
-    for index in indices:
-        yield index, work(index, done)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):  # the products that resize maps are too small for more
+        for index in indices:
+            yield index, work(index, done)
