@@ -22,8 +22,8 @@ EXACT_IN_FLOAT32 = 2**24
 """Up to here OpenCV, which counts in float32, counts right."""
 
 
-def histogram(values: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How often each of the 256 values occurs."""
+def histogram(values: Values) -> NDArray[np.int64]:
+    """How often each of the 256 values of uint8 occurs."""
     if not 0 < values.size < EXACT_IN_FLOAT32:
         return np.bincount(values.ravel(), minlength=256)
     counts = cv2.calcHist([np.ascontiguousarray(values).reshape(1, -1)], [0], None, [256], [0, 256])
