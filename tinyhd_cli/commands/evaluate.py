@@ -230,10 +230,11 @@ def show(results: Results) -> None:
     digits = 4 if console.width >= WIDE else 3
     metrics = list(dict.fromkeys([*results.metrics, *(name for row in results.published for name in row.scores)]))
     label_width = max(16, console.width - (digits + 4) * len(metrics) - 8)
-    table = Table("", *metrics, "frames", box=None, header_style="bold", pad_edge=False)
+    table = Table("", *metrics, "frames", box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for column in table.columns:
+        column.no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
-        column.no_wrap = True
 
     def add(label: str, scores: dict[str, float], frames: str = "", style: str = "") -> None:
         label = label if len(label) <= label_width else f"…{label[1 - label_width :]}"
