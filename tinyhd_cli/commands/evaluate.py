@@ -123,11 +123,12 @@ def evaluate(
 ) -> int:
     """Score saliency maps against where people looked.
 
-    Metrics are those of the DHF1K benchmark: AUC-J, AUC-B, s-AUC, CC, NSS, SIM, KLDiv, IG. An interrupted run goes on
-    where it stopped: tinyhd evaluate --dataset dhf1k --root DHF1K --model tinyhd-m --json scores.json
+    The metrics of the DHF1K benchmark: AUC-J, AUC-B, s-AUC, CC, NSS, SIM, KLDiv, IG.
+    A run that is interrupted goes on where it stopped. For example:
+    tinyhd evaluate --dataset dhf1k --root DHF1K --json scores.json
 
-    Exit codes: 0 done, 1 something could not be scored or --check found faults, 2 wrong usage, 3 nothing to score,
-    4 weights, 5 output, 130 interrupted.
+    Exit codes: 0 done, 1 not all could be scored, or --check found faults,
+    2 wrong usage, 3 nothing to score, 4 weights, 5 output, 130 interrupted.
     """
     from ..datasets import open_dataset
     from ..evaluation.options import EvaluateOptions
@@ -188,8 +189,9 @@ def run_scores(
         raise
     lines.close()
     if not quiet:
-        for line in dict.fromkeys(note for video in results.videos for note in video.notes):
-            say(f"note: {line}")
+        notes = Lines("note")
+        notes.say([note for video in results.videos for note in video.notes])
+        notes.close()
     if json is not None:
         write_json(results, json)
     if csv is not None:
@@ -203,9 +205,10 @@ def run_scores(
 
 
 class Lines:
-    """Says what goes wrong as it happens, up to a number of lines."""
+    """Says what goes wrong, or is odd, as it happens, up to a number of lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "tinyhd") -> None:
+        self._kind = kind
         self._count = 0
 
     def say(self, lines: list[str]) -> None:
@@ -213,12 +216,12 @@ class Lines:
         for line in lines:
             self._count += 1
             if self._count <= MOST_LINES:
-                say(f"tinyhd: {line}")
+                say(f"{self._kind}: {line}")
 
     def close(self) -> None:
         """Say how many were not said."""
         if self._count > MOST_LINES:
-            say(f"tinyhd: and {self._count - MOST_LINES} more (--json has all)")
+            say(f"{self._kind}: and {self._count - MOST_LINES} more (--json has all)")
 
 
 def show(results: Results) -> None:
