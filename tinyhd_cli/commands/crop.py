@@ -1,0 +1,80 @@
+"""``tinyhd crop``: another aspect ratio, following the attention."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import OK
+from .predict import LOOK, MODEL, RUN, load
+from .terminal import progress_display, say
+
+MOTION = "Motion of the window"
+
+
+def crop(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The video.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: NAME_crop.mp4.", show_default=False),
+    ] = None,
+    aspect: Annotated[str, typer.Option(metavar="W:H", help="Aspect ratio of the result.")] = "9:16",
+    smooth: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Movements shorter than this are not followed.", rich_help_panel=MOTION),
+    ] = 0.8,
+    max_speed: Annotated[
+        float,
+        typer.Option(
+            metavar="N", help="Greatest speed in frame widths a second; 0: stand still.", rich_help_panel=MOTION
+        ),
+    ] = 0.25,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A model that `tinyhd weights list` shows.", rich_help_panel=MODEL),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A weight file: safetensors, or an original .pth.", rich_help_panel=MODEL),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MODEL)
+    ] = "auto",
+    codec: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="As for tinyhd predict.", rich_help_panel=LOOK),
+    ] = None,
+    crf: Annotated[int, typer.Option(metavar="N", help="Quality: lower is better.", rich_help_panel=LOOK)] = 18,
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="Encoding speed, ultrafast to veryslow.", rich_help_panel=LOOK)
+    ] = "veryfast",
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.", rich_help_panel=LOOK)] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)
+    ] = False,
+) -> int:
+    """Crop a video to another aspect ratio, the window following what people look at.
+
+    It moves smoothly, at a bounded speed, and jumps where the scene changes; the sound is kept:
+    tinyhd crop clip.mp4 --aspect 9:16 -o vertical.mp4
+    """
+    from ..inference.reframe import CropOptions, crop_file, parse_aspect
+    from ..video.encoders import EncoderOptions, check_container
+    from ..video.reader import VideoReader
+
+    encoder = EncoderOptions(codec, crf, preset)
+    options = CropOptions(parse_aspect(aspect), smooth, max_speed, encoder, audio=not no_audio)
+    output = output or Path(f"{video.stem}_crop.mp4")
+    check_container(output)
+    VideoReader(video).close()  # one that cannot be read is said before the weights are loaded
+    loaded = load(model, weights, device)
+    started = time.monotonic()
+    with progress_display(quiet) as progress:
+        summary = crop_file(video, loaded, output, options, progress.video(video.name))
+    if not quiet:
+        seconds = time.monotonic() - started
+        say(f"{video.name}: {summary.frames} frames in {seconds:.1f} s -> {output}")
+    return OK
