@@ -1,0 +1,42 @@
+"""``tinyhd doctor``: what there is on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..errors import OK, SOME_INPUT_FAILED
+
+STYLES = {"ok": "green", "note": "yellow", "fault": "bold red"}
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> int:
+    """Look at versions, devices, encoders, weights, folders and settings; say what is wrong and what to do.
+
+    Exit codes: 0 all that is needed is there, 1 something does not work.
+    """
+    from ..doctor import examine
+
+    findings = examine()
+    code = SOME_INPUT_FAILED if any(finding.status == "fault" for finding in findings) else OK
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        return code
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        style = STYLES[finding.status]
+        table.add_row(finding.what, f"[{style}]{finding.status}[/]", finding.found.replace("[", r"\["))
+        if finding.advice:
+            table.add_row("", "", f"[{style}]{finding.advice.replace('[', chr(92) + '[')}[/]")
+    Console(highlight=False).print(table)
+    return code
