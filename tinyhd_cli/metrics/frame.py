@@ -24,6 +24,9 @@ EPS = np.finfo(np.float64).eps
 
 NAN = float("nan")
 
+MOST_COUNTED = 2**24
+"""Up to which float32, in which OpenCV counts, holds every whole number."""
+
 
 def score_frame(
     prediction: ArrayLike,
@@ -47,7 +50,8 @@ def score_frame(
     Returns:
         The metrics whose inputs are given, by the names of ``METRICS``. NaN where a metric is not defined: all of them
         for a prediction that holds NaN or infinity; all but SIM and KLDiv without fixations (CC for want of a density);
-        AUC-B with a single fixation, as in MATLAB; CC, NSS, SIM, AUC-B, s-AUC, IG for a constant prediction.
+        AUC-B with a single fixation, as in MATLAB; CC, NSS, SIM, AUC-B, s-AUC, IG for a constant prediction (but SIM is
+        0 if the constant is 0).
 
     Raises:
         InputError: maps are not two-dimensional, the ground truth's differ in size, or the prediction is negative
@@ -130,9 +134,9 @@ class Comparison:
         Two 8-bit maps have a few thousand pairs, which their joint histogram finds at once; else every pixel is one.
         """
         assert self.density is not None
-        if self.prediction.dtype == np.uint8 and self.density.dtype == np.uint8 and self.prediction.size < 2**24:
+        eight_bits = self.prediction.dtype == np.uint8 and self.density.dtype == np.uint8
+        if eight_bits and self.prediction.size <= MOST_COUNTED:
             maps = [np.ascontiguousarray(self.prediction), np.ascontiguousarray(self.density)]
-            # float32 counts exactly up to 2^24
             joint = cv2.calcHist(maps, [0, 1], None, [256, 256], [0, 256, 0, 256])
             levels = np.nonzero(joint)
             return levels[0].astype(np.float64), levels[1].astype(np.float64), joint[levels].astype(np.float64)
@@ -187,10 +191,12 @@ class Comparison:
     def cc(self) -> float:
         """Linear correlation coefficient (CC.m): -1..1. NaN if either map is constant."""
         p, g, count = self._cells
+        if self.constant or not g.min() < g.max():  # what rounding leaves of a constant must not be correlated
+            return NAN
         p = p - count @ p / count.sum()
         g = g - count @ g / count.sum()
         variances = (count @ p**2) * (count @ g**2)
-        return float(count @ (p * g) / np.sqrt(variances)) if not self.constant and variances > 0 else NAN
+        return float(count @ (p * g) / np.sqrt(variances)) if variances > 0 else NAN
 
     @property
     def constant(self) -> bool:
@@ -214,7 +220,10 @@ class Comparison:
         return float((self._fixated.mean(dtype=np.float64) - mean) / np.sqrt(variance))
 
     def sim(self) -> float:
-        """Similarity, or histogram intersection (similarity.m): 0..1. NaN for a constant prediction other than 0."""
+        """Similarity, or histogram intersection (similarity.m): 0..1.
+
+        NaN if either map is constant, unless it is 0 everywhere: that stays so, and the similarity is 0.
+        """
         p, g, count = self._cells
         return float(count @ np.minimum(share(p, count), share(g, count)))
 
@@ -261,10 +270,10 @@ def share(values: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np
 
 
 def share_at(values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """A map as :func:`share` scales it, at some pixels."""
+    """A map scaled to 0..1, then so that it sums to 1 over all pixels, at some of them; NaN if it is constant."""
     low, high = float(values.min()), float(values.max())
     if not low < high:
-        return np.full(int(where.sum()), 0.0 if low == 0 else NAN)
+        return np.full(np.count_nonzero(where), NAN)
     total = (values.sum(dtype=np.float64) - low * values.size) / (high - low)
     shares: NDArray[np.float64] = (values[where].astype(np.float64) - low) / (high - low) / total
     return shares
