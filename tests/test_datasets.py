@@ -196,8 +196,10 @@ def test_any_folder_takes_the_video_rather_than_its_frames(tmp_path):
 def test_hidden_folders_and_what_has_no_maps_are_passed_over(tmp_path):
     on_disk.folder(tmp_path, {"cat": 1, ".trash/old": 1}, "images")
     on_disk.write_frames(tmp_path / "holiday", "holiday", {1: "1"})
-    (tmp_path / "cat" / "fixation" / "maps").mkdir()
-    assert names(open_dataset("folder", tmp_path)) == ["cat"]
+    on_disk.folder(tmp_path / "b", {"dog": 1}, "beside")
+    for parent in ("cat", "b"):  # as in DHF1K
+        (tmp_path / parent / "fixation" / "maps").mkdir()
+    assert names(open_dataset("folder", tmp_path)) == ["b/dog", "cat"]
 
 
 def test_photographs(tmp_path):
@@ -355,10 +357,10 @@ def test_frames_after_a_damaged_one_in_an_mp4_keep_their_numbers(tmp_path):
     for key_frames in (3, 12):
         path = on_disk.write_video(tmp_path / "cat.mp4", pictures, "libx264", key_frames=key_frames)
         on_disk.spoil_frame(path, 4)
-        there = {files.number: image for files, image in Video("cat", path, None, None).read(lambda line: None)}
-        assert list(there)[:2] == [1, 2]
-        assert list(there)[-12:] == list(range(9, 21))
-        assert list(there) == sorted(there)
+        read = [(files.number, image) for files, image in Video("cat", path, None, None).read(lambda line: None)]
+        there = dict(read)
+        assert [number for number, _ in read] == sorted(there)
+        assert {1, 2, *range(9, 21)} <= set(there) <= set(range(1, 21))
         for number in (14, 17, 20):
             errors = [np.abs(there[number].astype(int) - picture).mean() for picture in pictures]
             assert int(np.argmin(errors)) + 1 == number
@@ -534,6 +536,17 @@ def test_doctor_finds_faults_of_extracted_frames(tmp_path, plant, said):
     on_disk.dhf1k(tmp_path, frames="frames")
     plant(tmp_path / "frames" / "0601")
     assert any(line.endswith(said) for line in lines(check(open_dataset("dhf1k", tmp_path)), faults_only=True))
+
+
+def test_doctor_does_not_miss_the_frame_of_a_picture_that_cannot_be_read(tmp_path):
+    """It is there, and said to be damaged: its maps are not without a frame, and no number is left out."""
+    on_disk.dhf1k(tmp_path, {601: 5}, "frames")
+    on_disk.cut(tmp_path / "frames" / "0601" / "0003.png")
+    report = check(open_dataset("dhf1k", tmp_path))
+    assert [str(finding) for finding in report.findings if finding.video] == [
+        f"0601: {tmp_path}/frames/0601/0003.png: breaks off before its end"
+    ]
+    assert (report.frames, report.scored) == (4, 4)
 
 
 def test_doctor_names_the_frame_that_is_lost_in_a_damaged_avi(tmp_path):

@@ -93,6 +93,23 @@ def test_random_procedure_has_the_exact_values_as_its_mean(case):
         assert_mean([run[name] for run in runs], expected[name])
 
 
+@pytest.mark.parametrize("case", ["ties_5levels", "sparse_zeros"])
+def test_random_procedure_scatters_as_matlabs(case):
+    """As many negatives are drawn, as often: 60 runs of either have the same spread, give or take."""
+    (prediction, _, fixation, other, _), _, octave = golden(case)
+    runs = [score_frame(prediction, None, fixation, other, rng=np.random.default_rng(seed)) for seed in range(60)]
+    for name in AUCS:
+        assert 0.7 < np.std([run[name] for run in runs]) / np.std(octave[name]) < 1.4, name
+
+
+def test_borji_draws_pixels_with_replacement():
+    """Otherwise as many negatives as there are pixels would leave nothing to chance."""
+    prediction = np.arange(12).reshape(3, 4)
+    everywhere = np.ones((3, 4))
+    runs = {score_frame(prediction, None, everywhere, rng=np.random.default_rng(seed))["AUC-B"] for seed in range(5)}
+    assert len(runs) == 5
+
+
 def test_random_procedure_repeats_with_its_seed():
     (prediction, density, fixation, other, base), expected, _ = golden("ties_5levels")
     first, again, another = (
@@ -449,7 +466,7 @@ def test_enlarging_by_two_has_matlabs_weights():
 def test_shrinking_by_two_is_antialiased():
     """The kernel is twice as wide: eight taps, which even out a pattern of single pixels."""
     taps = np.array([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
-    column = np.arange(16.0)[:, np.newaxis] ** 2
+    column = np.random.default_rng(2).random((16, 1))
     shrunk = resize(column, (8, 1))[:, 0]
     for row in range(2, 6):
         assert shrunk[row] == pytest.approx(taps @ column[2 * row - 3 : 2 * row + 5, 0], rel=1e-12)
