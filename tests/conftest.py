@@ -48,6 +48,14 @@ def weights_file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """The folder of what tinyhd keeps between runs: an own one for each test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("TINYHD_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture
 def tinyhd(monkeypatch, tmp_path):
     """Runs the command line in this process, in an empty folder; returns the exit code."""

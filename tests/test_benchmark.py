@@ -29,3 +29,14 @@ def test_a_failing_run_is_reported(tinyhd, tmp_path, capsys):
     options = ("--short", "0.1", "--long", "0.1", "--size", "64x48", "--weights", tmp_path / "none.pth")
     assert tinyhd("benchmark", "predict", *options) == 1
     assert "exit code 4" in capsys.readouterr().err
+
+
+def test_metrics(tinyhd, capsys):
+    assert tinyhd("benchmark", "metrics", "--rounds", "2", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {"AUC-J", "AUC-B", "s-AUC", "CC", "NSS", "SIM", "KLDiv", "IG", "all eight"} <= result["timings"].keys()
+    assert all(0 < timing["best_ms"] <= timing["median_ms"] for timing in result["timings"].values())
+    assert result["times_faster_than_random_splits"] > 0
+    assert tinyhd("benchmark", "metrics", "--rounds", "1") == 0
+    assert "decoding three PNGs" in capsys.readouterr().out
+    assert tinyhd("benchmark", "metrics", "--rounds", "0") == 2

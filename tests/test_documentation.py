@@ -11,9 +11,12 @@ from pathlib import Path
 
 import av
 import clips
+import datasets_on_disk as on_disk
 import pytest
 import torch
 from networks import lively
+
+from tinyhd_cli.datasets import read_density
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -32,6 +35,14 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
     clips.make(folder / "clip.mp4", frames=17, sound="aac")
     for name in ("one", "two"):
         clips.make(folder / "clips" / f"{name}.mp4", frames=2)
+    on_disk.dhf1k(folder / "DHF1K", {601: 3, 602: 2, 701: 2})
+    on_disk.folder(folder / "recordings", {"park": 3, "street": 2}, "beside")
+    for video, frames in (("0601", 3), ("0602", 2)):
+        maps = folder / "DHF1K" / "annotation" / video / "maps"
+        for number in range(1, frames + 1):
+            on_disk.write_picture(
+                folder / "their_maps" / video / f"{number:04d}.png", read_density(maps / f"{number:04d}.png")
+            )
     (folder / "mine.safetensors").write_bytes(weights_file.read_bytes())
     # An original file has other tensor names; any will do here that loads.
     (folder / "registry.toml").write_text(
@@ -68,6 +79,8 @@ def test_the_commands_of_the_readme(readers_folder, monkeypatch):
     written = {path.relative_to(readers_folder).as_posix() for path in readers_folder.rglob("*") if path.is_file()}
     assert {"out.mp4", "out.npz", "out.csv", "out.json", "maps/0017.png"} <= written
     assert {"results/one_overlay.mp4", "results/two_attention.csv", "results/two/overlay.mp4"} <= written
+    assert {"scores.json", "frames.csv", "pictures/scores.png", "pictures/likeness.png"} <= written
+    assert {"submission.zip", "submission/0701/0002.png"} <= written
 
 
 def test_the_python_of_the_readme(readers_folder, monkeypatch, capsys):
@@ -75,7 +88,8 @@ def test_the_python_of_the_readme(readers_folder, monkeypatch, capsys):
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 17
+    assert len(lines) == 18
+    assert abs(float(lines[0])) < 0.1  # the CC of noise
     assert lines[-1].startswith("0.53 s: (192, 256), peak 0.")
 
 

@@ -16,7 +16,7 @@ import pytest
 from tinyhd_cli.errors import InputError
 from tinyhd_cli.evaluation.results import Results
 from tinyhd_cli.evaluation.scoring import VideoScores
-from tinyhd_cli.metrics import METRICS, Comparison, frame, resize, score_frame
+from tinyhd_cli.metrics import METRICS, Comparison, auc, resize, score_frame
 from tinyhd_cli.metrics.auc import THRESHOLDS
 
 GOLDEN = np.load(Path(__file__).parent / "data" / "metrics_golden.npz")
@@ -506,13 +506,14 @@ def test_predictions_are_resized_to_the_ground_truth_and_never_the_reverse():
 # Large maps and aggregation
 
 
-def test_joint_histogram_counts_as_pixels_do(monkeypatch):
+def test_histograms_count_as_pixels_do(monkeypatch):
     """The shortcut for 8-bit maps that are small enough, and the way without it."""
     rng = np.random.default_rng(3)
     prediction, density = rng.integers(0, 256, (2, 90, 160)).astype(np.uint8)
-    shortcut = score_frame(prediction, density)
-    monkeypatch.setattr(frame, "MOST_COUNTED", 0)
-    assert score_frame(prediction, density) == pytest.approx(shortcut, rel=1e-9)
+    fixation = rng.random(prediction.shape) < 0.01
+    shortcut = score_frame(prediction, density, fixation)
+    monkeypatch.setattr(auc, "EXACT_IN_FLOAT32", 0)
+    assert score_frame(prediction, density, fixation) == pytest.approx(shortcut, rel=1e-9)
 
 
 def test_flat_and_macro_mean_leave_out_and_count_nan():

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from . import __version__, errors
-from .commands import benchmark, predict, weights
+from .commands import benchmark, evaluate, predict, weights
 from .commands.terminal import say, show_log
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(predict.predict)
+app.command()(evaluate.evaluate)
 app.add_typer(weights.app, name="weights")
 app.add_typer(benchmark.app, name="benchmark")
 

@@ -1,4 +1,4 @@
-"""``tinyhd benchmark``: what predicting costs on this machine."""
+"""``tinyhd benchmark``: what things cost on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def benchmark() -> None:
-    """Measure what predicting costs on this machine."""
+    """Measure what things cost on this machine."""
 
 
 @app.command()
@@ -60,3 +60,32 @@ def predict(
     console = Console()
     console.print(table)
     console.print(f"The long clip takes {growth:+.0f} MB at its peak.", highlight=False)
+
+
+@app.command()
+def metrics(
+    rounds: Annotated[int, typer.Option(metavar="N", help="How often everything is timed.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Milliseconds a 360 x 640 frame for each metric, decoding apart, on one thread."""
+    from ..benchmarks.metrics import metric_timings, ratio
+
+    if rounds < 1:
+        raise UsageError(f"--rounds must be above 0, not {rounds}")
+    timings = metric_timings(rounds)
+    faster = ratio(timings, "all eight, 100 random splits", "all eight")
+    if as_json:
+        import json
+
+        values = {timing.what: {"median_ms": timing.median_ms, "best_ms": timing.best_ms} for timing in timings}
+        print(json.dumps({"timings": values, "times_faster_than_random_splits": faster}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("360 x 640 uint8 maps, one thread", "median ms", "best ms", box=None)
+    for timing in timings:
+        table.add_row(timing.what, f"{timing.median_ms:.2f}", f"{timing.best_ms:.2f}")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"Exact expectations are {faster:.1f} times faster than 100 random splits.")

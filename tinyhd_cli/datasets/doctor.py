@@ -190,7 +190,8 @@ class Examination:
         strict = LAYOUTS[self._dataset.layout].from_one
         if strict and numbers[0] != 1:
             self._say(f"begins with frame {numbers[0]}, not 1")
-        missing = set(range(numbers[0], numbers[-1])) - {*numbers, *self._video.images}
+        video = self._video
+        missing = set(range(numbers[0], numbers[-1])) - {*numbers, *video.images, *video.densities, *video.fixations}
         self._say_frames(missing, "the numbers leave out", fault=strict)
 
     def _maps(self, size: Size | None) -> None:

@@ -31,7 +31,7 @@ class Finished:
 
     def _path(self, name: str, files: Sequence[Path]) -> Path:
         named = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
-        return self.folder / f"{named[:16]}-{fingerprint([path.resolve() for path in files])[:16]}.json"
+        return self.folder / f"{named[:16]}-{fingerprint(files)[:16]}.json"
 
     def get(self, name: str, files: Sequence[Path]) -> VideoScores | None:
         """The scores of a video, if it was finished and none of its files has changed since."""

@@ -42,9 +42,9 @@ def fingerprint(files: Sequence[Path]) -> str:
     for path in files:
         try:
             stat = path.stat()
-            stats.append(f"{path}|{stat.st_size}|{stat.st_mtime_ns}")
+            stats.append(f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}")
         except OSError:
-            stats.append(f"{path}|missing")
+            stats.append(f"{path.absolute()}|missing")
     return hashlib.sha256("\n".join(stats).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -162,7 +162,7 @@ def read_fixations(
         for index, video in enumerate(videos)
         for number, path in list(video.fixations.items())[::step]
     ]
-    key = fingerprint([path.resolve() for _, _, path in files])
+    key = fingerprint([path for _, _, path in files])
     folder = cache_folder() / f"fixations-{FORMAT}" / key[:32]
     try:
         return load(folder, key)

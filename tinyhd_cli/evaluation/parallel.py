@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.process
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -62,13 +63,15 @@ def start(make_work: Callable[[], Work], frames: Any, stop: Any, threads: int) -
     if parent is not None:
         # Without this, a worker whose main process was killed would wait for videos for ever.
         threading.Thread(target=end_with, args=(parent,), daemon=True).start()
-    import torch
+    from threadpoolctl import threadpool_limits
 
     from ..inference.memory import keep
 
-    torch.set_num_threads(threads)
+    threadpool_limits(1, "blas")
     keep()
     this_process = Process(make_work(), frames, stop)
+    if "torch" in sys.modules:  # where a network is at work; maps from files do without
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def end_with(parent: multiprocessing.process.BaseProcess) -> None:
@@ -131,5 +134,8 @@ def run_here(work: Work, indices: Sequence[int], progress: Callable[[int], None]
         count += 1
         progress(count)
 
-    for index in indices:
-        yield index, work(index, done)
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):  # the products that resize maps are too small for more
+        for index in indices:
+            yield index, work(index, done)

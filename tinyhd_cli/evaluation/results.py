@@ -71,6 +71,7 @@ class Results:
 
     def to_dict(self) -> dict[str, Any]:
         """All results as plain values; None for what is not defined. Nothing in it depends on when it was computed."""
+        nothing = dict.fromkeys(self.metrics, math.nan)
         return {
             "tinyhd": __version__,
             "dataset": self.dataset,
@@ -83,7 +84,7 @@ class Results:
             "published": [row.to_dict() for row in self.published],
             "videos": {
                 video.name: {
-                    **without_nan(video.means()),
+                    **without_nan(nothing | video.means()),
                     "frames": len(video.numbers),
                     "failed": video.failed,
                     "missing": video.missing,

@@ -177,6 +177,13 @@ def evaluate(
     )
 
 
+def open_maps(dataset: Dataset, maps: Maps, options: EvaluateOptions) -> Source:
+    """The source of maps as :func:`evaluate` opens it, to look at some of them again."""
+    silent: Phase = lambda label: lambda done, total: None  # noqa: E731
+    fixations = read_fixations(dataset.videos, workers=cores())
+    return maps.open(dataset, find_bias(dataset, options, silent).open(fixations))
+
+
 def check_annotated(dataset: Dataset) -> None:
     """Refuse a dataset of which nothing can be scored."""
     if any(video.annotated for video in dataset.videos):

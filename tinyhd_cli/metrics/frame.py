@@ -24,9 +24,6 @@ EPS = np.finfo(np.float64).eps
 
 NAN = float("nan")
 
-MOST_COUNTED = 2**24
-"""Up to which float32, in which OpenCV counts, holds every whole number."""
-
 
 def score_frame(
     prediction: ArrayLike,
@@ -135,7 +132,7 @@ class Comparison:
         """
         assert self.density is not None
         eight_bits = self.prediction.dtype == np.uint8 and self.density.dtype == np.uint8
-        if eight_bits and self.prediction.size <= MOST_COUNTED:
+        if eight_bits and self.prediction.size < auc.EXACT_IN_FLOAT32:
             maps = [np.ascontiguousarray(self.prediction), np.ascontiguousarray(self.density)]
             joint = cv2.calcHist(maps, [0, 1], None, [256, 256], [0, 256, 0, 256])
             levels = np.nonzero(joint)
@@ -193,10 +190,10 @@ class Comparison:
         p, g, count = self._cells
         if self.constant or not g.min() < g.max():  # what rounding leaves of a constant must not be correlated
             return NAN
-        p = p - count @ p / count.sum()
-        g = g - count @ g / count.sum()
-        variances = (count @ p**2) * (count @ g**2)
-        return float(count @ (p * g) / np.sqrt(variances)) if variances > 0 else NAN
+        p = p - total(p, count) / count.sum()
+        g = g - total(g, count) / count.sum()
+        variances = total(p**2, count) * total(g**2, count)
+        return float(total(p * g, count) / np.sqrt(variances)) if variances > 0 else NAN
 
     @property
     def constant(self) -> bool:
@@ -212,9 +209,9 @@ class Comparison:
         if self.constant or not self._fixated.size:
             return NAN
         if self.prediction.dtype == np.uint8:
-            levels, count = np.arange(256.0), np.bincount(self.prediction.ravel(), minlength=256)
-            mean = count @ levels / self.prediction.size
-            variance = count @ (levels - mean) ** 2 / (self.prediction.size - 1)
+            levels, count = np.arange(256.0), auc.histogram(self.prediction)
+            mean = total(levels, count) / self.prediction.size
+            variance = total((levels - mean) ** 2, count) / (self.prediction.size - 1)
         else:
             mean, variance = self.prediction.mean(), self.prediction.var(ddof=1)
         return float((self._fixated.mean(dtype=np.float64) - mean) / np.sqrt(variance))
@@ -225,7 +222,7 @@ class Comparison:
         NaN if either map is constant, unless it is 0 everywhere: that stays so, and the similarity is 0.
         """
         p, g, count = self._cells
-        return float(count @ np.minimum(share(p, count), share(g, count)))
+        return total(np.minimum(share(p, count), share(g, count)), count)
 
     def kldiv(self) -> float:
         """Kullback-Leibler divergence of the prediction from the density (KLdiv.m): from 0, in nats; less is better.
@@ -238,9 +235,9 @@ class Comparison:
         if self._negative:
             raise InputError("prediction: is negative somewhere, so that KLDiv is not defined")
         p, g, count = self._cells
-        p, g = (values / (count @ values) if values.any() else values for values in (p, g))
+        p, g = (values / total(values, count) if values.any() else values for values in (p, g))
         p = np.maximum(p, 0)
-        return float(count @ (g * np.log(EPS + g / (p + EPS))))
+        return total(g * np.log(EPS + g / (p + EPS)), count)
 
     def ig(self) -> float:
         """Information gain over the baseline (InfoGain.m): bits a fixation; 0 is the baseline's worth.
@@ -257,6 +254,11 @@ class Comparison:
         return float(np.mean(at_fixations[0] - at_fixations[1]))
 
 
+def total(values: NDArray[np.float64], count: NDArray[Any]) -> float:
+    """The sum of values that come up so many times. Not by BLAS, whose threads hinder each other on busy cores."""
+    return float(np.einsum("i,i->", values, count))
+
+
 def share(values: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values scaled to 0..1, then so that they sum to 1 over all pixels; all zero stays, other constants are NaN."""
     if not values.any():
@@ -265,7 +267,7 @@ def share(values: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np
     if not low < high:
         return np.full_like(values, NAN)
     scaled = (values - low) / (high - low)
-    shares: NDArray[np.float64] = scaled / (count @ scaled)
+    shares: NDArray[np.float64] = scaled / total(scaled, count)
     return shares
 
 

@@ -1,0 +1,91 @@
+"""Maps for the DHF1K benchmark, whose organisers keep the annotations: a folder of PNGs for each video, and a zip."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets import Dataset, Video
+from ..errors import InputError, UsageError
+from ..files import cannot_write, make_parent, partial, remove, written_whole
+from ..metrics import resize
+from .fixations import OnProgress
+from .sources import Map, NetworkSource
+
+SIZE = (360, 640)
+"""Height and width of DHF1K's videos, and of its submissions."""
+
+
+def check_submission(dataset: Dataset) -> None:
+    """Refuse datasets that nobody takes submissions for."""
+    if dataset.layout != "dhf1k" or dataset.split != "test":
+        raise UsageError("--submission is for the benchmark of DHF1K: --dataset dhf1k --split test")
+
+
+def write_submission(
+    dataset: Dataset,
+    source: NetworkSource,
+    folder: Path,
+    phase: Callable[[str], OnProgress],
+    on_failure: Callable[[str], None],
+) -> tuple[int, Path]:
+    """Predict all test videos into ``folder/0701/0001.png`` and so on, and pack ``folder.zip``.
+
+    A video's folder appears when it is complete; those of an earlier run are kept, so that an interrupted run goes on.
+
+    Returns:
+        How many videos are there now, and the zip.
+
+    Raises:
+        OutputError: a file cannot be written.
+        UsageError: the dataset is not DHF1K's test split.
+    """
+    check_submission(dataset)
+    complete = []
+    for number, video in enumerate(dataset.videos, start=1):
+        target = folder / video.name
+        if not target.is_dir():
+            try:
+                write_maps(video, source, target, phase(f"{video.name} ({number}/{len(dataset.videos)})"), on_failure)
+            except InputError as error:
+                on_failure(str(error))
+                continue
+        complete.append(target)
+    archive = folder.with_name(f"{folder.name}.zip")
+    with written_whole(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed:
+        for target in complete:
+            for png in sorted(target.glob("*.png")):
+                packed.write(png, f"{target.name}/{png.name}")
+    return len(complete), archive
+
+
+def write_maps(
+    video: Video, source: NetworkSource, target: Path, progress: OnProgress, on_failure: Callable[[str], None]
+) -> None:
+    """Write the maps of one video, whole or not at all."""
+    make_parent(target)
+    temporary = partial(target)
+    try:
+        temporary.mkdir(exist_ok=True)
+        for number, saliency in source.maps(video, on_failure):
+            (temporary / f"{number:04d}.png").write_bytes(as_png(saliency))
+            progress(number, 0)
+        temporary.replace(target)
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    finally:
+        remove(temporary)
+
+
+def as_png(saliency: Map) -> bytes:
+    """A map as the benchmark wants it: 8 bits, the greatest value 255, of the videos' size."""
+    scaled: NDArray[np.float64] = np.maximum(resize(saliency, SIZE), 0)
+    peak = scaled.max()
+    eight_bits = np.round(scaled * (255 / peak if peak > 0 else 0)).astype(np.uint8)
+    _, png = cv2.imencode(".png", eight_bits)
+    return png.tobytes()
