@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, one_line
+from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, UsageError, one_line
 from .terminal import ProgressDisplay, progress_display, say
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ OUTPUTS = "Outputs"
 LOOK = "Look of videos"
 MODEL = "Model"
 RUN = "Run"
+AREAS = "Areas of interest"
 
 
 def predict(
@@ -108,6 +109,23 @@ def predict(
         str, typer.Option(metavar="NAME", help="Encoding speed, ultrafast to veryslow.", rich_help_panel=LOOK)
     ] = "veryfast",
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.", rich_help_panel=LOOK)] = False,
+    aoi: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=X,Y,W,H|FILE",
+            help="Area of interest, in pixels or percent (logo=10%,20%,25%,10%), or a JSON file of areas; several are"
+            " possible. Their shares of attention go into the CSV and JSON, and are drawn on the overlay.",
+            rich_help_panel=AREAS,
+        ),
+    ] = None,
+    aoi_plot: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="PNG of the areas' attention over time.", rich_help_panel=AREAS),
+    ] = None,
+    aoi_threshold: Annotated[
+        float,
+        typer.Option(metavar="0..1", help="Share from which an area counts as attended.", rich_help_panel=AREAS),
+    ] = 0.1,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)
     ] = False,
@@ -119,6 +137,7 @@ def predict(
 
     Exit codes: 0 done, 1 some video failed, 2 wrong usage, 3 video unreadable, 4 weights, 5 output, 130 interrupted.
     """
+    from ..inference.areas import parse_areas
     from ..inference.jobs import find_videos, plan
     from ..inference.options import PredictOptions
     from ..video.encoders import EncoderOptions
@@ -129,9 +148,13 @@ def predict(
         encoder=EncoderOptions(codec, crf, preset),
         normalize=normalize,  # type: ignore[arg-type]  # checked there, with the known names in the message
         audio=not no_audio,
+        areas=parse_areas(aoi or []),
+        area_threshold=aoi_threshold,
     )
+    if aoi_plot is not None and not aoi:
+        raise UsageError("--aoi-plot needs areas: --aoi NAME=X,Y,WIDTH,HEIGHT")
     found, errors = find_videos(videos)
-    templates = {"overlay": overlay, "maps": maps, "npz": npz, "csv": csv, "json": json}
+    templates = {"overlay": overlay, "maps": maps, "npz": npz, "csv": csv, "json": json, "aoi_plot": aoi_plot}
     jobs = plan(found, templates, out_dir)
     failures: list[TinyhdError] = list(errors)
     for error in errors:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import UsageError, did_you_mean
 from ..video.encoders import EncoderOptions, check_container
 from ..video.overlay import OverlayStyle
+from .areas import Area
 from .scaling import NORMALIZE, Normalize
 
 LONGEST_NAME = 255
@@ -34,6 +35,8 @@ class Outputs:
     """Statistics, one row a frame."""
     json: Path | None = None
     """Summary."""
+    aoi_plot: Path | None = None
+    """Picture of the attention that areas of interest get, over time."""
 
     def __post_init__(self) -> None:
         if self.overlay is not None:
@@ -44,13 +47,19 @@ class Outputs:
             raise UsageError(f"--maps {self.maps}: is a file, and not a video; PNGs need a folder")
         for name, path in self.wanted():
             if not path.absolute().name or len(os.fsencode(path.name)) > LONGEST_NAME:
-                raise UsageError(f"--{name} {path}: is no name for a file, or too long")
-        for name, suffix in (("overlay", ""), ("npz", ".npz"), ("csv", ".csv"), ("json", ".json")):
+                raise UsageError(f"--{flag(name)} {path}: is no name for a file, or too long")
+        for name, suffix in (
+            ("overlay", ""),
+            ("npz", ".npz"),
+            ("csv", ".csv"),
+            ("json", ".json"),
+            ("aoi_plot", ".png"),
+        ):
             path = getattr(self, name)
             if path is not None and not path.name.lower().endswith(suffix):
-                raise UsageError(f"--{name} {path}: the file's name must end in {suffix}")
+                raise UsageError(f"--{flag(name)} {path}: the file's name must end in {suffix}")
             if path is not None and path.is_dir():
-                raise UsageError(f"--{name} {path}: is a folder")
+                raise UsageError(f"--{flag(name)} {path}: is a folder")
         paths = [path.absolute() for _, path in self.wanted()]
         if len(set(paths)) < len(paths):
             raise UsageError(f"two outputs have the same name: {', '.join(str(path) for _, path in self.wanted())}")
@@ -71,6 +80,11 @@ class Outputs:
         return Outputs(**{name: path for name, path in self.wanted() if name not in there})
 
 
+def flag(name: str) -> str:
+    """The option of an output, without its dashes."""
+    return name.replace("_", "-")
+
+
 @dataclass(frozen=True)
 class PredictOptions:
     """How outputs look."""
@@ -85,6 +99,14 @@ class PredictOptions:
     audio: bool = True
     """Whether the overlay keeps the sound."""
 
+    areas: tuple[Area, ...] = ()
+    """Areas of interest."""
+
+    area_threshold: float = 0.1
+    """The share of a frame's attention from which on an area counts as attended."""
+
     def __post_init__(self) -> None:
+        if not 0 < self.area_threshold <= 1:
+            raise UsageError(f"--aoi-threshold must be above 0 and at most 1, not {self.area_threshold:g}")
         if self.normalize is not None and self.normalize not in NORMALIZE:
             raise UsageError(f"--normalize {self.normalize!r} is unknown: {did_you_mean(self.normalize, NORMALIZE)}")

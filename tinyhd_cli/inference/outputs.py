@@ -13,10 +13,11 @@ from typing import Any, Protocol, TextIO
 import cv2
 import numpy as np
 
-from ..files import cannot_write, make_parent, partial, remove
-from ..video.overlay import Painter, as_grey
+from ..files import cannot_write, make_parent, partial, remove, written_whole
+from ..video.overlay import Painter, area_colour, as_grey, outline
 from ..video.reader import Frame, VideoInfo
 from ..video.writer import VideoWriter
+from .areas import AreaStatistics
 from .options import PredictOptions
 from .scaling import Scale
 from .statistics import MapStatistics, describe
@@ -39,15 +40,23 @@ class Sink(Protocol):
 class OverlaySink:
     """A video of the frames with the maps drawn on them."""
 
-    def __init__(self, path: Path, info: VideoInfo, options: PredictOptions, scale: Scale) -> None:
+    def __init__(
+        self, path: Path, info: VideoInfo, options: PredictOptions, scale: Scale, areas: AreaStatistics
+    ) -> None:
         self._scale = scale
+        self._areas = areas
         self._painter = Painter(options.style)
         size = self._painter.size(info.width, info.height)
         self._writer = VideoWriter(path, info, size, options.encoder, sound=options.audio)
 
     def write(self, frame: Frame, saliency: Map) -> None:
         scaled = self._scale(saliency, frame.time_s)
-        self._writer.write(self._painter.paint(frame.rgb(), scaled), frame)
+        painted = self._painter.paint(frame.rgb(), scaled)
+        shares = self._areas.shares(frame, saliency)
+        for number, area in enumerate(self._areas.areas):
+            corners = area.at(frame.time_s, frame.info.width, frame.info.height)
+            outline(painted, corners, f"{area.name} {shares[area.name]:.0%}", number, frame.info.width)
+        self._writer.write(painted, frame)
 
     def close(self) -> None:
         self._writer.close()
@@ -221,15 +230,18 @@ class TextSink:
 
 
 class CsvSink(TextSink):
-    """One row a frame: its number from 1, its time in seconds, and :class:`MapStatistics`."""
+    """One row a frame: its number from 1, its time in seconds, :class:`MapStatistics`, shares of areas of interest."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, areas: AreaStatistics) -> None:
         super().__init__(path)
+        self._areas = areas
         self._writer = csv.writer(self._file, lineterminator="\n")
-        self._writer.writerow(["frame", "time_s", *(field.name for field in fields(MapStatistics))])
+        columns = [field.name for field in fields(MapStatistics)]
+        self._writer.writerow(["frame", "time_s", *columns, *(f"aoi_{area.name}" for area in areas.areas)])
 
     def write(self, frame: Frame, saliency: Map) -> None:
         row = asdict(describe(saliency, frame.info.width, frame.info.height))
+        row |= self._areas.shares(frame, saliency)
         try:
             self._writer.writerow([frame.index + 1, f"{frame.time_s:.6f}", *(f"{value:.4f}" for value in row.values())])
         except OSError as error:
@@ -237,28 +249,66 @@ class CsvSink(TextSink):
 
 
 class JsonSink(TextSink):
-    """A summary: what was read, which model, and the statistics averaged over the video's frames.
+    """A summary: what was read, which model, the statistics averaged over the video's frames, areas of interest.
 
     ``about`` is what there is to say beside the statistics; it is read when the output is closed.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any]) -> None:
+    def __init__(self, path: Path, about: dict[str, Any], areas: AreaStatistics) -> None:
         super().__init__(path)
         self._about = about
+        self._areas = areas
         self._sums: dict[str, float] = {}
         self._frames = 0
 
     def write(self, frame: Frame, saliency: Map) -> None:
         self._frames += 1
+        self._areas.shares(frame, saliency)
         for name, value in asdict(describe(saliency, frame.info.width, frame.info.height)).items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 
     def close(self) -> None:
         means = {name: round(total / max(self._frames, 1), 4) for name, total in self._sums.items()}
         try:
-            json.dump({**self._about, "mean": means}, self._file, indent=2, ensure_ascii=False)
+            found = {"areas": self._areas.results()} if self._areas.areas else {}
+            json.dump({**self._about, "mean": means, **found}, self._file, indent=2, ensure_ascii=False)
             self._file.write("\n")
         except OSError as error:
             self.abort()
             raise cannot_write(self.path, error) from error
         super().close()
+
+
+class AreaPlotSink:
+    """A picture of the attention that each area of interest gets, over time."""
+
+    def __init__(self, path: Path, areas: AreaStatistics) -> None:
+        self.path = path
+        self._areas = areas
+        self._times: list[float] = []
+        self._shares: list[list[float]] = []
+        make_parent(path)
+
+    def write(self, frame: Frame, saliency: Map) -> None:
+        self._times.append(frame.time_s)
+        self._shares.append(list(self._areas.shares(frame, saliency).values()))
+
+    def close(self) -> None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        for number, area in enumerate(self._areas.areas):
+            shares = [100 * row[number] for row in self._shares]
+            colour = [value / 255 for value in area_colour(number)]
+            axes.plot(self._times, shares, label=area.name, color=colour, linewidth=1.5)
+        axes.set_xlabel("seconds")
+        axes.set_ylabel("share of attention, %")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        with written_whole(self.path) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
+
+    def abort(self) -> None:
+        pass

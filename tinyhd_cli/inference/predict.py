@@ -17,10 +17,11 @@ from .. import __version__
 from ..errors import UsageError
 from ..models.config import to_dict
 from ..video.reader import Frame, Image, VideoReader
+from .areas import AreaStatistics
 from .memory import give_back
 from .model import Model, load_model
-from .options import Outputs, PredictOptions
-from .outputs import CsvSink, JsonSink, MapFolderSink, MapSpool, MapVideoSink, NpzSink, OverlaySink, Sink
+from .options import Outputs, PredictOptions, flag
+from .outputs import AreaPlotSink, CsvSink, JsonSink, MapFolderSink, MapSpool, MapVideoSink, NpzSink, OverlaySink, Sink
 from .scaling import FixedScale, VideoLimits, make_scale
 from .windows import Map
 
@@ -115,7 +116,7 @@ def predict_file(
     options = options or PredictOptions()
     for kind, path in outputs.wanted():
         if path.resolve() == video.resolve():
-            raise UsageError(f"--{kind} {path}: is the input itself")
+            raise UsageError(f"--{flag(kind)} {path}: is the input itself")
         if kind == "maps" and path.resolve() == video.resolve().parent and video.suffix.lower() == ".png":
             raise UsageError(f"--{kind} {path}: holds the input, which a map could replace")
     with contextlib.ExitStack() as stack:
@@ -130,7 +131,8 @@ def predict_file(
             reader = stack.enter_context(VideoReader(video))
             pairs = zip(reader, spool, strict=False)  # a damaged file may decode to one frame more or less
         about = describe_run(reader, model, options, outputs)
-        sinks = open_sinks(stack, reader, outputs, options, whole_video, about)
+        areas = AreaStatistics(options.areas, options.area_threshold)
+        sinks = open_sinks(stack, reader, outputs, options, whole_video, about, areas)
         frames, duration_s = 0, 0.0
         for frame, saliency in pairs:
             for sink in sinks:
@@ -168,6 +170,7 @@ def open_sinks(
     options: PredictOptions,
     whole_video: FixedScale | None,
     about: dict[str, Any],
+    areas: AreaStatistics,
 ) -> list[Sink]:
     """The wanted outputs, opened; leaving the stack aborts those that were not closed."""
     sinks: list[Sink] = []
@@ -180,7 +183,7 @@ def open_sinks(
         return make_scale(options.normalize or default, whole_video)
 
     if outputs.overlay:
-        add(OverlaySink(outputs.overlay, reader.info, options, scale("running")))
+        add(OverlaySink(outputs.overlay, reader.info, options, scale("running"), areas))
     if outputs.maps and outputs.maps_are_video:
         add(MapVideoSink(outputs.maps, reader.info, options, scale("running")))
     elif outputs.maps:
@@ -188,9 +191,11 @@ def open_sinks(
     if outputs.npz:
         add(NpzSink(outputs.npz))
     if outputs.csv:
-        add(CsvSink(outputs.csv))
+        add(CsvSink(outputs.csv, areas))
     if outputs.json:
-        add(JsonSink(outputs.json, about))
+        add(JsonSink(outputs.json, about, areas))
+    if outputs.aoi_plot:
+        add(AreaPlotSink(outputs.aoi_plot, areas))
     return sinks
 
 

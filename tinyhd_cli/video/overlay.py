@@ -92,3 +92,41 @@ def as_grey(saliency: NDArray[np.float32], width: int, height: int) -> Image:
     shrinks = width < saliency.shape[1] and height < saliency.shape[0]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(eight_bits, (width, height), interpolation=interpolation).astype(np.uint8, copy=False)
+
+
+AREA_COLOURS = ((230, 25, 75), (60, 120, 255), (60, 180, 75), (255, 200, 25), (200, 60, 230), (70, 200, 220))
+"""Of areas of interest, in turn; legible on pictures and on paper."""
+
+
+def area_colour(number: int) -> tuple[int, int, int]:
+    """RGB of the area with this number."""
+    return AREA_COLOURS[number % len(AREA_COLOURS)]
+
+
+def outline(image: Image, corners: NDArray[np.float64], label: str, number: int, width: int) -> None:
+    """Draw an area of interest on a frame.
+
+    Args:
+        image: uint8 RGB ``(h, w, 3)``, is drawn on; where it is wider than the frame, on its right part.
+        corners: of a polygon, ``(n, 2)``, pixels of the frame.
+        label: what to write beside it. OpenCV's letters are ASCII; others become question marks.
+        number: of the area, for its colour.
+        width: of the frame, in pixels.
+    """
+    part = image[:, image.shape[1] - width :]
+    colour = area_colour(number)
+    thickness = max(1, round(width / 400))
+    points = np.round(np.clip(corners, -(2**14), 2**14)).astype(np.int32)
+    cv2.polylines(part, [points], True, colour, thickness, cv2.LINE_AA)
+    scale, stroke = max(0.4, width / 1300), max(1, round(width / 900))
+    (text_width, text_height), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
+    margin = stroke + 2
+    # Above the area's highest corner, but inside the frame.
+    left = int(np.clip(points[:, 0].min(), 0, max(0, width - text_width - 2 * margin)))
+    bottom = int(np.clip(points[:, 1].min(), text_height + below + margin, part.shape[0]))
+    top_left = (left, bottom - text_height - below - margin)
+    cv2.rectangle(part, top_left, (left + text_width + 2 * margin, bottom), colour, cv2.FILLED)
+    dark_text = sum(colour) > 380
+    shade = (0, 0, 0) if dark_text else (255, 255, 255)
+    at = (left + margin, bottom - below)
+    cv2.putText(part, label, at, cv2.FONT_HERSHEY_SIMPLEX, scale, shade, stroke, cv2.LINE_AA)

@@ -1,0 +1,284 @@
+"""Areas of interest: which share of the attention a part of the picture gets, over time."""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, UsageError, one_line
+from ..video.reader import Frame
+from .windows import Map
+
+Points = NDArray[np.float64]
+"""Corners of a polygon, ``(n, 2)``: x and y from the top left corner of the frame, in shares of its width and height or
+in pixels."""
+
+ROWS_A_CELL = 4
+"""Lines through each row of a map along which areas are measured. Along a line they are exact."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """A part of the picture with a name, which may move."""
+
+    name: str
+    times_s: tuple[float, ...]
+    """Of the keyframes, ascending; between two of them the corners move evenly, outside they stand still."""
+    corners: tuple[Points, ...]
+    """Of each keyframe."""
+    in_pixels: bool
+    """Whether corners are pixels of the video, rather than shares of its sides."""
+
+    def at(self, time_s: float, width: int, height: int) -> Points:
+        """The corners at a time, in pixels of a video of this size."""
+        after = bisect_right(self.times_s, time_s)
+        if after == 0 or after == len(self.times_s):
+            points = self.corners[max(after - 1, 0)]
+        else:
+            start, end = self.times_s[after - 1], self.times_s[after]
+            share = (time_s - start) / (end - start)
+            points = (1 - share) * self.corners[after - 1] + share * self.corners[after]
+        return points if self.in_pixels else points * (width, height)
+
+
+def box(values: Sequence[float]) -> Points:
+    """The corners of a box x, y, width, height."""
+    x, y, width, height = values
+    return np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float64)
+
+
+def parse_areas(arguments: Sequence[str]) -> tuple[Area, ...]:
+    """The areas that ``--aoi`` options name: ``logo=x,y,w,h`` in pixels or percent, or a JSON file of several.
+
+    Raises:
+        UsageError: one is malformed, or two have the same name.
+        InputError: the file cannot be read.
+    """
+    areas: list[Area] = []
+    for argument in arguments:
+        areas += [parse_box(argument)] if "=" in argument and not Path(argument).is_file() else read_areas(argument)
+    names = [area.name for area in areas]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--aoi: two areas are called {name!r}")
+    return tuple(areas)
+
+
+def parse_box(argument: str) -> Area:
+    """The area of ``logo=10,20,100,50`` (pixels) or ``logo=10%,20%,25%,10%`` (of the frame's sides)."""
+    name, _, numbers = argument.partition("=")
+    parts = [part.strip() for part in numbers.split(",")]
+    percent = [part.endswith("%") for part in parts]
+    try:
+        values = [float(part.rstrip("%")) for part in parts]
+    except ValueError:
+        values = []
+    if len(values) != 4 or not name.strip() or not all(math.isfinite(value) for value in values):
+        raise UsageError(f"--aoi {argument!r}: must be NAME=X,Y,WIDTH,HEIGHT, in pixels or all with % signs")
+    if any(percent) != all(percent):
+        raise UsageError(f"--aoi {argument!r}: mixes pixels and percent")
+    if values[2] <= 0 or values[3] <= 0:
+        raise UsageError(f"--aoi {argument!r}: width and height must be above 0")
+    corners = box(values) / (100 if all(percent) else 1)
+    return Area(name.strip(), (0.0,), (corners,), in_pixels=not all(percent))
+
+
+def read_areas(argument: str) -> list[Area]:
+    """The areas of a JSON file.
+
+    ``{"units": "pixels", "areas": [{"name": "logo", "box": [x, y, w, h]}, {"name": "face", "polygon": [[x, y], ...]},
+    {"name": "ball", "keyframes": [{"time_s": 0, "box": [...]}, {"time_s": 2.5, "box": [...]}]}]}``; units may also be
+    ``percent``.
+    """
+    path = Path(argument)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"--aoi {argument!r}: no such file, and not NAME=X,Y,WIDTH,HEIGHT") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is no JSON file ({one_line(error)})") from error
+    try:
+        units = content.get("units", "pixels")
+        if units not in ("pixels", "percent"):
+            raise ValueError(f"units must be pixels or percent, not {units!r}")
+        areas = [area_of(entry, units == "pixels") for entry in content["areas"]]
+        if not areas:
+            raise ValueError("holds no areas")
+        return areas
+    except KeyError as error:
+        raise InputError(f"{path}: lacks {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: {one_line(error)}") from error
+
+
+def area_of(entry: Mapping[str, Any], in_pixels: bool) -> Area:
+    """The area of an entry of a JSON file."""
+    name = str(entry["name"])
+    keyframes = entry.get("keyframes", [{**entry, "time_s": 0}])
+    times = tuple(float(keyframe["time_s"]) for keyframe in keyframes)
+    corners = tuple(corners_of(name, keyframe) / (1 if in_pixels else 100) for keyframe in keyframes)
+    if not times or any(later <= earlier for earlier, later in pairwise(times)):
+        raise ValueError(f"area {name!r}: the times of its keyframes must ascend")
+    if len({len(points) for points in corners}) > 1:
+        raise ValueError(f"area {name!r}: its keyframes differ in their number of corners")
+    return Area(name, times, corners, in_pixels)
+
+
+def corners_of(name: str, entry: Mapping[str, Any]) -> Points:
+    """The corners of a box or polygon."""
+    if "box" in entry:
+        values = np.asarray(entry["box"], np.float64)
+        if values.shape != (4,) or not np.isfinite(values).all() or values[2] <= 0 or values[3] <= 0:
+            raise ValueError(f"area {name!r}: a box is [x, y, width, height] with sides above 0")
+        return box([float(value) for value in values])
+    points = np.asarray(entry.get("polygon", []), np.float64)
+    if points.ndim != 2 or points.shape[0] < 3 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise ValueError(f"area {name!r}: needs a box [x, y, width, height] or a polygon of three or more [x, y]")
+    return points
+
+
+class Attention:
+    """The attention of one frame, to be measured in any area.
+
+    Args:
+        saliency: map ``(H, W)``, not negative.
+        width: of the video, in pixels.
+        height: likewise.
+    """
+
+    def __init__(self, saliency: Map, width: int, height: int) -> None:
+        self._rows, self._columns = saliency.shape
+        self._scale = (self._columns / width, self._rows / height)
+        self._cells = saliency.astype(np.float64)
+        along = np.cumsum(self._cells, axis=1)
+        self._before = np.hstack([np.zeros((self._rows, 1)), along])
+        self._total = float(along[:, -1].sum())
+        row, column = divmod(int(np.argmax(saliency)), self._columns)
+        self.peak = ((column + 0.5) / self._scale[0], (row + 0.5) / self._scale[1])
+        """The most salient point, x and y in pixels."""
+
+    def share(self, corners: Points) -> float:
+        """The share of the frame's attention inside a polygon, 0..1.
+
+        Polygons that tile the frame have shares that sum to 1. Where a polygon crosses itself, what it encloses an even
+        number of times is outside.
+        """
+        if self._total <= 0:
+            return 0.0
+        lines = (np.arange(self._rows * ROWS_A_CELL) + 0.5) / ROWS_A_CELL
+        crossings = np.clip(crossings_of(corners * self._scale, lines), 0, self._columns)
+        inside = np.isfinite(crossings)
+        cells = np.where(inside, crossings, 0.0)
+        left = np.minimum(cells.astype(np.int64), self._columns - 1)
+        rows = lines.astype(np.int64)[:, np.newaxis]
+        before = self._before[rows, left] + (cells - left) * self._cells[rows, left]
+        between = np.where(inside[:, 1::2], before[:, 1::2] - before[:, ::2], 0.0)
+        return float(between.sum()) / ROWS_A_CELL / self._total
+
+    def has_peak(self, corners: Points) -> bool:
+        """Whether the most salient point is inside a polygon."""
+        x, y = self.peak
+        crossings = crossings_of(corners, np.array([y]))
+        return int((crossings > x).sum()) % 2 == 1
+
+
+def crossings_of(corners: Points, lines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where a polygon's sides cross horizontal lines.
+
+    A side belongs to the lines from its upper end on, without its lower end, and is followed downwards: so both
+    polygons beside a common side find the very same crossings.
+
+    Args:
+        corners: ``(n, 2)``.
+        lines: y of each line, ``(m,)``.
+
+    Returns:
+        x of each crossing, ``(m, n)`` or one more to be even, ascending, then NaN.
+    """
+    ends = np.stack([corners, np.roll(corners, -1, axis=0)])  # (2, n, 2)
+    downwards = np.argsort(ends[..., 1], axis=0, kind="stable")
+    (x_top, x_end), (y_top, y_end) = np.moveaxis(np.take_along_axis(ends, downwards[..., np.newaxis], axis=0), 2, 0)
+    y = lines[:, np.newaxis]
+    slope = (x_end - x_top) / np.where(y_end > y_top, y_end - y_top, 1)
+    x = np.where((y_top <= y) & (y < y_end), x_top + (y - y_top) * slope, np.nan)
+    if x.shape[1] % 2:
+        x = np.hstack([x, np.full((len(x), 1), np.nan)])
+    return np.sort(x, axis=1)
+
+
+@dataclass
+class AreaSummary:
+    """An area over a whole video."""
+
+    share: float = 0.0
+    """Mean share of the attention, weighted by how long frames are shown."""
+    most: float = 0.0
+    """The greatest share."""
+    most_at_s: float = 0.0
+    first_s: float | None = None
+    """When its share first reaches the threshold; None if it never does."""
+    time_s: float = 0.0
+    """How long its share is at or above the threshold."""
+    peak_s: float = 0.0
+    """How long the most salient point is in it."""
+
+
+class AreaStatistics:
+    """Areas over a video, frame by frame.
+
+    Args:
+        areas: what to measure.
+        threshold: the share from which on an area counts as attended.
+    """
+
+    def __init__(self, areas: tuple[Area, ...], threshold: float) -> None:
+        self.areas = areas
+        self._threshold = threshold
+        self._summaries = {area.name: AreaSummary() for area in areas}
+        self._duration_s = 0.0
+        self._latest: tuple[int, dict[str, float]] = (-1, {})
+
+    def shares(self, frame: Frame, saliency: Map) -> dict[str, float]:
+        """Each area's share of a frame's attention. Several outputs may ask, the frame counts once."""
+        if self._latest[0] != frame.index:
+            self._latest = (frame.index, self._add(frame, saliency))
+        return self._latest[1]
+
+    def _add(self, frame: Frame, saliency: Map) -> dict[str, float]:
+        info = frame.info
+        attention = Attention(saliency, info.width, info.height)
+        duration_s = float(frame.duration * info.time_base)
+        self._duration_s += duration_s
+        shares = {}
+        for area in self.areas:
+            corners = area.at(frame.time_s, info.width, info.height)
+            share = shares[area.name] = attention.share(corners)
+            summary = self._summaries[area.name]
+            summary.share += share * duration_s
+            if share > summary.most:
+                summary.most, summary.most_at_s = share, frame.time_s
+            if share >= self._threshold:
+                summary.time_s += duration_s
+                summary.first_s = frame.time_s if summary.first_s is None else summary.first_s
+            if attention.has_peak(corners):
+                summary.peak_s += duration_s
+        return shares
+
+    def results(self) -> dict[str, dict[str, float | None]]:
+        """Name to the summary's values, rounded for JSON."""
+        found = {}
+        for name, summary in self._summaries.items():
+            values = {**vars(summary), "share": summary.share / self._duration_s if self._duration_s else 0.0}
+            found[name] = {key: None if value is None else round(value, 4) for key, value in values.items()}
+        return found
