@@ -92,7 +92,7 @@ def write_picture(path: Path, image: np.ndarray) -> Path:
 def write_video(path: Path, pictures: Iterable[np.ndarray], codec: str = "mpeg4", key_frames: int = 12) -> Path:
     """Write a video of 30 frames a second; MPEG-4 part 2 in AVI as in DHF1K, if not told otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format=path.suffix[1:].lower()) as container:
+    with av.open(str(path), "w", format="avi" if codec == "mpeg4" else None) as container:
         stream = container.add_stream(codec, rate=30, options={"g": str(key_frames)})
         assert isinstance(stream, VideoStream)
         stream.bit_rate = 4_000_000
@@ -320,14 +320,18 @@ DHF1K_FAULTS = {
         lambda root: shutil.copy(_annotation(root, "maps", 4), _annotation(root, "fixation", 4)),
         ("0601: ", "0004.png: has ", "values, not two, like a density map"),
     ),
+    "inverted fixations": Fault(
+        lambda root: write_picture(_annotation(root, "fixation", 4), 255 - fixation("0601", 4)),
+        ("0601: ", "0004.png: marks 99% of all pixels as fixated"),
+    ),
     "fixations of another frame": Fault(_other_fixations, ("0601: most fixations lie where the density is 0: 2",)),
     "one number twice": Fault(
         lambda root: shutil.copy(_annotation(root, "maps", 2), _annotation(root, "maps", 2).with_name("2.png")),
-        ("0601: several files in ", "maps: 2"),
+        ("0601: several files in ", "maps for a frame: 2"),
     ),
     "a file without number": Fault(
         lambda root: shutil.copy(_annotation(root, "maps", 2), _annotation(root, "maps", 2).with_name("mean.png")),
-        ("0601: 1 files in ", "maps have no number in their names"),
+        ("0601: no number in the name of a file in ", "maps: mean.png"),
     ),
     "a frame that does not decode": Fault(
         lambda root: spoil_frame(root / "video" / "601.AVI", 4), ("0601: ", "601.AVI: ", "damaged packets or frames")

@@ -206,7 +206,8 @@ def test_our_own_map_folders_are_found(tinyhd, tmp_path, weights_file):
     assert tinyhd("evaluate", *options, "--pred-dir", "out") == 0
     found = results()
     assert tinyhd("evaluate", *options, "--weights", weights_file) == 0
-    assert results()["mean"] == pytest.approx(found["mean"], rel=1e-9)  # npz holds what the network gave
+    # npz holds what the network gave, but for the order in which another number of threads adds up float32
+    assert results()["mean"] == pytest.approx(found["mean"], rel=1e-3)
     for npz in Path("out").glob("*.npz"):
         npz.unlink()
     assert tinyhd("evaluate", *options, "--pred-dir", "out") == 0

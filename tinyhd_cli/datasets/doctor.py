@@ -15,10 +15,13 @@ from ..errors import InputError
 from ..video.reader import VideoReader
 from .files import MAPS, PICTURES, last_number, listed, read_fixation, read_image, read_map
 from .layouts import LAYOUTS, Dataset
-from .video import Video
+from .video import Video, numbered_frames
 
 LISTED = 5
 """How many frame numbers one finding names."""
+
+MOST_FIXATED = 0.5
+"""Share of fixated pixels above which a fixation map must be something else, such as one that is inverted."""
 
 OUTSIDE = 0.5
 """Share of fixations where the density is 0 above which the two maps cannot belong together."""
@@ -108,7 +111,8 @@ class Examination:
             return report
         if frames:
             self._counterparts(frames)
-        self._gaps(sorted(frames or {*video.densities, *video.fixations}))
+        if not (frames and video.is_file):  # whose gaps are damage
+            self._gaps(sorted(frames or {*video.densities, *video.fixations}))
         self._maps(size)
         report.scored = len(set(frames) & {*video.densities, *video.fixations})
         return report
@@ -129,11 +133,13 @@ class Examination:
         if video.source is not None and video.source.is_dir():
             folders.append((video.source, PICTURES))
         for folder, suffixes in folders:
-            numbers = [last_number(path.stem) for path in listed(folder, suffixes)]
-            if nameless := numbers.count(None):
-                self._say(f"{nameless} files in {folder} have no number in their names")
-            counts = Counter(number for number in numbers if number is not None)
-            self._say_frames((number for number, count in counts.items() if count > 1), f"several files in {folder}")
+            files = sorted(listed(folder, suffixes))
+            if nameless := [path.name for path in files if last_number(path.stem) is None]:
+                more = f" and {len(nameless) - 1} more" if len(nameless) > 1 else ""
+                self._say(f"no number in the name of a file in {folder}: {nameless[0]}{more}")
+            counts = Counter(last_number(path.stem) for path in files)
+            twice = [number for number, count in counts.items() if number is not None and count > 1]
+            self._say_frames(twice, f"several files in {folder} for a frame")
 
     def _frames(self) -> tuple[Sequence[int], Size | None]:
         """The numbers of the frames that can be read and their size; what cannot be read is said."""
@@ -141,18 +147,18 @@ class Examination:
         if video.source is None:
             self._say("its frames are not there")
             return [], None
-        sizes: Counter[Size] = Counter()
-        numbers = []
         if video.is_file:
             try:
                 with VideoReader(video.source) as reader:
-                    count = sum(1 for _ in reader)
+                    numbers = [number for number, _ in numbered_frames(reader)]
                     if reader.damaged:
                         self._say(f"{video.source}: {reader.damaged} damaged packets or frames")
-                    return range(1, count + 1), (reader.info.width, reader.info.height)
+                    return numbers, (reader.info.width, reader.info.height)
             except InputError as error:
                 self._say(str(error))
                 return [], None
+        sizes: Counter[Size] = Counter()
+        numbers = []
         for number, path in video.images.items():
             try:
                 height, width = read_image(path).shape[:2]
@@ -239,9 +245,12 @@ class Examination:
         except InputError as error:
             self._say(str(error))
             return None
+        fixation = values > 0
         if len(levels := np.unique(values)) > 2:
             self._say(f"{path}: has {len(levels)} values, not two, like a density map")
-        return values > 0
+        elif (share := float(fixation.mean())) > MOST_FIXATED:
+            self._say(f"{path}: marks {share:.0%} of all pixels as fixated")
+        return fixation
 
 
 def apart(density: NDArray[np.uint8] | NDArray[np.uint16], fixation: NDArray[np.bool_]) -> bool:

@@ -35,7 +35,7 @@ def last_number(stem: str) -> int | None:
 
 
 def listed(folder: Path | None, suffixes: Iterable[str]) -> Iterator[Path]:
-    """The visible files of a folder that have one of these suffixes; none if there is no such folder."""
+    """The visible files of a folder that have one of these suffixes, in any order; none if there is no such folder."""
     if folder is None or not folder.is_dir():
         return
     for path in folder.iterdir():
@@ -43,17 +43,22 @@ def listed(folder: Path | None, suffixes: Iterable[str]) -> Iterator[Path]:
             yield path
 
 
-def numbered(folder: Path | None, suffixes: Iterable[str]) -> dict[int, Path]:
-    """The files of a folder by the last number in their names, in numeric order.
+def by_number(paths: Iterable[Path]) -> dict[int, Path]:
+    """Files or folders by the last number in their names, in numeric order.
 
-    Files without a number are left out; of two with the same number the first by name counts (``doctor`` reports both).
+    Those without a number are left out; of two with the same number the first by name counts.
     """
-    files: dict[int, Path] = {}
-    for path in sorted(listed(folder, suffixes)):
+    found: dict[int, Path] = {}
+    for path in sorted(paths):
         number = last_number(path.stem)
         if number is not None:
-            files.setdefault(number, path)
-    return dict(sorted(files.items()))
+            found.setdefault(number, path)
+    return dict(sorted(found.items()))
+
+
+def numbered(folder: Path | None, suffixes: Iterable[str]) -> dict[int, Path]:
+    """The files of a folder as :func:`by_number` has them; the doctor reports those that it leaves out."""
+    return by_number(listed(folder, suffixes))
 
 
 def decode(path: Path, flags: int) -> NDArray[Any]:
@@ -64,7 +69,7 @@ def decode(path: Path, flags: int) -> NDArray[Any]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not data:
         raise InputError(f"{path}: is empty")
-    if data.startswith(PNG_START) and PNG_END not in data[-32:]:
+    if data.startswith(PNG_START) and PNG_END not in data:
         # OpenCV fills what is missing with zeros and returns the picture as if it were whole.
         raise InputError(f"{path}: breaks off before its end")
     try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError, UsageError, did_you_mean
-from .files import MAPS, PICTURES, last_number, listed, natural
+from .files import MAPS, PICTURES, by_number, listed, natural
 from .video import FrameFiles, Video
 
 VIDEOS = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
@@ -64,7 +65,7 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
 
     Raises:
         UsageError: there is no such layout or split.
-        InputError: there is no such folder, or no video in it.
+        InputError: there is no such folder, no video in it, or two with the same name.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"--dataset {layout!r} is unknown: {did_you_mean(layout, LAYOUTS)}")
@@ -77,14 +78,22 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
     try:
         if not root.is_dir():
             raise InputError(f"{root}: {'is no folder' if root.exists() else 'no such folder'}")
-        videos = tuple(sorted(kind.find(root, split), key=lambda video: natural(video.name)))
+        videos = tuple(sorted(kind.find(root, split), key=lambda video: (natural(video.name), video.name)))
     except OSError as error:
         raise InputError(f"{error.filename or root}: {error.strerror or error}") from error
     if not videos:
         raise InputError(
             f"{root}: no {f'{split} ' if split else ''}videos in the layout of {layout} ({EXPECTED[layout]})"
         )
+    for one, other in pairwise(videos):
+        if one.name == other.name:
+            raise InputError(f"{root}: two videos are called {one.name}: {place(one)} and {place(other)}")
     return Dataset(layout, root, split, videos)
+
+
+def place(video: Video) -> Path | None:
+    """Where a video's frames are."""
+    return video.single.image if video.single else video.source
 
 
 def folders(parent: Path) -> Iterator[Path]:
@@ -97,18 +106,11 @@ def dhf1k(root: Path, split: str | None) -> Iterator[Video]:
     """DHF1K: ``video/0601.AVI`` or pictures in one of three places, ``annotation/0601/{maps,fixation}``."""
     ranges = {"train": range(1, 601), "val": range(601, 701), "test": range(701, 1001)}
     wanted = ranges[split or "val"]
-    sources: dict[int, Path] = {}
-    for folder in folders(root / "annotation"):
-        if (number := last_number(folder.name)) is not None and (folder / "images").is_dir():
-            sources[number] = folder / "images"
-    for place in (root / "frames", root / "video"):
-        sources.update({number: path for path in folders(place) if (number := last_number(path.name)) is not None})
-    for path in listed(root / "video", VIDEOS):
-        if (number := last_number(path.stem)) is not None:
-            sources[number] = path
-    annotations = {
-        number: path for path in folders(root / "annotation") if (number := last_number(path.name)) is not None
-    }
+    annotations = by_number(folders(root / "annotation"))
+    sources = {number: path / "images" for number, path in annotations.items() if (path / "images").is_dir()}
+    sources |= by_number(folders(root / "frames"))
+    sources |= by_number(folders(root / "video"))
+    sources |= by_number(listed(root / "video", VIDEOS))
     for number in sorted({*sources, *annotations}):
         if number in wanted:
             folder = annotations.get(number, root / "annotation" / f"{number:04d}")
@@ -127,39 +129,56 @@ def shot(folder: Path, name: str) -> Video:
     return Video(name, images if images.is_dir() else None, folder / "maps", folder / "fixation")
 
 
+TRUTH = ("maps", "fixation")
+"""Folders of density and fixation maps."""
+
+
 def anybody(root: Path, split: str | None) -> Iterator[Video]:
     """Any directory: wherever ``maps`` or ``fixation`` are, the videos or frame folders beside them belong to them.
 
-    Three forms, at any depth: ``NAME/{images,maps,fixation}``; frames in ``NAME`` itself with ``maps`` and ``fixation``
-    in it; ``NAME.mp4`` or ``NAME/`` with ``maps/NAME`` and ``fixation/NAME`` beside it.
+    Three forms, at any depth: ``NAME/{images,maps,fixation}``; frames or a video in ``NAME`` itself with ``maps`` and
+    ``fixation`` in it; ``NAME.mp4`` or ``NAME/`` with ``maps/NAME`` and ``fixation/NAME`` beside it. Ground truth
+    without frames is a video, too: maps from elsewhere can be scored against it.
     """
-    for parent in (root, *sorted(path for path in root.rglob("*") if path.is_dir())):
+    for parent in (root, *(path for path in root.rglob("*") if path.is_dir())):
         inside = parent.relative_to(root)
-        if not (parent / "maps").is_dir() and not (parent / "fixation").is_dir():
+        if inside.name in TRUTH or any(part.startswith(".") for part in inside.parts):
             continue
-        if inside.name in ("maps", "fixation"):  # DHF1K's fixation/maps
+        truth = [parent / kind for kind in TRUTH if (parent / kind).is_dir()]
+        if not truth:
             continue
+        videos = list(listed(parent, VIDEOS))
         own_name = inside.as_posix() if inside.parts else root.resolve().name
-        videos = sorted(listed(parent, VIDEOS))
         if (parent / "images").is_dir():
             yield shot(parent, own_name)
         elif any(listed(parent, PICTURES)):
             yield Video(own_name, parent, parent / "maps", parent / "fixation")
-        elif len(videos) == 1 and any(listed(parent / "maps", MAPS)):
-            yield Video(own_name, videos[0], parent / "maps", parent / "fixation")
+        elif any(any(listed(folder, MAPS)) for folder in truth):
+            yield Video(own_name, videos[0] if len(videos) == 1 else None, parent / "maps", parent / "fixation")
         else:
-            frames = [path for path in folders(parent) if path.name not in ("maps", "fixation")]
-            for source in (*videos, *(path for path in frames if any(listed(path, PICTURES)))):
-                name = source.stem if source.is_file() else source.name
-                yield Video((inside / name).as_posix(), source, parent / "maps" / name, parent / "fixation" / name)
+            yield from beside(parent, videos, inside)
+
+
+def beside(parent: Path, videos: list[Path], inside: Path) -> Iterator[Video]:
+    """Videos and frame folders in a folder, each with the ground truth of its name; a video counts before frames."""
+    films = {path.stem for path in videos}
+    pictures = [path for path in folders(parent) if path.name not in {*TRUTH, *films} and any(listed(path, PICTURES))]
+    lost = {path.name for kind in TRUTH for path in folders(parent / kind)}
+    lost -= {*TRUTH, *films, *(path.name for path in pictures)}
+    named: list[tuple[str, Path | None]] = [(path.stem, path) for path in videos]
+    for name, source in (*named, *((path.name, path) for path in pictures), *((name, None) for name in lost)):
+        yield Video((inside / name).as_posix(), source, parent / "maps" / name, parent / "fixation" / name)
 
 
 def photographs(root: Path, split: str | None) -> Iterator[Video]:
     """Photographs in ``images`` with ``maps`` and ``fixation`` beside it: each one a video of one frame."""
-    for image in listed(root / "images", PICTURES):
-        density, fixation = root / "maps" / f"{image.stem}.png", root / "fixation" / f"{image.stem}.png"
-        frame = FrameFiles(1, image, density if density.is_file() else None, fixation if fixation.is_file() else None)
-        yield Video(image.stem, root / "images", None, None, single=frame)
+    images = list(listed(root / "images", PICTURES))
+    truth: list[dict[str, Path]] = [{path.stem: path for path in listed(root / kind, MAPS)} for kind in TRUTH]
+    densities, fixations = truth
+    lost = {*densities, *fixations} - {image.stem for image in images}
+    for name, image in [*((image.stem, image) for image in images), *((name, None) for name in lost)]:
+        frame = FrameFiles(1, image, densities.get(name), fixations.get(name))
+        yield Video(name, image.parent if image else None, None, None, single=frame)
 
 
 EXPECTED = {

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import InputError
-from ..video.reader import VideoReader
+from ..video.reader import Frame, VideoReader
 from .files import MAPS, PICTURES, Image, OnDamage, numbered, read_image
 
 log = logging.getLogger("tinyhd")
@@ -111,13 +111,32 @@ class Video:
     def _read_file(self, report: OnDamage) -> Iterator[tuple[FrameFiles, Image]]:
         assert self.source is not None
         with VideoReader(self.source) as reader:
-            start = None
-            for picture in reader:
-                start = picture.time_s if start is None else start
-                number = picture.index + 1
-                if reader.damaged:
-                    # Later frames keep their annotations if those that did not decode are counted, too.
-                    number = max(number, round((picture.time_s - start) * float(reader.info.rate)) + 1)
+            for number, picture in numbered_frames(reader):
                 yield self.frame(number), picture.rgb()
             if reader.damaged:
                 report(f"{self.source}: {reader.damaged} damaged packets or frames were skipped")
+
+
+def numbered_frames(reader: VideoReader) -> Iterator[tuple[int, Frame]]:
+    """The frames of a video file with their numbers from 1.
+
+    Frames that do not decode are counted by the gap that they leave in the timestamps: those after them keep their
+    annotations. Some decoders then hand out others too late; these are left out.
+    """
+    start = 0 if reader.damaged else None  # else some videos begin later than at 0
+    last = 0
+    for frame in reader:
+        at = position(frame)
+        start = at if start is None else start
+        number = max(frame.index, at - start if reader.damaged else 0) + 1
+        if number > last:
+            yield number, frame
+            last = number
+
+
+def position(frame: Frame) -> int:
+    """How many frames of a video come before one, by its timestamp."""
+    info = frame.info
+    if info.time_base * info.rate == 1 and frame.picture.dts is not None:
+        return frame.picture.dts  # AVI has no other; what FFmpeg makes of it is wrong if the first frame is lost
+    return round(frame.time_s * float(info.rate))

@@ -47,7 +47,8 @@ def score_frame(
     Returns:
         The metrics whose inputs are given, by the names of ``METRICS``. NaN where a metric is not defined: all of them
         for a prediction that holds NaN or infinity; all but SIM and KLDiv without fixations (CC for want of a density);
-        AUC-B with a single fixation, as in MATLAB; CC, NSS, SIM, AUC-B, s-AUC, IG for a constant prediction.
+        AUC-B with a single fixation, as in MATLAB; CC, NSS, SIM, AUC-B, s-AUC, IG for a constant prediction (but SIM is
+        0 if the constant is 0).
 
     Raises:
         InputError: maps are not two-dimensional, the ground truth's differ in size, or the prediction is negative
@@ -130,11 +131,8 @@ class Comparison:
         Two 8-bit maps have a few thousand pairs, which their joint histogram finds at once; else every pixel is one.
         """
         assert self.density is not None
-        if (
-            self.prediction.dtype == np.uint8
-            and self.density.dtype == np.uint8
-            and self.prediction.size < auc.EXACT_IN_FLOAT32
-        ):
+        eight_bits = self.prediction.dtype == np.uint8 and self.density.dtype == np.uint8
+        if eight_bits and self.prediction.size < auc.EXACT_IN_FLOAT32:
             maps = [np.ascontiguousarray(self.prediction), np.ascontiguousarray(self.density)]
             joint = cv2.calcHist(maps, [0, 1], None, [256, 256], [0, 256, 0, 256])
             levels = np.nonzero(joint)
@@ -190,10 +188,12 @@ class Comparison:
     def cc(self) -> float:
         """Linear correlation coefficient (CC.m): -1..1. NaN if either map is constant."""
         p, g, count = self._cells
+        if self.constant or not g.min() < g.max():  # what rounding leaves of a constant must not be correlated
+            return NAN
         p = p - total(p, count) / count.sum()
         g = g - total(g, count) / count.sum()
         variances = total(p**2, count) * total(g**2, count)
-        return float(total(p * g, count) / np.sqrt(variances)) if not self.constant and variances > 0 else NAN
+        return float(total(p * g, count) / np.sqrt(variances)) if variances > 0 else NAN
 
     @property
     def constant(self) -> bool:
@@ -217,7 +217,10 @@ class Comparison:
         return float((self._fixated.mean(dtype=np.float64) - mean) / np.sqrt(variance))
 
     def sim(self) -> float:
-        """Similarity, or histogram intersection (similarity.m): 0..1. NaN for a constant prediction other than 0."""
+        """Similarity, or histogram intersection (similarity.m): 0..1.
+
+        NaN if either map is constant, unless it is 0 everywhere: that stays so, and the similarity is 0.
+        """
         p, g, count = self._cells
         return total(np.minimum(share(p, count), share(g, count)), count)
 
@@ -269,10 +272,10 @@ def share(values: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np
 
 
 def share_at(values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """A map as :func:`share` scales it, at some pixels."""
+    """A map scaled to 0..1, then so that it sums to 1 over all pixels, at some of them; NaN if it is constant."""
     low, high = float(values.min()), float(values.max())
     if not low < high:
-        return np.full(int(where.sum()), 0.0 if low == 0 else NAN)
+        return np.full(np.count_nonzero(where), NAN)
     total = (values.sum(dtype=np.float64) - low * values.size) / (high - low)
     shares: NDArray[np.float64] = (values[where].astype(np.float64) - low) / (high - low) / total
     return shares
