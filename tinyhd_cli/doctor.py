@@ -87,8 +87,7 @@ def encoders() -> Iterator[Finding]:
 
     working = {}
     for codec in CODECS:
-        options = EncoderOptions(codec)
-        working[codec] = next((name for name in candidates(codec) if opens(name, options, 64, 64)), None)
+        working[codec] = next((name for name in candidates(codec) if opens(name, EncoderOptions(), 64, 64)), None)
     found = ", ".join(f"{codec} ({name})" for codec, name in working.items() if name)
     missing = [codec for codec, name in working.items() if name is None]
     if not any(working[codec] for codec in DEFAULT_CODECS[".mp4"]):
@@ -114,8 +113,10 @@ def weights() -> Iterator[Finding]:
             advice = "name a file with --weights, or set TINYHD_MODEL=FILE (tinyhd weights info says where files are)"
             yield Finding("default model", "note", f"{name}: not on this machine", advice)
         else:
-            store.verify(name)
-            yield Finding("default model", "ok", f"{name}: {located.path}")
+            wrong = store.verify(name).state == "wrong hash"
+            found = f"{name}: {located.path}{', damaged or altered' * wrong}"
+            advice = "install tinyhd again, or tinyhd weights pull --force" if wrong else ""
+            yield Finding("default model", "fault" if wrong else "ok", found, advice)
     except TinyhdError as error:
         yield Finding("default model", "fault", str(error), "tinyhd weights list shows what there is")
 

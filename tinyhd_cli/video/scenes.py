@@ -39,8 +39,5 @@ class SceneDetector:
         difference = float(np.abs(small - last).mean())
         usual = sum(self._differences) / len(self._differences) if self._differences else 0.0
         cut = difference > LEAST and difference > RATIO * usual
-        if cut:
-            self._differences.clear()
-        else:
-            self._differences.append(difference)
+        self._differences.append(difference)
         return cut
