@@ -35,6 +35,8 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
     clips.make(folder / "clip.mp4", frames=17, sound="aac")
     for name in ("one", "two"):
         clips.make(folder / "clips" / f"{name}.mp4", frames=2)
+    for number in range(3):
+        on_disk.write_picture(folder / "frames" / f"{number}.png", clips.picture(number, 64, 48))
     on_disk.dhf1k(folder / "DHF1K", {601: 3, 602: 2, 701: 2})
     on_disk.folder(folder / "recordings", {"park": 3, "street": 2}, "beside")
     for video, frames in (("0601", 3), ("0602", 2)):

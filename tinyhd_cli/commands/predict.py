@@ -29,12 +29,20 @@ AREAS = "Areas of interest"
 def predict(
     videos: Annotated[
         list[str],
-        typer.Argument(metavar="VIDEO", help="Videos, folders of videos, or glob patterns.", show_default=False),
+        typer.Argument(
+            metavar="VIDEO",
+            help="Videos, folders of videos or of pictures, glob patterns, - for standard input.",
+            show_default=False,
+        ),
     ],
     overlay: Annotated[
         str | None,
         typer.Option(
-            "--overlay", "-o", metavar="FILE", help="Video with the maps drawn on it.", rich_help_panel=OUTPUTS
+            "--overlay",
+            "-o",
+            metavar="FILE",
+            help="Video with the maps drawn on it; -: y4m to stdout.",
+            rich_help_panel=OUTPUTS,
         ),
     ] = None,
     maps: Annotated[
@@ -109,6 +117,13 @@ def predict(
         str, typer.Option(metavar="NAME", help="Encoding speed, ultrafast to veryslow.", rich_help_panel=LOOK)
     ] = "veryfast",
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.", rich_help_panel=LOOK)] = False,
+    rate: Annotated[
+        float, typer.Option(metavar="N", help="Frames a second of pictures and raw video.", rich_help_panel=RUN)
+    ] = 25,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Standard input is raw RGB (rgb24) of this size.", rich_help_panel=RUN),
+    ] = None,
     aoi: Annotated[
         list[str] | None,
         typer.Option(
@@ -142,12 +157,14 @@ def predict(
     from ..inference.options import PredictOptions
     from ..video.encoders import EncoderOptions
     from ..video.overlay import OverlayStyle
+    from ..video.source import InputOptions, as_rate, parse_size
 
     options = PredictOptions(
         style=OverlayStyle(colormap, alpha, threshold, side_by_side),
         encoder=EncoderOptions(codec, crf, preset),
         normalize=normalize,  # type: ignore[arg-type]  # checked there, with the known names in the message
         audio=not no_audio,
+        input=InputOptions(as_rate(rate), parse_size(size) if size else None),
         areas=parse_areas(aoi or []),
         area_threshold=aoi_threshold,
     )

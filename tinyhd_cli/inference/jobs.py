@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, UsageError
+from ..video.source import STDIN, pictures_in
 from .options import VIDEO_SUFFIXES, Outputs
 
 DEFAULT_OUTPUT = {"overlay": "{name}_overlay.mp4"}
@@ -25,6 +26,8 @@ class Job:
 
 def find_videos(arguments: Sequence[str]) -> tuple[list[Path], list[InputError]]:
     """The videos that arguments name: files as they are, folders and glob patterns by their videos, sorted.
+
+    A folder of pictures without videos is a video itself, and ``-`` is standard input.
 
     Returns:
         The videos, each once, and an error for each file that is missing and each folder or pattern without videos.
@@ -45,6 +48,8 @@ def find_videos(arguments: Sequence[str]) -> tuple[list[Path], list[InputError]]
 def matching(argument: str) -> list[Path]:
     """The videos that one argument names; ``InputError`` if there are none."""
     path = Path(argument)
+    if path == STDIN:
+        return [path]
     try:
         mode = path.stat().st_mode
     except PermissionError:
@@ -60,10 +65,14 @@ def matching(argument: str) -> list[Path]:
             return [path]
         try:
             found = [file for file in sorted(path.iterdir()) if is_video(file)]
+            if not found and pictures_in(path):
+                return [path]
         except PermissionError:
             raise InputError(f"{argument}: permission denied") from None
         if not found:
-            raise InputError(f"{argument}: no videos in this folder (what counts: {' '.join(sorted(VIDEO_SUFFIXES))})")
+            raise InputError(
+                f"{argument}: no videos in this folder, and no pictures (videos: {' '.join(sorted(VIDEO_SUFFIXES))})"
+            )
     return found
 
 
@@ -92,7 +101,7 @@ def plan(videos: Sequence[Path], templates: Mapping[str, str | None], out_dir: P
                 )
     jobs = [Job(video, Outputs(**{k: fill(t, video, out_dir) for k, t in wanted.items()})) for video in videos]
     owners: dict[Path, Path] = {}
-    sources = {video.resolve() for video in videos}
+    sources = {video.resolve() for video in videos if video != STDIN}
     for job in jobs:
         for kind, path in job.outputs.wanted():
             if path.resolve() in sources:
@@ -109,5 +118,6 @@ def fill(template: str, video: Path, out_dir: Path | None) -> Path:
         raise UsageError(f"{template!r} is no name for an output")
     if out_dir is not None and "{name}" not in template:
         template = str(Path(template).with_name("{name}_" + Path(template).name))
-    path = Path(template.replace("{name}", video.stem))
+    name = "stdin" if video == STDIN else video.resolve().name if video.is_dir() else video.stem
+    path = Path(template.replace("{name}", name))
     return path if out_dir is None else out_dir / path

@@ -9,11 +9,15 @@ from pathlib import Path
 from ..errors import UsageError, did_you_mean
 from ..video.encoders import EncoderOptions, check_container
 from ..video.overlay import OverlayStyle
+from ..video.source import InputOptions
 from .areas import Area
 from .scaling import NORMALIZE, Normalize
 
 LONGEST_NAME = 255
 """Bytes that file systems take."""
+
+STDOUT = Path("-")
+"""Stands for standard output."""
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split(),
@@ -39,7 +43,7 @@ class Outputs:
     """Picture of the attention that areas of interest get, over time."""
 
     def __post_init__(self) -> None:
-        if self.overlay is not None:
+        if self.overlay is not None and self.overlay != STDOUT:
             check_container(self.overlay)
         if self.maps is not None and self.maps_are_video:
             check_container(self.maps)
@@ -76,7 +80,8 @@ class Outputs:
 
     def missing(self) -> Outputs:
         """Those that do not exist yet. A folder of maps exists once it holds the first frame's."""
-        there = {name for name, path in self.wanted() if path.is_file() or (path / "0001.png").is_file()}
+        files = [(name, path) for name, path in self.wanted() if path != STDOUT]
+        there = {name for name, path in files if path.is_file() or (path / "0001.png").is_file()}
         return Outputs(**{name: path for name, path in self.wanted() if name not in there})
 
 
@@ -98,6 +103,9 @@ class PredictOptions:
 
     audio: bool = True
     """Whether the overlay keeps the sound."""
+
+    input: InputOptions = field(default_factory=InputOptions)
+    """What pipes and folders of pictures do not say of themselves."""
 
     areas: tuple[Area, ...] = ()
     """Areas of interest."""

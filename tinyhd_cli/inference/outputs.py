@@ -16,9 +16,9 @@ import numpy as np
 from ..files import cannot_write, make_parent, partial, remove, written_whole
 from ..video.overlay import Painter, area_colour, as_grey, outline
 from ..video.reader import Frame, VideoInfo
-from ..video.writer import VideoWriter
+from ..video.writer import PipeWriter, VideoWriter
 from .areas import AreaStatistics
-from .options import PredictOptions
+from .options import STDOUT, PredictOptions
 from .scaling import Scale
 from .statistics import MapStatistics, describe
 from .windows import Map
@@ -47,7 +47,11 @@ class OverlaySink:
         self._areas = areas
         self._painter = Painter(options.style)
         size = self._painter.size(info.width, info.height)
-        self._writer = VideoWriter(path, info, size, options.encoder, sound=options.audio)
+        self._writer: VideoWriter | PipeWriter
+        if path == STDOUT:
+            self._writer = PipeWriter(info, size)
+        else:
+            self._writer = VideoWriter(path, info, size, options.encoder, sound=options.audio)
 
     def write(self, frame: Frame, saliency: Map) -> None:
         scaled = self._scale(saliency, frame.time_s)

@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import UsageError
 from ..models.config import to_dict
 from ..video.reader import Frame, Image, VideoReader
+from ..video.source import STDIN
 from .areas import AreaStatistics
 from .memory import give_back
 from .model import Model, load_model
@@ -115,12 +116,14 @@ def predict_file(
     """
     options = options or PredictOptions()
     for kind, path in outputs.wanted():
-        if path.resolve() == video.resolve():
+        if path.resolve() == video.resolve() and video != STDIN:
             raise UsageError(f"--{flag(kind)} {path}: is the input itself")
+        if video == STDIN and options.normalize == "video":
+            raise UsageError("--normalize video reads the video twice, which a pipe does not allow: try running")
         if kind == "maps" and path.resolve() == video.resolve().parent and video.suffix.lower() == ".png":
             raise UsageError(f"--{kind} {path}: holds the input, which a map could replace")
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(VideoReader(video))
+        reader = stack.enter_context(VideoReader(video, options.input))
         pairs: Iterable[tuple[Frame, Map]] = saliency_of(reader, model)
         whole_video = None
         if options.normalize == "video" and (outputs.overlay or outputs.maps):
@@ -128,7 +131,7 @@ def predict_file(
             stack.callback(spool.discard)
             whole_video = spool_maps(pairs, spool, part_of_two(progress, 0))
             progress = part_of_two(progress, spool.count)
-            reader = stack.enter_context(VideoReader(video))
+            reader = stack.enter_context(VideoReader(video, options.input))
             pairs = zip(reader, spool, strict=False)  # a damaged file may decode to one frame more or less
         about = describe_run(reader, model, options, outputs)
         areas = AreaStatistics(options.areas, options.area_threshold)

@@ -19,7 +19,8 @@ from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from ..errors import InputError, one_line
+from ..errors import InputError
+from .source import STDIN, InputOptions, open_container
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
@@ -133,7 +134,8 @@ class VideoReader:
     """A video file, opened. Iterate once over its frames; use it as a context manager.
 
     Args:
-        path: any container and codec that PyAV's FFmpeg reads.
+        path: any container and codec that PyAV's FFmpeg reads, a folder of pictures, or ``-`` for standard input.
+        options: what an input of the last two kinds does not say of itself.
 
     Attributes:
         info: what is known of the video.
@@ -143,10 +145,10 @@ class VideoReader:
         InputError: there is no such file, it is no video, or not one frame of it can be decoded.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], options: InputOptions | None = None) -> None:
         self.path = Path(path)
         self.damaged = 0
-        self._container = open_container(self.path)
+        self._container = open_container(self.path, options or InputOptions())
         try:
             self._stream = picture_stream(self.path, self._container)
             self._pictures = self._decode()
@@ -256,7 +258,8 @@ class VideoReader:
             colour=Colour(matrix(first), first.color_range, first.color_primaries, first.color_trc),
             codec=stream.codec_context.name,
             pixel_format=first.format.name,
-            has_sound=bool(self._container.streams.audio),
+            # What comes through a pipe is read once, for the pictures.
+            has_sound=bool(self._container.streams.audio) and self.path != STDIN,
         )
 
 
@@ -273,32 +276,6 @@ def is_mirrored(picture: av.VideoFrame) -> bool:
 def matrix(picture: av.VideoFrame) -> int:
     """The colour matrix of a picture, as far as it can be converted by: RGB has none, some codecs have exotic ones."""
     return picture.colorspace if picture.colorspace in KNOWN_MATRICES else UNSPECIFIED
-
-
-def open_container(path: Path) -> InputContainer:
-    """The file, opened by FFmpeg; ``InputError`` says in one line why it is not."""
-    try:
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder, not a video")
-        if path.is_file() and path.stat().st_size == 0:
-            raise InputError(f"{path}: is empty")
-        return av.open(ffmpeg_name(path), metadata_errors="replace")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except PermissionError:
-        raise InputError(f"{path}: permission denied") from None
-    except (av.FFmpegError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not a video that FFmpeg can read ({ffmpeg_reason(error)})") from error
-
-
-def ffmpeg_name(path: Path) -> str:
-    """A path for FFmpeg, which would take what stands before a colon for a protocol."""
-    return f"file:{path}"
-
-
-def ffmpeg_reason(error: BaseException) -> str:
-    """What FFmpeg says of an error, without its number and the file's name."""
-    return getattr(error, "strerror", None) or one_line(error)
 
 
 def picture_stream(path: Path, container: InputContainer) -> VideoStream:

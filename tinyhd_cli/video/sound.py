@@ -14,7 +14,8 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 
-from .reader import open_container, origin
+from .reader import origin
+from .source import InputOptions, open_container
 
 if TYPE_CHECKING:
     AudioPacket = Packet[AudioStream]
@@ -111,7 +112,7 @@ class Sound:
     def __init__(self, path: Path, container: OutputContainer, *, transcode: bool = False) -> None:
         self.container = container
         self.transcoded: list[str] = []
-        self._input = open_container(path)
+        self._input = open_container(path, InputOptions())
         self._tracks: dict[int, Track] = {}
         self._held: AudioPacket | None = None
         supported = container.supported_codecs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from ..errors import OutputError, one_line
 from ..files import make_parent, partial, remove
 from . import encoders
 from .encoders import EncoderOptions
-from .reader import Frame, Image, VideoInfo, ffmpeg_name
+from .reader import Frame, Image, VideoInfo
 from .sound import Sound
+from .source import ffmpeg_name
 
 log = logging.getLogger("tinyhd")
 
@@ -201,3 +203,46 @@ class VideoWriter:
     def _failure(self, error: BaseException) -> OutputError:
         reason = getattr(error, "strerror", None) or one_line(error)
         return OutputError(f"{self.path}: cannot be written: {reason}")
+
+
+class PipeWriter:
+    """Writes pictures to standard output as uncompressed y4m, without sound, at the source's average rate.
+
+    Args:
+        info: the source.
+        size: width and height of the pictures in pixels; odd ones are made even as by :class:`VideoWriter`.
+    """
+
+    def __init__(self, info: VideoInfo, size: tuple[int, int]) -> None:
+        self.width, self.height = (side + side % 2 for side in size)
+        aspect = info.sample_aspect_ratio
+        rate = f"{info.rate.numerator}:{info.rate.denominator}"
+        shape = f"W{self.width} H{self.height} F{rate} Ip A{aspect.numerator}:{aspect.denominator} C420jpeg"
+        self._write(f"YUV4MPEG2 {shape}\n".encode())
+
+    def _write(self, data: bytes) -> None:
+        try:
+            sys.stdout.buffer.write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"-: cannot be written: {error.strerror or error}") from error
+
+    def write(self, image: Image, frame: Frame) -> None:
+        """Write the picture, uint8 RGB ``(h, w, 3)``, that stands for a frame."""
+        bottom, right = self.height - image.shape[0], self.width - image.shape[1]
+        if bottom or right:
+            image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
+        self._write(b"FRAME\n" + cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420).tobytes())
+
+    def close(self) -> None:
+        """Send what is left."""
+        try:
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"-: cannot be written: {error.strerror or error}") from error
+
+    def abort(self) -> None:
+        """There is nothing to take back from a pipe."""
