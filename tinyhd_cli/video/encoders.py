@@ -44,7 +44,7 @@ class EncoderOptions:
     codec: str | None = None
     """A codec (h264, hevc, vp9, av1, mpeg4) or one of FFmpeg's encoders; None: what suits the container."""
 
-    crf: int = 18
+    crf: float = 18
     """Constant rate factor, 0 (best) to 63 (smallest); 51 is the end of the scale for h264 and hevc."""
 
     preset: str = "veryfast"
@@ -52,7 +52,7 @@ class EncoderOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 63:
-            raise UsageError(f"--crf must be between 0 and 63, not {self.crf}")
+            raise UsageError(f"--crf must be between 0 and 63, not {self.crf:g}")
         if self.preset not in PRESETS:
             raise UsageError(f"--preset {self.preset!r} is unknown: {did_you_mean(self.preset, PRESETS)}")
         if self.codec is not None and not candidates(self.codec):
@@ -87,12 +87,12 @@ def candidates(codec: str) -> list[str]:
 
 def settings(encoder: str, options: EncoderOptions) -> dict[str, str]:
     """Quality and speed in the words of an encoder."""
-    crf = str(options.crf)
+    crf = f"{options.crf:g}"
     speed = PRESETS.index(options.preset)  # 0 is fastest
     if encoder == "libx264":
-        return {"crf": str(min(options.crf, 51)), "preset": options.preset}
+        return {"crf": f"{min(options.crf, 51):g}", "preset": options.preset}
     if encoder == "libx265":
-        return {"crf": str(min(options.crf, 51)), "preset": options.preset, "x265-params": "log-level=error"}
+        return {"crf": f"{min(options.crf, 51):g}", "preset": options.preset, "x265-params": "log-level=error"}
     if encoder == "libvpx-vp9":
         return {"crf": crf, "b": "0", "deadline": "good", "cpu-used": str(max(0, 5 - speed // 2)), "row-mt": "1"}
     if encoder == "libsvtav1":
@@ -100,7 +100,7 @@ def settings(encoder: str, options: EncoderOptions) -> dict[str, str]:
     if encoder == "libaom-av1":
         return {"crf": crf, "b": "0", "cpu-used": str(max(1, 8 - speed))}
     if encoder == "mpeg4":  # a quantiser of 2 to 31 in place of the rate factor
-        quantiser = str(max(2, min(31, options.crf // 4)))
+        quantiser = str(max(2, min(31, int(options.crf) // 4)))
         return {"qmin": quantiser, "qmax": quantiser}
     if encoder.endswith("_nvenc"):
         return {"cq": crf, "rc": "vbr"}

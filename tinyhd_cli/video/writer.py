@@ -20,6 +20,7 @@ from ..files import make_parent, partial, remove
 from . import encoders
 from .encoders import EncoderOptions
 from .reader import Frame, Image, VideoInfo
+from .regions import Offsets, RegionMarker
 from .sound import Sound
 from .source import ffmpeg_name
 
@@ -58,6 +59,7 @@ class VideoWriter:
         self._reformatter = VideoReformatter()
         self._sound: Sound | None = None
         self._container: OutputContainer | None = None
+        self._regions = RegionMarker()
         self._encoder, warning = encoders.choose(path, self.options, self.width, self.height)
         if warning:
             log.warning(warning)
@@ -112,6 +114,11 @@ class VideoWriter:
         return stream
 
     @property
+    def encoder(self) -> str:
+        """The encoder at work, by FFmpeg's name."""
+        return self._encoder
+
+    @property
     def time_base(self) -> Fraction:
         """Seconds in a unit of timestamps: the source's, as far as the encoder can count so finely."""
         time_base = self.info.time_base
@@ -128,12 +135,13 @@ class VideoWriter:
         else:
             self.abort()
 
-    def write(self, image: Image, frame: Frame) -> None:
+    def write(self, image: Image, frame: Frame, offsets: Offsets | None = None) -> None:
         """Write a picture at the time of a frame.
 
         Args:
             image: uint8 RGB ``(height, width, 3)``, of the size given at the start.
             frame: the source's frame that it stands for; gives timestamp and duration.
+            offsets: where to spend more or fewer bits, for encoders that listen (see ``regions``).
         """
         height, width = image.shape[:2]
         if (width, height) != (self.width, self.height):
@@ -157,6 +165,8 @@ class VideoWriter:
         picture.duration = max(1, round(frame.duration * scale))
         self._durations[picture.pts] = picture.duration
         try:
+            if offsets is not None:
+                picture = self._regions.mark(picture, offsets)
             self._mux(self._stream.encode(picture))
             if self._sound is not None:
                 self._sound.mux_until(frame.time_s)

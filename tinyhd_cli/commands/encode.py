@@ -1,0 +1,100 @@
+"""``tinyhd encode``: compression that spends its bits where people look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import OK, UsageError
+from .predict import LOOK, MODEL, RUN, load
+from .terminal import progress_display
+
+if TYPE_CHECKING:
+    from ..inference.compress import Compressed, Quality
+
+
+def encode(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The video.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: NAME_encoded.mp4.", show_default=False),
+    ] = None,
+    crf: Annotated[int, typer.Option(metavar="N", help="Quality: lower is better.", rich_help_panel=LOOK)] = 28,
+    strength: Annotated[
+        float,
+        typer.Option(
+            metavar="N", help="Greatest change of the quantiser: 6 is half the bits or double.", rich_help_panel=LOOK
+        ),
+    ] = 6,
+    codec: Annotated[
+        str | None, typer.Option(metavar="h264|hevc", help="Default: what suits the file.", rich_help_panel=LOOK)
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="Encoding speed, superfast to veryslow.", rich_help_panel=LOOK)
+    ] = "medium",
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.", rich_help_panel=LOOK)] = False,
+    no_compare: Annotated[
+        bool,
+        typer.Option("--no-compare", help="Make no plain encode of equal size to compare with.", rich_help_panel=RUN),
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A model that `tinyhd weights list` shows.", rich_help_panel=MODEL),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A weight file: safetensors, or an original .pth.", rich_help_panel=MODEL),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MODEL)
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=RUN)] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)
+    ] = False,
+) -> int:
+    """Compress a video with better quality where people look and worse elsewhere.
+
+    Afterwards a plain encode of the same size is made, and quality is compared inside and outside these places:
+    tinyhd encode clip.mp4 -o out.mp4 --crf 28
+    """
+    from ..inference.compress import CompressOptions, compress_file
+    from ..video.encoders import EncoderOptions, check_container
+    from ..video.reader import VideoReader
+
+    if preset == "ultrafast":
+        raise UsageError("--preset ultrafast has no adaptive quantisation, which regions of interest need")
+    options = CompressOptions(EncoderOptions(codec, crf, preset), strength, not no_compare, not no_audio)
+    output = output or Path(f"{video.stem}_encoded.mp4")
+    check_container(output)
+    VideoReader(video).close()  # one that cannot be read is said before the weights are loaded
+    loaded = load(model, weights, device)
+    with progress_display(quiet) as progress:
+        result = compress_file(video, loaded, output, options, progress.video)
+    if as_json:
+        import json
+
+        print(json.dumps(result.to_dict(), indent=2))
+    elif not quiet:
+        show(result, output)
+    return OK
+
+
+def show(result: Compressed, output: Path) -> None:
+    """Sizes and qualities as a table on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "size", "kbit/s", "PSNR where people look", "elsewhere", box=None, header_style="bold")
+
+    def add(label: str, quality: Quality) -> None:
+        rate = 8e-3 * quality.bytes / max(result.duration_s, 1e-9)
+        inside, outside = f"{quality.psnr_inside_db:.2f} dB", f"{quality.psnr_outside_db:.2f} dB"
+        table.add_row(label, f"{quality.bytes / 1e6:.2f} MB", f"{rate:.0f}", inside, outside)
+
+    add(output.name, result.ours)
+    if result.plain is not None:
+        add(f"plain, crf {result.plain.crf:g}", result.plain)
+    Console(highlight=False, markup=False).print(table)

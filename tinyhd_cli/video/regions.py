@@ -1,0 +1,77 @@
+"""Regions of interest: telling an encoder where to spend its bits.
+
+FFmpeg hands them to x264 and x265 with each picture. PyAV has no way to attach them, but FFmpeg's filter ``addroi``
+does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+ENCODERS = ("libx264", "libx265")
+"""Encoders that listen."""
+
+QP_RANGE = 51
+"""What FFmpeg's offsets of -1 to 1 are multiplied by, for 8 bits."""
+
+Offsets = NDArray[np.float64]
+"""Change of the quantisation parameter in each cell of a grid over the picture, ``(rows, columns)``. Less is better."""
+
+
+def rectangles(offsets: Offsets) -> Iterator[tuple[int, int, int, int, float]]:
+    """Cells of equal offsets, other than 0, joined: first row, first column, end row, end column, offset."""
+    left = offsets != 0
+    for row, column in np.argwhere(left):
+        if not left[row, column]:
+            continue
+        value = offsets[row, column]
+        end_column = column
+        while end_column < offsets.shape[1] and left[row, end_column] and offsets[row, end_column] == value:
+            end_column += 1
+        end_row = row + 1
+        while end_row < len(offsets):
+            below = (left & (offsets == value))[end_row, column:end_column]
+            if not below.all():
+                break
+            end_row += 1
+        left[row:end_row, column:end_column] = False
+        yield int(row), int(column), int(end_row), int(end_column), float(value)
+
+
+class RegionMarker:
+    """Attaches regions of interest to pictures of one size."""
+
+    def __init__(self) -> None:
+        self._graph: av.filter.Graph | None = None
+        self._offsets: Offsets | None = None
+
+    def mark(self, picture: av.VideoFrame, offsets: Offsets) -> av.VideoFrame:
+        """The picture with these offsets attached; a new object with the same content and timestamp."""
+        if self._graph is None or self._offsets is None or not np.array_equal(offsets, self._offsets):
+            self._graph, self._offsets = self._build(picture, offsets), offsets.copy()
+        self._graph.push(picture)
+        marked = self._graph.pull()
+        assert isinstance(marked, av.VideoFrame)
+        return marked
+
+    @staticmethod
+    def _build(picture: av.VideoFrame, offsets: Offsets) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        last = graph.add_buffer(
+            width=picture.width, height=picture.height, format=picture.format, time_base=picture.time_base
+        )
+        rows, columns = offsets.shape
+        for top, first, bottom, end, value in rectangles(offsets):
+            x, y = first * picture.width // columns, top * picture.height // rows
+            width, height = end * picture.width // columns - x, bottom * picture.height // rows - y
+            region = graph.add("addroi", f"x={x}:y={y}:w={width}:h={height}:qoffset={value / QP_RANGE:.6f}")
+            last.link_to(region)
+            last = region
+        sink = graph.add("buffersink")
+        last.link_to(sink)
+        graph.configure()
+        return graph
