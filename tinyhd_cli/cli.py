@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from . import __version__, errors
-from .commands import benchmark, crop, doctor, encode, evaluate, predict, report, weights
+from .commands import benchmark, crop, doctor, encode, evaluate, live, predict, report, weights
 from .commands.terminal import say, show_log
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command()(predict.predict)
 app.command()(crop.crop)
 app.command()(encode.encode)
 app.command()(report.report)
+app.command()(live.live)
 app.command()(evaluate.evaluate)
 app.command()(doctor.doctor)
 app.add_typer(weights.app, name="weights")

@@ -103,13 +103,13 @@ def area_colour(number: int) -> tuple[int, int, int]:
     return AREA_COLOURS[number % len(AREA_COLOURS)]
 
 
-def outline(image: Image, corners: NDArray[np.float64], label: str, number: int, width: int) -> None:
+def outline(image: Image, corners: NDArray[np.float64], text: str, number: int, width: int) -> None:
     """Draw an area of interest on a frame.
 
     Args:
         image: uint8 RGB ``(h, w, 3)``, is drawn on; where it is wider than the frame, on its right part.
         corners: of a polygon, ``(n, 2)``, pixels of the frame.
-        label: what to write beside it. OpenCV's letters are ASCII; others become question marks.
+        text: what to write above it, see :func:`label`.
         number: of the area, for its colour.
         width: of the frame, in pixels.
     """
@@ -118,15 +118,27 @@ def outline(image: Image, corners: NDArray[np.float64], label: str, number: int,
     thickness = max(1, round(width / 400))
     points = np.round(np.clip(corners, -(2**14), 2**14)).astype(np.int32)
     cv2.polylines(part, [points], True, colour, thickness, cv2.LINE_AA)
+    label(part, text, (int(points[:, 0].min()), int(points[:, 1].min())), colour)
+
+
+def label(image: Image, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
+    """Write a line on a picture, on a ground that makes it legible anywhere.
+
+    Args:
+        image: uint8 RGB ``(h, w, 3)``, is written on.
+        text: OpenCV's letters are ASCII; others become question marks.
+        at: x and y of the lower left corner in pixels; moved so that all of it is inside the picture.
+        colour: RGB of the ground.
+    """
+    height, width = image.shape[:2]
     scale, stroke = max(0.4, width / 1300), max(1, round(width / 900))
-    (text_width, text_height), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
+    (text_width, text_height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
     margin = stroke + 2
-    # Above the area's highest corner, but inside the frame.
-    left = int(np.clip(points[:, 0].min(), 0, max(0, width - text_width - 2 * margin)))
-    bottom = int(np.clip(points[:, 1].min(), text_height + below + margin, part.shape[0]))
+    left = int(np.clip(at[0], 0, max(0, width - text_width - 2 * margin)))
+    bottom = int(np.clip(at[1], text_height + below + margin, height))
     top_left = (left, bottom - text_height - below - margin)
-    cv2.rectangle(part, top_left, (left + text_width + 2 * margin, bottom), colour, cv2.FILLED)
-    dark_text = sum(colour) > 380
-    shade = (0, 0, 0) if dark_text else (255, 255, 255)
-    at = (left + margin, bottom - below)
-    cv2.putText(part, label, at, cv2.FONT_HERSHEY_SIMPLEX, scale, shade, stroke, cv2.LINE_AA)
+    cv2.rectangle(image, top_left, (left + text_width + 2 * margin, bottom), colour, cv2.FILLED)
+    shade = (0, 0, 0) if sum(colour) > 380 else (255, 255, 255)
+    cv2.putText(
+        image, text, (left + margin, bottom - below), cv2.FONT_HERSHEY_SIMPLEX, scale, shade, stroke, cv2.LINE_AA
+    )

@@ -33,6 +33,10 @@ DEFAULT_RATE = Fraction(25)
 """Frames a second where nothing says."""
 
 
+TIMEOUT_S = 10.0
+"""How long a stream may keep us waiting."""
+
+
 @dataclass(frozen=True)
 class InputOptions:
     """What an input does not say of itself."""
@@ -41,6 +45,10 @@ class InputOptions:
     """Frames a second of pictures in a folder and of raw video."""
     size: tuple[int, int] | None = None
     """Width and height of raw RGB video from standard input; None: the pipe says what it is (y4m, Matroska, ...)."""
+    address: str = ""
+    """A stream's URL or a camera's name, to be opened instead of the path."""
+    format: str | None = None
+    """What FFmpeg calls the kind of camera."""
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1000:
@@ -110,6 +118,8 @@ def pictures_in(folder: Path) -> list[Path]:
 def open_container(path: Path, options: InputOptions) -> InputContainer:
     """An input, opened by FFmpeg; ``InputError`` says in one line why it is not."""
     try:
+        if options.address:
+            return av.open(options.address, "r", format=options.format, timeout=TIMEOUT_S)
         if path == STDIN:
             return open_pipe(options)
         if path.is_dir():

@@ -1,0 +1,107 @@
+"""``tinyhd live``: where people look right now."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import OK, UsageError
+from .predict import LOOK, MODEL, RUN, load
+from .terminal import say
+
+if TYPE_CHECKING:
+    from ..inference.live import Show
+    from ..video.reader import Frame, Image, VideoReader
+
+
+def live(
+    source: Annotated[
+        str | None, typer.Argument(metavar="[URL|FILE]", help="A stream or a video, instead of a camera.")
+    ] = None,
+    camera: Annotated[int | None, typer.Option(metavar="N", help="Number of a camera, from 0.")] = None,
+    overlay: Annotated[
+        str | None,
+        typer.Option("--overlay", "-o", metavar="FILE", help="Write to a file instead of a window; -: y4m to stdout."),
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="End after so long. Default: Ctrl-C ends.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A model that `tinyhd weights list` shows.", rich_help_panel=MODEL),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A weight file: safetensors, or an original .pth.", rich_help_panel=MODEL),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MODEL)
+    ] = "auto",
+    colormap: Annotated[
+        str, typer.Option(metavar="NAME", help="Any colour map of matplotlib.", rich_help_panel=LOOK)
+    ] = "turbo",
+    alpha: Annotated[
+        float, typer.Option(metavar="0..1", help="Opacity of the most salient places.", rich_help_panel=LOOK)
+    ] = 0.6,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)
+    ] = False,
+) -> int:
+    """Show where people look in what a camera, a stream or a video shows now, with the lag.
+
+    The newest map is drawn on the newest frame. Frames that come too fast are dropped, so that the lag cannot grow:
+    tinyhd live --camera 0
+    """
+    from ..inference.live import find_source, watch
+    from ..video.overlay import OverlayStyle, Painter
+
+    found = find_source(source, camera)
+    painter = Painter(OverlayStyle(colormap, alpha))
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(found.open())  # one that cannot be read is said before the weights are loaded
+        loaded = load(model, weights, device)
+        show = shown_in(overlay, reader, stack)
+        summary = watch(reader, found.paced, loaded, painter, show, duration)
+    if not quiet:
+        rate, maps = summary.shown / summary.seconds, summary.maps / summary.seconds
+        say(
+            f"{summary.shown} frames shown ({rate:.1f} a second), {summary.dropped} dropped,"
+            f" {maps:.1f} maps a second, mean lag {summary.lag_s:.2f} s"
+        )
+    return OK
+
+
+def shown_in(overlay: str | None, reader: VideoReader, stack: contextlib.ExitStack) -> Show:
+    """Where painted frames go: a window, standard output or a file, which is complete when the stack is left."""
+    from ..inference.live import Window
+    from ..inference.options import STDOUT
+    from ..video.encoders import check_container
+    from ..video.writer import PipeWriter, VideoWriter
+
+    if overlay is None:
+        return Window(reader.path.name)
+    path, size = Path(overlay), (reader.info.width, reader.info.height)
+    writer: VideoWriter | PipeWriter
+    if path == STDOUT:
+        writer = PipeWriter(reader.info, size)
+    else:
+        check_container(path)
+        if path.resolve() == reader.path.resolve():
+            raise UsageError(f"--overlay {path}: is the input itself")
+        writer = VideoWriter(path, reader.info, size, sound=False)
+
+    def finish(kind: type[BaseException] | None, *details: object) -> None:
+        if kind is None:
+            writer.close()
+        else:
+            writer.abort()
+
+    def show(image: Image, frame: Frame) -> bool:
+        writer.write(image, frame)
+        return True
+
+    stack.push(finish)
+    return show
