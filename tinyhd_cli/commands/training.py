@@ -1,4 +1,4 @@
-"""What ``distill``, ``train`` and ``reduce-channels --distill`` share: one list of options, made from ``TrainConfig``."""
+"""What ``distill``, ``train`` and ``reduce-channels`` share: one list of options, made from ``TrainConfig``."""
 
 from __future__ import annotations
 
@@ -104,7 +104,12 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
     """Train as the options say; ``fixed`` settings win over them."""
     extra = {name: options.pop(name) for name in EXTRA}
     given = {name: parse(name, text) for name, text in options.items()} | fixed
-    config = build_config(given, extra["preset"], extra["config"])
+    saved = None
+    if extra["resume"]:
+        from ..training import checkpoints
+
+        _, saved = checkpoints.read(Path(given["out"] or TrainConfig().out))
+    config = build_config(given, extra["preset"], extra["config"], saved)
     if extra["dry_run"]:
         from ..training.plan import plan
 
@@ -114,7 +119,11 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
     from ..training.loop import train
 
     display = Display(quiet=extra["quiet"] or int(os.environ.get("RANK", "0")) > 0)
-    train(config, resume=extra["resume"], on_progress=display.preparing, on_report=display.step)
+    try:
+        train(config, resume=extra["resume"], on_progress=display.preparing, on_report=display.step)
+    except KeyboardInterrupt:
+        display.stopped(config.out)
+        raise
     display.done(config.out)
     return 0
 
@@ -154,6 +163,11 @@ class Display:
             values = ", ".join(f"{name} {value:.3f}" for name, value in found.items() if "d1" not in name)
             best = "" if report.constant is None else f"; best constant map to teacher {report.constant:.3f}"
             say(f"validation: loss {report.validation.loss:.3f} ({values}{best})")
+
+    def stopped(self, out: Path) -> None:
+        """After Ctrl-C."""
+        if not self.quiet:
+            say(f"stopped: --out {out} --resume goes on from the last whole step")
 
     def done(self, out: Path) -> None:
         """At the end."""

@@ -4,7 +4,9 @@ Source: Hu et al., WACV 2023, section 3.3.2: each kernel of the student is the m
 its parent. What the paper leaves open is decided so that activations keep their scale:
 
 - BatchNorm is folded into the kernels first, so that the mean is one of what the channels say, in the units in which
-  the next layer hears it; its statistics are then estimated for the merged channel.
+  the next layer hears it. The merged channel gets the pair's mean scale and shift again, and statistics for two
+  uncorrelated channels, whose mean varies less by the square root of two: otherwise the signal would fade layer by
+  layer. In training BatchNorm finds the true statistics by itself.
 - A student's channel stands for two of its parent's, each of which is about as large as their mean: along the input,
   the kernels of a pair are summed.
 - Channels that a pixel shuffle turns into places are paired with those of the same place, four further on.
@@ -15,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,10 +28,8 @@ from .config import WIDTHS, ModelConfig, TinyHDConfig
 if TYPE_CHECKING:
     from .tinyhd import TinyHD
 
-Merge = Literal["sum", "mean"]
-"""What is done with the two kernels of a pair along the input."""
-
-MERGES: tuple[Merge, ...] = ("sum", "mean")
+MERGES = ("sum", "mean")
+"""What can be done with the two kernels of a pair along the input."""
 
 EPS = 1e-5  # of BatchNorm
 
@@ -67,7 +67,7 @@ def halves(wide: Tensor, narrow: Tensor) -> bool:
     return all(a in (b, 2 * b) for a, b in zip(wide.shape, narrow.shape, strict=True))
 
 
-def merged(values: Tensor, size: int, index: Tensor, dim: int, merge: Merge = "mean") -> Tensor:
+def merged(values: Tensor, size: int, index: Tensor, dim: int, merge: str = "mean") -> Tensor:
     """Pairs along a side brought together, if that side is to be ``size`` and is not yet."""
     if values.shape[dim] == size:
         return values
@@ -75,14 +75,8 @@ def merged(values: Tensor, size: int, index: Tensor, dim: int, merge: Merge = "m
     return first + second if merge == "sum" else (first + second) / 2
 
 
-def merge_layer(
-    wide: Mapping[str, Tensor], narrow: Mapping[str, Tensor], layer: str, merge: Merge
-) -> dict[str, Tensor]:
-    """A convolution and its BatchNorm, merged.
-
-    In evaluation mode the merged layer is the mean of the pair's outputs after BatchNorm. For training, its variance is
-    taken to be that of the mean of two uncorrelated channels.
-    """
+def merge_layer(wide: Mapping[str, Tensor], narrow: Mapping[str, Tensor], layer: str, merge: str) -> dict[str, Tensor]:
+    """A convolution and its BatchNorm, merged."""
     kernel, norm = wide[f"{layer}.conv.weight"], f"{layer}.norm"
     gamma, beta, mean, var = (
         wide[f"{norm}.{name}"].double() for name in ("weight", "bias", "running_mean", "running_var")
@@ -102,7 +96,7 @@ def merge_layer(
     spread = merged(gamma.square(), out, ours, 0) / (2 if len(kernel) > out else 1)
     result = {
         "conv.weight": folded,
-        "norm.weight": (spread + EPS).sqrt(),
+        "norm.weight": merged(gamma.abs(), out, ours, 0),
         "norm.bias": centre,
         "norm.running_mean": centre - shift,
         "norm.running_var": spread,
@@ -112,7 +106,7 @@ def merge_layer(
 
 
 def merge_network(
-    wide: Mapping[str, Tensor], narrow: TinyHD, merge: Merge = "sum"
+    wide: Mapping[str, Tensor], narrow: TinyHD, merge: str = "sum"
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Fill a network from a wider one's tensors, which may lack some: those layers and those of another shape stay.
 
@@ -134,7 +128,7 @@ def merge_network(
 
 
 def reduce_channels(
-    config: ModelConfig, state_dict: Mapping[str, Tensor], to: str, merge: Merge = "sum", seed: int = 0
+    config: ModelConfig, state_dict: Mapping[str, Tensor], to: str, merge: str = "sum", seed: int = 0
 ) -> Reduced:
     """The network of half the width (section 3.3.2).
 
@@ -142,7 +136,7 @@ def reduce_channels(
         config: the parent.
         state_dict: its tensors.
         to: ``half`` (from full) or ``quarter`` (from half, or from full by way of half).
-        merge: what is done along the input: ``sum``, or ``mean``, which makes activations smaller layer by layer.
+        merge: what is done along the input: ``sum``, or ``mean``, with which activations become smaller layer by layer.
         seed: of the layers that begin afresh.
 
     Raises:
@@ -154,6 +148,8 @@ def reduce_channels(
         raise UsageError(f"--from: {config.name} has one size; TinyHD networks have full, half and quarter width")
     if to not in WIDTHS or WIDTHS[to] <= config.width_divisor:
         raise UsageError(f"--to {to}: {config.name} has {config.width} width and can be reduced to a smaller one only")
+    if merge not in MERGES:
+        raise UsageError(f"--merge must be one of {', '.join(MERGES)}, not {merge}")
     fresh: set[str] = set()
     state = dict(state_dict)
     for width, divisor in WIDTHS.items():

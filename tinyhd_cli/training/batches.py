@@ -34,7 +34,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(
         [sample["key"] for sample in samples],
         [sample["name"] for sample in samples],
-        *(torch.stack([sample[field] for sample in samples]) for field in ("read", "density", "fixation")),
+        torch.stack([sample["read"] for sample in samples]),
+        torch.stack([sample["density"] for sample in samples]),
+        torch.stack([sample["fixation"] for sample in samples]),
         [sample["flip"] for sample in samples],
     )
 

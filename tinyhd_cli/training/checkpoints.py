@@ -68,28 +68,35 @@ def save(state: State, config: TrainConfig) -> Path:
     return path
 
 
+def read(out: Path) -> tuple[State, TrainConfig]:
+    """The newest checkpoint of a run, and the configuration that it was made with.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    found = paths(out)
+    if not found:
+        raise InputError(f"--resume: no checkpoint in {out / FOLDER}")
+    try:
+        values = torch.load(found[-1], weights_only=True, map_location="cpu")
+        saved = from_dict(values.pop("config"), where=str(found[-1]))
+        return State(**values), saved
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(f"{found[-1]}: damaged, or no checkpoint ({one_line(error)}); remove it") from error
+
+
 def load(config: TrainConfig) -> State:
-    """The newest checkpoint of a run.
+    """The newest checkpoint of a run, to go on with ``config``.
 
     Raises:
         InputError: there is none, or it is damaged.
         UsageError: it is of another configuration.
     """
-    found = paths(config.out)
-    if not found:
-        raise InputError(f"--resume: no checkpoint in {config.out / FOLDER}")
-    try:
-        values = torch.load(found[-1], weights_only=True, map_location="cpu")
-        saved = from_dict(values.pop("config"), where=str(found[-1]))
-        state = State(**values)
-    except UsageError:
-        raise
-    except Exception as error:  # a damaged file can raise anything
-        raise InputError(f"{found[-1]}: damaged, or no checkpoint ({one_line(error)}); remove it") from error
+    state, saved = read(config.out)
     if different := config.differences(saved):
         name = different[0]
-        values = getattr(saved, name), getattr(config, name)
-        raise UsageError(f"--resume: {found[-1]} was made with {flag(name)} {values[0]}, not {values[1]}")
+        then, now = getattr(saved, name), getattr(config, name)
+        raise UsageError(f"--resume: the run in {config.out} has {flag(name)} {then}, not {now}")
     return state
 
 

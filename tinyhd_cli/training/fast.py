@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -29,6 +29,8 @@ from ..models.mobilenet3d import ConvNorm, Size3
 CHANNELS_LAST = torch.channels_last_3d
 PIECE = 1 << 18
 """Numbers of a tensor that are worked on at once: 1 MB in float32."""
+
+Apply = Callable[..., Tensor]
 
 convolution_backward = torch.ops.aten.convolution_backward
 
@@ -48,7 +50,7 @@ class Depthwise(torch.autograd.Function):
         return F.conv3d(x, kernel.to(memory_format=CHANNELS_LAST), None, stride, padding, 1, len(kernel))
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, kernel = ctx.saved_tensors
         grad = grad.contiguous(memory_format=CHANNELS_LAST)
         by_input = input_gradient(grad, x, kernel, ctx.stride, ctx.padding) if ctx.needs_input_grad[0] else None
@@ -125,7 +127,7 @@ class NormActivation(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
         x, y, weight, mean, inverse = ctx.saved_tensors
         result = torch.empty_like(x, memory_format=CHANNELS_LAST)
         source = rows(grad.contiguous(memory_format=CHANNELS_LAST))
@@ -189,17 +191,17 @@ class FastConvNorm(nn.Module):
             if self.training:
                 assert self.norm.num_batches_tracked is not None
                 self.norm.num_batches_tracked += 1
-                z: Tensor = NormActivation.apply(y, self.norm, self.norm.weight, self.norm.bias, self.activated)
-                return z
-            y = self.norm(y)
+                apply: Apply = NormActivation.apply
+                return apply(y, self.norm, self.norm.weight, self.norm.bias, self.activated)
+            y = cast(Tensor, self.norm(y))
             return y.clamp_(0, 6) if self.activated else y
 
     def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
         """The convolution, by what is fastest for its kind."""
         conv = self.conv
         if conv.groups > 1:
-            y: Tensor = Depthwise.apply(x, kernel, conv.stride, conv.padding)
-            return y
+            apply: Apply = Depthwise.apply
+            return apply(x, kernel, conv.stride, conv.padding)
         if conv.kernel_size == (1, 1, 1):
             return F.linear(x.permute(0, 2, 3, 4, 1), kernel.flatten(1)).permute(0, 4, 1, 2, 3)
         return F.conv3d(x, kernel.to(memory_format=CHANNELS_LAST), None, conv.stride, conv.padding)

@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError, one_line
 from ..models import build
-from ..models.config import WIDTHS, TinyHDConfig
+from ..models.config import WIDTHS
 from ..models.mobilenet3d import ConvNorm
 from ..models.reduce import merge_network
 from ..models.tinyhd import TinyHD
 from ..weights.known import IMAGENET
+
+FOLDED = ".npz"
+"""How names of files end that have BatchNorm folded into the convolutions."""
 
 HUB_REPO, HUB_FILE = "timm/mobilenetv2_100.ra_in1k", "model.safetensors"
 
@@ -60,7 +63,7 @@ def timm_layers() -> dict[str, tuple[str, str]]:
 
 
 def from_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """timm's MobileNetV2 under our names, kernels still ``(out, in, h, w)``."""
+    """MobileNetV2 of timm under our names, kernels still ``(out, in, h, w)``."""
     state = {}
     for ours, (conv, norm) in timm_layers().items():
         state[f"{ours}.conv.weight"] = tensors[f"{conv}.weight"].float()
@@ -70,7 +73,7 @@ def from_timm(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_folded(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """torchvision's names with BatchNorm folded in, for input (x - 127) / 127.5, under ours for ImageNet's input.
+    """Names of torchvision with BatchNorm folded in, for input (x - 127) / 127.5, under ours for ImageNet's input.
 
     BatchNorm becomes one that only adds the bias; :func:`calibrate` gives it statistics.
     """
@@ -105,7 +108,7 @@ def read_imagenet(source: str) -> dict[str, Tensor]:
     """
     path = download() if source == "imagenet" else Path(source)
     try:
-        if path.suffix == ".npz":
+        if path.suffix == FOLDED:
             with np.load(path, allow_pickle=False) as arrays:
                 state = from_folded(dict(arrays))
         else:
@@ -122,7 +125,7 @@ def read_imagenet(source: str) -> dict[str, Tensor]:
 
 
 def download() -> Path:
-    """timm's file from the Hub's cache, or from the Hub."""
+    """The file of timm from the Hub's cache, or from the Hub."""
     from huggingface_hub import hf_hub_download
 
     from ..weights.hub import plain_errors
@@ -154,26 +157,35 @@ def inflate(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict
     return inflated
 
 
-def load_encoder(network: TinyHD, source: str) -> None:
-    """Give a network's encoder the weights of ImageNet; a narrower one gets them merged (section 3.3.2)."""
-    config = network.config
-    inflated = inflate(read_imagenet(source), wide_encoder(replace(config, width="full")))
-    state = {f"encoder.{name}": value for name, value in inflated.items()}
+def load_encoder(network: TinyHD, source: str, clips: Iterable[Tensor]) -> None:
+    """Give a network's encoder the weights of ImageNet; a narrower one gets them merged (section 3.3.2).
+
+    Args:
+        network: any TinyHD.
+        source: as for :func:`read_imagenet`.
+        clips: ``(N, 3, 16, H, W)``, to find BatchNorm's statistics where the file has none.
+
+    Raises:
+        WeightsError: the file cannot be had, read, or is of another network.
+    """
+    wide = build(replace(network.config, width="full"))
+    assert isinstance(wide, TinyHD)
+    wide.encoder.load_state_dict(inflate(read_imagenet(source), wide.encoder.state_dict()))
+    if source.endswith(FOLDED):
+        encoder = wide.encoder.eval()
+        calibrate(encoder, (encoder(clip) for clip in clips))
+    state = encoder_state(wide.state_dict())
     for width, divisor in WIDTHS.items():
-        if 1 < divisor <= config.width_divisor:
-            narrow = build(replace(config, width=width))  # type: ignore[arg-type]  # one of the three names
+        if 1 < divisor <= network.config.width_divisor:
+            narrow = build(replace(network.config, width=width))  # type: ignore[arg-type]  # one of the three names
             assert isinstance(narrow, TinyHD)
-            merged, _ = merge_network(state, narrow)
-            state = {name: value for name, value in merged.items() if name.startswith("encoder.")}
-    network.encoder.load_state_dict({name.removeprefix("encoder."): value for name, value in state.items()})
+            state = encoder_state(merge_network(state, narrow)[0])
+    network.load_state_dict(network.state_dict() | state)
 
 
-def wide_encoder(config: TinyHDConfig) -> dict[str, Tensor]:
-    """The tensors of a full-width encoder, without values."""
-    with torch.device("meta"):
-        network = build(config)
-    assert isinstance(network, TinyHD)
-    return dict(network.encoder.state_dict())
+def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the encoder alone."""
+    return {name: value for name, value in state.items() if name.startswith("encoder.")}
 
 
 @torch.no_grad()

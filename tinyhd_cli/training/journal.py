@@ -110,7 +110,7 @@ def board(out: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError("--tensorboard: it is not installed: pip install tensorboard") from error
-    return SummaryWriter(str(out / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(out / "tensorboard"))
 
 
 Pixels = NDArray[np.uint8]
@@ -121,7 +121,7 @@ LABEL_HEIGHT = 18
 def coloured(values: NDArray[np.float32]) -> Pixels:
     """A map ``(H, W)`` in colours, from its least to its greatest value: RGB ``(H, W, 3)``."""
     low, high = float(values.min()), float(values.max())
-    grey = np.uint8(np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255)
+    grey = (np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO)[..., ::-1], dtype=np.uint8)
 
 

@@ -25,7 +25,6 @@ from ..errors import TinyhdError
 from ..models.tinyhd import TinyHD
 from . import checkpoints, fast
 from .batches import Batch, collate, student_clips, targets, truth
-from .clips import Clips
 from .journal import Journal, save_picture
 from .losses import loss_terms, total
 from .optimiser import build_optimiser, lr_factor, milestones, set_lr
@@ -111,7 +110,8 @@ class Trainer:
         self.accelerator = accelerator(config)
         self.is_main: bool = self.accelerator.is_main_process
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        self.run_data: Run = prepare(config, self.accelerator.device, rank, processes, on_progress)
+        with self.accelerator.main_process_first():  # decodes and downloads; the others find it done
+            self.run_data: Run = prepare(config, self.accelerator.device, rank, processes, on_progress)
         self.network: TinyHD = self.run_data.network
         self._build(resume)
         self.journal = Journal(config.out, self.state.step, config.tensorboard) if self.is_main else None
@@ -126,7 +126,7 @@ class Trainer:
             fast.keep_memory()
         network: nn.Module = self.network
         if several and not on_cpu:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         if resume:
             network.load_state_dict(self.state.model)
         self.average = copy.deepcopy(network).eval() if self.config.ema else None

@@ -84,7 +84,7 @@ class TrainConfig:
         "imagenet",
         MODEL,
         "imagenet|none|FILE",
-        "First weights: ImageNet's MobileNetV2 from the Hub, or from an .npz or .safetensors file; a TinyHD file; none.",
+        "First weights: MobileNetV2 of ImageNet, from the Hub or an .npz or .safetensors file; a TinyHD file; none.",
     )
     teacher: str | None = option(None, MODEL, "hd2s|NAME|FILE", "Network whose maps are to be matched.")
     upstream_alignment: bool = option(
@@ -258,18 +258,21 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
     return values
 
 
-def build_config(given: Mapping[str, Any], preset: str | None = None, file: Path | None = None) -> TrainConfig:
+def build_config(
+    given: Mapping[str, Any], preset: str | None = None, file: Path | None = None, saved: TrainConfig | None = None
+) -> TrainConfig:
     """The configuration of a command line.
 
     Args:
         given: what the command line says; None where it is silent.
         preset: name of a preset to begin with.
         file: a YAML file, which wins over the preset; the command line wins over both.
+        saved: what to begin with instead of the defaults: that of a run that is resumed.
 
     Raises:
         UsageError: a preset, setting or value is unknown or wrong.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = saved.to_dict() if saved else {}
     if preset is not None:
         if preset not in presets():
             raise UsageError(f"--preset {preset!r} is unknown: {did_you_mean(preset, presets())}")

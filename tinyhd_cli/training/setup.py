@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .. import weights
 from ..errors import UsageError, WeightsError
@@ -25,7 +27,8 @@ from .validation import Validator
 
 log = logging.getLogger("tinyhd")
 
-CALIBRATION_STEPS = 4
+CALIBRATION_CLIPS = 12
+"""Of each kind, for BatchNorm's statistics."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Sch
     counts = (batch if targets else 0, aux_clips if aux else 0)
     if any(count % parts for count in counts):
         raise UsageError(
-            f"--batch-size {batch}: {counts[0]} clips of --data and {counts[1]} of --aux cannot be divided into {parts} "
-            "equal parts (processes times --accumulate)"
+            f"--batch-size {batch}: {counts[0]} clips of --data and {counts[1]} of --aux cannot be divided into "
+            f"{parts} equal parts (processes times --accumulate)"
         )
     per_epoch = there // batch
     return Schedule(*counts, per_epoch, config.steps or config.epochs * per_epoch)
@@ -92,7 +95,8 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     torch.manual_seed(config.seed)
     network = build(check_model(config))
     assert isinstance(network, TinyHD)
-    calibrates = initialise(network, config)
+    if config.init != "none":
+        check_init(config)
 
     root = (config.cache or config.out / "cache") / "clips"
     groups = [found.targets, found.aux, found.val_targets, found.val_aux]
@@ -100,14 +104,13 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     videos = [video for group in stored for video in group]
     numbered = list(enumerate(videos))
     ends = [sum(len(group) for group in stored[:count]) for count in range(5)]
-    targets, aux, val_targets, val_aux = (numbered[a:b] for a, b in zip(ends, ends[1:], strict=False))
+    targets, aux, val_targets, val_aux = (numbered[a:b] for a, b in pairwise(ends))
 
     plan = schedule(config, len(targets), len(aux), parts)
     context = teacher.teacher.context if teacher else 0
     clips = Clips(videos, config.size, context)
     sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
-    if calibrates:
-        initial.calibrate(network.encoder, calibration(network, clips, sampler))
+    initialise(network, config, calibration(clips, sampler))
     validator = Validator(config, clips, validation_picks(val_targets), validation_picks(val_aux), teacher)
     return Run(network.to(device), teacher, clips, sampler, plan, validator, plan.target // parts)
 
@@ -120,27 +123,45 @@ def load_teacher(config: TrainConfig, device: torch.device) -> CachedTeacher | N
     return CachedTeacher(Teacher(config, device), folder, config.cache_dtype, config.cache_scale)
 
 
-def initialise(network: TinyHD, config: TrainConfig) -> bool:
-    """Give a network its first weights; returns whether its BatchNorms are still to be calibrated on clips.
+def is_imagenet(config: TrainConfig) -> bool:
+    """Whether a run begins with an encoder of ImageNet, rather than with a whole TinyHD network."""
+    path = Path(config.init)
+    return config.init == "imagenet" or path.suffix == initial.FOLDED or (is_ours(path) and is_timm(path))
+
+
+def check_init(config: TrainConfig) -> None:
+    """Raise ``WeightsError`` if the first weights cannot be read or are of another network: before decoding begins."""
+    if config.init != "imagenet" and not Path(config.init).is_file():
+        raise WeightsError(f"--init {config.init}: no such file (or one of: imagenet, none)")
+    if is_imagenet(config):
+        initial.read_imagenet(config.init)
+    else:
+        whole_network(config)
+
+
+def whole_network(config: TrainConfig) -> dict[str, Tensor]:
+    """The tensors of the TinyHD file that a run begins with.
 
     Raises:
-        WeightsError: the weights cannot be loaded, or are of another network.
+        WeightsError: it cannot be read, or is of another network.
     """
+    checkpoint = weights.load(config.init)
+    if checkpoint.config != config.model_config:
+        theirs, ours = weights.network_name(checkpoint.config), weights.network_name(config.model_config)
+        raise WeightsError(
+            f"--init {config.init}: holds {theirs}, not {ours} (tinyhd reduce-channels makes narrower ones)"
+        )
+    return checkpoint.state_dict
+
+
+def initialise(network: TinyHD, config: TrainConfig, clips: Iterable[Tensor]) -> None:
+    """Give a network its first weights; ``clips`` are looked at where they lack statistics."""
     if config.init == "none":
-        return False
-    path = Path(config.init).expanduser()
-    if config.init != "imagenet" and not path.is_file():
-        raise WeightsError(f"--init {config.init}: no such file (or one of: imagenet, none)")
-    if config.init == "imagenet" or path.suffix == ".npz" or (is_ours(path) and is_timm(path)):
-        initial.load_encoder(network, config.init)
-        # timm's BatchNorms have statistics; folded or merged ones have none that fit.
-        return path.suffix == ".npz" or network.config.width != "full"
-    checkpoint = weights.load(path)
-    if checkpoint.config != network.config:
-        theirs, ours = weights.network_name(checkpoint.config), weights.network_name(network.config)
-        raise WeightsError(f"--init {path}: holds {theirs}, not {ours} (tinyhd reduce-channels makes narrower ones)")
-    network.load_state_dict(checkpoint.state_dict)
-    return False
+        return
+    if is_imagenet(config):
+        initial.load_encoder(network, config.init, clips)
+    else:
+        network.load_state_dict(whole_network(config))
 
 
 def is_timm(path: Path) -> bool:
@@ -154,11 +175,8 @@ def is_timm(path: Path) -> bool:
         return False
 
 
-def calibration(network: TinyHD, clips: Clips, sampler: PickSampler) -> Iterator[None]:
-    """Send some training clips through the encoder."""
-    network.eval()
-    for step in range(min(CALIBRATION_STEPS, sampler.schedule.steps)):
-        for pick in sampler.picks(step):
-            network.encoder(student_clips(collate([clips[pick]]), torch.device("cpu")))
-            yield
-    network.train()
+def calibration(clips: Clips, sampler: PickSampler) -> Iterator[Tensor]:
+    """Some training clips, one by one: the same ones however many processes train."""
+    videos = [*sampler.targets[:CALIBRATION_CLIPS], *sampler.aux[:CALIBRATION_CLIPS]]
+    for pick in validation_picks(videos, per_video=1):
+        yield student_clips(collate([clips[pick]]), torch.device("cpu"))

@@ -111,12 +111,14 @@ def find(config: TrainConfig) -> Found:
         raise UsageError("without a teacher the loss needs ground truth: name labelled data with --data")
     if config.teacher is None and config.aux:
         raise UsageError("--aux has no ground truth: it needs a teacher (tinyhd distill --teacher)")
-    targets, val_targets = [], [video for name in config.val for video in labelled(name, VALIDATION_SPLITS)]
+    targets: list[Video] = []
+    val_targets = [video for name in config.val for video in labelled(name, VALIDATION_SPLITS)]
     for name in config.data:
         kept, held = hold_out(labelled(name, (TRAINING_SPLIT,)), 0 if config.val else config.hold_out)
         targets += kept
         val_targets += held
-    aux, val_aux = [], []
+    aux: list[Video] = []
+    val_aux: list[Video] = []
     for name in config.aux:
         kept, held = hold_out(unlabelled(name), config.hold_out)
         aux += kept

@@ -80,9 +80,9 @@ def key_of(video: Video, size: tuple[int, int]) -> str:
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:24]
 
 
-def fit(values: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.generic]:
-    """A picture or map scaled to ``size``, height and width, bilinearly as ``tinyhd predict`` does."""
-    return cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)  # type: ignore[call-overload, no-any-return]
+def fit(picture: Array, size: tuple[int, int]) -> Array:
+    """A picture scaled to ``size``, height and width, bilinearly as ``tinyhd predict`` does."""
+    return np.asarray(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def density_map(frame: FrameFiles, size: tuple[int, int]) -> Array:
@@ -92,7 +92,8 @@ def density_map(frame: FrameFiles, size: tuple[int, int]) -> Array:
     if frame.density is None:
         return np.zeros(size, np.uint8)
     density = cv2.resize(read_density(frame.density).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
-    return np.rint(density * (255 / max(float(density.max()), 1e-6))).astype(np.uint8)
+    scaled: Array = np.rint(density * (255 / max(float(density.max()), 1e-6))).astype(np.uint8)
+    return scaled
 
 
 def fixation_map(frame: FrameFiles, size: tuple[int, int]) -> Array:

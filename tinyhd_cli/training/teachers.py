@@ -48,7 +48,7 @@ class Teacher:
         self.student_frames = config.model_config.frames_out
         self.bf16 = config.precision == "bf16"
         self.lag = 1 if config.upstream_alignment and self.windows > 1 else 0
-        if self.model.input_size != config.size and config.size == TrainConfig().size:
+        if self.model.input_size != config.size:
             theirs, ours = ("x".join(map(str, size)) for size in (self.model.input_size, config.size))
             raise WeightsError(f"--teacher {config.teacher}: reads {theirs} pixels, the student {ours}")
 
@@ -146,7 +146,7 @@ class CachedTeacher:
         found = []
         for key, read, flip in zip(keys, reads, flips, strict=True):
             maps = self.load(key, size) if self.has(key) else self.make(key, read)
-            found.append(Targets(*(None if m is None else m.flip(-1) if flip else m for m in both(maps))))
+            found.append(mirrored(maps) if flip else maps)
         deep = [maps.intermediate for maps in found if maps.intermediate is not None]
         return Targets(torch.cat([maps.final for maps in found]), torch.cat(deep) if deep else None)
 
@@ -157,7 +157,7 @@ class CachedTeacher:
         if path is None:
             return maps
         arrays: dict[str, Any] = {}
-        for name, value in zip(("final", "intermediate"), both(maps), strict=True):
+        for name, value in (("final", maps.final), ("intermediate", maps.intermediate)):
             if value is not None:
                 arrays |= packed(name, value[0], self.dtype, self.scale)
         with (
@@ -179,9 +179,9 @@ class CachedTeacher:
         return Targets(final, deep)
 
 
-def both(maps: Targets) -> tuple[Tensor | None, Tensor | None]:
-    """The two of them."""
-    return maps.final, maps.intermediate
+def mirrored(maps: Targets) -> Targets:
+    """Left and right exchanged."""
+    return Targets(maps.final.flip(-1), None if maps.intermediate is None else maps.intermediate.flip(-1))
 
 
 def packed(name: str, maps: Tensor, dtype: str, scale: int) -> dict[str, NDArray[Any]]:

@@ -89,8 +89,8 @@ class Validator:
             wanted, known = targets(batch, self.teacher), truth(batch, count, frames, device)
             saliency, maps = network(student_clips(batch, device), intermediate=True)
             saliency, maps = saliency.float(), {name: value.float() for name, value in maps.items()}
-            for name, value in loss_terms(saliency, maps, count, wanted, known, self.config.weights).items():
-                sums[name].append((float(value), len(picks)))
+            for name, term in loss_terms(saliency, maps, count, wanted, known, self.config.weights).items():
+                sums[name].append((float(term), len(picks)))
             if known is not None:
                 for one in zip(saliency[:, -1], known.density[:, -1], known.fixation[:, -1], strict=True):
                     for name, value in score(*one).items():
@@ -149,13 +149,10 @@ def row(
 ) -> dict[str, Pixels]:
     """One clip's last frame and maps, for the picture of an epoch."""
     pictures = {"input": frame.numpy()}
-    grey = {"ground truth": density, "teacher": teacher, "student": student}
-    for name, value in maps.items():
-        grey |= (
-            {f"{name}.{i + 1}": value[0, i, -1] for i in range(value.shape[1])}
-            if len(value[0]) > 1
-            else {name: value[0, 0, -1]}
-        )
+    grey: dict[str, Tensor | None] = {"ground truth": density, "teacher": teacher, "student": student}
+    for name, several in maps.items():
+        for index, one in enumerate(several[0, :, -1]):
+            grey[name if len(several[0]) == 1 else f"{name}.{index + 1}"] = one
     for name, value in grey.items():
         if value is not None:
             pictures[name] = coloured(value.float().cpu().numpy())
