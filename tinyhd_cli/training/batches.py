@@ -12,6 +12,7 @@ from ..models.config import CLIP_FRAMES
 from ..weights.known import IMAGENET
 from .clips import Sample
 from .losses import Targets, Truth
+from .options import TrainConfig
 from .teachers import CachedTeacher
 
 
@@ -44,6 +45,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
 def mirrored(values: Tensor, flips: Sequence[bool]) -> Tensor:
     """``(N, ..., W)`` with the chosen items mirrored."""
     return torch.stack([item.flip(-1) if flip else item for item, flip in zip(values, flips, strict=True)])
+
+
+def mixed(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """Where the network runs in the precision that is wanted."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def student_clips(batch: Batch, device: torch.device) -> Tensor:

@@ -95,7 +95,7 @@ class Clips(Dataset[Sample]):
         height, width = video.size
         scale, (x, y) = 1.0, (0.5, 0.5)
         if pick.trajectory:
-            scale, (x, y) = trajectory(video.key, pick.trajectory, place / (CLIP_FRAMES - 1))
+            scale, (x, y) = trajectory(video.name, pick.trajectory, place / (CLIP_FRAMES - 1))
         zoom = scale * STILL_MARGIN
         # Pixel centres are at halves.
         left = x * width - scale * width / 2 + (zoom - 1) / 2
@@ -127,12 +127,12 @@ def through(picture: Array, view: NDArray[np.float64] | None, size: tuple[int, i
     return np.asarray(seen, dtype=np.uint8)
 
 
-def trajectory(key: str, number: int, time: float) -> tuple[float, tuple[float, float]]:
+def trajectory(name: str, number: int, time: float) -> tuple[float, tuple[float, float]]:
     """A slow pan and zoom: the side of the view and its centre, as shares of the picture, at a time from 0 to 1.
 
     Always the same for the same photograph and number. Times below 0 are those of the frames that only a teacher sees.
     """
-    rng = np.random.default_rng([zlib.crc32(key.encode()), number])
+    rng = np.random.default_rng([zlib.crc32(name.encode()), number])
     ends = []
     for _ in range(2):
         scale = rng.uniform(0.7, 1)

@@ -167,8 +167,8 @@ def processes() -> int:
 
 def whole_batch(x: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
     """Mean and variance of each channel over the batches of all processes, and how many numbers they are of."""
-    var, mean = torch.var_mean(rows(x).float(), 0, correction=0)
-    sums = torch.cat([mean * count, (var + mean.square()) * count, torch.tensor([float(count)])]).double()
+    var, mean = (value.double() for value in torch.var_mean(rows(x).float(), 0, correction=0))
+    sums = torch.cat([mean * count, (var + mean.square()) * count, torch.tensor([float(count)])])
     dist.all_reduce(sums)
     total = sums[-1]
     mean, square = (sums[:-1] / total).view(2, -1)

@@ -55,7 +55,7 @@ class Journal:
     def write(self, step: int, epoch: int, split: str, **values: float) -> None:
         """Add a row; columns that are not given stay empty."""
         row = {"step": str(step), "epoch": str(epoch), "split": split}
-        row |= {name: f"{value:.6g}" for name, value in values.items()}
+        row |= {name: f"{value:.8g}" for name, value in values.items()}
         self.rows.append(row)
         try:
             self.writer.writerow(row)

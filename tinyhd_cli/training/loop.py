@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from ..errors import TinyhdError
 from ..models.tinyhd import TinyHD
 from . import checkpoints, fast
-from .batches import Batch, collate, student_clips, targets, truth
+from .batches import Batch, collate, mixed, student_clips, targets, truth
 from .journal import Journal, save_picture
 from .losses import loss_terms, total
 from .optimiser import build_optimiser, lr_factor, milestones, set_lr
@@ -114,7 +114,7 @@ class Trainer:
             self.run_data: Run = prepare(config, self.accelerator.device, rank, processes, on_progress)
         self.network: TinyHD = self.run_data.network
         self._build(resume)
-        self.journal = Journal(config.out, self.state.step, config.tensorboard) if self.is_main else None
+        self.journal: Journal | None = None
         self.constant = self.run_data.validator.best_constant() if self.is_main else None
 
     def _build(self, resume: bool) -> None:
@@ -160,7 +160,7 @@ class Trainer:
         """
         schedule = self.run_data.schedule
         started, first = time.monotonic(), self.state.step
-        with interrupts() as noted:
+        with interrupts() as noted, self._journal():
             batches = iter(self._loader())
             while self.state.step < schedule.steps:
                 begun = time.monotonic()
@@ -171,10 +171,21 @@ class Trainer:
                 self.state.step = step + 1
                 rate = (schedule.target + schedule.aux) / (time.monotonic() - begun)
                 left = (time.monotonic() - started) / (step + 1 - first) * (schedule.steps - step - 1)
-                self._after_step(terms, loss, rate, left, noted.wanted)
+                self._after_step(terms, loss, rate, left)
                 if noted.wanted:
+                    self._checkpoint()
                     raise KeyboardInterrupt
-        if self.journal is not None:
+
+    @contextlib.contextmanager
+    def _journal(self) -> Iterator[None]:
+        """The log is open while the block runs; the first process alone writes it."""
+        if not self.is_main:
+            yield
+            return
+        self.journal = Journal(self.config.out, self.state.step, self.config.tensorboard)
+        try:
+            yield
+        finally:
             self.journal.close()
 
     def _loader(self) -> DataLoader[Any]:
@@ -217,7 +228,8 @@ class Trainer:
         device = self.accelerator.device
         labelled = self.run_data.labelled_share
         frames = self.network.config.frames_out
-        saliency, maps = self.model(student_clips(batch, device), intermediate=True)
+        with mixed(self.config, device):
+            saliency, maps = self.model(student_clips(batch, device), intermediate=True)
         wanted = targets(batch, self.run_data.teacher)
         known = truth(batch, labelled, frames, device)
         terms = loss_terms(saliency, maps, labelled, wanted, known, self.config.weights)
@@ -247,7 +259,7 @@ class Trainer:
         ):
             self.plain.load_state_dict(self.state.best)
 
-    def _after_step(self, terms: dict[str, float], loss: float, rate: float, left: float, stopping: bool) -> None:
+    def _after_step(self, terms: dict[str, float], loss: float, rate: float, left: float) -> None:
         config, schedule, step = self.config, self.run_data.schedule, self.state.step
         epoch = -(-step // schedule.steps_per_epoch)
         lr = config.lr * lr_factor(config, step - 1, schedule.steps)
@@ -259,7 +271,7 @@ class Trainer:
         if ends or (epoch_ends and epoch % config.validate_every == 0):
             validation = self._validate(epoch, loss)
         due = epoch_ends if config.checkpoint_every is None else step % config.checkpoint_every == 0
-        if ends or stopping or due:
+        if ends or due:
             self._checkpoint()
         report = Report(step, schedule.steps, epoch, loss, terms, lr, rate, left, validation, self.constant)
         self.on_report(report)
@@ -323,8 +335,8 @@ def accelerator(config: TrainConfig) -> Any:
     from ..inference.model import pick_device
 
     device = pick_device(config.device)
-    mixed = "bf16" if config.precision == "bf16" else "no"
-    return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
+    # Mixed precision is ours (``mixed``): Accelerate's holds for all that the process ever trains.
+    return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
 
 
 def train(

@@ -145,8 +145,8 @@ class TrainConfig:
         self._check_numbers()
         if self.model_config.name == "hd2s":
             raise UsageError("--model hd2s: only TinyHD networks are trained here; hd2s is a teacher")
-        if any(side % 32 or side <= 0 for side in self.size):
-            raise UsageError(f"--size {self.size[0]}x{self.size[1]}: both sides must be multiples of 32")
+        if any(side % 32 or side < 64 for side in self.size):
+            raise UsageError(f"--size {self.size[0]}x{self.size[1]}: both sides must be multiples of 32, 64 at least")
         self.weights  # noqa: B018  # raises if a term is unknown
 
     def _check_choices(self) -> None:
@@ -234,6 +234,9 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainC
         if name not in known:
             raise UsageError(f"{where}: unknown setting {name!r}: {did_you_mean(name, known)}")
     try:
+        for name, value in values.items():
+            if isinstance(value, str) and str(known[name].type) == "float":
+                values[name] = float(value)  # YAML takes 1e-4, without a point, for a text
         return TrainConfig(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {error}") from error

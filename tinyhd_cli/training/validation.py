@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..metrics import score_frame
-from .batches import collate, student_clips, targets, truth
+from .batches import collate, mixed, student_clips, targets, truth
 from .clips import Clips, Pick
 from .journal import SCORES, Pixels, coloured, picture
 from .losses import distribution, kl_divergence, loss_terms, total
@@ -87,7 +87,8 @@ class Validator:
             batch = collate([self.clips[pick] for pick in picks])
             count = len(picks) if labelled else 0
             wanted, known = targets(batch, self.teacher), truth(batch, count, frames, device)
-            saliency, maps = network(student_clips(batch, device), intermediate=True)
+            with mixed(self.config, device):
+                saliency, maps = network(student_clips(batch, device), intermediate=True)
             saliency, maps = saliency.float(), {name: value.float() for name, value in maps.items()}
             for name, term in loss_terms(saliency, maps, count, wanted, known, self.config.weights).items():
                 sums[name].append((float(term), len(picks)))
