@@ -67,8 +67,8 @@ def best(out):
     return weights.load(out / "best.safetensors").state_dict
 
 
-# Terms of four steps: HD2S with procedural weights teaches a trained single-output student, seed 0. Made by this program
-# when its parts had been checked one by one; what they guard against is change.
+# Terms of four steps: HD2S with procedural weights teaches a trained single-output student, seed 0. Made by this
+# program when its parts had been checked one by one; what they guard against is change.
 GOLDEN = {
     "target/d1.1": (1.19776, 1.14768, 1.29125, 1.16019),
     "target/d1.2": (1.53525, 1.60909, 1.70425, 1.43552),
