@@ -188,6 +188,27 @@ def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name.startswith("encoder.")}
 
 
+DARK = -2.0
+"""Shift of a fresh decoder's map before its sigmoid: 0.12 where it has nothing to say."""
+
+FUSION_WEIGHT, FUSION_BIAS = 2.0, -4.0
+
+
+@torch.no_grad()
+def darken(network: TinyHD) -> None:
+    """Let fresh decoders and their fusion begin with dark maps that have peaks, instead of even grey ones.
+
+    The prior of Lin et al., ICCV 2017, section 3.3, for outputs that are rarely on.
+    """
+    for decoder in network.decoders.values():
+        for layer in decoder.modules():
+            if isinstance(layer, ConvNorm) and layer.conv.out_channels == 1:
+                layer.norm.bias.fill_(DARK)
+    network.fusion.weight.fill_(FUSION_WEIGHT)
+    assert network.fusion.bias is not None
+    network.fusion.bias.fill_(FUSION_BIAS)
+
+
 @torch.no_grad()
 def calibrate(module: nn.Module, run: Iterable[object]) -> None:
     """Give every BatchNorm the statistics of its input on some clips, and scales that undo them.

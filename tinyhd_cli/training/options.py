@@ -86,6 +86,12 @@ class TrainConfig:
         "imagenet|none|FILE",
         "First weights: MobileNetV2 of ImageNet, from the Hub or an .npz or .safetensors file; a TinyHD file; none.",
     )
+    dark_start: bool = option(
+        False,
+        MODEL,
+        "",
+        "Fresh maps begin dark but for peaks, as people look at few places; else hundreds of steps go into that.",
+    )
     teacher: str | None = option(None, MODEL, "hd2s|NAME|FILE", "Network whose maps are to be matched.")
     upstream_alignment: bool = option(
         False,

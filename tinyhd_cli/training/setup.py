@@ -156,12 +156,13 @@ def whole_network(config: TrainConfig) -> dict[str, Tensor]:
 
 def initialise(network: TinyHD, config: TrainConfig, clips: Iterable[Tensor]) -> None:
     """Give a network its first weights; ``clips`` are looked at where they lack statistics."""
-    if config.init == "none":
-        return
-    if is_imagenet(config):
-        initial.load_encoder(network, config.init, clips)
-    else:
+    if config.init != "none" and not is_imagenet(config):
         network.load_state_dict(whole_network(config))
+        return
+    if config.init != "none":
+        initial.load_encoder(network, config.init, clips)
+    if config.dark_start:
+        initial.darken(network)
 
 
 def is_timm(path: Path) -> bool:
