@@ -60,10 +60,10 @@ def test_damaged_clips_are_reported_and_left_out(folders, tmp_path, caplog):
     (root / "class0" / "broken.mp4").write_bytes(b"no video at all" * 100)
     (root / "class1" / "notes.txt").write_text("no video")
     videos = sources.unlabelled(str(root))
-    assert [video.name for video in videos] == ["class0/broken.mp4", "class0/clip0.mp4", "class1/clip1.mp4"]
+    assert [video.name for video in videos] == ["class0/broken.mp4", "class0/clip0.mkv", "class1/clip1.mkv"]
     logging.getLogger("tinyhd").propagate = True
     stored = decoded(videos, tmp_path / "cache")
-    assert [video.name for video in stored] == ["class0/clip0.mp4", "class1/clip1.mp4"]
+    assert [video.name for video in stored] == ["class0/clip0.mkv", "class1/clip1.mkv"]
     assert "broken.mp4" in caplog.text
     assert "skipped" in caplog.text
 

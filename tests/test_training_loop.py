@@ -34,7 +34,7 @@ def data(tmp_path_factory):
     return root
 
 
-SMALL_LR = 2e-5
+SMALL_LR = 1e-5
 """Training makes much of rounding, and the more so the faster it learns: too much for comparisons to 1e-4."""
 
 
@@ -70,17 +70,17 @@ def best(out):
 # Terms of four steps: HD2S with procedural weights teaches a trained single-output student, seed 0. Made by this
 # program when its parts had been checked one by one; what they guard against is change.
 GOLDEN = {
-    "target/d1.1": (1.19776, 1.14768, 1.29125, 1.16019),
-    "target/d1.2": (1.53525, 1.60909, 1.70425, 1.43552),
-    "target/d1.3": (1.17011, 1.30558, 1.58109, 1.03791),
-    "target/d1.4": (1.26231, 0.51774, 0.68327, 0.67323),
-    "target/final": (0.55484, 0.22813, 0.38771, 0.22693),
-    "target/ground-truth": (1.19716, 1.49824, 1.14615, 1.50214),
-    "aux/d1.1": (1.56723, 1.54634, 1.49246, 1.64452),
-    "aux/d1.2": (1.72935, 1.78507, 1.74612, 1.85785),
-    "aux/d1.3": (1.16759, 1.58119, 1.53885, 1.49617),
-    "aux/d1.4": (0.78759, 0.86739, 1.05416, 1.13337),
-    "aux/final": (0.78798, 0.89759, 0.81048, 1.08931),
+    "target/d1.1": (1.19517, 1.14633, 1.28656, 1.16525),
+    "target/d1.2": (1.51401, 1.58804, 1.68329, 1.43607),
+    "target/d1.3": (1.14147, 1.23081, 1.5458, 1.0046),
+    "target/d1.4": (1.08365, 0.50608, 0.63193, 0.71336),
+    "target/final": (0.57875, 0.18921, 0.36973, 0.25483),
+    "target/ground-truth": (1.23212, 1.52305, 1.16425, 1.55563),
+    "aux/d1.1": (1.59808, 1.5871, 1.52821, 1.67066),
+    "aux/d1.2": (1.75409, 1.80998, 1.77455, 1.89185),
+    "aux/d1.3": (1.20112, 1.63014, 1.58227, 1.5269),
+    "aux/d1.4": (0.91988, 0.90285, 1.06698, 1.15447),
+    "aux/final": (0.78469, 0.9744, 0.85708, 1.10457),
 }
 
 
@@ -121,7 +121,7 @@ def test_what_a_run_leaves_behind(data, tmp_path, tinyhd):
     }
     assert len(weighted) == 13
     assert float(train["loss"]) == pytest.approx(sum(weighted.values()), rel=1e-4)
-    clip = next((data / "aux").rglob("*.mp4"))
+    clip = next((data / "aux").rglob("*.mkv"))
     assert tinyhd("predict", clip, "--weights", out / "best.safetensors", "--npz", "o.npz", "--quiet") == 0
 
 
