@@ -40,3 +40,20 @@ def test_metrics(tinyhd, capsys):
     assert tinyhd("benchmark", "metrics", "--rounds", "1") == 0
     assert "decoding three PNGs" in capsys.readouterr().out
     assert tinyhd("benchmark", "metrics", "--rounds", "0") == 2
+
+
+def test_train(tinyhd, capsys):
+    assert tinyhd("benchmark", "train", "--batch", "1", "--steps", "1", "--json") == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    on_cpu = {run["name"]: run for run in runs if run["device"] == "cpu"}
+    assert set(on_cpu) == {"plain eager", "fast", "fast, bf16"}
+    plain = on_cpu["plain eager"]["clips_per_s"]
+    for run in on_cpu.values():
+        assert run["ratio"] == pytest.approx(run["clips_per_s"] / plain)
+
+
+@pytest.mark.parametrize("options", [("--batch", "0"), ("--steps", "0"), ("--model", "hd2s"), ("--model", "vgg")])
+def test_wrong_usage_of_train(tinyhd, capsys, options):
+    assert tinyhd("benchmark", "train", *options) == 2
+    error = capsys.readouterr().err
+    assert options[0] in error or options[1] in error

@@ -12,11 +12,13 @@ from pathlib import Path
 import av
 import clips
 import datasets_on_disk as on_disk
+import numpy as np
 import pytest
 import torch
 from networks import lively
 
 from tinyhd_cli.datasets import read_density
+from tinyhd_cli.models import create
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -56,8 +58,8 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
     return folder
 
 
-def original_names(state_dict):
-    """A state dict of ours as the original would have named it."""
+def original_names(state_dict, single=False):
+    """A state dict of ours as the original would have named it; the single-output fusion works on images."""
     from tinyhd_cli.models.upstream import DECODER_BLOCKS, tinyhd_name
 
     places = ["encoder.encoder.0.", "encoder.encoder.18.", "decoder.decoder.0."]
@@ -66,7 +68,10 @@ def original_names(state_dict):
     fields = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     layers = ("", "0.", "1.", "2.", "3.", "0.0.", "0.1.", "1.0.", "1.1.")
     theirs = [f"{place}{layer}{field}" for place in places for layer in layers for field in fields]
-    return {name: state_dict[ours] for name in theirs if (ours := tinyhd_name(name)) in state_dict}
+    found = {name: state_dict[ours] for name in theirs if (ours := tinyhd_name(name)) in state_dict}
+    if single:
+        found["decoder.decoder.0.weight"] = found["decoder.decoder.0.weight"].squeeze(2)
+    return found
 
 
 def test_the_commands_of_the_readme(readers_folder, monkeypatch):
@@ -85,6 +90,45 @@ def test_the_commands_of_the_readme(readers_folder, monkeypatch):
     assert {"scores.json", "frames.csv", "pictures/scores.png", "pictures/likeness.png"} <= written
     assert {"areas.png", "report.html", "small.mp4", "vertical.mp4"} <= written
     assert {"submission.zip", "submission/0701/0002.png"} <= written
+
+
+def test_the_training_commands_of_the_readme(readers_folder, monkeypatch, capsys):
+    """Each is planned, on small data of the same form; reducing is quick enough to be done."""
+    from training_data import aux_videos, photographs
+
+    from tinyhd_cli import cli, weights
+
+    monkeypatch.chdir(readers_folder)
+    photographs(Path("photos"), count=4)
+    aux_videos(Path("clips"), count=4)
+    full = create("tinyhd-m")
+    weights.save("full.safetensors", full.state_dict(), full.config)
+    save_folded(Path("mobilenet_v2_imagenet.npz"), full)
+    single = lively("tinyhd-s-quarter")
+    torch.save({"student_model": original_names(single.state_dict(), single=True)}, "d123s_rc4_rc1T.pth")
+    commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("tinyhd ")]
+    assert len(commands) == 5
+    for command in commands:
+        arguments = shlex.split(command)[1:]
+        planned = [] if arguments[0] == "reduce-channels" else ["--dry-run"]
+        resumed = "--resume" in arguments
+        assert cli.run([*arguments, *planned]) == (3 if resumed else 0), (command, capsys.readouterr().err)
+    assert Path("quarter.safetensors").is_file()
+    assert "expected time" in capsys.readouterr().out
+
+
+def save_folded(path, network):
+    """A full-width network's encoder with torchvision's names and biases, as in the files that ``--init`` takes."""
+    layers = {"stem": "features.0.0", "blocks.18": "features.18.0", "blocks.1.depthwise": "features.1.conv.0.0"}
+    layers["blocks.1.project"] = "features.1.conv.1"
+    for block in range(2, 18):
+        for part, place in (("expand", "0.0"), ("depthwise", "1.0"), ("project", "2")):
+            layers[f"blocks.{block}.{part}"] = f"features.{block}.conv.{place}"
+    state, arrays = network.encoder.state_dict(), {}
+    for ours, theirs in layers.items():
+        arrays[f"{theirs}.weight"] = state[f"{ours}.conv.weight"][:, :, 0].numpy()
+        arrays[f"{theirs}.bias"] = state[f"{ours}.norm.bias"].numpy()
+    np.savez(path, **arrays)
 
 
 def test_the_python_of_the_readme(readers_folder, monkeypatch, capsys):

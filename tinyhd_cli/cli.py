@@ -15,7 +15,20 @@ import typer
 from typer.exceptions import TyperException
 
 from . import __version__, errors
-from .commands import benchmark, crop, doctor, encode, evaluate, live, predict, report, weights
+from .commands import (
+    benchmark,
+    crop,
+    distill,
+    doctor,
+    encode,
+    evaluate,
+    live,
+    predict,
+    reduce_channels,
+    report,
+    train,
+    weights,
+)
 from .commands.terminal import say, show_log
 
 app = typer.Typer(
@@ -32,6 +45,9 @@ app.command()(report.report)
 app.command()(live.live)
 app.command()(evaluate.evaluate)
 app.command()(doctor.doctor)
+app.command()(distill.distill)
+app.command()(train.train)
+app.command("reduce-channels")(reduce_channels.reduce_channels)
 app.add_typer(weights.app, name="weights")
 app.add_typer(benchmark.app, name="benchmark")
 

@@ -89,3 +89,36 @@ def metrics(
     console = Console(highlight=False)
     console.print(table)
     console.print(f"Exact expectations are {faster:.1f} times faster than 100 random splits.")
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Option(metavar="NAME", help="The network.")] = "tinyhd-m-quarter",
+    batch: Annotated[int, typer.Option(metavar="N", help="Clips in a step.")] = 2,
+    steps: Annotated[int, typer.Option(metavar="N", help="Timed steps of each kind.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Clips per second of a training step, and the ratio to PyTorch's own layers in the same run."""
+    if batch < 1 or steps < 1:
+        raise UsageError("--batch and --steps must be at least 1")
+    from ..models import config
+
+    if config(model).name == "hd2s":
+        raise UsageError("--model hd2s: only TinyHD networks are trained here")
+    from ..benchmarks.train import train_runs
+
+    say(f"{model}, {batch} clips a step, {steps} timed steps of each kind in turn")
+    runs = train_runs(model, batch, steps)
+    if as_json:
+        import json
+
+        print(json.dumps({"model": model, "batch": batch, "runs": [asdict(run) for run in runs]}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("device", "step", "clips a second", "median", "ratio", box=None)
+    for run in runs:
+        values = (f"{run.clips_per_s:.2f}", f"{run.median_clips_per_s:.2f}", f"{run.ratio:.2f}")
+        table.add_row(run.device, run.name, *values)
+    Console().print(table)

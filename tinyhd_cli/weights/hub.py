@@ -207,6 +207,7 @@ def model_card(info: WeightsInfo, filename: str, repo: str) -> str:
         "Trained on": info.training_data,
         "Licence": info.licence or NOT_STATED,
         "From": ", ".join(part for part in (info.origin, info.upstream_file) if part),
+        **{what.capitalize(): f"`{value}`" for what, value in info.provenance.items()},
     }
     scores = [f"| {metric} | {score:g} |" for metric, score in info.scores.items()]
     lines = [
@@ -224,7 +225,16 @@ def model_card(info: WeightsInfo, filename: str, repo: str) -> str:
         "| | |",
         "|---|---|",
         *[f"| {what} | {value} |" for what, value in facts.items() if value],
-        *([f"\nPublished scores: {info.scores_on}\n", "| metric | value |", "|---|---|", *scores] if scores else []),
+        *(
+            [
+                f"\n{'Scores' if info.provenance else 'Published scores'}: {info.scores_on}\n",
+                "| metric | value |",
+                "|---|---|",
+                *scores,
+            ]
+            if scores
+            else []
+        ),
         "",
         "```sh",
         f"hf download {repo} {filename} --local-dir .",

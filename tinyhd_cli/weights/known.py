@@ -74,6 +74,8 @@ class WeightsInfo:
     upstream_bytes: int | None = None
     upstream_sha256: str = ""
     hub: HubFile | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """How a training run made them: command, commit, seed, ..."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> WeightsInfo:
@@ -92,6 +94,7 @@ class WeightsInfo:
                     if len(kept[name]) != count or (name != "mean" and min(kept[name]) <= 0):
                         raise ValueError(f"{name} must be {count} numbers, not {kept[name]}")
             kept["scores"] = {str(metric): float(score) for metric, score in kept.get("scores", {}).items()}
+            kept["provenance"] = {str(what): str(value) for what, value in kept.get("provenance", {}).items()}
             if kept.get("hub"):
                 kept["hub"] = HubFile(**kept["hub"])
             return cls(**kept)
@@ -102,7 +105,12 @@ class WeightsInfo:
 
     def to_dict(self) -> dict[str, Any]:
         """The info as plain values, for JSON."""
-        return {**asdict(self), "config": to_dict(self.config), "scores": dict(self.scores)}
+        return {
+            **asdict(self),
+            "config": to_dict(self.config),
+            "scores": dict(self.scores),
+            "provenance": dict(self.provenance),
+        }
 
 
 def describe(config: ModelConfig, **known: Any) -> WeightsInfo:

@@ -1,0 +1,119 @@
+"""The loss, against plain calculations in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tinyhd_cli.errors import UsageError
+from tinyhd_cli.training.losses import (
+    Targets,
+    Truth,
+    correlation,
+    kl_divergence,
+    log_distribution,
+    loss_terms,
+    scanpath_saliency,
+    total,
+)
+from tinyhd_cli.training.options import TERMS, TrainConfig
+
+SIZE = (12, 16)
+
+
+def maps(seed, *shape):
+    return torch.rand(*shape, *SIZE, generator=torch.Generator().manual_seed(seed)) ** 4 * 0.05
+
+
+def plain_kl(prediction, target):
+    """Equation 1, one pixel after the other."""
+    x, y = prediction.double().numpy().ravel(), target.double().numpy().ravel()
+    x, y = x / x.sum(), y / y.sum()
+    return sum(b * np.log(b / a) for a, b in zip(x, y, strict=True) if b > 0)
+
+
+def test_equation_2_is_the_sum_of_its_terms_in_float64():
+    clips, frames = 2, 3
+    saliency, d1 = maps(0, clips, frames), maps(1, clips, 4, 1)
+    targets = Targets(maps(2, clips, frames), maps(3, clips, 4))
+    truth = Truth((maps(4, clips, frames) * 5000).round(), torch.zeros(clips, frames, *SIZE))
+    truth.density[:, :, :4] = 0  # where nobody looked, the target is exactly 0
+    terms = loss_terms(saliency, {"d1": d1, "d2": maps(9, clips, 1, 1)}, clips, targets, truth, TERMS)
+
+    pairs = [(n, t) for n in range(clips) for t in range(frames)]
+    expected = {
+        "target/final": np.mean([plain_kl(saliency[p], targets.final[p]) for p in pairs]),
+        "target/ground-truth": np.mean([plain_kl(saliency[p], truth.density[p]) for p in pairs]),
+    }
+    for i in range(4):
+        values = [plain_kl(d1[n, i, 0], targets.intermediate[n, i]) for n in range(clips)]
+        expected[f"target/d1.{i + 1}"] = np.mean(values)
+    assert set(terms) == set(expected)
+    for name, value in expected.items():
+        assert float(terms[name]) == pytest.approx(value, rel=1e-5), name
+    assert float(total(terms, TERMS)) == pytest.approx(sum(expected.values()), rel=1e-5)
+
+
+def test_auxiliary_clips_have_terms_of_their_own():
+    """Equation 3: the first clips are labelled, the others are not."""
+    saliency, d1, targets = maps(0, 3, 2), maps(1, 3, 4, 1), Targets(maps(2, 3, 2), maps(3, 3, 4))
+    truth = Truth(maps(4, 1, 2), torch.zeros(1, 2, *SIZE))
+    terms = loss_terms(saliency, {"d1": d1}, 1, targets, truth, TERMS)
+    assert set(terms) == {name for name, weight in TERMS.items() if weight}
+    assert float(terms["target/final"]) == pytest.approx(float(kl_divergence(saliency[0], targets.final[0]).mean()))
+    assert float(terms["aux/final"]) == pytest.approx(float(kl_divergence(saliency[1:], targets.final[1:]).mean()))
+
+
+def test_extreme_maps_give_finite_losses_and_gradients():
+    """No 0/0, no log 0, also from what bfloat16 leaves of small numbers."""
+    dark = torch.zeros(1, *SIZE)
+    point = dark.clone()
+    point[0, 3, 3] = 1
+    for prediction in (dark, point, maps(0, 1) * 1e-30, maps(0, 1).bfloat16()):
+        for target in (dark, point, maps(1, 1) * 1e-30):
+            leaf = prediction.clone().requires_grad_()
+            value = kl_divergence(leaf, target).sum()
+            value.backward()
+            assert torch.isfinite(value)
+            assert torch.isfinite(leaf.grad).all()
+            assert value >= -1e-5
+    assert float(kl_divergence(point, dark).sum()) == 0
+    assert log_distribution(dark).isfinite().all()
+
+
+def test_the_loss_is_float32_under_mixed_precision():
+    with torch.autocast("cpu", torch.bfloat16):
+        value = kl_divergence(maps(0, 2).bfloat16(), maps(1, 2))
+    assert value.dtype == torch.float32
+    assert float(value[0]) == pytest.approx(plain_kl(maps(0, 2)[0].bfloat16().float(), maps(1, 2)[0]), rel=1e-4)
+
+
+def test_correlation_and_scanpath_saliency():
+    a, b = maps(0, 1)[0], maps(1, 1)[0]
+    assert float(correlation(a, b)) == pytest.approx(np.corrcoef(a.numpy().ravel(), b.numpy().ravel())[0, 1], abs=1e-5)
+    points = torch.zeros(SIZE)
+    points[2, 5] = points[7, 1] = 1
+    standard = (a.double() - a.double().mean()) / a.double().std(correction=0)
+    assert float(scanpath_saliency(a, points)) == pytest.approx(float((standard[2, 5] + standard[7, 1]) / 2), abs=1e-5)
+
+
+def test_frames_without_ground_truth_do_not_count():
+    saliency, density = maps(0, 1, 2), maps(1, 1, 2)
+    density[:, 1] = 0
+    truth = Truth(density, torch.zeros_like(density))
+    terms = loss_terms(saliency, {}, 1, None, truth, TERMS | {"target/cc": 1.0, "target/nss": 1.0})
+    assert float(terms["target/ground-truth"]) == pytest.approx(plain_kl(saliency[0, 0], density[0, 0]), rel=1e-5)
+    assert float(terms["target/cc"]) == pytest.approx(1 - float(correlation(saliency[0, 0], density[0, 0])), rel=1e-5)
+    assert float(terms["target/nss"]) == 0
+
+
+def test_weights_of_terms():
+    weights = TrainConfig(weight=("final=2", "target/cc=0.5", "aux/d1.4=0")).weights
+    assert (weights["target/final"], weights["aux/final"]) == (2, 2)
+    assert (weights["target/cc"], weights["aux/d1.4"], weights["target/d1.4"]) == (0.5, 0, 1)
+    terms = loss_terms(maps(0, 1, 1), {"d1": maps(1, 1, 4, 1)}, 0, Targets(maps(2, 1, 1), maps(3, 1, 4)), None, weights)
+    assert "aux/d1.4" not in terms
+    for wrong in ("finale=1", "final=x", "final"):
+        with pytest.raises(UsageError, match="--weight"):
+            TrainConfig(weight=(wrong,))

@@ -1,0 +1,22 @@
+"""``tinyhd distill``: train a network to match a teacher's maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import UsageError
+from .training import run, with_training_options
+
+
+@with_training_options()
+def distill(**options: Any) -> int:
+    """Train a network to match a teacher's maps, and the ground truth where there is some.
+
+    tinyhd distill --teacher HD2S.pt --model tinyhd-m --data dhf1k:DHF1K --aux KINETICS --out runs/m
+
+    OUT gets best.safetensors and last.safetensors for tinyhd predict --weights, checkpoints, log.csv, curve.png and
+    pictures/. Several GPUs or machines: accelerate launch -m tinyhd_cli distill ...
+    """
+    if not options["teacher"] and not options["preset"] and not options["config"] and not options["resume"]:
+        raise UsageError("--teacher is missing: hd2s, a model's name, or a weight file")
+    return run(options)

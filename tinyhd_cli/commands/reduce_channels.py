@@ -1,0 +1,59 @@
+"""``tinyhd reduce-channels``: a network of half the width, made from a wider one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .terminal import say
+from .training import run, with_training_options
+
+
+@with_training_options(without=("out", "model", "decoders", "init", "teacher"))
+def reduce_channels(
+    source: Annotated[str, typer.Option("--from", metavar="NAME|FILE", help="The wider network.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", metavar="half|quarter", help="Width to reduce it to.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The weight file to write.", show_default=False)
+    ],
+    merge: Annotated[
+        str, typer.Option(metavar="sum|mean", help="What is done with a pair of kernels along the input.")
+    ] = "sum",
+    distill: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Go on and distil into this folder, with the wider network as teacher assistant (needs --data or "
+            "--aux; all options below are about this).",
+        ),
+    ] = None,
+    **options: Any,
+) -> int:
+    """Make a network of half the width by merging pairs of kernels (section 3.3.2 of the paper).
+
+    tinyhd reduce-channels --from best.safetensors --to half --out half.safetensors
+    """
+    from .. import weights
+    from ..models.reduce import reduce_channels as reduce
+
+    parent = weights.load(source)
+    reduced = reduce(parent.config, parent.state_dict, to, merge)
+    info = weights.save(
+        out,
+        reduced.state_dict,
+        reduced.config,
+        input_size=parent.info.input_size,
+        licence=parent.info.licence,
+        training_data=parent.info.training_data,
+        provenance={"reduced from": parent.info.name, "merge": merge},
+    )
+    say(f"{weights.network_name(reduced.config)}, {info.parameters:,} parameters, from {parent.config.name}")
+    if reduced.fresh:
+        say(f"{len(reduced.fresh)} layers do not halve and begin afresh: {', '.join(reduced.fresh)}")
+    print(out)
+    if distill is None:
+        return 0
+    student = {"model": reduced.config.name, "decoders": reduced.config.decoders}
+    return run(options, out=distill, init=str(out), teacher=source, **student)

@@ -1,0 +1,16 @@
+"""``tinyhd train``: train a network on ground truth alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .training import run, with_training_options
+
+
+@with_training_options(without=("teacher", "aux", "aux_ratio", "upstream_alignment", "cache_dtype", "cache_scale"))
+def train(**options: Any) -> int:
+    """Train a network on where people looked, without a teacher.
+
+    tinyhd train --model tinyhd-m-quarter --data dhf1k:DHF1K --out runs/labels
+    """
+    return run(options, teacher=None)

@@ -1,0 +1,1 @@
+"""Training, distillation and channel reduction. What the loop does is in ``loop``; nothing here prints."""

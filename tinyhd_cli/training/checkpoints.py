@@ -1,0 +1,167 @@
+"""What a run leaves behind: checkpoints to go on from, weight files, and a model card."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import __version__, weights
+from ..errors import InputError, OutputError, UsageError, one_line
+from ..files import remove, written_whole
+from ..models.config import ModelConfig
+from ..weights import WeightsInfo
+from ..weights.hub import model_card
+from .options import TrainConfig, flag, from_dict
+
+FOLDER = "checkpoints"
+
+
+@dataclass
+class State:
+    """Everything that a run needs to go on as if it had never stopped."""
+
+    step: int = 0
+    """Steps done."""
+    model: dict[str, Tensor] = field(default_factory=dict)
+    optimiser: dict[str, Any] = field(default_factory=dict)
+    ema: dict[str, Tensor] = field(default_factory=dict)
+    """Empty without a running mean of the weights."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The best weights so far; empty before the first validation."""
+    best_score: float = float("inf")
+    best_step: int = 0
+    rng: Tensor | None = None
+    """Of PyTorch."""
+
+
+def paths(out: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted((out / FOLDER).glob("step-*.pt"), key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The number of steps in a checkpoint's name."""
+    match = re.search(r"\d+", path.stem)
+    return int(match[0]) if match else 0
+
+
+def save(state: State, config: TrainConfig) -> Path:
+    """Write a checkpoint and remove those beyond ``keep``; ``OutputError`` if it cannot be written."""
+    path = config.out / FOLDER / f"step-{state.step:07d}.pt"
+    with written_whole(path) as temporary:
+        try:
+            torch.save({"config": config.to_dict(), **vars(state)}, temporary)
+        except RuntimeError as error:  # what PyTorch makes of a full disk
+            raise OutputError(f"{path}: cannot be written: {one_line(error)}") from error
+    for old in paths(config.out)[: -config.keep]:
+        remove(old)
+    return path
+
+
+def read(out: Path) -> tuple[State, TrainConfig]:
+    """The newest checkpoint of a run, and the configuration that it was made with.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    found = paths(out)
+    if not found:
+        raise InputError(f"--resume: no checkpoint in {out / FOLDER}")
+    try:
+        values = torch.load(found[-1], weights_only=True, map_location="cpu")
+        saved = from_dict(values.pop("config"), where=str(found[-1]))
+        return State(**values), saved
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(f"{found[-1]}: damaged, or no checkpoint ({one_line(error)}); remove it") from error
+
+
+def load(config: TrainConfig) -> State:
+    """The newest checkpoint of a run, to go on with ``config``.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+        UsageError: it is of another configuration.
+    """
+    state, saved = read(config.out)
+    if different := config.differences(saved):
+        name = different[0]
+        then, now = getattr(saved, name), getattr(config, name)
+        raise UsageError(f"--resume: the run in {config.out} has {flag(name)} {then}, not {now}")
+    return state
+
+
+def refuse_old_run(out: Path) -> None:
+    """Raise ``UsageError`` if there is a run already where one is to begin."""
+    if paths(out):
+        raise UsageError(f"--out {out}: holds a run; go on with --resume, or name another folder")
+
+
+def commit() -> str:
+    """The commit of the source checkout that this is run from; empty outside one."""
+    here = Path(__file__).resolve().parent
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return result.stdout.strip()
+
+
+def provenance(config: TrainConfig, step: int) -> dict[str, str]:
+    """How weights came about."""
+    facts = {
+        "command": shlex.join(["tinyhd", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("tinyhd", "__main__") else "",
+        "version": __version__,
+        "commit": os.environ.get("TINYHD_COMMIT") or commit(),
+        "seed": str(config.seed),
+        "steps": str(step),
+        "teacher": config.teacher or "",
+        "init": config.init,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def save_weights(
+    path: Path,
+    state: Mapping[str, Tensor],
+    model: ModelConfig,
+    config: TrainConfig,
+    step: int,
+    scores: Mapping[str, float],
+    scores_on: str,
+) -> WeightsInfo:
+    """A weight file with where it comes from in its metadata."""
+    data = [f"labelled: {', '.join(config.data)}"] if config.data else []
+    data += [f"auxiliary: {', '.join(config.aux)}"] if config.aux else []
+    return weights.save(
+        path,
+        state,
+        model,
+        name=f"{model.name}.{config.out.resolve().name}",
+        input_size=config.size,
+        training_data="; ".join(data),
+        scores={name: round(value, 5) for name, value in scores.items() if value == value},
+        scores_on=scores_on,
+        provenance=provenance(config, step),
+    )
+
+
+def save_card(path: Path, info: WeightsInfo) -> None:
+    """The model card beside a weight file."""
+    with written_whole(path.with_name("README.md")) as temporary:
+        temporary.write_text(model_card(info, path.name, f"OWNER/{info.name}"), encoding="utf-8")

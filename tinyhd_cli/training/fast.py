@@ -1,0 +1,223 @@
+"""The same layers, trained faster on a CPU.
+
+PyTorch's 3D convolutions are slow there, most of all backward through depthwise ones, and so is BatchNorm channels
+last. Here every tensor stays channels last, and
+
+- a depthwise convolution's gradient by its input is a convolution with the kernel turned round, and that by its kernel
+  is taken frame by frame, one time step of the kernel after the other, as of 2D convolutions;
+- a 1x1x1 convolution is a matrix product;
+- BatchNorm and ReLU6 go back together, in pieces that fit the cache. Over several processes BatchNorm's statistics are
+  those of the whole batch, which PyTorch offers for GPUs only.
+
+Parameters and their names are those of the network, and so are the answers, to rounding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models.mobilenet3d import ConvNorm, Size3
+
+CHANNELS_LAST = torch.channels_last_3d
+PIECE = 1 << 18
+"""Numbers of a tensor that are worked on at once: 1 MB in float32."""
+
+Apply = Callable[..., Tensor]
+
+convolution_backward = torch.ops.aten.convolution_backward
+
+
+def rows(x: Tensor) -> Tensor:
+    """A channels-last tensor ``(N, C, T, H, W)`` as a matrix ``(N T H W, C)``, without copying."""
+    return x.permute(0, 2, 3, 4, 1).view(-1, x.shape[1])
+
+
+class Depthwise(torch.autograd.Function):
+    """Depthwise 3D convolution without bias of a channels-last tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, stride: Size3, padding: Size3) -> Tensor:
+        ctx.save_for_backward(x, kernel)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv3d(x, kernel.to(memory_format=CHANNELS_LAST), None, stride, padding, 1, len(kernel))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, kernel = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=CHANNELS_LAST)
+        by_input = input_gradient(grad, x, kernel, ctx.stride, ctx.padding) if ctx.needs_input_grad[0] else None
+        by_kernel = kernel_gradient(grad, x, kernel, ctx.stride, ctx.padding) if ctx.needs_input_grad[1] else None
+        return by_input, by_kernel, None, None
+
+
+def input_gradient(grad: Tensor, x: Tensor, kernel: Tensor, stride: Size3, padding: Size3) -> Tensor:
+    """Gradient of a depthwise convolution by its input."""
+    channels, _, taps, height, width = kernel.shape
+    if stride[1:] != (1, 1):
+        kernel = kernel.to(memory_format=CHANNELS_LAST)
+        settings = (list(stride), list(padding), [1, 1, 1], False, [0, 0, 0], channels, [True, False, False])
+        gradient: Tensor = convolution_backward(grad, x, kernel, None, *settings)[0]
+        return gradient
+    if stride[0] > 1:  # zeros for the frames that were skipped
+        n, _, _, h, w = grad.shape
+        frames = x.shape[2] + 2 * padding[0] - taps + 1
+        spread = torch.zeros((n, frames, h, w, channels), dtype=grad.dtype).movedim(-1, 1)
+        spread[:, :, :: stride[0]] = grad
+        grad = spread
+    turned = kernel.flip(2, 3, 4).to(memory_format=CHANNELS_LAST)
+    around = (taps - 1 - padding[0], height - 1 - padding[1], width - 1 - padding[2])
+    return F.conv3d(grad, turned, None, 1, around, 1, channels)
+
+
+def kernel_gradient(grad: Tensor, x: Tensor, kernel: Tensor, stride: Size3, padding: Size3) -> Tensor:
+    """Gradient of a depthwise convolution by its kernel."""
+    result = torch.zeros_like(kernel)
+    channels, frames_in, frames_out = len(kernel), x.shape[2], grad.shape[2]
+    step, before = stride[0], padding[0]
+    settings = (list(stride[1:]), list(padding[1:]), [1, 1], False, [0, 0], channels, [False, True, False])
+    for tap in range(kernel.shape[2]):
+        # The output frames whose tap lies inside the clip, and the input frames that it lies on.
+        first = max(0, -((tap - before) // step))
+        last = min(frames_out - 1, (frames_in - 1 + before - tap) // step)
+        if last < first:
+            continue
+        start = first * step + tap - before
+        plane = kernel[:, :, tap].contiguous(memory_format=torch.channels_last)
+        ours = grad.transpose(1, 2)[:, first : last + 1]
+        theirs = x.transpose(1, 2)[:, start : start + (last - first) * step + 1 : step]
+        whole = ours.shape[1] == frames_out and theirs.shape[1] == frames_in
+        for clip in [slice(None)] if whole else [slice(n, n + 1) for n in range(len(x))]:  # else reshaping would copy
+            pair = [part[clip].reshape(-1, *part.shape[2:]) for part in (ours, theirs)]
+            result[:, :, tap] += convolution_backward(*pair, plane, None, *settings)[1]
+    return result
+
+
+class NormActivation(torch.autograd.Function):
+    """BatchNorm in training mode, then ReLU6 if wanted, of a channels-last tensor. Statistics are float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, norm: nn.BatchNorm3d, weight: Tensor, bias: Tensor, activation: bool) -> Tensor:
+        x = x.contiguous(memory_format=CHANNELS_LAST)  # as it is already, but in float64
+        momentum = norm.momentum or 0.0
+        count = x.numel() // x.shape[1]
+        if processes() == 1:
+            statistics = (norm.running_mean, norm.running_var, True, momentum, norm.eps)
+            y, mean, inverse = torch.native_batch_norm(x, weight, bias, *statistics)
+        else:
+            mean, var, count = whole_batch(x, count)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.lerp_(mean, momentum)
+            norm.running_var.lerp_(var * (count / max(1, count - 1)), momentum)
+            inverse = (var + norm.eps).rsqrt()
+            y = F.batch_norm(x, mean, var, weight, bias, False, 0.0, norm.eps)
+        y = y.contiguous(memory_format=CHANNELS_LAST)
+        if activation:
+            y.clamp_(0, 6)
+        ctx.save_for_backward(x, y if activation else None, weight, mean, inverse)
+        ctx.count = count
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
+        x, y, weight, mean, inverse = ctx.saved_tensors
+        result = torch.empty_like(x, memory_format=CHANNELS_LAST)
+        source = rows(grad.contiguous(memory_format=CHANNELS_LAST))
+        target, inputs = rows(result), rows(x)
+        exact = torch.promote_types(x.dtype, torch.float32)
+        sums = torch.zeros(2, x.shape[1], dtype=exact)
+        for piece in pieces(inputs):
+            g = source[piece]
+            if y is not None:
+                g = torch.ops.aten.hardtanh_backward.grad_input(g, rows(y)[piece], 0.0, 6.0, grad_input=target[piece])
+            sums[0] += g.sum(0, dtype=exact)
+            sums[1] += (g * (inputs[piece] - mean)).sum(0, dtype=exact)
+        by_bias, by_weight = sums[0].clone(), sums[1] * inverse
+        if processes() > 1:
+            dist.all_reduce(sums)
+        # weight * inverse * (g - mean of g - normalised x * mean of (g * normalised x)), as a + b x + scale g
+        scale = weight * inverse
+        b = -scale * inverse.square() * sums[1] / ctx.count
+        a = -scale * sums[0] / ctx.count - b * mean
+        kept = source if y is None else target
+        for piece in pieces(inputs):
+            moved = torch.addcmul(a, inputs[piece].to(exact), b)
+            target[piece] = moved.addcmul_(kept[piece].to(exact), scale)
+        return result, None, by_weight, by_bias, None
+
+
+def pieces(matrix: Tensor) -> Iterator[slice]:
+    """The rows of a matrix in pieces that fit the cache."""
+    step = max(1, PIECE // matrix.shape[1])
+    return (slice(first, first + step) for first in range(0, len(matrix), step))
+
+
+def processes() -> int:
+    """How many train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def whole_batch(x: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
+    """Mean and variance of each channel over the batches of all processes, and how many numbers they are of."""
+    var, mean = (value.double() for value in torch.var_mean(rows(x).float(), 0, correction=0))
+    sums = torch.cat([mean * count, (var + mean.square()) * count, torch.tensor([float(count)])])
+    dist.all_reduce(sums)
+    total = sums[-1]
+    mean, square = (sums[:-1] / total).view(2, -1)
+    return mean.float(), (square - mean.square()).clamp_min(0).float(), int(total)
+
+
+class FastConvNorm(nn.Module):
+    """A :class:`ConvNorm` with the same parameters under the same names."""
+
+    def __init__(self, layer: ConvNorm) -> None:
+        super().__init__()
+        self.conv, self.norm = layer.conv, layer.norm
+        self.activated = hasattr(layer, "activation")
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if mixed else self.conv.weight.dtype
+        with torch.autocast("cpu", enabled=False):
+            y = self.convolve(x.to(dtype, memory_format=CHANNELS_LAST), self.conv.weight.to(dtype))
+            if self.training:
+                assert self.norm.num_batches_tracked is not None
+                self.norm.num_batches_tracked += 1
+                apply: Apply = NormActivation.apply
+                return apply(y, self.norm, self.norm.weight, self.norm.bias, self.activated)
+            y = cast(Tensor, self.norm(y))
+            return y.clamp_(0, 6) if self.activated else y
+
+    def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """The convolution, by what is fastest for its kind."""
+        conv = self.conv
+        if conv.groups > 1:
+            apply: Apply = Depthwise.apply
+            return apply(x, kernel, conv.stride, conv.padding)
+        if conv.kernel_size == (1, 1, 1):
+            return F.linear(x.permute(0, 2, 3, 4, 1), kernel.flatten(1)).permute(0, 4, 1, 2, 3)
+        return F.conv3d(x, kernel.to(memory_format=CHANNELS_LAST), None, conv.stride, conv.padding)
+
+
+def accelerate(network: nn.Module) -> None:
+    """Replace a network's layers by the fast ones, which share its parameters."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, ConvNorm):
+                setattr(module, name, FastConvNorm(child))
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep what is freed: a step takes and frees gigabytes, and fresh pages cost a third of its time."""
+    if sys.platform.startswith("linux") and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mmap_max, trim_threshold, top_pad = -4, -1, -2
+        for what, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 64 << 20)):
+            mallopt(what, value)

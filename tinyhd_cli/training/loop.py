@@ -1,0 +1,350 @@
+"""The one training loop: labels, distillation and channel reduction all go through it.
+
+On Hugging Face Accelerate: it brings one process on a CPU, one GPU, and many processes (``accelerate launch``,
+``torchrun``) under the same few lines, and leaves the loop to us, which exact resuming needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..errors import TinyhdError
+from ..models.tinyhd import TinyHD
+from . import checkpoints, fast
+from .batches import Batch, collate, mixed, student_clips, targets, truth
+from .journal import Journal, save_picture
+from .losses import loss_terms, total
+from .optimiser import build_optimiser, lr_factor, milestones, set_lr
+from .options import TrainConfig
+from .setup import Run, prepare
+from .store import OnProgress
+from .validation import Validation
+
+log = logging.getLogger("tinyhd")
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run stands after a step."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    terms: dict[str, float]
+    lr: float
+    clips_per_s: float
+    left_s: float
+    validation: Validation | None = None
+    constant: float | None = None
+    """See ``Validator.best_constant``."""
+
+
+OnReport = Callable[[Report], None]
+
+
+class Interrupts:
+    """Ctrl-C lets the step end, so that what is saved is whole; a second one does not wait."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler."""
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Interrupts]:
+    """Ctrl-C and termination are noted while the block runs."""
+    noted = Interrupts()
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, noted.handle) for number in numbers}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Trainer:
+    """A run, from first weights to the last.
+
+    Args:
+        config: what to train.
+        resume: go on from the newest checkpoint in ``config.out``.
+        on_progress: told of what comes before training.
+        on_report: told of every step.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        resume: bool = False,
+        on_progress: OnProgress = lambda what, done, all_of_it: None,
+        on_report: OnReport = lambda report: None,
+    ) -> None:
+        self.config, self.on_report = config, on_report
+        self.state = checkpoints.load(config) if resume else checkpoints.State()
+        if not resume:
+            checkpoints.refuse_old_run(config.out)
+        self.accelerator = accelerator(config)
+        self.is_main: bool = self.accelerator.is_main_process
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        with self.accelerator.main_process_first():  # decodes and downloads; the others find it done
+            self.run_data: Run = prepare(config, self.accelerator.device, rank, processes, on_progress)
+        self.network: TinyHD = self.run_data.network
+        self._build(resume)
+        self.journal: Journal | None = None
+        self.constant = self.run_data.validator.best_constant() if self.is_main else None
+
+    def _build(self, resume: bool) -> None:
+        """Network, optimiser and running mean, with the state of a checkpoint if there is one."""
+        on_cpu = self.accelerator.device.type == "cpu"
+        several = self.accelerator.num_processes > 1
+        if on_cpu and (several or not self.config.eager):
+            fast.accelerate(self.network)  # also what shares BatchNorm's statistics between processes on a CPU
+            fast.keep_memory()
+        network: nn.Module = self.network
+        if several and not on_cpu:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        if resume:
+            network.load_state_dict(self.state.model)
+        self.average = copy.deepcopy(network).eval() if self.config.ema else None
+        if self.average is not None and self.state.ema:
+            self.average.load_state_dict(self.state.ema)
+        optimiser = build_optimiser(network, self.config)
+        self.model, self.optimiser = self.accelerator.prepare(network, optimiser)
+        if resume:
+            self.optimiser.load_state_dict(self.state.optimiser)
+            if self.state.rng is not None:
+                torch.set_rng_state(self.state.rng)
+
+    @property
+    def plain(self) -> nn.Module:
+        """The network itself, without what distributes it."""
+        module: nn.Module = self.accelerator.unwrap_model(self.model)
+        return module
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network whose weights are validated and kept: the running mean, if there is one."""
+        return self.average if self.average is not None else self.plain
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; a checkpoint has been written.
+            TinyhdError: the loss is no number.
+            OutputError: something could not be written.
+        """
+        schedule = self.run_data.schedule
+        started, first = time.monotonic(), self.state.step
+        with interrupts() as noted, self._journal():
+            batches = iter(self._loader())
+            while self.state.step < schedule.steps:
+                begun = time.monotonic()
+                step = self.state.step
+                self._reload_best(step)
+                set_lr(self.optimiser, lr_factor(self.config, step, schedule.steps))
+                terms, loss = self._step(batches)
+                self.state.step = step + 1
+                rate = (schedule.target + schedule.aux) / (time.monotonic() - begun)
+                left = (time.monotonic() - started) / (step + 1 - first) * (schedule.steps - step - 1)
+                self._after_step(terms, loss, rate, left)
+                if noted.wanted:
+                    self._checkpoint()
+                    raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def _journal(self) -> Iterator[None]:
+        """The log is open while the block runs; the first process alone writes it."""
+        if not self.is_main:
+            yield
+            return
+        self.journal = Journal(self.config.out, self.state.step, self.config.tensorboard)
+        try:
+            yield
+        finally:
+            self.journal.close()
+
+    def _loader(self) -> DataLoader[Any]:
+        sampler = self.run_data.sampler
+        sampler.first_step = self.state.step
+        workers = self.config.workers
+        return DataLoader(
+            self.run_data.clips,
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=collate,
+            multiprocessing_context="spawn" if workers else None,
+            generator=torch.Generator().manual_seed(self.config.seed),  # else it would draw from the global one
+        )
+
+    def _step(self, batches: Iterator[Batch]) -> tuple[dict[str, float], float]:
+        """One optimiser step; the mean of its terms and of the loss over all processes."""
+        parts = self.config.accumulate
+        sums: dict[str, Tensor] = {}
+        self.model.train()
+        for part in range(parts):
+            batch = next(batches)
+            last = part == parts - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                terms, loss = self._forward(batch)
+                self.accelerator.backward(loss / parts)
+            for name, value in {**terms, "loss": loss}.items():
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / parts
+        if self.config.clip:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        if self.average is not None:
+            self._follow(self.average)
+        values = self.accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()
+        means = dict(zip(sums, values, strict=True))
+        return means, means.pop("loss")
+
+    def _forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        device = self.accelerator.device
+        labelled = self.run_data.labelled_share
+        frames = self.network.config.frames_out
+        with mixed(self.config, device):
+            saliency, maps = self.model(student_clips(batch, device), intermediate=True)
+        wanted = targets(batch, self.run_data.teacher)
+        known = truth(batch, labelled, frames, device)
+        terms = loss_terms(saliency, maps, labelled, wanted, known, self.config.weights)
+        loss = total(terms, self.config.weights)
+        if not torch.isfinite(loss):
+            bad = [name for name, value in terms.items() if not torch.isfinite(value)]
+            raise TinyhdError(
+                f"the loss is no number at step {self.state.step + 1} ({', '.join(bad)}); the batch was "
+                f"{'; '.join(batch.names)}. A smaller --lr or --clip 1 may help"
+            )
+        return terms, loss
+
+    @torch.no_grad()
+    def _follow(self, average: nn.Module) -> None:
+        """Move the running mean of the weights towards them; BatchNorm's statistics are taken over."""
+        for mine, theirs in zip(average.parameters(), self.plain.parameters(), strict=True):
+            mine.lerp_(theirs, 1 - self.config.ema)
+        for buffer, its in zip(average.buffers(), self.plain.buffers(), strict=True):
+            buffer.copy_(its)
+
+    def _reload_best(self, step: int) -> None:
+        """At a milestone, go on from the best weights so far, as the original does."""
+        if (
+            self.config.reload_best
+            and self.state.best
+            and step in milestones(self.config, self.run_data.schedule.steps)
+        ):
+            self.plain.load_state_dict(self.state.best)
+
+    def _after_step(self, terms: dict[str, float], loss: float, rate: float, left: float) -> None:
+        config, schedule, step = self.config, self.run_data.schedule, self.state.step
+        epoch = -(-step // schedule.steps_per_epoch)
+        lr = config.lr * lr_factor(config, step - 1, schedule.steps)
+        ends = step == schedule.steps
+        epoch_ends = step % schedule.steps_per_epoch == 0
+        validation = None
+        if self.journal is not None:
+            self.journal.write(step, epoch, "train", lr=lr, clips_per_s=rate, loss=loss, **terms)
+        if ends or (epoch_ends and epoch % config.validate_every == 0):
+            validation = self._validate(epoch, loss)
+        due = epoch_ends if config.checkpoint_every is None else step % config.checkpoint_every == 0
+        if ends or due:
+            self._checkpoint()
+        report = Report(step, schedule.steps, epoch, loss, terms, lr, rate, left, validation, self.constant)
+        self.on_report(report)
+
+    def _validate(self, epoch: int, loss: float) -> Validation | None:
+        """Validate, keep what is best, write it down. Every process waits for the first one."""
+        validation = None
+        if self.is_main:
+            assert self.journal is not None
+            validation = self.run_data.validator.run(self.kept, self.network.config.frames_out, self.accelerator.device)
+            step = self.state.step
+            # Without anything to validate on, the latest loss has to do.
+            score = validation.loss if len(self.run_data.validator) else loss
+            if score < self.state.best_score:
+                self.state.best_score, self.state.best_step = score, step
+                self.state.best = {name: value.detach().cpu().clone() for name, value in self.kept.state_dict().items()}
+                self._save("best", validation)
+            self._save("last", validation)
+            if len(self.run_data.validator):
+                self.journal.write(step, epoch, "val", loss=validation.loss, **validation.terms, **validation.scores)
+            if validation.picture is not None:
+                save_picture(self.config.out / "pictures" / f"epoch-{epoch:04d}.png", validation.picture)
+            self.journal.curve(self.constant)
+        self.accelerator.wait_for_everyone()
+        self._share_best()
+        return validation
+
+    def _share_best(self) -> None:
+        """Let every process know the best weights, if they will be needed."""
+        if self.config.reload_best and self.accelerator.num_processes > 1:
+            from accelerate.utils import broadcast_object_list
+
+            shared = broadcast_object_list([self.state.best])
+            self.state.best = shared[0]
+
+    def _save(self, name: str, validation: Validation) -> None:
+        """Write a weight file and, for the best, its model card."""
+        config, step = self.config, self.state.step
+        state = self.kept.state_dict()
+        scores = validation.scores | {f"KL {name}": value for name, value in validation.terms.items()}
+        path = config.out / f"{name}.safetensors"
+        held = f"{len(self.run_data.validator)} held-back clips, the last frame of each"
+        info = checkpoints.save_weights(path, state, self.network.config, config, step, scores, held)
+        if name == "best":
+            checkpoints.save_card(path, info)
+
+    def _checkpoint(self) -> None:
+        if self.is_main:
+            self.state.model = dict(self.plain.state_dict())
+            self.state.optimiser = self.optimiser.state_dict()
+            self.state.ema = dict(self.average.state_dict()) if self.average is not None else {}
+            self.state.rng = torch.get_rng_state()
+            checkpoints.save(self.state, self.config)
+        self.accelerator.wait_for_everyone()
+
+
+def accelerator(config: TrainConfig) -> Any:
+    """Hugging Face's Accelerator for a configuration; ``UsageError`` if the device is not there."""
+    from accelerate import Accelerator
+
+    from ..inference.model import pick_device
+
+    device = pick_device(config.device)
+    # Mixed precision is ours (``mixed``): Accelerate's holds for all that the process ever trains.
+    return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+
+
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    on_progress: OnProgress = lambda what, done, all_of_it: None,
+    on_report: OnReport = lambda report: None,
+) -> None:
+    """Train a network as the configuration says; see :class:`Trainer`."""
+    Trainer(config, resume=resume, on_progress=on_progress, on_report=on_report).run()

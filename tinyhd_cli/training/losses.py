@@ -1,0 +1,148 @@
+"""The loss of the paper: Hu et al., WACV 2023, equations 1 to 3. All in float32, whatever the network computed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .options import INTERMEDIATE
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A teacher's maps for N clips, in any scale."""
+
+    final: Tensor
+    """``(N, T, H, W)``, T as the student's."""
+    intermediate: Tensor | None
+    """``(N, 4, H, W)``, shallow to deep, the mean over the T frames; None if the teacher has none."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Where people looked in N clips."""
+
+    density: Tensor
+    """``(N, T, H, W)``, in any scale; a map of zeros is a frame without ground truth."""
+    fixation: Tensor
+    """``(N, T, H, W)``, 0 or 1; zeros where there is none."""
+
+
+def distribution(maps: Tensor) -> Tensor:
+    """Maps ``(..., H, W)`` divided by their sums, float32; a map of zeros stays one."""
+    maps = maps.float()
+    return maps / maps.sum((-2, -1), keepdim=True).clamp_min(TINY)
+
+
+def log_distribution(maps: Tensor) -> Tensor:
+    """Logarithm of :func:`distribution`, finite everywhere."""
+    maps = maps.float().clamp_min(TINY)
+    return maps.log() - maps.sum((-2, -1), keepdim=True).log()
+
+
+def kl_divergence(prediction: Tensor, target: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of two sum-normalised maps, in nats (equation 1; y is the target, x the prediction).
+
+    Args:
+        prediction: ``(..., H, W)``, not negative, in any scale and precision.
+        target: likewise; where it is 0, it adds nothing.
+
+    Returns:
+        ``(...)``, float32. 0 for a target of zeros.
+    """
+    y = distribution(target)
+    return (torch.xlogy(y, y) - y * log_distribution(prediction)).sum((-2, -1))
+
+
+def standardised(maps: Tensor) -> Tensor:
+    """Maps ``(..., H, W)`` with mean 0 and standard deviation 1, float32."""
+    maps = maps.float()
+    deviation = maps.std((-2, -1), keepdim=True, correction=0)
+    return (maps - maps.mean((-2, -1), keepdim=True)) / deviation.clamp_min(1e-12)
+
+
+def correlation(prediction: Tensor, target: Tensor) -> Tensor:
+    """Linear correlation coefficient (CC) of maps ``(..., H, W)``: ``(...)``."""
+    return (standardised(prediction) * standardised(target)).mean((-2, -1))
+
+
+def scanpath_saliency(prediction: Tensor, fixation: Tensor) -> Tensor:
+    """Normalized scanpath saliency (NSS): mean of the standardised map at the fixations; 0 where there are none."""
+    points = fixation.float()
+    return (standardised(prediction) * points).sum((-2, -1)) / points.sum((-2, -1)).clamp_min(1)
+
+
+def mean_where(values: Tensor, there: Tensor) -> Tensor:
+    """Mean of the values that are there; 0 if none is."""
+    return (values * there).sum() / there.sum().clamp_min(1)
+
+
+def distillation_terms(saliency: Tensor, maps: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+    """The sum of equation 2 that is about the teacher, term by term: means over clips and frames.
+
+    Args:
+        saliency: the student's final maps ``(N, T, H, W)``.
+        maps: its decoders' maps; those of each d1 are ``(N, 4, 1, H, W)``.
+        targets: the teacher's.
+    """
+    terms = {"final": kl_divergence(saliency, targets.final).mean()}
+    hierarchical = [value for name, value in maps.items() if name.partition("_")[0] == "d1"]
+    if targets.intermediate is not None and hierarchical:
+        for index, name in enumerate(INTERMEDIATE):
+            pairs = [kl_divergence(d1[:, index, 0], targets.intermediate[:, index]).mean() for d1 in hierarchical]
+            terms[name] = torch.stack(pairs).mean()
+    return terms
+
+
+def truth_terms(saliency: Tensor, truth: Truth, wanted: Mapping[str, float]) -> dict[str, Tensor]:
+    """The terms about the ground truth: KL (equation 2), and 1 - CC and -NSS if they have a weight."""
+    has_density = (truth.density.sum((-2, -1)) > 0).float()
+    terms = {"ground-truth": mean_where(kl_divergence(saliency, truth.density), has_density)}
+    if wanted.get("target/cc"):
+        terms["cc"] = mean_where(1 - correlation(saliency, truth.density), has_density)
+    if wanted.get("target/nss"):
+        has_points = (truth.fixation.sum((-2, -1)) > 0).float()
+        terms["nss"] = mean_where(-scanpath_saliency(saliency, truth.fixation), has_points)
+    return terms
+
+
+def loss_terms(
+    saliency: Tensor,
+    maps: Mapping[str, Tensor],
+    labelled: int,
+    targets: Targets | None,
+    truth: Truth | None,
+    weights: Mapping[str, float],
+) -> dict[str, Tensor]:
+    """All terms of equation 3 that have a weight, by name.
+
+    Args:
+        saliency: the student's maps ``(N, T, H, W)``.
+        maps: its decoders' maps.
+        labelled: how many of the N clips, from the first on, are of the target data; the others are auxiliary.
+        targets: the teacher's maps of all N; None without a teacher.
+        truth: of the labelled clips; None without ground truth.
+        weights: of the terms (``TrainConfig.weights``).
+    """
+    terms: dict[str, Tensor] = {}
+    parts = {"target": slice(0, labelled), "aux": slice(labelled, len(saliency))}
+    for kind, part in parts.items():
+        if targets is not None and len(saliency[part]):
+            deep = targets.intermediate
+            own = Targets(targets.final[part], deep[part] if deep is not None else None)
+            found = distillation_terms(saliency[part], {name: value[part] for name, value in maps.items()}, own)
+            terms |= {f"{kind}/{name}": value for name, value in found.items()}
+    if truth is not None and labelled:
+        found = truth_terms(saliency[:labelled], truth, weights)
+        terms |= {f"target/{name}": value for name, value in found.items()}
+    return {name: value for name, value in terms.items() if weights.get(name)}
+
+
+def total(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """The loss: the weighted sum of its terms."""
+    return torch.stack([weights[name] * value for name, value in terms.items()]).sum()

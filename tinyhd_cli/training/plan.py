@@ -1,0 +1,88 @@
+"""What a run would do, before it does it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+
+from ..models import build
+from ..models.config import CLIP_FRAMES
+from ..models.tinyhd import TinyHD
+from . import checkpoints, fast, sources
+from .loop import accelerator
+from .options import TrainConfig
+from .setup import check_init, check_model, schedule
+from .teachers import Teacher
+
+
+def plan(config: TrainConfig) -> dict[str, str]:
+    """Data, steps, parameters and expected time of a run, by name. Reads no data and writes nothing.
+
+    Raises:
+        UsageError, InputError, WeightsError: the run could not begin.
+    """
+    checkpoints.refuse_old_run(config.out)
+    found = sources.find(config)
+    device = accelerator(config).device
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    counts = schedule(config, len(found.targets), len(found.aux), processes * config.accumulate)
+    teacher = Teacher(config, device) if config.teacher else None
+    network = build(check_model(config))
+    assert isinstance(network, TinyHD)
+    if config.init != "none":
+        check_init(config)
+    clips = counts.target + counts.aux
+    student_s, teacher_s = step_time(network, config, device) * clips, teacher_time(teacher, config) * clips
+    expected = {
+        "labelled": f"{len(found.targets)} videos, {len(found.val_targets)} to validate on",
+        "auxiliary": f"{len(found.aux)} videos, {len(found.val_aux)} to validate on",
+        "network": f"{config.model}, {sum(p.numel() for p in network.parameters()):,} parameters",
+        "teacher": f"{teacher.model.config.name} ({config.teacher})" if teacher else "none",
+        "step": f"{counts.target} labelled and {counts.aux} auxiliary clips",
+        "steps": f"{counts.steps} ({counts.steps_per_epoch} an epoch)",
+        "device": str(device),
+        "expected time": f"{hours(counts.steps * (student_s + teacher_s))}: "
+        f"{student_s:.2f} s a step, and {teacher_s:.2f} s for the teacher{CACHED if config.cache else ''}",
+        "out": str(config.out),
+    }
+    return {name: value for name, value in expected.items() if not value.startswith("0 videos, 0")}
+
+
+CACHED = ", which --cache spares for clips that come again"
+
+
+def hours(seconds: float) -> str:
+    """A time, roughly."""
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+
+
+def step_time(network: TinyHD, config: TrainConfig, device: torch.device) -> float:
+    """Seconds that one clip of a training step takes here."""
+    network = network.to(device).train()
+    if device.type == "cpu" and not config.eager:
+        fast.accelerate(network)
+        fast.keep_memory()
+    clip = torch.randn(1, 3, CLIP_FRAMES, *config.size, device=device)
+    best = float("inf")
+    for _ in range(2):  # the first one is slower
+        started = time.monotonic()
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            saliency = network(clip)
+        saliency.float().log().mean().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.monotonic() - started)
+    return best
+
+
+def teacher_time(teacher: Teacher | None, config: TrainConfig) -> float:
+    """Seconds that the teacher's maps of one clip take here."""
+    if teacher is None:
+        return 0.0
+    frames = teacher.context + CLIP_FRAMES
+    read = torch.randint(0, 256, (frames, *config.size, 3), dtype=torch.uint8)
+    started = time.monotonic()
+    teacher.maps(read)
+    return time.monotonic() - started
