@@ -19,12 +19,12 @@ def gradients(network, clip):
     return saliency, {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
-@pytest.mark.parametrize(("name", "batch"), [("tinyhd-m-quarter", 1), ("tinyhd-s-quarter", 2)])
-def test_answers_and_gradients_in_float64(name, batch):
+@pytest.mark.parametrize("name", ["tinyhd-m-quarter", "tinyhd-s-quarter"])
+def test_answers_and_gradients_in_float64(name):
     plain = lively(name).double().train()
     quick = copy.deepcopy(plain)
     fast.accelerate(quick)
-    clip = torch.randn(batch, 3, 16, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    clip = torch.randn(1, 3, 16, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     saliency, expected = gradients(plain, clip)
     ours, found = gradients(quick, clip)
     assert torch.allclose(ours, saliency, atol=1e-10)
