@@ -117,3 +117,23 @@ def test_weights_of_terms():
     for wrong in ("finale=1", "final=x", "final"):
         with pytest.raises(UsageError, match="--weight"):
             TrainConfig(weight=(wrong,))
+
+
+def test_best_constant_map():
+    """The mean of distributions is nearest to all of them; scales do not matter."""
+    from tinyhd_cli.training.validation import mean_divergence
+
+    rng = np.random.default_rng(0)
+    maps = [torch.from_numpy(rng.random((2, 3, 8, 8))), 7 * torch.from_numpy(rng.random((1, 3, 8, 8)))]
+    best = mean_divergence(maps)
+    shares = [m / m.sum((-2, -1), keepdim=True) for m in maps]
+    every = torch.cat([m.flatten(0, 1) for m in shares])
+
+    def divergence(constant):
+        return float((every * (every / constant).log()).sum((-2, -1)).mean())
+
+    mean = every.mean(0)
+    assert best == pytest.approx(divergence(mean), rel=1e-5)
+    other = mean * torch.from_numpy(rng.uniform(0.8, 1.2, (8, 8)))
+    assert divergence(other / other.sum()) > best
+    assert mean_divergence([maps[0][:1, :1].expand(3, 2, 8, 8)]) == pytest.approx(0, abs=1e-6)

@@ -161,7 +161,8 @@ class Display:
         if report.validation is not None and not self.quiet and report.validation.terms:
             found = {**report.validation.terms, **report.validation.scores}
             values = ", ".join(f"{name} {value:.3f}" for name, value in found.items() if "d1" not in name)
-            best = "" if report.constant is None else f"; best constant map to teacher {report.constant:.3f}"
+            constant = ", ".join(f"{name} {value:.3f}" for name, value in report.constant.items())
+            best = f"; best constant map: {constant}" if constant else ""
             say(f"validation: loss {report.validation.loss:.3f} ({values}{best})")
 
     def stopped(self, out: Path) -> None:

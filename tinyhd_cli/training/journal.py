@@ -66,11 +66,11 @@ class Journal:
             for name, value in values.items():
                 self.board.add_scalar(f"{split}/{name}", value, step)
 
-    def curve(self, constant: float | None = None) -> None:
+    def curve(self, constant: Mapping[str, float] | None = None) -> None:
         """Draw the loss and the divergence from the teacher over the steps, as ``curve.png``.
 
         Args:
-            constant: divergence of the best map that is the same for all clips, to compare with.
+            constant: divergence of the best map that is the same for all clips, by term, to compare with.
         """
         from matplotlib.figure import Figure
 
@@ -84,8 +84,8 @@ class Journal:
                         axis.plot(*zip(*points, strict=True), label=f"{split} {column}", **style)
             axis.set_xlabel("step")
             axis.set_yscale("log")
-        if constant is not None:
-            axes[1].axhline(constant, color="grey", linestyle=":", label="best constant map")
+        for (term, value), line in zip((constant or {}).items(), (":", "--"), strict=False):
+            axes[1].axhline(value, color="grey", linestyle=line, label=f"best constant map, {term}")
         for axis in axes:
             if axis.lines:
                 axis.legend(fontsize="small")

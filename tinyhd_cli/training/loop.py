@@ -12,8 +12,8 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -49,7 +49,7 @@ class Report:
     clips_per_s: float
     left_s: float
     validation: Validation | None = None
-    constant: float | None = None
+    constant: Mapping[str, float] = field(default_factory=dict)
     """See ``Validator.best_constant``."""
 
 
@@ -115,7 +115,7 @@ class Trainer:
         self.network: TinyHD = self.run_data.network
         self._build(resume)
         self.journal: Journal | None = None
-        self.constant = self.run_data.validator.best_constant() if self.is_main else None
+        self.constant = self.run_data.validator.best_constant() if self.is_main else {}
 
     def _build(self, resume: bool) -> None:
         """Network, optimiser and running mean, with the state of a checkpoint if there is one."""

@@ -14,7 +14,7 @@ from ..metrics import score_frame
 from .batches import collate, mixed, student_clips, targets, truth
 from .clips import Clips, Pick
 from .journal import SCORES, Pixels, coloured, picture
-from .losses import distribution, kl_divergence, loss_terms, total
+from .losses import TINY, distribution, kl_divergence, loss_terms, total
 from .options import TrainConfig
 from .teachers import CachedTeacher
 
@@ -107,19 +107,19 @@ class Validator:
         return Validation(terms, loss, means, picture(rows) if rows else None)
 
     @torch.no_grad()
-    def best_constant(self) -> float | None:
+    def best_constant(self) -> dict[str, float]:
         """Divergence of the teacher's final maps from the one map that is nearest to all of them: their mean.
 
-        What a student that does not look at its input could reach at best. None without a teacher.
+        What a student that does not look at its input could reach at best, for labelled clips (``target/final``) and
+        the others (``aux/final``). Empty without a teacher.
         """
-        if self.teacher is None or not self.batches:
-            return None
-        found = []
-        for picks, _ in self.batches:
+        found: dict[str, list[Tensor]] = defaultdict(list)
+        for picks, labelled in self.batches if self.teacher is not None else []:
             wanted = targets(collate([self.clips[pick] for pick in picks]), self.teacher)
             assert wanted is not None
-            found.append(distribution(wanted.final).half())  # a float16 of a share times its peak would underflow
-        return mean_divergence(found)
+            peaks = wanted.final.amax((-2, -1), keepdim=True).clamp_min(TINY)
+            found["target/final" if labelled else "aux/final"].append((wanted.final / peaks).half())  # takes less room
+        return {name: mean_divergence(maps) for name, maps in found.items()}
 
 
 def weighted_mean(pairs: Sequence[tuple[float, int]]) -> float:
@@ -128,10 +128,10 @@ def weighted_mean(pairs: Sequence[tuple[float, int]]) -> float:
 
 
 def mean_divergence(maps: Sequence[Tensor]) -> float:
-    """Mean divergence of distributions ``(N, T, H, W)`` from their mean, which minimises it."""
+    """Mean divergence of maps ``(N, T, H, W)``, as distributions, from their mean, which minimises it."""
     count = sum(len(m) * m.shape[1] for m in maps)
-    mean = torch.stack([m.double().sum((0, 1)) for m in maps]).sum(0) / count
-    return float(sum(kl_divergence(mean, m.double()).sum() for m in maps) / count)
+    mean = torch.stack([distribution(m).double().sum((0, 1)) for m in maps]).sum(0) / count
+    return float(sum(kl_divergence(mean, m).sum() for m in maps) / count)
 
 
 def score(saliency: Tensor, density: Tensor, fixation: Tensor) -> dict[str, float]:
