@@ -14,6 +14,7 @@ from typing import Literal
 
 from . import __version__, settings
 from .errors import TinyhdError, one_line
+from .machine import cores
 
 Status = Literal["ok", "note", "fault"]
 
@@ -64,11 +65,10 @@ def devices() -> Iterator[Finding]:
 
     from .inference.model import pick_device
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
-    few = threads < cores
+    few = threads < cores()
     advice = f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} holds it back" if "OMP_NUM_THREADS" in os.environ else ""
-    yield Finding("processor", "note" if few and advice else "ok", f"{cores} cores, {threads} threads", few * advice)
+    yield Finding("processor", "note" if few and advice else "ok", f"{cores()} cores, {threads} threads", few * advice)
     chosen = pick_device("auto")
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))

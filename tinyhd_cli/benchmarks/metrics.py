@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ..inference.memory import keep
+from ..evaluation.parallel import KEPT
+from ..machine import keep_memory
 from ..metrics import Comparison, resize, score_frame
 
 SIZE = (360, 640)
@@ -69,7 +70,7 @@ def metric_timings(rounds: int) -> list[Timing]:
     cases["decoding three PNGs"] = lambda: [cv2.imdecode(png, cv2.IMREAD_GRAYSCALE) for png in pngs]
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    keep()
+    keep_memory(KEPT)
     try:
         with threadpool_limits(1):
             return timed(cases, rounds)

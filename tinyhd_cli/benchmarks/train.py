@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..machine import keep_memory
 from ..models import create
 from ..models.config import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
 from ..training import fast
@@ -46,7 +47,7 @@ def train_runs(model: str, batch: int, steps: int) -> list[TrainRun]:
         else:
             kinds |= {"eager, bf16": (False, torch.bfloat16)}
         if device == "cpu":
-            fast.keep_memory()  # for all kinds: what is compared are the layers
+            keep_memory(fast.KEPT)  # for all kinds: what is compared are the layers
         step = {name: stepper(model, batch, device, *kind) for name, kind in kinds.items()}
         times: dict[str, list[float]] = {name: [] for name in kinds}
         for number in range(steps + 1):

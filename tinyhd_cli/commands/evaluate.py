@@ -174,12 +174,13 @@ def run_scores(
     quiet: bool,
 ) -> int:
     """Score, show the table, write what is wanted."""
+    from ..evaluation.parallel import KEPT
     from ..evaluation.results import write_csv, write_json
     from ..evaluation.run import evaluate
-    from ..inference.memory import keep
+    from ..machine import keep_memory
 
     json, csv, plot = outputs
-    keep()
+    keep_memory(KEPT)
     lines = Lines()
     try:
         with progress_display(quiet) as progress:
@@ -294,7 +295,7 @@ def draw(results: Results, dataset: Dataset, maps: Maps, options: EvaluateOption
 def run_check(dataset: Dataset, quiet: bool) -> int:
     """The dataset doctor."""
     from ..datasets.doctor import check
-    from ..evaluation.options import cores
+    from ..machine import cores
 
     with progress_display(quiet) as progress:
         report = check(dataset, cores(), progress.video("checking"))

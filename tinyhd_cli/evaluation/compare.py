@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from ..datasets import Dataset
 from ..errors import InputError
 from ..files import written_whole
+from ..machine import cores
 from ..metrics import Comparison, resize
 from . import parallel
 from .fixations import OnProgress
-from .options import EvaluateOptions, cores
+from .options import EvaluateOptions
 from .run import Maps, pick_workers
 from .scoring import nan_mean
 from .sources import Map, Source

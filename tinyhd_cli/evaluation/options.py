@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -41,8 +40,3 @@ class EvaluateOptions:
         for flag, seed in (("--seed", self.seed), ("--monte-carlo", self.monte_carlo)):
             if seed is not None and seed < 0:
                 raise UsageError(f"{flag} must not be negative, not {seed}")
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

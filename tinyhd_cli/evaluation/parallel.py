@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import TinyhdError
+from ..machine import keep_memory
+
+KEPT = 512 << 20
+"""Bytes of free memory that a process holds on to."""
 
 POLL_S = 0.2
 """How often progress is looked at."""
@@ -65,10 +69,8 @@ def start(make_work: Callable[[], Work], frames: Any, stop: Any, threads: int) -
         threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     from threadpoolctl import threadpool_limits
 
-    from ..inference.memory import keep
-
     threadpool_limits(1, "blas")
-    keep()
+    keep_memory(KEPT)
     this_process = Process(make_work(), frames, stop)
     if "torch" in sys.modules:  # where a network is at work; maps from files do without
         sys.modules["torch"].set_num_threads(threads)

@@ -11,11 +11,12 @@ from typing import Any
 from .. import __version__
 from ..datasets import LAYOUTS, Dataset, Video, open_dataset
 from ..errors import InputError, OutputError, UsageError, one_line
+from ..machine import cores
 from . import parallel
 from .baseline import CentreBias
 from .finished import Finished
 from .fixations import Fixations, OnProgress, read_fixations
-from .options import OTHER_FRAMES, EvaluateOptions, cores
+from .options import OTHER_FRAMES, EvaluateOptions
 from .published import rows_for
 from .results import Results
 from .scoring import GroundTruth, VideoScores, score_video

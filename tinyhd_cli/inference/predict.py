@@ -15,11 +15,11 @@ import numpy as np
 
 from .. import __version__
 from ..errors import UsageError
+from ..machine import give_back
 from ..models.config import to_dict
 from ..video.reader import Frame, Image, VideoReader
 from ..video.source import STDIN
 from .areas import AreaStatistics
-from .memory import give_back
 from .model import Model, load_model
 from .options import Outputs, PredictOptions, flag
 from .outputs import AreaPlotSink, CsvSink, JsonSink, MapFolderSink, MapSpool, MapVideoSink, NpzSink, OverlaySink, Sink

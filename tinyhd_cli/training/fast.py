@@ -14,8 +14,6 @@ Parameters and their names are those of the network, and so are the answers, to 
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -29,6 +27,9 @@ from ..models.mobilenet3d import ConvNorm, Size3
 CHANNELS_LAST = torch.channels_last_3d
 PIECE = 1 << 18
 """Numbers of a tensor that are worked on at once: 1 MB in float32."""
+
+KEPT = (2 << 30) - 1
+"""Bytes of free memory to hold on to while training: a step takes and frees gigabytes."""
 
 Apply = Callable[..., Tensor]
 
@@ -213,11 +214,3 @@ def accelerate(network: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, ConvNorm):
                 setattr(module, name, FastConvNorm(child))
-
-
-def keep_memory() -> None:
-    """Tell glibc to keep what is freed: a step takes and frees gigabytes, and fresh pages cost a third of its time."""
-    if sys.platform.startswith("linux") and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
-        mmap_max, trim_threshold, top_pad = -4, -1, -2
-        for what, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 64 << 20)):
-            mallopt(what, value)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..errors import TinyhdError
+from ..machine import keep_memory
 from ..models.tinyhd import TinyHD
 from . import checkpoints, fast
 from .batches import Batch, collate, mixed, student_clips, targets, truth
@@ -123,7 +124,7 @@ class Trainer:
         several = self.accelerator.num_processes > 1
         if on_cpu and (several or not self.config.eager):
             fast.accelerate(self.network)  # also what shares BatchNorm's statistics between processes on a CPU
-            fast.keep_memory()
+            keep_memory(fast.KEPT)
         network: nn.Module = self.network
         if several and not on_cpu:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]

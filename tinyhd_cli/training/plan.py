@@ -7,6 +7,7 @@ import time
 
 import torch
 
+from ..machine import keep_memory
 from ..models import build
 from ..models.config import CLIP_FRAMES
 from ..models.tinyhd import TinyHD
@@ -63,7 +64,7 @@ def step_time(network: TinyHD, config: TrainConfig, device: torch.device) -> flo
     network = network.to(device).train()
     if device.type == "cpu" and not config.eager:
         fast.accelerate(network)
-        fast.keep_memory()
+        keep_memory(fast.KEPT)
     clip = torch.randn(1, 3, CLIP_FRAMES, *config.size, device=device)
     best = float("inf")
     for _ in range(2):  # the first one is slower

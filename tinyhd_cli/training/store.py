@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import remove, written_whole
+from ..machine import cores
 
 if TYPE_CHECKING:
     from ..datasets import FrameFiles, Video
@@ -182,5 +182,5 @@ def results(tasks: list[tuple[Video, Path, tuple[int, int]]], workers: int) -> I
         return
     # Not forked: threads of OpenCV and PyTorch do not survive that.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, os.cpu_count() or 1), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, cores()), mp_context=context) as pool:
         yield from pool.map(attempt, tasks, chunksize=max(1, min(16, len(tasks) // (4 * workers))))
