@@ -32,8 +32,8 @@ FRAME = np.dtype(
 Coordinates = NDArray[np.uint16]
 """Rows and columns of fixated pixels, ``(n, 2)``."""
 
-OnProgress = Callable[[int, int], None]
-"""Called with the number of frames done and of all frames."""
+OnProgress = Callable[[int, int | None], None]
+"""Called with the number of frames done and, if known, of all frames."""
 
 
 def fingerprint(files: Sequence[Path]) -> str:

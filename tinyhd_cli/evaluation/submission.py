@@ -74,7 +74,7 @@ def write_maps(
         temporary.mkdir(exist_ok=True)
         for number, saliency in source.maps(video, on_failure):
             (temporary / f"{number:04d}.png").write_bytes(as_png(saliency))
-            progress(number, 0)
+            progress(number, len(video.frames) or None)
         temporary.replace(target)
     except OSError as error:
         raise cannot_write(target, error) from error

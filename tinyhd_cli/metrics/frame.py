@@ -155,7 +155,11 @@ class Comparison:
         return self.prediction[self.fixation]
 
     def auc_judd(self) -> float:
-        """AUC-Judd (AUC_Judd.m): 0..1, chance is 1/2. NaN without fixations."""
+        """AUC-Judd (AUC_Judd.m): 0..1, chance is 1/2. NaN without fixations.
+
+        The expectation over MATLAB's jitter of up to 1e-7, for maps whose values are equal or differ by more than that:
+        of a map that sums to 1 the jitter would change the order, and this does not.
+        """
         if self._rng is not None:
             assert self.fixation is not None
             return monte_carlo.judd(self.prediction, self.fixation, self._rng)
