@@ -558,3 +558,21 @@ def test_published_weights_on_real_fixations(shared, tinyhd, capsys):
     assert {name: measured[name] for name in expected} == pytest.approx(expected, abs=2e-4)
     assert tinyhd("evaluate", *options, "--prior", "--baseline", "gaussian") == 0
     assert results()["mean"]["NSS"] < 0.6 * measured["NSS"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (lambda path: path.write_bytes(b"junk"), "is no npz file with an array of numbers"),
+        (lambda path: np.savez(path, saliency=np.array([{}], object)), "is no npz file with an array of numbers"),
+        (lambda path: np.savez(path, saliency=np.zeros((3, 1, 9, 9))), "must hold maps (frames, height, width)"),
+        (lambda path: np.savez(path, a=np.zeros((3, 9, 9)), b=np.zeros(3)), "must hold an array called saliency"),
+    ],
+)
+def test_odd_archives(tinyhd, park, maps, capsys, content, said):
+    """Nothing in them is executed; the other videos are scored."""
+    content(maps / "park.npz")
+    assert tinyhd("evaluate", "--root", park, "--pred-dir", maps, "--json", "scores.json") == 1
+    assert f"park.npz: {said}" in capsys.readouterr().err
+    assert results()["videos"]["park"]["frames"] == 0
+    assert results()["frames"]["scored"] == VIDEOS["street"] + VIDEOS["yard"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..datasets import Video
 from ..datasets.files import MAPS, OnDamage, numbered, read_map
 from ..datasets.layouts import VIDEOS
-from ..errors import InputError, UsageError, one_line
+from ..errors import InputError, UsageError
 from ..models.config import CLIP_FRAMES, ModelConfig, to_dict
 from ..video.reader import VideoReader
 from .baseline import CentreBias
@@ -186,8 +186,10 @@ def arrays(path: Path) -> Iterator[Map]:
             if "saliency" not in names and len(names) != 1:
                 raise InputError(f"{path}: must hold an array called saliency, not {', '.join(names) or 'nothing'}")
             maps = archive["saliency" if "saliency" in names else names[0]]
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: is no npz file that can be read ({one_line(error)})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:  # NumPy's words are about pickle, which is never read
+        raise InputError(f"{path}: is no npz file with an array of numbers") from error
     if maps.ndim != 3 or maps.dtype.kind not in "buif":
         raise InputError(f"{path}: must hold maps (frames, height, width), not {maps.dtype} {maps.shape}")
     yield from maps
