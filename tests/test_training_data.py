@@ -15,7 +15,7 @@ from training_data import SIZE, aux_videos, labelled_videos, photographs
 from tinyhd_cli import weights
 from tinyhd_cli.errors import InputError, UsageError, WeightsError
 from tinyhd_cli.training import sources
-from tinyhd_cli.training.batches import collate, student_clips, targets, truth
+from tinyhd_cli.training.batches import collate, recoloured, student_clips, targets, truth
 from tinyhd_cli.training.clips import Clips, Pick, PickSampler, Schedule, starts, validation_picks
 from tinyhd_cli.training.options import TrainConfig
 from tinyhd_cli.training.store import decode_all
@@ -253,6 +253,38 @@ def test_flips_mirror_the_student_and_all_that_it_is_compared_with(folders, tmp_
         assert torch.equal(one.flip(-1), other)
         assert not torch.equal(one, other)
     assert torch.equal(targets(plain, cached).final.flip(-1), targets(mirror, cached).final)
+
+
+def test_other_colours_are_for_the_student_alone(folders, tmp_path):
+    stored = decoded(sources.labelled(str(folders["videos"]), ("train",)), tmp_path / "clips")
+    reader = Clips(stored, SIZE, 0)
+    plain, other = (collate([reader[Pick(0, 2, colour=colour)]]) for colour in ((1.0, 1.0, 1.0), (0.8, 1.1, 0.7)))
+    assert torch.equal(plain.reads, other.reads) and torch.equal(plain.density, other.density)
+    assert plain.keys == other.keys  # the teacher's maps are the same
+    assert (student_clips(plain, CPU) - student_clips(other, CPU)).abs().mean() > 0.05
+    plan, videos = Schedule(2, 0, steps_per_epoch=1, steps=20), list(enumerate(stored))
+    still, jittered = (
+        [pick for picks in PickSampler(TrainConfig(aux=("x",), jitter=jitter), plan, videos, []) for pick in picks]
+        for jitter in (0.0, 0.3)
+    )
+    assert [(pick.video, pick.start, pick.flip) for pick in still] == [
+        (pick.video, pick.start, pick.flip) for pick in jittered
+    ]
+    assert {pick.colour for pick in still} == {(1.0, 1.0, 1.0)}
+    factors = np.array([pick.colour for pick in jittered])
+    assert 0.7 <= factors.min() < 0.75 and 1.25 < factors.max() <= 1.3
+
+
+def test_recoloured():
+    clips = torch.rand(2, 3, 16, 8, 8) * 0.5 + 0.2
+    assert torch.allclose(recoloured(clips, torch.ones(2, 3)), clips, atol=1e-6)
+    half = recoloured(clips, torch.tensor([[0.5, 1, 1], [1, 1, 1]]))
+    assert torch.allclose(half[0], clips[0] / 2, atol=1e-6) and torch.allclose(half[1], clips[1], atol=1e-6)
+    grey = recoloured(clips, torch.tensor([[1.0, 1, 0]] * 2))
+    assert torch.allclose(grey[:, 0], grey[:, 2]) and grey.std() > 0.01
+    flat = recoloured(clips, torch.tensor([[1.0, 0, 1]] * 2))
+    assert flat.flatten(1).std(1).max() < 1e-6
+    assert recoloured(clips, torch.tensor([[9.0, 9, 9]] * 2)).max() <= 1
 
 
 # --------------------------------------------------------------------------------------------------------- bad input

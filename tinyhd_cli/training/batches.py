@@ -28,6 +28,8 @@ class Batch:
     """uint8 ``(N, 16, H, W)``."""
     fixation: Tensor
     flips: list[bool]
+    colours: Tensor
+    """Factors of brightness, contrast and saturation, ``(N, 3)``."""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -39,6 +41,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         torch.stack([sample["density"] for sample in samples]),
         torch.stack([sample["fixation"] for sample in samples]),
         [sample["flip"] for sample in samples],
+        torch.tensor([sample["colour"] for sample in samples]),
     )
 
 
@@ -52,11 +55,30 @@ def mixed(config: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
+def recoloured(clips: Tensor, colours: Tensor) -> Tensor:
+    """Clips ``(N, 3, T, H, W)`` in 0..1 in other colours, the same for all frames of a clip.
+
+    Args:
+        clips: RGB.
+        colours: factors of brightness, contrast (around the clip's mean grey) and saturation, ``(N, 3)``.
+    """
+    brightness, contrast, saturation = (factor.view(-1, 1, 1, 1, 1) for factor in colours.to(clips).unbind(1))
+    luma = torch.tensor((0.299, 0.587, 0.114), device=clips.device).view(1, 3, 1, 1, 1)
+    clips = clips * brightness
+    grey = (clips * luma).sum(1, keepdim=True)
+    clips = grey + (clips - grey) * saturation
+    middle = grey.mean((2, 3, 4), keepdim=True)
+    return (middle + (clips - middle) * contrast).clamp(0, 1)
+
+
 def student_clips(batch: Batch, device: torch.device) -> Tensor:
-    """The 16 frames that the student sees: float32 ``(N, 3, 16, H, W)``, ImageNet-normalised, mirrored."""
+    """The 16 frames that the student sees: float32 ``(N, 3, 16, H, W)``, ImageNet-normalised, mirrored, recoloured."""
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1, 1) for values in IMAGENET)
     frames = batch.reads[:, -CLIP_FRAMES:].to(device).permute(0, 4, 1, 2, 3)
-    return (mirrored(frames, batch.flips).float() / 255 - mean) / std
+    clips = mirrored(frames, batch.flips).float() / 255
+    if (batch.colours != 1).any():
+        clips = recoloured(clips, batch.colours)
+    return (clips - mean) / std
 
 
 def truth(batch: Batch, labelled: int, frames: int, device: torch.device) -> Truth | None:

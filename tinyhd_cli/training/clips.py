@@ -33,6 +33,8 @@ class Pick:
     flip: bool = False
     trajectory: int = 0
     """How the view moves over a photograph; 0: not at all."""
+    colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Factors of brightness, contrast and saturation, for the student alone."""
 
 
 class Sample(TypedDict):
@@ -49,6 +51,8 @@ class Sample(TypedDict):
     """Likewise."""
     flip: bool
     """Whether it is to be mirrored, which is done after the teacher has seen it."""
+    colour: tuple[float, float, float]
+    """See ``Pick``; likewise."""
 
 
 class Clips(Dataset[Sample]):
@@ -86,6 +90,7 @@ class Clips(Dataset[Sample]):
             "density": truth["density"],
             "fixation": truth["fixation"],
             "flip": pick.flip,
+            "colour": pick.colour,
         }
 
     def view(self, video: Stored, pick: Pick, place: int) -> NDArray[np.float64] | None:
@@ -202,10 +207,13 @@ class PickSampler(Sampler[list[Pick]]):
         index, video = videos[self._orders[kind, epoch][place]]
         rng = np.random.default_rng([self.config.seed, kind, epoch, place])
         flip = bool(rng.random() < 0.5) and not self.config.no_flip
-        if video.still:
-            moves = rng.random() < self.config.still_motion
-            return Pick(index, 0, flip, int(rng.integers(1, TRAJECTORIES + 1)) if moves else 0)
-        return Pick(index, int(rng.choice(starts(video.frames, self.config.start_grid))), flip)
+        start, way = 0, 0
+        if not video.still:
+            start = int(rng.choice(starts(video.frames, self.config.start_grid)))
+        elif rng.random() < self.config.still_motion:
+            way = int(rng.integers(1, TRAJECTORIES + 1))
+        brightness, contrast, saturation = 1 + self.config.jitter * rng.uniform(-1, 1, 3)
+        return Pick(index, start, flip, way, (float(brightness), float(contrast), float(saturation)))
 
 
 def starts(frames: int, grid: int) -> list[int]:

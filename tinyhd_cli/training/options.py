@@ -74,6 +74,9 @@ class TrainConfig:
         0.5, DATA, "0..1", "Share of clips made of a photograph that pan and zoom slowly; the others stand still."
     )
     no_flip: bool = option(False, DATA, "", "Do not mirror half of the clips.")
+    jitter: float = option(
+        0.0, DATA, "0..1", "Change brightness, contrast and saturation of the student's clips by up to this share."
+    )
     aux_ratio: float = option(1.0, DATA, "X", "Clips of --aux for each one of --data (equation 3: one).")
     size: tuple[int, int] = option((INPUT_HEIGHT, INPUT_WIDTH), DATA, "HxW", "Pixels of the network's input.")
 
@@ -163,7 +166,7 @@ class TrainConfig:
                 )
 
     def _check_numbers(self) -> None:
-        for name in ("hold_out", "still_motion", "momentum", "warmup", "ema"):
+        for name in ("hold_out", "still_motion", "jitter", "momentum", "warmup", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{flag(name)} must be from 0 to 1, not {getattr(self, name)}")
         for name in ("batch_size", "accumulate", "epochs", "steps", "keep", "validate_every", "window_step"):
