@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -361,3 +362,21 @@ def test_unexpected_errors_are_one_line_too(tinyhd, tmp_path, weights_file, caps
     assert "unexpected RuntimeError: the network fell over (--debug" in said
     assert len(said.splitlines()) == 1
     assert here() == []
+
+
+def test_messages_and_progress_as_json(tinyhd, tmp_path, weights_file, capsys, monkeypatch):
+    """Every line on stderr is an event; levels tell complaints, progress and the rest apart."""
+    clip = clips.make(tmp_path / "clip.mp4", frames=3)
+    for switch in (["--json-log"], []):
+        if not switch:
+            monkeypatch.setenv("TINYHD_JSON_LOG", "1")
+        assert tinyhd("predict", clip, "gone.mp4", *switch, "--weights", weights_file, "--out-dir", "out") == 1
+        events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert {event["level"] for event in events} == {"error", "progress", "info"}
+        assert next(event["message"] for event in events if event["level"] == "error") == "gone.mp4: no such file"
+        last = [event for event in events if event["level"] == "progress"][-1]
+        assert (last["label"], last["done"], last["total"]) == ("clip.mp4", 3, 3)
+        assert all(event["time"] > 1e9 for event in events)
+    monkeypatch.delenv("TINYHD_JSON_LOG")
+    assert tinyhd("predict", "gone.mp4") == 3
+    assert capsys.readouterr().err == "tinyhd: gone.mp4: no such file\n"

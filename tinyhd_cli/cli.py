@@ -67,16 +67,20 @@ def options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line, or TINYHD_DEBUG=1).")
     ] = False,
+    json_log: Annotated[
+        bool, typer.Option("--json-log", help="Messages and progress as JSON lines on stderr (anywhere on the line).")
+    ] = False,
 ) -> None:
     """Predict where people look in a video."""
 
 
-def take_debug(args: Sequence[str]) -> tuple[list[str], bool]:
-    """The arguments without ``--debug``, which may stand anywhere before ``--``, and whether it was there."""
+def take(flag: str, args: Sequence[str]) -> tuple[list[str], bool]:
+    """The arguments without a flag that may stand anywhere before ``--``, and whether it is set, or its variable is."""
     args = list(args)
     end = args.index("--") if "--" in args else len(args)
-    kept = [arg for arg in args[:end] if arg != "--debug"] + args[end:]
-    return kept, len(kept) < len(args) or os.environ.get("TINYHD_DEBUG", "") not in ("", "0")
+    kept = [arg for arg in args[:end] if arg != flag] + args[end:]
+    variable = f"TINYHD_{flag.strip('-').replace('-', '_').upper()}"
+    return kept, len(kept) < len(args) or os.environ.get(variable, "") not in ("", "0")
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -101,8 +105,9 @@ def hint(error: TyperException, arguments: Sequence[str]) -> str:
 
 def run(args: Sequence[str]) -> int:
     """Run the command line and return its exit code (see ``errors``)."""
-    arguments, debug = take_debug(args)
-    show_log(debug)
+    arguments, debug = take("--debug", args)
+    arguments, json_log = take("--json-log", arguments)
+    show_log(debug, json_log)
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="tinyhd", standalone_mode=False)
     except TyperException as error:

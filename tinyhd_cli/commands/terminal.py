@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 LABEL_WIDTH = 28
 """Columns for a video's name beside a progress bar."""
 
+EVENT_INTERVAL_S = 1.0
+"""Seconds between progress events with ``--json-log``."""
+
 PLAIN_INTERVAL_S = 10.0
 """Seconds between the lines that stand for a progress bar where stderr is no terminal."""
 
@@ -30,24 +35,46 @@ def console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
+COMPLAINT = "tinyhd: "
+"""What a message about something wrong begins with."""
+
+as_json = False
+"""Whether messages and progress are JSON, a line each, for programs (``--json-log``)."""
+
+
 def say(message: str) -> None:
     """A message of one line for the user, on stderr. Nobody there to read it is no reason to stop working."""
     line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in message)
+    if as_json:
+        complaint = line.startswith(COMPLAINT)
+        tell(level="error" if complaint else "info", message=line.removeprefix(COMPLAINT))
+        return
     with contextlib.suppress(OSError, ValueError):
         console().print(line)
+
+
+def tell(**event: object) -> None:
+    """One event for a program that reads stderr."""
+    with contextlib.suppress(OSError, ValueError):
+        print(json.dumps({"time": round(time.time(), 3), **event}), file=sys.stderr, flush=True)
 
 
 class TerminalHandler(logging.Handler):
     """Shows the package's warnings, and with ``--debug`` all that it logs."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if as_json:
+            tell(level=record.levelname.lower(), message=self.format(record))
+            return
         kind = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         with contextlib.suppress(OSError, ValueError):
             console().print(f"tinyhd: {kind}{self.format(record)}")
 
 
-def show_log(debug: bool) -> None:
-    """Send the package's log to the terminal."""
+def show_log(debug: bool, json_log: bool = False) -> None:
+    """Send the package's log to the terminal, as text or as JSON."""
+    global as_json
+    as_json = json_log
     logger = logging.getLogger("tinyhd")
     logger.handlers = [TerminalHandler()]
     logger.setLevel(logging.DEBUG if debug else logging.WARNING)
@@ -65,6 +92,8 @@ class ProgressDisplay:
         """What to call as the frames of one video are done."""
         if self._quiet:
             return lambda done, total: None
+        if as_json:
+            return self._events(label)
         if self._bars is not None:
             return self._bar(self._bars, label)
         return self._lines(label)
@@ -74,6 +103,17 @@ class ProgressDisplay:
             bars.remove_task(earlier)
         task = bars.add_task(label if len(label) <= LABEL_WIDTH else f"{label[: LABEL_WIDTH - 1]}…", total=None)
         return lambda done, total: bars.update(task, completed=done, total=total)
+
+    def _events(self, label: str) -> OnProgress:
+        spoken = 0.0
+
+        def report(done: int, total: int | None) -> None:
+            nonlocal spoken
+            if time.monotonic() - spoken >= EVENT_INTERVAL_S or done == total:
+                spoken = time.monotonic()
+                tell(level="progress", label=label, done=done, total=total)
+
+        return report
 
     def _lines(self, label: str) -> OnProgress:
         started = spoken = time.monotonic()
@@ -94,7 +134,7 @@ class ProgressDisplay:
 @contextlib.contextmanager
 def progress_display(quiet: bool = False) -> Iterator[ProgressDisplay]:
     """Shows progress while the block runs."""
-    if quiet or not console().is_terminal:
+    if quiet or as_json or not console().is_terminal:
         yield ProgressDisplay(None, quiet)
         return
     from rich.progress import (
