@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinyhd_cli.errors import InputError, UsageError
-from tinyhd_cli.inference.areas import Attention, box, parse_areas
+from tinyhd_cli.inference.areas import Attention, box, covered, parse_areas
 from tinyhd_cli.video.reader import VideoReader
 
 
@@ -190,3 +190,24 @@ def test_plot_without_areas(tinyhd, tmp_path, weights_file, capsys):
     assert tinyhd("predict", clip, "--weights", weights_file, "--aoi", "a=1,1,2,2", "--aoi-threshold", "0") == 2
     assert tinyhd("predict", clip, "--weights", weights_file, "--aoi", "a=1,1,2,2", "--aoi-plot", "plot.jpg") == 2
     assert "--aoi-plot plot.jpg: the file's name must end in .png" in capsys.readouterr().err
+
+
+def test_areas_that_are_hardly_meant(tinyhd, tmp_path, weights_file, capsys):
+    """Outside is an error, over the edge and forgotten percent signs are said; in the end the answer in a line."""
+    clip = clips.make(tmp_path / "clip.mp4", frames=2, width=320, height=180)
+    run = ["predict", clip, "--weights", weights_file, "--csv", "out.csv"]
+    assert tinyhd(*run, "--aoi", "logo=400,10,20,20") == 3
+    assert "--aoi logo: lies outside the picture, which is 320 x 180 pixels" in capsys.readouterr().err
+    assert not Path("out.csv").exists()
+    assert tinyhd(*run, "--aoi", "logo=90%,80%,25%,30%") == 0
+    assert "reaches over the edge" in capsys.readouterr().err
+    assert tinyhd(*run, "--aoi", "logo=45,15,15,25") == 0
+    assert "is in pixels, of 320 x 180; percent are logo=10%,10%,20%,20%" in capsys.readouterr().err
+    assert tinyhd(*run, "--aoi", "half=0%,0%,50%,100%") == 0
+    said = capsys.readouterr().err
+    assert "warning" not in said and "of the attention on 50.0% of the picture, at most" in said
+
+
+def test_covered():
+    assert covered(box((0, 0, 160, 90)), 320, 180) == pytest.approx(0.25)
+    assert covered(np.array([(0, 0), (320, 0), (0, 180)], float), 320, 180) == pytest.approx(0.5)

@@ -45,7 +45,7 @@ def test_the_most_common_kind_counts(tmp_path):
 
 
 def test_folder_without_pictures(tmp_path):
-    with pytest.raises(InputError, match="folder without pictures"):
+    with pytest.raises(InputError, match="folder without pictures; name one video"):
         VideoReader(tmp_path)
 
 

@@ -62,7 +62,7 @@ def test_page(tinyhd, two_scenes, weights_file, capsys):
     assert len(page.pictures) >= 12 + 1 + 2  # filmstrip, heat map, scenes
     assert "a <b> & c.mp4" in page.text and "<i>right</i>" in page.text
     assert "0:00.0 to 0:01.0" in page.text and "0:01.0 to 0:02.0" in page.text
-    shares = re.findall(r"(\d+\.\d)%\s*\d+\.\d% at", page.text)
+    shares = re.findall(r"(\d+\.\d)%\s*50\.0%\s*\d+\.\d% at", page.text)
     assert len(shares) == 2 and sum(map(float, shares)) == pytest.approx(100, abs=0.15)
     assert "not a measurement" in page.text
 

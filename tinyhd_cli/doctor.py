@@ -110,7 +110,7 @@ def weights() -> Iterator[Finding]:
         name = store.default_name()
         _, located = store.inspect(name)
         if located is None:
-            advice = "name a file with --weights, or set TINYHD_MODEL=FILE (tinyhd weights info says where files are)"
+            advice = f"tinyhd weights info {name} says where its file is; then --weights FILE, or TINYHD_MODEL=FILE"
             yield Finding("default model", "note", f"{name}: not on this machine", advice)
         else:
             wrong = store.verify(name).state == "wrong hash"

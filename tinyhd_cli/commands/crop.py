@@ -76,5 +76,8 @@ def crop(
         summary = crop_file(video, loaded, output, options, progress.video(video.name))
     if not quiet:
         seconds = time.monotonic() - started
-        say(f"{video.name}: {summary.frames} frames in {seconds:.1f} s -> {output}")
+        with VideoReader(output) as reader:
+            size = f"{reader.info.width} x {reader.info.height}"
+            sound = "with sound" if reader.info.has_sound else "no sound"
+        say(f"{video.name}: {summary.frames} frames in {seconds:.1f} s -> {output} ({size}, {sound})")
     return OK

@@ -13,6 +13,8 @@ from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, UsageError, one_line
 from .terminal import ProgressDisplay, progress_display, say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..inference.jobs import Job
     from ..inference.model import Model
     from ..inference.options import PredictOptions
@@ -246,3 +248,11 @@ def run_job(
         written = ", ".join(str(path) for _, path in outputs.wanted())
         rate = summary.frames / seconds
         say(f"{label}: {summary.frames} frames in {seconds:.1f} s ({rate:.1f} a second) -> {written}")
+        for name, found in summary.areas.items():
+            say(f"{name}: {attention(found)}")
+
+
+def attention(found: Mapping[str, float | None]) -> str:
+    """What became of an area of interest, in a line."""
+    share, size, most, at_s = (found[key] or 0.0 for key in ("share", "size", "most", "most_at_s"))
+    return f"{share:.1%} of the attention on {size:.1%} of the picture, at most {most:.1%} at {at_s:.2f} s"

@@ -60,5 +60,6 @@ def report(
             video, loaded, output, options.areas, options.area_threshold, progress.video(video.name)
         )
     if not quiet:
-        say(f"{video.name}: {len(collected.times_s)} frames, {len(collected.scenes)} scenes -> {output}")
+        scenes = "1 scene" if len(collected.scenes) == 1 else f"{len(collected.scenes)} scenes"
+        say(f"{video.name}: {len(collected.times_s)} frames, {scenes} -> {output}")
     return OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from ..errors import InputError, UsageError, one_line
 from ..video.reader import Frame
 from .windows import Map
+
+log = logging.getLogger("tinyhd")
 
 Points = NDArray[np.float64]
 """Corners of a polygon, ``(n, 2)``: x and y from the top left corner of the frame, in shares of its width and height or
@@ -48,6 +51,22 @@ class Area:
             share = (time_s - start) / (end - start)
             points = (1 - share) * self.corners[after - 1] + share * self.corners[after]
         return points if self.in_pixels else points * (width, height)
+
+    def check(self, width: int, height: int) -> None:
+        """Say if the area is hardly what is meant, in a video of this size.
+
+        Raises:
+            InputError: it lies outside the picture all the time.
+        """
+        every = np.vstack([self.at(time_s, width, height) for time_s in self.times_s])
+        low, high = every.min(axis=0), every.max(axis=0)
+        if (low >= (width, height)).any() or (high <= 0).any():
+            raise InputError(f"--aoi {self.name}: lies outside the picture, which is {width} x {height} pixels")
+        if (low < -0.5).any() or (high > np.array([width, height]) + 0.5).any():
+            log.warning("--aoi %s: reaches over the edge of the picture; the part inside counts", self.name)
+        if self.in_pixels and high.max() <= 100 and min(width, height) > 100:
+            example = f"{self.name}=10%,10%,20%,20%"
+            log.warning("--aoi %s: is in pixels, of %d x %d; percent are %s", self.name, width, height, example)
 
 
 def box(values: Sequence[float]) -> Points:
@@ -85,7 +104,7 @@ def parse_box(argument: str) -> Area:
     if len(values) != 4 or not name.strip() or not all(math.isfinite(value) for value in values):
         raise UsageError(f"--aoi {argument!r}: must be NAME=X,Y,WIDTH,HEIGHT, in pixels or all with % signs")
     if any(percent) != all(percent):
-        raise UsageError(f"--aoi {argument!r}: mixes pixels and percent")
+        raise UsageError(f"--aoi {argument!r}: mixes pixels and percent: write % behind all four numbers, or none")
     if values[2] <= 0 or values[3] <= 0:
         raise UsageError(f"--aoi {argument!r}: width and height must be above 0")
     corners = box(values) / (100 if all(percent) else 1)
@@ -193,6 +212,11 @@ class Attention:
         return int((crossings > x).sum()) % 2 == 1
 
 
+def covered(corners: Points, width: int, height: int) -> float:
+    """The share of a picture that a polygon covers, 0..1."""
+    return EVEN.share(corners * (EVEN_SIDE / width, EVEN_SIDE / height))
+
+
 def crossings_of(corners: Points, lines: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where a polygon's sides cross horizontal lines.
 
@@ -217,12 +241,19 @@ def crossings_of(corners: Points, lines: NDArray[np.float64]) -> NDArray[np.floa
     return np.sort(x, axis=1)
 
 
+EVEN_SIDE = 64
+EVEN = Attention(np.ones((EVEN_SIDE, EVEN_SIDE), np.float32), EVEN_SIDE, EVEN_SIDE)
+"""The same attention everywhere."""
+
+
 @dataclass
 class AreaSummary:
     """An area over a whole video."""
 
     share: float = 0.0
     """Mean share of the attention, weighted by how long frames are shown."""
+    size: float = 0.0
+    """Mean share of the picture that it covers: what its share would be if attention were even."""
     most: float = 0.0
     """The greatest share."""
     most_at_s: float = 0.0
@@ -266,6 +297,7 @@ class AreaStatistics:
             share = shares[area.name] = attention.share(corners)
             summary = self._summaries[area.name]
             summary.share += share * duration_s
+            summary.size += covered(corners, info.width, info.height) * duration_s
             if share > summary.most:
                 summary.most, summary.most_at_s = share, frame.time_s
             if share >= self._threshold:
@@ -279,6 +311,7 @@ class AreaStatistics:
         """Name to the summary's values, rounded for JSON."""
         found = {}
         for name, summary in self._summaries.items():
-            values = {**vars(summary), "share": summary.share / self._duration_s if self._duration_s else 0.0}
+            duration_s = self._duration_s or 1.0
+            values = {**vars(summary), "share": summary.share / duration_s, "size": summary.size / duration_s}
             found[name] = {key: None if value is None else round(value, 4) for key, value in values.items()}
         return found

@@ -96,9 +96,8 @@ def plan(videos: Sequence[Path], templates: Mapping[str, str | None], out_dir: P
     if out_dir is None and len(videos) > 1:
         for kind, template in wanted.items():
             if "{name}" not in template:
-                raise UsageError(
-                    f"--{kind} {template}: {len(videos)} videos need --out-dir, or {{name}} in the file's name"
-                )
+                ways = "--out-dir DIR, or {name} in the file's name"
+                raise UsageError(f"--{kind} {template}: {len(videos)} videos need a folder, {ways}")
     jobs = [Job(video, Outputs(**{k: fill(t, video, out_dir) for k, t in wanted.items()})) for video in videos]
     owners: dict[Path, Path] = {}
     sources = {video.resolve() for video in videos if video != STDIN}

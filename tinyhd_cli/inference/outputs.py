@@ -305,7 +305,9 @@ class AreaPlotSink:
         for number, area in enumerate(self._areas.areas):
             shares = [100 * row[number] for row in self._shares]
             colour = [value / 255 for value in area_colour(number)]
-            axes.plot(self._times, shares, label=area.name, color=colour, linewidth=1.5)
+            mean = self._areas.results()[area.name]["share"] or 0.0
+            label = f"{area.name}, mean {mean:.1%}"
+            axes.plot(self._times, shares, label=label, color=colour, linewidth=1.5)
         axes.set_xlabel("seconds")
         axes.set_ylabel("share of attention, %")
         axes.set_ylim(bottom=0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Summary:
     """Packets and frames that could not be decoded."""
     duration_s: float
     outputs: Outputs
+    areas: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    """Areas of interest, by name: see ``areas.AreaSummary``."""
 
 
 def reduction(width: int, height: int) -> float:
@@ -133,6 +135,8 @@ def predict_file(
             progress = part_of_two(progress, spool.count)
             reader = stack.enter_context(VideoReader(video, options.input))
             pairs = zip(reader, spool, strict=False)  # a damaged file may decode to one frame more or less
+        for area in options.areas:
+            area.check(reader.info.width, reader.info.height)
         about = describe_run(reader, model, options, outputs)
         areas = AreaStatistics(options.areas, options.area_threshold)
         sinks = open_sinks(stack, reader, outputs, options, whole_video, about, areas)
@@ -147,7 +151,7 @@ def predict_file(
         about.update(frames=frames, damaged=reader.damaged, duration_s=round(duration_s, 6))
         for sink in sinks:
             sink.close()
-    return Summary(frames, reader.damaged, duration_s, outputs)
+    return Summary(frames, reader.damaged, duration_s, outputs, areas.results())
 
 
 def spool_maps(pairs: Iterable[tuple[Frame, Map]], spool: MapSpool, progress: Progress | None) -> FixedScale:

@@ -102,6 +102,8 @@ def report_file(
     check_page(output)
     statistics = AreaStatistics(areas, threshold)
     with VideoReader(video) as reader:
+        for area in areas:
+            area.check(reader.info.width, reader.info.height)
         collected = Collected(reader.info)
         collector = Collector(collected, statistics)
         for frame, saliency in saliency_of(reader, model):
@@ -250,6 +252,7 @@ def area_rows(areas: AreaStatistics, end_s: float) -> list[dict[str, str]]:
                 "name": name,
                 "colour": "#{:02x}{:02x}{:02x}".format(*area_colour(number)),
                 "share": f"{share:.1%}",
+                "size": f"{found['size'] or 0.0:.1%}",
                 "most": f"{most:.1%} at {clock(found['most_at_s'] or 0.0)}",
                 "first": "never" if first is None else clock(first),
                 "time": f"{attended:.1f} s ({attended / end_s if end_s else 0:.0%})",

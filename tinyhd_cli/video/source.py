@@ -150,7 +150,7 @@ def open_pictures(folder: Path, options: InputOptions) -> InputContainer:
     """The pictures of a folder as a video."""
     paths = pictures_in(folder)
     if not paths:
-        raise InputError(f"{folder}: is a folder without pictures, not a video")
+        raise InputError(f"{folder}: is a folder without pictures; name one video")
     kind = PICTURE_FORMATS[paths[0].suffix.lower()]
     return av.open(Joined(paths), "r", format=kind, options={"framerate": str(options.rate)})
 

@@ -105,8 +105,7 @@ def by_hand(info: WeightsInfo) -> str:
     """How to come by weights without the Hub; empty if nobody knows."""
     if not info.upstream_file:
         return ""
-    theirs, ours = info.upstream_file, f"{info.name}.safetensors"
-    return f"get {theirs} from {info.origin}, run tinyhd weights convert {theirs} -o {ours}, then use --weights {ours}"
+    return f"get {info.upstream_file} from {info.origin} and add --weights {info.upstream_file}"
 
 
 @contextmanager
