@@ -22,7 +22,7 @@ SIZE = (360, 640)
 """Height and width of DHF1K's frames."""
 
 FIXATIONS = 300
-"""Fixated pixels in a frame; in DHF1K's there are a few hundred less."""
+"""Fixated pixels in a frame."""
 
 
 @dataclass(frozen=True)

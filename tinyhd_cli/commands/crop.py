@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ..errors import OK
-from .predict import LOOK, MODEL, RUN, load
+from .options import LOOK, Crf, Device, ModelName, NoAudio, Preset, Quiet, WeightsFile
+from .predict import load
 from .terminal import progress_display, say
 
 MOTION = "Motion of the window"
@@ -32,29 +33,17 @@ def crop(
             metavar="N", help="Greatest speed in frame widths a second; 0: stand still.", rich_help_panel=MOTION
         ),
     ] = 0.25,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A model that `tinyhd weights list` shows.", rich_help_panel=MODEL),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A weight file: safetensors, or an original .pth.", rich_help_panel=MODEL),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MODEL)
-    ] = "auto",
+    model: ModelName = None,
+    weights: WeightsFile = None,
+    device: Device = "auto",
     codec: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="As for tinyhd predict.", rich_help_panel=LOOK),
     ] = None,
-    crf: Annotated[int, typer.Option(metavar="N", help="Quality: lower is better.", rich_help_panel=LOOK)] = 18,
-    preset: Annotated[
-        str, typer.Option(metavar="NAME", help="Encoding speed, ultrafast to veryslow.", rich_help_panel=LOOK)
-    ] = "veryfast",
-    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.", rich_help_panel=LOOK)] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)
-    ] = False,
+    crf: Crf = 18,
+    preset: Preset = "veryfast",
+    no_audio: NoAudio = False,
+    quiet: Quiet = False,
 ) -> int:
     """Crop a video to another aspect ratio, the window following what people look at.
 

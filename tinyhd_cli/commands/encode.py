@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import OK, UsageError
-from .predict import LOOK, MODEL, RUN, load
+from .options import LOOK, RUN, Crf, Device, ModelName, NoAudio, Quiet, WeightsFile
+from .predict import load
 from .terminal import progress_display
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def encode(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Default: NAME_encoded.mp4.", show_default=False),
     ] = None,
-    crf: Annotated[int, typer.Option(metavar="N", help="Quality: lower is better.", rich_help_panel=LOOK)] = 28,
+    crf: Crf = 28,
     strength: Annotated[
         float,
         typer.Option(
@@ -34,26 +35,16 @@ def encode(
     preset: Annotated[
         str, typer.Option(metavar="NAME", help="Encoding speed, superfast to veryslow.", rich_help_panel=LOOK)
     ] = "medium",
-    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.", rich_help_panel=LOOK)] = False,
+    no_audio: NoAudio = False,
     no_compare: Annotated[
         bool,
         typer.Option("--no-compare", help="Make no plain encode of equal size to compare with.", rich_help_panel=RUN),
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A model that `tinyhd weights list` shows.", rich_help_panel=MODEL),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A weight file: safetensors, or an original .pth.", rich_help_panel=MODEL),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MODEL)
-    ] = "auto",
+    model: ModelName = None,
+    weights: WeightsFile = None,
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=RUN)] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)
-    ] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Compress a video with better quality where people look and worse elsewhere.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import OK, UsageError
-from .predict import LOOK, MODEL, RUN, load
+from .options import Alpha, Colormap, Device, ModelName, Quiet, WeightsFile
+from .predict import load
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -29,26 +30,12 @@ def live(
     duration: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="End after so long. Default: Ctrl-C ends.")
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A model that `tinyhd weights list` shows.", rich_help_panel=MODEL),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A weight file: safetensors, or an original .pth.", rich_help_panel=MODEL),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MODEL)
-    ] = "auto",
-    colormap: Annotated[
-        str, typer.Option(metavar="NAME", help="Any colour map of matplotlib.", rich_help_panel=LOOK)
-    ] = "turbo",
-    alpha: Annotated[
-        float, typer.Option(metavar="0..1", help="Opacity of the most salient places.", rich_help_panel=LOOK)
-    ] = 0.6,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)
-    ] = False,
+    model: ModelName = None,
+    weights: WeightsFile = None,
+    device: Device = "auto",
+    colormap: Colormap = "turbo",
+    alpha: Alpha = 0.6,
+    quiet: Quiet = False,
 ) -> int:
     """Show where people look in what a camera, a stream or a video shows now, with the lag.
 

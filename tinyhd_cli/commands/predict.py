@@ -10,6 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, UsageError, one_line
+from .options import (
+    AREAS,
+    LOOK,
+    OUTPUTS,
+    RUN,
+    Alpha,
+    Colormap,
+    Crf,
+    Device,
+    ModelName,
+    NoAudio,
+    Preset,
+    Quiet,
+    WeightsFile,
+)
 from .terminal import ProgressDisplay, progress_display, say
 
 if TYPE_CHECKING:
@@ -20,12 +35,6 @@ if TYPE_CHECKING:
     from ..inference.options import PredictOptions
 
 log = logging.getLogger("tinyhd")
-
-OUTPUTS = "Outputs"
-LOOK = "Look of videos"
-MODEL = "Model"
-RUN = "Run"
-AREAS = "Areas of interest"
 
 
 def predict(
@@ -74,17 +83,9 @@ def predict(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave alone what is already there.", rich_help_panel=OUTPUTS)
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A model that `tinyhd weights list` shows.", rich_help_panel=MODEL),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A weight file: safetensors, or an original .pth.", rich_help_panel=MODEL),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MODEL)
-    ] = "auto",
+    model: ModelName = None,
+    weights: WeightsFile = None,
+    device: Device = "auto",
     normalize: Annotated[
         str | None,
         typer.Option(
@@ -94,12 +95,8 @@ def predict(
             rich_help_panel=LOOK,
         ),
     ] = None,
-    colormap: Annotated[
-        str, typer.Option(metavar="NAME", help="Any colour map of matplotlib.", rich_help_panel=LOOK)
-    ] = "turbo",
-    alpha: Annotated[
-        float, typer.Option(metavar="0..1", help="Opacity of the most salient places.", rich_help_panel=LOOK)
-    ] = 0.6,
+    colormap: Colormap = "turbo",
+    alpha: Alpha = 0.6,
     threshold: Annotated[
         float, typer.Option(metavar="0..1", help="Saliency below which nothing is drawn.", rich_help_panel=LOOK)
     ] = 0.1,
@@ -114,11 +111,9 @@ def predict(
             rich_help_panel=LOOK,
         ),
     ] = None,
-    crf: Annotated[int, typer.Option(metavar="N", help="Quality: lower is better.", rich_help_panel=LOOK)] = 18,
-    preset: Annotated[
-        str, typer.Option(metavar="NAME", help="Encoding speed, ultrafast to veryslow.", rich_help_panel=LOOK)
-    ] = "veryfast",
-    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.", rich_help_panel=LOOK)] = False,
+    crf: Crf = 18,
+    preset: Preset = "veryfast",
+    no_audio: NoAudio = False,
     rate: Annotated[
         float, typer.Option(metavar="N", help="Frames a second of pictures and raw video.", rich_help_panel=RUN)
     ] = 25,
@@ -143,9 +138,7 @@ def predict(
         float,
         typer.Option(metavar="0..1", help="Share from which an area counts as attended.", rich_help_panel=AREAS),
     ] = 0.1,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)
-    ] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Predict where people look in videos.
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from ..errors import OK
-from .predict import AREAS, MODEL, RUN, load
+from .options import AREAS, Device, ModelName, Quiet, WeightsFile
+from .predict import load
 from .terminal import progress_display, say
 
 
@@ -25,20 +26,10 @@ def report(
     aoi_threshold: Annotated[
         float, typer.Option(metavar="0..1", help="As for tinyhd predict.", rich_help_panel=AREAS)
     ] = 0.1,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A model that `tinyhd weights list` shows.", rich_help_panel=MODEL),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A weight file: safetensors, or an original .pth.", rich_help_panel=MODEL),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MODEL)
-    ] = "auto",
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)
-    ] = False,
+    model: ModelName = None,
+    weights: WeightsFile = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
 ) -> int:
     """Write a page about a video: filmstrip, heat map, attention over time, scenes, areas of interest.
 

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 Map = NDArray[Any]
 
-NEEDS_FRAMES = "its frames are not there"
-
 MAPS_ENDING = "_maps"
 """What ``tinyhd predict --out-dir DIR --maps maps`` puts behind a video's name."""
 

@@ -1,0 +1,34 @@
+"""Options that several commands have, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OUTPUTS = "Outputs"
+LOOK = "Look of videos"
+MODEL = "Model"
+RUN = "Run"
+AREAS = "Areas of interest"
+
+ModelName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A model that `tinyhd weights list` shows.", rich_help_panel=MODEL),
+]
+WeightsFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A weight file: safetensors, or an original .pth.", rich_help_panel=MODEL),
+]
+Device = Annotated[
+    str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MODEL)
+]
+Crf = Annotated[int, typer.Option(metavar="N", help="Quality: lower is better.", rich_help_panel=LOOK)]
+Preset = Annotated[
+    str, typer.Option(metavar="NAME", help="Encoding speed, ultrafast to veryslow.", rich_help_panel=LOOK)
+]
+NoAudio = Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.", rich_help_panel=LOOK)]
+Colormap = Annotated[str, typer.Option(metavar="NAME", help="Any colour map of matplotlib.", rich_help_panel=LOOK)]
+Alpha = Annotated[float, typer.Option(metavar="0..1", help="Opacity of the most salient places.", rich_help_panel=LOOK)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)]
