@@ -15,6 +15,7 @@ from tinyhd_cli.inference.folding import fold
 from tinyhd_cli.models import CONFIGS, create
 from tinyhd_cli.models.config import TinyHDConfig, from_dict, to_dict
 from tinyhd_cli.models.mobilenet3d import MobileNet3d
+from tinyhd_cli.models.still import make_still, with_time
 from tinyhd_cli.models.upstream import convert, recognise
 
 # The original's names of the networks, and parameters (Hu et al. 2023, Table 5a, to the unit).
@@ -188,3 +189,29 @@ def test_config_round_trip():
 def test_wrong_configurations(call, message):
     with pytest.raises(UsageError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["tinyhd-m-quarter", "tinyhd-s-quarter"])
+def test_a_still_network_becomes_one_for_clips_with_the_same_maps(name):
+    picture = torch.randn(2, 3, 1, 64, 96, generator=torch.Generator().manual_seed(3))
+    network = lively(name)
+    make_still(network)
+    with torch.no_grad():
+        saliency, maps = network(picture, intermediate=True)
+    assert saliency.shape == (2, 1, 64, 96)
+    moving = create(name).eval()
+    moving.load_state_dict(with_time(network.state_dict(), moving.state_dict()))
+    with torch.no_grad():
+        of_clip, its_maps = moving(picture.expand(-1, -1, 16, -1, -1), intermediate=True)
+    torch.testing.assert_close(of_clip, saliency.expand_as(of_clip), rtol=1e-4, atol=1e-5)
+    for decoder, expected in maps.items():
+        torch.testing.assert_close(its_maps[decoder], expected.expand_as(its_maps[decoder]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_still_network_has_the_sums_of_the_kernels_over_time():
+    network = lively("tinyhd-m-quarter")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    make_still(network)
+    for name, value in network.state_dict().items():
+        expected = before[name].sum(2, keepdim=True) if value.dim() == 5 else before[name]
+        assert torch.equal(value, expected), name

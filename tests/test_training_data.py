@@ -17,9 +17,10 @@ from tinyhd_cli.errors import InputError, UsageError, WeightsError
 from tinyhd_cli.training import sources
 from tinyhd_cli.training.batches import collate, recoloured, student_clips, targets, truth
 from tinyhd_cli.training.clips import Clips, Pick, PickSampler, Schedule, starts, validation_picks
-from tinyhd_cli.training.options import TrainConfig
+from tinyhd_cli.training.options import TrainConfig, replace
 from tinyhd_cli.training.store import decode_all
-from tinyhd_cli.training.teachers import CachedTeacher, Teacher, packed, unpacked
+from tinyhd_cli.training.losses import Targets, distribution
+from tinyhd_cli.training.teachers import CachedTeacher, Teacher, Teachers, between, mean, packed, unpacked
 
 CPU = torch.device("cpu")
 
@@ -158,7 +159,7 @@ def teacher_of(tmp_path, student, teacher, **options):
     path = tmp_path / f"{teacher}.safetensors"
     weights.save(path, network.state_dict(), network.config, input_size=SIZE)
     config = TrainConfig(aux=("x",), model=student, teacher=str(path), size=SIZE, **options)
-    made = Teacher(config, CPU)
+    made = Teacher(config, str(path), CPU)
     recorded = Recorded(network.config.frames_out)
     object.__setattr__(made.model, "network", recorded)
     object.__setattr__(made.model, "mean", torch.zeros(3, 1, 1))
@@ -206,12 +207,73 @@ def test_a_still_clip_is_seen_once(tmp_path):
     assert maps.final.shape == (1, 16, *SIZE)
 
 
+def test_a_teacher_is_asked_for_some_frames_and_blended(tmp_path):
+    teacher, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter", teacher_step=6)
+    maps = teacher.maps(numbered_frames(85, 31))
+    assert [window[-1] for window in recorded.seen] == [100, 106, 112, 115]
+    assert (maps.final[0, :, 0, 0] * 255).tolist() == pytest.approx(list(range(100, 116)), abs=1e-3)
+    assert float(maps.intermediate[0, 0, 0, 0] * 255) == pytest.approx(107.5, abs=1e-3)
+
+
+def test_maps_are_blended_between_their_places():
+    maps = torch.tensor([0.0, 1.0, 4.0]).view(3, 1)
+    assert between(maps, [0, 2, 3])[:, 0].tolist() == [0, 0.5, 1, 4]
+    assert between(maps, [0, 1, 2]) is maps
+
+
+def test_a_mirrored_clip_is_asked_for_too(tmp_path):
+    network = lively("tinyhd-m-quarter")
+    path = tmp_path / "m.safetensors"
+    weights.save(path, network.state_dict(), network.config, input_size=SIZE)
+    config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(path), size=SIZE)
+    once = Teacher(config, str(path), CPU)
+    twice = Teacher(replace(config, teacher_flip=True), str(path), CPU)
+    assert once.identity != twice.identity
+    read = torch.randint(0, 256, (16, *SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    plain, other = once.maps(read), once.maps(read.flip(2))
+    expected = (distribution(plain.final) + distribution(other.final.flip(-1))) / 2
+    torch.testing.assert_close(twice.maps(read).final, expected)
+    # Whichever way round the clip is, the answer is the same.
+    torch.testing.assert_close(twice.maps(read.flip(2)).final.flip(-1), expected)
+
+
+def test_several_teachers_speak_as_one(folders, tmp_path):
+    stored = decoded(sources.unlabelled(str(folders["aux"])), tmp_path / "clips")
+    single, seen = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
+    multi, _ = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-m-quarter")
+    both = Teachers([CachedTeacher(single, tmp_path / "maps"), CachedTeacher(multi, tmp_path / "maps")])
+    assert both.context == 15
+    batch = collate([Clips(stored, SIZE, both.context)[Pick(0, 8)]])
+    found = targets(batch, both)
+    alone = [targets(batch, Teachers([one])) for one in both.teachers]
+    torch.testing.assert_close(found.final, mean(alone).final)
+    assert len(seen.seen) == 16  # the maps of both were kept
+    assert len(list((tmp_path / "maps").iterdir())) == 2
+
+
+def test_the_mean_of_maps_is_one_of_distributions():
+    one, other = torch.rand(1, 16, 4, 4), torch.rand(1, 16, 4, 4)
+    scaled = mean([Targets(one, None), Targets(1000 * other, None)])
+    torch.testing.assert_close(scaled.final, (distribution(one) + distribution(other)) / 2)
+    assert scaled.intermediate is None
+
+
+@pytest.mark.parametrize("teacher", ["tinyhd-s-quarter", "tinyhd-m-quarter"])
+def test_teachers_see_a_single_frame_as_a_clip_that_stands_still(tmp_path, teacher):
+    made, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", teacher, stills=True)
+    assert made.context == 0
+    maps = made.maps(numbered_frames(7, 1))
+    assert recorded.seen == [[7] * 16]
+    assert maps.final.shape == (1, 1, *SIZE)
+    assert maps.intermediate.shape == (1, 4, *SIZE)
+
+
 def test_a_teacher_of_another_size_is_refused(tmp_path):
     network = lively("tinyhd-s-quarter")
     weights.save(tmp_path / "t.safetensors", network.state_dict(), network.config)
     config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "t.safetensors"), size=SIZE)
     with pytest.raises(WeightsError, match="reads 192x256 pixels, the student 64x64"):
-        Teacher(config, CPU)
+        Teacher(config, config.teacher[0], CPU)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +306,7 @@ def test_flips_mirror_the_student_and_all_that_it_is_compared_with(folders, tmp_
     network = lively("tinyhd-m-quarter")
     weights.save(tmp_path / "m.safetensors", network.state_dict(), network.config, input_size=SIZE)
     config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "m.safetensors"), size=SIZE)
-    cached = CachedTeacher(Teacher(config, CPU), None)
+    cached = CachedTeacher(Teacher(config, config.teacher[0], CPU), None)
     reader = Clips(stored, SIZE, 0)
     plain, mirror = (collate([reader[Pick(0, 2, flip=flip)]]) for flip in (False, True))
     assert torch.equal(student_clips(plain, CPU).flip(-1), student_clips(mirror, CPU))

@@ -222,6 +222,23 @@ def test_a_loss_that_is_no_number_stops_with_the_batch_named(data, tmp_path):
         trainer.run()
 
 
+def test_single_frames_give_a_network_for_clips(data, tmp_path):
+    """Trained without time, on photographs and frames of videos; training on clips goes on from there."""
+    first = settings(data, tmp_path / "stills", stills=True, steps=3)
+    loop.train(first)
+    info, _ = weights.inspect(tmp_path / "stills" / "best.safetensors")
+    assert info.config.name == "tinyhd-m-quarter"
+    (validation, *_) = rows(tmp_path / "stills", "val")
+    assert float(validation["aux/final"]) > 0
+    state = best(tmp_path / "stills")
+    stem = state["encoder.stem.conv.weight"]
+    assert stem.shape[2] == 3
+    assert not stem[:, :, (0, 2)].any()  # what it knows is in the middle of its time
+    assert stem[:, :, 1].any()
+    loop.train(settings(data, tmp_path / "clips", init=str(tmp_path / "stills" / "best.safetensors")))
+    assert best(tmp_path / "clips")["encoder.stem.conv.weight"][:, :, (0, 2)].any()
+
+
 def test_labels_alone_and_a_cosine(data, tmp_path, tinyhd):
     arguments = ("--model", "tinyhd-m-quarter", "--optimiser", "adamw", "--schedule", "cosine", "--lr", "0.001")
     arguments += ("--steps", "2", "--hold-out", "0.34", "--keep", "1", "--precision", "bf16", "--out", "run")

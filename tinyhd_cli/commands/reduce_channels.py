@@ -56,4 +56,4 @@ def reduce_channels(
     if distill is None:
         return 0
     student = {"model": reduced.config.name, "decoders": reduced.config.decoders}
-    return run(options, out=distill, init=str(out), teacher=source, **student)
+    return run(options, out=distill, init=str(out), teacher=(source,), **student)

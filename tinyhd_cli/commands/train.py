@@ -6,11 +6,23 @@ from typing import Any
 
 from .training import run, with_training_options
 
+UNTAUGHT = (
+    "teacher",
+    "teacher_flip",
+    "teacher_step",
+    "aux",
+    "aux_ratio",
+    "upstream_alignment",
+    "cache_dtype",
+    "cache_scale",
+)
+"""Options that are about teachers."""
 
-@with_training_options(without=("teacher", "aux", "aux_ratio", "upstream_alignment", "cache_dtype", "cache_scale"))
+
+@with_training_options(without=UNTAUGHT)
 def train(**options: Any) -> int:
     """Train a network on where people looked, without a teacher.
 
     tinyhd train --model tinyhd-m-quarter --data dhf1k:DHF1K --out runs/labels
     """
-    return run(options, teacher=None)
+    return run(options, teacher=())

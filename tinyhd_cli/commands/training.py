@@ -37,7 +37,7 @@ def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
             continue
         facts, default = item.metadata, item.default
         switch = isinstance(default, bool)
-        several = item.name in ("data", "aux", "val", "weight")
+        several = item.name in ("data", "aux", "val", "weight", "teacher")
         shown = None if switch or several or default in (None, ()) else default
         text = facts["help"] if shown is None else f"{facts['help']} [default: {as_text(shown)}]"
         names = [flag(item.name), "-o"] if item.name == "out" else [flag(item.name)]

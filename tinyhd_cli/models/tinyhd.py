@@ -22,6 +22,8 @@ class TinyHD(nn.Module):
     def __init__(self, config: TinyHDConfig) -> None:
         super().__init__()
         self.config = config
+        self.frames = config.frames_out
+        """Maps that come out for a clip."""
         self.encoder = MobileNet3d(config.outputs, config.width_divisor)
         self.decoders = nn.ModuleDict(
             {name: DECODERS[kind](config.outputs, config.width_divisor) for name, kind in config.decoder_names.items()},
@@ -51,7 +53,6 @@ class TinyHD(nn.Module):
         maps = {name: torch.sigmoid(decoder(streams)) for name, decoder in self.decoders.items()}
 
         # d1 of a multi-output network gives one frame for the whole clip.
-        frames = self.config.frames_out
-        aligned = [m.expand(-1, -1, frames, -1, -1) for m in maps.values()]
+        aligned = [m.expand(-1, -1, self.frames, -1, -1) for m in maps.values()]
         saliency = torch.sigmoid(self.fusion(torch.cat(aligned, dim=1))).squeeze(1)  # (N, T, H, W)
         return (saliency, maps) if intermediate else saliency

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..models.config import CLIP_FRAMES
 from ..weights.known import IMAGENET
 from .clips import Sample
 from .losses import Targets, Truth
 from .options import TrainConfig
-from .teachers import CachedTeacher
+from .teachers import Teachers
 
 
 @dataclass(frozen=True)
@@ -72,9 +71,9 @@ def recoloured(clips: Tensor, colours: Tensor) -> Tensor:
 
 
 def student_clips(batch: Batch, device: torch.device) -> Tensor:
-    """The 16 frames that the student sees: float32 ``(N, 3, 16, H, W)``, ImageNet-normalised, mirrored, recoloured."""
+    """The frames that the student sees: float32 ``(N, 3, 16, H, W)``, ImageNet-normalised, mirrored, recoloured."""
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1, 1) for values in IMAGENET)
-    frames = batch.reads[:, -CLIP_FRAMES:].to(device).permute(0, 4, 1, 2, 3)
+    frames = batch.reads[:, -batch.density.shape[1] :].to(device).permute(0, 4, 1, 2, 3)
     clips = mirrored(frames, batch.flips).float() / 255
     if (batch.colours != 1).any():
         clips = recoloured(clips, batch.colours)
@@ -90,6 +89,6 @@ def truth(batch: Batch, labelled: int, frames: int, device: torch.device) -> Tru
     return Truth(*maps)
 
 
-def targets(batch: Batch, teacher: CachedTeacher | None) -> Targets | None:
+def targets(batch: Batch, teacher: Teachers | None) -> Targets | None:
     """What the teacher says of the clips, mirrored; None without one."""
     return teacher.targets(batch.keys, batch.reads, batch.flips) if teacher else None

@@ -130,7 +130,7 @@ def provenance(config: TrainConfig, step: int) -> dict[str, str]:
         "commit": os.environ.get("TINYHD_COMMIT") or commit(),
         "seed": str(config.seed),
         "steps": str(step),
-        "teacher": config.teacher or "",
+        "teacher": ", ".join(config.teacher),
         "init": config.init,
     }
     return {name: value for name, value in facts.items() if value}

@@ -62,17 +62,20 @@ class Clips(Dataset[Sample]):
         videos: where to read from.
         size: height and width of what is given.
         context: frames before the clip that are read too.
+        frames: of a clip.
     """
 
-    def __init__(self, videos: Sequence[Stored], size: tuple[int, int], context: int) -> None:
-        self.videos, self.size, self.context = list(videos), size, context
+    def __init__(
+        self, videos: Sequence[Stored], size: tuple[int, int], context: int, frames: int = CLIP_FRAMES
+    ) -> None:
+        self.videos, self.size, self.context, self.frames = list(videos), size, context, frames
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, pick: Pick) -> Sample:
         video = self.videos[pick.video]
-        wanted = range(pick.start - self.context, pick.start + CLIP_FRAMES)
+        wanted = range(pick.start - self.context, pick.start + self.frames)
         indices = np.clip(wanted, 0, video.frames - 1)
         views = [self.view(video, pick, place - self.context) for place in range(len(indices))]
         read = self.gather(video.pixels(), indices, views)
@@ -81,10 +84,10 @@ class Clips(Dataset[Sample]):
             if video.labelled:
                 maps = self.gather(video.truth(kind), indices[self.context :], views[self.context :], kind)
             else:
-                maps = np.zeros((CLIP_FRAMES, *self.size), np.uint8)
+                maps = np.zeros((self.frames, *self.size), np.uint8)
             truth[kind] = torch.from_numpy(maps)
         return {
-            "key": f"{video.key}-{pick.start}-{pick.trajectory}",
+            "key": f"{video.key}-{pick.start}-{pick.trajectory}{'-still' if self.frames == 1 else ''}",
             "name": f"{video.name} from frame {pick.start + 1}",
             "read": torch.from_numpy(read),
             "density": truth["density"],
@@ -209,16 +212,16 @@ class PickSampler(Sampler[list[Pick]]):
         flip = bool(rng.random() < 0.5) and not self.config.no_flip
         start, way = 0, 0
         if not video.still:
-            start = int(rng.choice(starts(video.frames, self.config.start_grid)))
+            start = int(rng.choice(starts(video.frames, self.config.start_grid, self.config.clip_frames)))
         elif rng.random() < self.config.still_motion:
             way = int(rng.integers(1, TRAJECTORIES + 1))
         brightness, contrast, saturation = 1 + self.config.jitter * rng.uniform(-1, 1, 3)
         return Pick(index, start, flip, way, (float(brightness), float(contrast), float(saturation)))
 
 
-def starts(frames: int, grid: int) -> list[int]:
-    """Where clips of 16 frames may begin in a video: on the grid, and with its last frame at the end."""
-    last = frames - CLIP_FRAMES
+def starts(frames: int, grid: int, length: int = CLIP_FRAMES) -> list[int]:
+    """Where clips of a length may begin in a video: on the grid, and with its last frame at the end."""
+    last = frames - length
     return [*range(0, last, grid), last]
 
 

@@ -28,6 +28,9 @@ CHANNELS_LAST = torch.channels_last_3d
 PIECE = 1 << 18
 """Numbers of a tensor that are worked on at once: 1 MB in float32."""
 
+WIDTH = 512
+"""Numbers in a row of a matrix that is worked on, at least."""
+
 KEPT = (2 << 30) - 1
 """Bytes of free memory to hold on to while training: a step takes and frees gigabytes."""
 
@@ -107,22 +110,20 @@ class NormActivation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: nn.BatchNorm3d, weight: Tensor, bias: Tensor, activation: bool) -> Tensor:
         x = x.contiguous(memory_format=CHANNELS_LAST)  # as it is already, but in float64
-        momentum = norm.momentum or 0.0
-        count = x.numel() // x.shape[1]
-        if processes() == 1:
-            statistics = (norm.running_mean, norm.running_var, True, momentum, norm.eps)
-            y, mean, inverse = torch.native_batch_norm(x, weight, bias, *statistics)
-        else:
-            mean, var, count = whole_batch(x, count)
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            norm.running_mean.lerp_(mean, momentum)
-            norm.running_var.lerp_(var * (count / max(1, count - 1)), momentum)
-            inverse = (var + norm.eps).rsqrt()
-            y = F.batch_norm(x, mean, var, weight, bias, False, 0.0, norm.eps)
-        y = y.contiguous(memory_format=CHANNELS_LAST)
-        if activation:
-            y.clamp_(0, 6)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        mean, var, count = statistics(x)
+        norm.running_mean.lerp_(mean, norm.momentum or 0.0)
+        norm.running_var.lerp_(var * (count / max(1, count - 1)), norm.momentum or 0.0)
+        inverse = (var + norm.eps).rsqrt()
+        y = torch.empty_like(x, memory_format=CHANNELS_LAST)
+        source, target = wide(x), wide(y)
+        repeats = source.shape[1] // x.shape[1]
+        scale = (weight * inverse).repeat(repeats)
+        shift = (bias - mean * weight * inverse).repeat(repeats)
+        for piece in pieces(source):
+            values = torch.addcmul(shift, source[piece].to(shift.dtype), scale)
+            target[piece] = values.clamp_(0, 6) if activation else values
         ctx.save_for_backward(x, y if activation else None, weight, mean, inverse)
         ctx.count = count
         return y
@@ -130,17 +131,22 @@ class NormActivation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
         x, y, weight, mean, inverse = ctx.saved_tensors
+        channels = x.shape[1]
         result = torch.empty_like(x, memory_format=CHANNELS_LAST)
-        source = rows(grad.contiguous(memory_format=CHANNELS_LAST))
-        target, inputs = rows(result), rows(x)
+        source = wide(grad.contiguous(memory_format=CHANNELS_LAST))
+        target, inputs = wide(result), wide(x)
+        repeats = source.shape[1] // channels
         exact = torch.promote_types(x.dtype, torch.float32)
-        sums = torch.zeros(2, x.shape[1], dtype=exact)
+        wide_sums = torch.zeros(2, source.shape[1], dtype=exact)
+        centre = mean.repeat(repeats)
         for piece in pieces(inputs):
             g = source[piece]
             if y is not None:
-                g = torch.ops.aten.hardtanh_backward.grad_input(g, rows(y)[piece], 0.0, 6.0, grad_input=target[piece])
-            sums[0] += g.sum(0, dtype=exact)
-            sums[1] += (g * (inputs[piece] - mean)).sum(0, dtype=exact)
+                g = torch.ops.aten.hardtanh_backward.grad_input(g, wide(y)[piece], 0.0, 6.0, grad_input=target[piece])
+            g = g.to(exact)
+            wide_sums[0] += g.sum(0)
+            wide_sums[1] += (g * (inputs[piece].to(exact) - centre)).sum(0)
+        sums = wide_sums.view(2, repeats, channels).sum(1)
         by_bias, by_weight = sums[0].clone(), sums[1] * inverse
         if processes() > 1:
             dist.all_reduce(sums)
@@ -148,11 +154,25 @@ class NormActivation(torch.autograd.Function):
         scale = weight * inverse
         b = -scale * inverse.square() * sums[1] / ctx.count
         a = -scale * sums[0] / ctx.count - b * mean
+        a, b, scale = (values.repeat(repeats) for values in (a, b, scale))
         kept = source if y is None else target
         for piece in pieces(inputs):
             moved = torch.addcmul(a, inputs[piece].to(exact), b)
             target[piece] = moved.addcmul_(kept[piece].to(exact), scale)
         return result, None, by_weight, by_bias, None
+
+
+def wide(x: Tensor) -> Tensor:
+    """A channels-last tensor as a matrix with several pixels in a row, ``(rows, pixels * C)``, without copying.
+
+    Loops over one pixel's few channels would be too short for a processor's vectors.
+    """
+    matrix = rows(x)
+    count, channels = matrix.shape
+    repeats = 1
+    while repeats * channels < WIDTH and count % (2 * repeats) == 0:
+        repeats *= 2
+    return matrix.view(count // repeats, repeats * channels)
 
 
 def pieces(matrix: Tensor) -> Iterator[slice]:
@@ -166,14 +186,29 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def whole_batch(x: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
+def statistics(x: Tensor) -> tuple[Tensor, Tensor, int]:
     """Mean and variance of each channel over the batches of all processes, and how many numbers they are of."""
-    var, mean = (value.double() for value in torch.var_mean(rows(x).float(), 0, correction=0))
-    sums = torch.cat([mean * count, (var + mean.square()) * count, torch.tensor([float(count)])])
-    dist.all_reduce(sums)
-    total = sums[-1]
-    mean, square = (sums[:-1] / total).view(2, -1)
-    return mean.float(), (square - mean.square()).clamp_min(0).float(), int(total)
+    matrix, channels = wide(x), x.shape[1]
+    exact = torch.promote_types(x.dtype, torch.float32)
+    sums = torch.zeros(2, matrix.shape[1], dtype=torch.float64)
+    # Squares of distances from about the mean: those from 0 would cancel.
+    middle = matrix[: max(1, PIECE // matrix.shape[1])].to(exact).mean(0).view(-1, channels).mean(0)
+    centre = middle.repeat(matrix.shape[1] // channels)
+    for piece in pieces(matrix):
+        away = matrix[piece].to(exact) - centre
+        sums[0] += away.sum(0)
+        sums[1] += away.square_().sum(0)
+    mean, square = sums.view(2, -1, channels).sum(1) / (x.numel() // channels)
+    count = x.numel() // channels
+    var = square - mean.square()
+    mean = mean + middle
+    if processes() > 1:
+        whole = torch.cat([mean * count, (var + mean.square()) * count, torch.tensor([float(count)])])
+        dist.all_reduce(whole)
+        count = int(whole[-1])
+        mean, square = (whole[:-1] / count).view(2, -1)
+        var = square - mean.square()
+    return mean.to(exact), var.clamp_min(0).to(exact), count
 
 
 class FastConvNorm(nn.Module):

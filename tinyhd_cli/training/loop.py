@@ -23,6 +23,8 @@ from torch.utils.data import DataLoader
 
 from ..errors import TinyhdError
 from ..machine import keep_memory
+from ..models import build
+from ..models.still import with_time
 from ..models.tinyhd import TinyHD
 from . import checkpoints, fast
 from .batches import Batch, collate, mixed, student_clips, targets, truth
@@ -228,7 +230,7 @@ class Trainer:
     def _forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         device = self.accelerator.device
         labelled = self.run_data.labelled_share
-        frames = self.network.config.frames_out
+        frames = self.network.frames
         with mixed(self.config, device):
             saliency, maps = self.model(student_clips(batch, device), intermediate=True)
         wanted = targets(batch, self.run_data.teacher)
@@ -282,7 +284,7 @@ class Trainer:
         validation = None
         if self.is_main:
             assert self.journal is not None
-            validation = self.run_data.validator.run(self.kept, self.network.config.frames_out, self.accelerator.device)
+            validation = self.run_data.validator.run(self.kept, self.network.frames, self.accelerator.device)
             step = self.state.step
             # Without anything to validate on, the latest loss has to do.
             score = validation.loss if len(self.run_data.validator) else loss
@@ -311,7 +313,9 @@ class Trainer:
     def _save(self, name: str, validation: Validation) -> None:
         """Write a weight file and, for the best, its model card."""
         config, step = self.config, self.state.step
-        state = self.kept.state_dict()
+        state: Mapping[str, Tensor] = self.kept.state_dict()
+        if config.stills:
+            state = with_time(state, build(self.network.config).state_dict())
         scores = validation.scores | {f"KL {name}": value for name, value in validation.terms.items()}
         path = config.out / f"{name}.safetensors"
         held = f"{len(self.run_data.validator)} held-back clips, the last frame of each"

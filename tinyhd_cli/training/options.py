@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, did_you_mean
-from ..models.config import INPUT_HEIGHT, INPUT_WIDTH, ModelConfig
+from ..models.config import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH, ModelConfig
 from ..models.registry import config as named_config
 
 INTERMEDIATE = ("d1.1", "d1.2", "d1.3", "d1.4")
@@ -26,7 +26,6 @@ TERMS = {
 """The terms of the loss by name, with their weights in the paper (equations 2 and 3); CC and NSS came later."""
 
 DATA, MODEL, LOSS, OPTIMISER, RUN = "Data", "Model", "Loss", "Optimiser", "Run"
-PANELS = (DATA, MODEL, LOSS, OPTIMISER, RUN)
 
 
 def option(default: Any, panel: str, metavar: str, help: str, *, fixed: bool = True) -> Any:
@@ -73,6 +72,13 @@ class TrainConfig:
     still_motion: float = option(
         0.5, DATA, "0..1", "Share of clips made of a photograph that pan and zoom slowly; the others stand still."
     )
+    stills: bool = option(
+        False,
+        DATA,
+        "",
+        "Train on single frames, without time, several times as fast; what comes out is for videos all the same, "
+        "and a start (--init) for training on clips.",
+    )
     no_flip: bool = option(False, DATA, "", "Do not mirror half of the clips.")
     jitter: float = option(
         0.0, DATA, "0..1", "Change brightness, contrast and saturation of the student's clips by up to this share."
@@ -95,7 +101,15 @@ class TrainConfig:
         "",
         "Fresh maps begin dark but for peaks, as people look at few places; else hundreds of steps go into that.",
     )
-    teacher: str | None = option(None, MODEL, "hd2s|NAME|FILE", "Network whose maps are to be matched.")
+    teacher: tuple[str, ...] = option(
+        (), MODEL, "hd2s|NAME|FILE", "Network whose maps are to be matched; of several, the mean of their maps."
+    )
+    teacher_flip: bool = option(
+        False, MODEL, "", "Ask the teacher for the mirrored clip too, and take the mean: better maps in twice the time."
+    )
+    teacher_step: int = option(
+        1, MODEL, "N", "Ask a single-output teacher for every Nth frame of a clip alone, and blend between these."
+    )
     upstream_alignment: bool = option(
         False,
         MODEL,
@@ -144,7 +158,10 @@ class TrainConfig:
     tensorboard: bool = option(False, RUN, "", "Write a TensorBoard log too (pip install tensorboard).", fixed=False)
 
     def __post_init__(self) -> None:
-        for name, kind in (("data", str), ("aux", str), ("val", str), ("weight", str), ("milestones", float)):
+        if self.teacher is None or isinstance(self.teacher, str):  # one, as older configurations have it
+            object.__setattr__(self, "teacher", (self.teacher,) if self.teacher else ())
+        texts = ("data", "aux", "val", "weight", "teacher")
+        for name, kind in (*((name, str) for name in texts), ("milestones", float)):
             object.__setattr__(self, name, tuple(kind(value) for value in getattr(self, name)))
         object.__setattr__(self, "decoders", tuple(self.decoders))
         object.__setattr__(self, "size", tuple(self.size))
@@ -169,7 +186,16 @@ class TrainConfig:
         for name in ("hold_out", "still_motion", "jitter", "momentum", "warmup", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{flag(name)} must be from 0 to 1, not {getattr(self, name)}")
-        for name in ("batch_size", "accumulate", "epochs", "steps", "keep", "validate_every", "window_step"):
+        for name in (
+            "batch_size",
+            "accumulate",
+            "epochs",
+            "steps",
+            "keep",
+            "validate_every",
+            "window_step",
+            "teacher_step",
+        ):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{flag(name)} must be at least 1, not {getattr(self, name)}")
         for name in ("aux_ratio", "weight_decay", "clip", "workers"):
@@ -185,6 +211,16 @@ class TrainConfig:
         """The network."""
         overrides = {} if self.model == "hd2s" else {"decoders": self.decoders}
         return named_config(self.model, **overrides)
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of a clip that the student sees."""
+        return 1 if self.stills else CLIP_FRAMES
+
+    @property
+    def maps(self) -> int:
+        """Maps that the student gives for a clip."""
+        return 1 if self.stills or self.model_config.frames_out == 1 else CLIP_FRAMES
 
     @property
     def weights(self) -> dict[str, float]:

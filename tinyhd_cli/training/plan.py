@@ -10,6 +10,7 @@ import torch
 from ..machine import keep_memory
 from ..models import build
 from ..models.config import CLIP_FRAMES
+from ..models.still import make_still
 from ..models.tinyhd import TinyHD
 from . import checkpoints, fast, sources
 from .loop import accelerator
@@ -29,18 +30,21 @@ def plan(config: TrainConfig) -> dict[str, str]:
     device = accelerator(config).device
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     counts = schedule(config, len(found.targets), len(found.aux), processes * config.accumulate)
-    teacher = Teacher(config, device) if config.teacher else None
+    teachers = [Teacher(config, name, device) for name in config.teacher]
     network = build(check_model(config))
     assert isinstance(network, TinyHD)
     if config.init != "none":
         check_init(config)
     clips = counts.target + counts.aux
-    student_s, teacher_s = step_time(network, config, device) * clips, teacher_time(teacher, config) * clips
+    if config.stills:
+        make_still(network)
+    student_s = step_time(network, config, device) * clips
+    teacher_s = sum(teacher_time(teacher, config) for teacher in teachers) * clips
     expected = {
         "labelled": f"{len(found.targets)} videos, {len(found.val_targets)} to validate on",
         "auxiliary": f"{len(found.aux)} videos, {len(found.val_aux)} to validate on",
         "network": f"{config.model}, {sum(p.numel() for p in network.parameters()):,} parameters",
-        "teacher": f"{teacher.model.config.name} ({config.teacher})" if teacher else "none",
+        "teacher": ", ".join(f"{t.model.config.name} ({t.model.name})" for t in teachers) or "none",
         "step": f"{counts.target} labelled and {counts.aux} auxiliary clips",
         "steps": f"{counts.steps} ({counts.steps_per_epoch} an epoch)",
         "device": str(device),
@@ -65,7 +69,7 @@ def step_time(network: TinyHD, config: TrainConfig, device: torch.device) -> flo
     if device.type == "cpu" and not config.eager:
         fast.accelerate(network)
         keep_memory(fast.KEPT)
-    clip = torch.randn(1, 3, CLIP_FRAMES, *config.size, device=device)
+    clip = torch.randn(1, 3, config.clip_frames, *config.size, device=device)
     best = float("inf")
     for _ in range(2):  # the first one is slower
         started = time.monotonic()
@@ -78,11 +82,9 @@ def step_time(network: TinyHD, config: TrainConfig, device: torch.device) -> flo
     return best
 
 
-def teacher_time(teacher: Teacher | None, config: TrainConfig) -> float:
-    """Seconds that the teacher's maps of one clip take here."""
-    if teacher is None:
-        return 0.0
-    frames = teacher.context + CLIP_FRAMES
+def teacher_time(teacher: Teacher, config: TrainConfig) -> float:
+    """Seconds that a teacher's maps of one clip take here."""
+    frames = 1 if config.stills else teacher.context + CLIP_FRAMES
     read = torch.randint(0, 256, (frames, *config.size, 3), dtype=torch.uint8)
     started = time.monotonic()
     teacher.maps(read)

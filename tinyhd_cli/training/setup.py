@@ -14,7 +14,8 @@ from torch import Tensor
 from .. import weights
 from ..errors import UsageError, WeightsError
 from ..models import build
-from ..models.config import TinyHDConfig
+from ..models.config import CLIP_FRAMES, TinyHDConfig
+from ..models.still import make_still
 from ..models.tinyhd import TinyHD
 from ..weights.file import is_ours
 from . import initial, sources
@@ -22,7 +23,7 @@ from .batches import collate, student_clips
 from .clips import Clips, PickSampler, Schedule, validation_picks
 from .options import TrainConfig
 from .store import OnProgress, decode_all
-from .teachers import CachedTeacher, Teacher
+from .teachers import CachedTeacher, Teacher, Teachers
 from .validation import Validator
 
 log = logging.getLogger("tinyhd")
@@ -36,7 +37,7 @@ class Run:
     """What a run works with."""
 
     network: TinyHD
-    teacher: CachedTeacher | None
+    teacher: Teachers | None
     clips: Clips
     sampler: PickSampler
     schedule: Schedule
@@ -107,20 +108,24 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     targets, aux, val_targets, val_aux = (numbered[a:b] for a, b in pairwise(ends))
 
     plan = schedule(config, len(targets), len(aux), parts)
-    context = teacher.teacher.context if teacher else 0
-    clips = Clips(videos, config.size, context)
+    context = teacher.context if teacher and not config.stills else 0
+    clips = Clips(videos, config.size, context, config.clip_frames)
     sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
     initialise(network, config, calibration(clips, sampler))
+    if config.stills:
+        make_still(network)
     validator = Validator(config, clips, validation_picks(val_targets), validation_picks(val_aux), teacher)
     return Run(network.to(device), teacher, clips, sampler, plan, validator, plan.target // parts)
 
 
-def load_teacher(config: TrainConfig, device: torch.device) -> CachedTeacher | None:
-    """The teacher, if there is one."""
-    if config.teacher is None:
-        return None
-    folder: Path | None = config.cache / "teacher" if config.cache else None
-    return CachedTeacher(Teacher(config, device), folder, config.cache_dtype, config.cache_scale)
+def load_teacher(config: TrainConfig, device: torch.device) -> Teachers | None:
+    """The teachers, if there are any."""
+    folder = config.cache / "teacher" if config.cache else None
+    found = [
+        CachedTeacher(Teacher(config, name, device), folder, config.cache_dtype, config.cache_scale)
+        for name in config.teacher
+    ]
+    return Teachers(found) if found else None
 
 
 def is_imagenet(config: TrainConfig) -> bool:
@@ -180,4 +185,5 @@ def calibration(clips: Clips, sampler: PickSampler) -> Iterator[Tensor]:
     """Some training clips, one by one: the same ones however many processes train."""
     videos = [*sampler.targets[:CALIBRATION_CLIPS], *sampler.aux[:CALIBRATION_CLIPS]]
     for pick in validation_picks(videos, per_video=1):
-        yield student_clips(collate([clips[pick]]), torch.device("cpu"))
+        clip = student_clips(collate([clips[pick]]), torch.device("cpu"))
+        yield clip.expand(-1, -1, CLIP_FRAMES, -1, -1)  # of a single frame one that stands still

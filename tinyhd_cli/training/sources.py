@@ -107,9 +107,9 @@ def find(config: TrainConfig) -> Found:
     """
     if not config.data and not config.aux:
         raise UsageError("nothing to train on: name labelled data with --data, or videos with --aux")
-    if config.teacher is None and not config.data:
+    if not config.teacher and not config.data:
         raise UsageError("without a teacher the loss needs ground truth: name labelled data with --data")
-    if config.teacher is None and config.aux:
+    if not config.teacher and config.aux:
         raise UsageError("--aux has no ground truth: it needs a teacher (tinyhd distill --teacher)")
     targets: list[Video] = []
     val_targets = [video for name in config.val for video in labelled(name, VALIDATION_SPLITS)]

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..errors import OutputError, WeightsError
 from ..files import cannot_write, written_whole
-from ..models.config import CLIP_FRAMES, HD2SConfig, TinyHDConfig
-from .losses import Targets
+from ..models.config import CLIP_FRAMES, HD2SConfig
+from .losses import Targets, distribution
 from .options import TrainConfig
 
 if TYPE_CHECKING:
@@ -35,27 +35,30 @@ class Teacher:
     is for, for which 15 frames before the clip are read. The original reads 16 and stops one frame short:
     ``upstream_alignment`` does the same.
 
+    Args:
+        config: the run.
+        name: of the network, or its weight file.
+        device: where it runs.
+
     Raises:
         WeightsError: the weights cannot be loaded, or the network's input has another size than the student's.
     """
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, name: str, device: torch.device) -> None:
         from ..inference.model import load_model
 
-        assert config.teacher is not None
-        assert isinstance(config.model_config, TinyHDConfig)
-        self.model: Model = load_model(config.teacher, str(device))
-        self.student_frames = config.model_config.frames_out
+        self.model: Model = load_model(name, str(device))
+        self.config = config
         self.bf16 = config.precision == "bf16"
         self.lag = 1 if config.upstream_alignment and self.windows > 1 else 0
         if self.model.input_size != config.size:
             theirs, ours = ("x".join(map(str, size)) for size in (self.model.input_size, config.size))
-            raise WeightsError(f"--teacher {config.teacher}: reads {theirs} pixels, the student {ours}")
+            raise WeightsError(f"--teacher {name}: reads {theirs} pixels, the student {ours}")
 
     @property
     def windows(self) -> int:
         """Windows that the teacher sees for one clip."""
-        return self.student_frames if self.model.config.frames_out == 1 else 1
+        return self.config.maps if self.model.config.frames_out == 1 else 1
 
     @property
     def context(self) -> int:
@@ -65,7 +68,8 @@ class Teacher:
     @property
     def identity(self) -> str:
         """What tells this teacher's maps from those of another."""
-        facts = (self.model.sha256, self.student_frames, self.lag, self.bf16)
+        facts: tuple[object, ...] = (self.model.sha256, self.config.maps, self.lag, self.bf16)
+        facts += (self.config.teacher_flip, self.config.teacher_step if self.windows > 1 else 1)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     @torch.no_grad()
@@ -73,27 +77,37 @@ class Teacher:
         """The teacher's maps of a clip.
 
         Args:
-            read: uint8 RGB ``(context + 16, H, W, 3)``.
+            read: uint8 RGB ``(context + 16, H, W, 3)``, or a single frame of a clip that stands still.
 
         Returns:
             Maps of one clip, float32 on the teacher's device: final ``(1, T, H, W)``, intermediate ``(1, 4, H, W)``,
             the mean over the windows.
         """
-        if self.windows == 1:
+        if len(read) == 1:
+            read = read.expand(self.context + CLIP_FRAMES, -1, -1, -1)
+        read = read[-self.context - CLIP_FRAMES :]  # another teacher may need more
+        if not self.config.teacher_flip:
+            return self.see(read)
+        return mean([self.see(read), mirrored(self.see(read.flip(2)))])
+
+    def see(self, read: Tensor) -> Targets:
+        """The teacher's maps of a clip as it is."""
+        frames = self.config.maps
+        if self.windows == 1 or bool((read == read[:1]).all()):  # a still clip: all windows are the same
             final, deep = self.ask(read[None, -CLIP_FRAMES:])
-            return Targets(final[:, -self.student_frames :], None if deep is None else deep.mean(2))
-        if bool((read == read[:1]).all()):  # a still picture: all windows are the same
-            final, deep = self.ask(read[None, -CLIP_FRAMES:])
-            return Targets(final.expand(-1, self.student_frames, -1, -1), None if deep is None else deep[:, :, 0])
-        ends = range(CLIP_FRAMES, CLIP_FRAMES + self.windows)
+            if self.windows > 1:
+                final = final.expand(-1, frames, -1, -1)
+            final = final.mean(1, keepdim=True) if self.config.stills else final[:, -frames:]
+            return Targets(final, None if deep is None else deep.mean(2))
+        asked = sorted({*range(0, self.windows, self.config.teacher_step), self.windows - 1})
         parts = []
-        for first in range(0, self.windows, WINDOWS):
-            parts.append(
-                self.ask(torch.stack([read[end - CLIP_FRAMES : end] for end in ends[first : first + WINDOWS]]))
-            )
-        final = torch.cat([part[0] for part in parts]).transpose(0, 1)  # (windows, 1, H, W) to (1, windows, H, W)
+        for first in range(0, len(asked), WINDOWS):
+            places = asked[first : first + WINDOWS]
+            parts.append(self.ask(torch.stack([read[place : place + CLIP_FRAMES] for place in places])))
+        final = between(torch.cat([part[0] for part in parts]), asked)  # (asked, 1, H, W) to (windows, 1, H, W)
         maps = [part[1] for part in parts if part[1] is not None]
-        return Targets(final, torch.cat(maps).mean((0, 2)).unsqueeze(0) if maps else None)
+        deep = between(torch.cat(maps), asked).mean((0, 2)).unsqueeze(0) if maps else None
+        return Targets(final.transpose(0, 1), deep)
 
     def ask(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
         """Final ``(N, T, H, W)`` and intermediate maps ``(N, 4, T1, H, W)`` of clips ``(N, 16, H, W, 3)``."""
@@ -104,6 +118,27 @@ class Teacher:
             final, maps = self.model.network(x, intermediate=True)
         deep = maps["maps"] if isinstance(self.model.config, HD2SConfig) else maps.get("d1")
         return final.float(), None if deep is None else deep.float()
+
+
+def between(maps: Tensor, places: Sequence[int]) -> Tensor:
+    """Maps of some places in time, ``(P, ...)``, blended for all places from the first to the last."""
+    if len(places) == places[-1] - places[0] + 1:
+        return maps
+    wanted = np.arange(places[0], places[-1] + 1)
+    left = np.clip(np.searchsorted(places, wanted, side="right") - 1, 0, len(places) - 2)
+    ends = np.asarray(places)
+    share = torch.from_numpy((wanted - ends[left]) / (ends[left + 1] - ends[left])).to(maps)
+    share = share.view(-1, *[1] * (maps.dim() - 1))
+    return maps[left] * (1 - share) + maps[left + 1] * share
+
+
+def mean(several: Sequence[Targets]) -> Targets:
+    """The mean of several maps of the same clips, each as a distribution, as their scales say nothing."""
+    if len(several) == 1:
+        return several[0]
+    deep = [distribution(maps.intermediate) for maps in several if maps.intermediate is not None]
+    final = torch.stack([distribution(maps.final) for maps in several]).mean(0)
+    return Targets(final, torch.stack(deep).mean(0) if deep else None)
 
 
 class CachedTeacher:
@@ -177,6 +212,22 @@ class CachedTeacher:
         final, deep = (None if m is None else m.unsqueeze(0).to(device) for m in maps)
         assert final is not None
         return Targets(final, deep)
+
+
+class Teachers:
+    """All teachers of a run, which speak as one."""
+
+    def __init__(self, teachers: Sequence[CachedTeacher]) -> None:
+        self.teachers = teachers
+
+    @property
+    def context(self) -> int:
+        """Frames before the student's clip that must be read."""
+        return max(teacher.teacher.context for teacher in self.teachers)
+
+    def targets(self, keys: Sequence[str], reads: Tensor, flips: Sequence[bool]) -> Targets:
+        """The mean of what they say of a batch; see :meth:`CachedTeacher.targets`."""
+        return mean([teacher.targets(keys, reads, flips) for teacher in self.teachers])
 
 
 def mirrored(maps: Targets) -> Targets:

@@ -16,7 +16,7 @@ from .clips import Clips, Pick
 from .journal import SCORES, Pixels, coloured, picture
 from .losses import TINY, distribution, kl_divergence, loss_terms, total
 from .options import TrainConfig
-from .teachers import CachedTeacher
+from .teachers import Teachers
 
 BATCH = 4
 PICTURES = 6
@@ -53,7 +53,7 @@ class Validator:
         clips: Clips,
         labelled: Sequence[Pick],
         aux: Sequence[Pick],
-        teacher: CachedTeacher | None,
+        teacher: Teachers | None,
     ) -> None:
         self.config, self.clips, self.teacher = config, clips, teacher
         # Each batch is of one kind.
