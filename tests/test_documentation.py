@@ -107,7 +107,7 @@ def test_the_training_commands_of_the_readme(readers_folder, monkeypatch, capsys
     single = lively("tinyhd-s-quarter")
     torch.save({"student_model": original_names(single.state_dict(), single=True)}, "d123s_rc4_rc1T.pth")
     commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("tinyhd ")]
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         arguments = shlex.split(command)[1:]
         planned = [] if arguments[0] == "reduce-channels" else ["--dry-run"]
@@ -207,3 +207,29 @@ def test_demo_without_weights_says_how_to_get_them(readers_folder, monkeypatch, 
     monkeypatch.setattr(demo["weights"], "inspect", lambda name: (demo["weights"].find(name), None))
     demo["main"]()
     assert "d123m_rc4_rc1T.pth" in capsys.readouterr().out
+
+
+def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
+    """Both halves, one step of each, on small data of the same form."""
+    from training_data import aux_videos, photographs
+
+    from tinyhd_cli import weights
+
+    monkeypatch.chdir(readers_folder)
+    monkeypatch.setattr("tinyhd_cli.training.setup.CALIBRATION_CLIPS", 1)
+    photographs(Path("photos"), count=5)
+    aux_videos(Path("videos"), count=5)
+    for name in ("single", "multi"):
+        network = lively(f"tinyhd-{name[0]}-quarter")
+        weights.save(f"{name}.safetensors", network.state_dict(), network.config)
+    save_folded(Path("mobilenet.npz"), create("tinyhd-m"))
+    arguments = "--photos photos --videos videos --teachers single.safetensors multi.safetensors --steps 1"
+    monkeypatch.setattr(
+        sys, "argv", ["train_default.py", *arguments.split(), "--init", "mobilenet.npz", "--out", "runs"]
+    )
+    runpy.run_path(str(EXAMPLES / "train_default.py"), run_name="__main__")
+    last = capsys.readouterr().out.splitlines()[-1]
+    info, _ = weights.inspect(last)
+    assert info.config.name == "tinyhd-m-quarter"
+    assert info.provenance["teacher"] == "single.safetensors, multi.safetensors"
+    assert info.provenance["init"] == "runs/default-stills/best.safetensors"

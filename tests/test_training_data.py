@@ -17,9 +17,9 @@ from tinyhd_cli.errors import InputError, UsageError, WeightsError
 from tinyhd_cli.training import sources
 from tinyhd_cli.training.batches import collate, recoloured, student_clips, targets, truth
 from tinyhd_cli.training.clips import Clips, Pick, PickSampler, Schedule, starts, validation_picks
+from tinyhd_cli.training.losses import Targets, distribution
 from tinyhd_cli.training.options import TrainConfig, replace
 from tinyhd_cli.training.store import decode_all
-from tinyhd_cli.training.losses import Targets, distribution
 from tinyhd_cli.training.teachers import CachedTeacher, Teacher, Teachers, between, mean, packed, unpacked
 
 CPU = torch.device("cpu")

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -212,6 +213,24 @@ def test_ctrl_c_saves_the_step_that_it_interrupts(data, tmp_path):
         loop.train(config)
 
 
+def test_ending_the_whole_process_group_saves_the_step(data, tmp_path):
+    """As a job scheduler does: the processes that load clips get the signal too."""
+    config = settings(data, tmp_path / "run", steps=500, workers=2, checkpoint_every=1000)
+    (tmp_path / "run.json").write_text(json.dumps(config.to_dict()))
+    command = [sys.executable, "-m", "tinyhd_cli", "distill", "--config", str(tmp_path / "run.json")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    log = config.out / "log.csv"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and (not log.is_file() or len(log.read_text().splitlines()) < 4):
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--resume goes on from the last whole step" in errors
+    (saved,) = checkpoints.paths(config.out)
+    assert checkpoints.step_of(saved) >= 2
+
+
 def test_a_loss_that_is_no_number_stops_with_the_batch_named(data, tmp_path):
     def spoil(report):
         with torch.no_grad():
@@ -333,10 +352,19 @@ def test_distill_without_a_teacher_is_wrong_usage(data, tinyhd, capsys):
 
 
 def test_presets_are_the_papers():
-    assert presets() == ["laptop", "paper-m", "paper-m-half", "paper-m-quarter", "paper-s", "paper-ucf"]
+    assert presets() == [
+        "default",
+        "default-stills",
+        "laptop",
+        "paper-m",
+        "paper-m-half",
+        "paper-m-quarter",
+        "paper-s",
+        "paper-ucf",
+    ]
     for name in presets():
         config = build_config({}, preset=name)
-        if name != "laptop":
+        if name.startswith("paper"):
             assert (config.epochs, config.batch_size, config.lr, config.momentum) == (200, 12, 0.01, 0.9)
             assert config.milestones == (0.5, 0.75, 0.9)
             assert config.reload_best

@@ -406,6 +406,14 @@ def test_embedded_file_needs_no_network(embedded: Path, monkeypatch: pytest.Monk
     assert weights.pull("tinyhd-s-quarter", force=True) == embedded
 
 
+def test_the_card_of_an_embedded_file(embedded: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.run(["weights", "info", "tinyhd-s-quarter"]) == 0
+    assert "How it was trained" not in capsys.readouterr().out
+    embedded.with_suffix(".md").write_text("# Here\n\nHow it was trained.\n")
+    assert cli.run(["weights", "info", "tinyhd-s-quarter"]) == 0
+    assert capsys.readouterr().out.endswith("# Here\n\nHow it was trained.\n")
+
+
 def test_embedded_file_with_the_wrong_hash(embedded: Path, capsys: pytest.CaptureFixture[str]):
     altered = bytearray(embedded.read_bytes())
     altered[-1] ^= 1

@@ -78,6 +78,8 @@ def show_one(
     for what, value in facts(info, located).items():
         if value:
             print(f"{what:<16}{value}")
+    if card := weights.card(info):
+        print(f"\n{card}", end="")
 
 
 def facts(info: WeightsInfo, located: Located | None) -> dict[str, str]:

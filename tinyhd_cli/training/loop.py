@@ -88,6 +88,12 @@ def interrupts() -> Iterator[Interrupts]:
             signal.signal(number, handler)
 
 
+def leave_signals_to_parent(worker: int) -> None:
+    """Let a worker process outlive the signal that ends the run: the step that needs its clips is still to end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Trainer:
     """A run, from first weights to the last.
 
@@ -201,6 +207,7 @@ class Trainer:
             num_workers=workers,
             collate_fn=collate,
             multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=leave_signals_to_parent if workers else None,
             generator=torch.Generator().manual_seed(self.config.seed),  # else it would draw from the global one
         )
 

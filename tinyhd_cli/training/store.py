@@ -69,6 +69,12 @@ def is_still(video: Video) -> bool:
     return video.single is not None
 
 
+def stored_size(video: Video, size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width in which a video is stored for clips of ``size``."""
+    margin = STILL_MARGIN if is_still(video) else 1
+    return round(size[0] * margin), round(size[1] * margin)
+
+
 def key_of(video: Video, size: tuple[int, int]) -> str:
     """A name for what a video's files hold, without reading them: from their paths, sizes and times."""
     files = [path for frame in video.frames for path in (frame.image, frame.density, frame.fixation) if path]
@@ -116,9 +122,7 @@ def decode(video: Video, root: Path, size: tuple[int, int]) -> Stored:
         OutputError: the folder cannot be written.
     """
     cv2.setNumThreads(0)  # one video a process is parallel enough
-    still = is_still(video)
-    if still:
-        size = (round(size[0] * STILL_MARGIN), round(size[1] * STILL_MARGIN))
+    size = stored_size(video, size)
     key = key_of(video, size)
     folder = root / key
     if not (folder / "meta.json").is_file():
@@ -128,7 +132,7 @@ def decode(video: Video, root: Path, size: tuple[int, int]) -> Stored:
             (temporary / "meta.json").write_text(json.dumps({"name": video.name, "frames": frames, "size": size}))
             remove(folder)  # what an earlier program left unfinished
     meta = json.loads((folder / "meta.json").read_text())
-    return Stored(video.name, key, folder, meta["frames"], size, still, video.annotated)
+    return Stored(video.name, key, folder, meta["frames"], size, is_still(video), video.annotated)
 
 
 def write_frames(video: Video, folder: Path, size: tuple[int, int]) -> int:
@@ -176,7 +180,9 @@ def decode_all(
 
 def results(tasks: list[tuple[Video, Path, tuple[int, int]]], workers: int) -> Iterator[Stored | str]:
     """What became of each task, in order."""
-    todo = sum(not (root / key_of(video, size) / "meta.json").is_file() for video, root, size in tasks)
+    todo = sum(
+        not (root / key_of(video, stored_size(video, size)) / "meta.json").is_file() for video, root, size in tasks
+    )
     if workers < 2 or todo < 4:  # processes take longer to start than so few clips to decode
         yield from map(attempt, tasks)
         return

@@ -4,7 +4,7 @@
 """
 
 from .file import save
-from .known import HubFile, WeightsInfo, default_name, describe, find, network_name, registry
+from .known import HubFile, WeightsInfo, card, default_name, describe, find, network_name, registry
 from .store import (
     Checkpoint,
     Located,
@@ -26,6 +26,7 @@ __all__ = [
     "Located",
     "Verdict",
     "WeightsInfo",
+    "card",
     "convert",
     "default_name",
     "describe",

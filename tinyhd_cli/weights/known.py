@@ -148,6 +148,12 @@ def registry_path() -> Path:
     raise WeightsError(f"{package / 'embedded' / 'registry.toml'} is missing: install tinyhd again")
 
 
+def card(info: WeightsInfo) -> str:
+    """The model card that stands beside an embedded file, ``NAME.md``; empty if there is none."""
+    path = registry_path().parent / f"{Path(info.file).stem}.md"
+    return path.read_text(encoding="utf-8") if info.file and path.is_file() else ""
+
+
 def read_registry() -> dict[str, Any]:
     """The registry as it is in the file."""
     path = registry_path()
