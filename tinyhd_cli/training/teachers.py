@@ -44,7 +44,7 @@ class Teacher:
 
         assert config.teacher is not None
         assert isinstance(config.model_config, TinyHDConfig)
-        self.model: Model = load_model(config.teacher, str(device))
+        self.model: Model = load_model(config.teacher, str(device), engine="torch")
         self.student_frames = config.model_config.frames_out
         self.bf16 = config.precision == "bf16"
         self.lag = 1 if config.upstream_alignment and self.windows > 1 else 0
