@@ -63,6 +63,52 @@ def predict(
 
 
 @app.command()
+def model(
+    models: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Networks. Default: all six.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Trained weights, to see how far answers agree.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(metavar="N", help="How often everything is timed.")] = 5,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, too: a process for each engine.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time, operations and memory of the networks in every engine, and the ratio to PyTorch in the same run."""
+    from ..models import CONFIGS, config
+    from ..weights import load
+
+    if models and weights:
+        raise UsageError("--weights: its file says which network it is, none needs to be named")
+    names = models or ([load(weights).config.name] if weights else [name for name in CONFIGS if name != "hd2s"])
+    if rounds < 1:
+        raise UsageError(f"--rounds must be above 0, not {rounds}")
+    for name in names:
+        if config(name).name == "hd2s":
+            raise UsageError("hd2s: runs on PyTorch alone, there is nothing to compare")
+    from ..benchmarks.model import costs, model_runs
+
+    say(f"{', '.join(names)}: 16 maps of 192 x 256, {rounds} rounds")
+    found = {name: costs(name) for name in names}
+    runs = list(model_runs(names, rounds, weights, memory=memory))
+    if as_json:
+        import json
+
+        print(json.dumps({"networks": [asdict(found[n]) for n in names], "runs": list(map(asdict, runs))}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ("network", "Mparam", "GMAC", "engine", "precision", "ms", "median", "times faster", "median", "CC", "MB")
+    table = Table(*columns, box=None)
+    for run in runs:
+        cost = found[run.network]
+        what = (run.network, f"{cost.parameters / 1e6:.2f}", f"{cost.gmacs:.2f}", run.engine, run.precision)
+        times = (f"{run.best_ms:.0f}", f"{run.median_ms:.0f}", f"{run.ratio:.1f}", f"{run.median_ratio:.1f}")
+        agreement = f"{run.correlation:.4f}" if run.correlation is not None else ""
+        table.add_row(*what, *times, agreement, f"{run.peak_mb:.0f}" if run.peak_mb else "")
+    Console(highlight=False).print(table)
+
+
+@app.command()
 def metrics(
     rounds: Annotated[int, typer.Option(metavar="N", help="How often everything is timed.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
