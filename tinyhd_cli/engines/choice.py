@@ -24,7 +24,7 @@ from ..files import remove
 from ..models.config import CLIP_FRAMES
 from ..models.tinyhd import TinyHD
 from .eager import Eager, to_bf16
-from .graph import Array, Shape
+from .graph import Array, Clip, Shape, convolve, relu6
 
 log = logging.getLogger("tinyhd")
 
@@ -201,6 +201,26 @@ def build_onnx(network: TinyHD, shape: Shape, precision: str) -> Engine:
 
 
 BUILDERS: dict[str, Callable[[TinyHD, Shape, str], Engine]] = {"openvino": build_openvino, "onnx": build_onnx}
+
+
+def trial(name: str) -> str:
+    """Whether an engine works at all: it raises what it raises. Returns what is to be said of its precisions."""
+    clip = np.ones((3, 1, 2, 2), np.float32)
+    result = relu6(convolve(Clip((3, 1, 2, 2)), np.ones((1, 3, 1, 1, 1), np.float32), np.zeros(1, np.float32)))
+    note = ""
+    engine: Engine
+    if name == "openvino":
+        from .openvino import OpenVino, has_bf16, to_openvino
+
+        engine = OpenVino(to_openvino(result), "float32", 1)
+        note = ", with bf16" if has_bf16() else ", without bf16"
+    else:
+        from .onnx import OnnxRuntime, to_onnx
+
+        engine = OnnxRuntime(to_onnx(result).SerializeToString(), 1)
+    if not np.allclose(engine.infer(clip), 3):
+        raise Unusable("3 times 1 is not 3 there")
+    return note
 
 
 def engine_folder() -> Path:

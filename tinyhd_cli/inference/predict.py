@@ -78,19 +78,19 @@ def saliency_of(reader: VideoReader, model: Model) -> Generator[tuple[Frame, Map
     reader, unless it is exhausted.
     """
     with Pipeline() as stages:
-        frames = stages.ahead(prepared(reader, model), PREPARED_AHEAD)
+        frames = stages.ahead(prepare(reader, model), PREPARED_AHEAD)
         for done, pair in enumerate(stages.ahead(model.maps(frames), MAPS_AHEAD), start=1):
             yield pair
             if done % GIVE_BACK_FRAMES == 0:
                 give_back()
 
 
-def prepared(reader: VideoReader, model: Model) -> Iterator[tuple[Frame, Tensor]]:
+def prepare(frames: Iterable[Frame], model: Model) -> Iterator[tuple[Frame, Tensor]]:
     """Every frame of a video, and what the network reads of it."""
-    factor = reduction(reader.info.width, reader.info.height)
     # A frame is too small for several threads, and theirs would wait by spinning on the network's cores.
     with threadpool_limits(1, "openmp"):
-        for frame in reader:
+        for frame in frames:
+            factor = reduction(frame.info.width, frame.info.height)
             yield frame, model.prepare(frame.reduced_rgb(factor))
 
 
