@@ -300,7 +300,7 @@ def test_export(tinyhd, weights_file, capsys, format, name):
 
 
 def test_an_export_with_wrong_answers_is_not_written(tinyhd, weights_file, capsys, monkeypatch):
-    from tinyhd_cli.engines import export
+    from tinyhd_cli.inference import export
 
     monkeypatch.setattr(export, "differs", lambda *rest: "answers differ")
     assert tinyhd("export", "--weights", weights_file, "--out", "net.onnx") == 5

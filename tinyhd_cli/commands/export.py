@@ -24,7 +24,7 @@ def export(
 
     tinyhd export --model tinyhd-m-quarter --out tinyhd.onnx
     """
-    from ..engines.export import export as write
+    from ..inference.export import export as write
 
     loaded = load(model, weights, "cpu", "torch", "float32")
     files = write(loaded, format, out)

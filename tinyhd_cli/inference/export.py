@@ -7,15 +7,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..engines.choice import LIMITS, Engine, differs, trial_clip
+from ..engines.eager import Eager
+from ..engines.graph import Node
+from ..engines.rewriting import rewritten
 from ..errors import OutputError, UsageError, WeightsError, did_you_mean
 from ..files import cannot_write, make_parent, partial, remove
-from ..inference.model import Model
 from ..models.config import CLIP_FRAMES
 from ..models.tinyhd import TinyHD
-from .choice import LIMITS, Engine, differs, trial_clip
-from .eager import Eager
-from .graph import Node
-from .rewriting import rewritten
+from .model import Model
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 """Formats, and how their files' names end."""
@@ -87,7 +87,7 @@ def about(model: Model) -> dict[str, str]:
 
 def write_onnx(result: Node, path: Path, about: dict[str, str]) -> Engine:
     """Write an ONNX file, and read it back."""
-    from .onnx import OnnxRuntime, to_onnx
+    from ..engines.onnx import OnnxRuntime, to_onnx
 
     path.write_bytes(to_onnx(result, about).SerializeToString())
     return OnnxRuntime(path.read_bytes(), threads=0)
@@ -97,7 +97,7 @@ def write_openvino(result: Node, path: Path, about: dict[str, str]) -> Engine:
     """Write OpenVINO's two files, and read them back."""
     import openvino
 
-    from .openvino import OpenVino, to_openvino
+    from ..engines.openvino import OpenVino, to_openvino
 
     graph: Any = to_openvino(result)
     for name, value in about.items():
