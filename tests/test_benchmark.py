@@ -55,7 +55,8 @@ def test_model(tinyhd, weights_file, capsys):
 def test_memory_of_a_model():
     from tinyhd_cli.benchmarks.model import peak_of
 
-    assert 100 < peak_of("tinyhd-s-quarter", "openvino", "float32") < 2000
+    found = peak_of("tinyhd-s-quarter", "openvino", "float32")
+    assert found is None or 100 < found < 2000
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ..engines.eager import Eager
 from ..engines.graph import Array
 from ..errors import one_line
 from ..inference.folding import fold
+from ..machine import peak_memory_mb
 from ..models import create
 from ..models.config import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
 from ..models.tinyhd import TinyHD
@@ -169,20 +169,15 @@ def timed(engine: Engine, clip: Array) -> float:
 
 def peak_of(name: str, engine: str, precision: str) -> float | None:
     """Peak memory of a process of its own, in 10^6 bytes; None where a system does not tell."""
-    if sys.platform == "win32":
-        return None
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(peak, (name, engine, precision))
 
 
-def peak(name: str, engine: str, precision: str) -> float:
+def peak(name: str, engine: str, precision: str) -> float | None:
     """Build an engine, ask it twice, and tell this process's peak memory."""
-    import resource
-
     made = build(fresh(name), engine, precision)
     clip = trial_clip(SHAPE)
     for _ in range(2):
         made.infer(clip)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return peak_memory_mb()
