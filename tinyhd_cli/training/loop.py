@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import os
 import signal
 import threading
 import time
@@ -89,9 +90,9 @@ def interrupts() -> Iterator[Interrupts]:
 
 
 def leave_signals_to_parent(worker: int) -> None:
-    """Let a worker process outlive the signal that ends the run: the step that needs its clips is still to end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Let a worker process outlive a signal to all processes of the run: the step that needs its clips is to end."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 class Trainer:
