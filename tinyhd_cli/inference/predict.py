@@ -109,7 +109,7 @@ def predict(
 
     Yields:
         For each frame its time in seconds and its map, float32 ``(192, 256)`` in 0..1 as the network gives it: not
-        rescaled, and small (peaks near 0.05 are usual).
+        rescaled; how large it gets depends on the weights.
 
     Raises:
         InputError: the video cannot be read.
