@@ -295,7 +295,7 @@ def test_model_card_of_every_known_weight():
     for info in weights.registry().values():
         card = hub.model_card(info, f"{info.name}.safetensors", f"someone/{info.name}")
         front = card.split("---\n")[1]
-        expected = "cc-by-nc-4.0" if info.name.startswith("hd2s") else "unknown"
+        expected = {"CC-BY-NC-4.0": "cc-by-nc-4.0", "Apache-2.0": "apache-2.0"}.get(info.licence, "unknown")
         assert f"license: {expected}\n" in front
         assert all(f"| {metric} | {score:g} |" in card for metric, score in info.scores.items())
         assert info.origin in card and info.training_data in card
