@@ -46,7 +46,7 @@ def with_time(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[s
         if frames > 1:
             taps = torch.zeros_like(like[name])
             middle = slice((frames - 1) // 2, frames // 2 + 1)
-            taps[:, :, middle] = value / len(range(*middle.indices(frames)))
+            taps[:, :, middle] = value / (middle.stop - middle.start)
             value = taps
         moved[name] = value
     return moved

@@ -198,8 +198,8 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor, int]:
         away = matrix[piece].to(exact) - centre
         sums[0] += away.sum(0)
         sums[1] += away.square_().sum(0)
-    mean, square = sums.view(2, -1, channels).sum(1) / (x.numel() // channels)
     count = x.numel() // channels
+    mean, square = sums.view(2, -1, channels).sum(1) / count
     var = square - mean.square()
     mean = mean + middle
     if processes() > 1:
