@@ -9,6 +9,7 @@ import clips
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import lively
 from training_data import SIZE, aux_videos, labelled_videos, photographs
 
@@ -16,8 +17,8 @@ from tinyhd_cli import weights
 from tinyhd_cli.errors import InputError, UsageError, WeightsError
 from tinyhd_cli.training import sources
 from tinyhd_cli.training.batches import collate, recoloured, student_clips, targets, truth
-from tinyhd_cli.training.clips import Clips, Pick, PickSampler, Schedule, starts, validation_picks
-from tinyhd_cli.training.losses import Targets, distribution
+from tinyhd_cli.training.clips import WHOLE, Clips, Pick, PickSampler, Schedule, starts, validation_picks
+from tinyhd_cli.training.losses import Targets, correlation, distribution
 from tinyhd_cli.training.options import TrainConfig, replace
 from tinyhd_cli.training.store import decode_all
 from tinyhd_cli.training.teachers import CachedTeacher, Teacher, Teachers, between, mean, packed, unpacked
@@ -315,6 +316,47 @@ def test_flips_mirror_the_student_and_all_that_it_is_compared_with(folders, tmp_
         assert torch.equal(one.flip(-1), other)
         assert not torch.equal(one, other)
     assert torch.equal(targets(plain, cached).final.flip(-1), targets(mirror, cached).final)
+
+
+def test_crops_enlarge_the_student_and_all_that_it_is_compared_with(folders, tmp_path):
+    stored = decoded(sources.labelled(str(folders["videos"]), ("train",)), tmp_path / "clips")
+    network = lively("tinyhd-m-quarter")
+    weights.save(tmp_path / "m.safetensors", network.state_dict(), network.config, input_size=SIZE)
+    config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "m.safetensors"), size=SIZE)
+    cached = CachedTeacher(Teacher(config, config.teacher[0], CPU), None)
+    reader = Clips(stored, SIZE, 0)
+    plain, near = (collate([reader[Pick(0, 2, crop=crop)]]) for crop in (WHOLE, (0.5, 1.0, 0.0)))  # below, left
+    assert plain.keys == near.keys  # the teacher sees the whole
+    height, width = SIZE
+    corner = (slice(height // 2, None), slice(0, width // 2))
+
+    def close(enlarged, whole):
+        one = F.avg_pool2d(enlarged.flatten(0, -3).float(), 16)
+        other = F.avg_pool2d(whole[(..., *corner)].flatten(0, -3).float(), 8)
+        return float(correlation(one, other).min()) > 0.95
+
+    assert close(student_clips(near, CPU), student_clips(plain, CPU))
+    assert close(truth(near, 1, 16, CPU).density, truth(plain, 1, 16, CPU).density)
+    assert close(targets(near, cached).final, targets(plain, cached).final)
+    assert close(targets(near, cached).intermediate, targets(plain, cached).intermediate)
+    points = truth(plain, 1, 16, CPU).fixation[(..., *corner)]
+    assert points.any()
+    there = truth(near, 1, 16, CPU).fixation
+    assert set(there.unique().tolist()) <= {0, 1} and there.sum() == points.sum()
+    assert torch.equal(F.max_pool2d(there.float(), 2), points.float())
+
+
+def test_half_of_the_clips_are_cropped(folders, tmp_path):
+    stored = decoded(sources.labelled(str(folders["videos"]), ("train",)), tmp_path / "clips")
+    plan, videos = Schedule(2, 0, steps_per_epoch=1, steps=100), list(enumerate(stored))
+    whole, cropped = (
+        [pick for picks in PickSampler(TrainConfig(aux=("x",), crop=crop), plan, videos, []) for pick in picks]
+        for crop in (0.0, 0.4)
+    )
+    assert all(pick.crop[0] == 1 for pick in whole)
+    shares = np.array([pick.crop[0] for pick in cropped])
+    assert 0.4 < (shares < 1).mean() < 0.6
+    assert 0.6 <= shares.min() < 0.65
 
 
 def test_other_colours_are_for_the_student_alone(folders, tmp_path):

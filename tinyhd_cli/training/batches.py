@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..weights.known import IMAGENET
-from .clips import Sample
+from .clips import WHOLE, Sample
 from .losses import Targets, Truth
 from .options import TrainConfig
 from .teachers import Teachers
@@ -29,6 +30,8 @@ class Batch:
     flips: list[bool]
     colours: Tensor
     """Factors of brightness, contrast and saturation, ``(N, 3)``."""
+    crops: list[tuple[float, float, float]]
+    """See ``Pick``."""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -41,12 +44,49 @@ def collate(samples: Sequence[Sample]) -> Batch:
         torch.stack([sample["fixation"] for sample in samples]),
         [sample["flip"] for sample in samples],
         torch.tensor([sample["colour"] for sample in samples]),
+        [sample["crop"] for sample in samples],
     )
 
 
 def mirrored(values: Tensor, flips: Sequence[bool]) -> Tensor:
     """``(N, ..., W)`` with the chosen items mirrored."""
     return torch.stack([item.flip(-1) if flip else item for item, flip in zip(values, flips, strict=True)])
+
+
+def box(crop: tuple[float, float, float], height: int, width: int) -> tuple[slice, slice]:
+    """The rows and columns that a crop leaves."""
+    share, above, left = crop
+    rows, columns = max(1, round(height * share)), max(1, round(width * share))
+    top, first = round((height - rows) * above), round((width - columns) * left)
+    return slice(top, top + rows), slice(first, first + columns)
+
+
+def enlarged(values: Tensor, crops: Sequence[tuple[float, float, float]]) -> Tensor:
+    """Pictures or maps ``(N, C, T, H, W)`` or ``(N, T, H, W)``, each one's crop scaled to the whole size."""
+    size = values.shape[-2:]
+    items = list(values)
+    for index, crop in enumerate(crops):
+        if crop != WHOLE:
+            part = items[index][(..., *box(crop, *size))].float()
+            flat = part.reshape(1, -1, *part.shape[-2:])
+            items[index] = F.interpolate(flat, size=tuple(size), mode="bilinear").view_as(items[index]).to(values)
+    return torch.stack(items)
+
+
+def enlarged_points(points: Tensor, crops: Sequence[tuple[float, float, float]]) -> Tensor:
+    """Fixation maps ``(N, T, H, W)``, each one's crop scaled to the whole size: points stay points."""
+    result = points.clone()
+    height, width = points.shape[-2:]
+    for index, crop in enumerate(crops):
+        if crop != WHOLE:
+            rows, columns = box(crop, height, width)
+            part = points[index, :, rows, columns]
+            time, y, x = part.nonzero(as_tuple=True)
+            result[index] = 0
+            # The middle of a pixel goes to the middle of what it becomes.
+            place = ((y + 0.5) * height / part.shape[1]).long(), ((x + 0.5) * width / part.shape[2]).long()
+            result[index, time, place[0], place[1]] = part[time, y, x]
+    return result
 
 
 def mixed(config: TrainConfig, device: torch.device) -> torch.autocast:
@@ -71,10 +111,10 @@ def recoloured(clips: Tensor, colours: Tensor) -> Tensor:
 
 
 def student_clips(batch: Batch, device: torch.device) -> Tensor:
-    """The frames that the student sees: float32 ``(N, 3, 16, H, W)``, ImageNet-normalised, mirrored, recoloured."""
+    """The frames that the student sees: float32 ``(N, 3, 16, H, W)``, normalised, mirrored, enlarged, recoloured."""
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1, 1) for values in IMAGENET)
     frames = batch.reads[:, -batch.density.shape[1] :].to(device).permute(0, 4, 1, 2, 3)
-    clips = mirrored(frames, batch.flips).float() / 255
+    clips = enlarged(mirrored(frames, batch.flips).float() / 255, batch.crops)
     if (batch.colours != 1).any():
         clips = recoloured(clips, batch.colours)
     return (clips - mean) / std
@@ -84,11 +124,15 @@ def truth(batch: Batch, labelled: int, frames: int, device: torch.device) -> Tru
     """The ground truth of the first ``labelled`` clips, for the student's ``frames`` maps; None if there is no clip."""
     if not labelled:
         return None
-    flips = batch.flips[:labelled]
-    maps = [mirrored(m[:labelled, -frames:].to(device), flips) for m in (batch.density, batch.fixation)]
-    return Truth(*maps)
+    flips, crops = batch.flips[:labelled], batch.crops[:labelled]
+    density, fixation = (mirrored(m[:labelled, -frames:].to(device), flips) for m in (batch.density, batch.fixation))
+    return Truth(enlarged(density.float(), crops), enlarged_points(fixation, crops))
 
 
 def targets(batch: Batch, teacher: Teachers | None) -> Targets | None:
-    """What the teacher says of the clips, mirrored; None without one."""
-    return teacher.targets(batch.keys, batch.reads, batch.flips) if teacher else None
+    """What the teacher says of the clips, mirrored and enlarged as they are; None without one."""
+    if teacher is None:
+        return None
+    maps = teacher.targets(batch.keys, batch.reads, batch.flips)
+    deep = maps.intermediate
+    return Targets(enlarged(maps.final, batch.crops), None if deep is None else enlarged(deep, batch.crops))

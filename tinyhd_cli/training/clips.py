@@ -21,6 +21,9 @@ from .store import STILL_MARGIN, Array, Stored
 TRAJECTORIES = 4
 """Ways of panning over one photograph; few, so that the teacher's maps of them can be used again."""
 
+WHOLE = (1.0, 0.0, 0.0)
+"""The crop that leaves nothing out."""
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -35,6 +38,8 @@ class Pick:
     """How the view moves over a photograph; 0: not at all."""
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Factors of brightness, contrast and saturation, for the student alone."""
+    crop: tuple[float, float, float] = WHOLE
+    """What the student sees of the clip: share of its sides, and of what is left out, how much above and left."""
 
 
 class Sample(TypedDict):
@@ -53,6 +58,8 @@ class Sample(TypedDict):
     """Whether it is to be mirrored, which is done after the teacher has seen it."""
     colour: tuple[float, float, float]
     """See ``Pick``; likewise."""
+    crop: tuple[float, float, float]
+    """Likewise."""
 
 
 class Clips(Dataset[Sample]):
@@ -94,6 +101,7 @@ class Clips(Dataset[Sample]):
             "fixation": truth["fixation"],
             "flip": pick.flip,
             "colour": pick.colour,
+            "crop": pick.crop,
         }
 
     def view(self, video: Stored, pick: Pick, place: int) -> NDArray[np.float64] | None:
@@ -216,7 +224,10 @@ class PickSampler(Sampler[list[Pick]]):
         elif rng.random() < self.config.still_motion:
             way = int(rng.integers(1, TRAJECTORIES + 1))
         brightness, contrast, saturation = 1 + self.config.jitter * rng.uniform(-1, 1, 3)
-        return Pick(index, start, flip, way, (float(brightness), float(contrast), float(saturation)))
+        colour = (float(brightness), float(contrast), float(saturation))
+        less, above, left = rng.random(3)
+        crop = (1 - self.config.crop * float(less), float(above), float(left)) if rng.random() < 0.5 else WHOLE
+        return Pick(index, start, flip, way, colour, crop)
 
 
 def starts(frames: int, grid: int, length: int = CLIP_FRAMES) -> list[int]:

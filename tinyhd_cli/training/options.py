@@ -83,6 +83,9 @@ class TrainConfig:
     jitter: float = option(
         0.0, DATA, "0..1", "Change brightness, contrast and saturation of the student's clips by up to this share."
     )
+    crop: float = option(
+        0.0, DATA, "0..1", "Show the student half of the clips enlarged, by up to this share less wide and high."
+    )
     aux_ratio: float = option(1.0, DATA, "X", "Clips of --aux for each one of --data (equation 3: one).")
     size: tuple[int, int] = option((INPUT_HEIGHT, INPUT_WIDTH), DATA, "HxW", "Pixels of the network's input.")
 
@@ -183,7 +186,7 @@ class TrainConfig:
                 )
 
     def _check_numbers(self) -> None:
-        for name in ("hold_out", "still_motion", "jitter", "momentum", "warmup", "ema"):
+        for name in ("hold_out", "still_motion", "jitter", "crop", "momentum", "warmup", "ema"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{flag(name)} must be from 0 to 1, not {getattr(self, name)}")
         for name in (
