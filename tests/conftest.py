@@ -48,11 +48,18 @@ def weights_file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def engine_cache(tmp_path_factory):
+    """Compiled graphs, shared by all tests: each would have to compile its own and compare it with PyTorch."""
+    return tmp_path_factory.mktemp("engines")
+
+
 @pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
+def cache(monkeypatch, tmp_path, engine_cache):
     """The folder of what tinyhd keeps between runs: an own one for each test."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("TINYHD_CACHE", str(folder))
+    monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(engine_cache))
     return folder
 
 

@@ -30,7 +30,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def model():
-    return load_model(device="cpu")
+    return load_model(engine="torch", device="cpu")
 
 
 def test_the_default_is_embedded_and_its_file_is_the_registrys():

@@ -51,6 +51,27 @@ def test_default_model(tinyhd, capsys, monkeypatch, weights_file, tmp_path):
     assert findings(capsys)["default model"]["status"] == "fault"
 
 
+def test_engines(tinyhd, capsys, monkeypatch):
+    from tinyhd_cli.engines import choice
+
+    assert tinyhd("doctor", "--json") == 0
+    found = findings(capsys)["engines"]
+    assert found["status"] == "ok"
+    assert "openvino (openvino 2" in found["found"] and found["found"].endswith("torch")
+
+    def broken(name):
+        raise ImportError("libopenvino.so: cannot open shared object file")
+
+    monkeypatch.setattr(choice, "trial", broken)
+    assert tinyhd("doctor", "--json") == 0
+    found = findings(capsys)["engines"]
+    assert (found["status"], found["found"]) == ("note", "torch")
+    assert "openvino does not work: ImportError: libopenvino.so" in found["advice"]
+    monkeypatch.setattr(choice, "PACKAGES", {"openvino": "no-such-package"})
+    assert tinyhd("doctor", "--json") == 0
+    assert "pip install openvino" in findings(capsys)["engines"]["advice"]
+
+
 def test_settings_file(tinyhd, capsys):
     Path("tinyhd.toml").write_text("model = [")
     assert tinyhd("doctor", "--json") == 1

@@ -118,7 +118,7 @@ def test_scores_are_those_of_predicted_maps(park, weights_file):
     """Frame by frame, what ``score_frame`` says of what the network gives."""
     dataset = open_dataset("folder", park)
     found = evaluate(dataset, Maps(weights_file), EvaluateOptions(workers=1, baseline="none"))
-    model = load_model(weights_file)
+    model = load_model(weights_file, engine="torch")
     for video, scores in zip(dataset.videos, found.videos, strict=True):
         prepared = ((frame, model.prepare(image)) for frame, image in video.read())
         for at, (frame, saliency) in enumerate(model.maps(prepared)):

@@ -22,6 +22,7 @@ from .commands import (
     doctor,
     encode,
     evaluate,
+    export,
     live,
     predict,
     reduce_channels,
@@ -44,6 +45,7 @@ app.command()(encode.encode)
 app.command()(report.report)
 app.command()(live.live)
 app.command()(evaluate.evaluate)
+app.command()(export.export)
 app.command()(doctor.doctor)
 app.command()(distill.distill)
 app.command()(train.train)

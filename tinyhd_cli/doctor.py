@@ -34,7 +34,15 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything. Whatever breaks is a finding, not an error."""
     findings: list[Finding] = []
-    parts: tuple[Callable[[], Iterator[Finding]], ...] = (versions, devices, encoders, weights, folders, configuration)
+    parts: tuple[Callable[[], Iterator[Finding]], ...] = (
+        versions,
+        devices,
+        engines,
+        encoders,
+        weights,
+        folders,
+        configuration,
+    )
     for part in parts:
         try:
             findings += part()
@@ -79,6 +87,29 @@ def devices() -> Iterator[Finding]:
         )
     else:
         yield Finding("device", "ok", str(chosen))
+
+
+def engines() -> Iterator[Finding]:
+    """What runs networks on the processor; each is tried, because some are installed and do not work."""
+    from .engines.choice import PACKAGES, trial
+
+    working, faults = [], []
+    for name, package in PACKAGES.items():
+        try:
+            found = f"{name} ({package} {metadata.version(package)}{trial(name)})"
+        except metadata.PackageNotFoundError:
+            continue
+        except Exception as error:  # of any kind: it is not ours
+            faults.append(f"{name} does not work: {type(error).__name__}: {one_line(error)}")
+        else:
+            working.append(found)
+    listed = ", ".join([*working, "torch"])
+    if faults:
+        yield Finding("engines", "note", listed, f"{'; '.join(faults)}: install it again")
+    elif not working:
+        yield Finding("engines", "note", listed, "pip install openvino makes networks several times as fast on a CPU")
+    else:
+        yield Finding("engines", "ok", listed)
 
 
 def encoders() -> Iterator[Finding]:

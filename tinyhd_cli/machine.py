@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -48,3 +50,14 @@ def give_back() -> None:
     trim = glibc("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def peak_memory_mb() -> float | None:
+    """Most memory that this process ever held, in 10^6 bytes; None where the system is not Linux."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    # Not getrusage: there, a process starts with the peak of the one that started it.
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else None

@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UsageError
+from .options import Engine, Precision
+from .predict import load
 from .terminal import say
+
+if TYPE_CHECKING:
+    from ..benchmarks.model import ModelRun
+    from ..inference.model import Model
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -29,9 +35,18 @@ def predict(
     model: Annotated[str | None, typer.Option(metavar="NAME", help="As for tinyhd predict.")] = None,
     weights: Annotated[Path | None, typer.Option(metavar="FILE", help="As for tinyhd predict.")] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="As for tinyhd predict.")] = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "auto",
+    stages: Annotated[
+        Path | None,
+        typer.Option(metavar="VIDEO", help="Time each stage on this video instead, and say which one binds."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Time and peak memory of `predict --overlay` on a short and a long clip: memory must not grow with length."""
+    if stages is not None:
+        show_stages(stages, load(model, weights, device, engine, precision), as_json)
+        return
     from ..benchmarks.predict import predict_runs
 
     match = re.fullmatch(r"([1-9]\d*[02468]|[2468])x([1-9]\d*[02468]|[2468])", size)
@@ -39,7 +54,7 @@ def predict(
         raise UsageError(f"--size must be two even numbers like 640x360, not {size!r}")
     if short_s <= 0 or long_s <= 0 or rate <= 0:
         raise UsageError("--short, --long and --rate must be above 0")
-    options = ["--device", device]
+    options = ["--device", device, "--engine", engine, "--precision", precision]
     options += ["--model", model] if model else []
     options += ["--weights", str(weights)] if weights else []
     say(f"predicting clips of {short_s:g} s and {long_s:g} s, {size} at {rate} frames a second")
@@ -60,6 +75,82 @@ def predict(
     console = Console()
     console.print(table)
     console.print(f"The long clip takes {growth:+.0f} MB at its peak.", highlight=False)
+
+
+def show_stages(video: Path, loaded: Model, as_json: bool) -> None:
+    """Time the stages of an overlay and print them."""
+    from ..benchmarks.stages import stage_times
+
+    found = stage_times(video, loaded)
+    if as_json:
+        import json
+
+        print(json.dumps(asdict(found), indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stage alone", "ms a frame", "of the processor", box=None)
+    for stage in found.stages:
+        table.add_row(stage.name, f"{stage.ms:.2f}", f"{stage.processor_ms:.2f}")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"All at once, with {found.engine} in {found.precision}: {found.frames} frames, {found.frames_per_s:.1f} a"
+        f" second, {found.bound:.2f} times what {found.cores} cores need at least. Most goes into: {found.binding}."
+    )
+
+
+@app.command()
+def model(
+    models: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Networks. Default: all six.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Trained weights, to see how far answers agree.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(metavar="N", help="How often everything is timed.")] = 5,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory, too: a process for each engine.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time, operations and memory of the networks in every engine, and the ratio to PyTorch in the same run."""
+    from ..models import CONFIGS, config
+    from ..weights import load
+
+    if models and weights:
+        raise UsageError("--weights: its file says which network it is, none needs to be named")
+    names = models or ([load(weights).config.name] if weights else [name for name in CONFIGS if name != "hd2s"])
+    if rounds < 1:
+        raise UsageError(f"--rounds must be above 0, not {rounds}")
+    for name in names:
+        if config(name).name == "hd2s":
+            raise UsageError("hd2s: runs on PyTorch alone, there is nothing to compare")
+    from ..benchmarks.model import costs, model_runs
+
+    say(f"{', '.join(names)}: 16 maps of 192 x 256, {rounds} rounds")
+    found = {name: costs(name) for name in names}
+    runs = list(model_runs(names, rounds, weights, memory=memory))
+    if as_json:
+        import json
+
+        print(json.dumps({"networks": [asdict(found[n]) for n in names], "runs": list(map(asdict, runs))}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    for cost in found.values():
+        title = f"{cost.network}: {cost.parameters:,} parameters, {cost.gmacs:.2f} G multiply-adds for 16 maps"
+        table = Table("engine", "", "ms", "median", "times", "median", "CC", "MB", box=None, title=title)
+        for run in runs:
+            if run.network == cost.network:
+                table.add_row(*cells(run))
+        console.print(table)
+
+
+def cells(run: ModelRun) -> tuple[str, ...]:
+    """A row of the table."""
+    times = (f"{run.best_ms:.0f}", f"{run.median_ms:.0f}", f"{run.ratio:.1f}", f"{run.median_ratio:.1f}")
+    agreement = f"{run.correlation:.4f}" if run.correlation is not None else ""
+    return run.engine, run.precision, *times, agreement, f"{run.peak_mb:.0f}" if run.peak_mb else ""
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import OK
-from .options import LOOK, Crf, Device, ModelName, NoAudio, Preset, Quiet, WeightsFile
+from .options import LOOK, Crf, Device, Engine, ModelName, NoAudio, Precision, Preset, Quiet, WeightsFile
 from .predict import load
 from .terminal import progress_display, say
 
@@ -36,6 +36,8 @@ def crop(
     model: ModelName = None,
     weights: WeightsFile = None,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "auto",
     codec: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="As for tinyhd predict.", rich_help_panel=LOOK),
@@ -59,7 +61,7 @@ def crop(
     output = output or Path(f"{video.stem}_crop.mp4")
     check_container(output)
     VideoReader(video).close()  # one that cannot be read is said before the weights are loaded
-    loaded = load(model, weights, device)
+    loaded = load(model, weights, device, engine, precision)
     started = time.monotonic()
     with progress_display(quiet) as progress:
         summary = crop_file(video, loaded, output, options, progress.video(video.name))

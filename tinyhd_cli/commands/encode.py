@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import OK, UsageError
-from .options import LOOK, RUN, Crf, Device, ModelName, NoAudio, Quiet, WeightsFile
+from .options import LOOK, RUN, Crf, Device, Engine, ModelName, NoAudio, Precision, Quiet, WeightsFile
 from .predict import load
 from .terminal import progress_display
 
@@ -43,6 +43,8 @@ def encode(
     model: ModelName = None,
     weights: WeightsFile = None,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=RUN)] = False,
     quiet: Quiet = False,
 ) -> int:
@@ -61,7 +63,7 @@ def encode(
     output = output or Path(f"{video.stem}_encoded.mp4")
     check_container(output)
     VideoReader(video).close()  # one that cannot be read is said before the weights are loaded
-    loaded = load(model, weights, device)
+    loaded = load(model, weights, device, engine, precision)
     with progress_display(quiet) as progress:
         result = compress_file(video, loaded, output, options, progress.video)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import OK, UsageError
-from .options import Alpha, Colormap, Device, ModelName, Quiet, WeightsFile
+from .options import Alpha, Colormap, Device, Engine, ModelName, Precision, Quiet, WeightsFile
 from .predict import load
 from .terminal import say
 
@@ -33,6 +33,8 @@ def live(
     model: ModelName = None,
     weights: WeightsFile = None,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "auto",
     colormap: Colormap = "turbo",
     alpha: Alpha = 0.6,
     quiet: Quiet = False,
@@ -49,7 +51,7 @@ def live(
     painter = Painter(OverlayStyle(colormap, alpha))
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(found.open())  # one that cannot be read is said before the weights are loaded
-        loaded = load(model, weights, device)
+        loaded = load(model, weights, device, engine, precision)
         show = shown_in(overlay, reader, stack)
         summary = watch(reader, found.paced, loaded, painter, show, duration)
     if not quiet:

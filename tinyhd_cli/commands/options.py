@@ -24,6 +24,22 @@ WeightsFile = Annotated[
 Device = Annotated[
     str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MODEL)
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|torch|openvino|onnx",
+        help="What runs the network. auto: the fastest that is installed and agrees with PyTorch.",
+        rich_help_panel=MODEL,
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|float32|bf16|int8",
+        help="How exactly it computes. auto: bf16 for what is only looked at, if the processor has it; else float32.",
+        rich_help_panel=MODEL,
+    ),
+]
 Crf = Annotated[int, typer.Option(metavar="N", help="Quality: lower is better.", rich_help_panel=LOOK)]
 Preset = Annotated[
     str, typer.Option(metavar="NAME", help="Encoding speed, ultrafast to veryslow.", rich_help_panel=LOOK)

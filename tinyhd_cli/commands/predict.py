@@ -19,8 +19,10 @@ from .options import (
     Colormap,
     Crf,
     Device,
+    Engine,
     ModelName,
     NoAudio,
+    Precision,
     Preset,
     Quiet,
     WeightsFile,
@@ -86,6 +88,8 @@ def predict(
     model: ModelName = None,
     weights: WeightsFile = None,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "auto",
     normalize: Annotated[
         str | None,
         typer.Option(
@@ -172,7 +176,9 @@ def predict(
     for error in errors:
         say(f"tinyhd: {error}")
     if jobs:
-        failures += run_jobs(jobs, load(model, weights, device), options, skip_existing, quiet)
+        exact = bool(aoi) or any(job.outputs.has_numbers for job in jobs)
+        loaded = load(model, weights, device, engine, precision, exact=exact)
+        failures += run_jobs(jobs, loaded, options, skip_existing, quiet)
     total = len(jobs) + len(errors)
     if failures and total > 1:
         say(f"tinyhd: {len(failures)} of {total} inputs failed")
@@ -180,14 +186,19 @@ def predict(
     return failures[0].exit_code if failures else OK
 
 
-def load(name: str | None, weights: Path | None, device: str) -> Model:
-    """The model that the options name; with both a name and a file, the file must hold the named network."""
+def load(
+    name: str | None, weights: Path | None, device: str, engine: str, precision: str, *, exact: bool = False
+) -> Model:
+    """The model that the options name; with both a name and a file, the file must hold the named network.
+
+    ``exact`` says that maps are used as numbers, rather than looked at.
+    """
     from ..errors import WeightsError
     from ..inference.model import load_model
     from ..models import config
 
     expected = config(name.partition(".")[0]) if name and weights else None
-    loaded = load_model(weights or name, device)
+    loaded = load_model(weights or name, device, engine=engine, precision=precision, exact=exact)
     if expected is not None and loaded.config.name != expected.name:
         raise WeightsError(f"{weights}: holds {loaded.config.name}, not {expected.name}")
     return loaded

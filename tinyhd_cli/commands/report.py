@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import OK
-from .options import AREAS, Device, ModelName, Quiet, WeightsFile
+from .options import AREAS, Device, Engine, ModelName, Precision, Quiet, WeightsFile
 from .predict import load
 from .terminal import progress_display, say
 
@@ -29,6 +29,8 @@ def report(
     model: ModelName = None,
     weights: WeightsFile = None,
     device: Device = "auto",
+    engine: Engine = "auto",
+    precision: Precision = "auto",
     quiet: Quiet = False,
 ) -> int:
     """Write a page about a video: filmstrip, heat map, attention over time, scenes, areas of interest.
@@ -45,7 +47,7 @@ def report(
     check_page(output)
     options = PredictOptions(areas=parse_areas(aoi or []), area_threshold=aoi_threshold)
     VideoReader(video).close()  # one that cannot be read is said before the weights are loaded
-    loaded = load(model, weights, device)
+    loaded = load(model, weights, device, engine, precision, exact=True)
     with progress_display(quiet) as progress:
         collected = report_file(
             video, loaded, output, options.areas, options.area_threshold, progress.video(video.name)

@@ -60,7 +60,8 @@ class Maps:
             return FileSource(self.folder, alone=len(dataset.videos) == 1)
         from ..inference.model import load_model
 
-        return NetworkSource(load_model(self.model, self.device))
+        # The reference computes what is published; processes side by side fill the processor as it is.
+        return NetworkSource(load_model(self.model, self.device, engine="torch"))
 
 
 @dataclass(frozen=True)

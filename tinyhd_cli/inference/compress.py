@@ -147,11 +147,12 @@ def compress_file(
 
     def ours(reader: VideoReader) -> Iterator[tuple[Frame, Offsets | None]]:
         spending = Spending(reader.info.width, reader.info.height, options.strength)
-        for frame, saliency in saliency_of(reader, model):
-            offsets = spending.offsets(frame, saliency)
-            if frame.index % HOLD_FRAMES == 0:
-                held.append(offsets)
-            yield frame, offsets
+        with contextlib.closing(saliency_of(reader, model)) as pairs:
+            for frame, saliency in pairs:
+                offsets = spending.offsets(frame, saliency)
+                if frame.index % HOLD_FRAMES == 0:
+                    held.append(offsets)
+                yield frame, offsets
 
     frames, duration_s = encode(video, output, options.encoder, options.audio, ours, phase(video.name))
     size = output.stat().st_size

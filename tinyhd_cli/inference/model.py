@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import cv2
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import weights
+from ..engines.choice import Engine, EngineOptions, choose
 from ..errors import UsageError
 from ..models import ModelConfig, build
 from ..video.reader import Image
@@ -28,6 +31,8 @@ class Model:
     network: nn.Module
     """Folded (see ``folding``); for training, build one from ``weights.load``."""
     device: torch.device
+    engine: Engine
+    """What runs the network."""
     input_size: tuple[int, int]
     """Height and width in pixels."""
     mean: Tensor
@@ -36,6 +41,13 @@ class Model:
     """Likewise."""
     sha256: str
     """Of the weights' file."""
+
+    @functools.cached_property
+    def _normalised(self) -> Map:
+        """What each value of each channel is to the network, ``(1, 256, 3)``."""
+        values = torch.arange(256).float().view(1, 256) / 255
+        table: Map = ((values - self.mean[..., 0]) / self.std[..., 0]).T.unsqueeze(0).contiguous().numpy()
+        return table
 
     def prepare(self, image: Image) -> Tensor:
         """A frame as the network reads it: normalised, then scaled bilinearly without antialiasing, as by the original.
@@ -46,16 +58,14 @@ class Model:
         Returns:
             float32 ``(3, H, W)`` on the CPU.
         """
-        x = torch.from_numpy(image).permute(2, 0, 1).float() / 255
-        x = (x - self.mean) / self.std
-        return F.interpolate(x.unsqueeze(0), size=self.input_size, mode="bilinear", align_corners=False)[0]
+        # A look-up of what each of 256 values becomes is five times as fast as to compute it, with the same numbers.
+        x = torch.from_numpy(cv2.LUT(image, self._normalised)).permute(2, 0, 1)
+        scaled = F.interpolate(x.unsqueeze(0), size=self.input_size, mode="bilinear", align_corners=False)
+        return scaled[0].contiguous()
 
     def infer(self, clip: Tensor) -> Map:
         """Saliency of one clip, float32 ``(3, 16, H, W)`` from :meth:`prepare`: float32 ``(T, H, W)`` in 0..1."""
-        with torch.inference_mode():
-            saliency: Tensor = self.network(clip.unsqueeze(0).to(self.device))
-        maps: Map = saliency[0].float().cpu().numpy()
-        return maps
+        return self.engine.infer(clip.numpy())
 
     def maps(self, frames: Iterable[tuple[Payload, Tensor]]) -> Iterator[tuple[Payload, Map]]:
         """One map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through."""
@@ -81,29 +91,45 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_model(name_or_path: str | os.PathLike[str] | None = None, device: str = "auto") -> Model:
+def load_model(
+    name_or_path: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    *,
+    engine: str = "auto",
+    precision: str = "auto",
+    exact: bool = True,
+) -> Model:
     """A network with its weights.
 
     Args:
         name_or_path: a name that ``tinyhd weights list`` shows, or a weight file: safetensors, or an original ``.pth``.
             None: the default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        engine: ``torch``, ``openvino``, ``onnx``; ``auto``: the fastest that is installed and agrees with PyTorch.
+        precision: ``float32``, ``bf16`` or ``int8``; ``auto``: see ``exact``.
+        exact: whether maps are used as numbers. Where they are only looked at, ``auto`` may mean bf16.
 
     Raises:
         WeightsError: the weights cannot be found, or are damaged, or are of no network here.
-        UsageError: there is no such name or device.
+        UsageError: there is no such name, device, engine or precision.
     """
-    chosen = pick_device(device)
+    options = EngineOptions(engine, precision)
+    # Other engines than PyTorch use the processor: who asks for one has said what the device is.
+    chosen = pick_device("cpu" if device == "auto" and engine in ("openvino", "onnx") else device)
+    if chosen.type != "cpu" and engine not in ("auto", "torch"):
+        raise UsageError(f"--engine {engine}: runs on the CPU, not on {device}")
     checkpoint = weights.load(weights.default_name() if name_or_path is None else name_or_path)
     network = build(checkpoint.config)
     network.load_state_dict(checkpoint.state_dict)
     info = checkpoint.info
     fold(network.eval())
+    network.to(chosen)
     return Model(
         name=info.name,
         config=checkpoint.config,
-        network=network.to(chosen),
+        network=network,
         device=chosen,
+        engine=choose(network, info.input_size, chosen, info.sha256, options, exact=exact),
         input_size=info.input_size,
         mean=torch.tensor(info.mean).view(3, 1, 1),
         std=torch.tensor(info.std).view(3, 1, 1),

@@ -73,6 +73,11 @@ class Outputs:
         """Whether ``maps`` is a video rather than a folder: it has a video's suffix."""
         return self.maps is not None and self.maps.suffix.lower() in VIDEO_SUFFIXES
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether there is more than videos to look at: arrays, statistics, or PNGs, which benchmarks compare."""
+        return any(kind != "overlay" and not (kind == "maps" and self.maps_are_video) for kind, _ in self.wanted())
+
     def wanted(self) -> list[tuple[str, Path]]:
         """Kind and path of every wanted output."""
         pairs = [(item.name, getattr(self, item.name)) for item in fields(self)]

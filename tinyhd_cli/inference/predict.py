@@ -5,24 +5,27 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from .. import __version__
 from ..errors import UsageError
 from ..machine import give_back
-from ..models.config import to_dict
+from ..models.config import CLIP_FRAMES, to_dict
 from ..video.reader import Frame, Image, VideoReader
 from ..video.source import STDIN
 from .areas import AreaStatistics
 from .model import Model, load_model
 from .options import Outputs, PredictOptions, flag
 from .outputs import AreaPlotSink, CsvSink, JsonSink, MapFolderSink, MapSpool, MapVideoSink, NpzSink, OverlaySink, Sink
+from .pipeline import Pipeline
 from .scaling import FixedScale, VideoLimits, make_scale
 from .windows import Map
 
@@ -32,6 +35,9 @@ Progress = Callable[[int, int | None], None]
 DIRECT_PIXELS = 1.5**2 * 640 * 360
 """Pixels up to which a frame is scaled to the network's input at once, as the original does. Larger ones, on which that
 would skip pixels, are first averaged down to the 640 x 360 of the DHF1K videos that the networks were trained on."""
+
+PREPARED_AHEAD, MAPS_AHEAD = CLIP_FRAMES, CLIP_FRAMES
+"""Frames that wait for the network, and maps that wait to be drawn: a clip of each."""
 
 GIVE_BACK_FRAMES = 64
 """Free memory is given back to the system after so many frames: often enough for a steady peak, and cheap."""
@@ -65,14 +71,27 @@ def shrunk(image: Image) -> Image:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def saliency_of(reader: VideoReader, model: Model) -> Iterator[tuple[Frame, Map]]:
-    """Every frame of a video with its map ``(H, W)``."""
-    factor = reduction(reader.info.width, reader.info.height)
-    prepared = ((frame, model.prepare(frame.rgb() if factor == 1 else frame.reduced_rgb(factor))) for frame in reader)
-    for done, pair in enumerate(model.maps(prepared), start=1):
-        yield pair
-        if done % GIVE_BACK_FRAMES == 0:
-            give_back()
+def saliency_of(reader: VideoReader, model: Model) -> Generator[tuple[Frame, Map]]:
+    """Every frame of a video with its map ``(H, W)``.
+
+    Decoding and scaling, the network, and whoever takes the maps work at the same time. Close the generator before the
+    reader, unless it is exhausted.
+    """
+    with Pipeline() as stages:
+        frames = stages.ahead(prepare(reader, model), PREPARED_AHEAD)
+        for done, pair in enumerate(stages.ahead(model.maps(frames), MAPS_AHEAD), start=1):
+            yield pair
+            if done % GIVE_BACK_FRAMES == 0:
+                give_back()
+
+
+def prepare(frames: Iterable[Frame], model: Model) -> Iterator[tuple[Frame, Tensor]]:
+    """Every frame of a video, and what the network reads of it."""
+    # A frame is too small for several threads, and theirs would wait by spinning on the network's cores.
+    with threadpool_limits(1, "openmp"):
+        for frame in frames:
+            factor = reduction(frame.info.width, frame.info.height)
+            yield frame, model.prepare(frame.reduced_rgb(factor))
 
 
 def predict(
@@ -97,8 +116,8 @@ def predict(
         WeightsError: the model's weights cannot be had.
     """
     loaded = model if isinstance(model, Model) else load_model(model, device)
-    with VideoReader(video) as reader:
-        for frame, saliency in saliency_of(reader, loaded):
+    with VideoReader(video) as reader, contextlib.closing(saliency_of(reader, loaded)) as pairs:
+        for frame, saliency in pairs:
             yield frame.time_s, saliency
 
 
@@ -126,7 +145,8 @@ def predict_file(
             raise UsageError(f"--{kind} {path}: holds the input, which a map could replace")
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video, options.input))
-        pairs: Iterable[tuple[Frame, Map]] = saliency_of(reader, model)
+        answers = stack.enter_context(contextlib.closing(saliency_of(reader, model)))
+        pairs: Iterable[tuple[Frame, Map]] = answers
         whole_video = None
         if options.normalize == "video" and (outputs.overlay or outputs.maps):
             spool = MapSpool(outputs.wanted()[0][1])
@@ -219,6 +239,7 @@ def describe_run(reader: VideoReader, model: Model, options: PredictOptions, out
         "duration_s": 0.0,
         "model": {"name": model.name, "sha256": model.sha256, **to_dict(model.config)},
         "device": str(model.device),
+        "engine": {"name": model.engine.name, "precision": model.engine.precision},
         "normalize": {
             kind: options.normalize or ("frame" if kind == "maps" and not outputs.maps_are_video else "running")
             for kind, _ in outputs.wanted()

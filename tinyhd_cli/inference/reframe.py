@@ -179,12 +179,13 @@ def crop_file(
         window = Window.of(reader.info, options.aspect)
         total = reader.info.frames
         first_pass = part_of_two(progress, 0)
-        for frame, saliency in saliency_of(reader, model):
-            wanted.times_s.append(frame.time_s)
-            wanted.positions.append(window.best(saliency))
-            wanted.cuts.append(detector.is_cut(frame.reduced_rgb(max(1.0, frame.info.width / 256))))
-            if first_pass:
-                first_pass(frame.index + 1, total)
+        with contextlib.closing(saliency_of(reader, model)) as pairs:
+            for frame, saliency in pairs:
+                wanted.times_s.append(frame.time_s)
+                wanted.positions.append(window.best(saliency))
+                wanted.cuts.append(detector.is_cut(frame.reduced_rgb(max(1.0, frame.info.width / 256))))
+                if first_pass:
+                    first_pass(frame.index + 1, total)
     path = path_of(wanted, window, options)
     second_pass = part_of_two(progress, len(path))
     with contextlib.ExitStack() as stack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,10 +107,11 @@ def report_file(
             area.check(reader.info.width, reader.info.height)
         collected = Collected(reader.info)
         collector = Collector(collected, statistics)
-        for frame, saliency in saliency_of(reader, model):
-            collector.add(frame, saliency)
-            if progress:
-                progress(frame.index + 1, max(reader.info.frames or 0, frame.index + 1))
+        with contextlib.closing(saliency_of(reader, model)) as pairs:
+            for frame, saliency in pairs:
+                collector.add(frame, saliency)
+                if progress:
+                    progress(frame.index + 1, max(reader.info.frames or 0, frame.index + 1))
         damaged = reader.damaged
     page = render(collected, statistics, model, damaged)
     with written_whole(output) as temporary:

@@ -47,7 +47,7 @@ class Teacher:
     def __init__(self, config: TrainConfig, name: str, device: torch.device) -> None:
         from ..inference.model import load_model
 
-        self.model: Model = load_model(name, str(device))
+        self.model: Model = load_model(name, str(device), engine="torch")
         self.config = config
         self.bf16 = config.precision == "bf16"
         self.lag = 1 if config.upstream_alignment and self.windows > 1 else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ RGB = 0
 
 KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)
 """BT.709, FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020: those that FFmpeg's scaler converts."""
+
+
+CLOSE_S = 1.0
+"""How long closing waits for a thread that is decoding: under its feet the file must not vanish."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ class VideoInfo:
     has_sound: bool
 
 
-Scalers = defaultdict[float, VideoReformatter]
-"""Reduction factor to FFmpeg's scaler, which is slow to set up and fast to use again."""
+Scalers = defaultdict[tuple[float, int], VideoReformatter]
+"""Reduction factor and thread to FFmpeg's scaler, which is slow to set up, fast to use again, and no other thread's."""
 
 
 class Frame:
@@ -112,7 +117,7 @@ class Frame:
         width, height = (self.info.height, self.info.width) if turned else (self.info.width, self.info.height)
         picture = self.picture
         rgb = (
-            self._scalers[factor]
+            self._scalers[factor, threading.get_ident()]
             .reformat(
                 picture,
                 max(1, round(width / factor)),
@@ -148,6 +153,7 @@ class VideoReader:
     def __init__(self, path: str | os.PathLike[str], options: InputOptions | None = None) -> None:
         self.path = Path(path)
         self.damaged = 0
+        self._busy = threading.Lock()
         self._container = open_container(self.path, options or InputOptions())
         try:
             self._stream = picture_stream(self.path, self._container)
@@ -169,8 +175,10 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        self._container.close()
+        """Close the file; one in which a thread hangs is left to the end of the process."""
+        if self._busy.acquire(timeout=CLOSE_S):
+            self._container.close()
+            self._busy.release()
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in the order of presentation. Their timestamps always increase."""
@@ -192,8 +200,11 @@ class VideoReader:
             yield waiting
 
     def _all_pictures(self) -> Iterator[av.VideoFrame]:
-        yield self._first
-        yield from self._pictures
+        picture: av.VideoFrame | None = self._first
+        while picture is not None:
+            yield picture
+            with self._busy:
+                picture = next(self._pictures, None)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Every picture that decodes; damage is counted and passed over."""

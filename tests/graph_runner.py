@@ -1,0 +1,42 @@
+"""Runs a graph in PyTorch, in float64: what rounding does is no concern of those who test rewrites."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from tinyhd_cli.engines import graph
+
+
+def run(result, clip):
+    """The result for a clip ``(N, 3, T, H, W)``."""
+    values = {}
+    for node in graph.operations(result):
+        values[node] = operation(node, [values[one] for one in node.inputs], clip)
+        assert tuple(values[node].shape[1:]) == node.shape
+    return values[result]
+
+
+def operation(node, inputs, clip):
+    match node:
+        case graph.Clip():
+            return clip
+        case graph.Conv():
+            weight, bias = torch.from_numpy(node.weight).double(), torch.from_numpy(node.bias).double()
+            groups = node.shape[0] if node.depthwise else 1
+            return F.conv3d(inputs[0], weight, bias, node.stride, node.padding, groups=groups)
+        case graph.Shuffle():
+            return F.conv_transpose3d(inputs[0], torch.from_numpy(node.weight).double(), stride=(1, 2, 2))
+        case graph.Interpolate():
+            return F.interpolate(inputs[0], node.shape[1:], mode="trilinear", align_corners=True)
+        case graph.Relu6():
+            return F.relu6(inputs[0])
+        case graph.Sigmoid():
+            return torch.sigmoid(inputs[0])
+        case graph.Add():
+            return inputs[0] + inputs[1]
+        case graph.Concat():
+            return torch.cat(inputs, dim=1)
+        case graph.Scale():
+            return inputs[0] * node.factor + node.offset
+    raise TypeError(node)

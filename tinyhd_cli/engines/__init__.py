@@ -1,0 +1,1 @@
+"""Programs that run the networks faster than PyTorch does: the graph they are given, and one file for each."""

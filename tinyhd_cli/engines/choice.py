@@ -1,0 +1,279 @@
+"""Which program runs a network: the fastest that is here and gives the right answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .. import __version__, settings
+from ..errors import UsageError, did_you_mean, one_line
+from ..files import remove
+from ..models.config import CLIP_FRAMES
+from ..models.tinyhd import TinyHD
+from .eager import Eager, to_bf16
+from .graph import Array, Clip, Shape, convolve, relu6
+
+log = logging.getLogger("tinyhd")
+
+ENGINES = ("openvino", "onnx", "torch")
+"""From the fastest to the slowest, on processors of the x86 family."""
+
+PRECISIONS = ("float32", "bf16", "int8")
+
+PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+"""What has to be installed for an engine."""
+
+KEPT_GRAPHS = 6
+"""Compiled graphs in the cache, of about 20 MB each; the oldest go."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an engine's maps may be from PyTorch's, both scaled to 0..1."""
+
+    difference: float
+    """Of any pixel, at most."""
+    correlation: float
+    """Of each map, at least."""
+
+
+LIMITS = {
+    # Trained networks differ by 2e-6; those without training multiply rounding errors.
+    "float32": Agreement(1e-3, 0.99999),
+    # On the noise of the trial; on videos half of it.
+    "bf16": Agreement(0.06, 0.999),
+    "int8": Agreement(1.0, 0.995),
+}
+
+
+class Engine(Protocol):
+    """Something that runs a network."""
+
+    name: str
+    precision: str
+
+    def infer(self, clip: Array) -> Array:
+        """Saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``, float32 both."""
+        ...
+
+
+class Unusable(Exception):
+    """An engine cannot be used here; says why."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What runs the network, and how exactly."""
+
+    engine: str = "auto"
+    """``torch``, ``openvino``, ``onnx``; ``auto``: the fastest that is installed and agrees with PyTorch."""
+    precision: str = "auto"
+    """``float32``, ``bf16``, ``int8``; ``auto``: bf16 for what is only looked at, if there is any."""
+
+    def __post_init__(self) -> None:
+        for flag, value, known in (("engine", self.engine, ENGINES), ("precision", self.precision, PRECISIONS)):
+            if value not in ("auto", *known):
+                raise UsageError(f"--{flag} {value!r} is unknown: {did_you_mean(value, ('auto', *known))}")
+        if self.engine == "onnx" and self.precision in ("bf16", "int8"):
+            raise UsageError(
+                f"--precision {self.precision}: ONNX Runtime is used in float32 alone; try --engine openvino"
+            )
+
+    def attempts(self, exact: bool) -> list[tuple[str, str]]:
+        """Engines and precisions in the order in which they are tried, before PyTorch."""
+        engines = ENGINES if self.engine == "auto" else (self.engine,)
+        if self.precision == "auto":
+            precisions = ["float32"] if exact else ["bf16", "float32"]
+        else:
+            precisions = list(dict.fromkeys([self.precision, "float32"]))
+        pairs = [(engine, precision) for precision in precisions for engine in engines if engine != "torch"]
+        return [pair for pair in pairs if pair[0] != "onnx" or pair[1] == "float32"]
+
+
+def choose(
+    network: nn.Module, size: tuple[int, int], device: torch.device, sha256: str, options: EngineOptions, *, exact: bool
+) -> Engine:
+    """The engine for a network; PyTorch where no other can be used, and then one line of the log says why.
+
+    Args:
+        network: in evaluation mode, folded, on its device.
+        size: height and width of its input.
+        device: graphics cards are PyTorch's.
+        sha256: of the weights, under which verdicts are kept.
+        options: what is wished for.
+        exact: whether the answers are used as numbers, rather than looked at.
+    """
+    bf16 = options.precision == "bf16" or (options.precision == "auto" and not exact)
+    if device.type != "cpu" or options.engine == "torch":
+        if device.type != "cuda" and options.precision in ("bf16", "int8"):
+            raise UsageError(f"--precision {options.precision}: PyTorch is used in float32 here; try --engine openvino")
+        return Eager(network, device, to_bf16(bf16, device))
+    reference = Eager(network, device, "float32")
+    reasons: list[str] = []
+    for name, precision in options.attempts(exact):
+        try:
+            engine = usable(name, precision, network, size, reference, sha256)
+        except Unusable as error:
+            # That a processor has no bf16 is worth a line only if somebody asked for it.
+            if precision != "bf16" or options.precision == "bf16":
+                reasons.append(f"{name}: {error}")
+            continue
+        except Exception as error:  # whatever is wrong with an engine, there is another one
+            log.debug("engine %s", name, exc_info=True)
+            reasons.append(f"{name}: {type(error).__name__}: {one_line(error)}")
+            continue
+        if reasons:
+            log.warning("%s; using %s in %s", "; ".join(reasons), engine.name, engine.precision)
+        return engine
+    if isinstance(network, TinyHD) or options.engine != "auto":
+        log.warning("%s; using PyTorch, which is several times slower", "; ".join(reasons))
+    return reference
+
+
+def usable(
+    name: str, precision: str, network: nn.Module, size: tuple[int, int], reference: Engine, sha256: str
+) -> Engine:
+    """An engine that agrees with the reference.
+
+    Raises:
+        Unusable: it is not installed, cannot do it, or gives other answers.
+    """
+    if not isinstance(network, TinyHD):
+        raise Unusable("runs TinyHD networks alone")
+    package = PACKAGES[name]
+    try:
+        version = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        raise Unusable(f"not installed (pip install {package})") from None
+    shape = (3, CLIP_FRAMES, *size)
+    engine = BUILDERS[name](network, shape, precision)
+    machine = (platform.node(), platform.machine(), platform.platform())
+    key = "\n".join((name, precision, version, __version__, torch.__version__, sha256, str(size), *machine))
+    path = engine_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+    verdict = remembered(path)
+    if verdict is None:
+        verdict = differs(engine, reference, trial_clip(shape), LIMITS[precision])
+        remember(path, verdict)
+    if verdict:
+        raise Unusable(verdict)
+    return engine
+
+
+def build_openvino(network: TinyHD, shape: Shape, precision: str) -> Engine:
+    """OpenVINO with a network."""
+    from .openvino import OpenVino, has_bf16, to_openvino
+    from .rewriting import rewritten
+
+    if precision == "bf16" and not has_bf16():
+        raise Unusable("this processor has no bf16")
+    graph = to_openvino(rewritten(network, shape), int8=precision == "int8")
+    folder = engine_folder() / "compiled"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.debug("%s: %s", folder, error)
+        return OpenVino(graph, precision, torch.get_num_threads())
+    engine = OpenVino(graph, precision, torch.get_num_threads(), folder)
+    for old in sorted(folder.glob("*.blob"), key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_GRAPHS:]:
+        remove(old)
+    return engine
+
+
+def build_onnx(network: TinyHD, shape: Shape, precision: str) -> Engine:
+    """ONNX Runtime with a network."""
+    from .onnx import OnnxRuntime, to_onnx
+    from .rewriting import rewritten
+
+    return OnnxRuntime(to_onnx(rewritten(network, shape)).SerializeToString(), torch.get_num_threads())
+
+
+BUILDERS: dict[str, Callable[[TinyHD, Shape, str], Engine]] = {"openvino": build_openvino, "onnx": build_onnx}
+
+
+def trial(name: str) -> str:
+    """Whether an engine works at all: it raises what it raises. Returns what is to be said of its precisions."""
+    clip = np.ones((3, 1, 2, 2), np.float32)
+    result = relu6(convolve(Clip((3, 1, 2, 2)), np.ones((1, 3, 1, 1, 1), np.float32), np.zeros(1, np.float32)))
+    note = ""
+    engine: Engine
+    if name == "openvino":
+        from .openvino import OpenVino, has_bf16, to_openvino
+
+        engine = OpenVino(to_openvino(result), "float32", 1)
+        note = ", with bf16" if has_bf16() else ", without bf16"
+    else:
+        from .onnx import OnnxRuntime, to_onnx
+
+        engine = OnnxRuntime(to_onnx(result).SerializeToString(), 1)
+    if not np.allclose(engine.infer(clip), 3):
+        raise Unusable("3 times 1 is not 3 there")
+    return note
+
+
+def engine_folder() -> Path:
+    """Where verdicts and compiled graphs are kept: ``$TINYHD_ENGINE_CACHE``, else in the cache."""
+    override = os.environ.get("TINYHD_ENGINE_CACHE")
+    return Path(override) if override else settings.cache_folder() / "engines"
+
+
+def remembered(path: Path) -> str | None:
+    """An earlier verdict; None if there is none."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["wrong"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(path: Path, verdict: str) -> None:
+    """Keep a verdict, if that is possible."""
+    temporary = path.with_suffix(f".{id(path)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"wrong": verdict}), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        log.debug("%s: %s", path, error)
+
+
+def differs(engine: Engine, reference: Engine, clip: Array, limits: Agreement) -> str:
+    """What is wrong with an engine's answer to a clip; empty if nothing is."""
+    ours, theirs = engine.infer(clip), reference.infer(clip)
+    difference, correlation = compare(ours, theirs)
+    if difference <= limits.difference and correlation >= limits.correlation:
+        return ""
+    return f"answers differ from PyTorch's here by up to {difference:.1g} of their range (CC {correlation:.5f})"
+
+
+def trial_clip(shape: Shape) -> Array:
+    """A clip ``(3, 16, H, W)`` that makes a network work: smooth noise that changes."""
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(rng.normal(0, 1.2, (1, 3, 5, 12, 16)).astype(np.float32))
+    clip: Array = F.interpolate(noise, shape[1:], mode="trilinear", align_corners=False)[0].numpy()
+    return clip
+
+
+def compare(ours: Array, theirs: Array) -> tuple[float, float]:
+    """The largest difference of two sets of maps ``(T, H, W)``, each scaled to 0..1, and the lowest CC of a map.
+
+    A map of one value everywhere has no CC and counts as 1 where both are that.
+    """
+    if ours.shape != theirs.shape or not np.isfinite(ours).all():
+        return 1.0, 0.0
+    scaled = [(maps - maps.min()) / max(float(np.ptp(maps)), 1e-12) for maps in (ours, theirs)]
+    difference = float(np.abs(scaled[0] - scaled[1]).max())
+    pairs = [(one.ravel(), other.ravel()) for one, other in zip(ours, theirs, strict=True)]
+    found = [float(np.corrcoef(pair)[0, 1]) for pair in pairs if pair[0].std() > 1e-9 and pair[1].std() > 1e-9]
+    return difference, min(found, default=1.0)

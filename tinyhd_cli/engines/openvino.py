@@ -1,0 +1,121 @@
+"""OpenVINO: the fastest engine on processors of the x86 family, in float32, bf16 and int8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from . import graph
+from .graph import Array, Node
+
+HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What OpenVINO calls the precision of what is not in 8 bits."""
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bf16 natively."""
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def to_openvino(result: Node, *, int8: bool = False) -> ov.Model:
+    """The graph as OpenVINO has it: input ``clip`` ``(1, 3, 16, H, W)``, output ``saliency`` ``(1, T, H, W)``."""
+    made: dict[Node, Any] = {}
+    for node in graph.operations(result):
+        made[node] = operation(node, [made[one] for one in node.inputs], int8)
+    saliency = ops.squeeze(made[result], ops.constant(np.array([1])))
+    saliency.output(0).set_names({"saliency"})
+    return ov.Model([saliency], [made[node] for node in made if isinstance(node, graph.Clip)], "tinyhd")
+
+
+def operation(node: Node, inputs: Sequence[Any], int8: bool) -> Any:
+    """One operation."""
+    match node:
+        case graph.Clip():
+            clip = ops.parameter([1, *node.shape], np.float32, "clip")
+            clip.output(0).set_names({"clip"})
+            return clip
+        case graph.Conv():
+            # ReLU6 leaves 0..6: the range that 8 bits have to cover is known without calibration.
+            return convolution(node, inputs[0], int8 and isinstance(node.inputs[0], graph.Relu6))
+        case graph.Shuffle():
+            return ops.convolution_backprop_data(inputs[0], ops.constant(node.weight), [1, 2, 2])
+        case graph.Interpolate():
+            sizes, axes = np.array(node.shape[1:]), np.array([2, 3, 4])
+            return ops.interpolate(
+                *(inputs[0], ops.constant(sizes), "linear_onnx", "sizes"),
+                coordinate_transformation_mode="align_corners",
+                axes=ops.constant(axes),
+            )
+        case graph.Relu6():
+            return ops.clamp(inputs[0], 0.0, 6.0)
+        case graph.Sigmoid():
+            return ops.sigmoid(inputs[0])
+        case graph.Add():
+            return ops.add(*inputs)
+        case graph.Concat():
+            return ops.concat(list(inputs), 1)
+        case graph.Scale():
+            y = ops.multiply(inputs[0], number(node.factor))
+            return ops.add(y, number(node.offset)) if node.offset else y
+    raise TypeError(f"no such operation: {type(node).__name__}")
+
+
+def number(value: float) -> Any:
+    """A constant."""
+    return ops.constant(np.full((1, 1, 1, 1, 1), value, np.float32))
+
+
+def convolution(node: graph.Conv, x: Any, int8: bool) -> Any:
+    """A convolution, in 8 bits if wanted."""
+    weight = node.weight[:, np.newaxis] if node.depthwise else node.weight  # groups are a dimension of their own
+    if int8:
+        x = ops.fake_quantize(x, number(0), number(6), number(0), number(6), 256)
+    kernel = rounded(weight) if int8 else ops.constant(weight)
+    convolve = ops.group_convolution if node.depthwise else ops.convolution
+    y = convolve(x, kernel, list(node.stride), list(node.padding), list(node.padding), [1, 1, 1])
+    return ops.add(y, ops.constant(node.bias.reshape(1, -1, 1, 1, 1)))
+
+
+def rounded(weight: Array) -> Any:
+    """A weight in 8 bits, with a scale for each output channel."""
+    largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
+    step = np.maximum(largest, np.float32(1e-12)) / np.float32(127)
+    return ops.multiply(ops.convert(ops.constant(np.round(weight / step).astype(np.int8)), np.float32), step)
+
+
+class OpenVino:
+    """A compiled graph.
+
+    Args:
+        model: from :func:`to_openvino`.
+        precision: ``float32``, ``bf16`` or ``int8``; the model must have been made for 8 bits.
+        threads: how many processor cores to use; 0 for all.
+        cache: folder for the compiled graph; None to compile anew.
+    """
+
+    name = "openvino"
+
+    def __init__(self, model: ov.Model, precision: str, threads: int, cache: Path | None = None) -> None:
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            # Pinned threads would wait for cores on which the encoder is at work.
+            "ENABLE_CPU_PINNING": False,
+        }
+        if cache is not None:
+            settings["CACHE_DIR"] = str(cache)
+        self.precision = precision
+        compiled = ov.Core().compile_model(model, "CPU", settings)
+        self._request = compiled.create_infer_request()
+
+    def infer(self, clip: Array) -> Array:
+        """Saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``."""
+        found = self._request.infer({0: clip[np.newaxis]}, share_inputs=True)
+        saliency: Array = found[0][0].copy()
+        return saliency
