@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,19 @@ HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
 """What OpenVINO calls the precision of what is not in 8 bits."""
 
 
+@functools.cache
+def core() -> ov.Core:
+    """OpenVINO's entry, the same one until the process ends.
+
+    Each new one gives the thread another stack for signals, and of two that overlap the first to go leaves the thread
+    with one that is no longer there: the next signal ends the process.
+    """
+    return ov.Core()
+
+
 def has_bf16() -> bool:
     """Whether this processor multiplies bf16 natively."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def to_openvino(result: Node, *, int8: bool = False) -> ov.Model:
@@ -111,7 +122,7 @@ class OpenVino:
         if cache is not None:
             settings["CACHE_DIR"] = str(cache)
         self.precision = precision
-        compiled = ov.Core().compile_model(model, "CPU", settings)
+        compiled = core().compile_model(model, "CPU", settings)
         self._request = compiled.create_infer_request()
 
     def infer(self, clip: Array) -> Array:

@@ -97,11 +97,11 @@ def write_openvino(result: Node, path: Path, about: dict[str, str]) -> Engine:
     """Write OpenVINO's two files, and read them back."""
     import openvino
 
-    from ..engines.openvino import OpenVino, to_openvino
+    from ..engines.openvino import OpenVino, core, to_openvino
 
     graph: Any = to_openvino(result)
     for name, value in about.items():
         graph.set_rt_info(value, ["tinyhd", name])
     # Weights in 16 bits, its default, would not give the same answers.
     openvino.save_model(graph, path, compress_to_fp16=False)
-    return OpenVino(openvino.Core().read_model(path), "float32", threads=0)
+    return OpenVino(core().read_model(path), "float32", threads=0)
