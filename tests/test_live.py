@@ -11,7 +11,6 @@ import time
 import clips
 import numpy as np
 import pytest
-import torch
 
 from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.inference.live import find_source, watch
@@ -24,10 +23,10 @@ class Slow:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.clips: list[torch.Tensor] = []
+        self.clips: list[np.ndarray] = []
 
     def prepare(self, image):
-        return torch.full((3, 4, 4), float(image[..., 0].mean()))
+        return np.full((3, 4, 4), image[..., 0].mean(), "f4")
 
     def infer(self, clip):
         self.clips.append(clip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from networks import lively
@@ -26,7 +27,7 @@ def test_full_to_half_to_quarter(tmp_path, tinyhd, capsys, kind):
         model = load_model(path, "cpu")
         assert model.config == config(f"tinyhd-{kind}-{width}")
         assert weights.inspect(path)[0].parameters == count
-        maps = model.infer(torch.zeros(3, 16, 64, 64))
+        maps = model.infer(np.zeros((3, 16, 64, 64), "f4"))
         assert maps.shape == ((16 if kind == "m" else 1), 64, 64)
         assert 0 < maps.min() <= maps.max() < 1
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from ..inference.model import Model
 from ..inference.options import Outputs, PredictOptions
@@ -18,7 +18,7 @@ from ..inference.predict import predict_file, prepare
 from ..inference.scaling import make_scale
 from ..machine import cores
 from ..models.config import CLIP_FRAMES
-from ..video.overlay import Painter
+from ..video.overlay import Painter, PlanePainter
 from ..video.reader import VideoReader
 from ..video.writer import VideoWriter
 
@@ -105,18 +105,21 @@ def alone(video: Path, model: Model, target: Path) -> list[Stage]:
         with clock.stage("decode", count):
             frames = list(islice(reader, count))
     with clock.stage("scale", len(frames)):
-        tensors = [tensor for _, tensor in prepare(frames, model)]
+        prepared = [pixels for _, pixels in prepare(frames, model)]
     payloads = list(range(len(frames)))
-    model.infer(torch.stack([tensors[0]] * CLIP_FRAMES, dim=1))  # the first one takes its memory
+    model.infer(np.stack([prepared[0]] * CLIP_FRAMES, axis=1))  # the first one takes its memory
     with clock.stage("network", len(frames)):
-        maps = [saliency for _, saliency in model.maps(zip(payloads, tensors, strict=True))]
-    scale, painter = make_scale("running"), Painter(PredictOptions().style)
+        maps = [saliency for _, saliency in model.maps(zip(payloads, prepared, strict=True))]
+    scale, style = make_scale("running"), PredictOptions().style
+    painter, plane_painter = Painter(style), PlanePainter(style, info.colour)
     with clock.stage("draw", len(frames)):
         drawn = [
-            painter.paint(frame.rgb(), scale(saliency, frame.time_s))
+            plane_painter.paint(frame, scale(saliency, frame.time_s))
+            if PlanePainter.suits(frame)
+            else painter.paint(frame.rgb(), scale(saliency, frame.time_s))
             for frame, saliency in zip(frames, maps, strict=True)
         ]
-    with clock.stage("encode", len(frames)), VideoWriter(target, info, painter.size(info.width, info.height)) as writer:
+    with clock.stage("encode", len(frames)), VideoWriter(target, info, (info.width, info.height)) as writer:
         for image, frame in zip(drawn, frames, strict=True):
             writer.write(image, frame)
     return clock.stages

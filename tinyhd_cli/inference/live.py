@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from ..errors import InputError, UsageError
 from ..models.config import CLIP_FRAMES
@@ -20,7 +20,7 @@ from ..video.source import InputOptions
 from .model import Model
 from .predict import shrunk
 from .scaling import RunningScale
-from .windows import Map
+from .windows import Map, Pixels
 
 URL_MARK = "://"
 
@@ -149,7 +149,7 @@ class Watcher(threading.Thread):
     def __init__(self, grabber: Grabber, model: Model) -> None:
         super().__init__(daemon=True)
         self._grabber, self._model = grabber, model
-        self._prepared: dict[int, torch.Tensor] = {}
+        self._prepared: dict[int, Pixels] = {}
         self._ending = threading.Event()
         self.latest: Seen | None = None
         self.maps = 0
@@ -164,20 +164,20 @@ class Watcher(threading.Thread):
                     time.sleep(0.002)
                     continue
                 last = clip[-1].frame.index
-                self.latest = Seen(self._model.infer(self._tensor(clip))[-1], clip[-1].at_s)
+                self.latest = Seen(self._model.infer(self._pixels(clip))[-1], clip[-1].at_s)
                 self.maps += 1
         except Exception as error:  # it is told to whoever shows the maps
             self.error = error
 
-    def _tensor(self, clip: list[Grabbed]) -> torch.Tensor:
+    def _pixels(self, clip: list[Grabbed]) -> Pixels:
         """The clip as the network reads it; the first frame fills the front."""
         kept = {item.frame.index: self._prepared.get(item.frame.index) for item in clip}
         for item in clip:
             if kept[item.frame.index] is None:
                 kept[item.frame.index] = self._model.prepare(shrunk(item.image))
-        self._prepared = {index: tensor for index, tensor in kept.items() if tensor is not None}
+        self._prepared = {index: pixels for index, pixels in kept.items() if pixels is not None}
         frames = list(self._prepared.values())
-        return torch.stack([frames[0]] * (CLIP_FRAMES - len(frames)) + frames, dim=1)
+        return np.stack([frames[0]] * (CLIP_FRAMES - len(frames)) + frames, axis=1)
 
     def stop(self) -> None:
         """End after the map that is being made."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import weights
@@ -18,7 +17,7 @@ from ..errors import UsageError
 from ..models import ModelConfig, build
 from ..video.reader import Image
 from .folding import fold
-from .windows import Map, Payload, consecutive, sliding
+from .windows import Map, Payload, Pixels, consecutive, sliding
 
 
 @dataclass(frozen=True)
@@ -42,32 +41,28 @@ class Model:
     sha256: str
     """Of the weights' file."""
 
-    @functools.cached_property
-    def _normalised(self) -> Map:
-        """What each value of each channel is to the network, ``(1, 256, 3)``."""
-        values = torch.arange(256).float().view(1, 256) / 255
-        table: Map = ((values - self.mean[..., 0]) / self.std[..., 0]).T.unsqueeze(0).contiguous().numpy()
-        return table
-
-    def prepare(self, image: Image) -> Tensor:
-        """A frame as the network reads it: normalised, then scaled bilinearly without antialiasing, as by the original.
+    def prepare(self, image: Image) -> Pixels:
+        """A frame as the network reads it: scaled bilinearly without antialiasing, normalised, as by the original.
 
         Args:
             image: uint8 RGB ``(h, w, 3)``.
 
         Returns:
-            float32 ``(3, H, W)`` on the CPU.
+            float32 ``(3, H, W)``.
         """
-        # A look-up of what each of 256 values becomes is five times as fast as to compute it, with the same numbers.
-        x = torch.from_numpy(cv2.LUT(image, self._normalised)).permute(2, 0, 1)
-        scaled = F.interpolate(x.unsqueeze(0), size=self.input_size, mode="bilinear", align_corners=False)
-        return scaled[0].contiguous()
+        height, width = self.input_size
+        scaled = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        x = np.empty((3, height, width), np.float32)
+        for channel, mean, std in zip(range(3), self.mean.flatten().tolist(), self.std.flatten().tolist(), strict=True):
+            np.multiply(scaled[..., channel], np.float32(1 / 255 / std), out=x[channel])
+            x[channel] -= np.float32(mean / std)
+        return x
 
-    def infer(self, clip: Tensor) -> Map:
+    def infer(self, clip: Pixels) -> Map:
         """Saliency of one clip, float32 ``(3, 16, H, W)`` from :meth:`prepare`: float32 ``(T, H, W)`` in 0..1."""
-        return self.engine.infer(clip.numpy())
+        return self.engine.infer(clip)
 
-    def maps(self, frames: Iterable[tuple[Payload, Tensor]]) -> Iterator[tuple[Payload, Map]]:
+    def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
         """One map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through."""
         windows = sliding if self.config.frames_out == 1 else consecutive
         return windows(frames, self.infer)

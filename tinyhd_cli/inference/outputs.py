@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..files import cannot_write, make_parent, partial, remove, written_whole
-from ..video.overlay import Painter, area_colour, as_grey, outline
+from ..video.overlay import Painter, PlanePainter, area_colour, as_grey, outline
 from ..video.reader import Frame, VideoInfo
 from ..video.writer import PipeWriter, VideoWriter
 from .areas import AreaStatistics
@@ -46,6 +46,9 @@ class OverlaySink:
         self._scale = scale
         self._areas = areas
         self._painter = Painter(options.style)
+        # What needs RGB all the same: outlines and letters, two pictures side by side, uncompressed output.
+        plain = not (areas.areas or options.style.side_by_side or path == STDOUT)
+        self._plane_painter = PlanePainter(options.style, info.colour) if plain else None
         size = self._painter.size(info.width, info.height)
         self._writer: VideoWriter | PipeWriter
         if path == STDOUT:
@@ -55,6 +58,9 @@ class OverlaySink:
 
     def write(self, frame: Frame, saliency: Map) -> None:
         scaled = self._scale(saliency, frame.time_s)
+        if self._plane_painter and PlanePainter.suits(frame) and isinstance(self._writer, VideoWriter):
+            self._writer.write(self._plane_painter.paint(frame, scaled), frame)
+            return
         painted = self._painter.paint(frame.rgb(), scaled)
         shares = self._areas.shares(frame, saliency)
         for number, area in enumerate(self._areas.areas):

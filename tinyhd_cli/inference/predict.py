@@ -12,8 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from threadpoolctl import threadpool_limits
-from torch import Tensor
 
 from .. import __version__
 from ..errors import UsageError
@@ -27,7 +25,7 @@ from .options import Outputs, PredictOptions, flag
 from .outputs import AreaPlotSink, CsvSink, JsonSink, MapFolderSink, MapSpool, MapVideoSink, NpzSink, OverlaySink, Sink
 from .pipeline import Pipeline
 from .scaling import FixedScale, VideoLimits, make_scale
-from .windows import Map
+from .windows import Map, Pixels
 
 Progress = Callable[[int, int | None], None]
 """Called with the number of frames done and, if known, of all frames."""
@@ -85,13 +83,11 @@ def saliency_of(reader: VideoReader, model: Model) -> Generator[tuple[Frame, Map
                 give_back()
 
 
-def prepare(frames: Iterable[Frame], model: Model) -> Iterator[tuple[Frame, Tensor]]:
+def prepare(frames: Iterable[Frame], model: Model) -> Iterator[tuple[Frame, Pixels]]:
     """Every frame of a video, and what the network reads of it."""
-    # A frame is too small for several threads, and theirs would wait by spinning on the network's cores.
-    with threadpool_limits(1, "openmp"):
-        for frame in frames:
-            factor = reduction(frame.info.width, frame.info.height)
-            yield frame, model.prepare(frame.reduced_rgb(factor))
+    for frame in frames:
+        factor = reduction(frame.info.width, frame.info.height)
+        yield frame, model.prepare(frame.reduced_rgb(factor))
 
 
 def predict(

@@ -1,7 +1,9 @@
 """Which clips a network sees, so that every frame of a video gets one map.
 
-Frames pass through in order and in constant memory. Each item carries a payload (a decoded frame, say) beside the
-tensor ``(C, H, W)`` that the network reads; ``infer`` takes a clip ``(C, 16, H, W)`` and gives its maps ``(T, H, W)``.
+Frames pass through in order and in constant memory. Each item carries a payload (a decoded frame, say) beside what the
+network reads of it, ``(C, H, W)``; ``infer`` takes a clip ``(C, 16, H, W)`` and gives its maps ``(T, H, W)``.
+
+Arrays are NumPy's: PyTorch's threads would wait for the next one by spinning on the cores that an engine works on.
 """
 
 from __future__ import annotations
@@ -10,14 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..models.config import CLIP_FRAMES
 
 Map = NDArray[np.float32]
-Infer = Callable[[Tensor], Map]
+Pixels = NDArray[np.float32]
+Infer = Callable[[Pixels], Map]
 Payload = TypeVar("Payload")
 
 
@@ -30,26 +31,26 @@ class RecentFrames:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._frames: Tensor | None = None
+        self._frames: Pixels | None = None
         self.count = 0
         """Frames added so far."""
 
-    def add(self, frame: Tensor) -> None:
+    def add(self, frame: Pixels) -> None:
         """Take the next frame ``(C, H, W)``; it replaces the oldest."""
         if self._frames is None:
             channels, height, width = frame.shape
-            self._frames = torch.zeros(channels, self._size, height, width)
+            self._frames = np.zeros((channels, self._size, height, width), np.float32)
         self._frames[:, self.count % self._size] = frame
         self.count += 1
 
-    def clip(self) -> Tensor:
+    def clip(self) -> Pixels:
         """The 16 frames that end in the latest, ``(C, 16, H, W)``; if there are fewer, the first fills the front."""
         assert self._frames is not None
         indices = [max(0, index) % self._size for index in range(self.count - CLIP_FRAMES, self.count)]
         return self._frames[:, indices]
 
 
-def consecutive(frames: Iterable[tuple[Payload, Tensor]], infer: Infer) -> Iterator[tuple[Payload, Map]]:
+def consecutive(frames: Iterable[tuple[Payload, Pixels]], infer: Infer) -> Iterator[tuple[Payload, Map]]:
     """Maps of a multi-output network: clips of 16 frames, one after the other.
 
     The last clip is moved back so that it ends at the last frame, and its maps replace those of the clip before; a
@@ -70,7 +71,7 @@ def consecutive(frames: Iterable[tuple[Payload, Tensor]], infer: Infer) -> Itera
     yield from zip(payloads, maps, strict=True)
 
 
-def sliding(frames: Iterable[tuple[Payload, Tensor]], infer: Infer) -> Iterator[tuple[Payload, Map]]:
+def sliding(frames: Iterable[tuple[Payload, Pixels]], infer: Infer) -> Iterator[tuple[Payload, Map]]:
     """Maps of a single-output network: for each frame the clip of 16 that ends in it, padded with the first frame."""
     recent = RecentFrames(CLIP_FRAMES)
     for payload, frame in frames:

@@ -5,12 +5,29 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError, did_you_mean
-from .reader import Image
+from .reader import Colour, Frame, Image, matrix
+
+FULL_RANGE = 2
+"""FFmpeg's number of the range that uses all of 0 to 255."""
+
+BT601 = 6
+"""FFmpeg's number of the matrix that its scaler takes where a video names none."""
+
+LUMA = {
+    1: (0.2126, 0.0722),
+    4: (0.3, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
+"""Weights of red and blue in brightness, by the number of the matrix (ITU-T H.273, table 4)."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +59,27 @@ class OverlayStyle:
                 f"--colormap {self.colormap!r} is unknown: {did_you_mean(self.colormap, matplotlib.colormaps)}"
             )
 
+    def opacity(self) -> NDArray[np.float64]:
+        """Of each of 256 levels of saliency, ``(256, 1)``."""
+        above = np.clip((np.linspace(0, 1, 256) - self.threshold) / (1 - self.threshold), 0, 1)
+        # Full opacity from the middle of the range on: a quadratic ease-out without a visible edge at the threshold.
+        return np.asarray(self.alpha * (1 - np.clip(1 - 2 * above, 0, 1) ** 2)[:, np.newaxis])
+
+    def colours(self) -> NDArray[np.float64]:
+        """RGB in 0..1 of each of 256 levels of saliency, ``(256, 3)``."""
+        import matplotlib
+
+        return np.asarray(matplotlib.colormaps[self.colormap](np.linspace(0, 1, 256))[:, :3])
+
 
 class Painter:
     """Draws maps on frames in one style."""
 
     def __init__(self, style: OverlayStyle) -> None:
-        import matplotlib
-
         self.style = style
-        value = np.linspace(0, 1, 256)
-        above = np.clip((value - style.threshold) / (1 - style.threshold), 0, 1)
-        # Full opacity from the middle of the range on: a quadratic ease-out without a visible edge at the threshold.
-        opacity = style.alpha * (1 - np.clip(1 - 2 * above, 0, 1) ** 2)[:, np.newaxis]
-        colours = matplotlib.colormaps[style.colormap](value)[:, :3]
+        opacity = style.opacity()
         # Tables from the map's 8 bits: the colour times its opacity, and what the frame is multiplied by.
-        self._tint = as_table(colours * opacity)
+        self._tint = as_table(style.colours() * opacity)
         self._keep = as_table(np.broadcast_to(1 - opacity, (256, 3)))
 
     def size(self, width: int, height: int) -> tuple[int, int]:
@@ -79,6 +102,68 @@ class Painter:
         if self.style.side_by_side:
             painted = np.hstack([frame, painted])
         return painted.astype(np.uint8, copy=False)
+
+
+class PlanePainter:
+    """Draws maps on frames as they are stored, brightness and colour apart: no pixel is converted to RGB and back.
+
+    Mixing is the same sum in either form. What differs is rounding, and that colour is mixed at its own, lower
+    resolution.
+
+    Args:
+        style: how it looks; not side by side.
+        colour: how the video's numbers stand for colours.
+    """
+
+    def __init__(self, style: OverlayStyle, colour: Colour) -> None:
+        opacity = style.opacity()
+        tint = to_yuv(style.colours(), colour) * opacity
+        self._tint = [np.round(column).astype(np.uint8) for column in tint.T]
+        self._keep = np.round(255 * (1 - opacity[:, 0])).astype(np.uint8)
+
+    @staticmethod
+    def suits(frame: Frame) -> bool:
+        """Whether a frame can be drawn on as it is: 8 bits, 4:2:0, upright, and like the rest of its video."""
+        picture, info = frame.picture, frame.info
+        full = picture.format.name == "yuvj420p" and info.colour.range == FULL_RANGE
+        return (
+            (picture.format.name == "yuv420p" or full)
+            and (picture.width, picture.height) == (info.width, info.height)
+            and not (info.width % 2 or info.height % 2 or info.rotation or info.mirrored)
+            and (matrix(picture), picture.color_range) == (info.colour.space, info.colour.range)
+        )
+
+    def paint(self, frame: Frame, saliency: NDArray[np.float32]) -> av.VideoFrame:
+        """The frame with the map drawn on it.
+
+        Args:
+            frame: one that :meth:`suits`.
+            saliency: ``(H, W)``, scaled to 0..1, of any size.
+        """
+        painted = av.VideoFrame(frame.info.width, frame.info.height, "yuv420p")
+        sizes = [(plane.width, plane.height) for plane in painted.planes]
+        values = {size: as_grey(saliency, *size) for size in set(sizes)}
+        for number, size in enumerate(sizes):
+            kept = cv2.LUT(values[size], self._keep)
+            cv2.multiply(pixels(frame.picture, number), kept, dst=kept, scale=1 / 255)
+            cv2.add(kept, cv2.LUT(values[size], self._tint[number]), dst=pixels(painted, number))
+        return painted
+
+
+def pixels(picture: av.VideoFrame, number: int) -> Image:
+    """A plane of a picture, uint8 ``(h, w)``: the picture's own memory."""
+    plane = picture.planes[number]
+    return np.asarray(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+
+
+def to_yuv(rgb: NDArray[np.float64], colour: Colour) -> NDArray[np.float64]:
+    """Colours ``(n, 3)`` in 0..1 as a video stores them, in 0..255 (ITU-T H.273, section 8.3)."""
+    red, blue = LUMA.get(colour.space, LUMA[BT601])
+    y = rgb @ np.array([red, 1 - red - blue, blue])
+    cb, cr = (rgb[:, 2] - y) / (2 - 2 * blue), (rgb[:, 0] - y) / (2 - 2 * red)
+    if colour.range == FULL_RANGE:
+        return np.stack([255 * y, 128 + 255 * cb, 128 + 255 * cr], axis=1)
+    return np.stack([16 + 219 * y, 128 + 224 * cb, 128 + 224 * cr], axis=1)
 
 
 def as_table(values: NDArray[np.float64]) -> Image:

@@ -135,27 +135,17 @@ class VideoWriter:
         else:
             self.abort()
 
-    def write(self, image: Image, frame: Frame, offsets: Offsets | None = None) -> None:
+    def write(self, image: Image | av.VideoFrame, frame: Frame, offsets: Offsets | None = None) -> None:
         """Write a picture at the time of a frame.
 
         Args:
-            image: uint8 RGB ``(height, width, 3)``, of the size given at the start.
+            image: uint8 RGB ``(height, width, 3)``, of the size given at the start; or one in the encoder's own form,
+                yuv420p in the source's colours, which is not copied.
             frame: the source's frame that it stands for; gives timestamp and duration.
             offsets: where to spend more or fewer bits, for encoders that listen (see ``regions``).
         """
-        height, width = image.shape[:2]
-        if (width, height) != (self.width, self.height):
-            image = cv2.copyMakeBorder(
-                image, 0, self.height - height, 0, self.width - width, cv2.BORDER_REPLICATE
-            ).astype(np.uint8, copy=False)
+        picture = image if isinstance(image, av.VideoFrame) else self._converted(image)
         colour = self.info.colour
-        picture = av.VideoFrame.from_ndarray(image, "rgb24")
-        picture = self._reformatter.reformat(
-            picture,
-            format="yuv420p",
-            dst_colorspace=colour.space,
-            dst_color_range=colour.range,
-        )
         picture.colorspace, picture.color_range = colour.space, colour.range
         picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
         scale = self.info.time_base / self.time_base
@@ -172,6 +162,20 @@ class VideoWriter:
                 self._sound.mux_until(frame.time_s)
         except (av.FFmpegError, OSError) as error:
             raise self._failure(error) from error
+
+    def _converted(self, image: Image) -> av.VideoFrame:
+        """An RGB picture as encoders take it, with even sides."""
+        height, width = image.shape[:2]
+        if (width, height) != (self.width, self.height):
+            image = cv2.copyMakeBorder(
+                image, 0, self.height - height, 0, self.width - width, cv2.BORDER_REPLICATE
+            ).astype(np.uint8, copy=False)
+        return self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(image, "rgb24"),
+            format="yuv420p",
+            dst_colorspace=self.info.colour.space,
+            dst_color_range=self.info.colour.range,
+        )
 
     def _mux(self, packets: list[Packet[VideoStream]]) -> None:
         """Mux encoded pictures, with the durations that encoders forget."""
