@@ -9,12 +9,12 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
 
-from . import __version__, errors
+from . import __version__, errors, settings
 from .commands import (
     benchmark,
     crop,
@@ -30,6 +30,7 @@ from .commands import (
     train,
     weights,
 )
+from .commands.defaults import option_defaults
 from .commands.terminal import say, show_log
 
 app = typer.Typer(
@@ -72,6 +73,10 @@ def options(
     json_log: Annotated[
         bool, typer.Option("--json-log", help="Messages and progress as JSON lines on stderr (anywhere on the line).")
     ] = False,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Settings, in place of tinyhd.toml here and the user's (or TINYHD_CONFIG)."),
+    ] = None,
 ) -> None:
     """Predict where people look in a video."""
 
@@ -83,6 +88,33 @@ def take(flag: str, args: Sequence[str]) -> tuple[list[str], bool]:
     kept = [arg for arg in args[:end] if arg != flag] + args[end:]
     variable = f"TINYHD_{flag.strip('-').replace('-', '_').upper()}"
     return kept, len(kept) < len(args) or os.environ.get(variable, "") not in ("", "0")
+
+
+def take_config(args: Sequence[str]) -> list[str]:
+    """The arguments without a ``--config FILE`` before the command, which goes into the environment."""
+    args = list(args)
+    for index, argument in enumerate(args):
+        if not argument.startswith("-"):
+            break
+        flag, equals, value = argument.partition("=")
+        if flag == "--config" and (equals or index + 1 < len(args)):
+            os.environ[settings.CONFIG_VARIABLE] = value if equals else args[index + 1]
+            return args[:index] + args[index + (1 if equals else 2) :]
+    return args
+
+
+def commands() -> dict[str, Any]:
+    """All commands by name, as Typer has them."""
+    return dict(getattr(typer.main.get_command(app), "commands", {}))
+
+
+def defaults(arguments: Sequence[str]) -> dict[str, Any]:
+    """What settings files say of the options of the command that is to run."""
+    known = commands()
+    # The doctor says for itself what is wrong with them, and help is to be had always.
+    if not arguments or arguments[0] not in known or arguments[0] == "doctor" or "--help" in arguments:
+        return {}
+    return {arguments[0]: option_defaults(known, arguments[0])}
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
@@ -109,9 +141,11 @@ def run(args: Sequence[str]) -> int:
     """Run the command line and return its exit code (see ``errors``)."""
     arguments, debug = take("--debug", args)
     arguments, json_log = take("--json-log", arguments)
+    arguments = take_config(arguments)
     show_log(debug, json_log)
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="tinyhd", standalone_mode=False)
+        command = typer.main.get_command(app)
+        code = command.main(arguments, prog_name="tinyhd", standalone_mode=False, default_map=defaults(arguments))
     except TyperException as error:
         message = error.format_message()
         if message:  # asking for nothing has none: the help was shown

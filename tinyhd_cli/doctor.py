@@ -184,12 +184,13 @@ def can_write(folder: Path) -> bool:
 
 def configuration() -> Iterator[Finding]:
     """Settings files and variables that have a say."""
-    places = [
-        path for path in (Path(settings.FILE_NAME), settings.user_folder() / settings.FILE_NAME) if path.is_file()
-    ]
+    from .cli import commands
+    from .commands.defaults import check
+
     try:
+        places = settings.files()
         for path in places:
-            settings.read(path)
+            check(path, settings.read(path), commands())
     except TinyhdError as error:
         yield Finding("settings", "fault", str(error), "mend the file, or remove it")
         return

@@ -1,4 +1,7 @@
-"""Settings that outlive a command line: the environment, then ``tinyhd.toml`` here, then the user's own."""
+"""Settings that outlive a command line: the environment, then ``tinyhd.toml`` here, then the user's own.
+
+A file that ``tinyhd --config FILE`` or ``TINYHD_CONFIG`` names is read in place of these two.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,12 @@ from typing import Any
 from .errors import UsageError
 
 FILE_NAME = "tinyhd.toml"
+
+CONFIG_VARIABLE = "TINYHD_CONFIG"
+"""Names a settings file to read in place of the others."""
+
+TEXTS = ("hub_owner", "model")
+"""Settings that are no command's."""
 
 DEFAULT_HUB_OWNER = "tinyhd"
 """Owner of Hub repositories that are named without one."""
@@ -37,16 +46,27 @@ def cache_folder() -> Path:
     return Path(base) / "tinyhd"
 
 
+def files() -> list[Path]:
+    """The settings files that there are, the one that counts most first.
+
+    Raises:
+        UsageError: the file that ``TINYHD_CONFIG`` names is not there.
+    """
+    if named := os.environ.get(CONFIG_VARIABLE):
+        if not Path(named).is_file():
+            raise UsageError(f"--config {named}: {'is no file' if Path(named).exists() else 'no such file'}")
+        return [Path(named)]
+    return [path for path in (Path(FILE_NAME), user_folder() / FILE_NAME) if path.is_file()]
+
+
 def read(path: Path) -> dict[str, Any]:
-    """The settings in a file; none if there is no such file.
+    """The settings in a file.
 
     Raises:
         UsageError: the file cannot be read or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # bad TOML or not UTF-8
@@ -56,15 +76,15 @@ def read(path: Path) -> dict[str, Any]:
 def setting(name: str, default: str) -> str:
     """The value of a text setting.
 
-    Looked for in the environment (``hub_owner`` is ``TINYHD_HUB_OWNER``), in ``tinyhd.toml`` in the current folder, in
-    the user's ``tinyhd.toml``; ``default`` if it is nowhere.
+    Looked for in the environment (``hub_owner`` is ``TINYHD_HUB_OWNER``), then in the settings :func:`files`;
+    ``default`` if it is nowhere.
 
     Raises:
         UsageError: a settings file is malformed, or the setting in it is no text.
     """
     if value := os.environ.get(f"TINYHD_{name.upper()}"):
         return value
-    for path in (Path(FILE_NAME), user_folder() / FILE_NAME):
+    for path in files():
         settings = read(path)
         if name in settings:
             if not isinstance(settings[name], str) or not settings[name]:
