@@ -14,7 +14,8 @@ from tinyhd_cli.commands.defaults import check, option_defaults
 
 
 @pytest.fixture(autouse=True)
-def no_named_file(monkeypatch, tmp_path):
+def no_other_settings(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "users"))
     monkeypatch.setenv("APPDATA", str(tmp_path / "users"))
     monkeypatch.setenv(settings.CONFIG_VARIABLE, "")  # so that what --config sets is taken back after the test
