@@ -53,10 +53,18 @@ def files() -> list[Path]:
         UsageError: the file that ``TINYHD_CONFIG`` names is not there.
     """
     if named := os.environ.get(CONFIG_VARIABLE):
-        if not Path(named).is_file():
-            raise UsageError(f"--config {named}: {'is no file' if Path(named).exists() else 'no such file'}")
+        if not is_file(Path(named)):
+            raise UsageError(f"--config {named}: no such file")
         return [Path(named)]
-    return [path for path in (Path(FILE_NAME), user_folder() / FILE_NAME) if path.is_file()]
+    return [path for path in (Path(FILE_NAME), user_folder() / FILE_NAME) if is_file(path)]
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; not so in a folder that may not be looked into: a home that is somebody else's."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return False
 
 
 def read(path: Path) -> dict[str, Any]:
