@@ -286,7 +286,7 @@ def test_outputs_that_would_overwrite_each_other_or_the_input(tinyhd, tmp_path, 
     assert tinyhd("predict", *videos, "--weights", weights_file, "--out-dir", "out") == 2
     assert "would both be written to out/clip_overlay.mp4" in capsys.readouterr().err
     assert tinyhd("predict", videos[0], "--weights", weights_file, "--overlay", videos[0]) == 2
-    assert "is one of the inputs" in capsys.readouterr().err
+    assert "is the input itself" in capsys.readouterr().err
     assert videos[0].read_bytes() == before
     assert here() == []
 

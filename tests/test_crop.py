@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import clips
+import cv2
 import numpy as np
 import pytest
 
@@ -129,6 +130,24 @@ def test_phone_clip(tinyhd, tmp_path, weights_file):
     assert len(pairs) == 24
 
 
+@pytest.mark.parametrize("aspect", [None, Fraction(4, 3)])
+def test_a_size_is_what_comes_out(tinyhd, tmp_path, weights_file, aspect):
+    """Pixels are square then, and what is seen has the shape that it had."""
+    clip = clips.make(tmp_path / "clip.mp4", frames=3, width=96, height=72, aspect=aspect)
+    assert tinyhd("crop", clip, "--size", "90x160", "-o", "out.mp4", "--weights", weights_file, "--crf", "1") == 0
+    with VideoReader(clip) as source, VideoReader("out.mp4") as cropped:
+        info = cropped.info
+        assert (info.width, info.height, info.sample_aspect_ratio) == (90, 160, 1)
+        width = 2 * round(72 * 9 / 16 / (aspect or 1) / 2)
+        for original, part in zip(source, cropped, strict=True):
+            parts = [original.rgb()[:, x : x + width] for x in range(96 - width + 1)]
+            seen = part.rgb().astype(int)
+            distances = [
+                np.abs(cv2.resize(one, (90, 160), interpolation=cv2.INTER_CUBIC) - seen).mean() for one in parts
+            ]
+            assert min(distances) < 6
+
+
 def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
     clip = clips.make(tmp_path / "clip.mp4", frames=2)
     for arguments, code, said in (
@@ -137,6 +156,10 @@ def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
         (["-o", clip], 2, "is the input itself"),
         (["--max-speed", "-1"], 2, "--max-speed"),
         (["-o", "file/out.mp4"], 5, "cannot be written"),
+        (["--size", "64"], 2, "--size '64'"),
+        (["--size", "63x64"], 2, "sides must be even"),
+        (["--size", "1000x16"], 2, "from 1:10 to 10:1"),
+        (["--size", "64x64", "--aspect", "1:1"], 2, "name one of them"),
     ):
         Path("file").write_text("in the way")
         assert tinyhd("crop", clip, "--weights", weights_file, *arguments) == code

@@ -111,7 +111,7 @@ def test_memory_does_not_grow_with_scenes(tmp_path, weights_file):
             collector.add(frame, np.random.default_rng(index).random((192, 256)).astype(np.float32))
     assert len(collected.scenes) == MOST_SCENES + 5
     assert sum(scene.attention is not None for scene in collected.scenes) == MOST_SCENES
-    assert f"{MOST_SCENES + 5}." in render(collected, areas, load_model(weights_file), 0)
+    assert f"{MOST_SCENES + 5}." in render(collected, areas, load_model(weights_file))
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

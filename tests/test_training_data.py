@@ -302,13 +302,18 @@ def test_a_teacher_is_asked_once_for_each_clip(folders, tmp_path):
     assert sorted(path.suffix for path in (tmp_path / "maps").rglob("*.npz")) == [".npz"] * 2
 
 
-def test_flips_mirror_the_student_and_all_that_it_is_compared_with(folders, tmp_path):
+@pytest.fixture
+def reader_and_teacher(folders, tmp_path):
+    """Labelled videos to draw clips from, and a TinyHD-M as a teacher."""
     stored = decoded(sources.labelled(str(folders["videos"]), ("train",)), tmp_path / "clips")
     network = lively("tinyhd-m-quarter")
     weights.save(tmp_path / "m.safetensors", network.state_dict(), network.config, input_size=SIZE)
     config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "m.safetensors"), size=SIZE)
-    cached = CachedTeacher(Teacher(config, config.teacher[0], CPU), None)
-    reader = Clips(stored, SIZE, 0)
+    return Clips(stored, SIZE, 0), CachedTeacher(Teacher(config, config.teacher[0], CPU), None)
+
+
+def test_flips_mirror_the_student_and_all_that_it_is_compared_with(reader_and_teacher):
+    reader, cached = reader_and_teacher
     plain, mirror = (collate([reader[Pick(0, 2, flip=flip)]]) for flip in (False, True))
     assert torch.equal(student_clips(plain, CPU).flip(-1), student_clips(mirror, CPU))
     for kind in ("density", "fixation"):
@@ -318,13 +323,8 @@ def test_flips_mirror_the_student_and_all_that_it_is_compared_with(folders, tmp_
     assert torch.equal(targets(plain, cached).final.flip(-1), targets(mirror, cached).final)
 
 
-def test_crops_enlarge_the_student_and_all_that_it_is_compared_with(folders, tmp_path):
-    stored = decoded(sources.labelled(str(folders["videos"]), ("train",)), tmp_path / "clips")
-    network = lively("tinyhd-m-quarter")
-    weights.save(tmp_path / "m.safetensors", network.state_dict(), network.config, input_size=SIZE)
-    config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "m.safetensors"), size=SIZE)
-    cached = CachedTeacher(Teacher(config, config.teacher[0], CPU), None)
-    reader = Clips(stored, SIZE, 0)
+def test_crops_enlarge_the_student_and_all_that_it_is_compared_with(reader_and_teacher):
+    reader, cached = reader_and_teacher
     plain, near = (collate([reader[Pick(0, 2, crop=crop)]]) for crop in (WHOLE, (0.5, 1.0, 0.0)))  # below, left
     assert plain.keys == near.keys  # the teacher sees the whole
     height, width = SIZE

@@ -18,7 +18,7 @@ from ..inference.predict import predict_file, prepare
 from ..inference.scaling import make_scale
 from ..machine import cores
 from ..models.config import CLIP_FRAMES
-from ..video.overlay import Painter, PlanePainter
+from ..video.overlay import FramePainter
 from ..video.reader import VideoReader
 from ..video.writer import VideoWriter
 
@@ -111,13 +111,10 @@ def alone(video: Path, model: Model, target: Path) -> list[Stage]:
     with clock.stage("network", len(frames)):
         maps = [saliency for _, saliency in model.maps(zip(payloads, prepared, strict=True))]
     scale, style = make_scale("running"), PredictOptions().style
-    painter, plane_painter = Painter(style), PlanePainter(style, info.colour)
+    painter = FramePainter(style, info.colour)
     with clock.stage("draw", len(frames)):
         drawn = [
-            plane_painter.paint(frame, scale(saliency, frame.time_s))
-            if PlanePainter.suits(frame)
-            else painter.paint(frame.rgb(), scale(saliency, frame.time_s))
-            for frame, saliency in zip(frames, maps, strict=True)
+            painter.paint(frame, scale(saliency, frame.time_s)) for frame, saliency in zip(frames, maps, strict=True)
         ]
     with clock.stage("encode", len(frames)), VideoWriter(target, info, (info.width, info.height)) as writer:
         for image, frame in zip(drawn, frames, strict=True):

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import OK
-from .options import LOOK, Crf, Device, Engine, ModelName, NoAudio, Precision, Preset, Quiet, WeightsFile
+from ..errors import TinyhdError, UsageError
+from .options import (
+    LOOK,
+    OUTPUTS,
+    Crf,
+    Device,
+    Engine,
+    ModelName,
+    NoAudio,
+    OutDir,
+    Precision,
+    Preset,
+    Quiet,
+    Videos,
+    WeightsFile,
+)
 from .predict import load
-from .terminal import progress_display, say
+from .several import do_each, exit_code, say_missing, warn_of_damage
+from .terminal import ProgressDisplay, say
 
 MOTION = "Motion of the window"
 
 
 def crop(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The video.", show_default=False)],
+    videos: Videos,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Default: NAME_crop.mp4.", show_default=False),
+        str, typer.Option("--output", "-o", metavar="FILE", help="Video to write.", rich_help_panel=OUTPUTS)
+    ] = "{name}_crop.mp4",
+    out_dir: OutDir = None,
+    aspect: Annotated[
+        str | None, typer.Option(metavar="W:H", help="Aspect ratio of the result. Default: 9:16.")
     ] = None,
-    aspect: Annotated[str, typer.Option(metavar="W:H", help="Aspect ratio of the result.")] = "9:16",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Scale the result to this size, in place of --aspect. Default: as it is cut."),
+    ] = None,
     smooth: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="Movements shorter than this are not followed.", rich_help_panel=MOTION),
@@ -47,28 +67,42 @@ def crop(
     no_audio: NoAudio = False,
     quiet: Quiet = False,
 ) -> int:
-    """Crop a video to another aspect ratio, the window following what people look at.
+    """Crop videos to another aspect ratio, the window following what people look at.
 
     It moves smoothly, at a bounded speed, and jumps where the scene changes; the sound is kept:
     tinyhd crop clip.mp4 --aspect 9:16 -o vertical.mp4
     """
+    from ..inference.jobs import find_videos, outputs_of
     from ..inference.reframe import CropOptions, crop_file, parse_aspect
     from ..video.encoders import EncoderOptions, check_container
     from ..video.reader import VideoReader
+    from ..video.source import parse_size
 
+    if aspect is not None and size is not None:
+        raise UsageError("--aspect and --size: name one of them")
     encoder = EncoderOptions(codec, crf, preset)
-    options = CropOptions(parse_aspect(aspect), smooth, max_speed, encoder, audio=not no_audio)
-    output = output or Path(f"{video.stem}_crop.mp4")
-    check_container(output)
-    VideoReader(video).close()  # one that cannot be read is said before the weights are loaded
-    loaded = load(model, weights, device, engine, precision)
-    started = time.monotonic()
-    with progress_display(quiet) as progress:
-        summary = crop_file(video, loaded, output, options, progress.video(video.name))
-    if not quiet:
-        seconds = time.monotonic() - started
-        with VideoReader(output) as reader:
-            size = f"{reader.info.width} x {reader.info.height}"
-            sound = "with sound" if reader.info.has_sound else "no sound"
-        say(f"{video.name}: {summary.frames} frames in {seconds:.1f} s -> {output} ({size}, {sound})")
-    return OK
+    options = CropOptions(
+        parse_aspect(aspect or "9:16"), smooth, max_speed, encoder, not no_audio, parse_size(size) if size else None
+    )
+    found, errors = find_videos(videos)
+    outputs = outputs_of(found, output, out_dir)
+    for path in outputs:
+        check_container(path)
+    say_missing(errors)
+    failures: list[TinyhdError] = list(errors)
+    if found:
+        loaded = load(model, weights, device, engine, precision)
+
+        def work(number: int, label: str, progress: ProgressDisplay) -> None:
+            target, started = outputs[number], time.monotonic()
+            summary = crop_file(found[number], loaded, target, options, progress.video(label))
+            warn_of_damage(found[number], summary.damaged)
+            if not quiet:
+                seconds = time.monotonic() - started
+                with VideoReader(target) as reader:
+                    shape = f"{reader.info.width} x {reader.info.height}"
+                    sound = "with sound" if reader.info.has_sound else "no sound"
+                say(f"{label}: {summary.frames} frames in {seconds:.1f} s -> {target} ({shape}, {sound})")
+
+        failures += do_each(found, quiet, work)
+    return exit_code(failures, len(found) + len(errors))

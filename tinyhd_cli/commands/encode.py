@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import OK, UsageError
-from .options import LOOK, RUN, Crf, Device, Engine, ModelName, NoAudio, Precision, Quiet, WeightsFile
+from ..errors import TinyhdError, UsageError
+from .options import (
+    LOOK,
+    OUTPUTS,
+    RUN,
+    Crf,
+    Device,
+    Engine,
+    ModelName,
+    NoAudio,
+    OutDir,
+    Precision,
+    Quiet,
+    Videos,
+    WeightsFile,
+)
 from .predict import load
-from .terminal import progress_display
+from .several import do_each, exit_code, say_missing, warn_of_damage
+from .terminal import ProgressDisplay
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..inference.compress import Compressed, Quality
 
 
 def encode(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The video.", show_default=False)],
+    videos: Videos,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Default: NAME_encoded.mp4.", show_default=False),
-    ] = None,
+        str, typer.Option("--output", "-o", metavar="FILE", help="Video to write.", rich_help_panel=OUTPUTS)
+    ] = "{name}_encoded.mp4",
+    out_dir: OutDir = None,
     crf: Crf = 28,
     strength: Annotated[
         float,
@@ -45,34 +62,43 @@ def encode(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=RUN)] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, an object for each video.", rich_help_panel=RUN)
+    ] = False,
     quiet: Quiet = False,
 ) -> int:
-    """Compress a video with better quality where people look and worse elsewhere.
+    """Compress videos with better quality where people look and worse elsewhere.
 
     Afterwards a plain encode of the same size is made, and quality is compared inside and outside these places:
     tinyhd encode clip.mp4 -o out.mp4 --crf 28
     """
     from ..inference.compress import CompressOptions, compress_file
+    from ..inference.jobs import find_videos, outputs_of
     from ..video.encoders import EncoderOptions, check_container
-    from ..video.reader import VideoReader
 
     if preset == "ultrafast":
         raise UsageError("--preset ultrafast has no adaptive quantisation, which regions of interest need")
     options = CompressOptions(EncoderOptions(codec, crf, preset), strength, not no_compare, not no_audio)
-    output = output or Path(f"{video.stem}_encoded.mp4")
-    check_container(output)
-    VideoReader(video).close()  # one that cannot be read is said before the weights are loaded
-    loaded = load(model, weights, device, engine, precision)
-    with progress_display(quiet) as progress:
-        result = compress_file(video, loaded, output, options, progress.video)
-    if as_json:
-        import json
+    found, errors = find_videos(videos)
+    outputs = outputs_of(found, output, out_dir)
+    for path in outputs:
+        check_container(path)
+    say_missing(errors)
+    failures: list[TinyhdError] = list(errors)
+    if found:
+        loaded = load(model, weights, device, engine, precision)
 
-        print(json.dumps(result.to_dict(), indent=2))
-    elif not quiet:
-        show(result, output)
-    return OK
+        def work(number: int, label: str, progress: ProgressDisplay) -> None:
+            result = compress_file(found[number], loaded, outputs[number], options, progress.video)
+            warn_of_damage(found[number], result.damaged)
+            if as_json:
+                names = {"video": str(found[number]), "output": str(outputs[number])}
+                print(json.dumps(names | result.to_dict(), indent=2))
+            elif not quiet:
+                show(result, outputs[number])
+
+        failures += do_each(found, quiet, work)
+    return exit_code(failures, len(found) + len(errors))
 
 
 def show(result: Compressed, output: Path) -> None:

@@ -13,6 +13,18 @@ MODEL = "Model"
 RUN = "Run"
 AREAS = "Areas of interest"
 
+VIDEOS = "Videos, folders of videos or of pictures, glob patterns"
+
+Videos = Annotated[list[str], typer.Argument(metavar="VIDEO", help=f"{VIDEOS}.", show_default=False)]
+OutDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder for all outputs; file names get the video's name in front, or where {name} stands.",
+        rich_help_panel=OUTPUTS,
+        show_default=False,
+    ),
+]
 ModelName = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="A model that `tinyhd weights list` shows.", rich_help_panel=MODEL),

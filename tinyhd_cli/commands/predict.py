@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, UsageError, one_line
+from ..errors import TinyhdError, UsageError
 from .options import (
     AREAS,
     LOOK,
     OUTPUTS,
     RUN,
+    VIDEOS,
     Alpha,
     Colormap,
     Crf,
@@ -22,12 +22,14 @@ from .options import (
     Engine,
     ModelName,
     NoAudio,
+    OutDir,
     Precision,
     Preset,
     Quiet,
     WeightsFile,
 )
-from .terminal import ProgressDisplay, progress_display, say
+from .several import do_each, exit_code, say_missing, warn_of_damage
+from .terminal import ProgressDisplay, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,17 +38,11 @@ if TYPE_CHECKING:
     from ..inference.model import Model
     from ..inference.options import PredictOptions
 
-log = logging.getLogger("tinyhd")
-
 
 def predict(
     videos: Annotated[
         list[str],
-        typer.Argument(
-            metavar="VIDEO",
-            help="Videos, folders of videos or of pictures, glob patterns, - for standard input.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="VIDEO", help=f"{VIDEOS}, - for standard input.", show_default=False),
     ],
     overlay: Annotated[
         str | None,
@@ -73,15 +69,7 @@ def predict(
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Summary of the video.", rich_help_panel=OUTPUTS)
     ] = None,
-    out_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder for all outputs; file names get the video's name in front, or where {name} stands.",
-            rich_help_panel=OUTPUTS,
-            show_default=False,
-        ),
-    ] = None,
+    out_dir: OutDir = None,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave alone what is already there.", rich_help_panel=OUTPUTS)
     ] = False,
@@ -172,18 +160,17 @@ def predict(
     found, errors = find_videos(videos)
     templates = {"overlay": overlay, "maps": maps, "npz": npz, "csv": csv, "json": json, "aoi_plot": aoi_plot}
     jobs = plan(found, templates, out_dir)
+    say_missing(errors)
     failures: list[TinyhdError] = list(errors)
-    for error in errors:
-        say(f"tinyhd: {error}")
     if jobs:
         exact = bool(aoi) or any(job.outputs.has_numbers for job in jobs)
         loaded = load(model, weights, device, engine, precision, exact=exact)
-        failures += run_jobs(jobs, loaded, options, skip_existing, quiet)
-    total = len(jobs) + len(errors)
-    if failures and total > 1:
-        say(f"tinyhd: {len(failures)} of {total} inputs failed")
-        return SOME_INPUT_FAILED
-    return failures[0].exit_code if failures else OK
+
+        def work(number: int, label: str, progress: ProgressDisplay) -> None:
+            run_job(jobs[number], label, loaded, options, skip_existing, quiet, progress)
+
+        failures += do_each(found, quiet, work)
+    return exit_code(failures, len(found) + len(errors))
 
 
 def load(
@@ -202,28 +189,6 @@ def load(
     if expected is not None and loaded.config.name != expected.name:
         raise WeightsError(f"{weights}: holds {loaded.config.name}, not {expected.name}")
     return loaded
-
-
-def run_jobs(
-    jobs: list[Job], model: Model, options: PredictOptions, skip_existing: bool, quiet: bool
-) -> list[TinyhdError]:
-    """Predict one video after the other; returns what failed, after saying so."""
-    failures: list[TinyhdError] = []
-    with progress_display(quiet) as progress:
-        for number, job in enumerate(jobs, start=1):
-            name = job.video.name
-            label = name if len(jobs) == 1 else f"{name} ({number}/{len(jobs)})"
-            try:
-                run_job(job, label, model, options, skip_existing, quiet, progress)
-            except TinyhdError as error:
-                log.debug("%s", job.video, exc_info=True)
-                say(f"tinyhd: {error}")
-                failures.append(error)
-            except Exception as error:  # one video must not stop the others, whatever is wrong with it
-                log.debug("%s", job.video, exc_info=True)
-                say(f"tinyhd: {job.video}: unexpected {type(error).__name__}: {one_line(error)} (--debug shows where)")
-                failures.append(TinyhdError(one_line(error)))
-    return failures
 
 
 def run_job(
@@ -245,8 +210,7 @@ def run_job(
         return
     started = time.monotonic()
     summary = predict_file(job.video, model, outputs, options, progress.video(label))
-    if summary.damaged:
-        log.warning("%s: %d damaged packets or frames were skipped", job.video, summary.damaged)
+    warn_of_damage(job.video, summary.damaged)
     if not quiet:
         seconds = time.monotonic() - started
         written = ", ".join(str(path) for _, path in outputs.wanted())

@@ -1,24 +1,24 @@
-"""``tinyhd report``: a page about one video."""
+"""``tinyhd report``: a page about a video."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import OK
-from .options import AREAS, Device, Engine, ModelName, Precision, Quiet, WeightsFile
+from ..errors import TinyhdError
+from .options import AREAS, OUTPUTS, Device, Engine, ModelName, OutDir, Precision, Quiet, Videos, WeightsFile
 from .predict import load
-from .terminal import progress_display, say
+from .several import do_each, exit_code, say_missing, warn_of_damage
+from .terminal import ProgressDisplay, say
 
 
 def report(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The video.", show_default=False)],
+    videos: Videos,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Default: NAME_report.html.", show_default=False),
-    ] = None,
+        str, typer.Option("--output", "-o", metavar="FILE", help="Page to write.", rich_help_panel=OUTPUTS)
+    ] = "{name}_report.html",
+    out_dir: OutDir = None,
     aoi: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=X,Y,W,H|FILE", help="As for tinyhd predict.", rich_help_panel=AREAS),
@@ -33,26 +33,33 @@ def report(
     precision: Precision = "auto",
     quiet: Quiet = False,
 ) -> int:
-    """Write a page about a video: filmstrip, heat map, attention over time, scenes, areas of interest.
+    """Write a page about each video: filmstrip, heat map, attention over time, scenes, areas of interest.
 
     One HTML file that needs no network and no other file:
     tinyhd report clip.mp4 -o report.html
     """
     from ..inference.areas import parse_areas
+    from ..inference.jobs import find_videos, outputs_of
     from ..inference.options import PredictOptions
     from ..inference.report import check_page, report_file
-    from ..video.reader import VideoReader
 
-    output = output or Path(f"{video.stem}_report.html")
-    check_page(output)
     options = PredictOptions(areas=parse_areas(aoi or []), area_threshold=aoi_threshold)
-    VideoReader(video).close()  # one that cannot be read is said before the weights are loaded
-    loaded = load(model, weights, device, engine, precision, exact=True)
-    with progress_display(quiet) as progress:
-        collected = report_file(
-            video, loaded, output, options.areas, options.area_threshold, progress.video(video.name)
-        )
-    if not quiet:
-        scenes = "1 scene" if len(collected.scenes) == 1 else f"{len(collected.scenes)} scenes"
-        say(f"{video.name}: {len(collected.times_s)} frames, {scenes} -> {output}")
-    return OK
+    found, errors = find_videos(videos)
+    outputs = outputs_of(found, output, out_dir)
+    for path in outputs:
+        check_page(path)
+    say_missing(errors)
+    failures: list[TinyhdError] = list(errors)
+    if found:
+        loaded = load(model, weights, device, engine, precision, exact=True)
+
+        def work(number: int, label: str, progress: ProgressDisplay) -> None:
+            areas, threshold = options.areas, options.area_threshold
+            page = report_file(found[number], loaded, outputs[number], areas, threshold, progress.video(label))
+            warn_of_damage(found[number], page.damaged)
+            if not quiet:
+                scenes = "1 scene" if len(page.scenes) == 1 else f"{len(page.scenes)} scenes"
+                say(f"{label}: {len(page.times_s)} frames, {scenes} -> {outputs[number]}")
+
+        failures += do_each(found, quiet, work)
+    return exit_code(failures, len(found) + len(errors))

@@ -18,6 +18,7 @@ from ..files import partial, remove
 from ..video.encoders import EncoderOptions, check_container
 from ..video.reader import Frame, VideoReader
 from ..video.regions import ENCODERS, Offsets
+from ..video.source import check_twice
 from ..video.writer import VideoWriter
 from .model import Model
 from .predict import Progress, saliency_of
@@ -77,6 +78,8 @@ class Compressed:
     """What came of a compression."""
 
     frames: int
+    damaged: int
+    """Packets and frames that could not be decoded."""
     duration_s: float
     ours: Quality
     plain: Quality | None
@@ -142,6 +145,7 @@ def compress_file(
     check_container(output)
     if output.resolve() == video.resolve():
         raise UsageError(f"--output {output}: is the input itself")
+    check_twice(video)
     phase = progress or (lambda label: lambda done, total: None)
     held: list[Offsets] = []  # one for HOLD_FRAMES frames
 
@@ -154,13 +158,13 @@ def compress_file(
                     held.append(offsets)
                 yield frame, offsets
 
-    frames, duration_s = encode(video, output, options.encoder, options.audio, ours, phase(video.name))
+    frames, damaged, duration_s = encode(video, output, options.encoder, options.audio, ours, phase(video.name))
     size = output.stat().st_size
     quality = measure(video, output, held, options.encoder.crf, phase("measuring"))
     plain = None
     if options.compare:
         plain = plain_of_equal_size(video, output, size, options, held, phase)
-    return Compressed(frames, duration_s, quality, plain)
+    return Compressed(frames, damaged, duration_s, quality, plain)
 
 
 Marked = Callable[[VideoReader], Iterable[tuple[Frame, Offsets | None]]]
@@ -168,8 +172,8 @@ Marked = Callable[[VideoReader], Iterable[tuple[Frame, Offsets | None]]]
 
 def encode(
     video: Path, output: Path, encoder: EncoderOptions, audio: bool, frames_of: Marked, progress: Progress
-) -> tuple[int, float]:
-    """Write a video's frames, each with its offsets; returns their number and the duration in seconds."""
+) -> tuple[int, int, float]:
+    """Write a video's frames, each with its offsets; returns their number, how many are damaged, and the seconds."""
     with VideoReader(video) as reader, contextlib.ExitStack() as stack:
         writer = VideoWriter(output, reader.info, (reader.info.width, reader.info.height), encoder, sound=audio)
         stack.callback(writer.abort)
@@ -181,7 +185,7 @@ def encode(
             count, duration_s = count + 1, frame.time_s + float(frame.duration * reader.info.time_base)
             progress(count, max(reader.info.frames or 0, count))
         writer.close()
-        return count, duration_s
+        return count, reader.damaged, duration_s
 
 
 def plain_of_equal_size(

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from ..errors import InputError, UsageError
 from ..video.source import STDIN, pictures_in
-from .options import VIDEO_SUFFIXES, Outputs
+from .options import VIDEO_SUFFIXES, Outputs, flag
 
 DEFAULT_OUTPUT = {"overlay": "{name}_overlay.mp4"}
-"""What is written if nothing is asked for."""
+"""What ``predict`` writes if nothing is asked for."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One video and where its outputs go."""
+    """One video and where its predictions go."""
 
     video: Path
     outputs: Outputs
@@ -82,33 +82,45 @@ def is_video(file: Path) -> bool:
 
 
 def plan(videos: Sequence[Path], templates: Mapping[str, str | None], out_dir: Path | None) -> list[Job]:
-    """A job for each video.
+    """A job of prediction for each video: see :func:`named`, and ``Outputs`` for what else is checked."""
+    wanted = {kind: template for kind, template in templates.items() if template is not None} or DEFAULT_OUTPUT
+    paths = named(videos, wanted, out_dir)
+    return [Job(video, Outputs(**outputs)) for video, outputs in zip(videos, paths, strict=True)]
+
+
+def outputs_of(videos: Sequence[Path], template: str, out_dir: Path | None) -> list[Path]:
+    """The file to write for each video, for commands that write one: see :func:`named`."""
+    return [paths["output"] for paths in named(videos, {"output": template}, out_dir)]
+
+
+def named(videos: Sequence[Path], wanted: Mapping[str, str], out_dir: Path | None) -> list[dict[str, Path]]:
+    """The files to write for each video, by kind.
 
     Args:
-        videos: what to predict.
-        templates: kind of output to its file name, in which ``{name}`` stands for the video's name without suffix.
+        videos: the inputs.
+        wanted: kind of output to its file name, in which ``{name}`` stands for the video's name without suffix.
         out_dir: folder for all outputs. A file name without ``{name}`` then gets the video's name put in front.
 
     Raises:
         UsageError: a name cannot be right, or two videos would write to the same file.
     """
-    wanted = {kind: template for kind, template in templates.items() if template is not None} or DEFAULT_OUTPUT
     if out_dir is None and len(videos) > 1:
         for kind, template in wanted.items():
             if "{name}" not in template:
                 ways = "--out-dir DIR, or {name} in the file's name"
-                raise UsageError(f"--{kind} {template}: {len(videos)} videos need a folder, {ways}")
-    jobs = [Job(video, Outputs(**{k: fill(t, video, out_dir) for k, t in wanted.items()})) for video in videos]
+                raise UsageError(f"--{flag(kind)} {template}: {len(videos)} videos need a folder, {ways}")
+    paths = [{kind: fill(template, video, out_dir) for kind, template in wanted.items()} for video in videos]
     owners: dict[Path, Path] = {}
     sources = {video.resolve() for video in videos if video != STDIN}
-    for job in jobs:
-        for kind, path in job.outputs.wanted():
+    for video, outputs in zip(videos, paths, strict=True):
+        for kind, path in outputs.items():
             if path.resolve() in sources:
-                raise UsageError(f"--{kind} {path}: is one of the inputs")
-            other = owners.setdefault(path.absolute(), job.video)
-            if other != job.video:
-                raise UsageError(f"{other} and {job.video} would both be written to {path}: give them different names")
-    return jobs
+                which = "the input itself" if len(videos) == 1 else "one of the inputs"
+                raise UsageError(f"--{flag(kind)} {path}: is {which}")
+            other = owners.setdefault(path.absolute(), video)
+            if other != video:
+                raise UsageError(f"{other} and {video} would both be written to {path}: give them different names")
+    return paths
 
 
 def fill(template: str, video: Path, out_dir: Path | None) -> Path:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from ..files import cannot_write, make_parent, partial, remove, written_whole
-from ..video.overlay import Painter, PlanePainter, area_colour, as_grey, outline
+from ..video.overlay import FramePainter, Painter, area_colour, as_grey, outline
 from ..video.reader import Frame, VideoInfo
 from ..video.writer import PipeWriter, VideoWriter
 from .areas import AreaStatistics
@@ -46,9 +46,7 @@ class OverlaySink:
         self._scale = scale
         self._areas = areas
         self._painter = Painter(options.style)
-        # What needs RGB all the same: outlines and letters, two pictures side by side, uncompressed output.
-        plain = not (areas.areas or options.style.side_by_side or path == STDOUT)
-        self._plane_painter = PlanePainter(options.style, info.colour) if plain else None
+        self._frame_painter = FramePainter(options.style, info.colour)
         size = self._painter.size(info.width, info.height)
         self._writer: VideoWriter | PipeWriter
         if path == STDOUT:
@@ -58,8 +56,9 @@ class OverlaySink:
 
     def write(self, frame: Frame, saliency: Map) -> None:
         scaled = self._scale(saliency, frame.time_s)
-        if self._plane_painter and PlanePainter.suits(frame) and isinstance(self._writer, VideoWriter):
-            self._writer.write(self._plane_painter.paint(frame, scaled), frame)
+        # Outlines and letters are drawn in RGB, and that is what a pipe takes.
+        if isinstance(self._writer, VideoWriter) and not self._areas.areas:
+            self._writer.write(self._frame_painter.paint(frame, scaled), frame)
             return
         painted = self._painter.paint(frame.rgb(), scaled)
         shares = self._areas.shares(frame, saliency)

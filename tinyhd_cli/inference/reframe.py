@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..video.encoders import EncoderOptions, check_container
+from ..video.overlay import resized
 from ..video.reader import VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
+from ..video.source import check_twice
 from ..video.writer import VideoWriter
 from .model import Model
 from .options import Outputs
@@ -42,12 +44,24 @@ class CropOptions:
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
     audio: bool = True
     """Whether the sound is kept."""
+    size: tuple[int, int] | None = None
+    """Width and height of the result in pixels, in place of ``aspect``; None: those of the window."""
 
     def __post_init__(self) -> None:
+        if self.size is not None:
+            name = "--size {}x{}".format(*self.size)
+            if min(self.size) < 16 or max(self.size) > 8192 or self.size[0] % 2 or self.size[1] % 2:
+                raise UsageError(f"{name}: sides must be even, from 16 to 8192")
+            check_aspect(self.shape, name)
         if self.smooth_s < 0:
             raise UsageError(f"--smooth must not be negative, not {self.smooth_s:g}")
         if self.max_speed < 0:
             raise UsageError(f"--max-speed must not be negative, not {self.max_speed:g}")
+
+    @property
+    def shape(self) -> Fraction:
+        """Width through height of the result, as it is shown."""
+        return Fraction(*self.size) if self.size else self.aspect
 
 
 def parse_aspect(text: str) -> Fraction:
@@ -55,9 +69,15 @@ def parse_aspect(text: str) -> Fraction:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:[:/x](\d+(?:\.\d+)?))?", text.strip())
     if match and float(match[1]) > 0 and float(match[2] or 1) > 0:
         aspect = Fraction(match[1]) / Fraction(match[2] or 1)
-        if Fraction(1, 10) <= aspect <= 10:
-            return aspect
-    raise UsageError(f"--aspect {text!r}: must be a ratio like 9:16, from 1:10 to 10:1")
+        check_aspect(aspect, f"--aspect {text!r}")
+        return aspect
+    raise UsageError(f"--aspect {text!r}: must be a ratio like 9:16")
+
+
+def check_aspect(aspect: Fraction, option: str) -> None:
+    """``UsageError`` for a ratio in which nobody wants a picture."""
+    if not Fraction(1, 10) <= aspect <= 10:
+        raise UsageError(f"{option}: must be a ratio from 1:10 to 10:1")
 
 
 @dataclass(frozen=True)
@@ -173,10 +193,11 @@ def crop_file(
     check_container(output)
     if output.resolve() == video.resolve():
         raise UsageError(f"--output {output}: is the input itself")
+    check_twice(video)
     wanted = Wanted()
     detector = SceneDetector()
     with VideoReader(video) as reader:
-        window = Window.of(reader.info, options.aspect)
+        window = Window.of(reader.info, options.shape)
         total = reader.info.frames
         first_pass = part_of_two(progress, 0)
         with contextlib.closing(saliency_of(reader, model)) as pairs:
@@ -190,13 +211,15 @@ def crop_file(
     second_pass = part_of_two(progress, len(path))
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video))
-        writer = VideoWriter(output, reader.info, (window.width, window.height), options.encoder, sound=options.audio)
+        size = options.size or (window.width, window.height)
+        info = replace(reader.info, sample_aspect_ratio=Fraction(1)) if options.size else reader.info
+        writer = VideoWriter(output, info, size, options.encoder, sound=options.audio)
         stack.callback(writer.abort)
         duration_s = 0.0
         for frame, offset in zip(reader, path, strict=False):  # a damaged file may decode to one frame more or less
             at = round(float(offset))
             x, y = (at, 0) if window.horizontal else (0, at)
-            writer.write(np.ascontiguousarray(frame.rgb()[y : y + window.height, x : x + window.width]), frame)
+            writer.write(resized(frame.rgb()[y : y + window.height, x : x + window.width], *size), frame)
             duration_s = frame.time_s + float(frame.duration * reader.info.time_base)
             if second_pass:
                 second_pass(frame.index + 1, len(path))

@@ -70,6 +70,8 @@ class Collected:
     attention: NDArray[np.float64] | None = None
     middle: Image | None = None
     """A picture for the heat map over the whole clip."""
+    damaged: int = 0
+    """Packets and frames that could not be decoded."""
 
     @property
     def end_s(self) -> float:
@@ -112,8 +114,8 @@ def report_file(
                 collector.add(frame, saliency)
                 if progress:
                     progress(frame.index + 1, max(reader.info.frames or 0, frame.index + 1))
-        damaged = reader.damaged
-    page = render(collected, statistics, model, damaged)
+        collected.damaged = reader.damaged
+    page = render(collected, statistics, model)
     with written_whole(output) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
     return collected
@@ -173,7 +175,7 @@ class Collector:
         return image
 
 
-def render(collected: Collected, areas: AreaStatistics, model: Model, damaged: int) -> str:
+def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
     """The page's HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -188,7 +190,7 @@ def render(collected: Collected, areas: AreaStatistics, model: Model, damaged: i
         "File": info.path.name,
         "Video": f"{info.width} x {info.height}, {float(info.rate):g} frames a second, {clock(end_s)}, {frames} frames",
         "Model": f"{model.name} ({model.config.name}), weights {model.sha256[:12]}, on {model.device}",
-        "Damaged": f"{damaged} packets or frames were skipped" if damaged else "",
+        "Damaged": f"{collected.damaged} packets or frames were skipped" if collected.damaged else "",
         "Made by": f"tinyhd {__version__}; a network's prediction of where people look, not a measurement",
     }
     return environment.get_template("report.html").render(

@@ -150,6 +150,25 @@ class PlanePainter:
         return painted
 
 
+class FramePainter:
+    """Draws maps on a video's frames, on their planes where that can be done, else by way of RGB.
+
+    Args:
+        style: how it looks.
+        colour: how the video's numbers stand for colours.
+    """
+
+    def __init__(self, style: OverlayStyle, colour: Colour) -> None:
+        self._by_rgb = Painter(style)
+        self._by_planes = None if style.side_by_side else PlanePainter(style, colour)
+
+    def paint(self, frame: Frame, saliency: NDArray[np.float32]) -> Image | av.VideoFrame:
+        """The frame with the map ``(H, W)``, scaled to 0..1, drawn on it."""
+        if self._by_planes and PlanePainter.suits(frame):
+            return self._by_planes.paint(frame, saliency)
+        return self._by_rgb.paint(frame.rgb(), saliency)
+
+
 def pixels(picture: av.VideoFrame, number: int) -> Image:
     """A plane of a picture, uint8 ``(h, w)``: the picture's own memory."""
     plane = picture.planes[number]
@@ -173,10 +192,14 @@ def as_table(values: NDArray[np.float64]) -> Image:
 
 def as_grey(saliency: NDArray[np.float32], width: int, height: int) -> Image:
     """A map ``(H, W)`` in 0..1 as 8 bits at another size, uint8 ``(height, width)``."""
-    eight_bits = np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
-    shrinks = width < saliency.shape[1] and height < saliency.shape[0]
+    return resized(np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8), width, height)
+
+
+def resized(image: Image, width: int, height: int) -> Image:
+    """A picture, uint8 ``(h, w)`` or ``(h, w, 3)``, at another size."""
+    shrinks = width < image.shape[1] and height < image.shape[0]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return cv2.resize(eight_bits, (width, height), interpolation=interpolation).astype(np.uint8, copy=False)
+    return cv2.resize(image, (width, height), interpolation=interpolation).astype(np.uint8, copy=False)
 
 
 AREA_COLOURS = ((230, 25, 75), (60, 120, 255), (60, 180, 75), (255, 200, 25), (200, 60, 230), (70, 200, 220))

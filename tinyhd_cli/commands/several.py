@@ -1,0 +1,58 @@
+"""Several videos, one after the other: one that fails is said, and the others are done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, one_line
+from .terminal import ProgressDisplay, progress_display, say
+
+if TYPE_CHECKING:
+    from ..errors import InputError
+
+log = logging.getLogger("tinyhd")
+
+Work = Callable[[int, str, ProgressDisplay], None]
+"""What is done with a video: gets its number from 0, how to call it, and where progress is shown."""
+
+
+def do_each(videos: Sequence[Path], quiet: bool, work: Work) -> list[TinyhdError]:
+    """Do the work on every video; returns what failed, after saying so."""
+    failures: list[TinyhdError] = []
+    with progress_display(quiet) as progress:
+        for number, video in enumerate(videos):
+            label = video.name if len(videos) == 1 else f"{video.name} ({number + 1}/{len(videos)})"
+            try:
+                work(number, label, progress)
+            except TinyhdError as error:
+                log.debug("%s", video, exc_info=True)
+                say(f"tinyhd: {error}")
+                failures.append(error)
+            except Exception as error:  # one video must not stop the others, whatever is wrong with it
+                log.debug("%s", video, exc_info=True)
+                say(f"tinyhd: {video}: unexpected {type(error).__name__}: {one_line(error)} (--debug shows where)")
+                failures.append(TinyhdError(one_line(error)))
+    return failures
+
+
+def say_missing(errors: Sequence[InputError]) -> None:
+    """Say which inputs there are not."""
+    for error in errors:
+        say(f"tinyhd: {error}")
+
+
+def warn_of_damage(video: Path, damaged: int) -> None:
+    """Say how much of a video could not be decoded, if anything."""
+    if damaged:
+        log.warning("%s: %d damaged packets or frames were skipped", video, damaged)
+
+
+def exit_code(failures: Sequence[TinyhdError], total: int) -> int:
+    """Of a command with so many inputs, after what failed."""
+    if failures and total > 1:
+        say(f"tinyhd: {len(failures)} of {total} inputs failed")
+        return SOME_INPUT_FAILED
+    return failures[0].exit_code if failures else OK
