@@ -26,8 +26,8 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = PROJECT / "examples"
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -140,6 +140,21 @@ def test_the_python_of_the_readme(readers_folder, monkeypatch, capsys):
     assert len(lines) == 18
     assert abs(float(lines[0])) < 0.1  # the CC of noise
     assert lines[-1].startswith("0.53 s: (192, 256), peak 0.")
+
+
+def test_the_cookbook(readers_folder, monkeypatch, capsys):
+    """With the embedded weights, as its readers run it."""
+    monkeypatch.delenv("TINYHD_REGISTRY")
+    monkeypatch.chdir(readers_folder)
+    recipes = blocks("python", (EXAMPLES / "cookbook.md").read_text(encoding="utf-8"))
+    for recipe in recipes:
+        exec(compile(recipe, "cookbook.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert len(recipes) == 8
+    assert "20 maps, the last one's peak" in said
+    assert "(1, 16, 192, 256) 515,281 parameters" in said
+    written = ("thumbnail.jpg", "overlay.mp4", "attention.csv", "maps.npz", "areas.csv", "story.mp4")
+    assert all((readers_folder / name).stat().st_size for name in written)
 
 
 def test_the_readme_lists_all_models():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,6 +148,41 @@ def test_without_a_display(tinyhd, clip, weights_file, capsys, monkeypatch):
         pytest.skip("a display is always there")
     assert tinyhd("live", clip, "--weights", weights_file) == 2
     assert "--overlay" in capsys.readouterr().err
+
+
+WINDOW = """
+import numpy as np
+from tinyhd_cli.inference.live import Window
+picture = np.zeros((60, 80, 3), np.uint8)
+picture[:, 40:] = (250, 120, 10)
+window = Window("a window")
+assert window(picture, None)
+assert [window._label.image.get(x, 30) for x in (10, 70)] == [(0, 0, 0), (250, 120, 10)]
+window._root.focus_force()
+window._root.event_generate("<Key-q>")
+assert not window(picture, None)
+"""
+
+
+@pytest.mark.skipif(not shutil.which("Xvfb"), reason="there is no Xvfb to show a window on")
+def test_a_window_shows_pictures_until_q():
+    reading, writing = os.pipe()
+    screen = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writing), "-screen", "0", "320x240x24"],
+        pass_fds=(writing,),
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as answer:
+            display = f":{answer.readline().strip()}"
+        shown = subprocess.run(
+            [sys.executable, "-c", WINDOW], env={**os.environ, "DISPLAY": display}, capture_output=True, check=False
+        )
+        assert shown.returncode == 0, shown.stderr.decode()
+    finally:
+        screen.terminate()
+        screen.wait()
 
 
 def test_unreadable_camera():
