@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import clips
@@ -60,3 +63,18 @@ def test_json_of_several(tinyhd, folder, weights_file, capsys):
     assert [(one["video"], one["output"]) for one in found] == [
         (str(video), f"{video.stem}_encoded.mp4") for video in videos
     ]
+
+
+@pytest.mark.parametrize("command", SUFFIXES)
+def test_interrupted_runs_leave_what_is_complete(tmp_path, weights_file, command):
+    videos = [clips.make(tmp_path / "short.mp4", frames=2), clips.make(tmp_path / "x-long.mp4", frames=900)]
+    line = [sys.executable, "-m", "tinyhd_cli", command, *videos, "--weights", weights_file, "--json-log"]
+    out = tmp_path / "out"
+    process = subprocess.Popen([*line, "--out-dir", out], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    for said in process.stderr:
+        if '"progress"' in said and "x-long" in said:
+            break
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert [path.name for path in out.iterdir()] == [f"short{SUFFIXES[command]}"]
