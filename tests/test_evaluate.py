@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -125,6 +126,18 @@ def test_scores_are_those_of_predicted_maps(park, weights_file):
             expected = score_frame(saliency, read_density(frame.density), read_fixation(frame.fixation))
             for name, value in expected.items():
                 assert scores.scores[name][at] == pytest.approx(value, rel=1e-9)
+
+
+@pytest.mark.skipif(not find_spec("openvino"), reason="OpenVINO is not installed")
+def test_another_engine_gives_the_same_scores(tinyhd, park, weights_file):
+    found = []
+    for engine in ("torch", "openvino"):
+        options = ["--root", park, "--weights", weights_file, "--engine", engine, "--workers", "1"]
+        assert tinyhd("evaluate", *options, "--json", "scores.json", "-q") == 0
+        found.append(results())
+        assert found[-1]["prediction"]["engine"] == {"name": engine, "precision": "float32"}
+    for name in METRICS:
+        assert found[1]["mean"][name] == pytest.approx(found[0]["mean"][name], rel=1e-3, abs=1e-4)
 
 
 def test_shuffled_auc_takes_fixations_of_other_videos(park, maps):

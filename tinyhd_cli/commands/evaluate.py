@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,6 +72,20 @@ def evaluate(
     ] = False,
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MAPS)
+    ] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="torch|auto|openvino|onnx",
+            help="What runs the network: PyTorch is the reference, auto is several times as fast.",
+            rich_help_panel=MAPS,
+        ),
+    ] = "torch",
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|float32|bf16|int8", help="How exactly it computes. auto: float32.", rich_help_panel=MAPS
+        ),
     ] = "auto",
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="All results.", rich_help_panel=OUTPUTS)] = None,
     csv: Annotated[
@@ -149,9 +164,9 @@ def evaluate(
     opened = open_dataset(dataset, root, split)
     if check:
         return run_check(opened, quiet)
+    maps = Maps(weights or model, device, pred_dir, prior, engine, precision)
     if compare:
-        return run_compare(opened, models or [], device, options, json, plot, quiet)
-    maps = Maps(weights or model, device, pred_dir, prior)
+        return run_compare(opened, models or [], maps, options, json, plot, quiet)
     if submission is not None:
         return run_submission(opened, maps, submission, quiet)
     return run_scores(opened, maps, options, (json, csv, plot), quiet)
@@ -315,26 +330,25 @@ def run_check(dataset: Dataset, quiet: bool) -> int:
 def run_compare(
     dataset: Dataset,
     models: list[str],
-    device: str,
+    maps: Maps,
     options: EvaluateOptions,
     json: Path | None,
     plot: Path | None,
     quiet: bool,
 ) -> int:
-    """Compare the maps of several models, show two tables, write what is wanted."""
+    """Compare the maps of several models, made as ``maps`` are, show two tables, write what is wanted."""
     from rich.console import Console
     from rich.table import Table
 
     from ..evaluation.compare import compare, write_json
     from ..evaluation.plots import plot_likeness
-    from ..evaluation.run import Maps
 
     named: dict[str, Maps] = {}
     for model in models:
         path = Path(model)
         name = path.stem if path.is_file() else path.name or model
-        maps = Maps(folder=path) if path.is_dir() else Maps(path if path.is_file() else model, device)
-        named[model if name in named else name] = maps
+        origin = {"folder": path} if path.is_dir() else {"model": path if path.is_file() else model}
+        named[model if name in named else name] = replace(maps, **origin)
     if len(named) < 2:
         raise UsageError("--compare needs two or more: model names, weight files or folders of maps")
     lines = Lines()

@@ -43,6 +43,10 @@ class Maps:
     """Maps that somebody else made."""
     prior: bool = False
     """The centre bias."""
+    engine: str = "torch"
+    """What runs the network: the reference computes what is published."""
+    precision: str = "auto"
+    """How exactly; ``auto`` is float32."""
 
     def open(self, dataset: Dataset, baseline: CentreBias | None) -> Source:
         """The maps' source; networks are loaded.
@@ -60,8 +64,7 @@ class Maps:
             return FileSource(self.folder, alone=len(dataset.videos) == 1)
         from ..inference.model import load_model
 
-        # The reference computes what is published; processes side by side fill the processor as it is.
-        return NetworkSource(load_model(self.model, self.device, engine="torch"))
+        return NetworkSource(load_model(self.model, self.device, engine=self.engine, precision=self.precision))
 
 
 @dataclass(frozen=True)

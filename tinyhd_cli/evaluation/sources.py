@@ -72,8 +72,11 @@ class NetworkSource:
         return [video.source] if video.is_file and video.source else list(video.images.values())
 
     def describe(self) -> dict[str, Any]:
-        model = self.model
-        return {"model": {"name": model.name, "sha256": model.sha256, **to_dict(model.config)}}
+        model, engine = self.model, self.model.engine
+        return {
+            "model": {"name": model.name, "sha256": model.sha256, **to_dict(model.config)},
+            "engine": {"name": engine.name, "precision": engine.precision},
+        }
 
     @property
     def config(self) -> ModelConfig:
