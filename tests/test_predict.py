@@ -23,6 +23,7 @@ import tinyhd_cli
 from tinyhd_cli import weights
 from tinyhd_cli.inference.options import Outputs, PredictOptions
 from tinyhd_cli.inference.predict import predict_file, reduction
+from tinyhd_cli.inference.scaling import quantile
 from tinyhd_cli.video.reader import VideoReader
 
 
@@ -295,6 +296,13 @@ def test_normalisations(tinyhd, tmp_path, weights_file):
     assert files() == [f"{n}/{i:04d}.png" for n in ("frame", "none") for i in range(1, 21)] + ["o.npz"] + [
         f"{n}/{i:04d}.png" for n in ("running", "video") for i in range(1, 21)
     ]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 7), (192, 256)])
+def test_quantiles_are_those_of_numpy(shape):
+    values = np.random.default_rng(0).random(shape, np.float32) ** 4
+    for share in (0.0, 0.05, 0.5, 0.998, 1.0):
+        assert quantile(values, share) == pytest.approx(np.quantile(values.astype(np.float64), share), rel=1e-6)
 
 
 def test_progress_counts_both_passes(tmp_path, model):
