@@ -142,7 +142,8 @@ class PlanePainter:
         """
         painted = av.VideoFrame(frame.info.width, frame.info.height, "yuv420p")
         sizes = [(plane.width, plane.height) for plane in painted.planes]
-        values = {size: as_grey(saliency, *size) for size in set(sizes)}
+        grey = as_bytes(saliency)
+        values = {size: resized(grey, *size) for size in set(sizes)}
         for number, size in enumerate(sizes):
             kept = cv2.LUT(values[size], self._keep)
             cv2.multiply(pixels(frame.picture, number), kept, dst=kept, scale=1 / 255)
@@ -192,7 +193,12 @@ def as_table(values: NDArray[np.float64]) -> Image:
 
 def as_grey(saliency: NDArray[np.float32], width: int, height: int) -> Image:
     """A map ``(H, W)`` in 0..1 as 8 bits at another size, uint8 ``(height, width)``."""
-    return resized(np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8), width, height)
+    return resized(as_bytes(saliency), width, height)
+
+
+def as_bytes(saliency: NDArray[np.float32]) -> Image:
+    """A map in 0..1 as 8 bits, uint8."""
+    return np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
 
 
 def resized(image: Image, width: int, height: int) -> Image:
