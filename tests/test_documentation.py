@@ -150,10 +150,10 @@ def test_the_cookbook(readers_folder, monkeypatch, capsys):
     for recipe in recipes:
         exec(compile(recipe, "cookbook.md", "exec"), {})
     said = capsys.readouterr().out
-    assert len(recipes) == 8
+    assert len(recipes) == 9
     assert "20 maps, the last one's peak" in said
     assert "(1, 16, 192, 256) 515,281 parameters" in said
-    written = ("thumbnail.jpg", "overlay.mp4", "attention.csv", "maps.npz", "areas.csv", "story.mp4")
+    written = ("thumbnail.jpg", "overlay.mp4", "attention.csv", "maps.npz", "clip_areas.csv", "story.mp4")
     assert all((readers_folder / name).stat().st_size for name in written)
 
 

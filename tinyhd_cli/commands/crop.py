@@ -95,7 +95,9 @@ def crop(
 
         def work(number: int, label: str, progress: ProgressDisplay) -> None:
             target, started = outputs[number], time.monotonic()
-            summary = crop_file(found[number], loaded, target, options, progress.video(label))
+            summary = crop_file(
+                found[number], loaded, target, options, lambda phase: progress.video(f"{label}, {phase}")
+            )
             warn_of_damage(found[number], summary.damaged)
             if not quiet:
                 seconds = time.monotonic() - started

@@ -178,7 +178,10 @@ def encode(
         writer = VideoWriter(output, reader.info, (reader.info.width, reader.info.height), encoder, sound=audio)
         stack.callback(writer.abort)
         if writer.encoder not in ENCODERS:
-            raise UsageError(f"{output}: {writer.encoder} knows no regions of interest; use --codec h264 or hevc")
+            raise UsageError(
+                f"{output}: this would be encoded by {writer.encoder}, which knows no regions of interest;"
+                " write an .mp4 or .mkv, in h264 or hevc"
+            )
         count, duration_s = 0, 0.0
         for frame, offsets in frames_of(reader):
             writer.write(frame.rgb(), frame, offsets)

@@ -64,7 +64,9 @@ class OverlaySink:
         shares = self._areas.shares(frame, saliency)
         for number, area in enumerate(self._areas.areas):
             corners = area.at(frame.time_s, frame.info.width, frame.info.height)
-            outline(painted, corners, f"{area.name} {shares[area.name]:.0%}", number, frame.info.width)
+            share = shares[area.name]
+            text = f"{area.name} {share:.0%}" if share >= 0.1 else f"{area.name} {share:.1%}"
+            outline(painted, corners, text, number, frame.info.width)
         self._writer.write(painted, frame)
 
     def close(self) -> None:

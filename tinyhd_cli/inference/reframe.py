@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -21,14 +23,20 @@ from ..video.source import check_twice
 from ..video.writer import VideoWriter
 from .model import Model
 from .options import Outputs
-from .predict import Progress, Summary, part_of_two, saliency_of
+from .predict import Progress, Summary, saliency_of
 from .windows import Map
+
+log = logging.getLogger("tinyhd")
 
 Track = NDArray[np.float64]
 """A position for each frame."""
 
 STILL = 0.1
 """If what is wanted moves less than this share of the window during a scene, the window stands still."""
+
+
+SOFT = 2.0
+"""A picture that is enlarged by more than this is worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -181,9 +189,20 @@ def blurred(times_s: Track, positions: Track, sigma_s: float) -> Track:
 
 
 def crop_file(
-    video: Path, model: Model, output: Path, options: CropOptions, progress: Progress | None = None
+    video: Path,
+    model: Model,
+    output: Path,
+    options: CropOptions,
+    progress: Callable[[str], Progress] | None = None,
 ) -> Summary:
     """Crop a video to another aspect ratio, in two passes: one to see where people look, one to cut.
+
+    Args:
+        video: the source.
+        model: predicts where people look.
+        output: the file to write.
+        options: how.
+        progress: told what is being done; gives what to call as its frames are done.
 
     Raises:
         InputError: the video cannot be read; nothing is written.
@@ -194,21 +213,24 @@ def crop_file(
     if output.resolve() == video.resolve():
         raise UsageError(f"--output {output}: is the input itself")
     check_twice(video)
+    phase = progress or (lambda label: lambda done, total: None)
     wanted = Wanted()
     detector = SceneDetector()
     with VideoReader(video) as reader:
         window = Window.of(reader.info, options.shape)
         total = reader.info.frames
-        first_pass = part_of_two(progress, 0)
+        if options.size and options.size[0] > SOFT * window.width:
+            shape = f"{window.width} x {window.height} enlarged to {options.size[0]} x {options.size[1]}"
+            log.warning("%s: %s will look soft", output.name, shape)
+        seen = phase("looking")
         with contextlib.closing(saliency_of(reader, model)) as pairs:
             for frame, saliency in pairs:
                 wanted.times_s.append(frame.time_s)
                 wanted.positions.append(window.best(saliency))
                 wanted.cuts.append(detector.is_cut(frame.reduced_rgb(max(1.0, frame.info.width / 256))))
-                if first_pass:
-                    first_pass(frame.index + 1, total)
+                seen(frame.index + 1, total)
     path = path_of(wanted, window, options)
-    second_pass = part_of_two(progress, len(path))
+    written = phase("writing")
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video))
         size = options.size or (window.width, window.height)
@@ -221,7 +243,6 @@ def crop_file(
             x, y = (at, 0) if window.horizontal else (0, at)
             writer.write(resized(frame.rgb()[y : y + window.height, x : x + window.width], *size), frame)
             duration_s = frame.time_s + float(frame.duration * reader.info.time_base)
-            if second_pass:
-                second_pass(frame.index + 1, len(path))
+            written(frame.index + 1, len(path))
         writer.close()
     return Summary(len(path), reader.damaged, duration_s, Outputs(overlay=output))

@@ -200,6 +200,7 @@ def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
         heat_map=as_jpeg(painter.paint(collected.middle, in_own_range(collected.attention))),
         over_time=plot_over_time(collected),
         path=plot_path(collected),
+        in_blocks=model.config.frames_out,
         areas=area_rows(areas, end_s),
         area_plot=plot_areas(collected, areas.areas) if areas.areas else "",
         scenes=[scene_row(number, scene, info, painter) for number, scene in enumerate(collected.scenes, start=1)],
@@ -314,9 +315,11 @@ def plot_path(collected: Collected) -> str:
     def draw(axes: Axes) -> None:
         some = thinned(len(collected.centres))
         x, y = np.array(collected.centres[some]).T
-        axes.plot(x, y, color="lightgrey", linewidth=0.8, zorder=1)
+        assert collected.middle is not None
+        axes.imshow(collected.middle, extent=(0, info.width, info.height, 0), alpha=0.45)
+        axes.plot(x, y, color="black", linewidth=0.8, zorder=1)
         times = collected.times_s[some]
-        dots = axes.scatter(x, y, c=times, s=8, cmap="viridis", zorder=2)
+        dots = axes.scatter(x, y, c=times, s=8, cmap="plasma", zorder=2)
         axes.set_xlim(0, info.width)
         axes.set_ylim(info.height, 0)
         axes.set_aspect("equal")
