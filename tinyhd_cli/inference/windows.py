@@ -47,7 +47,8 @@ class RecentFrames:
         """The 16 frames that end in the latest, ``(C, 16, H, W)``; if there are fewer, the first fills the front."""
         assert self._frames is not None
         indices = [max(0, index) % self._size for index in range(self.count - CLIP_FRAMES, self.count)]
-        return self._frames[:, indices]
+        # Not by index: what that gives is in the order of frames, and engines would copy it.
+        return np.take(self._frames, indices, axis=1)
 
 
 def consecutive(frames: Iterable[tuple[Payload, Pixels]], infer: Infer) -> Iterator[tuple[Payload, Map]]:
