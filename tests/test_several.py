@@ -40,10 +40,9 @@ def test_names_are_checked_before_anything_is_done(tinyhd, folder, weights_file,
     name = f"out{Path(SUFFIXES[command]).suffix}"
     assert tinyhd(command, folder, "-o", name, "--weights", weights_file) == 2
     assert "3 videos need a folder" in capsys.readouterr().err
-    assert tinyhd(command, folder / "one.mp4", "none.mp4", "--out-dir", "out", "--weights", weights_file) == 1
-    assert "none.mp4: no such file" in capsys.readouterr().err
     assert tinyhd(command, "none.mp4", "--weights", weights_file) == 3
-    assert not list(Path.cwd().glob("*.*"))
+    assert "none.mp4: no such file" in capsys.readouterr().err
+    assert not list(Path.cwd().iterdir())
 
 
 @pytest.mark.parametrize("command", ["crop", "encode"])
