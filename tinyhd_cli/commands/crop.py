@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import TinyhdError, UsageError
+from ..errors import UsageError
 from .options import (
     LOOK,
     OUTPUTS,
@@ -24,8 +25,13 @@ from .options import (
     WeightsFile,
 )
 from .predict import load
-from .several import do_each, exit_code, say_missing, warn_of_damage
+from .several import one_file_each, warn_of_damage
 from .terminal import ProgressDisplay, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..inference.model import Model
 
 MOTION = "Motion of the window"
 
@@ -72,7 +78,6 @@ def crop(
     It moves smoothly, at a bounded speed, and jumps where the scene changes; the sound is kept:
     tinyhd crop clip.mp4 --aspect 9:16 -o vertical.mp4
     """
-    from ..inference.jobs import find_videos, outputs_of
     from ..inference.reframe import CropOptions, crop_file, parse_aspect
     from ..video.encoders import EncoderOptions, check_container
     from ..video.reader import VideoReader
@@ -84,27 +89,17 @@ def crop(
     options = CropOptions(
         parse_aspect(aspect or "9:16"), smooth, max_speed, encoder, not no_audio, parse_size(size) if size else None
     )
-    found, errors = find_videos(videos)
-    outputs = outputs_of(found, output, out_dir)
-    for path in outputs:
-        check_container(path)
-    say_missing(errors)
-    failures: list[TinyhdError] = list(errors)
-    if found:
-        loaded = load(model, weights, device, engine, precision)
 
-        def work(number: int, label: str, progress: ProgressDisplay) -> None:
-            target, started = outputs[number], time.monotonic()
-            summary = crop_file(
-                found[number], loaded, target, options, lambda phase: progress.video(f"{label}, {phase}")
-            )
-            warn_of_damage(found[number], summary.damaged)
-            if not quiet:
-                seconds = time.monotonic() - started
-                with VideoReader(target) as reader:
-                    shape = f"{reader.info.width} x {reader.info.height}"
-                    sound = "with sound" if reader.info.has_sound else "no sound"
-                say(f"{label}: {summary.frames} frames in {seconds:.1f} s -> {target} ({shape}, {sound})")
+    def work(loaded: Model, video: Path, target: Path, label: str, progress: ProgressDisplay) -> None:
+        started = time.monotonic()
+        summary = crop_file(video, loaded, target, options, lambda phase: progress.video(f"{label}, {phase}"))
+        warn_of_damage(video, summary.damaged)
+        if not quiet:
+            seconds = time.monotonic() - started
+            with VideoReader(target) as reader:
+                shape = f"{reader.info.width} x {reader.info.height}"
+                sound = "with sound" if reader.info.has_sound else "no sound"
+            say(f"{label}: {summary.frames} frames in {seconds:.1f} s -> {target} ({shape}, {sound})")
 
-        failures += do_each(found, quiet, work)
-    return exit_code(failures, len(found) + len(errors))
+    ready = partial(load, model, weights, device, engine, precision)
+    return one_file_each(videos, output, out_dir, check_container, ready, work, quiet)

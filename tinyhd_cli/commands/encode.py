@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import TinyhdError, UsageError
+from ..errors import UsageError
 from .options import (
     LOOK,
     OUTPUTS,
@@ -24,13 +25,14 @@ from .options import (
     WeightsFile,
 )
 from .predict import load
-from .several import do_each, exit_code, say_missing, warn_of_damage
+from .several import one_file_each, warn_of_damage
 from .terminal import ProgressDisplay
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..inference.compress import Compressed, Quality
+    from ..inference.model import Model
 
 
 def encode(
@@ -73,32 +75,22 @@ def encode(
     tinyhd encode clip.mp4 -o out.mp4 --crf 28
     """
     from ..inference.compress import CompressOptions, compress_file
-    from ..inference.jobs import find_videos, outputs_of
     from ..video.encoders import EncoderOptions, check_container
 
     if preset == "ultrafast":
         raise UsageError("--preset ultrafast has no adaptive quantisation, which regions of interest need")
     options = CompressOptions(EncoderOptions(codec, crf, preset), strength, not no_compare, not no_audio)
-    found, errors = find_videos(videos)
-    outputs = outputs_of(found, output, out_dir)
-    for path in outputs:
-        check_container(path)
-    say_missing(errors)
-    failures: list[TinyhdError] = list(errors)
-    if found:
-        loaded = load(model, weights, device, engine, precision)
 
-        def work(number: int, label: str, progress: ProgressDisplay) -> None:
-            result = compress_file(found[number], loaded, outputs[number], options, progress.video)
-            warn_of_damage(found[number], result.damaged)
-            if as_json:
-                names = {"video": str(found[number]), "output": str(outputs[number])}
-                print(json.dumps(names | result.to_dict(), indent=2))
-            elif not quiet:
-                show(result, outputs[number])
+    def work(loaded: Model, video: Path, target: Path, label: str, progress: ProgressDisplay) -> None:
+        result = compress_file(video, loaded, target, options, progress.video)
+        warn_of_damage(video, result.damaged)
+        if as_json:
+            print(json.dumps({"video": str(video), "output": str(target), **result.to_dict()}, indent=2))
+        elif not quiet:
+            show(result, target)
 
-        failures += do_each(found, quiet, work)
-    return exit_code(failures, len(found) + len(errors))
+    ready = partial(load, model, weights, device, engine, precision)
+    return one_file_each(videos, output, out_dir, check_container, ready, work, quiet)
 
 
 def show(result: Compressed, output: Path) -> None:

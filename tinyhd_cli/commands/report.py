@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import TinyhdError
 from .options import AREAS, OUTPUTS, Device, Engine, ModelName, OutDir, Precision, Quiet, Videos, WeightsFile
 from .predict import load
-from .several import do_each, exit_code, say_missing, warn_of_damage
+from .several import one_file_each, warn_of_damage
 from .terminal import ProgressDisplay, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..inference.model import Model
 
 
 def report(
@@ -39,27 +44,17 @@ def report(
     tinyhd report clip.mp4 -o report.html
     """
     from ..inference.areas import parse_areas
-    from ..inference.jobs import find_videos, outputs_of
     from ..inference.options import PredictOptions
     from ..inference.report import check_page, report_file
 
     options = PredictOptions(areas=parse_areas(aoi or []), area_threshold=aoi_threshold)
-    found, errors = find_videos(videos)
-    outputs = outputs_of(found, output, out_dir)
-    for path in outputs:
-        check_page(path)
-    say_missing(errors)
-    failures: list[TinyhdError] = list(errors)
-    if found:
-        loaded = load(model, weights, device, engine, precision, exact=True)
 
-        def work(number: int, label: str, progress: ProgressDisplay) -> None:
-            areas, threshold = options.areas, options.area_threshold
-            page = report_file(found[number], loaded, outputs[number], areas, threshold, progress.video(label))
-            warn_of_damage(found[number], page.damaged)
-            if not quiet:
-                scenes = "1 scene" if len(page.scenes) == 1 else f"{len(page.scenes)} scenes"
-                say(f"{label}: {len(page.times_s)} frames, {scenes} -> {outputs[number]}")
+    def work(loaded: Model, video: Path, page: Path, label: str, progress: ProgressDisplay) -> None:
+        made = report_file(video, loaded, page, options.areas, options.area_threshold, progress.video(label))
+        warn_of_damage(video, made.damaged)
+        if not quiet:
+            scenes = "1 scene" if len(made.scenes) == 1 else f"{len(made.scenes)} scenes"
+            say(f"{label}: {len(made.times_s)} frames, {scenes} -> {page}")
 
-        failures += do_each(found, quiet, work)
-    return exit_code(failures, len(found) + len(errors))
+    ready = partial(load, model, weights, device, engine, precision, exact=True)
+    return one_file_each(videos, output, out_dir, check_page, ready, work, quiet)

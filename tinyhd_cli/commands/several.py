@@ -12,6 +12,7 @@ from .terminal import ProgressDisplay, progress_display, say
 
 if TYPE_CHECKING:
     from ..errors import InputError
+    from ..inference.model import Model
 
 log = logging.getLogger("tinyhd")
 
@@ -36,6 +37,47 @@ def do_each(videos: Sequence[Path], quiet: bool, work: Work) -> list[TinyhdError
                 say(f"tinyhd: {video}: unexpected {type(error).__name__}: {one_line(error)} (--debug shows where)")
                 failures.append(TinyhdError(one_line(error)))
     return failures
+
+
+def one_file_each(
+    videos: Sequence[str],
+    output: str,
+    out_dir: Path | None,
+    check: Callable[[Path], None],
+    load: Callable[[], Model],
+    work: Callable[[Model, Path, Path, str, ProgressDisplay], None],
+    quiet: bool,
+) -> int:
+    """Make a file of each video.
+
+    Args:
+        videos: the inputs as they stand on the command line.
+        output: the file's name, see ``jobs.named``.
+        out_dir: likewise.
+        check: raises ``UsageError`` for a name that cannot be right.
+        load: gives the model; called if there is any video, after all names were found right.
+        work: gets the model, a video, the file to write, how to call the video, and where progress is shown.
+        quiet: show no progress.
+
+    Returns:
+        The exit code.
+    """
+    from ..inference.jobs import find_videos, outputs_of
+
+    found, errors = find_videos(videos)
+    outputs = outputs_of(found, output, out_dir)
+    for path in outputs:
+        check(path)
+    say_missing(errors)
+    failures: list[TinyhdError] = list(errors)
+    if found:
+        model = load()
+
+        def one(number: int, label: str, progress: ProgressDisplay) -> None:
+            work(model, found[number], outputs[number], label, progress)
+
+        failures += do_each(found, quiet, one)
+    return exit_code(failures, len(found) + len(errors))
 
 
 def say_missing(errors: Sequence[InputError]) -> None:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..files import partial, remove
-from ..video.encoders import EncoderOptions, check_container
+from ..video.encoders import EncoderOptions
 from ..video.reader import Frame, VideoReader
 from ..video.regions import ENCODERS, Offsets
-from ..video.source import check_twice
 from ..video.writer import VideoWriter
+from .jobs import check_two_passes
 from .model import Model
 from .predict import Progress, saliency_of
 from .windows import Map
@@ -142,10 +142,7 @@ def compress_file(
         OutputError: the output cannot be written; nothing half-written is left.
         UsageError: the output would overwrite the video, or its encoder knows no regions of interest.
     """
-    check_container(output)
-    if output.resolve() == video.resolve():
-        raise UsageError(f"--output {output}: is the input itself")
-    check_twice(video)
+    check_two_passes(video, output)
     phase = progress or (lambda label: lambda done, total: None)
     held: list[Offsets] = []  # one for HOLD_FRAMES frames
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, UsageError
+from ..video.encoders import check_container
 from ..video.source import STDIN, pictures_in
 from .options import VIDEO_SUFFIXES, Outputs, flag
 
@@ -121,6 +122,15 @@ def named(videos: Sequence[Path], wanted: Mapping[str, str], out_dir: Path | Non
             if other != video:
                 raise UsageError(f"{other} and {video} would both be written to {path}: give them different names")
     return paths
+
+
+def check_two_passes(video: Path, output: Path) -> None:
+    """``UsageError`` unless a video can be read twice and written, as another file, in a container that is known."""
+    check_container(output)
+    if output.resolve() == video.resolve():
+        raise UsageError(f"--output {output}: is the input itself")
+    if video == STDIN:
+        raise UsageError("-: the video is read twice, which a pipe does not allow; name a file")
 
 
 def fill(template: str, video: Path, out_dir: Path | None) -> Path:

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..video.encoders import EncoderOptions, check_container
+from ..video.encoders import EncoderOptions
 from ..video.overlay import resized
 from ..video.reader import VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
-from ..video.source import check_twice
 from ..video.writer import VideoWriter
+from .jobs import check_two_passes
 from .model import Model
 from .options import Outputs
 from .predict import Progress, Summary, saliency_of
@@ -209,10 +209,7 @@ def crop_file(
         OutputError: the output cannot be written; nothing half-written is left.
         UsageError: the output would overwrite the video, or has no container that is known.
     """
-    check_container(output)
-    if output.resolve() == video.resolve():
-        raise UsageError(f"--output {output}: is the input itself")
-    check_twice(video)
+    check_two_passes(video, output)
     phase = progress or (lambda label: lambda done, total: None)
     wanted = Wanted()
     detector = SceneDetector()

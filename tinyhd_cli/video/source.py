@@ -57,12 +57,6 @@ class InputOptions:
             raise UsageError(f"--size must be above 0, not {self.size[0]}x{self.size[1]}")
 
 
-def check_twice(path: Path) -> None:
-    """``UsageError`` for standard input, which cannot be read twice."""
-    if path == STDIN:
-        raise UsageError("-: the video is read twice, which a pipe does not allow; name a file")
-
-
 def parse_size(text: str) -> tuple[int, int]:
     """Width and height of ``640x360``; ``UsageError`` if it is none."""
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
