@@ -148,6 +148,14 @@ def test_a_size_is_what_comes_out(tinyhd, tmp_path, weights_file, aspect):
             assert min(distances) < 6
 
 
+def test_a_size_counts_more_than_the_settings_aspect(tinyhd, tmp_path, weights_file):
+    clip = clips.make(tmp_path / "clip.mp4", frames=2, width=96, height=72)
+    Path("tinyhd.toml").write_text('[crop]\naspect = "1:1"\n')
+    assert tinyhd("crop", clip, "--size", "90x160", "-o", "out.mp4", "--weights", weights_file) == 0
+    with VideoReader("out.mp4") as cropped:
+        assert (cropped.info.width, cropped.info.height) == (90, 160)
+
+
 def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
     clip = clips.make(tmp_path / "clip.mp4", frames=2)
     for arguments, code, said in (

@@ -479,6 +479,8 @@ def test_compare(tinyhd, park, maps, tmp_path, weights_file, capsys):
         assert matrix[0, 1] == pytest.approx(1) and matrix[0, 2] < 0.99
     assert cv2.imdecode(np.fromfile("pictures/likeness.png", np.uint8), 1).shape[0] > 200
     assert "lively" in capsys.readouterr().out
+    assert tinyhd(*command, "--prior", "--json", "again.json") == 0  # what is compared stands behind --compare
+    assert json.loads(Path("again.json").read_text())["CC"] == found["CC"]
     (copy / "park" / "0003.png").unlink()
     for path in (copy / "yard").iterdir():
         path.unlink()

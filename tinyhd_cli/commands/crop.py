@@ -37,6 +37,7 @@ MOTION = "Motion of the window"
 
 
 def crop(
+    context: typer.Context,
     videos: Videos,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Video to write.", rich_help_panel=OUTPUTS)
@@ -83,7 +84,9 @@ def crop(
     from ..video.reader import VideoReader
     from ..video.source import parse_size
 
-    if aspect is not None and size is not None:
+    # A settings file may give an aspect ratio for all days; --size is said for this one.
+    source = context.get_parameter_source("aspect")
+    if size is not None and source is not None and source.name == "COMMANDLINE":
         raise UsageError("--aspect and --size: name one of them")
     encoder = EncoderOptions(codec, crf, preset)
     options = CropOptions(

@@ -82,7 +82,7 @@ def encode(
     options = CompressOptions(EncoderOptions(codec, crf, preset), strength, not no_compare, not no_audio)
 
     def work(loaded: Model, video: Path, target: Path, label: str, progress: ProgressDisplay) -> None:
-        result = compress_file(video, loaded, target, options, progress.video)
+        result = compress_file(video, loaded, target, options, lambda phase: progress.video(f"{label}, {phase}"))
         warn_of_damage(video, result.damaged)
         if as_json:
             print(json.dumps({"video": str(video), "output": str(target), **result.to_dict()}, indent=2))

@@ -164,9 +164,10 @@ def evaluate(
     opened = open_dataset(dataset, root, split)
     if check:
         return run_check(opened, quiet)
-    maps = Maps(weights or model, device, pred_dir, prior, engine, precision)
+    network = Maps(device=device, engine=engine, precision=precision)
     if compare:
-        return run_compare(opened, models or [], maps, options, json, plot, quiet)
+        return run_compare(opened, models or [], network, options, json, plot, quiet)
+    maps = replace(network, model=weights or model, folder=pred_dir, prior=prior)
     if submission is not None:
         return run_submission(opened, maps, submission, quiet)
     return run_scores(opened, maps, options, (json, csv, plot), quiet)
@@ -330,13 +331,13 @@ def run_check(dataset: Dataset, quiet: bool) -> int:
 def run_compare(
     dataset: Dataset,
     models: list[str],
-    maps: Maps,
+    network: Maps,
     options: EvaluateOptions,
     json: Path | None,
     plot: Path | None,
     quiet: bool,
 ) -> int:
-    """Compare the maps of several models, made as ``maps`` are, show two tables, write what is wanted."""
+    """Compare the maps of several models, networks run as ``network`` says, show two tables, write what is wanted."""
     from rich.console import Console
     from rich.table import Table
 
@@ -348,7 +349,7 @@ def run_compare(
         path = Path(model)
         name = path.stem if path.is_file() else path.name or model
         origin = {"folder": path} if path.is_dir() else {"model": path if path.is_file() else model}
-        named[model if name in named else name] = replace(maps, **origin)
+        named[model if name in named else name] = replace(network, **origin)
     if len(named) < 2:
         raise UsageError("--compare needs two or more: model names, weight files or folders of maps")
     lines = Lines()

@@ -155,7 +155,7 @@ def compress_file(
                     held.append(offsets)
                 yield frame, offsets
 
-    frames, damaged, duration_s = encode(video, output, options.encoder, options.audio, ours, phase(video.name))
+    frames, damaged, duration_s = encode(video, output, options.encoder, options.audio, ours, phase("encoding"))
     size = output.stat().st_size
     quality = measure(video, output, held, options.encoder.crf, phase("measuring"))
     plain = None
