@@ -37,6 +37,9 @@ KINDS = (
     ("openvino", "float32"),
     ("openvino", "bf16"),
     ("openvino", "int8"),
+    ("fused", "float32"),
+    ("fused", "bf16"),
+    ("fused", "int8"),
 )
 
 

@@ -76,7 +76,7 @@ def evaluate(
     engine: Annotated[
         str,
         typer.Option(
-            metavar="torch|auto|openvino|onnx",
+            metavar="torch|auto|fused|openvino|onnx",
             help="What runs the network: PyTorch is the reference, auto is several times as fast.",
             rich_help_panel=MAPS,
         ),

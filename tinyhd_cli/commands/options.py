@@ -39,7 +39,7 @@ Device = Annotated[
 Engine = Annotated[
     str,
     typer.Option(
-        metavar="auto|torch|openvino|onnx",
+        metavar="auto|torch|fused|openvino|onnx",
         help="What runs the network. auto: the fastest that is installed and agrees with PyTorch.",
         rich_help_panel=MODEL,
     ),

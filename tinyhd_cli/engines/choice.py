@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,16 +24,17 @@ from ..files import remove
 from ..models.config import CLIP_FRAMES
 from ..models.tinyhd import TinyHD
 from .eager import Eager, to_bf16
-from .graph import Array, Clip, Shape, convolve, relu6
+from .fused import Fused, Unknown, fingerprint, levels
+from .graph import Array, Clip, Node, Shape, convolve, relu6
 
 log = logging.getLogger("tinyhd")
 
-ENGINES = ("openvino", "onnx", "torch")
+ENGINES = ("fused", "openvino", "onnx", "torch")
 """From the fastest to the slowest, on processors of the x86 family."""
 
 PRECISIONS = ("float32", "bf16", "int8")
 
-PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+PACKAGES = {"fused": "openvino", "openvino": "openvino", "onnx": "onnxruntime"}
 """What has to be installed for an engine."""
 
 KEPT_GRAPHS = 6
@@ -79,7 +80,7 @@ class EngineOptions:
     """What runs the network, and how exactly."""
 
     engine: str = "auto"
-    """``torch``, ``openvino``, ``onnx``; ``auto``: the fastest that is installed and agrees with PyTorch."""
+    """``torch``, ``fused``, ``openvino``, ``onnx``; ``auto``: the fastest that is installed and agrees with PyTorch."""
     precision: str = "auto"
     """``float32``, ``bf16``, ``int8``; ``auto``: bf16 for what is only looked at, if there is any."""
 
@@ -94,7 +95,8 @@ class EngineOptions:
 
     def attempts(self, exact: bool) -> list[tuple[str, str]]:
         """Engines and precisions in the order in which they are tried, before PyTorch."""
-        engines = ENGINES if self.engine == "auto" else (self.engine,)
+        here = ENGINES if levels() else [engine for engine in ENGINES if engine != "fused"]
+        engines = here if self.engine == "auto" else [self.engine]
         if self.precision == "auto":
             precisions = ["float32"] if exact else ["bf16", "float32"]
         else:
@@ -122,25 +124,30 @@ def choose(
             raise UsageError(f"--precision {options.precision}: PyTorch is used in float32 here; try --engine openvino")
         return Eager(network, device, to_bf16(bf16, device))
     reference = Eager(network, device, "float32")
-    reasons: list[str] = []
+    reasons: dict[str, list[str]] = {}
     for name, precision in options.attempts(exact):
         try:
             engine = usable(name, precision, network, size, reference, sha256)
         except Unusable as error:
             # That a processor has no bf16 is worth a line only if somebody asked for it.
             if precision != "bf16" or options.precision == "bf16":
-                reasons.append(f"{name}: {error}")
+                reasons.setdefault(str(error), []).append(name)
             continue
         except Exception as error:  # whatever is wrong with an engine, there is another one
             log.debug("engine %s", name, exc_info=True)
-            reasons.append(f"{name}: {type(error).__name__}: {one_line(error)}")
+            reasons.setdefault(f"{type(error).__name__}: {one_line(error)}", []).append(name)
             continue
         if reasons:
-            log.warning("%s; using %s in %s", "; ".join(reasons), engine.name, engine.precision)
+            log.warning("%s; using %s in %s", listed(reasons), engine.name, engine.precision)
         return engine
     if isinstance(network, TinyHD) or options.engine != "auto":
-        log.warning("%s; using PyTorch, which is several times slower", "; ".join(reasons))
+        log.warning("%s; using PyTorch, which is several times slower", listed(reasons))
     return reference
+
+
+def listed(reasons: Mapping[str, list[str]]) -> str:
+    """Why engines are not used, in a line."""
+    return "; ".join(f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items())
 
 
 def usable(
@@ -158,6 +165,8 @@ def usable(
         version = metadata.version(package)
     except metadata.PackageNotFoundError:
         raise Unusable(f"not installed (pip install {package})") from None
+    if name == "fused":
+        version += fingerprint()
     shape = (3, CLIP_FRAMES, *size)
     engine = BUILDERS[name](network, shape, precision)
     machine = (platform.node(), platform.machine(), platform.platform())
@@ -180,16 +189,40 @@ def build_openvino(network: TinyHD, shape: Shape, precision: str) -> Engine:
     if precision == "bf16" and not has_bf16():
         raise Unusable("this processor has no bf16")
     graph = to_openvino(rewritten(network, shape), int8=precision == "int8")
+    return OpenVino(graph, precision, torch.get_num_threads(), compiled_graphs())
+
+
+def build_fused(network: TinyHD, shape: Shape, precision: str) -> Engine:
+    """OpenVINO up to half the resolution, our own kernels from there."""
+    from .openvino import OpenVinoPart, has_bf16, part_to_openvino
+    from .rewriting import rewritten
+
+    if not levels():
+        raise Unusable("its kernels are not here; they are compiled on Linux, for x86 processors with AVX2")
+    if precision == "bf16" and not has_bf16():
+        raise Unusable("this processor has no bf16")
+    threads, folder = torch.get_num_threads(), compiled_graphs()
+
+    def head(given: list[Node]) -> OpenVinoPart:
+        return OpenVinoPart(part_to_openvino(given, int8=precision == "int8"), precision, threads, folder)
+
+    try:
+        return Fused(rewritten(network, shape), head, precision, threads)
+    except Unknown as error:
+        raise Unusable(str(error)) from None
+
+
+def compiled_graphs() -> Path | None:
+    """The folder for compiled graphs, the oldest of which are removed; None where there cannot be one."""
     folder = engine_folder() / "compiled"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         log.debug("%s: %s", folder, error)
-        return OpenVino(graph, precision, torch.get_num_threads())
-    engine = OpenVino(graph, precision, torch.get_num_threads(), folder)
+        return None
     for old in sorted(folder.glob("*.blob"), key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_GRAPHS:]:
         remove(old)
-    return engine
+    return folder
 
 
 def build_onnx(network: TinyHD, shape: Shape, precision: str) -> Engine:
@@ -200,7 +233,11 @@ def build_onnx(network: TinyHD, shape: Shape, precision: str) -> Engine:
     return OnnxRuntime(to_onnx(rewritten(network, shape)).SerializeToString(), torch.get_num_threads())
 
 
-BUILDERS: dict[str, Callable[[TinyHD, Shape, str], Engine]] = {"openvino": build_openvino, "onnx": build_onnx}
+BUILDERS: dict[str, Callable[[TinyHD, Shape, str], Engine]] = {
+    "fused": build_fused,
+    "openvino": build_openvino,
+    "onnx": build_onnx,
+}
 
 
 def trial(name: str) -> str:

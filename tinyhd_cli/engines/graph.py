@@ -85,6 +85,14 @@ class Scale(Node):
     offset: float = 0.0
 
 
+def aligned(*shape: int) -> Array:
+    """An array that begins at a cache line, with another cache line behind its end that may be read."""
+    size = math.prod(shape)
+    memory = np.empty(size + 32, np.float32)
+    first = -memory.ctypes.data % 64 // 4
+    return memory[first : first + size].reshape(shape)
+
+
 def used_taps(frames: int, kernel: int, stride: int, padding: int) -> range:
     """The taps of a kernel in time that see any of the frames, rather than only padding around them."""
     steps = (frames + 2 * padding - kernel) // stride + 1

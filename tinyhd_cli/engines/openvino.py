@@ -12,7 +12,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from . import graph
-from .graph import Array, Node
+from .graph import Array, Node, aligned
 
 HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
 """What OpenVINO calls the precision of what is not in 8 bits."""
@@ -35,12 +35,35 @@ def has_bf16() -> bool:
 
 def to_openvino(result: Node, *, int8: bool = False) -> ov.Model:
     """The graph as OpenVINO has it: input ``clip`` ``(1, 3, 16, H, W)``, output ``saliency`` ``(1, T, H, W)``."""
-    made: dict[Node, Any] = {}
-    for node in graph.operations(result):
-        made[node] = operation(node, [made[one] for one in node.inputs], int8)
+    made = translated([result], int8)
     saliency = ops.squeeze(made[result], ops.constant(np.array([1])))
     saliency.output(0).set_names({"saliency"})
-    return ov.Model([saliency], [made[node] for node in made if isinstance(node, graph.Clip)], "tinyhd")
+    return ov.Model([saliency], clips(made), "tinyhd")
+
+
+def part_to_openvino(given: Sequence[Node], *, int8: bool = False) -> ov.Model:
+    """The beginning of a graph: its outputs are some nodes of it, ``(1, T, H, W, C)``.
+
+    In this order OpenVINO keeps them anyway; any other costs it more time than the convolutions before.
+    """
+    made = translated(given, int8)
+    last = ops.constant(np.array([0, 2, 3, 4, 1]))
+    return ov.Model([ops.transpose(made[node], last) for node in given], clips(made), "tinyhd")
+
+
+def translated(results: Sequence[Node], int8: bool) -> dict[Node, Any]:
+    """OpenVINO's operations for all that some results need."""
+    made: dict[Node, Any] = {}
+    for result in results:
+        for node in graph.operations(result):
+            if node not in made:
+                made[node] = operation(node, [made[one] for one in node.inputs], int8)
+    return made
+
+
+def clips(made: dict[Node, Any]) -> list[Any]:
+    """The inputs among them."""
+    return [made[node] for node in made if isinstance(node, graph.Clip)]
 
 
 def operation(node: Node, inputs: Sequence[Any], int8: bool) -> Any:
@@ -99,6 +122,20 @@ def rounded(weight: Array) -> Any:
     return ops.multiply(ops.convert(ops.constant(np.round(weight / step).astype(np.int8)), np.float32), step)
 
 
+def compiled(model: ov.Model, precision: str, threads: int, cache: Path | None) -> Any:
+    """What can be asked for a model's outputs; see :class:`OpenVino`."""
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        # Pinned threads would wait for cores on which the encoder is at work.
+        "ENABLE_CPU_PINNING": False,
+    }
+    if cache is not None:
+        settings["CACHE_DIR"] = str(cache)
+    return core().compile_model(model, "CPU", settings).create_infer_request()
+
+
 class OpenVino:
     """A compiled graph.
 
@@ -112,21 +149,33 @@ class OpenVino:
     name = "openvino"
 
     def __init__(self, model: ov.Model, precision: str, threads: int, cache: Path | None = None) -> None:
-        settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": HINTS[precision],
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-            # Pinned threads would wait for cores on which the encoder is at work.
-            "ENABLE_CPU_PINNING": False,
-        }
-        if cache is not None:
-            settings["CACHE_DIR"] = str(cache)
         self.precision = precision
-        compiled = core().compile_model(model, "CPU", settings)
-        self._request = compiled.create_infer_request()
+        self._request = compiled(model, precision, threads, cache)
 
     def infer(self, clip: Array) -> Array:
         """Saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``."""
         found = self._request.infer({0: clip[np.newaxis]}, share_inputs=True)
         saliency: Array = found[0][0].copy()
         return saliency
+
+
+class OpenVinoPart:
+    """The compiled beginning of a graph, for what goes on with its outputs.
+
+    Args:
+        model: from :func:`part_to_openvino`.
+        precision, threads, cache: as in :class:`OpenVino`.
+    """
+
+    def __init__(self, model: ov.Model, precision: str, threads: int, cache: Path | None = None) -> None:
+        self._request = compiled(model, precision, threads, cache)
+        self.outputs: list[Array] = []
+        """``(T, H, W, C)`` each; always the same arrays."""
+        for number, output in enumerate(model.outputs):
+            values = aligned(*output.shape)
+            self._request.set_output_tensor(number, ov.Tensor(values, shared_memory=True))
+            self.outputs.append(values[0])
+
+    def infer(self, clip: Array) -> None:
+        """Fill the outputs with what belongs to a clip ``(3, 16, H, W)``."""
+        self._request.infer({0: clip[np.newaxis]}, share_inputs=True, share_outputs=True)

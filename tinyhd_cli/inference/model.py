@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import weights
-from ..engines.choice import Engine, EngineOptions, choose
+from ..engines.choice import PACKAGES, Engine, EngineOptions, choose
 from ..errors import UsageError
 from ..models import ModelConfig, build
 from ..video.reader import Image
@@ -100,7 +100,7 @@ def load_model(
         name_or_path: a name that ``tinyhd weights list`` shows, or a weight file: safetensors, or an original ``.pth``.
             None: the default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        engine: ``torch``, ``openvino``, ``onnx``; ``auto``: the fastest that is installed and agrees with PyTorch.
+        engine: ``torch``, ``fused``, ``openvino``, ``onnx``; ``auto``: the fastest that agrees with PyTorch here.
         precision: ``float32``, ``bf16`` or ``int8``; ``auto``: see ``exact``.
         exact: whether maps are used as numbers. Where they are only looked at, ``auto`` may mean bf16.
 
@@ -110,7 +110,7 @@ def load_model(
     """
     options = EngineOptions(engine, precision)
     # Other engines than PyTorch use the processor: who asks for one has said what the device is.
-    chosen = pick_device("cpu" if device == "auto" and engine in ("openvino", "onnx") else device)
+    chosen = pick_device("cpu" if device == "auto" and engine in PACKAGES else device)
     if chosen.type != "cpu" and engine not in ("auto", "torch"):
         raise UsageError(f"--engine {engine}: runs on the CPU, not on {device}")
     checkpoint = weights.load(weights.default_name() if name_or_path is None else name_or_path)

@@ -1,0 +1,511 @@
+/* The full-resolution end of TinyHD's decoders: inverted residuals, each in one go, and the fusion of the maps.
+ *
+ * There, the network has few channels and many pixels. An engine that runs operation after operation writes every
+ * expanded, upsampled and filtered value to memory and reads it again; here a band of rows goes through a whole block
+ * while it is in the cache. What a block is, and what the names mean, is written at its twin, `fused.py`.
+ *
+ * Tensors that the engine gives are (T, H, W, C), in the order that it keeps them in. Those of this file are
+ * (C, T, H, W): the lanes of a vector are pixels of a row, so that no channel is wasted on filling one up.
+ *
+ * Compiled once for each instruction set. Widths are multiples of 32, heights of 8.
+ */
+#include <immintrin.h>
+#include <sched.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define LANES 16
+#else
+#define LANES 8
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Sides of pictures are powers of two, nearly: without GAP, all channels of a pixel would fall on the same few places
+ * of the first cache. */
+enum { BAND = 8, EDGE = 16, GAP = 16, LOW_ROWS = BAND / 2 + 3, MOST_TAPS = 3, MOST_MAPS = 8, PLANES_AT_ONCE = 48 };
+
+/* How a block's source becomes (C, T, H, W). */
+enum { PLANES, SHUFFLED, STRETCHED };
+
+typedef float vector __attribute__((vector_size(4 * LANES)));
+typedef int32_t integers __attribute__((vector_size(4 * LANES)));
+typedef float unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+INLINE vector load(const float *from) { return *(const unaligned *)from; }
+INLINE void store(float *to, vector v) { *(unaligned *)to = v; }
+INLINE vector all(float value) { return value - (vector){0}; } /* not + 0, which -0 would not survive */
+
+INLINE vector between(vector v, float low, float high) {
+#if LANES == 16
+    return _mm512_min_ps(_mm512_max_ps(v, all(low)), all(high));
+#else
+    return _mm256_min_ps(_mm256_max_ps(v, all(low)), all(high));
+#endif
+}
+
+struct block {
+    const float *source;
+    const float *added; /* or NULL: shuffled, and added to the result */
+    float *result;
+    const float *expand, *expand_bias;       /* (channels, inner) */
+    const float *depthwise, *depthwise_bias; /* (inner, taps, 3, 3) */
+    const float *project, *project_bias;     /* (inner, outer) */
+    int32_t kind, channels, inner, outer;
+    int32_t source_frames, added_frames, frames_in, frames_out;
+    int32_t taps, stride, padding;
+    int32_t next, done; /* bands taken, and finished */
+};
+
+struct fusion {
+    const float *maps[MOST_MAPS];
+    float weights[MOST_MAPS];
+    int32_t frames[MOST_MAPS]; /* 1, or as many as the result has */
+    float *result;
+    float bias;
+    int32_t count, frames_out;
+    int32_t next, done;
+};
+
+struct program {
+    struct block *blocks;
+    struct fusion fusion;
+    int32_t count, height, width;
+};
+
+/* Where a position of the larger side lies between two of the smaller, corners aligned, as PyTorch rounds it. */
+struct place {
+    int index;
+    float fraction;
+};
+
+INLINE struct place place(int position, int small, int large) {
+    if (small == large || large == 1) return (struct place){position, 0.0f};
+    float scale = (float)(small - 1) / (float)(large - 1), exact = scale * (float)position;
+    int index = (int)exact;
+    return index >= small - 1 ? (struct place){small - 1, 0.0f} : (struct place){index, exact - (float)index};
+}
+
+/* Memory of one thread, for one band of one block. */
+struct scratch {
+    float *ring;     /* [taps][channels][BAND + 2][EDGE + width + EDGE]: frames of expanded rows */
+    float *filtered; /* [channels][BAND * width + GAP] */
+    float *line;     /* [width / 2 * channels]: a row between two frames, as the engine has it */
+    float *tile;     /* [channels][width + GAP]: a row of the source */
+    float *wide;     /* [channels][width / 2 + LANES]: the same, expanded */
+    float *low;      /* [2][channels][LOW_ROWS][width]: rows of two frames, expanded and stretched sideways */
+    float *between;  /* [LOW_ROWS][width]: these rows of a frame between the two */
+    int32_t *index;  /* [width]: where a pixel lies in a row half as wide */
+    float *fraction; /* [width] */
+    int low_frame[2];
+};
+
+INLINE int at_once(const struct block *b) {
+    int channels = PLANES_AT_ONCE / b->taps;
+    return channels < b->inner ? channels : b->inner;
+}
+
+/* Numbers of 4 bytes that a thread needs; with memory, where each part of it begins. */
+static int64_t divide(const struct block *b, int width, float *memory, struct scratch *s) {
+    int64_t n = at_once(b), used = 0;
+    int64_t most = b->channels > b->outer ? b->channels : b->outer;
+    int64_t parts[9] = {
+        b->taps * n * (BAND + 2) * (width + 2 * EDGE), n * (BAND * width + GAP), width / 2 * 4 * most, most * (width + GAP),
+        n * (width / 2 + EDGE), 2 * n * LOW_ROWS * width, LOW_ROWS * width, width, width};
+    float *at[9];
+    for (int i = 0; i < 9; i++) {
+        at[i] = memory + used;
+        used += (parts[i] + EDGE + 15) / 16 * 16;
+    }
+    if (memory)
+        *s = (struct scratch){at[0], at[1], at[2], at[3], at[4], at[5], at[6], (int32_t *)at[7], at[8], {-1, -1}};
+    return used;
+}
+
+/* ---- 1x1 convolutions ------------------------------------------------------------------------------------------ */
+
+struct pointwise {
+    float *to;
+    const float *from, *weight, *bias; /* no bias: 0 */
+    int64_t to_step, from_step;        /* between channels */
+    int outputs, inputs, weight_step;
+    int accumulate, clip, width;
+};
+
+/* `outputs` channels of `vectors` vectors of pixels. */
+INLINE void pointwise_part(const struct pointwise *p, int o, int x, const int outputs, const int vectors) {
+    vector sum[8][2];
+#pragma GCC unroll 8
+    for (int i = 0; i < outputs; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) {
+            sum[i][v] = all(p->bias ? p->bias[o + i] : 0.0f);
+            if (p->accumulate) sum[i][v] += load(p->to + (o + i) * p->to_step + x + v * LANES);
+        }
+    const float *from = p->from + x, *weight = p->weight + o;
+    for (int c = 0; c < p->inputs; c++, from += p->from_step, weight += p->weight_step) {
+        vector value[2];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++) value[v] = load(from + v * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < outputs; i++) {
+            vector w = all(weight[i]);
+#pragma GCC unroll 2
+            for (int v = 0; v < vectors; v++) sum[i][v] += value[v] * w;
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < outputs; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+            store(p->to + (o + i) * p->to_step + x + v * LANES, p->clip ? between(sum[i][v], 0, 6) : sum[i][v]);
+}
+
+INLINE void pointwise_columns(const struct pointwise *p, int x, const int vectors) {
+    int o = 0;
+    for (; o + 8 <= p->outputs; o += 8) pointwise_part(p, o, x, 8, vectors);
+    for (; o + 4 <= p->outputs; o += 4) pointwise_part(p, o, x, 4, vectors);
+    for (; o + 2 <= p->outputs; o += 2) pointwise_part(p, o, x, 2, vectors);
+    for (; o < p->outputs; o++) pointwise_part(p, o, x, 1, vectors);
+}
+
+static void pointwise(const struct pointwise *p) {
+    int x = 0;
+    for (; x + 2 * LANES <= p->width; x += 2 * LANES) pointwise_columns(p, x, 2);
+    for (; x < p->width; x += LANES) pointwise_columns(p, x, 1);
+}
+
+/* ---- upsampling ------------------------------------------------------------------------------------------------ */
+
+#if LANES == 16
+/* 8 pixels of 4 channels, of which each is 2 x 2: one row of them, 16 pixels, of `channels` of the channels. */
+INLINE void shuffled_pixels(const float *from, int64_t from_step, int odd, int channels, float *to, int64_t to_step) {
+    __m512 pairs[4], mixed[4], rows[4];
+    for (int i = 0; i < 4; i++) {
+        __m512d a = _mm512_loadu_pd(from + 2 * i * from_step), b = _mm512_loadu_pd(from + (2 * i + 1) * from_step);
+        pairs[i] = _mm512_castpd_ps(odd ? _mm512_unpackhi_pd(a, b) : _mm512_unpacklo_pd(a, b));
+    }
+    /* What is left is to transpose 4 x 4 quarters of a register. */
+    mixed[0] = _mm512_shuffle_f32x4(pairs[0], pairs[1], 0x44);
+    mixed[1] = _mm512_shuffle_f32x4(pairs[0], pairs[1], 0xee);
+    mixed[2] = _mm512_shuffle_f32x4(pairs[2], pairs[3], 0x44);
+    mixed[3] = _mm512_shuffle_f32x4(pairs[2], pairs[3], 0xee);
+    rows[0] = _mm512_shuffle_f32x4(mixed[0], mixed[2], 0x88);
+    rows[1] = _mm512_shuffle_f32x4(mixed[0], mixed[2], 0xdd);
+    rows[2] = _mm512_shuffle_f32x4(mixed[1], mixed[3], 0x88);
+    rows[3] = _mm512_shuffle_f32x4(mixed[1], mixed[3], 0xdd);
+    for (int c = 0; c < channels; c++) _mm512_storeu_ps(to + c * to_step, rows[c]);
+}
+#endif
+
+/* A row of a pixel shuffle: (frames, H / 2, W / 2, 4 channels) to [channels][W], frames interpolated before. */
+static void shuffled_row(const float *from, int channels, int frames, int frame, int frames_in, int y, int height,
+                         int width, float *line, float *to, int64_t to_step) {
+    struct place t = place(frame, frames, frames_in);
+    int64_t length = (int64_t)(width / 2) * 4 * channels, step = length * (height / 2);
+    const float *row = from + t.index * step + (y / 2) * length;
+    if (t.fraction > 0) {
+        for (int64_t i = 0; i < length; i += LANES) {
+            vector a = load(row + i), b = load(row + step + i);
+            store(line + i, a + (b - a) * t.fraction);
+        }
+        row = line;
+    }
+#if LANES == 16
+    for (int x = 0; x < width / 2; x += 8)
+        for (int c = 0; c < channels; c += 4) {
+            if (c + 4 > channels && channels >= 4) c = channels - 4;
+            int n = channels - c < 4 ? channels - c : 4;
+            shuffled_pixels(row + ((int64_t)x * channels + c) * 4, 4 * channels, y % 2, n, to + c * to_step + 2 * x,
+                            to_step);
+        }
+#else
+    for (int c = 0; c < channels; c++) {
+        const float *pair = row + 4 * c + 2 * (y % 2);
+        float *out = to + c * to_step;
+        for (int x = 0; x < width / 2; x++) memcpy(out + 2 * x, pair + (int64_t)x * 4 * channels, 8);
+    }
+#endif
+}
+
+/* Twice as wide: [width / 2] to [width]. */
+INLINE void stretched_row(const float *from, const struct scratch *s, int width, float *to) {
+    for (int x = 0; x < width; x += LANES) {
+        vector a, b;
+#if LANES == 16
+        /* The 16 pixels lie between at most 10 neighbours, which one register holds. */
+        int first = s->index[x];
+        __m512 near = _mm512_loadu_ps(from + first);
+        __m512i at = _mm512_sub_epi32(_mm512_loadu_si512(s->index + x), _mm512_set1_epi32(first));
+        a = _mm512_permutexvar_ps(at, near);
+        b = _mm512_permutexvar_ps(_mm512_add_epi32(at, _mm512_set1_epi32(1)), near);
+#else
+        for (int i = 0; i < LANES; i++) {
+            a[i] = from[s->index[x + i]];
+            b[i] = from[s->index[x + i] + 1];
+        }
+#endif
+        store(to + x, a + (b - a) * load(s->fraction + x));
+    }
+}
+
+/* Rows `first` on of a frame of the source, expanded and stretched sideways: kept, for the next frames need them. */
+static const float *low_rows(const struct block *b, struct scratch *s, int frame, int c0, int n, int first, int rows,
+                             int height, int width) {
+    int slot = frame % 2;
+    float *low = s->low + (int64_t)slot * n * LOW_ROWS * width;
+    if (s->low_frame[slot] == frame) return low;
+    s->low_frame[slot] = frame;
+    int half = width / 2;
+    int64_t wide_step = half + EDGE;
+    struct pointwise expand = {s->wide, s->tile, b->expand + c0, b->expand_bias + c0,
+                               wide_step, half + GAP, n, b->channels, b->inner, 0, 0, half};
+    for (int r = 0; r < rows; r++) {
+        const float *row = b->source + ((int64_t)frame * (height / 2) + first + r) * half * b->channels;
+        for (int x = 0; x < half; x++)
+            for (int c = 0; c < b->channels; c++) s->tile[c * (half + GAP) + x] = row[(int64_t)x * b->channels + c];
+        pointwise(&expand);
+        for (int c = 0; c < n; c++) {
+            float *wide = s->wide + c * wide_step;
+            wide[half] = wide[half - 1];
+            stretched_row(wide, s, width, low + ((int64_t)c * LOW_ROWS + r) * width);
+        }
+    }
+    return low;
+}
+
+/* ---- a frame of a band, expanded ------------------------------------------------------------------------------- */
+
+INLINE void seal(float *row, int width) { row[-1] = row[width] = 0; }
+
+static void clear(float *plane, int n, int r, int64_t step) {
+    for (int c = 0; c < n; c++) memset(plane + ((int64_t)c * (BAND + 2) + r) * step - EDGE, 0, 4 * (size_t)step);
+}
+
+static void stretched_frame(const struct block *b, struct scratch *s, int frame, int c0, int n, int y0, int height,
+                            int width, float *plane, int64_t step) {
+    int top = y0 > 0 ? y0 - 1 : 0, bottom = y0 + BAND < height ? y0 + BAND : height - 1;
+    int first = place(top, height / 2, height).index, last = place(bottom, height / 2, height).index + 1;
+    int rows = (last < height / 2 ? last : height / 2 - 1) - first + 1;
+    struct place t = place(frame, b->source_frames, b->frames_in);
+    const float *before = low_rows(b, s, t.index, c0, n, first, rows, height, width), *after = before;
+    if (t.fraction > 0) after = low_rows(b, s, t.index + 1, c0, n, first, rows, height, width);
+    for (int c = 0; c < n; c++) {
+        const float *low = before + (int64_t)c * LOW_ROWS * width;
+        if (t.fraction > 0) {
+            const float *other = after + (int64_t)c * LOW_ROWS * width;
+            for (int i = 0; i < rows * width; i += LANES) {
+                vector u = load(low + i), v = load(other + i);
+                store(s->between + i, u + (v - u) * t.fraction);
+            }
+            low = s->between;
+        }
+        for (int y = top; y <= bottom; y++) {
+            struct place at = place(y, height / 2, height);
+            const float *upper = low + (at.index - first) * width, *lower = at.fraction > 0 ? upper + width : upper;
+            float *row = plane + ((int64_t)c * (BAND + 2) + y - y0 + 1) * step;
+            for (int x = 0; x < width; x += LANES) {
+                vector u = load(upper + x), v = load(lower + x);
+                store(row + x, between(u + (v - u) * at.fraction, 0, 6));
+            }
+            seal(row, width);
+        }
+    }
+}
+
+static void expanded_frame(const struct block *b, struct scratch *s, int frame, int c0, int n, int y0, int height,
+                           int width, float *plane, int64_t step) {
+    if (y0 == 0) clear(plane, n, 0, step);
+    if (y0 + BAND == height) clear(plane, n, BAND + 1, step);
+    if (b->kind == STRETCHED) {
+        stretched_frame(b, s, frame, c0, n, y0, height, width, plane, step);
+        return;
+    }
+    struct pointwise expand = {0, s->tile, b->expand + c0, b->expand_bias + c0,
+                               (BAND + 2) * step, width + GAP, n, b->channels, b->inner, 0, 1, width};
+    int64_t area = (int64_t)height * width;
+    for (int r = 0; r < BAND + 2; r++) {
+        int y = y0 + r - 1;
+        if (y < 0 || y >= height) continue;
+        if (b->kind == SHUFFLED) {
+            shuffled_row(b->source, b->channels, b->source_frames, frame, b->frames_in, y, height, width, s->line,
+                         s->tile, width + GAP);
+        } else {
+            expand.from = b->source + frame * area + (int64_t)y * width;
+            expand.from_step = b->frames_in * area + GAP;
+        }
+        expand.to = plane + r * step;
+        pointwise(&expand);
+        for (int c = 0; c < n; c++) seal(expand.to + c * expand.to_step, width);
+    }
+}
+
+/* ---- depthwise convolution ------------------------------------------------------------------------------------- */
+
+/* Two vectors of a row, and both again a pixel to the left and to the right. */
+struct window {
+    vector left[2], middle[2], right[2];
+};
+
+INLINE struct window window(const float *p) {
+    vector a = load(p), b = load(p + LANES);
+#if LANES == 16
+    /* Loads that cross cache lines count twice: put together from aligned ones, a block is a fifth faster. */
+    __m512i before = (__m512i)load(p - LANES), x = (__m512i)a, y = (__m512i)b, after = (__m512i)load(p + 2 * LANES);
+    return (struct window){
+        {(vector)_mm512_alignr_epi32(x, before, 15), (vector)_mm512_alignr_epi32(y, x, 15)},
+        {a, b},
+        {(vector)_mm512_alignr_epi32(y, x, 1), (vector)_mm512_alignr_epi32(after, y, 1)}};
+#else
+    return (struct window){{load(p - 1), load(p + LANES - 1)}, {a, b}, {load(p + 1), load(p + LANES + 1)}};
+#endif
+}
+
+/* Four rows of a channel; `planes` are its frames, from the row above the first. Loops over registers have to be
+ * unrolled: an index that is not a constant puts them into memory. */
+static void depthwise_rows(const float *const *planes, const float *const *weights, int taps, int64_t step, float bias,
+                           int width, float *to) {
+    for (int x = 0; x < width; x += 2 * LANES) {
+        vector sum[4][2];
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) sum[r][0] = sum[r][1] = all(bias);
+        for (int k = 0; k < taps; k++) {
+            const float *w = weights[k];
+#pragma GCC unroll 6
+            for (int r = 0; r < 6; r++) {
+                struct window in = window(planes[k] + r * step + x);
+#pragma GCC unroll 2
+                for (int v = 0; v < 2; v++)
+#pragma GCC unroll 3
+                    for (int dy = 0; dy < 3; dy++)
+                        if (r - dy >= 0 && r - dy < 4) {
+                            sum[r - dy][v] += in.left[v] * w[3 * dy];
+                            sum[r - dy][v] += in.middle[v] * w[3 * dy + 1];
+                            sum[r - dy][v] += in.right[v] * w[3 * dy + 2];
+                        }
+            }
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++)
+#pragma GCC unroll 2
+            for (int v = 0; v < 2; v++) store(to + r * width + x + v * LANES, between(sum[r][v], 0, 6));
+    }
+}
+
+static void run_band(const struct block *b, int y0, int height, int width, float *memory) {
+    struct scratch s;
+    divide(b, width, memory, &s);
+    for (int x = 0; x < width; x++) {
+        struct place at = place(x, width / 2, width);
+        s.index[x] = at.index;
+        s.fraction[x] = at.fraction;
+    }
+    int64_t step = width + 2 * EDGE, area = (int64_t)height * width;
+    int most = at_once(b);
+    for (int c0 = 0; c0 < b->inner; c0 += most) {
+        int n = b->inner - c0 < most ? b->inner - c0 : most, made = 0;
+        int64_t plane = (int64_t)n * (BAND + 2) * step;
+        float *ring = s.ring + EDGE;
+        s.low_frame[0] = s.low_frame[1] = -1;
+        for (int t = 0; t < b->frames_out; t++) {
+            int first = t * b->stride - b->padding, last = first + b->taps - 1;
+            if (made < first) made = first;
+            for (; made <= last && made < b->frames_in; made++)
+                expanded_frame(b, &s, made, c0, n, y0, height, width, ring + made % b->taps * plane, step);
+            for (int c = 0; c < n; c++)
+                for (int r = 0; r < BAND; r += 4) {
+                    const float *planes[MOST_TAPS], *weights[MOST_TAPS];
+                    int taps = 0;
+                    for (int k = 0; k < b->taps; k++) {
+                        int frame = first + k;
+                        if (frame < 0 || frame >= b->frames_in) continue;
+                        planes[taps] = ring + frame % b->taps * plane + ((int64_t)c * (BAND + 2) + r) * step;
+                        weights[taps++] = b->depthwise + ((int64_t)(c0 + c) * b->taps + k) * 9;
+                    }
+                    depthwise_rows(planes, weights, taps, step, b->depthwise_bias[c0 + c], width,
+                                   s.filtered + (int64_t)c * (BAND * width + GAP) + r * width);
+                }
+            for (int r = 0; r < BAND; r++) {
+                float *to = b->result + t * area + (int64_t)(y0 + r) * width;
+                int64_t to_step = b->frames_out * area + GAP;
+                if (b->added && c0 == 0)
+                    shuffled_row(b->added, b->outer, b->added_frames, t, b->frames_out, y0 + r, height, width, s.line,
+                                 to, to_step);
+                struct pointwise project = {to, s.filtered + r * width, b->project + (int64_t)c0 * b->outer, c0 ? 0 : b->project_bias,
+                                            to_step, BAND * width + GAP, b->outer, n, b->outer,
+                                            b->added || c0, 0, width};
+                pointwise(&project);
+            }
+        }
+    }
+}
+
+/* ---- fusion ---------------------------------------------------------------------------------------------------- */
+
+INLINE vector sigmoid(vector x) {
+    /* exp(-x) is 2^n times a polynomial of what is left; adding 1.5 * 2^23 rounds to the nearest integer. */
+    vector y = between(-x, -87, 87), rounder = all(12582912.0f);
+    vector shifted = y * 1.44269504f + rounder, n = shifted - rounder;
+    vector r = y - n * 0.693359375f + n * 2.12194440e-4f;
+    vector e = all(1.0f / 720) * r + 1.0f / 120;
+    e = e * r + 1.0f / 24;
+    e = e * r + 1.0f / 6;
+    e = e * r + 0.5f;
+    e = e * r + 1.0f;
+    e = e * r + 1.0f;
+    integers power = (((integers)shifted - (integers)rounder) << 23) + 0x3f800000;
+    return 1.0f / (1.0f + e * (vector)power);
+}
+
+static void fuse_rows(const struct fusion *f, int y0, int height, int width, float *still) {
+    int64_t area = (int64_t)height * width, from = (int64_t)y0 * width;
+    for (int64_t i = 0; i < BAND * width; i += LANES) {
+        vector sum = all(f->bias);
+        for (int m = 0; m < f->count; m++)
+            if (f->frames[m] == 1) sum += sigmoid(load(f->maps[m] + from + i)) * f->weights[m];
+        store(still + i, sum);
+    }
+    for (int t = 0; t < f->frames_out; t++)
+        for (int64_t i = 0; i < BAND * width; i += LANES) {
+            vector sum = load(still + i);
+            for (int m = 0; m < f->count; m++)
+                if (f->frames[m] > 1) sum += sigmoid(load(f->maps[m] + t * area + from + i)) * f->weights[m];
+            store(f->result + t * area + from + i, sigmoid(sum));
+        }
+}
+
+/* ---- the program ----------------------------------------------------------------------------------------------- */
+
+static void finished(const int32_t *done, int32_t count) {
+    while (__atomic_load_n(done, __ATOMIC_ACQUIRE) < count) sched_yield();
+}
+
+/* Numbers of 4 bytes that each thread has to bring. */
+int64_t scratch(const struct program *p) {
+    int64_t most = BAND * p->width;
+    for (int i = 0; i < p->count; i++) {
+        int64_t one = divide(&p->blocks[i], p->width, 0, 0);
+        if (one > most) most = one;
+    }
+    return most;
+}
+
+/* Runs the program, together with all other threads that call this: each takes bands as long as there are any. */
+void run(struct program *p, float *memory) {
+    int bands = p->height / BAND, y;
+    for (int i = 0; i < p->count; i++) {
+        struct block *b = &p->blocks[i];
+        while ((y = __atomic_fetch_add(&b->next, 1, __ATOMIC_RELAXED)) < bands) {
+            run_band(b, y * BAND, p->height, p->width, memory);
+            __atomic_fetch_add(&b->done, 1, __ATOMIC_RELEASE);
+        }
+        finished(&b->done, bands);
+    }
+    struct fusion *f = &p->fusion;
+    while ((y = __atomic_fetch_add(&f->next, 1, __ATOMIC_RELAXED)) < bands) {
+        fuse_rows(f, y * BAND, p->height, p->width, memory);
+        __atomic_fetch_add(&f->done, 1, __ATOMIC_RELEASE);
+    }
+    finished(&f->done, bands);
+}
