@@ -1,12 +1,18 @@
 # tinyhd on a processor:
 #   docker build -t tinyhd .
 #   docker run --rm -v "$PWD:/work" tinyhd predict clip.mp4 --overlay out.mp4
-FROM python:3.12-slim
+FROM python:3.12 AS kernels
 COPY . /src
+# Here is a compiler, for the kernels.
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels /src
+
+FROM python:3.12-slim
+COPY constraints.txt /wheels/
+COPY --from=kernels /wheels /wheels
 # PyTorch's CPU build: the one on PyPI brings gigabytes for graphics cards.
-RUN pip install --no-cache-dir --constraint /src/constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu \
-        "$(grep '^torch==' /src/constraints.txt)+cpu" /src \
-    && rm -rf /src
+RUN pip install --no-cache-dir --constraint /wheels/constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu \
+        "$(grep '^torch==' /wheels/constraints.txt)+cpu" /wheels/*.whl \
+    && rm -rf /wheels
 # Any user may run it, without a home: what can be made again is kept where everybody can write.
 ENV TINYHD_CACHE=/tmp/tinyhd
 WORKDIR /work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -56,8 +57,17 @@ def test_engines(tinyhd, capsys, monkeypatch):
 
     assert tinyhd("doctor", "--json") == 0
     found = findings(capsys)["engines"]
-    assert found["status"] == "ok"
+    assert found["status"] == ("ok" if choice.levels() else "note")
     assert "openvino (openvino 2" in found["found"] and found["found"].endswith("torch")
+
+    if choice.levels():
+        assert "fused (openvino 2" in found["found"]
+    monkeypatch.setattr(choice, "levels", lambda: [])
+    assert tinyhd("doctor", "--json") == 0
+    found = findings(capsys)["engines"]
+    assert "fused" not in found["found"]
+    if (sys.platform, platform.machine()) == ("linux", "x86_64"):  # where they could be
+        assert found["status"] == "note" and "a C compiler" in found["advice"]
 
     def broken(name):
         raise ImportError("libopenvino.so: cannot open shared object file")

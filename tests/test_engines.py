@@ -20,6 +20,7 @@ from networks import lively
 
 from tinyhd_cli import load_model, weights
 from tinyhd_cli.engines import choice, graph
+from tinyhd_cli.engines.fused import levels
 from tinyhd_cli.engines.rewriting import array, fuse, rewritten, rounded_up, up
 from tinyhd_cli.engines.rewriting import block as rewrite_block
 from tinyhd_cli.errors import UsageError
@@ -29,6 +30,7 @@ from tinyhd_cli.models.decoders import UNetDecoder, interpolate
 from tinyhd_cli.models.mobilenet3d import ConvNorm, InvertedResidual, pixel_shuffle_frames
 from tinyhd_cli.video.reader import VideoReader
 
+FASTEST = "fused" if levels() else "openvino"
 NETWORKS = [f"tinyhd-{outputs}{width}" for outputs in "ms" for width in ("", "-half", "-quarter")]
 
 
@@ -132,8 +134,10 @@ def lively_file(request, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+@pytest.mark.parametrize("engine", [*choice.PACKAGES])
 def test_engines_agree(lively_file, engine):
+    if engine == "fused" and not levels():
+        pytest.skip("there are no kernels for this machine")
     clip = choice.trial_clip((3, 16, 192, 256))
     loaded = load_model(lively_file, engine=engine)
     assert (loaded.engine.name, loaded.engine.precision) == (engine, "float32")
@@ -144,16 +148,19 @@ def test_engines_agree(lively_file, engine):
     assert correlation > 0.999999
 
 
+@pytest.mark.parametrize("engine", ["fused", "openvino"])
 @pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-4), ("bf16", 0.03), ("int8", 0.1)])
-def test_precisions_of_trained_weights(shared, precision, limit):
+def test_precisions_of_trained_weights(shared, engine, precision, limit):
     """On a real video."""
     from tinyhd_cli.engines.openvino import has_bf16
 
     if precision == "bf16" and not has_bf16():
         pytest.skip("this processor has no bf16")
+    if engine == "fused" and not levels():
+        pytest.skip("there are no kernels for this machine")
     for letter in "ms":
         file = shared / "upstream" / f"d123{letter}_rc4_rc1T.pth"
-        ours = load_model(file, engine="openvino", precision=precision)
+        ours = load_model(file, engine=engine, precision=precision)
         with VideoReader(shared / "upstream" / "0068.AVI") as reader:
             window = [ours.prepare(frame.rgb()) for frame in islice(reader, 100, 116)]
         clip = np.stack(window, axis=1)
@@ -181,7 +188,7 @@ def test_a_verdict_is_kept(weights_file, monkeypatch, tmp_path):
     differs = choice.differs
     monkeypatch.setattr(choice, "differs", lambda *rest: asked.append(1) or differs(*rest))
     for _ in range(2):
-        assert load_model(weights_file, "cpu").engine.name == "openvino"
+        assert load_model(weights_file, "cpu").engine.name == FASTEST
     assert len(asked) == 1
     assert list((tmp_path / "engines" / "compiled").glob("*.blob"))
 
@@ -189,7 +196,7 @@ def test_a_verdict_is_kept(weights_file, monkeypatch, tmp_path):
 def test_a_cache_that_cannot_be_written_is_done_without(weights_file, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "file" / "engines"))
-    assert load_model(weights_file, "cpu").engine.name == "openvino"
+    assert load_model(weights_file, "cpu").engine.name == FASTEST
 
 
 def test_a_damaged_cache_is_done_without(weights_file, monkeypatch, tmp_path):
@@ -198,7 +205,7 @@ def test_a_damaged_cache_is_done_without(weights_file, monkeypatch, tmp_path):
     for file in tmp_path.rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:100])
-    assert load_model(weights_file, "cpu").engine.name == "openvino"
+    assert load_model(weights_file, "cpu").engine.name == FASTEST
 
 
 def predicts(tinyhd, tmp_path, weights_file, capsys, *options):

@@ -91,14 +91,16 @@ def devices() -> Iterator[Finding]:
 
 def engines() -> Iterator[Finding]:
     """What runs networks on the processor; each is tried, because some are installed and do not work."""
-    from .engines.choice import PACKAGES, trial
+    from .engines.choice import PACKAGES, Unusable, trial
 
-    working, faults = [], []
+    working, missing, faults = [], [], []
     for name, package in PACKAGES.items():
         try:
             found = f"{name} ({package} {metadata.version(package)}{trial(name)})"
         except metadata.PackageNotFoundError:
             continue
+        except Unusable as error:
+            missing.append(f"{name}: {error}")
         except Exception as error:  # of any kind: it is not ours
             faults.append(f"{name} does not work: {type(error).__name__}: {one_line(error)}")
         else:
@@ -108,6 +110,8 @@ def engines() -> Iterator[Finding]:
         yield Finding("engines", "note", listed, f"{'; '.join(faults)}: install it again")
     elif not working:
         yield Finding("engines", "note", listed, "pip install openvino makes networks several times as fast on a CPU")
+    elif missing and sys.platform == "linux" and platform.machine() == "x86_64":
+        yield Finding("engines", "note", listed, "; ".join(missing))
     else:
         yield Finding("engines", "ok", listed)
 

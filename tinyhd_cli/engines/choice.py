@@ -24,7 +24,7 @@ from ..files import remove
 from ..models.config import CLIP_FRAMES
 from ..models.tinyhd import TinyHD
 from .eager import Eager, to_bf16
-from .fused import Fused, Unknown, fingerprint, levels
+from .fused import Fused, Unknown, fingerprint, levels, load
 from .graph import Array, Clip, Node, Shape, convolve, relu6
 
 log = logging.getLogger("tinyhd")
@@ -36,6 +36,10 @@ PRECISIONS = ("float32", "bf16", "int8")
 
 PACKAGES = {"fused": "openvino", "openvino": "openvino", "onnx": "onnxruntime"}
 """What has to be installed for an engine."""
+
+NO_KERNELS = (
+    "no kernels for this machine: they need Linux, an x86 processor with AVX2, and a C compiler at installation"
+)
 
 KEPT_GRAPHS = 6
 """Compiled graphs in the cache, of about 20 MB each; the oldest go."""
@@ -198,7 +202,7 @@ def build_fused(network: TinyHD, shape: Shape, precision: str) -> Engine:
     from .rewriting import rewritten
 
     if not levels():
-        raise Unusable("its kernels are not here; they are compiled on Linux, for x86 processors with AVX2")
+        raise Unusable(NO_KERNELS)
     if precision == "bf16" and not has_bf16():
         raise Unusable("this processor has no bf16")
     threads, folder = torch.get_num_threads(), compiled_graphs()
@@ -241,7 +245,12 @@ BUILDERS: dict[str, Callable[[TinyHD, Shape, str], Engine]] = {
 
 
 def trial(name: str) -> str:
-    """Whether an engine works at all: it raises what it raises. Returns what is to be said of its precisions."""
+    """Whether an engine works at all: it raises what it raises. Returns what is to be said of it."""
+    if name == "fused":
+        if not levels():
+            raise Unusable(NO_KERNELS)
+        load(levels()[0])
+        return f", kernels for {levels()[0]}"
     clip = np.ones((3, 1, 2, 2), np.float32)
     result = relu6(convolve(Clip((3, 1, 2, 2)), np.ones((1, 3, 1, 1, 1), np.float32), np.zeros(1, np.float32)))
     note = ""

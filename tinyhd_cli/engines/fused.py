@@ -207,6 +207,11 @@ def levels() -> list[str]:
     return [level for level, flag in FLAGS.items() if {flag, "fma"} <= set(flags) and library(level).exists()]
 
 
+def load(level: str) -> ctypes.CDLL:
+    """The kernels for an instruction set; ``OSError`` if they cannot be loaded."""
+    return ctypes.CDLL(str(library(level)))
+
+
 def fingerprint() -> str:
     """What changes when the kernels do; nothing where there are none."""
     return "".join(hashlib.sha256(library(level).read_bytes()).hexdigest() for level in levels()[:1])
@@ -245,7 +250,7 @@ class Fused:
         self, result: Node, head: Callable[[list[Node]], Head], precision: str, threads: int, level: str | None = None
     ) -> None:
         self.precision = precision
-        kernels = ctypes.CDLL(str(library(level or levels()[0])))
+        kernels = load(level or levels()[0])
         blocks, fusion, given = divide(result)
         self._head = head(given)
         self._result = aligned(*result.shape[1:])
