@@ -24,7 +24,7 @@
 
 /* Sides of pictures are powers of two, nearly: without GAP, all channels of a pixel would fall on the same few places
  * of the first cache. */
-enum { BAND = 8, EDGE = 16, GAP = 16, LOW_ROWS = BAND / 2 + 3, MOST_TAPS = 3, MOST_MAPS = 8, PLANES_AT_ONCE = 48 };
+enum { BAND = 8, EDGE = 16, GAP = 16, LOW_ROWS = BAND / 2 + 3, MOST_TAPS = 3, MOST_MAPS = 8, PLANES_AT_ONCE = 72 };
 
 /* How a block's source becomes (C, T, H, W). */
 enum { PLANES, SHUFFLED, STRETCHED };
@@ -87,39 +87,50 @@ INLINE struct place place(int position, int small, int large) {
     return index >= small - 1 ? (struct place){small - 1, 0.0f} : (struct place){index, exact - (float)index};
 }
 
-/* Memory of one thread, for one band of one block. */
-struct scratch {
-    float *ring;     /* [taps][channels][BAND + 2][EDGE + width + EDGE]: frames of expanded rows */
-    float *filtered; /* [channels][BAND * width + GAP] */
-    float *line;     /* [width / 2 * channels]: a row between two frames, as the engine has it */
-    float *tile;     /* [channels][width + GAP]: a row of the source */
-    float *wide;     /* [channels][width / 2 + LANES]: the same, expanded */
-    float *low;      /* [2][channels][LOW_ROWS][width]: rows of two frames, expanded and stretched sideways */
-    float *between;  /* [LOW_ROWS][width]: these rows of a frame between the two */
-    int32_t *index;  /* [width]: where a pixel lies in a row half as wide */
-    float *fraction; /* [width] */
+/* A band of a block, and the memory of the thread that works on it. */
+struct band {
+    const struct block *b;
+    int y0, height, width; /* its first row; the picture */
+    int first, count;      /* of the inner channels, those that go through at a time */
+    int64_t area, step;    /* pixels of a picture; from row to row of the ring */
+    float *ring;           /* [taps][count][BAND + 2][EDGE + width + EDGE]: frames of expanded rows */
+    float *filtered;       /* [count][BAND * width + GAP] */
+    float *line;           /* [width / 2][4 channels]: a row between two frames, as the engine has it */
+    float *tile;           /* [channels][width + GAP]: a row of the source */
+    float *wide;           /* [count][width / 2 + EDGE]: the same, expanded */
+    float *low;            /* [2][count][LOW_ROWS][width]: rows of two frames, expanded and stretched sideways */
+    float *between;        /* [LOW_ROWS][width]: these rows of a frame between the two */
+    float *fraction;       /* [width]: where a pixel lies in a row half as wide */
+    int32_t *index;
     int low_frame[2];
 };
 
-INLINE int at_once(const struct block *b) {
-    int channels = PLANES_AT_ONCE / b->taps;
-    return channels < b->inner ? channels : b->inner;
-}
-
-/* Numbers of 4 bytes that a thread needs; with memory, where each part of it begins. */
-static int64_t divide(const struct block *b, int width, float *memory, struct scratch *s) {
-    int64_t n = at_once(b), used = 0;
-    int64_t most = b->channels > b->outer ? b->channels : b->outer;
-    int64_t parts[9] = {
-        b->taps * n * (BAND + 2) * (width + 2 * EDGE), n * (BAND * width + GAP), width / 2 * 4 * most, most * (width + GAP),
-        n * (width / 2 + EDGE), 2 * n * LOW_ROWS * width, LOW_ROWS * width, width, width};
-    float *at[9];
-    for (int i = 0; i < 9; i++) {
-        at[i] = memory + used;
-        used += (parts[i] + EDGE + 15) / 16 * 16;
+/* Gives a band its memory, if there is any; returns how many numbers of 4 bytes it needs. */
+static int64_t divide(struct band *w, float *memory) {
+    const struct block *b = w->b;
+    int64_t most = b->channels > b->outer ? b->channels : b->outer, n = PLANES_AT_ONCE / b->taps, used = 0;
+    if (n > b->inner) n = b->inner;
+    w->count = n;
+    w->step = w->width + 2 * EDGE;
+    w->area = (int64_t)w->height * w->width;
+    struct {
+        float **at;
+        int64_t size;
+    } parts[] = {
+        {&w->ring, b->taps * n * (BAND + 2) * w->step},
+        {&w->filtered, n * (BAND * w->width + GAP)},
+        {&w->line, w->width / 2 * 4 * most},
+        {&w->tile, most * (w->width + GAP)},
+        {&w->wide, n * (w->width / 2 + EDGE)},
+        {&w->low, 2 * n * LOW_ROWS * w->width},
+        {&w->between, LOW_ROWS * w->width},
+        {&w->fraction, 2 * w->width},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (memory) *parts[i].at = memory + used;
+        used += (parts[i].size + 2 * EDGE - 1) / EDGE * EDGE; /* what lies behind an end may be read */
     }
-    if (memory)
-        *s = (struct scratch){at[0], at[1], at[2], at[3], at[4], at[5], at[6], (int32_t *)at[7], at[8], {-1, -1}};
+    if (memory) w->index = (int32_t *)(w->fraction + w->width);
     return used;
 }
 
@@ -199,112 +210,125 @@ INLINE void shuffled_pixels(const float *from, int64_t from_step, int odd, int c
 }
 #endif
 
-/* A row of a pixel shuffle: (frames, H / 2, W / 2, 4 channels) to [channels][W], frames interpolated before. */
-static void shuffled_row(const float *from, int channels, int frames, int frame, int frames_in, int y, int height,
-                         int width, float *line, float *to, int64_t to_step) {
-    struct place t = place(frame, frames, frames_in);
-    int64_t length = (int64_t)(width / 2) * 4 * channels, step = length * (height / 2);
-    const float *row = from + t.index * step + (y / 2) * length;
-    if (t.fraction > 0) {
+/* Row y of frame t, of `frames` that lie between those of `from` (its_frames, H / 2, W / 2, 4 channels): shuffled to
+ * [channels][W]. */
+static void shuffled_row(const struct band *w, const float *from, int channels, int its_frames, int frames, int t,
+                         int y, float *to, int64_t to_step) {
+    int half = w->width / 2;
+    struct place at = place(t, its_frames, frames);
+    int64_t length = (int64_t)half * 4 * channels, frame = length * (w->height / 2);
+    const float *row = from + at.index * frame + (y / 2) * length;
+    if (at.fraction > 0) {
         for (int64_t i = 0; i < length; i += LANES) {
-            vector a = load(row + i), b = load(row + step + i);
-            store(line + i, a + (b - a) * t.fraction);
+            vector u = load(row + i), v = load(row + frame + i);
+            store(w->line + i, u + (v - u) * at.fraction);
         }
-        row = line;
+        row = w->line;
     }
 #if LANES == 16
-    for (int x = 0; x < width / 2; x += 8)
+    for (int x = 0; x < half; x += 8)
         for (int c = 0; c < channels; c += 4) {
             if (c + 4 > channels && channels >= 4) c = channels - 4;
             int n = channels - c < 4 ? channels - c : 4;
-            shuffled_pixels(row + ((int64_t)x * channels + c) * 4, 4 * channels, y % 2, n, to + c * to_step + 2 * x,
-                            to_step);
+            const float *pixels = row + ((int64_t)x * channels + c) * 4;
+            shuffled_pixels(pixels, 4 * channels, y % 2, n, to + c * to_step + 2 * x, to_step);
         }
 #else
     for (int c = 0; c < channels; c++) {
         const float *pair = row + 4 * c + 2 * (y % 2);
         float *out = to + c * to_step;
-        for (int x = 0; x < width / 2; x++) memcpy(out + 2 * x, pair + (int64_t)x * 4 * channels, 8);
+        for (int x = 0; x < half; x++) memcpy(out + 2 * x, pair + (int64_t)x * 4 * channels, 8);
     }
 #endif
 }
 
 /* Twice as wide: [width / 2] to [width]. */
-INLINE void stretched_row(const float *from, const struct scratch *s, int width, float *to) {
-    for (int x = 0; x < width; x += LANES) {
+INLINE void stretched_row(const struct band *w, const float *from, float *to) {
+    for (int x = 0; x < w->width; x += LANES) {
         vector a, b;
 #if LANES == 16
         /* The 16 pixels lie between at most 10 neighbours, which one register holds. */
-        int first = s->index[x];
+        int first = w->index[x];
         __m512 near = _mm512_loadu_ps(from + first);
-        __m512i at = _mm512_sub_epi32(_mm512_loadu_si512(s->index + x), _mm512_set1_epi32(first));
+        __m512i at = _mm512_sub_epi32(_mm512_loadu_si512(w->index + x), _mm512_set1_epi32(first));
         a = _mm512_permutexvar_ps(at, near);
         b = _mm512_permutexvar_ps(_mm512_add_epi32(at, _mm512_set1_epi32(1)), near);
 #else
         for (int i = 0; i < LANES; i++) {
-            a[i] = from[s->index[x + i]];
-            b[i] = from[s->index[x + i] + 1];
+            a[i] = from[w->index[x + i]];
+            b[i] = from[w->index[x + i] + 1];
         }
 #endif
-        store(to + x, a + (b - a) * load(s->fraction + x));
+        store(to + x, a + (b - a) * load(w->fraction + x));
     }
 }
 
-/* Rows `first` on of a frame of the source, expanded and stretched sideways: kept, for the next frames need them. */
-static const float *low_rows(const struct block *b, struct scratch *s, int frame, int c0, int n, int first, int rows,
-                             int height, int width) {
-    int slot = frame % 2;
-    float *low = s->low + (int64_t)slot * n * LOW_ROWS * width;
-    if (s->low_frame[slot] == frame) return low;
-    s->low_frame[slot] = frame;
-    int half = width / 2;
-    int64_t wide_step = half + EDGE;
-    struct pointwise expand = {s->wide, s->tile, b->expand + c0, b->expand_bias + c0,
-                               wide_step, half + GAP, n, b->channels, b->inner, 0, 0, half};
+/* Rows `top` on of a frame of the source, expanded and stretched sideways: kept, for the next frame needs them, too. */
+static const float *low_rows(struct band *w, int frame, int top, int rows) {
+    const struct block *b = w->b;
+    int slot = frame % 2, half = w->width / 2;
+    float *low = w->low + (int64_t)slot * w->count * LOW_ROWS * w->width;
+    if (w->low_frame[slot] == frame) return low;
+    w->low_frame[slot] = frame;
+    struct pointwise expand = {
+        .to = w->wide,
+        .to_step = half + EDGE,
+        .outputs = w->count,
+        .from = w->tile,
+        .from_step = half + GAP,
+        .inputs = b->channels,
+        .weight = b->expand + w->first,
+        .weight_step = b->inner,
+        .bias = b->expand_bias + w->first,
+        .width = half,
+    };
     for (int r = 0; r < rows; r++) {
-        const float *row = b->source + ((int64_t)frame * (height / 2) + first + r) * half * b->channels;
+        const float *row = b->source + ((int64_t)frame * (w->height / 2) + top + r) * half * b->channels;
         for (int x = 0; x < half; x++)
-            for (int c = 0; c < b->channels; c++) s->tile[c * (half + GAP) + x] = row[(int64_t)x * b->channels + c];
+            for (int c = 0; c < b->channels; c++) w->tile[c * expand.from_step + x] = row[(int64_t)x * b->channels + c];
         pointwise(&expand);
-        for (int c = 0; c < n; c++) {
-            float *wide = s->wide + c * wide_step;
+        for (int c = 0; c < w->count; c++) {
+            float *wide = w->wide + c * expand.to_step;
             wide[half] = wide[half - 1];
-            stretched_row(wide, s, width, low + ((int64_t)c * LOW_ROWS + r) * width);
+            stretched_row(w, wide, low + ((int64_t)c * LOW_ROWS + r) * w->width);
         }
     }
     return low;
 }
 
-/* ---- a frame of a band, expanded ------------------------------------------------------------------------------- */
+/* ---- a frame of a band, expanded: [count][BAND + 2] rows, of which the first is above the band ------------------ */
 
+/* What is outside of the picture is 0. */
 INLINE void seal(float *row, int width) { row[-1] = row[width] = 0; }
 
-static void clear(float *plane, int n, int r, int64_t step) {
-    for (int c = 0; c < n; c++) memset(plane + ((int64_t)c * (BAND + 2) + r) * step - EDGE, 0, 4 * (size_t)step);
+static void clear(const struct band *w, float *plane, int r) {
+    for (int c = 0; c < w->count; c++)
+        memset(plane + ((int64_t)c * (BAND + 2) + r) * w->step - EDGE, 0, sizeof *plane * w->step);
 }
 
-static void stretched_frame(const struct block *b, struct scratch *s, int frame, int c0, int n, int y0, int height,
-                            int width, float *plane, int64_t step) {
-    int top = y0 > 0 ? y0 - 1 : 0, bottom = y0 + BAND < height ? y0 + BAND : height - 1;
-    int first = place(top, height / 2, height).index, last = place(bottom, height / 2, height).index + 1;
-    int rows = (last < height / 2 ? last : height / 2 - 1) - first + 1;
+static void stretched_frame(struct band *w, int frame, float *plane) {
+    const struct block *b = w->b;
+    int half = w->height / 2, width = w->width;
+    int top = w->y0 > 0 ? w->y0 - 1 : 0, bottom = w->y0 + BAND < w->height ? w->y0 + BAND : w->height - 1;
+    int first = place(top, half, w->height).index, last = place(bottom, half, w->height).index + 1;
+    int rows = (last < half ? last : half - 1) - first + 1;
     struct place t = place(frame, b->source_frames, b->frames_in);
-    const float *before = low_rows(b, s, t.index, c0, n, first, rows, height, width), *after = before;
-    if (t.fraction > 0) after = low_rows(b, s, t.index + 1, c0, n, first, rows, height, width);
-    for (int c = 0; c < n; c++) {
+    const float *before = low_rows(w, t.index, first, rows), *after = before;
+    if (t.fraction > 0) after = low_rows(w, t.index + 1, first, rows);
+    for (int c = 0; c < w->count; c++) {
         const float *low = before + (int64_t)c * LOW_ROWS * width;
         if (t.fraction > 0) {
             const float *other = after + (int64_t)c * LOW_ROWS * width;
             for (int i = 0; i < rows * width; i += LANES) {
                 vector u = load(low + i), v = load(other + i);
-                store(s->between + i, u + (v - u) * t.fraction);
+                store(w->between + i, u + (v - u) * t.fraction);
             }
-            low = s->between;
+            low = w->between;
         }
         for (int y = top; y <= bottom; y++) {
-            struct place at = place(y, height / 2, height);
+            struct place at = place(y, half, w->height);
             const float *upper = low + (at.index - first) * width, *lower = at.fraction > 0 ? upper + width : upper;
-            float *row = plane + ((int64_t)c * (BAND + 2) + y - y0 + 1) * step;
+            float *row = plane + ((int64_t)c * (BAND + 2) + y - w->y0 + 1) * w->step;
             for (int x = 0; x < width; x += LANES) {
                 vector u = load(upper + x), v = load(lower + x);
                 store(row + x, between(u + (v - u) * at.fraction, 0, 6));
@@ -314,30 +338,43 @@ static void stretched_frame(const struct block *b, struct scratch *s, int frame,
     }
 }
 
-static void expanded_frame(const struct block *b, struct scratch *s, int frame, int c0, int n, int y0, int height,
-                           int width, float *plane, int64_t step) {
-    if (y0 == 0) clear(plane, n, 0, step);
-    if (y0 + BAND == height) clear(plane, n, BAND + 1, step);
+static void expanded_frame(struct band *w, int frame, float *plane) {
+    const struct block *b = w->b;
+    if (w->y0 == 0) clear(w, plane, 0);
+    if (w->y0 + BAND == w->height) clear(w, plane, BAND + 1);
     if (b->kind == STRETCHED) {
-        stretched_frame(b, s, frame, c0, n, y0, height, width, plane, step);
+        stretched_frame(w, frame, plane);
         return;
     }
-    struct pointwise expand = {0, s->tile, b->expand + c0, b->expand_bias + c0,
-                               (BAND + 2) * step, width + GAP, n, b->channels, b->inner, 0, 1, width};
-    int64_t area = (int64_t)height * width;
+    struct pointwise expand = {
+        .to_step = (BAND + 2) * w->step,
+        .outputs = w->count,
+        .from = w->tile,
+        .from_step = w->width + GAP,
+        .inputs = b->channels,
+        .weight = b->expand + w->first,
+        .weight_step = b->inner,
+        .bias = b->expand_bias + w->first,
+        .clip = 1,
+        .width = w->width,
+    };
     for (int r = 0; r < BAND + 2; r++) {
-        int y = y0 + r - 1;
-        if (y < 0 || y >= height) continue;
+        int y = w->y0 + r - 1;
+        if (y < 0 || y >= w->height) continue;
         if (b->kind == SHUFFLED) {
-            shuffled_row(b->source, b->channels, b->source_frames, frame, b->frames_in, y, height, width, s->line,
-                         s->tile, width + GAP);
+            shuffled_row(w, b->source, b->channels, b->source_frames, b->frames_in, frame, y, w->tile, w->width + GAP);
         } else {
-            expand.from = b->source + frame * area + (int64_t)y * width;
-            expand.from_step = b->frames_in * area + GAP;
+            expand.from = b->source + frame * w->area + (int64_t)y * w->width;
+            expand.from_step = b->frames_in * w->area + GAP;
+            /* The next frame is needed soon, and it does not begin where this one ends. */
+            if (frame + 1 < b->frames_in)
+                for (int c = 0; c < b->channels; c++)
+                    for (int x = 0; x < w->width; x += 16)
+                        __builtin_prefetch(expand.from + w->area + c * expand.from_step + x, 0, 2);
         }
-        expand.to = plane + r * step;
+        expand.to = plane + r * w->step;
         pointwise(&expand);
-        for (int c = 0; c < n; c++) seal(expand.to + c * expand.to_step, width);
+        for (int c = 0; c < w->count; c++) seal(expand.to + c * expand.to_step, w->width);
     }
 }
 
@@ -353,10 +390,9 @@ INLINE struct window window(const float *p) {
 #if LANES == 16
     /* Loads that cross cache lines count twice: put together from aligned ones, a block is a fifth faster. */
     __m512i before = (__m512i)load(p - LANES), x = (__m512i)a, y = (__m512i)b, after = (__m512i)load(p + 2 * LANES);
-    return (struct window){
-        {(vector)_mm512_alignr_epi32(x, before, 15), (vector)_mm512_alignr_epi32(y, x, 15)},
-        {a, b},
-        {(vector)_mm512_alignr_epi32(y, x, 1), (vector)_mm512_alignr_epi32(after, y, 1)}};
+    return (struct window){{(vector)_mm512_alignr_epi32(x, before, 15), (vector)_mm512_alignr_epi32(y, x, 15)},
+                           {a, b},
+                           {(vector)_mm512_alignr_epi32(y, x, 1), (vector)_mm512_alignr_epi32(after, y, 1)}};
 #else
     return (struct window){{load(p - 1), load(p + LANES - 1)}, {a, b}, {load(p + 1), load(p + LANES + 1)}};
 #endif
@@ -393,50 +429,69 @@ static void depthwise_rows(const float *const *planes, const float *const *weigh
     }
 }
 
+/* Frame t of the depthwise convolution: to `filtered`. */
+static void depthwise(const struct band *w, int t) {
+    const struct block *b = w->b;
+    int64_t plane = (int64_t)w->count * (BAND + 2) * w->step;
+    for (int c = 0; c < w->count; c++)
+        for (int r = 0; r < BAND; r += 4) {
+            const float *planes[MOST_TAPS], *weights[MOST_TAPS];
+            int taps = 0;
+            for (int k = 0; k < b->taps; k++) {
+                int frame = t * b->stride - b->padding + k;
+                if (frame < 0 || frame >= b->frames_in) continue;
+                planes[taps] = w->ring + EDGE + frame % b->taps * plane + ((int64_t)c * (BAND + 2) + r) * w->step;
+                weights[taps++] = b->depthwise + ((int64_t)(w->first + c) * b->taps + k) * 9;
+            }
+            depthwise_rows(planes, weights, taps, w->step, b->depthwise_bias[w->first + c], w->width,
+                           w->filtered + (int64_t)c * (BAND * w->width + GAP) + r * w->width);
+        }
+}
+
+/* Frame t of the result: the projection of these channels, added to that of the channels before. */
+static void project(const struct band *w, int t) {
+    const struct block *b = w->b;
+    struct pointwise project = {
+        .to_step = b->frames_out * w->area + GAP,
+        .outputs = b->outer,
+        .from_step = BAND * w->width + GAP,
+        .inputs = w->count,
+        .weight = b->project + (int64_t)w->first * b->outer,
+        .weight_step = b->outer,
+        .bias = w->first ? 0 : b->project_bias,
+        .accumulate = b->added || w->first,
+        .width = w->width,
+    };
+    for (int r = 0; r < BAND; r++) {
+        int y = w->y0 + r;
+        project.to = b->result + t * w->area + (int64_t)y * w->width;
+        project.from = w->filtered + r * w->width;
+        if (b->added && w->first == 0)
+            shuffled_row(w, b->added, b->outer, b->added_frames, b->frames_out, t, y, project.to, project.to_step);
+        pointwise(&project);
+    }
+}
+
 static void run_band(const struct block *b, int y0, int height, int width, float *memory) {
-    struct scratch s;
-    divide(b, width, memory, &s);
+    struct band w = {.b = b, .y0 = y0, .height = height, .width = width};
+    divide(&w, memory);
     for (int x = 0; x < width; x++) {
         struct place at = place(x, width / 2, width);
-        s.index[x] = at.index;
-        s.fraction[x] = at.fraction;
+        w.index[x] = at.index;
+        w.fraction[x] = at.fraction;
     }
-    int64_t step = width + 2 * EDGE, area = (int64_t)height * width;
-    int most = at_once(b);
-    for (int c0 = 0; c0 < b->inner; c0 += most) {
-        int n = b->inner - c0 < most ? b->inner - c0 : most, made = 0;
-        int64_t plane = (int64_t)n * (BAND + 2) * step;
-        float *ring = s.ring + EDGE;
-        s.low_frame[0] = s.low_frame[1] = -1;
-        for (int t = 0; t < b->frames_out; t++) {
-            int first = t * b->stride - b->padding, last = first + b->taps - 1;
+    for (; w.first < b->inner; w.first += w.count) {
+        if (w.count > b->inner - w.first) w.count = b->inner - w.first;
+        w.low_frame[0] = w.low_frame[1] = -1;
+        for (int t = 0, made = 0; t < b->frames_out; t++) {
+            int first = t * b->stride - b->padding;
             if (made < first) made = first;
-            for (; made <= last && made < b->frames_in; made++)
-                expanded_frame(b, &s, made, c0, n, y0, height, width, ring + made % b->taps * plane, step);
-            for (int c = 0; c < n; c++)
-                for (int r = 0; r < BAND; r += 4) {
-                    const float *planes[MOST_TAPS], *weights[MOST_TAPS];
-                    int taps = 0;
-                    for (int k = 0; k < b->taps; k++) {
-                        int frame = first + k;
-                        if (frame < 0 || frame >= b->frames_in) continue;
-                        planes[taps] = ring + frame % b->taps * plane + ((int64_t)c * (BAND + 2) + r) * step;
-                        weights[taps++] = b->depthwise + ((int64_t)(c0 + c) * b->taps + k) * 9;
-                    }
-                    depthwise_rows(planes, weights, taps, step, b->depthwise_bias[c0 + c], width,
-                                   s.filtered + (int64_t)c * (BAND * width + GAP) + r * width);
-                }
-            for (int r = 0; r < BAND; r++) {
-                float *to = b->result + t * area + (int64_t)(y0 + r) * width;
-                int64_t to_step = b->frames_out * area + GAP;
-                if (b->added && c0 == 0)
-                    shuffled_row(b->added, b->outer, b->added_frames, t, b->frames_out, y0 + r, height, width, s.line,
-                                 to, to_step);
-                struct pointwise project = {to, s.filtered + r * width, b->project + (int64_t)c0 * b->outer, c0 ? 0 : b->project_bias,
-                                            to_step, BAND * width + GAP, b->outer, n, b->outer,
-                                            b->added || c0, 0, width};
-                pointwise(&project);
+            for (; made < first + b->taps && made < b->frames_in; made++) {
+                int64_t slot = made % b->taps;
+                expanded_frame(&w, made, w.ring + EDGE + slot * w.count * (BAND + 2) * w.step);
             }
+            depthwise(&w, t);
+            project(&w, t);
         }
     }
 }
@@ -485,7 +540,8 @@ static void finished(const int32_t *done, int32_t count) {
 int64_t scratch(const struct program *p) {
     int64_t most = BAND * p->width;
     for (int i = 0; i < p->count; i++) {
-        int64_t one = divide(&p->blocks[i], p->width, 0, 0);
+        struct band w = {.b = &p->blocks[i], .height = p->height, .width = p->width};
+        int64_t one = divide(&w, 0);
         if (one > most) most = one;
     }
     return most;
