@@ -132,6 +132,17 @@ def test_maps_of_one_frame_count_for_all(level):
 
 @needs_kernels
 @each_level
+def test_a_block_without_weights_is_its_bias(level):
+    rng = np.random.default_rng(0)
+    clip = graph.Clip((4, 1, 8, 16))
+    map_ = block(rng, graph.shuffle(clip), 2, 1, taps=1)
+    nothing = graph.Conv(map_.shape, map_.inputs, weight=map_.weight * 0, bias=np.float32([0.5]))
+    found = Fused(fusion(nothing), Head, "float32", 1, level).infer(values(rng, *clip.shape))
+    assert found == pytest.approx(1 / (1 + np.exp(1 - 3 / (1 + np.exp(-0.5)))))
+
+
+@needs_kernels
+@each_level
 def test_far_values_have_a_sigmoid(level):
     rng = np.random.default_rng(0)
     clip = graph.Clip((4, 1, 8, 16))
@@ -171,6 +182,7 @@ def test_graphs_that_end_otherwise_are_not_read():
         fusion(graph.add(map_, map_)),
         fusion(*[map_] * 9),
         fusion(block(rng, graph.shuffle(graph.Clip((4, 2, 16, 8))), 4, 1)),  # too narrow
+        fusion(block(rng, graph.interpolate(convolve(rng, clip, 1), time=2), 4, 1)),  # not at twice the resolution
     ):
         with pytest.raises(Unknown):
             divide(result)

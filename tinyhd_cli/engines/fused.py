@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import math
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -148,12 +149,16 @@ def before_shuffle(shuffle: Shuffle) -> Node:
 def check(block: Block) -> None:
     """Whether the kernels can do a block."""
     kernel = block.depthwise
-    taps, height, width = kernel.weight.shape[2:]
-    fits = (
-        (height, width) == (3, 3) and taps <= MOST_TAPS and kernel.padding[1:] == (1, 1) and kernel.stride[1:] == (1, 1)
-    )
-    if not fits or block.depthwise.shape[2] % 8 or block.depthwise.shape[3] % 32:
-        raise Unknown(f"a depthwise convolution of {kernel.weight.shape} to {kernel.shape}")
+    taps, *sides = kernel.weight.shape[2:]
+    height, width = kernel.shape[2:]
+    if sides != [3, 3] or taps > MOST_TAPS or (kernel.padding[1:], kernel.stride[1:]) != ((1, 1), (1, 1)):
+        raise Unknown(f"a depthwise convolution of {kernel.weight.shape}")
+    if any(conv.depthwise or math.prod(conv.weight.shape[2:]) > 1 for conv in (block.expand, block.project)):
+        raise Unknown("a block whose expansion or projection is no 1x1x1 convolution")
+    read = [block.added] if block.added else []
+    read += [block.source] if isinstance(block.source, Node) else []
+    if height % 8 or width % 32 or any(node.shape[2:] != (height // 2, width // 2) for node in read):
+        raise Unknown(f"a block of {width} x {height} pixels that reads {[node.shape for node in read]}")
 
 
 class CBlock(ctypes.Structure):
@@ -280,7 +285,8 @@ class Fused:
             arrays[block] = aligned(len(block.project.bias), int(np.prod(block.project.shape[1:])) + GAP)
             # Channels that nothing comes of were only there to fill up an engine's vectors.
             project = block.project.weight.reshape(len(block.project.weight), -1)
-            (used,) = np.nonzero(project.any(axis=0))
+            used = np.flatnonzero(project.any(axis=0))
+            used = used if len(used) else np.array([0])
             parts = {
                 "expand": block.expand.weight.reshape(len(block.expand.weight), -1)[used].T,
                 "expand_bias": block.expand.bias[used],
