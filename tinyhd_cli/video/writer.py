@@ -27,6 +27,10 @@ from .source import ffmpeg_name
 log = logging.getLogger("tinyhd")
 
 
+X265_DELAY = 2
+"""Pictures that x265 may give out of order."""
+
+
 class VideoWriter:
     """Writes pictures that stand for the frames of a source video.
 
@@ -56,6 +60,7 @@ class VideoWriter:
         self.width, self.height = (side + side % 2 for side in size)
         self._durations: dict[int, int] = {}
         self._last_pts = -(2**62)
+        self._pictures = 0
         self._reformatter = VideoReformatter()
         self._sound: Sound | None = None
         self._container: OutputContainer | None = None
@@ -154,6 +159,7 @@ class VideoWriter:
         picture.time_base = self.time_base
         picture.duration = max(1, round(frame.duration * scale))
         self._durations[picture.pts] = picture.duration
+        self._pictures += 1
         try:
             if offsets is not None:
                 picture = self._regions.mark(picture, offsets)
@@ -188,7 +194,12 @@ class VideoWriter:
     def close(self) -> None:
         """Finish the file and give it its name."""
         try:
-            self._mux(self._stream.encode(None))
+            last = self._stream.encode(None)
+            if self._encoder == "libx265" and self._pictures <= X265_DELAY:
+                # It has not seen enough to know its delay, and decoding times are whatever was in that memory.
+                for packet in last:
+                    packet.dts = packet.pts
+            self._mux(last)
             if self._sound is not None:
                 self._sound.mux_until(None)
                 self._sound.close()
