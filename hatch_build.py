@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,18 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]
         compiler = [*shlex.split(os.environ.get("CC", "cc")), "-O3", "-fPIC", "-shared"]
         made = [f"_blocks_{level}.so" for level in LEVELS]
         try:
-            for name, flags in zip(made, LEVELS.values(), strict=True):
-                # Under its own name only when finished: a running tinyhd may have the old one open.
-                partial = folder / f"{name}.partial"
-                subprocess.run([*compiler, *flags, str(folder / "blocks.c"), "-o", str(partial)], check=True)
-                partial.replace(folder / name)
+            # Under their names only when finished: a running tinyhd may have the old ones open.
+            with tempfile.TemporaryDirectory(dir=folder) as partial:
+                for name, flags in zip(made, LEVELS.values(), strict=True):
+                    command = [*compiler, *flags, str(folder / "blocks.c"), "-o", str(Path(partial, name))]
+                    subprocess.run(command, check=True)
+                for name in made:
+                    Path(partial, name).replace(folder / name)
         except (OSError, subprocess.CalledProcessError) as error:
             self.app.display_warning(f"tinyhd will be slower than it could be: its kernels were not compiled ({error})")
-            for name in made:
-                (folder / name).unlink(missing_ok=True)
+            if version == "editable":  # what is left of an older blocks.c would be used
+                for name in made:
+                    (folder / name).unlink(missing_ok=True)
             return
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"

@@ -16,8 +16,9 @@ import functools
 import hashlib
 import math
 import re
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from ctypes import POINTER, c_float, c_int32, c_int64
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,8 @@ def divide(result: Node) -> tuple[list[Block], Fusion, list[Node]]:
             case (
                 Add(inputs=(Shuffle() as more, Conv() as project)) | Add(inputs=(Conv() as project, Shuffle() as more))
             ):
+                if more.shape != project.shape:
+                    raise Unknown(f"{more.shape} is added to {project.shape}")
                 added = source(before_shuffle(more))
             case Conv() as project:
                 pass
@@ -110,7 +113,7 @@ def divide(result: Node) -> tuple[list[Block], Fusion, list[Node]]:
     fusion = read_fusion(result, block)
     blocks = list(made.values())
     for one in blocks:
-        check(one)
+        check(one, result.shape[2:])
     return blocks, fusion, list(given)
 
 
@@ -130,6 +133,8 @@ def read_fusion(result: Node, block: Callable[[Node], Block]) -> Fusion:
             case Add(inputs=(one, other)):
                 terms += [other, one]
             case Scale(inputs=(Sigmoid(inputs=(map_,)),)) as term:
+                if map_.shape[0] > 1:
+                    raise Unknown(f"a map of {map_.shape[0]} channels")
                 maps.append(block(map_))
                 weights.append(term.factor)
                 bias += term.offset
@@ -146,19 +151,22 @@ def before_shuffle(shuffle: Shuffle) -> Node:
     return x.inputs[0] if isinstance(x, Interpolate) and x.inputs[0].shape[2:] == x.shape[2:] else x
 
 
-def check(block: Block) -> None:
-    """Whether the kernels can do a block."""
+def check(block: Block, size: Sequence[int]) -> None:
+    """Whether the kernels can do a block; ``size`` is that of the picture."""
     kernel = block.depthwise
     taps, *sides = kernel.weight.shape[2:]
-    height, width = kernel.shape[2:]
+    height, width = size
     if sides != [3, 3] or taps > MOST_TAPS or (kernel.padding[1:], kernel.stride[1:]) != ((1, 1), (1, 1)):
         raise Unknown(f"a depthwise convolution of {kernel.weight.shape}")
-    if any(conv.depthwise or math.prod(conv.weight.shape[2:]) > 1 for conv in (block.expand, block.project)):
-        raise Unknown("a block whose expansion or projection is no 1x1x1 convolution")
+    for conv in (block.expand, block.project):
+        if conv.depthwise or (math.prod(conv.weight.shape[2:]), conv.stride, conv.padding) != (1, (1, 1, 1), (0, 0, 0)):
+            raise Unknown("a block whose expansion or projection is no plain 1x1x1 convolution")
     read = [block.added] if block.added else []
     read += [block.source] if isinstance(block.source, Node) else []
-    if height % 8 or width % 32 or any(node.shape[2:] != (height // 2, width // 2) for node in read):
-        raise Unknown(f"a block of {width} x {height} pixels that reads {[node.shape for node in read]}")
+    if kernel.shape[2:] != size or height % 8 or width % 32:
+        raise Unknown(f"a block of {kernel.shape} for a picture of {width} x {height}")
+    if any(node.shape[2:] != (height // 2, width // 2) for node in read):
+        raise Unknown(f"a block of {kernel.shape} that reads {[node.shape for node in read]}")
 
 
 class CBlock(ctypes.Structure):
@@ -267,6 +275,7 @@ class Fused:
         self._scratch = [aligned(size) for _ in range(max(threads, 1))]
         self._run = kernels.run
         self._run.restype = None
+        self._busy = threading.Lock()
         self._helpers = ThreadPoolExecutor(max(threads - 1, 1), "tinyhd-kernel")
 
     def _compile(
@@ -324,14 +333,21 @@ class Fused:
         return values.ctypes.data_as(POINTER(c_float))
 
     def infer(self, clip: Array) -> Array:
-        """Saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``."""
-        self._head.infer(clip)
-        for one in (*self._program.blocks[: self._program.count], self._program.fusion):
-            one.next = one.done = 0
-        program = ctypes.byref(self._program)
-        first, *others = [scratch.ctypes.data_as(POINTER(c_float)) for scratch in self._scratch]
-        helpers = [self._helpers.submit(self._run, program, scratch) for scratch in others]
-        self._run(program, first)
-        for helper in helpers:
-            helper.result()
-        return self._result.copy()
+        """Saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``; one at a time, whatever thread asks."""
+        with self._busy:
+            self._head.infer(clip)
+            for one in (*self._program.blocks[: self._program.count], self._program.fusion):
+                one.next = one.done = 0
+            program = ctypes.byref(self._program)
+            first, *others = [scratch.ctypes.data_as(POINTER(c_float)) for scratch in self._scratch]
+            helpers: list[Future[None]] = []
+            try:
+                for scratch in others:
+                    helpers.append(self._helpers.submit(self._run, program, scratch))
+                self._run(program, first)
+            finally:
+                # Who has not begun by now is not needed; who has must be done before the memory is used again.
+                for helper in helpers:
+                    if not helper.cancel():
+                        helper.result()
+            return self._result.copy()
