@@ -144,26 +144,26 @@ def test_maps_of_one_frame_count_for_all(level):
     agrees(result, clip.shape, level)
 
 
-@needs_kernels
-@each_level
-def test_a_block_without_weights_is_its_bias(level):
+def projected(level, weight, bias):
+    """What comes out for one map, whose block has this projection."""
     rng = np.random.default_rng(0)
     clip = graph.Clip((4, 1, 8, 16))
     map_ = block(rng, graph.shuffle(clip), 2, 1, taps=1)
-    nothing = graph.Conv(map_.shape, map_.inputs, weight=map_.weight * 0, bias=np.float32([0.5]))
-    found = Fused(fusion(nothing), Head, "float32", 1, level).infer(values(rng, *clip.shape))
-    assert found == pytest.approx(1 / (1 + np.exp(1 - 3 / (1 + np.exp(-0.5)))))
+    weight, bias = np.float32(weight).reshape(map_.weight.shape), np.float32([bias])
+    map_ = graph.Conv(map_.shape, map_.inputs, weight=weight, bias=bias)
+    return Fused(fusion(map_), Head, "float32", 1, level).infer(values(rng, *clip.shape))
+
+
+@needs_kernels
+@each_level
+def test_a_block_without_weights_is_its_bias(level):
+    assert projected(level, [0, 0], 0.5) == pytest.approx(1 / (1 + np.exp(1 - 3 / (1 + np.exp(-0.5)))))
 
 
 @needs_kernels
 @each_level
 def test_far_values_have_a_sigmoid(level):
-    rng = np.random.default_rng(0)
-    clip = graph.Clip((4, 1, 8, 16))
-    map_ = block(rng, graph.shuffle(clip), 2, 1, taps=1)
-    weight = np.float32([1000, -1000]).reshape(map_.weight.shape)
-    far = graph.Conv(map_.shape, map_.inputs, weight=weight, bias=np.zeros(1, np.float32))
-    found = Fused(fusion(far), Head, "float32", 1, level).infer(values(rng, *clip.shape))
+    found = projected(level, [1000, -1000], 0)
     assert found.min() == pytest.approx(1 / (1 + np.exp(1.0)))
     assert found.max() == pytest.approx(1 / (1 + np.exp(-2.0)))
 
