@@ -18,7 +18,7 @@ import torch
 from networks import lively
 
 from tinyhd_cli import __version__, load_model, weights
-from tinyhd_cli.engines import choice, graph
+from tinyhd_cli.engines import choice, fused, graph
 from tinyhd_cli.engines.fused import Fused, Unknown, divide, levels
 from tinyhd_cli.engines.rewriting import rewritten
 from tinyhd_cli.inference.folding import fold
@@ -231,6 +231,15 @@ def test_kernels_that_answer_wrongly_are_not_used(weights_file, monkeypatch, tmp
     assert load_model(weights_file, "cpu").engine.name == "openvino"
     (record,) = caplog.records
     assert "fused: answers differ from PyTorch's" in record.getMessage()
+
+
+@needs_kernels
+def test_kernels_of_another_version_are_not_used(weights_file, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
+    monkeypatch.setattr(fused, "GAP", fused.GAP + 16)
+    assert load_model(weights_file, "cpu").engine.name == "openvino"
+    (record,) = caplog.records
+    assert "fused: OSError: the kernels were compiled for another version" in record.getMessage()
 
 
 def wheel(folder, compiler):

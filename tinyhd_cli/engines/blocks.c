@@ -45,6 +45,9 @@ INLINE vector between(vector v, float low, float high) {
 #endif
 }
 
+/* Between two rows, or frames. */
+INLINE vector mixed(vector u, vector v, float fraction) { return u + (v - u) * fraction; }
+
 struct block {
     const float *source;
     const float *added; /* or NULL: shuffled, and added to the result */
@@ -73,6 +76,10 @@ struct program {
     struct fusion fusion;
     int32_t count, height, width;
 };
+
+/* What `fused.py` has to have alike, or it would write where it must not. */
+const int32_t layout[] = {
+    sizeof(struct block), sizeof(struct fusion), sizeof(struct program), MOST_TAPS, MOST_MAPS, GAP};
 
 /* Where a position of the larger side lies between two of the smaller, corners aligned, as PyTorch rounds it. */
 struct place {
@@ -192,20 +199,20 @@ static void pointwise(const struct pointwise *p) {
 #if LANES == 16
 /* 8 pixels of 4 channels, of which each is 2 x 2: one row of them, 16 pixels, of `channels` of the channels. */
 INLINE void shuffled_pixels(const float *from, int64_t from_step, int odd, int channels, float *to, int64_t to_step) {
-    __m512 pairs[4], mixed[4], rows[4];
+    __m512 pairs[4], halves[4], rows[4];
     for (int i = 0; i < 4; i++) {
         __m512d a = _mm512_loadu_pd(from + 2 * i * from_step), b = _mm512_loadu_pd(from + (2 * i + 1) * from_step);
         pairs[i] = _mm512_castpd_ps(odd ? _mm512_unpackhi_pd(a, b) : _mm512_unpacklo_pd(a, b));
     }
     /* What is left is to transpose 4 x 4 quarters of a register. */
-    mixed[0] = _mm512_shuffle_f32x4(pairs[0], pairs[1], 0x44);
-    mixed[1] = _mm512_shuffle_f32x4(pairs[0], pairs[1], 0xee);
-    mixed[2] = _mm512_shuffle_f32x4(pairs[2], pairs[3], 0x44);
-    mixed[3] = _mm512_shuffle_f32x4(pairs[2], pairs[3], 0xee);
-    rows[0] = _mm512_shuffle_f32x4(mixed[0], mixed[2], 0x88);
-    rows[1] = _mm512_shuffle_f32x4(mixed[0], mixed[2], 0xdd);
-    rows[2] = _mm512_shuffle_f32x4(mixed[1], mixed[3], 0x88);
-    rows[3] = _mm512_shuffle_f32x4(mixed[1], mixed[3], 0xdd);
+    halves[0] = _mm512_shuffle_f32x4(pairs[0], pairs[1], 0x44);
+    halves[1] = _mm512_shuffle_f32x4(pairs[0], pairs[1], 0xee);
+    halves[2] = _mm512_shuffle_f32x4(pairs[2], pairs[3], 0x44);
+    halves[3] = _mm512_shuffle_f32x4(pairs[2], pairs[3], 0xee);
+    rows[0] = _mm512_shuffle_f32x4(halves[0], halves[2], 0x88);
+    rows[1] = _mm512_shuffle_f32x4(halves[0], halves[2], 0xdd);
+    rows[2] = _mm512_shuffle_f32x4(halves[1], halves[3], 0x88);
+    rows[3] = _mm512_shuffle_f32x4(halves[1], halves[3], 0xdd);
     for (int c = 0; c < channels; c++) _mm512_storeu_ps(to + c * to_step, rows[c]);
 }
 #endif
@@ -220,8 +227,7 @@ static void shuffled_row(const struct band *w, const float *from, int channels, 
     const float *row = from + at.index * frame + (y / 2) * length;
     if (at.fraction > 0) {
         for (int64_t i = 0; i < length; i += LANES) {
-            vector u = load(row + i), v = load(row + frame + i);
-            store(w->line + i, u + (v - u) * at.fraction);
+            store(w->line + i, mixed(load(row + i), load(row + frame + i), at.fraction));
         }
         row = w->line;
     }
@@ -320,8 +326,7 @@ static void stretched_frame(struct band *w, int frame, float *plane) {
         if (t.fraction > 0) {
             const float *other = after + (int64_t)c * LOW_ROWS * width;
             for (int i = 0; i < rows * width; i += LANES) {
-                vector u = load(low + i), v = load(other + i);
-                store(w->between + i, u + (v - u) * t.fraction);
+                store(w->between + i, mixed(load(low + i), load(other + i), t.fraction));
             }
             low = w->between;
         }
@@ -330,8 +335,7 @@ static void stretched_frame(struct band *w, int frame, float *plane) {
             const float *upper = low + (at.index - first) * width, *lower = at.fraction > 0 ? upper + width : upper;
             float *row = plane + ((int64_t)c * (BAND + 2) + y - w->y0 + 1) * w->step;
             for (int x = 0; x < width; x += LANES) {
-                vector u = load(upper + x), v = load(lower + x);
-                store(row + x, between(u + (v - u) * at.fraction, 0, 6));
+                store(row + x, between(mixed(load(upper + x), load(lower + x), at.fraction), 0, 6));
             }
             seal(row, width);
         }

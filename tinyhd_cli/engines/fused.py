@@ -35,6 +35,7 @@ PLANES, SHUFFLED, STRETCHED = range(3)
 """How a block reads its source: as it is, after a pixel shuffle, after a trilinear interpolation."""
 
 MOST_TAPS, MOST_MAPS, GAP = 3, 8, 16
+"""Frames that a depthwise kernel spans, maps that are fused, numbers between the channels of a result: as in C."""
 
 
 class Unknown(Exception):
@@ -221,8 +222,16 @@ def levels() -> list[str]:
 
 
 def load(level: str) -> ctypes.CDLL:
-    """The kernels for an instruction set; ``OSError`` if they cannot be loaded."""
-    return ctypes.CDLL(str(library(level)))
+    """The kernels for an instruction set; ``OSError`` if they cannot be loaded or are of another version."""
+    found = ctypes.CDLL(str(library(level)))
+    alike = [*map(ctypes.sizeof, (CBlock, CFusion, CProgram)), MOST_TAPS, MOST_MAPS, GAP]
+    try:
+        theirs = list((c_int32 * len(alike)).in_dll(found, "layout"))
+    except ValueError:  # no such name
+        theirs = []
+    if theirs != alike:
+        raise OSError("the kernels were compiled for another version of tinyhd: install it again")
+    return found
 
 
 def fingerprint() -> str:
