@@ -1,0 +1,110 @@
+"""Text and small documents that come from files: parsed within limits, and cleaned before they are shown."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MAX_DOCUMENT_BYTES = 16 << 20
+"""Size limit of a JSON, TOML or YAML document. Real ones are a few kilobytes; a file of polygons is a few megabytes."""
+
+MAX_DEPTH = 64
+"""Limit on the nesting of a document. Real ones nest about five levels deep."""
+
+JOINERS = "\u200c\u200d"
+"""Zero-width (non-)joiners: invisible, but Persian words and composed emoji need them."""
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""First characters that make a spreadsheet evaluate a cell as a formula."""
+
+
+def printable(text: object) -> str:
+    """Escape whatever could move the cursor, forge a line or reverse the order of reading (``\\x1b``, ``\\n``)."""
+    return "".join(
+        character if character.isprintable() or character in JOINERS else ascii(character)[1:-1]
+        for character in str(text)
+    )
+
+
+def csv_cell(text: object) -> str:
+    """Return :func:`printable` text that no spreadsheet takes for a formula: those get an apostrophe in front."""
+    cell = printable(text)
+    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
+
+
+def read_document(path: Path, limit: int = MAX_DOCUMENT_BYTES) -> str:
+    """Read a small UTF-8 text file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is larger than ``limit`` bytes, or not UTF-8.
+    """
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"larger than {limit >> 20} MiB")
+    return data.decode("utf-8")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON; ``ValueError`` if it is malformed, or nests deeper than ``MAX_DEPTH``."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    check_depth(value)
+    return value
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML; ``ValueError`` if it is malformed, or nests deeper than ``MAX_DEPTH``."""
+    try:
+        value = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    check_depth(value)
+    return value
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML without tags that run code or aliases that multiply.
+
+    Raises:
+        ValueError: it is malformed, nests deeper than ``MAX_DEPTH``, or has an alias.
+    """
+    import yaml
+
+    try:
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("aliases (*name) are not supported")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise ValueError(TOO_DEEP)
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+
+
+def check_depth(value: Any) -> None:
+    """Raise ``ValueError`` if a parsed document nests deeper than ``MAX_DEPTH``."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in children(outer)]
+        if not level:
+            return
+    raise ValueError(TOO_DEEP)
+
+
+def children(value: Any) -> Iterator[Any]:
+    """Yield the containers directly inside a parsed value."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    yield from (inner for inner in inside if isinstance(inner, dict | list))
