@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 from av.container import InputContainer
@@ -32,6 +33,9 @@ PICTURE_FORMATS = {
 DEFAULT_RATE = Fraction(25)
 """Frames a second where nothing says."""
 
+
+TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if "metadata_errors" in str(av.open.__doc__) else {}
+"""Makes ``av.open`` accept metadata that are not UTF-8. PyAV 19 does so by itself and has no such argument."""
 
 TIMEOUT_S = 10.0
 """How long a stream may keep us waiting."""
@@ -126,7 +130,7 @@ def open_container(path: Path, options: InputOptions) -> InputContainer:
             return open_pictures(path, options)
         if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path}: is empty")
-        return av.open(ffmpeg_name(path), metadata_errors="replace")
+        return cast("InputContainer", av.open(ffmpeg_name(path), **TOLERANT))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except PermissionError:
@@ -140,7 +144,7 @@ def open_pipe(options: InputOptions) -> InputContainer:
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("-: nothing is piped in; for example: ffmpeg -i clip.mp4 -f yuv4mpegpipe - | tinyhd predict -")
     if options.size is None:
-        return av.open(sys.stdin.buffer, "r", metadata_errors="replace")
+        return cast("InputContainer", av.open(sys.stdin.buffer, "r", **TOLERANT))
     width, height = options.size
     raw = {"video_size": f"{width}x{height}", "pixel_format": "rgb24", "framerate": str(options.rate)}
     return av.open(sys.stdin.buffer, "r", format="rawvideo", options=raw)
