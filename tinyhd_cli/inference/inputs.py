@@ -1,0 +1,152 @@
+"""From the arguments of a command line to a list of videos."""
+
+from __future__ import annotations
+
+import glob
+import shlex
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from ..errors import InputError
+from ..video.source import DEFAULT_RATE, PICTURE_FORMATS, STDIN, pictures_in
+from .options import VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Input:
+    """A video of the command line."""
+
+    path: Path
+    named: bool
+    """Whether an argument is this file itself, rather than a folder or a pattern in which it was found."""
+
+
+@dataclass
+class Inputs:
+    """The videos that arguments lead to, each once."""
+
+    found: list[Input] = field(default_factory=list)
+    errors: list[InputError] = field(default_factory=list)
+    """One for each file that is missing, and each folder or pattern without videos."""
+    notes: list[str] = field(default_factory=list)
+    """What was passed over."""
+
+
+def find_videos(arguments: Sequence[str]) -> Inputs:
+    """Find the videos of a command line: files, and the sorted videos of folders and of glob patterns.
+
+    A folder of pictures without videos is a video itself, and ``-`` is standard input.
+    """
+    inputs = Inputs()
+    videos: dict[Path, Input] = {}
+    for argument in arguments:
+        try:
+            found = matching(argument, inputs.notes)
+        except InputError as error:
+            inputs.errors.append(error)
+            continue
+        for item in found:
+            place = place_of(item.path)
+            if place not in videos or (item.named and not videos[place].named):
+                videos[place] = item
+    inputs.found = list(videos.values())
+    return inputs
+
+
+def place_of(path: Path) -> Path:
+    """Return one path for all spellings of a name. Links keep their names, so that each gets its own output."""
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+
+
+def matching(argument: str, notes: list[str]) -> list[Input]:
+    """Return the videos of one argument; ``InputError`` if there are none. Appends to ``notes`` what it passes over."""
+    path = Path(argument)
+    if path == STDIN:
+        return [Input(path, named=True)]
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        raise InputError(f"{argument}: permission denied") from None
+    except (OSError, ValueError):  # a pattern can be no name at all
+        if not glob.has_magic(argument):
+            raise InputError(f"{argument}: no such file") from None
+        return by_pattern(argument, notes)
+    return in_folder(path, argument, notes) if stat.S_ISDIR(mode) else [Input(path, named=True)]
+
+
+def by_pattern(pattern: str, notes: list[str]) -> list[Input]:
+    """Return the files that match a pattern, or the videos of the folders that match where no file does."""
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
+    if files := [path for path in matches if path.is_file()]:
+        return [Input(path, named=False) for path in files]
+    folders = [path for path in matches if path.is_dir()]
+    if not folders:
+        raise InputError(f"{pattern}: matches no file")
+    found: list[Input] = []
+    problems: list[InputError] = []
+    for folder in folders:
+        try:
+            found += in_folder(folder, str(folder), notes)
+        except InputError as error:
+            problems.append(error)
+    if len(folders) == 1 and problems:
+        raise problems[0]
+    if not found:
+        raise InputError(f"{pattern}: matches {len(folders)} folders and no file; none of them has videos or pictures")
+    return found
+
+
+def in_folder(folder: Path, argument: str, notes: list[str]) -> list[Input]:
+    """Return the videos of a folder, or the folder itself if it holds pictures alone."""
+    try:
+        videos = [file for file in sorted(folder.iterdir()) if is_video(file)]
+        pictures = len(pictures_in(folder))
+        if videos:
+            if pictures:
+                notes.append(f"{argument}: {of(len(videos), 'video')}; {of(pictures, 'picture')} beside them left out")
+            return [Input(file, named=False) for file in videos]
+        if pictures:
+            return [Input(folder, named=True)]
+        below = any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir())
+    except PermissionError:
+        raise InputError(f"{argument}: permission denied") from None
+    if below:
+        pattern = shlex.quote(str(folder / "**" / "*.mp4"))
+        raise InputError(f"{argument}: no videos in this folder, only in folders below it, if at all: try {pattern}")
+    raise InputError(
+        f"{argument}: no videos in this folder, and no pictures (videos: {' '.join(sorted(VIDEO_SUFFIXES))})"
+    )
+
+
+def is_video(file: Path) -> bool:
+    """Return whether a file of a folder is taken for a video."""
+    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def of(count: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def describe_pictures(videos: Sequence[Path], rate: Fraction | None) -> list[str]:
+    """Say which inputs are pictures, and how they are read.
+
+    Args:
+        videos: all inputs.
+        rate: frames per second of pictures; None where the command cannot change it.
+    """
+    notes = []
+    singles = [video for video in videos if video.suffix.lower() in PICTURE_FORMATS and video.is_file()]
+    if len(singles) == 1:
+        notes.append(f"{singles[0]}: a single picture, read as a video of one frame")
+    elif singles:
+        notes.append(f"{len(singles)} pictures, each read as a video of one frame; name their folder to make them one")
+    for folder in videos:
+        if folder != STDIN and folder.is_dir():
+            pictures = len(pictures_in(folder))
+            speed = f"{float(rate or DEFAULT_RATE):g} frames per second{' (see --rate)' if rate else ''}"
+            notes.append(f"{folder}: {of(pictures, 'picture')} read as one video of {speed}")
+    return notes
