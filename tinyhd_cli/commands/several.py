@@ -59,7 +59,7 @@ class Tally:
     def fail(self, name: str, error: TinyhdError, message: str = "") -> None:
         """Record a failure and say so."""
         self.failed.append((name, error))
-        say(f"tinyhd: {message or complaint(name, error)}")
+        say(f"tinyhd: {message or error}")
 
     def summary(self) -> str:
         """Return the counts as a line."""

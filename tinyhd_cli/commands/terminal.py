@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 """Where stderr is no terminal, a line says what is being loaded if it takes longer than this."""
 
 

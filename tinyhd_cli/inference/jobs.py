@@ -120,7 +120,7 @@ def too_long(job: Job, vary: set[str]) -> OutputError | None:
     for kind, path in job.outputs.items():
         if kind in vary and (size := len(os.fsencode(path.name))) > LONGEST_NAME:
             advice = f"give it a shorter one (--{flag(kind)} FILE)"
-            return OutputError(f"{job.video}: the output's name would have {size} of at most 255 bytes: {advice}")
+            return OutputError(f"{job.video}: the output's name would have {size} bytes of at most {LONGEST_NAME}; {advice}")
     return None
 
 
@@ -191,6 +191,8 @@ def fill(template: str, video: Path, out_dir: Path | None) -> Path:
     """
     if not Path(template).name and (out_dir is not None or not template):
         raise UsageError(f"{template!r} is no name for an output")
+    if len(os.fsencode(PLACEHOLDER.sub("", Path(template).name))) > LONGEST_NAME:
+        raise UsageError(f"{template}: too long for the name of an output ({LONGEST_NAME} bytes at most)")
     if out_dir is not None and not PLACEHOLDER.search(template):
         template = str(Path(template).with_name("{name}_" + Path(template).name))
     parts = parts_of(video)
