@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LABEL_WIDTH = 28
 """Columns for a video's name and number beside a progress bar, where there is room."""
 
-PARTS = {"left": 8, "all": 13, "count": 12, "speed": 10, "bar": 10}
+PARTS = {"left": 8, "all": 13, "count": 12, "speed": 10, "bar": 9}
 """What stands beside the label, from the most important on, and the columns that each needs at least."""
 
 EVENT_INTERVAL_S = 1.0
@@ -123,7 +123,7 @@ def shortened(name: str, rest: str, width: int) -> str:
 
 def parts_for(width: int, several: bool) -> list[str]:
     """Return what fits beside the label on a terminal of this width."""
-    room = width - LABEL_WIDTH if width > 2 * LABEL_WIDTH else width // 2
+    room = width - LABEL_WIDTH if width > 2 * LABEL_WIDTH else max(width // 2, width - 18)
     parts = []
     for part, columns in PARTS.items():
         if (several or part != "all") and columns <= room:

@@ -9,6 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+SETTLE_S = 2.0
+"""No estimate is made from less work than this: the first frames wait for the network to start."""
+
 LEAVE_S = 1.0
 """How long the end of the work waits for the thread that reads claims."""
 
@@ -69,7 +72,7 @@ class Remaining:
         spent = time.monotonic() - self._started
         before = sum(sizes[number] for number in self._worked)
         now, after = sizes[self._current], sum(sizes[self._current + 1 :])
-        if share > 0:
+        if share > 0 and self._worked_s + spent >= SETTLE_S:
             return (self._worked_s + spent) * (after + now * (1 - share)) / (before + now * share)
         if before > 0:
             return max(0.0, self._worked_s * (after + now) / before - spent)

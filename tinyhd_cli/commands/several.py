@@ -54,7 +54,7 @@ class Tally:
     done: int = 0
     skipped: int = 0
     failed: list[tuple[str, TinyhdError]] = field(default_factory=list)
-    """The input, empty if the message names it, and why."""
+    """The input, and why."""
 
     def fail(self, name: str, error: TinyhdError, message: str = "") -> None:
         """Record a failure and say so."""
@@ -122,8 +122,8 @@ def for_each(
     for job in plan.jobs:
         check(job)
     tally = Tally(len(plan.jobs) + len(inputs.errors) + len(plan.errors))
-    for error in [*inputs.errors, *plan.errors]:
-        tally.fail("", error)
+    for name, error in [*inputs.errors.items(), *plan.errors.items()]:
+        tally.fail(name, error)
     if not quiet:
         for note in [*inputs.notes, *left_out(plan.left_out), *describe_pictures([j.video for j in plan.jobs], rate)]:
             say(note)
@@ -160,7 +160,7 @@ def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: T
             except Exception as error:  # one video must not stop the others, whatever is wrong with it
                 log.debug("%s", job.video, exc_info=True)
                 text = f"{job.video}: unexpected {type(error).__name__}: {one_line(error)}"
-                tally.fail("", TinyhdError(text), f"{text} (--debug shows where)")
+                tally.fail(str(job.video), TinyhdError(text), f"{text} (--debug shows where)")
             else:
                 tally.done += worked
                 tally.skipped += not worked

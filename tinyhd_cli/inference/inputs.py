@@ -29,8 +29,8 @@ class Inputs:
     """The videos that arguments lead to, each once."""
 
     found: list[Input] = field(default_factory=list)
-    errors: list[InputError] = field(default_factory=list)
-    """One for each file that is missing, and each folder or pattern without videos."""
+    errors: dict[str, InputError] = field(default_factory=dict)
+    """One for each argument that is a missing file, or a folder or pattern without videos."""
     notes: list[str] = field(default_factory=list)
     """What was passed over."""
 
@@ -46,7 +46,7 @@ def find_videos(arguments: Sequence[str]) -> Inputs:
         try:
             found = matching(argument, inputs.notes)
         except InputError as error:
-            inputs.errors.append(error)
+            inputs.errors[argument] = error
             continue
         for item in found:
             place = place_of(item.path)

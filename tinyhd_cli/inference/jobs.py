@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import OutputError, TinyhdError, UsageError
+from ..errors import OutputError, UsageError
 from ..video.encoders import check_container
 from ..video.source import STDIN
 from .inputs import Input
@@ -42,7 +42,7 @@ class Plan:
     """What a command has to do."""
 
     jobs: list[Job] = field(default_factory=list)
-    errors: list[TinyhdError] = field(default_factory=list)
+    errors: dict[str, OutputError] = field(default_factory=dict)
     """One for each video whose outputs cannot be named."""
     left_out: list[Path] = field(default_factory=list)
     """Files that were found, but are outputs of this command."""
@@ -67,7 +67,7 @@ def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path |
         if not item.named and job in earlier:
             result.left_out.append(job.video)
         elif error := too_long(job, vary):
-            result.errors.append(error)
+            result.errors[str(job.video)] = error
         else:
             result.jobs.append(job)
     for kind, name in wanted.items():
@@ -120,7 +120,9 @@ def too_long(job: Job, vary: set[str]) -> OutputError | None:
     for kind, path in job.outputs.items():
         if kind in vary and (size := len(os.fsencode(path.name))) > LONGEST_NAME:
             advice = f"give it a shorter one (--{flag(kind)} FILE)"
-            return OutputError(f"{job.video}: the output's name would have {size} bytes of at most {LONGEST_NAME}; {advice}")
+            return OutputError(
+                f"{job.video}: the output's name would have {size} bytes of at most {LONGEST_NAME}; {advice}"
+            )
     return None
 
 
