@@ -54,11 +54,10 @@ class Remaining:
         """The work on a video begins."""
         self._current, self._started = number, time.monotonic()
 
-    def finish(self, number: int, worked: bool) -> None:
-        """It has ended; ``worked`` unless there was nothing to do, or it failed."""
-        if worked:
-            self._worked.add(number)
-            self._worked_s += time.monotonic() - self._started
+    def finish(self, number: int) -> None:
+        """It has ended. Not called where there was nothing to do, or where it failed: that takes no time to speak of."""
+        self._worked.add(number)
+        self._worked_s += time.monotonic() - self._started
 
     def seconds(self, share: float) -> float | None:
         """Estimate the seconds that are left for all videos.

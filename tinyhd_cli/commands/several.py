@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from .terminal import say, tell
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from ..inference.jobs import Job
+    from ..inference.jobs import Job, Plan
     from ..inference.model import Model
     from ..inference.predict import Progress as OnProgress
 
@@ -125,7 +124,7 @@ def for_each(
     for name, error in [*inputs.errors.items(), *plan.errors.items()]:
         tally.fail(name, error)
     if not quiet:
-        for note in [*inputs.notes, *left_out(plan.left_out), *describe_pictures([j.video for j in plan.jobs], rate)]:
+        for note in [*describe(plan), *describe_pictures([job.video for job in plan.jobs], rate)]:
             say(note)
     if plan.jobs:
         do_each(plan.jobs, load(), work, quiet, tally)
@@ -134,12 +133,14 @@ def for_each(
     return tally.close()
 
 
-def left_out(files: Sequence[Path]) -> list[str]:
-    """Say which files are outputs of an earlier run, and therefore no inputs."""
-    if not files:
-        return []
-    more = f" and {len(files) - MOST_LEFT_OUT} more" if len(files) > MOST_LEFT_OUT else ""
-    return [f"not taken as inputs, because they are outputs: {', '.join(map(str, files[:MOST_LEFT_OUT]))}{more}"]
+def describe(plan: Plan) -> list[str]:
+    """Say what was found and is no input."""
+    notes = [f"{folder}: the pictures beside the videos are left out" for folder in plan.pictures]
+    if files := plan.left_out:
+        more = f" and {len(files) - MOST_LEFT_OUT} more" if len(files) > MOST_LEFT_OUT else ""
+        names = ", ".join(map(str, files[:MOST_LEFT_OUT]))
+        notes.append(f"not taken as inputs, because they are outputs: {names}{more}")
+    return notes
 
 
 def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: Tally) -> None:
@@ -164,25 +165,23 @@ def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: T
             else:
                 tally.done += worked
                 tally.skipped += not worked
-                remaining.finish(number, worked)
-                continue
-            remaining.finish(number, worked=False)
+                if worked:
+                    remaining.finish(number)
 
 
 def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, remaining: Remaining) -> Turn:
-    """Return the turn of one of several videos."""
-    if total == 1:
-        return Turn(job, job.video.name, partial(progress.video, job.video.name))
-    count = f"({number + 1}/{total})"
+    """Return the turn of one of the videos."""
+    several = total > 1
+    count = f"({number + 1}/{total})" if several else ""
     remaining.start(number)
 
     def start(phase: str = "") -> OnProgress:
         def left(share: float) -> float | None:
             return remaining.seconds(0.0 if phase else share)
 
-        return progress.video(job.video.name, count, phase, left)
+        return progress.video(job.name, count, phase, left if several else None)
 
-    return Turn(job, f"{job.video.name} {count}", start)
+    return Turn(job, f"{job.name} {count}" if several else job.name, start)
 
 
 def warn_of_damage(video: Path, damaged: int) -> None:

@@ -6,7 +6,7 @@ import glob
 import shlex
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +22,12 @@ class Input:
     path: Path
     named: bool
     """Whether an argument is this file itself, rather than a folder or a pattern in which it was found."""
+    beside: Path | None = None
+    """The folder that holds it, if it holds pictures, too: they are a video if this is one of our outputs."""
+
+
+class NoVideos(InputError):
+    """A folder has neither videos nor pictures."""
 
 
 @dataclass
@@ -31,8 +37,6 @@ class Inputs:
     found: list[Input] = field(default_factory=list)
     errors: dict[str, InputError] = field(default_factory=dict)
     """One for each argument that is a missing file, or a folder or pattern without videos."""
-    notes: list[str] = field(default_factory=list)
-    """What was passed over."""
 
 
 def find_videos(arguments: Sequence[str]) -> Inputs:
@@ -44,7 +48,7 @@ def find_videos(arguments: Sequence[str]) -> Inputs:
     videos: dict[Path, Input] = {}
     for argument in arguments:
         try:
-            found = matching(argument, inputs.notes)
+            found = matching(argument, inputs.errors)
         except InputError as error:
             inputs.errors[argument] = error
             continue
@@ -61,8 +65,8 @@ def place_of(path: Path) -> Path:
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
-def matching(argument: str, notes: list[str]) -> list[Input]:
-    """Return the videos of one argument; ``InputError`` if there are none. Appends to ``notes`` what it passes over."""
+def matching(argument: str, errors: dict[str, InputError]) -> list[Input]:
+    """Return the videos of one argument; ``InputError`` if there are none. Errors of parts of it go to ``errors``."""
     path = Path(argument)
     if path == STDIN:
         return [Input(path, named=True)]
@@ -73,52 +77,52 @@ def matching(argument: str, notes: list[str]) -> list[Input]:
     except (OSError, ValueError):  # a pattern can be no name at all
         if not glob.has_magic(argument):
             raise InputError(f"{argument}: no such file") from None
-        return by_pattern(argument, notes)
-    return in_folder(path, argument, notes) if stat.S_ISDIR(mode) else [Input(path, named=True)]
+        return by_pattern(argument, errors)
+    return in_folder(path) if stat.S_ISDIR(mode) else [Input(path, named=True)]
 
 
-def by_pattern(pattern: str, notes: list[str]) -> list[Input]:
-    """Return the files that match a pattern, or the videos of the folders that match where no file does."""
+def by_pattern(pattern: str, errors: dict[str, InputError]) -> list[Input]:
+    """Return the files that match a pattern, and the videos of folders that match although nothing in them does."""
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    if files := [path for path in matches if path.is_file()]:
-        return [Input(path, named=False) for path in files]
-    folders = [path for path in matches if path.is_dir()]
-    if not folders:
-        raise InputError(f"{pattern}: matches no file")
+    parents = {match.parent for match in matches}
     found: list[Input] = []
-    problems: list[InputError] = []
-    for folder in folders:
-        try:
-            found += in_folder(folder, str(folder), notes)
-        except InputError as error:
-            problems.append(error)
-    if len(folders) == 1 and problems:
-        raise problems[0]
-    if not found:
-        raise InputError(f"{pattern}: matches {len(folders)} folders and no file; none of them has videos or pictures")
+    folders = failed = 0
+    for match in matches:
+        if match.is_file():
+            found.append(Input(match, named=False))
+        elif match.is_dir() and match not in parents:
+            folders += 1
+            try:
+                found += [replace(item, named=False) for item in in_folder(match)]
+            except NoVideos:
+                continue
+            except InputError as error:
+                errors[str(match)] = error
+                failed += 1
+    if not found and not failed:
+        what = "folders alone, and they have neither videos nor pictures" if folders else "no file"
+        raise InputError(f"{pattern}: matches {what}")
     return found
 
 
-def in_folder(folder: Path, argument: str, notes: list[str]) -> list[Input]:
+def in_folder(folder: Path) -> list[Input]:
     """Return the videos of a folder, or the folder itself if it holds pictures alone."""
     try:
         videos = [file for file in sorted(folder.iterdir()) if is_video(file)]
-        pictures = len(pictures_in(folder))
-        if videos:
-            if pictures:
-                notes.append(f"{argument}: {of(len(videos), 'video')}; {of(pictures, 'picture')} beside them left out")
-            return [Input(file, named=False) for file in videos]
-        if pictures:
-            return [Input(folder, named=True)]
+        pictures = bool(pictures_in(folder))
         below = any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir())
-    except PermissionError:
-        raise InputError(f"{argument}: permission denied") from None
+    except OSError as error:
+        reason = "permission denied" if isinstance(error, PermissionError) else error.strerror
+        raise InputError(f"{folder}: {reason}") from None
+    if videos:
+        return [Input(file, named=False, beside=folder if pictures else None) for file in videos]
+    if pictures:
+        return [Input(folder, named=True)]
     if below:
         pattern = shlex.quote(str(folder / "**" / "*.mp4"))
-        raise InputError(f"{argument}: no videos in this folder, only in folders below it, if at all: try {pattern}")
-    raise InputError(
-        f"{argument}: no videos in this folder, and no pictures (videos: {' '.join(sorted(VIDEO_SUFFIXES))})"
-    )
+        raise NoVideos(f"{folder}: no videos in this folder itself; for those in the folders below it: {pattern}")
+    known = " ".join(sorted(VIDEO_SUFFIXES))
+    raise NoVideos(f"{folder}: no videos in this folder, and no pictures (videos: {known})")
 
 
 def is_video(file: Path) -> bool:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ..errors import OutputError, UsageError
 from ..video.encoders import check_container
-from ..video.source import STDIN
+from ..video.source import PICTURE_FORMATS, STDIN
 from .inputs import Input
-from .options import LONGEST_NAME, flag
+from .options import LONGEST_NAME, VIDEO_SUFFIXES, flag
 
 DEFAULT_OUTPUT = {"overlay": "{name}_overlay.mp4"}
 """What ``predict`` writes if nothing is asked for."""
@@ -36,6 +36,11 @@ class Job:
     video: Path
     outputs: Mapping[str, Path]
 
+    @property
+    def name(self) -> str:
+        """The video's name in messages."""
+        return self.video.name or self.video.resolve().name
+
 
 @dataclass
 class Plan:
@@ -46,6 +51,8 @@ class Plan:
     """One for each video whose outputs cannot be named."""
     left_out: list[Path] = field(default_factory=list)
     """Files that were found, but are outputs of this command."""
+    pictures: list[Path] = field(default_factory=list)
+    """Folders whose pictures are left out, because there are videos beside them."""
 
 
 def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path | None) -> Plan:
@@ -60,8 +67,22 @@ def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path |
         UsageError: a name cannot be right, an output would overwrite an input, or two videos would write one file.
     """
     result = Plan()
-    jobs = [Job(item.path, {kind: fill(name, item.path, out_dir) for kind, name in wanted.items()}) for item in found]
     vary = {kind for kind, name in wanted.items() if out_dir is not None or PLACEHOLDER.search(name)}
+
+    def jobs_of(items: Sequence[Input]) -> list[Job]:
+        return [
+            Job(item.path, {kind: fill(name, item.path, out_dir) for kind, name in wanted.items()}) for item in items
+        ]
+
+    for folder in dict.fromkeys(item.beside for item in found if item.beside is not None):
+        # An earlier run may have written into the folder of its pictures.
+        jobs = jobs_of([Input(folder, named=True), *(item for item in found if item.beside == folder)])
+        earlier = EarlierOutputs(jobs, vary)
+        if all(job in earlier for job in jobs[1:]):
+            found = [Input(folder, named=True), *found]
+        else:
+            result.pictures.append(folder)
+    jobs = jobs_of(found)
     earlier = EarlierOutputs(jobs, vary)
     for item, job in zip(found, jobs, strict=True):
         if not item.named and job in earlier:
@@ -70,10 +91,7 @@ def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path |
             result.errors[str(job.video)] = error
         else:
             result.jobs.append(job)
-    for kind, name in wanted.items():
-        if len(result.jobs) > 1 and kind not in vary:
-            ways = "--out-dir DIR, or {name} in the file's name"
-            raise UsageError(f"--{flag(kind)} {name}: {len(result.jobs)} videos need a folder, {ways}")
+    check_folder(result.jobs, wanted, vary)
     check_overwriting(result.jobs)
     check_distinct(result.jobs, wanted)
     return result
@@ -98,7 +116,8 @@ class EarlierOutputs:
     def __contains__(self, job: Job) -> bool:
         """Whether the video of a job is written for another video."""
         key = file_key(job.video)
-        if any(file_key(path) == key for kind, path in job.outputs.items() if kind in self._vary):
+        in_place = any(file_key(path) == key for kind, path in job.outputs.items() if kind in self._vary)
+        if in_place and job.video.suffix.lower() in {*VIDEO_SUFFIXES, *PICTURE_FORMATS}:
             return False  # '{name}.mp4' in the folder of the videos: it may well be an original
         writers = set(self._writers.get(key, ()))
         if MAP_NAME.fullmatch(job.video.name):
@@ -124,6 +143,14 @@ def too_long(job: Job, vary: set[str]) -> OutputError | None:
                 f"{job.video}: the output's name would have {size} bytes of at most {LONGEST_NAME}; {advice}"
             )
     return None
+
+
+def check_folder(jobs: Sequence[Job], wanted: Mapping[str, str], vary: set[str]) -> None:
+    """``UsageError`` if the outputs of several videos have one name."""
+    for kind, name in wanted.items():
+        if len(jobs) > 1 and kind not in vary:
+            ways = "--out-dir DIR, or {name} in the file's name"
+            raise UsageError(f"--{flag(kind)} {name}: {len(jobs)} videos need a folder, {ways}")
 
 
 def check_overwriting(jobs: Sequence[Job]) -> None:
