@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import clips
+import numpy as np
 import pytest
 
 from tinyhd_cli.errors import InputError, UsageError
@@ -171,7 +172,9 @@ def test_arguments_without_videos(argument, message):
 
 
 @pytest.mark.parametrize("command", ["predict", "crop", "encode", "report"])
-def test_commands_twice_in_a_folder(tinyhd, weights_file, capsys, command):
+def test_commands_twice_in_a_folder(tinyhd, weights_file, capsys, monkeypatch, command):
+    maps = np.random.default_rng(0).random((16, 192, 256)).astype(np.float32)
+    monkeypatch.setattr("tinyhd_cli.inference.model.Model.infer", lambda self, clip: maps)
     touch("d/cover.png")
     video = clips.make(Path("d/clip.mp4"), frames=2)
     more = ["--no-compare"] if command == "encode" else []
@@ -183,5 +186,8 @@ def test_commands_twice_in_a_folder(tinyhd, weights_file, capsys, command):
         assert "d: the pictures beside the videos are left out" in said
     assert ("not taken as inputs, because they are outputs: d/clip_" in said) == (command != "report")
     if command == "predict":
-        assert tinyhd(command, "d", "--out-dir", "d", "--weights", weights_file, "--engine", "torch", "--skip-existing") == 0
+        assert (
+            tinyhd(command, "d", "--out-dir", "d", "--weights", weights_file, "--engine", "torch", "--skip-existing")
+            == 0
+        )
         assert "clip.mp4: skipped, all outputs are there" in capsys.readouterr().err
