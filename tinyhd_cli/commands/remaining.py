@@ -55,7 +55,7 @@ class Remaining:
         self._current, self._started = number, time.monotonic()
 
     def finish(self, number: int) -> None:
-        """It has ended. Not called where there was nothing to do, or where it failed: that takes no time to speak of."""
+        """It has ended. Not called where it failed or there was nothing to do, which takes hardly any time."""
         self._worked.add(number)
         self._worked_s += time.monotonic() - self._started
 
