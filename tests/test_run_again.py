@@ -133,6 +133,17 @@ def test_every_link_gets_its_output_and_every_name_one():
     assert outputs == [["one_overlay.mp4"], ["real_overlay.mp4"], ["two_overlay.mp4"]]
 
 
+def test_links_that_lead_in_circles():
+    touch("a/v.mp4", "b/w.mp4", ".hidden/x.mp4", "[b]/y.mp4")
+    for folder in "ab":
+        for number in range(3):
+            Path(folder, f"up{number}").symlink_to("..")
+    Path("a/there").symlink_to("../b")
+    assert sorted(path for (path,) in planned("**/*.mp4")[0].values()) == [f"{name}_overlay.mp4" for name in "vwy"]
+    assert len(find_videos(["?/**/*.mp4"]).found) == 3
+    assert [str(item.path) for item in find_videos(["[[]b]/**/y.*"]).found] == ["[b]/y.mp4"]
+
+
 def test_names_that_lead_elsewhere_or_look_like_placeholders():
     touch("...mp4", "{folder}.mp4", "a\nb.mp4")
     assert planned("...mp4", out_dir="results", csv="{name}/x.csv")[0] == {"...mp4": ["results/...mp4/x.csv"]}

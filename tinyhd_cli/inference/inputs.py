@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import shlex
 import stat
 from collections.abc import Sequence
@@ -83,7 +84,7 @@ def matching(argument: str, errors: dict[str, InputError]) -> list[Input]:
 
 def by_pattern(pattern: str, errors: dict[str, InputError]) -> list[Input]:
     """Return the files that match a pattern, and the videos of folders that match although nothing in them does."""
-    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
+    matches = sorted(expanded(pattern))
     parents = {match.parent for match in matches}
     found: list[Input] = []
     folders = failed = 0
@@ -102,6 +103,25 @@ def by_pattern(pattern: str, errors: dict[str, InputError]) -> list[Input]:
     if not found and not failed:
         what = "folders alone, and they have neither videos nor pictures" if folders else "no file"
         raise InputError(f"{pattern}: matches {what}")
+    return found
+
+
+def expanded(pattern: str) -> set[Path]:
+    """Return what matches a pattern. ``**`` visits each folder once, because links may lead in circles."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return {Path(match) for match in glob.glob(pattern)}
+    at = parts.index("**")
+    tops = expanded(str(Path(*parts[:at]))) if at else {Path()}
+    found: set[Path] = set()
+    seen: set[str] = set()
+    for top in sorted(tops):
+        for folder, below, _ in os.walk(top, followlinks=True):
+            real = os.path.realpath(folder)
+            below[:] = () if real in seen else sorted(name for name in below if not name.startswith("."))
+            if real not in seen:
+                seen.add(real)
+                found |= expanded(str(Path(glob.escape(folder), *(parts[at + 1 :] or "*"))))
     return found
 
 
