@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import INPUT_UNREADABLE, OK, SOME_INPUT_FAILED, UsageError
-from .terminal import progress_display, say
+from .progress import progress_display
+from .terminal import say
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
