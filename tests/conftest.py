@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -61,6 +62,14 @@ def cache(monkeypatch, tmp_path, engine_cache):
     monkeypatch.setenv("TINYHD_CACHE", str(folder))
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(engine_cache))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def log_as_imported(monkeypatch):
+    """The package's log as it is before a command line is run, whichever tests ran before in this process."""
+    logger = logging.getLogger("tinyhd")
+    for name, value in (("propagate", True), ("handlers", []), ("level", logging.NOTSET)):
+        monkeypatch.setattr(logger, name, value)
 
 
 @pytest.fixture
