@@ -26,7 +26,7 @@ from .options import (
 )
 from .predict import load
 from .several import one_file_each, warn_of_damage
-from .terminal import ProgressDisplay
+from .terminal import ProgressDisplay, output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +95,6 @@ def encode(
 
 def show(result: Compressed, output: Path) -> None:
     """Sizes and qualities as a table on stdout."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("", "size", "kbit/s", "PSNR where people look", "elsewhere", box=None, header_style="bold")
@@ -108,4 +107,4 @@ def show(result: Compressed, output: Path) -> None:
     add(output.name, result.ours)
     if result.plain is not None:
         add(f"plain, crf {result.plain.crf:g}", result.plain)
-    Console(highlight=False, markup=False).print(table)
+    output().print(table)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import INPUT_UNREADABLE, OK, SOME_INPUT_FAILED, UsageError
-from .terminal import progress_display, say
+from ..untrusted import printable
+from .terminal import output, progress_display, say
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
@@ -243,10 +244,9 @@ class Lines:
 
 def show(results: Results) -> None:
     """The results as a table on stdout: means, the paper's rows, few videos one by one; then how they were made."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    console = output()
     digits = 4 if console.width >= WIDE else 3
     metrics = list(dict.fromkeys([*results.metrics, *(name for row in results.published for name in row.scores)]))
     label_width = max(16, console.width - (digits + 4) * len(metrics) - 8)
@@ -257,6 +257,7 @@ def show(results: Results) -> None:
         column.justify = "right"
 
     def add(label: str, scores: dict[str, float], frames: str = "", style: str = "") -> None:
+        label = printable(label)
         label = label if len(label) <= label_width else f"…{label[1 - label_width :]}"
         table.add_row(label, *(number(scores.get(name, math.nan), digits) for name in metrics), frames, style=style)
 
@@ -270,7 +271,7 @@ def show(results: Results) -> None:
         add(f"paper, {row.split} ({row.table})", dict(row.scores), style="dim")
     console.print(table)
     for label, text in remarks(results):
-        console.print(f"{label:9} {text}", soft_wrap=True)
+        console.print(f"{label:9} {printable(text)}", soft_wrap=True)
 
 
 def number(value: float, digits: int) -> str:
@@ -316,7 +317,7 @@ def run_check(dataset: Dataset, quiet: bool) -> int:
     with progress_display(quiet) as progress:
         report = check(dataset, cores(), progress.video("checking"))
     for finding in report.findings:
-        print(f"{'fault' if finding.fault else 'note'}: {finding}")
+        print(printable(f"{'fault' if finding.fault else 'note'}: {finding}"))
     sizes = ", ".join(f"{width} x {height} ({count})" for (width, height), count in report.sizes.most_common(5))
     more = f" and {len(report.sizes) - 5} more" if len(report.sizes) > 5 else ""
     print(
@@ -338,7 +339,6 @@ def run_compare(
     quiet: bool,
 ) -> int:
     """Compare the maps of several models, networks run as ``network`` says, show two tables, write what is wanted."""
-    from rich.console import Console
     from rich.table import Table
 
     from ..evaluation.compare import compare, write_json
@@ -358,10 +358,11 @@ def run_compare(
     lines.close()
     if json is not None:
         write_json(likeness, json)
-    console = Console(highlight=False, markup=False)
+    console = output()
     for metric, matrix in (("CC", likeness.cc), ("SIM", likeness.sim)):
-        table = Table(metric, *likeness.names, box=None, header_style="bold", pad_edge=False)
-        for name, row in zip(likeness.names, matrix, strict=True):
+        names = [printable(name) for name in likeness.names]
+        table = Table(metric, *names, box=None, header_style="bold", pad_edge=False)
+        for name, row in zip(names, matrix, strict=True):
             table.add_row(name, *(f"{value:.4f}" for value in row))
         console.print(table)
     console.print(f"Mean over {likeness.frames} frames of {len(dataset.videos)} videos.")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, one_line
+from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, one_line, unexpected
 from .terminal import ProgressDisplay, progress_display, say
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def do_each(videos: Sequence[Path], quiet: bool, work: Work) -> list[TinyhdError
                 failures.append(error)
             except Exception as error:  # one video must not stop the others, whatever is wrong with it
                 log.debug("%s", video, exc_info=True)
-                say(f"tinyhd: {video}: unexpected {type(error).__name__}: {one_line(error)} (--debug shows where)")
+                say(f"tinyhd: {video}: {unexpected(error)}")
                 failures.append(TinyhdError(one_line(error)))
     return failures
 

@@ -8,8 +8,11 @@ import json
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from ..untrusted import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +35,14 @@ def console() -> Console:
     """The console on stderr: one for all, so that messages appear above a running progress bar."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def output() -> Console:
+    """The console on stdout, for tables. ``[bold]`` and ``:x:`` in a name are text, as on stderr."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 COMPLAINT = "tinyhd: "
@@ -44,7 +54,7 @@ as_json = False
 
 def say(message: str) -> None:
     """A message of one line for the user, on stderr. Nobody there to read it is no reason to stop working."""
-    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in message)
+    line = printable(message)
     if as_json:
         complaint = line.startswith(COMPLAINT)
         tell(level="error" if complaint else "info", message=line.removeprefix(COMPLAINT))
@@ -64,11 +74,22 @@ class TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if as_json:
-            tell(level=record.levelname.lower(), message=self.format(record))
+            tell(level=record.levelname.lower(), message=text_of(record))
             return
         kind = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         with contextlib.suppress(OSError, ValueError):
-            console().print(f"tinyhd: {kind}{self.format(record)}")
+            console().print(f"tinyhd: {kind}{text_of(record)}")
+
+
+def text_of(record: logging.LogRecord) -> str:
+    """Return the message of a record in one line, and below it the traceback if there is one."""
+    error = record.exc_info[1] if record.exc_info else None
+    return "\n".join([printable(record.getMessage()), *(traceback_lines(error) if error else ())])
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """Return the lines of an exception's traceback, each of them printable."""
+    return [printable(line) for part in traceback.format_exception(error) for line in part.splitlines()]
 
 
 def show_log(debug: bool, json_log: bool = False) -> None:
@@ -101,6 +122,7 @@ class ProgressDisplay:
     def _bar(self, bars: Progress, label: str) -> OnProgress:
         for earlier in bars.task_ids:
             bars.remove_task(earlier)
+        label = printable(label)
         task = bars.add_task(label if len(label) <= LABEL_WIDTH else f"{label[: LABEL_WIDTH - 1]}…", total=None)
         return lambda done, total: bars.update(task, completed=done, total=total)
 
@@ -155,7 +177,7 @@ def progress_display(quiet: bool = False) -> Iterator[ProgressDisplay]:
             return Text(f"{task.speed:.1f} fps" if task.speed else "", no_wrap=True)
 
     columns = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         RateColumn(),

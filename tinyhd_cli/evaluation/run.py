@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import __version__
 from ..datasets import LAYOUTS, Dataset, Video, open_dataset
-from ..errors import InputError, OutputError, UsageError, one_line
+from ..errors import InputError, OutputError, UsageError, unexpected
 from ..machine import cores
 from . import parallel
 from .baseline import CentreBias
@@ -93,8 +93,7 @@ class Scoring:
                 raise
             except Exception as error:  # one video must not stop the others, whatever is wrong with it
                 name = self.dataset.videos[index].name
-                line = f"{name}: unexpected {type(error).__name__}: {one_line(error)}"
-                return VideoScores(name, failures=[line])
+                return VideoScores(name, failures=[f"{name}: {unexpected(error)}"])
 
         return score
 

@@ -8,12 +8,13 @@ import json
 import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import cv2
 import numpy as np
 
-from ..files import cannot_write, make_parent, partial, remove, written_whole
+from .. import figures
+from ..files import cannot_write, make_parent, partial, remove
 from ..video.overlay import FramePainter, Painter, area_colour, as_grey, outline
 from ..video.reader import Frame, VideoInfo
 from ..video.writer import PipeWriter, VideoWriter
@@ -22,6 +23,9 @@ from .options import STDOUT, PredictOptions
 from .scaling import Scale
 from .statistics import MapStatistics, describe
 from .windows import Map
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Sink(Protocol):
@@ -305,23 +309,23 @@ class AreaPlotSink:
         self._shares.append(list(self._areas.shares(frame, saliency).values()))
 
     def close(self) -> None:
-        from matplotlib.figure import Figure
+        with figures.plain_text():
+            figures.save(self._draw(), self.path, dpi=120)
 
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
+    def _draw(self) -> Figure:
+        figure = figures.new_figure(9, 3.6)
         axes = figure.add_subplot()
-        for number, area in enumerate(self._areas.areas):
+        found = self._areas.results()
+        for number in range(len(self._areas.areas)):
             shares = [100 * row[number] for row in self._shares]
-            colour = [value / 255 for value in area_colour(number)]
-            mean = self._areas.results()[area.name]["share"] or 0.0
-            label = f"{area.name}, mean {mean:.1%}"
-            axes.plot(self._times, shares, label=label, color=colour, linewidth=1.5)
+            axes.plot(self._times, shares, color=[value / 255 for value in area_colour(number)], linewidth=1.5)
         axes.set_xlabel("seconds")
         axes.set_ylabel("share of attention, %")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        with written_whole(self.path) as temporary:
-            figure.savefig(temporary, format="png", dpi=120)
+        names = [f"{area.name}, mean {found[area.name]['share'] or 0.0:.1%}" for area in self._areas.areas]
+        figures.legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return figure
 
     def abort(self) -> None:
         pass

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
+from .. import __version__, figures
 from ..errors import UsageError
 from ..files import written_whole
 from ..video.overlay import OverlayStyle, Painter, area_colour, outline
@@ -274,11 +274,8 @@ def as_jpeg(image: Image) -> str:
 
 def drawn(width: float, height: float, draw: Any) -> str:
     """A drawing as SVG, to stand in the page."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "tinyhd"}):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    with figures.plain_text({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "tinyhd"}):
+        figure = figures.new_figure(width, height)
         draw(figure.add_subplot())
         target = io.StringIO()
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
@@ -335,14 +332,15 @@ def plot_areas(collected: Collected, areas: tuple[Area, ...]) -> str:
 
     def draw(axes: Axes) -> None:
         some = thinned(len(collected.times_s))
-        for number, area in enumerate(areas):
+        for number in range(len(areas)):
             shares = [100 * row[number] for row in collected.shares[some]]
             colour = [value / 255 for value in area_colour(number)]
-            axes.plot(collected.times_s[some], shares, color=colour, label=area.name, linewidth=1.4)
+            axes.plot(collected.times_s[some], shares, color=colour, linewidth=1.4)
         axes.set_xlabel("seconds")
         axes.set_ylabel("share of attention, %")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.25)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+        names = [area.name for area in areas]
+        figures.legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
     return drawn(9, 2.6, draw)
