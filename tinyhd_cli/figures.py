@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PLAIN = {"text.parse_math": False, "text.usetex": False}
+PLAIN: dict[str, Any] = {"text.parse_math": False, "text.usetex": False}
 """Settings of matplotlib under which ``$`` begins no formula."""
 
 
@@ -29,7 +29,8 @@ def plain_text(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
     """
     from matplotlib import rc_context
 
-    with rc_context({**PLAIN, **(settings or {})}), warnings.catch_warnings():
+    values: Any = PLAIN | dict(settings or {})  # its stubs list every name that there is
+    with rc_context(values), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         yield
 

@@ -12,7 +12,7 @@ import typer
 from ..errors import UsageError
 from .options import Engine, Precision
 from .predict import load
-from .terminal import output, say
+from .terminal import say, stdout_console
 
 if TYPE_CHECKING:
     from ..benchmarks.model import ModelRun
@@ -71,7 +71,7 @@ def predict(
     for run in runs:
         speed = f"{run.frames / run.seconds:.1f}"
         table.add_row(f"{run.clip_s:g} s", str(run.frames), f"{run.seconds:.1f}", speed, f"{run.peak_mb:.0f} MB")
-    console = output()
+    console = stdout_console()
     console.print(table)
     console.print(f"The long clip takes {growth:+.0f} MB at its peak.", highlight=False)
 
@@ -91,7 +91,7 @@ def show_stages(video: Path, loaded: Model, as_json: bool) -> None:
     table = Table("stage alone", "ms a frame", "of the processor", box=None)
     for stage in found.stages:
         table.add_row(stage.name, f"{stage.ms:.2f}", f"{stage.processor_ms:.2f}")
-    console = output()
+    console = stdout_console()
     console.print(table)
     console.print(
         f"All at once, with {found.engine} in {found.precision}: {found.frames} frames, {found.frames_per_s:.1f} a"
@@ -133,7 +133,7 @@ def model(
         return
     from rich.table import Table
 
-    console = output()
+    console = stdout_console()
     for cost in found.values():
         title = f"{cost.network}: {cost.parameters:,} parameters, {cost.gmacs:.2f} G multiply-adds for 16 maps"
         table = Table("engine", "", "ms", "median", "times", "median", "CC", "MB", box=None, title=title)
@@ -173,7 +173,7 @@ def metrics(
     table = Table("360 x 640 uint8 maps, one thread", "median ms", "best ms", box=None)
     for timing in timings:
         table.add_row(timing.what, f"{timing.median_ms:.2f}", f"{timing.best_ms:.2f}")
-    console = output()
+    console = stdout_console()
     console.print(table)
     console.print(f"Exact expectations are {faster:.1f} times faster than 100 random splits.")
 
@@ -207,4 +207,4 @@ def train(
     for run in runs:
         values = (f"{run.clips_per_s:.2f}", f"{run.median_clips_per_s:.2f}", f"{run.ratio:.2f}")
         table.add_row(run.device, run.name, *values)
-    output().print(table)
+    stdout_console().print(table)

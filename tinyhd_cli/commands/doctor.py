@@ -8,7 +8,7 @@ import typer
 
 from ..errors import OK, SOME_INPUT_FAILED
 from ..untrusted import printable
-from .terminal import output
+from .terminal import stdout_console
 
 STYLES = {"ok": "green", "note": "yellow", "fault": "bold red"}
 
@@ -40,5 +40,5 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         table.add_row(finding.what, Text(finding.status, style), printable(finding.found))
         if finding.advice:
             table.add_row("", "", Text(printable(finding.advice), style))
-    output().print(table)
+    stdout_console().print(table)
     return code

@@ -26,7 +26,7 @@ from .options import (
 )
 from .predict import load
 from .several import one_file_each, warn_of_damage
-from .terminal import ProgressDisplay, output
+from .terminal import ProgressDisplay, stdout_console
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,4 +107,4 @@ def show(result: Compressed, output: Path) -> None:
     add(output.name, result.ours)
     if result.plain is not None:
         add(f"plain, crf {result.plain.crf:g}", result.plain)
-    output().print(table)
+    stdout_console().print(table)

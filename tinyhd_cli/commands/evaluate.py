@@ -12,7 +12,7 @@ import typer
 
 from ..errors import INPUT_UNREADABLE, OK, SOME_INPUT_FAILED, UsageError
 from ..untrusted import printable
-from .terminal import output, progress_display, say
+from .terminal import progress_display, say, stdout_console
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
@@ -246,7 +246,7 @@ def show(results: Results) -> None:
     """The results as a table on stdout: means, the paper's rows, few videos one by one; then how they were made."""
     from rich.table import Table
 
-    console = output()
+    console = stdout_console()
     digits = 4 if console.width >= WIDE else 3
     metrics = list(dict.fromkeys([*results.metrics, *(name for row in results.published for name in row.scores)]))
     label_width = max(16, console.width - (digits + 4) * len(metrics) - 8)
@@ -358,7 +358,7 @@ def run_compare(
     lines.close()
     if json is not None:
         write_json(likeness, json)
-    console = output()
+    console = stdout_console()
     for metric, matrix in (("CC", likeness.cc), ("SIM", likeness.sim)):
         names = [printable(name) for name in likeness.names]
         table = Table(metric, *names, box=None, header_style="bold", pad_edge=False)

@@ -38,7 +38,7 @@ def console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def output() -> Console:
+def stdout_console() -> Console:
     """The console on stdout, for tables. ``[bold]`` and ``:x:`` in a name are text, as on stderr."""
     from rich.console import Console
 

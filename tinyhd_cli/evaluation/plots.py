@@ -184,7 +184,9 @@ def plot_strip(frames: Sequence[Looked], metric: str, painter: Painter, path: Pa
             if column == 0:
                 axes.set_ylabel(label)
             if row == 0:
-                title = f"{printable(frame.picked.video)}, frame {frame.picked.number}\n{metric} {frame.picked.score:.2f}"
+                title = (
+                    f"{printable(frame.picked.video)}, frame {frame.picked.number}\n{metric} {frame.picked.score:.2f}"
+                )
                 axes.set_title(title, fontsize=9)
     save(figure, path, DPI)
     return path

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import figures
 from ..files import cannot_write, make_parent, partial, remove
+from ..untrusted import csv_cell
 from ..video.overlay import FramePainter, Painter, area_colour, as_grey, outline
 from ..video.reader import Frame, VideoInfo
 from ..video.writer import PipeWriter, VideoWriter
@@ -252,13 +253,14 @@ class CsvSink(TextSink):
         self._areas = areas
         self._writer = csv.writer(self._file, lineterminator="\n")
         columns = [field.name for field in fields(MapStatistics)]
-        self._writer.writerow(["frame", "time_s", *columns, *(f"aoi_{area.name}" for area in areas.areas)])
+        self._writer.writerow(["frame", "time_s", *columns, *(csv_cell(f"aoi_{area.name}") for area in areas.areas)])
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        row = asdict(describe(saliency, frame.info.width, frame.info.height))
-        row |= self._areas.shares(frame, saliency)
+        statistics = asdict(describe(saliency, frame.info.width, frame.info.height))
+        shares = self._areas.shares(frame, saliency)
+        row = [*statistics.values(), *shares.values()]  # no dict: an area may have the name of a statistic
         try:
-            self._writer.writerow([frame.index + 1, f"{frame.time_s:.6f}", *(f"{value:.4f}" for value in row.values())])
+            self._writer.writerow([frame.index + 1, f"{frame.time_s:.6f}", *(f"{value:.4f}" for value in row)])
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
