@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..video.reader import VideoReader
-from .files import MAPS, PICTURES, last_number, listed, read_fixation, read_image, read_map
+from .files import FIXATIONS, MAPS, PICTURES, last_number, listed, read_fixation, read_image, read_map
 from .layouts import LAYOUTS, Dataset
 from .video import Video, numbered_frames
 
@@ -106,6 +106,8 @@ class Examination:
         if size:
             report.sizes[size] += 1
         held_out = self._dataset.official is not None and self._dataset.official.held_out
+        for line in video.passed_over:
+            self._say(line)
         if not video.annotated:
             self._say("has no annotations", fault=not held_out)
             return report
@@ -129,7 +131,7 @@ class Examination:
         video = self._video
         if video.single is not None:
             return
-        folders = [(video.density_folder, MAPS), (video.fixation_folder, MAPS)]
+        folders = [(video.density_folder, MAPS), (video.fixation_folder, FIXATIONS)]
         if video.source is not None and video.source.is_dir():
             folders.append((video.source, PICTURES))
         for folder, suffixes in folders:
@@ -150,7 +152,7 @@ class Examination:
         if video.is_file:
             try:
                 with VideoReader(video.source) as reader:
-                    numbers = [number for number, _ in numbered_frames(reader)]
+                    numbers = [number for number, _ in numbered_frames(reader, video.first_number)]
                     if reader.damaged:
                         self._say(f"{video.source}: {reader.damaged} damaged packets or frames")
                     return numbers, (reader.info.width, reader.info.height)

@@ -9,7 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError, UsageError, did_you_mean
-from .files import MAPS, PICTURES, by_number, listed, natural
+from ..layouts import EXPECTED
+from .files import FIXATIONS, MAPS, PICTURES, by_number, listed, natural, preferred
 from .video import FrameFiles, Video
 
 VIDEOS = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
@@ -106,15 +107,15 @@ def dhf1k(root: Path, split: str | None) -> Iterator[Video]:
     """DHF1K: ``video/0601.AVI`` or pictures in one of three places, ``annotation/0601/{maps,fixation}``."""
     ranges = {"train": range(1, 601), "val": range(601, 701), "test": range(701, 1001)}
     wanted = ranges[split or "val"]
-    annotations = by_number(folders(root / "annotation"))
+    annotations = by_number(sorted(folders(root / "annotation")))
     sources = {number: path / "images" for number, path in annotations.items() if (path / "images").is_dir()}
-    sources |= by_number(folders(root / "frames"))
-    sources |= by_number(folders(root / "video"))
-    sources |= by_number(listed(root / "video", VIDEOS))
+    sources |= by_number(sorted(folders(root / "frames")))
+    sources |= by_number(sorted(folders(root / "video")))
+    sources |= by_number(sorted(listed(root / "video", VIDEOS)))
     for number in sorted({*sources, *annotations}):
         if number in wanted:
             folder = annotations.get(number, root / "annotation" / f"{number:04d}")
-            yield Video(f"{number:04d}", sources.get(number), folder / "maps", folder / "fixation")
+            yield Video(f"{number:04d}", sources.get(number), folder / "maps", folder / "fixation", from_one=True)
 
 
 def shots(root: Path, split: str | None) -> Iterator[Video]:
@@ -129,8 +130,8 @@ def shot(folder: Path, name: str) -> Video:
     return Video(name, images if images.is_dir() else None, folder / "maps", folder / "fixation")
 
 
-TRUTH = ("maps", "fixation")
-"""Folders of density and fixation maps."""
+TRUTH = {"maps": MAPS, "fixation": FIXATIONS}
+"""Folders of density and fixation maps, and the suffixes of the files in them."""
 
 
 def anybody(root: Path, split: str | None) -> Iterator[Video]:
@@ -153,7 +154,7 @@ def anybody(root: Path, split: str | None) -> Iterator[Video]:
             yield shot(parent, own_name)
         elif any(listed(parent, PICTURES)):
             yield Video(own_name, parent, parent / "maps", parent / "fixation")
-        elif any(any(listed(folder, MAPS)) for folder in truth):
+        elif any(any(listed(folder, TRUTH[folder.name])) for folder in truth):
             yield Video(own_name, videos[0] if len(videos) == 1 else None, parent / "maps", parent / "fixation")
         else:
             yield from beside(parent, videos, inside)
@@ -173,22 +174,14 @@ def beside(parent: Path, videos: list[Path], inside: Path) -> Iterator[Video]:
 def photographs(root: Path, split: str | None) -> Iterator[Video]:
     """Photographs in ``images`` with ``maps`` and ``fixation`` beside it: each one a video of one frame."""
     images = list(listed(root / "images", PICTURES))
-    truth: list[dict[str, Path]] = [{path.stem: path for path in listed(root / kind, MAPS)} for kind in TRUTH]
-    densities, fixations = truth
+    densities, fixations = (
+        {path.stem: path for path in reversed(preferred(root / kind, TRUTH[kind]))} for kind in TRUTH
+    )
     lost = {*densities, *fixations} - {image.stem for image in images}
     for name, image in [*((image.stem, image) for image in images), *((name, None) for name in lost)]:
         frame = FrameFiles(1, image, densities.get(name), fixations.get(name))
         yield Video(name, image.parent if image else None, None, None, single=frame)
 
-
-EXPECTED = {
-    "dhf1k": "video/0601.AVI or video/0601/0001.png, annotation/0601/maps/0001.png, annotation/0601/fixation/0001.png",
-    "hollywood2": "testing/actioncliptest00001_1/{images,maps,fixation}",
-    "ucf-sports": "testing/Diving-Side-001/{images,maps,fixation}",
-    "folder": "NAME.mp4 with maps/NAME and fixation/NAME, or NAME/{images,maps,fixation}",
-    "images": "images/NAME.jpg, maps/NAME.png, fixation/NAME.png",
-}
-"""What a layout looks like, for messages."""
 
 LAYOUTS = {
     "dhf1k": Layout(
