@@ -201,9 +201,12 @@ def run_job(
     progress: ProgressDisplay,
 ) -> None:
     """Predict one video and say what came of it."""
+    from ..inference.options import FIRST_MAP
+    from ..inference.outputs import map_names
     from ..inference.predict import predict_file
 
-    outputs = job.outputs.missing() if skip_existing else job.outputs
+    names = map_names(job.video) if skip_existing else {}
+    outputs = job.outputs.missing(names.values() or (FIRST_MAP,)) if skip_existing else job.outputs
     if not outputs.wanted():
         if not quiet:
             say(f"{label}: skipped, all outputs are there")
