@@ -92,7 +92,7 @@ def stored(name: str, file: IO[bytes], size: int) -> StoredArray:
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
         except MemoryError as error:  # of the parser, at thousands of brackets
             raise ValueError from error
-        if dtype.kind not in "biufU" or not dtype.itemsize or min(shape, default=1) < 0:
+        if dtype.hasobject or not dtype.itemsize or min(shape, default=1) < 0:
             raise ValueError
     if math.prod(shape) * dtype.itemsize > size:
         raise InputError(f"{name}: claims {dtype} {shape}, and is too short for that")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import TinyhdError, UsageError
+from ..wording import plural
 from .options import (
     AREAS,
     LOOK,
@@ -218,7 +219,7 @@ def run_job(
         seconds = time.monotonic() - started
         written = ", ".join(str(path) for _, path in outputs.wanted())
         rate = summary.frames / seconds
-        say(f"{label}: {summary.frames} frames in {seconds:.1f} s ({rate:.1f} a second) -> {written}")
+        say(f"{label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s ({rate:.1f} a second) -> {written}")
         for name, found in summary.areas.items():
             say(f"{name}: {attention(found)}")
 

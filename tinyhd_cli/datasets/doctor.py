@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..video.reader import VideoReader
 from .files import FIXATIONS, MAPS, PICTURES, last_number, listed, read_fixation, read_image, read_map
-from .layouts import LAYOUTS, Dataset
+from .layouts import LAYOUTS, Dataset, describe_left_out
 from .video import Video, numbered_frames
 
 LISTED = 5
@@ -79,6 +79,8 @@ def check(dataset: Dataset, workers: int = 1, progress: Callable[[int, int], Non
             report.sizes += part.sizes
             if progress:
                 progress(done, len(dataset.videos))
+    if dataset.left_out:
+        report.findings.append(Finding("", describe_left_out(dataset.left_out), fault=False))
     official = dataset.official
     if official is not None:
         counts = (("videos", report.videos, official.videos), ("frames", report.frames, official.frames))

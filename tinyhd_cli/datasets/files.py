@@ -31,6 +31,9 @@ FIXATIONS = (".png", ".bmp", ".tif", ".tiff")
 MAPS = (*FIXATIONS, ".npy", ".jpg", ".jpeg")
 """Density and predicted maps, likewise."""
 
+NUMBERS = "biuf"
+"""Kinds of NumPy types that a map may have."""
+
 MAX_PIXELS = 1 << 28
 """The largest image that is decoded; cameras of 200 megapixels are below that."""
 
@@ -139,8 +142,8 @@ def read_map(path: Path) -> Map:
         InputError: it cannot be read, or holds something else than numbers that can be compared.
     """
     values = read_array(path) if path.suffix.lower() == ".npy" else decode(path, ANY_GREY)
-    if values.dtype.kind not in "buf":
-        raise InputError(f"{path}: holds {values.dtype} values; maps must be of 8 or 16 bits a pixel, or of floats")
+    if values.dtype.kind not in NUMBERS:
+        raise InputError(f"{path}: holds {values.dtype} values; maps must be of numbers")
     return values
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError, UsageError, did_you_mean
 from ..layouts import EXPECTED
+from ..wording import plural, some
 from .files import FIXATIONS, MAPS, PICTURES, by_number, listed, natural, preferred
 from .video import FrameFiles, Video
 
@@ -49,6 +50,8 @@ class Dataset:
     root: Path
     split: str | None
     videos: tuple[Video, ...]
+    left_out: tuple[str, ...] = ()
+    """Videos and folders of images without ground truth beside them, as paths below the root."""
 
     @property
     def official(self) -> Official | None:
@@ -82,14 +85,33 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
         videos = tuple(sorted(kind.find(root, split), key=lambda video: (natural(video.name), video.name)))
     except OSError as error:
         raise InputError(f"{error.filename or root}: {error.strerror or error}") from error
+    passed_over = tuple(sorted(without_truth(root, videos), key=natural)) if kind.find is anybody else ()
     if not videos:
-        raise InputError(
-            f"{root}: no {f'{split} ' if split else ''}videos in the layout of {layout} ({EXPECTED[layout]})"
-        )
+        what = f"no {f'{split} ' if split else ''}videos in the layout of {layout} ({EXPECTED[layout]})"
+        raise InputError("; ".join([f"{root}: {what}", *([describe_left_out(passed_over)] if passed_over else [])]))
     for one, other in pairwise(videos):
         if one.name == other.name:
             raise InputError(f"{root}: two videos are called {one.name}: {place(one)} and {place(other)}")
-    return Dataset(layout, root, split, videos)
+    return Dataset(layout, root, split, videos, passed_over)
+
+
+def without_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:
+    """Yield what looks like a video below a folder and is none of these, as paths below it."""
+    known = {video.source for video in videos}
+    known |= {path.parent for path in known if path and (path.name == "images" or not path.is_dir())}
+    for path in root.rglob("*"):
+        inside = path.relative_to(root)
+        if any(part.startswith(".") or part in TRUTH for part in inside.parts):
+            continue
+        is_video = path.suffix.lower() in VIDEOS and path.is_file()
+        is_folder = path.is_dir() and any(listed(path, PICTURES))
+        if (is_video or is_folder) and known.isdisjoint({path, *path.parents} - {root}):
+            yield (inside.parent if path.name == "images" else inside).as_posix()
+
+
+def describe_left_out(names: Sequence[str]) -> str:
+    """Say which videos of a dataset are left out for want of ground truth."""
+    return f"{plural(len(names), 'video')} left out, with neither maps nor fixation beside the frames: {some(names)}"
 
 
 def place(video: Video) -> Path | None:

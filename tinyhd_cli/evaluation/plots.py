@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..figures import new_figure, plain_text, save
 from ..untrusted import printable
 from ..video.overlay import OverlayStyle, Painter
+from ..wording import plural
 from .compare import Likeness
 from .results import Results
 from .scoring import VideoScores
@@ -89,7 +90,7 @@ def plot_distribution(results: Results, path: Path) -> Path:
         axes.axhline(results.macro_mean()[name], color="tab:orange", linewidth=1)
         axes.set_title(f"{name}\n{results.macro_mean()[name]:.4f}", fontsize=10)
         axes.set_xticks([])
-    what = f"{results.frames['scored']} frames" if single else f"{len(results.videos)} videos"
+    what = plural(results.frames["scored"], "frame") if single else plural(len(results.videos), "video")
     figure.suptitle(f"Scores of {what}, and their mean (orange)", fontsize=11)
     save(figure, path, DPI)
     return path

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import arrays
 from ..datasets import Video
-from ..datasets.files import MAPS, OnDamage, by_number, listed, preferred, read_map, unread
+from ..datasets.files import MAPS, NUMBERS, OnDamage, by_number, listed, preferred, read_map, unread
 from ..datasets.layouts import VIDEOS
 from ..errors import InputError, UsageError
 from ..models.config import CLIP_FRAMES, ModelConfig, to_dict
@@ -277,7 +277,7 @@ def archived(path: Path, video: Video) -> Iterator[tuple[int, Map]]:
 
 def each_map(array: arrays.StoredArray) -> Iterator[Map]:
     """Yield the maps of an array ``(frames, height, width)``, or a single one; ``InputError`` if it is none."""
-    if array.dtype.kind == "U" or len(array.shape) not in (2, 3) or not all(array.shape):
+    if array.dtype.kind not in NUMBERS or len(array.shape) not in (2, 3) or not all(array.shape):
         raise InputError(f"{array.name}: must hold maps (frames, height, width), not {array.dtype} {array.shape}")
     yield from [array.whole()] if len(array.shape) == 2 else array.items()
 

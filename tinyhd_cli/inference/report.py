@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from .. import __version__, figures
 from ..errors import UsageError
 from ..files import written_whole
+from ..untrusted import printable
 from ..video.overlay import OverlayStyle, Painter, area_colour, outline
 from ..video.reader import Frame, Image, VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
+from ..wording import plural
 from .areas import Area, AreaStatistics
 from .model import Model
 from .predict import Progress, saliency_of
@@ -187,14 +189,14 @@ def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
     )
     frames = max(1, len(collected.times_s))
     facts = {
-        "File": info.path.name,
-        "Video": f"{info.width} x {info.height}, {float(info.rate):g} frames a second, {clock(end_s)}, {frames} frames",
+        "File": printable(info.path.name),
+        "Video": f"{info.width} x {info.height}, {float(info.rate):g} frames a second, {clock(end_s)}, {plural(frames, 'frame')}",
         "Model": f"{model.name} ({model.config.name}), weights {model.sha256[:12]}, on {model.device}",
         "Damaged": f"{collected.damaged} packets or frames were skipped" if collected.damaged else "",
         "Made by": f"tinyhd {__version__}; a network's prediction of where people look, not a measurement",
     }
     return environment.get_template("report.html").render(
-        title=info.path.name,
+        title=printable(info.path.name),
         facts={name: fact for name, fact in facts.items() if fact},
         strip=[(clock(time_s), as_jpeg(image)) for time_s, image in collected.strip],
         heat_map=as_jpeg(painter.paint(collected.middle, in_own_range(collected.attention))),

@@ -10,9 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError, did_you_mean, one_line
 from ..models.config import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH, ModelConfig
 from ..models.registry import config as named_config
+from ..untrusted import parse_yaml, read_document
 
 INTERMEDIATE = ("d1.1", "d1.2", "d1.3", "d1.4")
 """The teacher's four intermediate maps, shallow to deep, that d1's four are compared with."""
@@ -298,12 +299,10 @@ def presets() -> list[str]:
 
 def read_yaml(text: str, where: str) -> dict[str, Any]:
     """The settings in a YAML text; ``UsageError`` if it has another form."""
-    import yaml
-
     try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where}: not YAML: {str(error).splitlines()[0]}") from error
+        values = parse_yaml(text) or {}
+    except ValueError as error:
+        raise UsageError(f"{where}: not YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{where}: must be settings, one a line, such as lr: 0.01")
     return values
@@ -331,9 +330,10 @@ def build_config(
         values |= read_yaml(text, f"preset {preset}")
     if file is not None:
         try:
-            values |= read_yaml(file.read_text(encoding="utf-8"), str(file))
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_document(file)
+        except (OSError, ValueError) as error:
             raise UsageError(f"--config {file}: cannot be read: {getattr(error, 'strerror', error)}") from error
+        values |= read_yaml(text, str(file))
     values |= {name: value for name, value in given.items() if value is not None}
     return from_dict(values, where=str(file or preset or "command line"))
 
