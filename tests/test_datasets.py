@@ -345,7 +345,7 @@ def test_frames_after_a_damaged_one_in_an_avi_keep_their_numbers(tmp_path, spoil
     assert list(there) == [number for number in range(1, 21) if number not in spoiled]
     if spoiled != [20]:  # the decoder is silent about the last one
         assert len(said) == 1
-        assert "damaged packets or frames were skipped" in said[0]
+        assert "skipped" in said[0] and "damaged packet" in said[0]
     for number in (15, 19):  # which come after the next key frame
         errors = [np.abs(there[number].astype(int) - picture).mean() for picture in pictures]
         assert int(np.argmin(errors)) + 1 == number

@@ -29,6 +29,7 @@ def settings(data, out, **changes):
         "model": "tinyhd-s-quarter",
         "init": "none",
         "size": SIZE,
+        "stills": True,
         "steps": 2,
         "batch_size": 2,
         "workers": 0,
@@ -68,7 +69,19 @@ def test_an_extended_run_is_the_straight_run_to_the_bit(data, tmp_path, caplog):
 
 
 def test_the_learning_rate_rises_where_the_longer_schedule_has_it_higher(data, tmp_path, tinyhd, capsys):
-    run = ["train", "--data", data, "--model", "tinyhd-s-quarter", "--hold-out", "0.34", *OPTIONS, "--out", "run"]
+    run = [
+        "train",
+        "--data",
+        data,
+        "--model",
+        "tinyhd-s-quarter",
+        "--hold-out",
+        "0.34",
+        *OPTIONS,
+        "--out",
+        "run",
+        "--stills",
+    ]
     assert tinyhd(*run, "--steps", "2", "--milestones", "0.5") == 0
     assert tinyhd("train", "--out", "run", "--extend", "--steps", "2", "-q") == 2
     assert tinyhd("train", "--out", "run", "--extend", "--epochs", "4", "-q") == 0

@@ -10,6 +10,11 @@ def plural(count: int, one: str, several: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
+def damage(count: int) -> str:
+    """Return how much of a video could not be decoded, in words."""
+    return plural(count, "damaged packet or frame", "damaged packets or frames")
+
+
 def some(names: Sequence[object], most: int = 5) -> str:
     """Return the first few names: ``a, b``, or ``a, b, c, d, e and 3 more``."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

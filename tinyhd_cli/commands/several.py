@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, one_line, unexpected
+from ..wording import damage
 from .terminal import ProgressDisplay, progress_display, say
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def say_missing(errors: Sequence[InputError]) -> None:
 def warn_of_damage(video: Path, damaged: int) -> None:
     """Say how much of a video could not be decoded, if anything."""
     if damaged:
-        log.warning("%s: %d damaged packets or frames were skipped", video, damaged)
+        log.warning("%s: skipped %s", video, damage(damaged))
 
 
 def exit_code(failures: Sequence[TinyhdError], total: int) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..video.reader import VideoReader
+from ..wording import damage
 from .files import FIXATIONS, MAPS, PICTURES, last_number, listed, read_fixation, read_image, read_map
 from .layouts import LAYOUTS, Dataset, describe_left_out
 from .video import Video, numbered_frames
@@ -156,7 +157,7 @@ class Examination:
                 with VideoReader(video.source) as reader:
                     numbers = [number for number, _ in numbered_frames(reader, video.first_number)]
                     if reader.damaged:
-                        self._say(f"{video.source}: {reader.damaged} damaged packets or frames")
+                        self._say(f"{video.source}: {damage(reader.damaged)}")
                     return numbers, (reader.info.width, reader.info.height)
             except InputError as error:
                 self._say(str(error))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..video.reader import Frame, VideoReader
+from ..wording import damage
 from .files import FIXATIONS, MAPS, PICTURES, Image, OnDamage, numbered, read_image, unread
 
 log = logging.getLogger("tinyhd")
@@ -134,7 +135,7 @@ class Video:
             for number, picture in numbered_frames(reader, self.first_number):
                 yield self.frame(number), picture.rgb()
             if reader.damaged:
-                report(f"{self.source}: {reader.damaged} damaged packets or frames were skipped")
+                report(f"{self.source}: skipped {damage(reader.damaged)}")
 
 
 def numbered_frames(reader: VideoReader, first: int = 1) -> Iterator[tuple[int, Frame]]:

@@ -20,7 +20,7 @@ from ..untrusted import printable
 from ..video.overlay import OverlayStyle, Painter, area_colour, outline
 from ..video.reader import Frame, Image, VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
-from ..wording import plural
+from ..wording import damage, plural
 from .areas import Area, AreaStatistics
 from .model import Model
 from .predict import Progress, saliency_of
@@ -190,9 +190,10 @@ def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
     frames = max(1, len(collected.times_s))
     facts = {
         "File": printable(info.path.name),
-        "Video": f"{info.width} x {info.height}, {float(info.rate):g} frames a second, {clock(end_s)}, {plural(frames, 'frame')}",
+        "Video": f"{info.width} x {info.height}, {float(info.rate):g} frames a second, {clock(end_s)}, "
+        + plural(frames, "frame"),
         "Model": f"{model.name} ({model.config.name}), weights {model.sha256[:12]}, on {model.device}",
-        "Damaged": f"{collected.damaged} packets or frames were skipped" if collected.damaged else "",
+        "Damaged": f"skipped {damage(collected.damaged)}" if collected.damaged else "",
         "Made by": f"tinyhd {__version__}; a network's prediction of where people look, not a measurement",
     }
     return environment.get_template("report.html").render(

@@ -240,7 +240,8 @@ class CachedTeacher:
             maps = [unpacked(name, dict(arrays), size) for name in ("final", "intermediate")]
         device = self.teacher.model.device
         final, deep = (None if m is None else m.unsqueeze(0).to(device) for m in maps)
-        assert final is not None
+        if final is None:
+            raise ValueError("holds no maps")
         return Targets(final, deep)
 
 
