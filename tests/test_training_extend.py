@@ -25,7 +25,7 @@ def data(tmp_path_factory):
 def settings(data, out, **changes):
     values = {
         "data": (str(data),),
-        "hold_out": 0.34,
+        "hold_out": 0,
         "model": "tinyhd-s-quarter",
         "init": "none",
         "size": SIZE,
@@ -97,7 +97,7 @@ def test_the_learning_rate_rises_where_the_longer_schedule_has_it_higher(data, t
 def test_a_teacher_without_its_file(tinyhd, data, capsys, monkeypatch):
     """The option that is named exists."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert tinyhd("distill", "--teacher", "hd2s", "--data", data, "--hold-out", "0.34", *OPTIONS, "--out", "run") == 4
+    assert tinyhd("distill", "--teacher", "hd2s", "--data", data, "--hold-out", "0", *OPTIONS, "--out", "run") == 4
     said = capsys.readouterr().err
     assert "name it: --teacher weight_MinLoss_new.pt" in said
     assert "--weights" not in said

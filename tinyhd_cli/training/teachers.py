@@ -236,7 +236,7 @@ class CachedTeacher:
         """The maps on disk."""
         path = self.path(key)
         assert path is not None
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:  # NumPy leaves a damaged file that it opens open
             maps = [unpacked(name, dict(arrays), size) for name in ("final", "intermediate")]
         device = self.teacher.model.device
         final, deep = (None if m is None else m.unsqueeze(0).to(device) for m in maps)
