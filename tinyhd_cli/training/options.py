@@ -285,10 +285,38 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainC
     try:
         for name, value in values.items():
             if isinstance(value, str) and str(known[name].type) == "float":
-                values[name] = float(value)  # YAML takes 1e-4, without a point, for a text
+                values[name] = value = float(value)  # YAML takes 1e-4, without a point, for a text
+            if not fits(value, known[name]):
+                shown = repr(value) if len(repr(value)) < 80 else type(value).__name__
+                raise ValueError(
+                    f"{flag(name)} must be {known[name].metadata['metavar'] or 'true or false'}, not {shown}"
+                )
         return TrainConfig(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def fits(value: Any, item: dataclasses.Field[Any]) -> bool:
+    """Whether a plain value has the type of a field."""
+    kind, _, optional = str(item.type).partition(" | ")
+    if value is None:
+        return bool(optional) or item.name == "teacher"
+    if kind.startswith("tuple"):
+        if item.name == "teacher" and isinstance(value, str):  # as older configurations have it
+            return True
+        of, count = kind.removeprefix("tuple[").split(", ")[0], 2 if kind == "tuple[int, int]" else None
+        several = isinstance(value, list | tuple) and len(value) == (count or len(value))
+        return several and all(is_a(of, one) for one in value)
+    return is_a(kind, value)
+
+
+def is_a(kind: str, value: Any) -> bool:
+    """Whether a plain value is of the type of this name."""
+    if isinstance(value, bool) or kind == "bool":
+        return isinstance(value, bool) and kind == "bool"
+    if kind == "float":
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, {"int": int, "str": str, "Path": str | Path}[kind])
 
 
 def presets() -> list[str]:
