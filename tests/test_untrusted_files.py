@@ -274,7 +274,7 @@ def test_density_maps_without_anything(tinyhd, park, capsys):
     for path in (park / "park" / "maps").iterdir():
         on_disk.write_picture(path, np.zeros((36, 64), np.uint8))
     assert tinyhd("evaluate", "--root", park, "--prior", "--baseline", "gaussian", "--json", "s.json") == 0
-    assert "CC in 3 frames" in capsys.readouterr().out
+    assert "CC in 3" in capsys.readouterr().out
     assert json.loads(Path("s.json").read_text())["mean"]["CC"] is None
 
 

@@ -296,9 +296,9 @@ def remarks(results: Results) -> Iterator[tuple[str, str]]:
     if frames["failed"] or frames["missing"]:
         left_out = " and ".join(f"{frames[reason]} {reason}" for reason in ("failed", "missing") if frames[reason])
         yield "left out", f"{left_out} of {plural(frames['scored'] + frames['failed'] + frames['missing'], 'frame')}"
-    undefined = ", ".join(f"{name} in {plural(count, 'frame')}" for name, count in results.undefined().items() if count)
+    undefined = ", ".join(f"{name} in {count}" for name, count in results.undefined().items() if count)
     if undefined:
-        yield "undefined", f"{undefined}; not in the means"
+        yield "undefined", f"{undefined} (frames; they are not in the means)"
     yield "AUCs", protocol["aucs"]
     if "s-AUC" in results.metrics:
         yield "s-AUC", f"against fixations {protocol['other_fixations']}, seed {protocol['seed']}"
