@@ -13,7 +13,7 @@ import datasets_on_disk as on_disk
 import numpy as np
 import pytest
 
-from tinyhd_cli.commands import terminal
+from tinyhd_cli.commands import progress, terminal
 from tinyhd_cli.errors import unexpected
 from tinyhd_cli.figures import legend, new_figure, plain_text
 from tinyhd_cli.untrusted import json_text
@@ -106,8 +106,8 @@ def test_progress_labels_are_text(monkeypatch):
 
     screen = StringIO()
     console = Console(file=screen, force_terminal=True, emoji=False, markup=False, width=100)
-    monkeypatch.setattr(terminal, "console", lambda: console)
-    with terminal.progress_display() as display:
+    monkeypatch.setattr(progress, "console", lambda: console)
+    with progress.progress_display() as display:
         display.video(":x: [bold]\x1b[2J\u202e.mp4")(1, 2)
     assert ":x: [bold]\\x1b[2J" in screen.getvalue()
     assert "\u202e" not in screen.getvalue() and "\x1b[2J" not in screen.getvalue()

@@ -30,7 +30,7 @@ from .commands import (
     weights,
 )
 from .commands.defaults import option_defaults
-from .commands.terminal import say, show_log, traceback_lines
+from .commands.terminal import loading, say, show_log, traceback_lines
 
 app = typer.Typer(
     name="tinyhd",
@@ -123,6 +123,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 def complain(message: str, debug: bool = False) -> None:
     """The one line on stderr, after the traceback if that is wanted."""
+    loading.stop()
     error = sys.exception() if debug else None
     if error is not None:
         print("\n".join(traceback_lines(error)), file=sys.stderr)
@@ -143,6 +144,14 @@ def run(args: Sequence[str]) -> int:
     arguments, json_log = take("--json-log", arguments)
     arguments = take_config(arguments)
     show_log(debug, json_log)
+    try:
+        return run_command(arguments, debug)
+    finally:
+        loading.stop()
+
+
+def run_command(arguments: list[str], debug: bool) -> int:
+    """Run a command and return its exit code; errors become a line."""
     try:
         command = typer.main.get_command(app)
         code = command.main(arguments, prog_name="tinyhd", standalone_mode=False, default_map=defaults(arguments))

@@ -26,12 +26,10 @@ from .options import (
     WeightsFile,
 )
 from .predict import load
-from .several import one_file_each, warn_of_damage
-from .terminal import ProgressDisplay, say
+from .several import Turn, for_each, warn_of_damage
+from .terminal import loading, say
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..inference.model import Model
 
 MOTION = "Motion of the window"
@@ -80,6 +78,7 @@ def crop(
     It moves smoothly, at a bounded speed, and jumps where the scene changes; the sound is kept:
     tinyhd crop clip.mp4 --aspect 9:16 -o vertical.mp4
     """
+    loading.start(quiet)
     from ..inference.reframe import CropOptions, crop_file, parse_aspect
     from ..video.encoders import EncoderOptions, check_container
     from ..video.reader import VideoReader
@@ -94,16 +93,20 @@ def crop(
         parse_aspect(aspect or "9:16"), smooth, max_speed, encoder, not no_audio, parse_size(size) if size else None
     )
 
-    def work(loaded: Model, video: Path, target: Path, label: str, progress: ProgressDisplay) -> None:
+    def work(loaded: Model, turn: Turn) -> bool:
+        video, target = turn.job.video, turn.job.outputs["output"]
         started = time.monotonic()
-        summary = crop_file(video, loaded, target, options, lambda phase: progress.video(f"{label}, {phase}"))
+        summary = crop_file(video, loaded, target, options, turn.progress)
         warn_of_damage(video, summary.damaged)
         if not quiet:
             seconds = time.monotonic() - started
             with VideoReader(target) as reader:
                 shape = f"{reader.info.width} x {reader.info.height}"
                 sound = "with sound" if reader.info.has_sound else "no sound"
-            say(f"{label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s -> {target} ({shape}, {sound})")
+            say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s -> {target} ({shape}, {sound})")
+        return True
 
     ready = partial(load, model, weights, device, engine, precision)
-    return one_file_each(videos, output, out_dir, check_container, ready, work, quiet)
+    return for_each(
+        videos, {"output": output}, out_dir, lambda job: check_container(job.outputs["output"]), ready, work, quiet
+    )

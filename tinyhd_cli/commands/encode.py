@@ -25,8 +25,8 @@ from .options import (
     WeightsFile,
 )
 from .predict import load
-from .several import one_file_each, warn_of_damage
-from .terminal import ProgressDisplay, stdout_console
+from .several import Turn, for_each, warn_of_damage
+from .terminal import loading, stdout_console
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +74,7 @@ def encode(
     Afterwards a plain encode of the same size is made, and quality is compared inside and outside these places:
     tinyhd encode clip.mp4 -o out.mp4 --crf 28
     """
+    loading.start(quiet)
     from ..inference.compress import CompressOptions, compress_file
     from ..video.encoders import EncoderOptions, check_container
 
@@ -81,16 +82,20 @@ def encode(
         raise UsageError("--preset ultrafast has no adaptive quantisation, which regions of interest need")
     options = CompressOptions(EncoderOptions(codec, crf, preset), strength, not no_compare, not no_audio)
 
-    def work(loaded: Model, video: Path, target: Path, label: str, progress: ProgressDisplay) -> None:
-        result = compress_file(video, loaded, target, options, lambda phase: progress.video(f"{label}, {phase}"))
+    def work(loaded: Model, turn: Turn) -> bool:
+        video, target = turn.job.video, turn.job.outputs["output"]
+        result = compress_file(video, loaded, target, options, turn.progress)
         warn_of_damage(video, result.damaged)
         if as_json:
             print(json.dumps({"video": str(video), "output": str(target), **result.to_dict()}, indent=2))
         elif not quiet:
             show(result, target)
+        return True
 
     ready = partial(load, model, weights, device, engine, precision)
-    return one_file_each(videos, output, out_dir, check_container, ready, work, quiet)
+    return for_each(
+        videos, {"output": output}, out_dir, lambda job: check_container(job.outputs["output"]), ready, work, quiet
+    )
 
 
 def show(result: Compressed, output: Path) -> None:

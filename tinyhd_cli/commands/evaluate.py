@@ -14,7 +14,8 @@ from ..errors import INPUT_UNREADABLE, OK, SOME_INPUT_FAILED, UsageError
 from ..layouts import DEFAULT, EXPECTED
 from ..untrusted import printable
 from ..wording import plural
-from .terminal import progress_display, say, stdout_console
+from .progress import progress_display
+from .terminal import say, stdout_console
 
 if TYPE_CHECKING:
     from ..datasets import Dataset

@@ -12,7 +12,7 @@ from ..errors import OK, UsageError
 from ..wording import plural
 from .options import Alpha, Colormap, Device, Engine, ModelName, Precision, Quiet, WeightsFile
 from .predict import load
-from .terminal import say
+from .terminal import loading, say
 
 if TYPE_CHECKING:
     from ..inference.live import Show
@@ -45,6 +45,7 @@ def live(
     The newest map is drawn on the newest frame. Frames that come too fast are dropped, so that the lag cannot grow:
     tinyhd live --camera 0
     """
+    loading.start(quiet)
     from ..inference.live import find_source, watch
     from ..video.overlay import OverlayStyle, Painter
 
@@ -54,6 +55,7 @@ def live(
         reader = stack.enter_context(found.open())  # one that cannot be read is said before the weights are loaded
         loaded = load(model, weights, device, engine, precision)
         show = shown_in(overlay, reader, stack)
+        loading.stop()
         summary = watch(reader, found.paced, loaded, painter, show, duration)
     if not quiet:
         rate, maps = summary.shown / summary.seconds, summary.maps / summary.seconds

@@ -10,12 +10,10 @@ import typer
 from ..wording import plural
 from .options import AREAS, OUTPUTS, Device, Engine, ModelName, OutDir, Precision, Quiet, Videos, WeightsFile
 from .predict import load
-from .several import one_file_each, warn_of_damage
-from .terminal import ProgressDisplay, say
+from .several import Turn, for_each, warn_of_damage
+from .terminal import loading, say
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..inference.model import Model
 
 
@@ -44,17 +42,22 @@ def report(
     One HTML file that needs no network and no other file:
     tinyhd report clip.mp4 -o report.html
     """
+    loading.start(quiet)
     from ..inference.areas import parse_areas
     from ..inference.options import PredictOptions
     from ..inference.report import check_page, report_file
 
     options = PredictOptions(areas=parse_areas(aoi or []), area_threshold=aoi_threshold)
 
-    def work(loaded: Model, video: Path, page: Path, label: str, progress: ProgressDisplay) -> None:
-        made = report_file(video, loaded, page, options.areas, options.area_threshold, progress.video(label))
+    def work(loaded: Model, turn: Turn) -> bool:
+        video, page = turn.job.video, turn.job.outputs["output"]
+        made = report_file(video, loaded, page, options.areas, options.area_threshold, turn.progress())
         warn_of_damage(video, made.damaged)
         if not quiet:
-            say(f"{label}: {plural(len(made.times_s), 'frame')}, {plural(len(made.scenes), 'scene')} -> {page}")
+            say(f"{turn.label}: {plural(len(made.times_s), 'frame')}, {plural(len(made.scenes), 'scene')} -> {page}")
+        return True
 
     ready = partial(load, model, weights, device, engine, precision, exact=True)
-    return one_file_each(videos, output, out_dir, check_page, ready, work, quiet)
+    return for_each(
+        videos, {"output": output}, out_dir, lambda job: check_page(job.outputs["output"]), ready, work, quiet
+    )

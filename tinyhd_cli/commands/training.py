@@ -14,7 +14,8 @@ import typer
 
 from ..errors import UsageError
 from ..training.options import RUN, TrainConfig, build_config, flag, presets
-from .terminal import PLAIN_INTERVAL_S, console, say
+from .progress import PLAIN_INTERVAL_S
+from .terminal import console, say
 
 if TYPE_CHECKING:
     from ..training.loop import Report

@@ -26,10 +26,12 @@ from .model import Model
 from .predict import Progress, saliency_of
 from .scaling import RunningScale, stretch
 from .statistics import MapStatistics, describe
+from .stills import Still, Stills
 from .windows import Map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 THUMBNAIL_WIDTH = 320
 """Pixels across a picture of the page."""
@@ -39,6 +41,18 @@ FILMSTRIP = 12
 
 MOST_SCENES = 40
 """Scenes with a picture of their own; of later ones only the times are kept, so that memory does not grow."""
+
+TICKS_S = (30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
+"""Distances of the marks on the time axis of a long video."""
+
+MOST_TICKS = 8
+"""Marks on a time axis."""
+
+LEGEND_ROWS = 12
+"""Areas in a column of a plot's legend."""
+
+MOST_CUTS = 150
+"""Cuts that are drawn into a plot; more would be a grey area."""
 
 SETTLE_S = 0.5
 """A scene's picture is taken so long after its cut, when the eyes have arrived."""
@@ -68,10 +82,8 @@ class Collected:
     centres: list[tuple[float, float]] = field(default_factory=list)
     shares: list[tuple[float, ...]] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
-    strip: list[tuple[float, Image]] = field(default_factory=list)
+    stills: Stills = field(default_factory=Stills)
     attention: NDArray[np.float64] | None = None
-    middle: Image | None = None
-    """A picture for the heat map over the whole clip."""
     damaged: int = 0
     """Packets and frames that could not be decoded."""
 
@@ -79,6 +91,16 @@ class Collected:
     def end_s(self) -> float:
         """When the last frame ends."""
         return self.scenes[-1].end_s if self.scenes else 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether there is more than one frame."""
+        return len(self.times_s) > 1
+
+    @property
+    def middle(self) -> Image:
+        """A picture from the middle of the clip."""
+        return self.stills.chosen(1, self.end_s)[0].image
 
 
 def check_page(output: Path) -> None:
@@ -130,10 +152,7 @@ class Collector:
         self._to = collected
         self._areas = areas
         self._scale = RunningScale()
-        self._painter = Painter(OverlayStyle())
         self._detector = SceneDetector()
-        frames = collected.info.frames or 300
-        self._strip_step = max(1, frames // FILMSTRIP)
 
     def add(self, frame: Frame, saliency: Map) -> None:
         """Take one frame."""
@@ -151,10 +170,8 @@ class Collector:
         if self._detector.is_cut(image) or not to.scenes:
             to.scenes.append(Scene(frame.time_s))
         self._add_to_scene(to.scenes[-1], frame, image, share, numbers)
-        if frame.index % self._strip_step == self._strip_step // 2 and len(to.strip) < 2 * FILMSTRIP:
-            to.strip.append((frame.time_s, self._with_areas(self._painter.paint(image, scaled), frame)))
-        if to.middle is None or frame.index <= (info.frames or 0) // 2:
-            to.middle = image
+        if to.stills.wants(frame.time_s):
+            to.stills.add(Still(frame.time_s, image, scaled))
 
     def _add_to_scene(
         self, scene: Scene, frame: Frame, image: Image, share: NDArray[np.float32], numbers: MapStatistics
@@ -168,30 +185,23 @@ class Collector:
         if scene.picture is None or frame.time_s <= scene.start_s + SETTLE_S:
             scene.picture = image
 
-    def _with_areas(self, image: Image, frame: Frame) -> Image:
-        """The areas of interest on a small picture."""
-        factor = image.shape[1] / frame.info.width
-        for number, area in enumerate(self._areas.areas):
-            corners = area.at(frame.time_s, frame.info.width, frame.info.height) * factor
-            outline(image, corners, area.name, number, image.shape[1])
-        return image
-
 
 def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
     """The page's HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    info, end_s = collected.info, collected.end_s
+    info, end_s, moves = collected.info, collected.end_s, collected.moves
     painter = Painter(OverlayStyle(threshold=0.02))
-    assert collected.attention is not None and collected.middle is not None
+    assert collected.attention is not None
     environment = Environment(
         loader=PackageLoader("tinyhd_cli.inference", "."), autoescape=True, undefined=StrictUndefined
     )
-    frames = max(1, len(collected.times_s))
+    frames, size = len(collected.times_s), f"{info.width} x {info.height}"
+    video = f"{size}, {float(info.rate):g} frames per second, {clock(end_s)}, {plural(frames, 'frame')}"
+    heat_map = painter.paint(collected.middle, in_own_range(collected.attention))
     facts = {
         "File": printable(info.path.name),
-        "Video": f"{info.width} x {info.height}, {float(info.rate):g} frames a second, {clock(end_s)}, "
-        + plural(frames, "frame"),
+        "Video": video if moves else f"{size}, a single frame",
         "Model": f"{model.name} ({model.config.name}), weights {model.sha256[:12]}, on {model.device}",
         "Damaged": f"skipped {damage(collected.damaged)}" if collected.damaged else "",
         "Made by": f"tinyhd {__version__}; a network's prediction of where people look, not a measurement",
@@ -199,16 +209,37 @@ def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
     return environment.get_template("report.html").render(
         title=printable(info.path.name),
         facts={name: fact for name, fact in facts.items() if fact},
-        strip=[(clock(time_s), as_jpeg(image)) for time_s, image in collected.strip],
-        heat_map=as_jpeg(painter.paint(collected.middle, in_own_range(collected.attention))),
-        over_time=plot_over_time(collected),
-        path=plot_path(collected),
-        in_blocks=model.config.frames_out,
+        moves=moves,
+        tall=info.height > info.width,
+        strip=filmstrip(collected, areas.areas) if moves else [],
+        heat_map=as_jpeg(heat_map if moves else with_areas(heat_map, areas.areas, collected, 0.0)),
+        over_time=plot_over_time(collected) if moves else "",
+        path=plot_path(collected) if moves else "",
+        in_blocks=model.config.frames_out if frames > model.config.frames_out else 1,
         areas=area_rows(areas, end_s),
-        area_plot=plot_areas(collected, areas.areas) if areas.areas else "",
+        area_plot=plot_areas(collected, areas.areas) if areas.areas and moves else "",
         scenes=[scene_row(number, scene, info, painter) for number, scene in enumerate(collected.scenes, start=1)],
         focus=describe_focus(float(np.mean(collected.spreads)), info),
     )
+
+
+def filmstrip(collected: Collected, areas: tuple[Area, ...]) -> list[tuple[str, str]]:
+    """Time and picture of frames that are even in time, with their maps and the areas of interest."""
+    painter = Painter(OverlayStyle())
+    strip = []
+    for still in collected.stills.chosen(FILMSTRIP, collected.end_s):
+        image = with_areas(painter.paint(still.image, still.saliency), areas, collected, still.time_s)
+        strip.append((clock(still.time_s), as_jpeg(image)))
+    return strip
+
+
+def with_areas(image: Image, areas: tuple[Area, ...], collected: Collected, time_s: float) -> Image:
+    """Draw the areas of interest on a small picture, and return it."""
+    width, height = collected.info.width, collected.info.height
+    for number, area in enumerate(areas):
+        corners = area.at(time_s, width, height) * (image.shape[1] / width)
+        outline(image, corners, area.name, number, image.shape[1])
+    return image
 
 
 def in_own_range(values: NDArray[np.float64]) -> Map:
@@ -218,8 +249,10 @@ def in_own_range(values: NDArray[np.float64]) -> Map:
 
 
 def clock(time_s: float) -> str:
-    """A time as ``m:ss.t``."""
+    """A time as ``m:ss.t``, from an hour on as ``h:mm:ss``."""
     tenths = round(time_s * 10)
+    if tenths >= 36000:
+        return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}"
     return f"{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
 
 
@@ -286,6 +319,18 @@ def drawn(width: float, height: float, draw: Any) -> str:
     return text[text.index("<svg") :]
 
 
+def mark_times(axis: Axis, end_s: float) -> str:
+    """Put marks on a time axis, at round minutes and hours in a long video; returns the axis's title."""
+    if end_s < TICKS_S[0] * MOST_TICKS / 2:
+        return "seconds"
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    step_s = next((step_s for step_s in TICKS_S if end_s <= MOST_TICKS * step_s), end_s / MOST_TICKS)
+    axis.set_major_locator(MultipleLocator(step_s))
+    axis.set_major_formatter(FuncFormatter(lambda time_s, _: clock(time_s).removesuffix(".0")))
+    return "time"
+
+
 def thinned(count: int, most: int = 2000) -> slice:
     """Every how many of a long row of points a drawing needs."""
     return slice(None, None, max(1, count // most))
@@ -298,14 +343,21 @@ def plot_over_time(collected: Collected) -> str:
     def draw(axes: Axes) -> None:
         some = thinned(len(collected.times_s))
         axes.plot(collected.times_s[some], 100 * np.array(collected.spreads[some]) / diagonal, linewidth=1.4)
-        for scene in collected.scenes[1:]:
+        cuts = collected.scenes[1:] if len(collected.scenes) <= MOST_CUTS else []
+        for scene in cuts:
             axes.axvline(scene.start_s, color="grey", linewidth=0.7, linestyle=":")
-        axes.set_xlabel("seconds (dotted: cuts)")
         axes.set_ylabel("spread, % of diagonal")
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.25)
+        limit_axes(axes, collected, " (dotted: cuts)" if cuts else "")
 
     return drawn(9, 2.4, draw)
+
+
+def limit_axes(axes: Axes, collected: Collected, note: str = "") -> None:
+    """Let a plot over time begin at 0 and end with the video, with room above the lines."""
+    axes.set_xlim(collected.times_s[0], collected.times_s[-1])
+    axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-9))
+    axes.set_xlabel(mark_times(axes.xaxis, collected.times_s[-1]) + note)
+    axes.grid(alpha=0.25)
 
 
 def plot_path(collected: Collected) -> str:
@@ -315,7 +367,6 @@ def plot_path(collected: Collected) -> str:
     def draw(axes: Axes) -> None:
         some = thinned(len(collected.centres))
         x, y = np.array(collected.centres[some]).T
-        assert collected.middle is not None
         axes.imshow(collected.middle, extent=(0, info.width, info.height, 0), alpha=0.45)
         axes.plot(x, y, color="black", linewidth=0.8, zorder=1)
         times = collected.times_s[some]
@@ -325,7 +376,8 @@ def plot_path(collected: Collected) -> str:
         axes.set_aspect("equal")
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.figure.colorbar(dots, ax=axes, label="seconds", shrink=0.8)
+        bar = axes.figure.colorbar(dots, ax=axes, shrink=0.8)
+        bar.set_label(mark_times(bar.ax.yaxis, times[-1]))
 
     return drawn(5, 3.4, draw)
 
@@ -339,11 +391,9 @@ def plot_areas(collected: Collected, areas: tuple[Area, ...]) -> str:
             shares = [100 * row[number] for row in collected.shares[some]]
             colour = [value / 255 for value in area_colour(number)]
             axes.plot(collected.times_s[some], shares, color=colour, linewidth=1.4)
-        axes.set_xlabel("seconds")
         axes.set_ylabel("share of attention, %")
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.25)
-        names = [area.name for area in areas]
-        figures.legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+        limit_axes(axes, collected)
+        names, columns = [area.name for area in areas], -(-len(areas) // LEGEND_ROWS)
+        figures.legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=columns)
 
-    return drawn(9, 2.6, draw)
+    return drawn(9, max(2.6, 0.6 + 0.22 * min(len(areas), LEGEND_ROWS)), draw)
