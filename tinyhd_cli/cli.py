@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -31,7 +30,7 @@ from .commands import (
     weights,
 )
 from .commands.defaults import option_defaults
-from .commands.terminal import loading, say, show_log
+from .commands.terminal import loading, say, show_log, traceback_lines
 
 app = typer.Typer(
     name="tinyhd",
@@ -45,7 +44,7 @@ app.command()(crop.crop)
 app.command()(encode.encode)
 app.command()(report.report)
 app.command()(live.live)
-app.command()(evaluate.evaluate)
+app.command(epilog=evaluate.LAYOUTS)(evaluate.evaluate)
 app.command()(export.export)
 app.command()(doctor.doctor)
 app.command()(distill.distill)
@@ -125,8 +124,9 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 def complain(message: str, debug: bool = False) -> None:
     """The one line on stderr, after the traceback if that is wanted."""
     loading.stop()
-    if debug:
-        traceback.print_exc()
+    error = sys.exception() if debug else None
+    if error is not None:
+        print("\n".join(traceback_lines(error)), file=sys.stderr)
     say(f"tinyhd: {message}")
 
 
@@ -171,7 +171,7 @@ def run_command(arguments: list[str], debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.OUTPUT_FAILED
     except Exception as error:
-        complain(f"unexpected {type(error).__name__}: {errors.one_line(error)} (--debug shows where)", debug)
+        complain(errors.unexpected(error), debug)
         return errors.SOME_INPUT_FAILED
     if code == errors.INTERRUPTED:  # Typer has caught the Ctrl-C
         complain("interrupted")

@@ -35,6 +35,18 @@ def csv_cell(text: object) -> str:
     return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
 
 
+def json_text(value: Any) -> str:
+    """Return indented JSON in which names are legible, and whatever :func:`printable` escapes is escaped as in JSON."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    characters = (
+        character
+        if character.isprintable() or character in JOINERS or character == "\n"
+        else json.dumps(character)[1:-1]
+        for character in text
+    )
+    return "".join([*characters, "\n"])
+
+
 def read_document(path: Path, limit: int = MAX_DOCUMENT_BYTES) -> str:
     """Read a small UTF-8 text file.
 

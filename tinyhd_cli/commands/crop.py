@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
+from ..wording import plural
 from .options import (
     LOOK,
     OUTPUTS,
@@ -102,7 +103,7 @@ def crop(
             with VideoReader(target) as reader:
                 shape = f"{reader.info.width} x {reader.info.height}"
                 sound = "with sound" if reader.info.has_sound else "no sound"
-            say(f"{turn.label}: {summary.frames} frames in {seconds:.1f} s -> {target} ({shape}, {sound})")
+            say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s -> {target} ({shape}, {sound})")
         return True
 
     ready = partial(load, model, weights, device, engine, precision)

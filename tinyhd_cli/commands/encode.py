@@ -26,7 +26,7 @@ from .options import (
 )
 from .predict import load
 from .several import Turn, for_each, warn_of_damage
-from .terminal import loading
+from .terminal import loading, stdout_console
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +100,6 @@ def encode(
 
 def show(result: Compressed, output: Path) -> None:
     """Sizes and qualities as a table on stdout."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("", "size", "kbit/s", "PSNR where people look", "elsewhere", box=None, header_style="bold")
@@ -113,4 +112,4 @@ def show(result: Compressed, output: Path) -> None:
     add(output.name, result.ours)
     if result.plain is not None:
         add(f"plain, crf {result.plain.crf:g}", result.plain)
-    Console(highlight=False, markup=False).print(table)
+    stdout_console().print(table)

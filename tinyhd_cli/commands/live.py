@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import OK, UsageError
+from ..wording import plural
 from .options import Alpha, Colormap, Device, Engine, ModelName, Precision, Quiet, WeightsFile
 from .predict import load
 from .terminal import loading, say
@@ -59,7 +60,7 @@ def live(
     if not quiet:
         rate, maps = summary.shown / summary.seconds, summary.maps / summary.seconds
         say(
-            f"{summary.shown} frames shown ({rate:.1f} a second), {summary.dropped} dropped,"
+            f"{plural(summary.shown, 'frame')} shown ({rate:.1f} a second), {summary.dropped} dropped,"
             f" {maps:.1f} maps a second, mean lag {summary.lag_s:.2f} s"
         )
     return OK

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
+from ..wording import plural
 from .options import (
     AREAS,
     LOOK,
@@ -142,7 +143,8 @@ def predict(
     loading.start(quiet)
     from ..inference.areas import parse_areas
     from ..inference.jobs import DEFAULT_OUTPUT
-    from ..inference.options import Outputs, PredictOptions
+    from ..inference.options import FIRST_MAP, Outputs, PredictOptions
+    from ..inference.outputs import map_names
     from ..video.encoders import EncoderOptions
     from ..video.overlay import OverlayStyle
     from ..video.source import InputOptions, as_rate, parse_size
@@ -172,7 +174,9 @@ def predict(
 
     def work(loaded: Model, turn: Turn) -> bool:
         outputs = Outputs(**turn.job.outputs)
-        return run_job(turn, outputs.missing() if skip_existing else outputs, loaded, options, quiet)
+        if skip_existing:
+            outputs = outputs.missing(map_names(turn.job.video).values() or (FIRST_MAP,))
+        return run_job(turn, outputs, loaded, options, quiet)
 
     return for_each(videos, wanted, out_dir, check, ready, work, quiet, options.input.rate)
 
@@ -212,7 +216,7 @@ def run_job(turn: Turn, outputs: Outputs, model: Model, options: PredictOptions,
         seconds = time.monotonic() - started
         written = ", ".join(str(path) for _, path in outputs.wanted())
         rate = summary.frames / seconds
-        say(f"{turn.label}: {summary.frames} frames in {seconds:.1f} s ({rate:.1f} a second) -> {written}")
+        say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s ({rate:.1f} a second) -> {written}")
         for name, found in summary.areas.items():
             say(f"{name}: {attention(found)}")
     return True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..wording import plural
 from .options import AREAS, OUTPUTS, Device, Engine, ModelName, OutDir, Precision, Quiet, Videos, WeightsFile
 from .predict import load
 from .several import Turn, for_each, warn_of_damage
@@ -53,8 +54,7 @@ def report(
         made = report_file(video, loaded, page, options.areas, options.area_threshold, turn.progress())
         warn_of_damage(video, made.damaged)
         if not quiet:
-            scenes = "1 scene" if len(made.scenes) == 1 else f"{len(made.scenes)} scenes"
-            say(f"{turn.label}: {len(made.times_s)} frames, {scenes} -> {page}")
+            say(f"{turn.label}: {plural(len(made.times_s), 'frame')}, {plural(len(made.scenes), 'scene')} -> {page}")
         return True
 
     ready = partial(load, model, weights, device, engine, precision, exact=True)

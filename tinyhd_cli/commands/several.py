@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, one_line
+from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, unexpected
+from ..wording import damage
 from . import terminal
 from .progress import ProgressDisplay, progress_display
 from .remaining import Remaining
@@ -55,10 +56,10 @@ class Tally:
     failed: list[tuple[str, TinyhdError]] = field(default_factory=list)
     """The input, and why."""
 
-    def fail(self, name: str, error: TinyhdError, message: str = "") -> None:
+    def fail(self, name: str, error: TinyhdError) -> None:
         """Record a failure and say so."""
         self.failed.append((name, error))
-        say(f"tinyhd: {message or error}")
+        say(f"tinyhd: {error}")
 
     def summary(self) -> str:
         """Return the counts as a line."""
@@ -160,8 +161,7 @@ def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: T
                 raise
             except Exception as error:  # one video must not stop the others, whatever is wrong with it
                 log.debug("%s", job.video, exc_info=True)
-                text = f"{job.video}: unexpected {type(error).__name__}: {one_line(error)}"
-                tally.fail(str(job.video), TinyhdError(text), f"{text} (--debug shows where)")
+                tally.fail(str(job.video), TinyhdError(f"{job.video}: {unexpected(error)}"))
             else:
                 tally.done += worked
                 tally.skipped += not worked
@@ -187,4 +187,4 @@ def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, rema
 def warn_of_damage(video: Path, damaged: int) -> None:
     """Say how much of a video could not be decoded, if anything."""
     if damaged:
-        log.warning("%s: %d damaged packets or frames were skipped", video, damaged)
+        log.warning("%s: skipped %s", video, damage(damaged))

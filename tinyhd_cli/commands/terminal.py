@@ -9,7 +9,10 @@ import logging
 import sys
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING
+
+from ..untrusted import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +26,14 @@ def console() -> Console:
     """The console on stderr: one for all, so that messages appear above a running progress bar."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def stdout_console() -> Console:
+    """The console on stdout, for tables. ``[bold]`` and ``:x:`` in a name are text, as on stderr."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 COMPLAINT = "tinyhd: "
@@ -35,7 +45,7 @@ as_json = False
 
 def say(message: str) -> None:
     """A message of one line for the user, on stderr. Nobody there to read it is no reason to stop working."""
-    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in message)
+    line = printable(message)
     if as_json:
         complaint = line.startswith(COMPLAINT)
         tell(level="error" if complaint else "info", message=line.removeprefix(COMPLAINT))
@@ -56,12 +66,23 @@ class TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if as_json:
-            tell(level=record.levelname.lower(), message=self.format(record))
+            tell(level=record.levelname.lower(), message=text_of(record))
             return
         kind = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         with contextlib.suppress(OSError, ValueError):
             loading.hide()
-            console().print(f"tinyhd: {kind}{self.format(record)}")
+            console().print(f"tinyhd: {kind}{text_of(record)}")
+
+
+def text_of(record: logging.LogRecord) -> str:
+    """Return the message of a record in one line, and below it the traceback if there is one."""
+    error = record.exc_info[1] if record.exc_info else None
+    return "\n".join([printable(record.getMessage()), *(traceback_lines(error) if error else ())])
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """Return the lines of an exception's traceback, each of them printable."""
+    return [printable(line) for part in traceback.format_exception(error) for line in part.splitlines()]
 
 
 def show_log(debug: bool, json_log: bool = False) -> None:
@@ -100,7 +121,8 @@ class Loading:
             return
         self.hide()
         with contextlib.suppress(OSError, ValueError):
-            console().print(f"tinyhd: {what} ..."[: max(1, console().width - 1)], end="", overflow="crop", no_wrap=True)
+            line = printable(f"tinyhd: {what} ...")[: max(1, console().width - 1)]
+            console().print(line, end="", overflow="crop", no_wrap=True)
             console().file.flush()
         self._shown = True
 

@@ -10,8 +10,12 @@ from typing import Any
 
 from ..files import remove, written_whole
 from ..settings import cache_folder
+from ..untrusted import parse_json, read_document
 from .fixations import fingerprint
 from .scoring import VideoScores
+
+MAX_BYTES = 1 << 28
+"""The scores of a frame take about 200 bytes."""
 
 FORMAT = 1
 """Raise it when scores change their meaning."""
@@ -36,9 +40,11 @@ class Finished:
     def get(self, name: str, files: Sequence[Path]) -> VideoScores | None:
         """The scores of a video, if it was finished and none of its files has changed since."""
         try:
-            return VideoScores(**json.loads(self._path(name, files).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            scores = VideoScores(**parse_json(read_document(self._path(name, files), MAX_BYTES)))
+            whole = all(len(column) == len(scores.numbers) for column in scores.scores.values())
+        except (OSError, ValueError, TypeError, AttributeError):
             return None
+        return scores if whole else None
 
     def put(self, scores: VideoScores, files: Sequence[Path]) -> None:
         """Keep the scores of a video; ``OutputError`` if the cache cannot be written."""

@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
+from .. import __version__, figures
 from ..errors import UsageError
 from ..files import written_whole
+from ..untrusted import printable
 from ..video.overlay import OverlayStyle, Painter, area_colour, outline
 from ..video.reader import Frame, Image, VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
+from ..wording import damage, plural
 from .areas import Area, AreaStatistics
 from .model import Model
 from .predict import Progress, saliency_of
@@ -195,17 +197,17 @@ def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
         loader=PackageLoader("tinyhd_cli.inference", "."), autoescape=True, undefined=StrictUndefined
     )
     frames, size = len(collected.times_s), f"{info.width} x {info.height}"
-    video = f"{size}, {float(info.rate):g} frames per second, {clock(end_s)}, {frames} frames"
+    video = f"{size}, {float(info.rate):g} frames per second, {clock(end_s)}, {plural(frames, 'frame')}"
     heat_map = painter.paint(collected.middle, in_own_range(collected.attention))
     facts = {
-        "File": info.path.name,
+        "File": printable(info.path.name),
         "Video": video if moves else f"{size}, a single frame",
         "Model": f"{model.name} ({model.config.name}), weights {model.sha256[:12]}, on {model.device}",
-        "Damaged": f"{collected.damaged} packets or frames were skipped" if collected.damaged else "",
+        "Damaged": f"skipped {damage(collected.damaged)}" if collected.damaged else "",
         "Made by": f"tinyhd {__version__}; a network's prediction of where people look, not a measurement",
     }
     return environment.get_template("report.html").render(
-        title=info.path.name,
+        title=printable(info.path.name),
         facts={name: fact for name, fact in facts.items() if fact},
         moves=moves,
         tall=info.height > info.width,
@@ -308,11 +310,8 @@ def as_jpeg(image: Image) -> str:
 
 def drawn(width: float, height: float, draw: Any) -> str:
     """A drawing as SVG, to stand in the page."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "tinyhd"}):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    with figures.plain_text({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "tinyhd"}):
+        figure = figures.new_figure(width, height)
         draw(figure.add_subplot())
         target = io.StringIO()
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
@@ -388,12 +387,13 @@ def plot_areas(collected: Collected, areas: tuple[Area, ...]) -> str:
 
     def draw(axes: Axes) -> None:
         some = thinned(len(collected.times_s))
-        for number, area in enumerate(areas):
+        for number in range(len(areas)):
             shares = [100 * row[number] for row in collected.shares[some]]
             colour = [value / 255 for value in area_colour(number)]
-            axes.plot(collected.times_s[some], shares, color=colour, label=area.name, linewidth=1.4)
+            axes.plot(collected.times_s[some], shares, color=colour, linewidth=1.4)
         axes.set_ylabel("share of attention, %")
         limit_axes(axes, collected)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=-(-len(areas) // LEGEND_ROWS))
+        names, columns = [area.name for area in areas], -(-len(areas) // LEGEND_ROWS)
+        figures.legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=columns)
 
     return drawn(9, max(2.6, 0.6 + 0.22 * min(len(areas), LEGEND_ROWS)), draw)

@@ -85,18 +85,29 @@ def read(out: Path) -> tuple[State, TrainConfig]:
         raise InputError(f"{found[-1]}: damaged, or no checkpoint ({one_line(error)}); remove it") from error
 
 
-def load(config: TrainConfig) -> State:
+LENGTH = ("steps", "epochs")
+"""Settings that may differ where a run is extended."""
+
+
+def load(config: TrainConfig, extend: bool = False) -> State:
     """The newest checkpoint of a run, to go on with ``config``.
+
+    Args:
+        config: the run.
+        extend: whether it may be of another length.
 
     Raises:
         InputError: there is none, or it is damaged.
         UsageError: it is of another configuration.
     """
     state, saved = read(config.out)
-    if different := config.differences(saved):
+    different = [name for name in config.differences(saved) if not (extend and name in LENGTH)]
+    if different:
         name = different[0]
         then, now = getattr(saved, name), getattr(config, name)
-        raise UsageError(f"--resume: the run in {config.out} has {flag(name)} {then}, not {now}")
+        longer = "; --extend trains it on" if name in LENGTH else ""
+        another = f"; for a new run that begins with its weights: --init {config.out / 'best.safetensors'} --out DIR"
+        raise UsageError(f"--resume: the run in {config.out} has {flag(name)} {then}, not {now}{longer}{another}")
     return state
 
 

@@ -18,6 +18,7 @@ from ..models.config import CLIP_FRAMES, TinyHDConfig
 from ..models.still import make_still
 from ..models.tinyhd import TinyHD
 from ..weights.file import is_ours
+from ..wording import plural
 from . import initial, sources
 from .batches import collate, student_clips
 from .clips import Clips, PickSampler, Schedule, validation_picks
@@ -61,7 +62,7 @@ def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Sch
     batch = config.batch_size
     what, there = ("--data", targets) if targets else ("--aux", aux)
     if batch > there:
-        raise UsageError(f"--batch-size {batch} is larger than {what}, which has {there} videos to train on")
+        raise UsageError(f"--batch-size {batch} is larger than {what}, which has {plural(there, 'video')} to train on")
     aux_clips = round(batch * config.aux_ratio) if targets else batch
     counts = (batch if targets else 0, aux_clips if aux else 0)
     if any(count % parts for count in counts):

@@ -21,7 +21,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .source import STDIN, InputOptions, open_container
+from .source import STDIN, InputOptions, open_container, pictures_in
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
@@ -94,9 +94,10 @@ class Frame:
         duration: in the same units; that to the next frame.
         time_s: presentation time in seconds.
         picture: FFmpeg's frame, as stored (not rotated).
+        path: the image file that it comes from, if each frame has its own.
     """
 
-    __slots__ = ("_scalers", "duration", "index", "info", "picture", "pts", "time_s")
+    __slots__ = ("_scalers", "duration", "index", "info", "path", "picture", "pts", "time_s")
 
     def __init__(self, info: VideoInfo, index: int, pts: int, picture: av.VideoFrame, scalers: Scalers) -> None:
         self.info = info
@@ -105,6 +106,7 @@ class Frame:
         self.duration = 0
         self.time_s = float(pts * info.time_base)
         self.picture = picture
+        self.path: Path | None = None
         self._scalers = scalers
 
     def rgb(self) -> Image:
@@ -185,6 +187,7 @@ class VideoReader:
         step = max(1, round(1 / (self.info.rate * self.info.time_base)))
         scalers: Scalers = defaultdict(VideoReformatter)
         waiting: Frame | None = None
+        images = pictures_in(self.path) if self.path.is_dir() else []
         for index, picture in enumerate(self._all_pictures()):
             pts = self._timestamp(picture)
             if pts is None:
@@ -195,6 +198,8 @@ class VideoReader:
                 waiting.duration = pts - waiting.pts
                 yield waiting
             waiting = Frame(self.info, index, pts, picture, scalers)
+            if images:  # one that does not decode leaves a gap
+                waiting.path = images[min(round(pts * self.info.time_base * self.info.rate), len(images) - 1)]
         if waiting is not None:
             waiting.duration = self._last_duration(waiting, step)
             yield waiting
