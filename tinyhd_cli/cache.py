@@ -12,6 +12,8 @@ import stat
 from pathlib import Path
 
 from . import settings
+from .errors import UsageError
+from .files import cannot_write
 
 log = logging.getLogger("tinyhd")
 
@@ -37,7 +39,8 @@ def usable(root: Path, *names: str) -> Path | None:
         log.debug("%s: %s", root, error)
         return None
     if problem:
-        warn_once(f"{problem}; working without a cache")
+        advice = f"run chmod 700 {root}" if problem == WRITABLE else "set TINYHD_CACHE to a folder of your own"
+        warn_once(f"{root}: {problem}; working without a cache: {advice}")
         return None
     return path
 
@@ -49,8 +52,28 @@ def make_private(path: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
 
 
+def check(path: Path, flag: str) -> None:
+    """Make a folder for what a run cannot do without, which a flag names.
+
+    Raises:
+        UsageError: another user can change what is in it.
+        OutputError: it cannot be made.
+    """
+    try:
+        make_private(path)
+        problem = unsafe(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    if problem:
+        raise UsageError(f"{flag} {path}: {problem}: name a folder of your own, or run chmod 700 on it")
+
+
+FOREIGN = "belongs to another user"
+WRITABLE = "other users can write to it"
+
+
 def unsafe(path: Path) -> str:
-    """Why a folder, or the link to it, cannot be trusted, as a line for the user; empty if it can be.
+    """Why a folder, or the link to it, cannot be trusted; empty if it can be.
 
     Raises:
         OSError: there is no such folder.
@@ -58,12 +81,9 @@ def unsafe(path: Path) -> str:
     if not hasattr(os, "getuid"):
         return ""  # Windows: folders of a user's profile are private by inheritance
     followed = path.stat()
-    owners = {path.lstat().st_uid, followed.st_uid}
-    if owners != {os.getuid()}:
-        return f"{path}: belongs to another user: set TINYHD_CACHE to a folder of your own"
-    if followed.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return f"{path}: other users can write to it: run chmod 700 on it, or set TINYHD_CACHE to another folder"
-    return ""
+    if {path.lstat().st_uid, followed.st_uid} != {os.getuid()}:
+        return FOREIGN
+    return WRITABLE if followed.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else ""
 
 
 @functools.cache

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__, cache
-from ..files import partial, remove
+from ..errors import OutputError
+from ..files import remove, written_whole
 from ..untrusted import printable
 from . import graph
 from .graph import Node
@@ -149,16 +150,13 @@ def remember(path: Path | None, tested: str, verdict: str) -> None:
 
 def write(path: Path, content: bytes) -> bool:
     """Replace a file as a whole; returns whether that was possible."""
-    temporary = partial(path)
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            temporary.write_bytes(content)
         return True
-    except OSError as error:
-        log.debug("%s: %s", path, error)
+    except OutputError as error:
+        log.debug("%s", error)
         return False
-    finally:
-        remove(temporary)
 
 
 @contextlib.contextmanager

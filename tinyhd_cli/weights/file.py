@@ -45,17 +45,18 @@ MAX_HEADER = 4 << 20
 """Size limit of the JSON in a safetensors file: 100 KB are usual."""
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's content; ``WeightsError`` if it cannot be read, is empty, or too large to be a weights file."""
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """A file's content; ``WeightsError`` if it cannot be read, is empty, or is larger than ``limit`` bytes."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read() if size <= limit else b""
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error
+    if size > limit:
+        raise WeightsError(f"{path}: larger than {limit >> 30} GiB, as no weights file is")
     if not data:
         raise WeightsError(f"{path}: empty file")
-    if len(data) > MAX_BYTES:
-        raise WeightsError(f"{path}: larger than {MAX_BYTES >> 30} GiB, as no weights file is")
     return data
 
 
