@@ -136,7 +136,7 @@ def hint(error: TyperException, arguments: Sequence[str]) -> str:
     if arguments and arguments[0] not in commands() and Path(arguments[0]).exists():
         return f"did you mean tinyhd predict {arguments[0]}?"
     context = getattr(error, "ctx", None)
-    extra = re.fullmatch(r"Got unexpected extra argument \((.+)\)", error.format_message())
+    extra = re.fullmatch(r"Got unexpected extra argument(?:\(s\))? \((.+)\)", error.format_message())
     if context and extra and any(parameter.name == "out" for parameter in context.command.params):
         return f"did you mean --out {extra[1]}?"
     return f"{context.command_path if context else 'tinyhd'} --help shows what there is"

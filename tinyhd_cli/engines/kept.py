@@ -38,7 +38,7 @@ KEPT_GRAPHS = 6
 """Compiled graphs in the cache, of about 4 MB each; the oldest go."""
 
 MAGIC = b"tinyhd graph 1\n"
-"""What the file of a compiled graph begins with; the SHA-256 of the rest follows."""
+"""What the file of a compiled graph begins with; the SHA-256 of its name and of the rest follows."""
 
 PATIENCE_S = 60.0
 """How long a process waits for another one that compiles, before it does so itself."""
@@ -103,11 +103,16 @@ def read_graph(path: Path | None) -> tuple[bytes, str] | None:
         return None
     start = len(MAGIC) + hashlib.sha256().digest_size
     content = data[start:]
-    digest = hashlib.sha256(content)
-    if data[:start] != MAGIC + digest.digest():
-        log.debug("%s: damaged, or not a graph of this version", path)
+    digest = digest_in(path, content)
+    if data[:start] != MAGIC + digest:
+        log.debug("%s: damaged, or not the graph that belongs there", path)
         return None
-    return content, digest.hexdigest()
+    return content, digest.hex()
+
+
+def digest_in(path: Path, content: bytes) -> bytes:
+    """The SHA-256 of a compiled graph and of the name of its file, which tells what it was made of."""
+    return hashlib.sha256(path.name.encode() + content).digest()
 
 
 def keep_graph(path: Path | None, content: bytes) -> str:
@@ -116,12 +121,15 @@ def keep_graph(path: Path | None, content: bytes) -> str:
     Returns:
         Its digest; empty if it could not be kept.
     """
-    if path is None or not write(path, MAGIC + hashlib.sha256(content).digest() + content):
+    if path is None:
+        return ""
+    digest = digest_in(path, content)
+    if not write(path, MAGIC + digest + content):
         return ""
     with contextlib.suppress(OSError):  # another process may remove the same ones
         for old in sorted(path.parent.glob("*.blob"), key=lambda one: one.stat().st_mtime, reverse=True)[KEPT_GRAPHS:]:
             remove(old)
-    return hashlib.sha256(content).hexdigest()
+    return digest.hex()
 
 
 def verdict_file(*facts: object) -> Path | None:

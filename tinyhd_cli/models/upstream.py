@@ -6,6 +6,7 @@ shapes are used here; see ``weights/README.md`` for what may be done with the fi
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -167,7 +168,7 @@ def renamed(state_dict: Mapping[str, Tensor], config: ModelConfig) -> Iterator[t
         except (KeyError, IndexError, ValueError):  # a number that no network has
             ours = None
         if ours is None:
-            raise WeightsError(f"the original {config.name} has no tensor {printable(name)[:80]!r}")
+            raise WeightsError(f"the original {config.name} has no tensor '{printable(name)[:80]}'")
         if ours == "fusion.weight" and tensor.dim() == 4 and not isinstance(config, HD2SConfig):
             tensor = tensor.unsqueeze(2)  # ours works on clips in both forms
         yield ours, tensor
@@ -192,6 +193,7 @@ def convert(state_dict: Mapping[str, Tensor], name: str | ModelConfig) -> dict[s
     return converted
 
 
+@functools.cache
 def network_state(config: ModelConfig) -> dict[str, Tensor]:
     """The tensors of a network without their values."""
     import torch
@@ -210,7 +212,7 @@ def check_state_dict(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]
     ):
         if names:
             raise WeightsError(
-                f"not weights of {config.name}: they {problem} {printable(min(names))[:80]!r} "
+                f"not weights of {config.name}: they {problem} '{printable(min(names))[:80]}' "
                 f"(and {len(names) - 1} more)"
             )
     for name, tensor in expected.items():

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tinyhd")
 
-MAX_OPCODES = 2_000_000
-"""Steps of a pickle. Each may make an object of some hundred bytes; the largest checkpoints take some 100,000."""
+MAX_OPCODES = 500_000
+"""Steps of a pickle. Each may make an object of some hundred bytes; HD2S with its optimiser takes some 30,000."""
 
 MAX_NESTING = 4
 """Levels of a checkpoint at which a state dict is looked for."""
@@ -112,8 +112,11 @@ def unpickle(data: bytes) -> object:
             mend = "save the network's state_dict() alone"
             problem = f"refused: it holds more than tensors, and loading {match[1]} would run code; {mend}"
             raise WeightsError(problem) from error
-        if "TorchScript" in str(error):
-            raise WeightsError("a TorchScript file: save the network's state_dict() instead") from error
+        if "Unsupported operand" in str(error):
+            mend = "save it with torch.save's own protocol"
+            raise WeightsError(
+                f"its pickle protocol is newer than PyTorch reads without running code: {mend}"
+            ) from error
         raise WeightsError("damaged, or not a PyTorch file of plain tensors") from error
 
 
@@ -125,6 +128,8 @@ def check_container(data: bytes) -> None:
         ValueError: it has no pickle.
     """
     if data[:4] != b"PK\3\4":  # the format before PyTorch 1.6: five pickles, then the numbers
+        if data[8:10] == b'{"':
+            raise WeightsError("a safetensors file by its content: give it a name that ends in .safetensors")
         if data[257:262] == b"ustar":
             raise WeightsError("a checkpoint in the tar format of PyTorch 0.1: save it anew with a later version")
         stream = io.BytesIO(data)
@@ -132,6 +137,8 @@ def check_container(data: bytes) -> None:
         return
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
+        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+            raise WeightsError("a TorchScript file: save the network's state_dict() instead")
         # PyTorch stores tensors as they are; compressed ones could become a thousand times larger.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise WeightsError("refused: its content is compressed, as PyTorch never does")
@@ -218,7 +225,7 @@ def without(mapping: Mapping[str, Any], prefix: tuple[str, ...]) -> dict[str, An
             continue
         short = plain(parts[len(prefix) :])
         if short in kept:
-            raise WeightsError(f"it holds {printable(short)!r} twice: with and without the name of a wrapper")
+            raise WeightsError(f"it holds '{printable(short)}' twice: with and without the name of a wrapper")
         kept[short] = value
     return kept
 
@@ -230,10 +237,10 @@ def tensor_of(name: str, value: object) -> Tensor:
     if isinstance(value, StandIn) and type(value).__name__ == "_reconstruct":
         value = array_of(value)
     if not isinstance(value, torch.Tensor):
-        raise WeightsError(f"{printable(name)!r} is no tensor but {article(value)}")
+        raise WeightsError(f"'{printable(name)}' is no tensor but {article(value)}")
     ordinary = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
     if not ordinary or value.is_complex():
-        raise WeightsError(f"{printable(name)!r} is no ordinary tensor ({value.layout}, {value.dtype})")
+        raise WeightsError(f"'{printable(name)}' is no ordinary tensor ({value.layout}, {value.dtype})")
     return value.detach()
 
 
