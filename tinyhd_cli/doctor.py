@@ -139,9 +139,9 @@ def weights() -> Iterator[Finding]:
     """Whether a command without --weights finds any."""
     from . import weights as store
 
-    embedded = [info.name for info in store.registry().values() if info.file]
-    yield Finding("embedded weights", "ok" if embedded else "note", ", ".join(embedded) or "none")
     try:
+        embedded = [info.name for info in store.registry().values() if info.file]
+        yield Finding("embedded weights", "ok" if embedded else "note", ", ".join(embedded) or "none")
         name = store.default_name()
         _, located = store.inspect(name)
         if located is None:

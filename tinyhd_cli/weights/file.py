@@ -152,13 +152,13 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], WeightsInfo]:
 
     header, body = read_header(data)
     info = metadata_of(header)
-    if info.tensors_sha256 and digest_of(header, body) != info.tensors_sha256:
-        raise WeightsError(f"damaged: {WRONG_DIGEST}")
     try:
         state_dict = load(data)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:  # KeyError: a type that PyTorch has not
         raise WeightsError(f"{DAMAGED} ({one_line(error)})") from error
     upstream.check_state_dict(state_dict, upstream.network_state(info.config), info.config)
+    if info.tensors_sha256 and digest_of(header, body) != info.tensors_sha256:
+        raise WeightsError(f"damaged: {WRONG_DIGEST}")
     return state_dict, info
 
 
