@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -131,10 +132,13 @@ def complain(message: str, debug: bool = False) -> None:
 
 
 def hint(error: TyperException, arguments: Sequence[str]) -> str:
-    """Where to look after wrong usage: the command's own help, or the command that was meant."""
-    if arguments and Path(arguments[0]).exists():
+    """Where to look after wrong usage: the command's own help, or the command or option that was meant."""
+    if arguments and arguments[0] not in commands() and Path(arguments[0]).exists():
         return f"did you mean tinyhd predict {arguments[0]}?"
     context = getattr(error, "ctx", None)
+    extra = re.fullmatch(r"Got unexpected extra argument(?:\(s\))? \((.+)\)", error.format_message())
+    if context and extra and any(parameter.name == "out" for parameter in context.command.params):
+        return f"did you mean --out {extra[1]}?"
     return f"{context.command_path if context else 'tinyhd'} --help shows what there is"
 
 

@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import arrays
+from .. import arrays, cache
 from ..datasets import Video, read_fixation
 from ..errors import InputError
 from ..files import partial, remove
-from ..settings import cache_folder
 from ..untrusted import parse_json, read_document
 
 FORMAT = 1
@@ -167,9 +166,11 @@ def read_fixations(
         for number, path in list(video.fixations.items())[::step]
     ]
     key = fingerprint([path for _, _, path in files])
-    folder = cache_folder() / f"fixations-{FORMAT}" / key[:32]
+    place = cache.folder(f"fixations-{FORMAT}")
+    folder = place / key[:32] if place else None
     try:
-        return load(folder, key)
+        if folder is not None:
+            return load(folder, key)
     except (OSError, ValueError, InputError):
         pass
     frames = np.zeros(len(files), FRAME)
@@ -189,7 +190,7 @@ def read_fixations(
         if progress:
             progress(row + 1, len(files))
     every = np.concatenate(points) if points else np.zeros((0, 2), np.uint16)
-    stored = store(folder, frames, every, problems)
+    stored = folder is not None and store(folder, frames, every, problems)
     return Fixations(key, frames, every, problems, folder if stored else None)
 
 

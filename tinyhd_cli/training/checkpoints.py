@@ -20,10 +20,15 @@ from ..errors import InputError, OutputError, UsageError, one_line
 from ..files import remove, written_whole
 from ..models.config import ModelConfig
 from ..weights import WeightsInfo
+from ..weights.file import read_bytes
 from ..weights.hub import model_card
+from ..weights.original import unpickle
 from .options import TrainConfig, flag, from_dict
 
 FOLDER = "checkpoints"
+
+MAX_CHECKPOINT = 8 << 30
+"""Size limit, bytes."""
 
 
 @dataclass
@@ -78,7 +83,9 @@ def read(out: Path) -> tuple[State, TrainConfig]:
     if not found:
         raise InputError(f"--resume: no checkpoint in {out / FOLDER}")
     try:
-        values = torch.load(found[-1], weights_only=True, map_location="cpu")
+        values = unpickle(read_bytes(found[-1], MAX_CHECKPOINT))
+        if not isinstance(values, dict):
+            raise InputError("it holds no table")
         saved = from_dict(values.pop("config"), where=str(found[-1]))
         return State(**values), saved
     except Exception as error:  # a damaged file can raise anything

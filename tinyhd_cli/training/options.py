@@ -175,8 +175,10 @@ class TrainConfig:
         self._check_numbers()
         if self.model_config.name == "hd2s":
             raise UsageError("--model hd2s: only TinyHD networks are trained here; hd2s is a teacher")
-        if any(side % 32 or side < 64 for side in self.size):
-            raise UsageError(f"--size {self.size[0]}x{self.size[1]}: both sides must be multiples of 32, 64 at least")
+        try:
+            self.model_config.check_size(self.size)
+        except UsageError as error:
+            raise UsageError(f"--size: {error}") from None
         self.weights  # noqa: B018  # raises if a term is unknown
 
     def _check_choices(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import weights
+from .. import cache, weights
 from ..errors import UsageError, WeightsError
 from ..models import build
 from ..models.config import CLIP_FRAMES, TinyHDConfig
@@ -100,7 +100,7 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     if config.init != "none":
         check_init(config)
 
-    root = (config.cache or config.out / "cache") / "clips"
+    root = cache_root(config) / "clips"
     groups = [found.targets, found.aux, found.val_targets, found.val_aux]
     stored = [decode_all(videos, root, config.size, config.workers, progress) for videos in groups]
     videos = [video for group in stored for video in group]
@@ -119,9 +119,21 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     return Run(network.to(device), teacher, clips, sampler, plan, validator, plan.target // parts)
 
 
+def cache_root(config: TrainConfig) -> Path:
+    """The folder for decoded clips and the teacher's maps, which belongs to the user alone.
+
+    Raises:
+        UsageError: another user can change what is in it.
+        OutputError: it cannot be made.
+    """
+    root = config.cache or config.out / "cache"
+    cache.check(root, "--cache")
+    return root
+
+
 def load_teacher(config: TrainConfig, device: torch.device) -> Teachers | None:
     """The teachers, if there are any."""
-    folder = config.cache / "teacher" if config.cache else None
+    folder = cache_root(config) / "teacher" if config.cache else None
     found = [
         CachedTeacher(Teacher(config, name, device), folder, config.cache_dtype, config.cache_scale)
         for name in config.teacher
