@@ -181,7 +181,7 @@ def encode(
             )
         count, duration_s = 0, 0.0
         for frame, offsets in frames_of(reader):
-            writer.write(frame.rgb(), frame, offsets)
+            writer.write(writer.rgb_of(frame), frame, offsets)
             count, duration_s = count + 1, frame.time_s + float(frame.duration * reader.info.time_base)
             progress(count, max(reader.info.frames or 0, count))
         writer.close()

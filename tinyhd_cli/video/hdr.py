@@ -89,6 +89,8 @@ class Light:
     """Its darkest and brightest light in cd/m2."""
     content: tuple[int, int] | None
     """Greatest light of a pixel, and of a frame on average, in cd/m2."""
+    dynamic: bool = False
+    """Whether there are others that change from frame to frame: Dolby Vision, HDR10+, HDR Vivid."""
 
     @property
     def peak(self) -> float | None:
@@ -97,24 +99,30 @@ class Light:
         return next((light for light in stated if REFERENCE_WHITE < light <= 1e4), None)
 
 
+DYNAMIC = {"DOVI_METADATA", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID"}
+"""FFmpeg's names of metadata that change from frame to frame."""
+
+
 def light_of(picture: av.VideoFrame) -> Light | None:
     """Return the static HDR metadata of a picture, None if there are none."""
-    found: dict[str, NDArray[np.int32]] = {}
     side_data: Any = picture.side_data  # its type says dict, and its items have no names
-    for data in side_data:
-        if data.type.name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"):
-            found[data.type.name] = np.frombuffer(data, np.int32)
-    if not found:
+    found = {data.type.name: data for data in side_data}
+    dynamic = not DYNAMIC.isdisjoint(found)
+    mastering, level = (
+        np.frombuffer(found[name], np.int32) if name in found else None
+        for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
+    )
+    if mastering is None and level is None and not dynamic:
         return None
     display = display_range = content = None
     # FFmpeg's AVMasteringDisplayMetadata: ten fractions, then whether the first eight and the last two are set.
-    if (mastering := found.get("MASTERING_DISPLAY_METADATA")) is not None and len(mastering) == 22:
+    if mastering is not None and len(mastering) == 22:
         values = tuple(float(a / b) if b else 0.0 for a, b in mastering[:20].reshape(10, 2).tolist())
         display = values[:8] if mastering[20] else None
         display_range = (values[8], values[9]) if mastering[21] else None
-    if (level := found.get("CONTENT_LIGHT_LEVEL")) is not None and len(level) >= 2 and level[0] > 0:
+    if level is not None and len(level) >= 2 and level[0] > 0:
         content = (int(level[0]), int(level[1]))
-    return Light(display, display_range, content)
+    return Light(display, display_range, content, dynamic)
 
 
 def conversion(matrix: int, primaries: int, transfer: int, peak: float | None = None) -> Conversion | None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 
+DeepImage = NDArray[np.uint8] | NDArray[np.uint16]
+
 log = logging.getLogger("tinyhd")
 
 UNSPECIFIED = 2
@@ -82,7 +84,7 @@ class VideoInfo:
     """Width of a pixel through its height, after rotation."""
     colour: Colour
     depth: int
-    """Bits of a component."""
+    """Bits of a component, at least 8."""
     light: hdr.Light | None
     """Static HDR metadata, where the first picture has them."""
     conversion: hdr.Conversion | None
@@ -94,9 +96,7 @@ class VideoInfo:
     @property
     def as_sdr(self) -> VideoInfo:
         """Of the same video in 8 bits, and SDR in BT.709 if it is not near that: as :meth:`Frame.rgb` shows it."""
-        if self.conversion is None:
-            return replace(self, depth=8)
-        return replace(self, depth=8, colour=SDR, light=None, conversion=None)
+        return replace(self, depth=8, colour=SDR if self.conversion else self.colour, light=None, conversion=None)
 
 
 Scalers = defaultdict[tuple[float, str, int], VideoReformatter]
@@ -142,9 +142,9 @@ class Frame:
         scaler = self._scalers[factor, "rgb24", threading.get_ident()]
         return self._upright(scaler.reformat(picture, format="rgb24")).astype(np.uint8, copy=False)
 
-    def stored_rgb(self) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    def stored_rgb(self) -> DeepImage:
         """The upright picture in its own colours: uint8, or uint16 in 0..65535 if it has more than 8 bits."""
-        return self._upright(self._scaled(1, "rgb24" if self.info.depth == 8 else "rgb48le"))
+        return self._upright(self._scaled(1, "rgb48le" if self.info.depth > 8 else "rgb24"))
 
     def _scaled(self, factor: float, pixel_format: str) -> av.VideoFrame:
         """The picture as stored, in RGB, with both sides divided by ``factor``."""
@@ -302,7 +302,7 @@ class VideoReader:
             frames=claimed_frames(self._container, stream, rate),
             sample_aspect_ratio=aspect,
             colour=Colour(matrix(first), first.color_range, first.color_primaries, first.color_trc),
-            depth=max(component.bits for component in first.format.components),
+            depth=max(8, *(component.bits for component in first.format.components)),
             light=light,
             conversion=hdr.conversion(
                 first.colorspace, first.color_primaries, first.color_trc, light.peak if light else None
