@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..datasets import Dataset, Video
 from ..errors import InputError, UsageError
-from ..files import cannot_write, make_parent, partial, remove, written_whole
+from ..files import cannot_write, make_parent, partial, publish, remove, written_whole
 from ..metrics import resize
 from .fixations import OnProgress
 from .sources import Map, NetworkSource
@@ -75,7 +75,7 @@ def write_maps(
         for number, saliency in source.maps(video, on_failure):
             (temporary / f"{number:04d}.png").write_bytes(as_png(saliency))
             progress(number, len(video.frames) or None)
-        temporary.replace(target)
+        publish(temporary, target)
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TextIO
 import cv2
 import numpy as np
 
-from ..files import cannot_write, make_parent, partial, remove, written_whole
+from ..files import cannot_write, make_parent, partial, publish, remove, written_whole
 from ..video.overlay import FramePainter, Painter, area_colour, as_grey, outline
 from ..video.reader import Frame, VideoInfo
 from ..video.writer import PipeWriter, VideoWriter
@@ -123,11 +123,7 @@ class MapFolderSink:
 
     def close(self) -> None:
         try:
-            if not self.path.exists():
-                self._partial.replace(self.path)
-                return
-            for png in self._partial.iterdir():
-                png.replace(self.path / png.name)
+            publish(self._partial, self.path)
             # Those of an earlier, longer run follow without a gap; any others are somebody's own.
             number = self._count + 1
             while (left_over := self.path / f"{number:04d}.png").is_file():
@@ -203,7 +199,7 @@ class NpzSink:
                         member.write(saliency.tobytes())
                 with archive.open("time_s.npy", "w") as member:
                     np.lib.format.write_array(member, np.asarray(self._times, np.float64))
-            self._partial.replace(self.path)
+            publish(self._partial, self.path)
         except OSError as error:
             raise cannot_write(self.path, error) from error
         finally:
@@ -230,7 +226,7 @@ class TextSink:
     def close(self) -> None:
         try:
             self._file.close()
-            self._partial.replace(self.path)
+            publish(self._partial, self.path)
         except OSError as error:
             self.abort()
             raise cannot_write(self.path, error) from error

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ..errors import OutputError, one_line
-from ..files import make_parent, partial, remove
+from ..files import make_parent, partial, publish, remove
 from . import encoders
 from .encoders import EncoderOptions
 from .reader import DeepImage, Frame, Image, VideoInfo
@@ -234,7 +234,7 @@ class VideoWriter:
                 self._sound.close()
             if self._container is not None:
                 self._container.close()
-            self._partial.replace(self.path)
+            publish(self._partial, self.path)
         except (av.FFmpegError, OSError) as error:
             failure = self._failure(error)
             self.abort()
