@@ -151,6 +151,12 @@ def is_abandoned(entry: os.DirEntry[str], name: re.Match[str]) -> bool:
     return time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_S
 
 
+def file_name(text: str) -> str:
+    """Return a text as the name of one file in a folder: without separators, and neither the folder nor its parent."""
+    name = re.sub(r"[/\\\0]" if os.sep == "\\" else r"[/\0]", "_", text)
+    return name.replace(".", "_") if name in (".", "..") else name or "_"
+
+
 def remove(path: Path) -> None:
     """Remove a file or folder, if it is there."""
     if path.is_dir():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..files import partial, remove
+from ..files import is_special, partial, remove
 from ..video.encoders import EncoderOptions
 from ..video.reader import Frame, VideoReader
 from ..video.regions import ENCODERS, Offsets
@@ -143,6 +143,8 @@ def compress_file(
         UsageError: the output would overwrite the video, or its encoder knows no regions of interest.
     """
     check_two_passes(video, output)
+    if is_special(output):
+        raise UsageError(f"--output {output}: must be a plain file, which is read again to measure the quality")
     phase = progress or (lambda label: lambda done, total: None)
     held: list[Offsets] = []  # one for HOLD_FRAMES frames
 

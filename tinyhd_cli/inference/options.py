@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from ..complete import is_complete
 from ..errors import UsageError, did_you_mean
+from ..files import is_special
 from ..video.encoders import EncoderOptions, check_container
 from ..video.overlay import OverlayStyle
 from ..video.source import InputOptions
@@ -47,7 +49,7 @@ class Outputs:
             check_container(self.overlay)
         if self.maps is not None and self.maps_are_video:
             check_container(self.maps)
-        if self.maps is not None and not self.maps_are_video and self.maps.is_file():
+        if self.maps is not None and not self.maps_are_video and self.maps.exists() and not self.maps.is_dir():
             raise UsageError(f"--maps {self.maps}: is a file, and not a video; PNGs need a folder")
         for name, path in self.wanted():
             if not path.absolute().name or len(os.fsencode(path.name)) > LONGEST_NAME:
@@ -60,11 +62,11 @@ class Outputs:
             ("aoi_plot", ".png"),
         ):
             path = getattr(self, name)
-            if path is not None and not path.name.lower().endswith(suffix):
+            if path is not None and not path.name.lower().endswith(suffix) and not is_special(path):
                 raise UsageError(f"--{flag(name)} {path}: the file's name must end in {suffix}")
             if path is not None and path.is_dir():
                 raise UsageError(f"--{flag(name)} {path}: is a folder")
-        paths = [path.absolute() for _, path in self.wanted()]
+        paths = [os.path.realpath(path) for _, path in self.wanted()]
         if len(set(paths)) < len(paths):
             raise UsageError(f"two outputs have the same name: {', '.join(str(path) for _, path in self.wanted())}")
 
@@ -84,9 +86,9 @@ class Outputs:
         return [(name, path) for name, path in pairs if path is not None]
 
     def missing(self) -> Outputs:
-        """Those that do not exist yet. A folder of maps exists once it holds the first frame's."""
+        """Those that are not complete yet. A folder of maps is once it holds the first frame's."""
         files = [(name, path) for name, path in self.wanted() if path != STDOUT]
-        there = {name for name, path in files if path.is_file() or (path / "0001.png").is_file()}
+        there = {name for name, path in files if is_complete(path) or is_complete(path / "0001.png")}
         return Outputs(**{name: path for name, path in self.wanted() if name not in there})
 
 
