@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..complete import is_complete
 from ..errors import UsageError, did_you_mean
-from ..files import is_special
+from ..files import destination, is_special
 from ..video.encoders import EncoderOptions, check_container
 from ..video.overlay import OverlayStyle
 from ..video.source import InputOptions
@@ -45,6 +45,9 @@ class Outputs:
     """Picture of the attention that areas of interest get, over time."""
 
     def __post_init__(self) -> None:
+        for _, path in self.wanted():
+            if not is_special(path):
+                destination(path)  # raises an error for what no path can be
         if self.overlay is not None and self.overlay != STDOUT:
             check_container(self.overlay)
         if self.maps is not None and self.maps_are_video:
