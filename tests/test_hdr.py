@@ -94,7 +94,8 @@ def describe(path):
 
 
 def copy(source, target, codec=None):
-    with VideoReader(source) as reader, VideoWriter(target, reader.info, SIZE, EncoderOptions(codec, crf=4)) as writer:
+    options = EncoderOptions(codec, crf=4)
+    with VideoReader(source) as reader, VideoWriter(target, reader.info, SIZE, options, as_stored=True) as writer:
         for frame in reader:
             writer.write(writer.rgb_of(frame), frame)
     return target

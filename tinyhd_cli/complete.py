@@ -35,6 +35,15 @@ def is_complete(path: Path) -> bool:
         return False
 
 
+def holds_complete(folder: Path, pattern: str) -> bool:
+    """Whether a folder holds files whose names match, all of them complete."""
+    try:
+        files = list(folder.glob(pattern))
+    except OSError:
+        return False
+    return bool(files) and all(map(is_complete, files))
+
+
 def ends_with(*endings: bytes) -> Callable[[BinaryIO, int], bool]:
     """Return a check that a file ends with one of these, white space aside."""
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..complete import holds_complete
 from ..datasets import Dataset, Video
 from ..errors import InputError, UsageError
 from ..files import cannot_write, make_parent, partial, publish, remove, written_whole
@@ -49,7 +50,7 @@ def write_submission(
     complete = []
     for number, video in enumerate(dataset.videos, start=1):
         target = folder / video.name
-        if not target.is_dir():
+        if not holds_complete(target, "*.png"):
             try:
                 write_maps(video, source, target, phase(f"{video.name} ({number}/{len(dataset.videos)})"), on_failure)
             except InputError as error:

@@ -174,7 +174,8 @@ def encode(
 ) -> tuple[int, int, float]:
     """Write a video's frames, each with its offsets; returns their number, how many are damaged, and the seconds."""
     with VideoReader(video) as reader, contextlib.ExitStack() as stack:
-        writer = VideoWriter(output, reader.info, (reader.info.width, reader.info.height), encoder, sound=audio)
+        size = (reader.info.width, reader.info.height)
+        writer = VideoWriter(output, reader.info, size, encoder, sound=audio, as_stored=True)
         stack.callback(writer.abort)
         if writer.encoder not in ENCODERS:
             raise UsageError(

@@ -46,8 +46,7 @@ class OverlaySink:
         self._scale = scale
         self._areas = areas
         self._painter = Painter(options.style)
-        info = info.as_sdr
-        self._frame_painter = FramePainter(options.style, info.colour)
+        self._frame_painter = FramePainter(options.style, info.as_sdr.colour)
         size = self._painter.size(info.width, info.height)
         self._writer: VideoWriter | PipeWriter
         if path == STDOUT:
@@ -82,7 +81,7 @@ class MapVideoSink:
 
     def __init__(self, path: Path, info: VideoInfo, options: PredictOptions, scale: Scale) -> None:
         self._scale = scale
-        self._writer = VideoWriter(path, info.as_sdr, (info.width, info.height), options.encoder, sound=False)
+        self._writer = VideoWriter(path, info, (info.width, info.height), options.encoder, sound=False)
 
     def write(self, frame: Frame, saliency: Map) -> None:
         grey = as_grey(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)

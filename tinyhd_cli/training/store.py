@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..complete import is_complete
 from ..errors import InputError
 from ..files import remove, written_whole
 from ..machine import cores
@@ -125,7 +126,7 @@ def decode(video: Video, root: Path, size: tuple[int, int]) -> Stored:
     size = stored_size(video, size)
     key = key_of(video, size)
     folder = root / key
-    if not (folder / "meta.json").is_file():
+    if not is_complete(folder / "meta.json"):
         with written_whole(folder) as temporary:
             temporary.mkdir()
             frames = write_frames(video, temporary, size)
@@ -181,7 +182,7 @@ def decode_all(
 def results(tasks: list[tuple[Video, Path, tuple[int, int]]], workers: int) -> Iterator[Stored | str]:
     """What became of each task, in order."""
     todo = sum(
-        not (root / key_of(video, stored_size(video, size)) / "meta.json").is_file() for video, root, size in tasks
+        not is_complete(root / key_of(video, stored_size(video, size)) / "meta.json") for video, root, size in tasks
     )
     if workers < 2 or todo < 4:  # processes take longer to start than so few clips to decode
         yield from map(attempt, tasks)

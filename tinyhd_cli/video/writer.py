@@ -44,6 +44,8 @@ class VideoWriter:
         size: width and height of the pictures in pixels; odd ones are made even by repeating the last column or row.
         options: codec and quality.
         sound: whether the source's sound is carried over.
+        as_stored: whether pictures have the depth and the colours of the source, HDR for example, and come from
+            :meth:`rgb_of`; else they have 8 bits and are SDR.
 
     Raises:
         OutputError: the file cannot be written, or no encoder works.
@@ -57,6 +59,7 @@ class VideoWriter:
         options: EncoderOptions | None = None,
         *,
         sound: bool = True,
+        as_stored: bool = False,
     ) -> None:
         self.path = path
         self.options = options or EncoderOptions()
@@ -68,6 +71,7 @@ class VideoWriter:
         self._sound: Sound | None = None
         self._container: OutputContainer | None = None
         self._regions = RegionMarker()
+        info = info if as_stored else info.as_sdr
         self._choice = encoders.choose(path, self.options, self.width, self.height, info.depth)
         if self._choice.warning:
             log.warning(self._choice.warning)
