@@ -291,14 +291,8 @@ def test_metadata_as_ffmpeg_gives_them():
     """And what cannot be: numbers of another length, a level of 0, dynamic ones alone."""
 
     def picture(**data):
-        kinds = [(name, np.array(values, np.int32).tobytes()) for name, values in data.items()]
-        return SimpleNamespace(side_data=[Data(name, content) for name, content in kinds])
-
-    class Data(bytes):
-        def __new__(cls, name, content):
-            self = super().__new__(cls, content)
-            self.type = SimpleNamespace(name=name)
-            return self
+        side_data = {name: np.array(values, np.int32).tobytes() for name, values in data.items()}
+        return SimpleNamespace(side_data=side_data)
 
     assert hdr.light_of(picture()) is None
     assert hdr.light_of(picture(SEI_UNREGISTERED=[1])) is None

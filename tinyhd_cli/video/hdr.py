@@ -99,17 +99,19 @@ class Light:
         return next((light for light in stated if REFERENCE_WHITE < light <= 1e4), None)
 
 
-DYNAMIC = {"DOVI_METADATA", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID"}
+DYNAMIC = ("DOVI_METADATA", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID")
 """FFmpeg's names of metadata that change from frame to frame."""
 
 
 def light_of(picture: av.VideoFrame) -> Light | None:
     """Return the static HDR metadata of a picture, None if there are none."""
-    side_data: Any = picture.side_data  # its type says dict, and its items have no names
-    found = {data.type.name: data for data in side_data}
-    dynamic = not DYNAMIC.isdisjoint(found)
+    try:
+        side_data: Any = picture.side_data  # its type says dict
+    except ValueError:  # PyAV refuses to list them if one is of a type that it does not know
+        return None
+    dynamic = any(side_data.get(name) is not None for name in DYNAMIC)
     mastering, level = (
-        np.frombuffer(found[name], np.int32) if name in found else None
+        None if (data := side_data.get(name)) is None else np.frombuffer(data, np.int32)
         for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
     )
     if mastering is None and level is None and not dynamic:

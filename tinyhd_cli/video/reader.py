@@ -316,12 +316,11 @@ class VideoReader:
 
 def is_mirrored(picture: av.VideoFrame) -> bool:
     """Whether a picture's display matrix turns it over; its rotation is then that of the picture upside down."""
-    side_data: Any = picture.side_data  # its type says dict, and its items have no names
-    for data in side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d, *_ = np.frombuffer(data, np.int32).astype(float)
-            return bool(a * d - b * c < 0)
-    return False
+    side_data: Any = picture.side_data  # its type says dict
+    if (data := side_data.get("DISPLAYMATRIX")) is None:
+        return False
+    a, b, _, c, d, *_ = np.frombuffer(data, np.int32).astype(float)
+    return bool(a * d - b * c < 0)
 
 
 def matrix(picture: av.VideoFrame) -> int:
