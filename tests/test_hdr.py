@@ -78,7 +78,8 @@ def write(path, code, tags, codec="libx265", pixels="yuv420p10le", frames=3, opt
         for index in range(frames):
             image = np.round(65535 * np.clip(code(sdr_picture(index)), 0, 1)).astype(np.uint16)
             picture = av.VideoFrame.from_ndarray(image, "rgb48le")
-            picture = picture.reformat(format=pixels, dst_colorspace=tags[0], dst_color_range=tags[1])
+            matrix = 9 if tags[3] in (hdr.PQ, hdr.HLG) and tags[0] == 2 else tags[0]
+            picture = picture.reformat(format=pixels, dst_colorspace=matrix, dst_color_range=tags[1])
             picture.colorspace, picture.color_range, picture.color_primaries, picture.color_trc = tags
             picture.pts = index
             container.mux(stream.encode(picture))
@@ -125,12 +126,23 @@ def test_maps_of_hdr_are_those_of_sdr(tinyhd, tmp_path):
         (as_hlg, HLG_TAGS),
         (as_pq, (9, 2, 9, 16)),
         (as_pq, (9, 1, 2, 16)),
+        (as_pq, (2, 1, 2, 16)),
         (lambda image: pq(203 * image**2.4), (1, 1, 1, 16)),
         (lambda image: (image**2.4 @ TO_2020.T) ** (1 / 2.4), WIDE_TAGS),
         (lambda image: (image**2.4 @ TO_2020.T) ** (1 / 2.4), (9, 1, 2, 2)),
         (lambda image: (image**2.4 @ TO_P3.T) ** (1 / 2.4), P3_TAGS),
     ],
-    ids=["pq", "hlg", "full range", "primaries unsaid", "pq in bt709", "bt2020", "bt2020 by matrix", "p3"],
+    ids=[
+        "pq",
+        "hlg",
+        "full range",
+        "primaries unsaid",
+        "all but transfer unsaid",
+        "pq in bt709",
+        "bt2020",
+        "bt2020 by matrix",
+        "p3",
+    ],
 )
 def test_pictures_are_those_of_sdr(tmp_path, code, tags):
     """Colours are equal to two code values of 255 on average, but for what is nearly white."""
@@ -285,6 +297,14 @@ def test_twelve_bits_become_ten_with_a_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "tinyhd"):
         assert describe(copy(source, tmp_path / "o.mp4"))[1] == "yuv420p10le"
     assert caplog.messages == ["o.mp4: written with 10 bits, the source has 12"]
+
+
+def test_rgb_in_pq_is_written_with_the_matrix_of_bt2020(tmp_path):
+    source = write(tmp_path / "rgb.mkv", as_pq, (0, 2, 9, 16), "ffv1", "gbrp16le", options={})
+    written = copy(source, tmp_path / "o.mkv")
+    assert describe(written)[:3] == ("hevc", "yuv420p10le", (9, 2, 9, 16))
+    with VideoReader(written) as reader:
+        assert np.abs(next(iter(reader)).rgb()[25:] - 255 * sdr_picture(0)[25:]).mean() < 2
 
 
 def test_metadata_as_ffmpeg_gives_them():

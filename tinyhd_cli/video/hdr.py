@@ -136,7 +136,7 @@ def conversion(matrix: int, primaries: int, transfer: int, peak: float | None = 
         transfer: of the colours.
         peak: brightest light in cd/m2, where the pictures state it.
     """
-    if primaries == UNSPECIFIED and (transfer in (PQ, HLG) or matrix == BT2020_MATRIX):
+    if is_bt2020(primaries, transfer) or (primaries == UNSPECIFIED and matrix == BT2020_MATRIX):
         primaries = BT2020
     if transfer in (PQ, HLG):
         known = primaries if primaries in CHROMATICITIES else 1
@@ -144,6 +144,11 @@ def conversion(matrix: int, primaries: int, transfer: int, peak: float | None = 
     if transfer in SDR_TRANSFERS and primaries in CHROMATICITIES and primaries != 1:
         return Conversion(UNSPECIFIED, primaries, REFERENCE_WHITE)
     return None
+
+
+def is_bt2020(primaries: int, transfer: int) -> bool:
+    """Whether colours are those of BT.2020, as HDR is unless it states otherwise."""
+    return primaries == BT2020 or (primaries == UNSPECIFIED and transfer in (PQ, HLG))
 
 
 def pq_light(code: Values) -> Values:

@@ -325,7 +325,9 @@ def is_mirrored(picture: av.VideoFrame) -> bool:
 
 def matrix(picture: av.VideoFrame) -> int:
     """The colour matrix of a picture, as far as it can be converted by: RGB has none, some codecs have exotic ones."""
-    return picture.colorspace if picture.colorspace in KNOWN_MATRICES else UNSPECIFIED
+    if picture.colorspace in KNOWN_MATRICES:
+        return picture.colorspace
+    return hdr.BT2020_MATRIX if hdr.is_bt2020(picture.color_primaries, picture.color_trc) else UNSPECIFIED
 
 
 def picture_stream(path: Path, container: InputContainer) -> VideoStream:
