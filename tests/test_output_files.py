@@ -14,6 +14,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import clips
@@ -23,7 +24,7 @@ import pytest
 
 from tinyhd_cli import files, processes
 from tinyhd_cli.complete import is_complete
-from tinyhd_cli.errors import OUTPUT_FAILED, OutputError, UsageError
+from tinyhd_cli.errors import OUTPUT_FAILED, WRONG_USAGE, OutputError, UsageError
 from tinyhd_cli.files import written_whole
 from tinyhd_cli.inference.compress import CompressOptions, compress_file
 from tinyhd_cli.inference.jobs import fill
@@ -435,3 +436,31 @@ def test_a_folder_that_disappears(predict, capsys, monkeypatch, option):
 def test_a_path_that_is_too_long(predict, capsys):
     assert predict("--csv", "/".join(["d" * 200] * 30) + "/c.csv") == OUTPUT_FAILED
     assert os.strerror(errno.ENAMETOOLONG) in capsys.readouterr().err
+
+
+@posix
+def test_the_current_folder_is_gone(tinyhd, clip, capsys):
+    source = clip.absolute()
+    Path("gone").mkdir()
+    os.chdir("gone")
+    Path("../gone").rmdir()
+    assert tinyhd("predict", source, "--csv", "x.csv") == WRONG_USAGE
+    assert capsys.readouterr().err.strip() == "tinyhd: the current folder no longer exists; change to another one"
+
+
+def test_plots_of_names_that_are_alike(tmp_path, monkeypatch):
+    """Two videos whose names differ only in what files cannot be called, and one that is too long."""
+    from tinyhd_cli.evaluation import plots
+
+    names = ["a b", "a/b", "ü" * 250]
+    videos = [
+        SimpleNamespace(name=name, numbers=[1, 2], means=lambda: {"CC": 0.5}, scores={"CC": [0.4, 0.6]})
+        for name in names
+    ]
+    results = SimpleNamespace(videos=videos, mean=lambda: {"CC": 0.5})
+    monkeypatch.setattr(plots, "plot_distribution", lambda results, path: path)
+    monkeypatch.setattr(plots, "pick_frames", lambda *args: [])
+    written = plots.plot(results, None, None, tmp_path)[1:]
+    assert len(set(written)) == 3
+    assert sorted(path.parent for path in written) == [tmp_path] * 3
+    assert all(is_complete(path) for path in written)
