@@ -45,7 +45,9 @@ class Outputs:
     """Picture of the attention that areas of interest get, over time."""
 
     def __post_init__(self) -> None:
-        for _, path in self.wanted():
+        for name, path in self.wanted():
+            if not path.absolute().name or len(os.fsencode(path.name)) > LONGEST_NAME:
+                raise UsageError(f"--{flag(name)} {path}: is no name for a file, or too long")
             if not is_special(path):
                 destination(path)  # raises an error for what no path can be
         if self.overlay is not None and self.overlay != STDOUT:
@@ -54,9 +56,6 @@ class Outputs:
             check_container(self.maps)
         if self.maps is not None and not self.maps_are_video and self.maps.exists() and not self.maps.is_dir():
             raise UsageError(f"--maps {self.maps}: is a file, and not a video; PNGs need a folder")
-        for name, path in self.wanted():
-            if not path.absolute().name or len(os.fsencode(path.name)) > LONGEST_NAME:
-                raise UsageError(f"--{flag(name)} {path}: is no name for a file, or too long")
         for name, suffix in (
             ("overlay", ""),
             ("npz", ".npz"),
