@@ -36,7 +36,8 @@ posix = pytest.mark.skipif(os.name != "posix", reason="pipes and devices by name
 
 
 @pytest.fixture
-def clip():
+def clip(tinyhd):
+    """In the folder of the test, which the other fixture makes the current one."""
     return clips.make(Path("clip.mp4"), frames=3)
 
 
