@@ -375,7 +375,7 @@ def test_a_zip_of_numpy_without_its_directory(tmp_path):
 @pytest.mark.parametrize("name", ["...mp4", "%03d {name} .mp4"])
 def test_no_name_leads_out_of_the_folder(predict, clip, name):
     clip.rename(name)
-    templates = ("--csv", "{name}/x.csv", "--maps", "{name}", "-o", "{name}/o.mp4")
+    templates = ("--csv", "{name}/x.csv", "--maps", "{name}/maps", "-o", "{name}/o.mp4")
     assert predict("--out-dir", "results", *templates, video=f"./{name}") == 0
     assert names() == sorted([name, "results"])
     inside = sorted(path.name for path in Path("results").rglob("*") if path.is_file())

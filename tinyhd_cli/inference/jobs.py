@@ -195,7 +195,7 @@ def spelling(path: Path) -> Path:
 
 def ignores_case(folder: Path) -> bool:
     """Return whether the file system of a folder, which need not exist yet, ignores case."""
-    while not folder.exists() and folder != folder.parent:
+    while file_key(folder) is None and folder != folder.parent:
         folder = folder.parent
     other = folder.with_name(folder.name.swapcase()) if folder.name else folder
     return other != folder and other.exists() and other.samefile(folder)
