@@ -7,7 +7,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,15 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from . import hdr
 from .source import STDIN, InputOptions, open_container, pictures_in
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Image = NDArray[np.uint8]
+
+DeepImage = NDArray[np.uint8] | NDArray[np.uint16]
 
 log = logging.getLogger("tinyhd")
 
@@ -54,6 +57,10 @@ class Colour:
     transfer: int
 
 
+SDR = Colour(space=1, range=1, primaries=1, transfer=1)
+"""BT.709 in limited range."""
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What is known of a video before all its frames are read. Sizes are those of the upright picture."""
@@ -76,13 +83,25 @@ class VideoInfo:
     sample_aspect_ratio: Fraction
     """Width of a pixel through its height, after rotation."""
     colour: Colour
+    depth: int
+    """Bits of a component, at least 8."""
+    light: hdr.Light | None
+    """Static HDR metadata, where the first picture has them."""
+    conversion: hdr.Conversion | None
+    """How pictures become SDR in BT.709; None: they are."""
     codec: str
     pixel_format: str
     has_sound: bool
 
+    @property
+    def as_sdr(self) -> VideoInfo:
+        """Of the same video in 8 bits, and SDR in BT.709 if it is not near that: as :meth:`Frame.rgb` shows it."""
+        return replace(self, depth=8, colour=SDR if self.conversion else self.colour, light=None, conversion=None)
 
-Scalers = defaultdict[tuple[float, int], VideoReformatter]
-"""Reduction factor and thread to FFmpeg's scaler, which is slow to set up, fast to use again, and no other thread's."""
+
+Scalers = defaultdict[tuple[float, str, int], VideoReformatter]
+"""Reduction factor, pixel format and thread to FFmpeg's scaler, which is slow to set up, fast to use again, and belongs
+to one thread."""
 
 
 class Frame:
@@ -114,27 +133,42 @@ class Frame:
         return self.reduced_rgb(1)
 
     def reduced_rgb(self, factor: float) -> Image:
-        """The upright picture with both sides divided by ``factor``, by area averaging where this is above 1."""
+        """The upright picture with both sides divided by ``factor``, by area averaging where this is above 1.
+
+        HDR and wide gamut are converted to SDR in BT.709, after the reduction.
+        """
+        how = self.info.conversion
+        if how is None:
+            return self._upright(self._scaled(factor, "rgb24")).astype(np.uint8, copy=False)
+        picture = hdr.to_sdr(self._scaled(factor, hdr.WORKING_FORMAT), how)
+        scaler = self._scalers[factor, "rgb24", threading.get_ident()]
+        return self._upright(scaler.reformat(picture, format="rgb24")).astype(np.uint8, copy=False)
+
+    def stored_rgb(self) -> DeepImage:
+        """The upright picture in its own colours: uint8, or uint16 in 0..65535 if it has more than 8 bits."""
+        return self._upright(self._scaled(1, "rgb48le" if self.info.depth > 8 else "rgb24"))
+
+    def _scaled(self, factor: float, pixel_format: str) -> av.VideoFrame:
+        """The picture as stored, in RGB, with both sides divided by ``factor``."""
         turned = self.info.rotation % 180 != 0
         width, height = (self.info.height, self.info.width) if turned else (self.info.width, self.info.height)
         picture = self.picture
-        rgb = (
-            self._scalers[factor, threading.get_ident()]
-            .reformat(
-                picture,
-                max(1, round(width / factor)),
-                max(1, round(height / factor)),
-                "rgb24",
-                src_colorspace=matrix(picture),
-                # FFmpeg's scaler takes the range from its argument, not from the frame.
-                src_color_range=picture.color_range,
-                interpolation=Interpolation.AREA if factor > 1 else Interpolation.BILINEAR,
-            )
-            .to_ndarray()
+        return self._scalers[factor, pixel_format, threading.get_ident()].reformat(
+            picture,
+            max(1, round(width / factor)),
+            max(1, round(height / factor)),
+            pixel_format,
+            src_colorspace=matrix(picture),
+            # FFmpeg's scaler takes the range from its argument, not from the frame.
+            src_color_range=picture.color_range,
+            interpolation=Interpolation.AREA if factor > 1 else Interpolation.BILINEAR,
         )
+
+    def _upright(self, picture: av.VideoFrame) -> NDArray[Any]:
+        rgb = picture.to_ndarray()
         if self.info.mirrored:
             rgb = rgb[::-1]
-        return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90), dtype=np.uint8)
+        return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90))
 
 
 class VideoReader:
@@ -261,6 +295,7 @@ class VideoReader:
             width, height, aspect = height, width, 1 / aspect
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         time_base = stream.time_base or Fraction(1, 1000)
+        light = hdr.light_of(first)
         return VideoInfo(
             path=self.path,
             width=width,
@@ -272,6 +307,11 @@ class VideoReader:
             frames=claimed_frames(self._container, stream, rate),
             sample_aspect_ratio=aspect,
             colour=Colour(matrix(first), first.color_range, first.color_primaries, first.color_trc),
+            depth=max(8, *(component.bits for component in first.format.components)),
+            light=light,
+            conversion=hdr.conversion(
+                first.colorspace, first.color_primaries, first.color_trc, light.peak if light else None
+            ),
             codec=stream.codec_context.name,
             pixel_format=first.format.name,
             # What comes through a pipe is read once, for the pictures.
@@ -281,17 +321,18 @@ class VideoReader:
 
 def is_mirrored(picture: av.VideoFrame) -> bool:
     """Whether a picture's display matrix turns it over; its rotation is then that of the picture upside down."""
-    side_data: Any = picture.side_data  # its type says dict, and its items have no names
-    for data in side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d, *_ = np.frombuffer(data, np.int32).astype(float)
-            return bool(a * d - b * c < 0)
-    return False
+    side_data: Any = picture.side_data  # its type says dict
+    if (data := side_data.get("DISPLAYMATRIX")) is None:
+        return False
+    a, b, _, c, d, *_ = np.frombuffer(data, np.int32).astype(float)
+    return bool(a * d - b * c < 0)
 
 
 def matrix(picture: av.VideoFrame) -> int:
     """The colour matrix of a picture, as far as it can be converted by: RGB has none, some codecs have exotic ones."""
-    return picture.colorspace if picture.colorspace in KNOWN_MATRICES else UNSPECIFIED
+    if picture.colorspace in KNOWN_MATRICES:
+        return picture.colorspace
+    return hdr.BT2020_MATRIX if hdr.is_bt2020(picture.color_primaries, picture.color_trc) else UNSPECIFIED
 
 
 def picture_stream(path: Path, container: InputContainer) -> VideoStream:
