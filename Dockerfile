@@ -1,6 +1,6 @@
-# tinyhd on a processor:
+# tinyhd on a CPU:
 #   docker build -t tinyhd .
-#   docker run --rm -v "$PWD:/work" tinyhd predict clip.mp4 --overlay out.mp4
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" tinyhd predict clip.mp4 --overlay out.mp4
 FROM python:3.12 AS kernels
 COPY . /src
 # Here is a compiler, for the kernels.
@@ -13,7 +13,9 @@ COPY --from=kernels /wheels /wheels
 RUN pip install --no-cache-dir --constraint /wheels/constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu \
         "$(grep '^torch==' /wheels/constraints.txt)+cpu" /wheels/*.whl \
     && rm -rf /wheels
-# Any user may run it, without a home: what can be made again is kept where everybody can write.
+# Any user may run it, without a home: each container makes this folder for its user alone.
 ENV TINYHD_CACHE=/tmp/tinyhd
+RUN useradd --uid 1000 --create-home tinyhd
+USER tinyhd
 WORKDIR /work
 ENTRYPOINT ["tinyhd"]
