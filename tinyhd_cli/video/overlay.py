@@ -128,8 +128,8 @@ class PlanePainter:
         full = picture.format.name == "yuvj420p" and info.colour.range == FULL_RANGE
         return (
             (picture.format.name == "yuv420p" or full)
-            and (picture.width, picture.height) == (info.width, info.height)
-            and not (info.width % 2 or info.height % 2 or info.rotation or info.mirrored)
+            and frame.as_shown
+            and not (info.width % 2 or info.height % 2)
             and (matrix(picture), picture.color_range) == (info.colour.space, info.colour.range)
         )
 

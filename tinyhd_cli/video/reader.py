@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.format import Flags
-from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .source import STDIN, InputOptions, open_container
-
-if TYPE_CHECKING:
-    from av.video.stream import VideoStream
+from .container import KNOWN_MATRICES, UNSPECIFIED, ContainerDecoder
+from .decoded import Decoded, Decoder
+from .deinterlace import deinterlaced
+from .images import image_decoder
+from .source import InputOptions, read_once
 
 Image = NDArray[np.uint8]
-
-log = logging.getLogger("tinyhd")
-
-UNSPECIFIED = 2
-"""What FFmpeg calls a colour matrix that a file does not state."""
-
-RGB = 0
-"""Its matrix for pictures that need none."""
-
-KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)
-"""BT.709, FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020: those that FFmpeg's scaler converts."""
 
 
 CLOSE_S = 1.0
@@ -79,6 +64,11 @@ class VideoInfo:
     codec: str
     pixel_format: str
     has_sound: bool
+    """Whether there is audio that can be read: what comes through a pipe is read once, for the pictures."""
+    lost_audio: bool = False
+    """Whether there is audio that cannot."""
+    options: InputOptions = field(default_factory=InputOptions)
+    """With which it was opened."""
 
 
 Scalers = defaultdict[tuple[float, int], VideoReformatter]
@@ -93,46 +83,80 @@ class Frame:
         pts: presentation timestamp in units of ``info.time_base``.
         duration: in the same units; that to the next frame.
         time_s: presentation time in seconds.
-        picture: FFmpeg's frame, as stored (not rotated).
+        picture: FFmpeg's frame, as stored (not rotated), deinterlaced.
+        path: the image file that it comes from, if each frame has its own.
     """
 
-    __slots__ = ("_scalers", "duration", "index", "info", "picture", "pts", "time_s")
+    __slots__ = ("_layout", "_scalers", "duration", "index", "info", "path", "picture", "pts", "time_s")
 
-    def __init__(self, info: VideoInfo, index: int, pts: int, picture: av.VideoFrame, scalers: Scalers) -> None:
+    def __init__(self, info: VideoInfo, index: int, pts: int, decoded: Decoded, scalers: Scalers) -> None:
         self.info = info
         self.index = index
         self.pts = pts
         self.duration = 0
         self.time_s = float(pts * info.time_base)
-        self.picture = picture
+        self.picture = decoded.picture
+        self.path = decoded.path
+        self._layout = decoded.layout
         self._scalers = scalers
+
+    @property
+    def as_shown(self) -> bool:
+        """Whether the stored picture needs no turning and no fitting: it is what :meth:`rgb` gives, in its own form."""
+        size = (self.info.width, self.info.height)
+        upright = not self._layout.rotation and not self._layout.mirrored
+        return upright and (self.picture.width, self.picture.height) == size == self._fitted(*size)
 
     def rgb(self) -> Image:
         """The upright picture, uint8 ``(info.height, info.width, 3)``."""
         return self.reduced_rgb(1)
 
     def reduced_rgb(self, factor: float) -> Image:
-        """The upright picture with both sides divided by ``factor``, by area averaging where this is above 1."""
-        turned = self.info.rotation % 180 != 0
-        width, height = (self.info.height, self.info.width) if turned else (self.info.width, self.info.height)
-        picture = self.picture
+        """The upright picture with both sides divided by ``factor``, by area averaging where this is above 1.
+
+        A picture of another shape than the video's first one is fitted into its size, with black bars.
+        """
+        layout, picture = self._layout, self.picture
+        width, height = max(1, round(self.info.width / factor)), max(1, round(self.info.height / factor))
+        fitted = self._fitted(width, height)
+        stored_width, stored_height = fitted[::-1] if layout.turned else fitted
         rgb = (
             self._scalers[factor, threading.get_ident()]
             .reformat(
                 picture,
-                max(1, round(width / factor)),
-                max(1, round(height / factor)),
+                stored_width,
+                stored_height,
                 "rgb24",
                 src_colorspace=matrix(picture),
                 # FFmpeg's scaler takes the range from its argument, not from the frame.
                 src_color_range=picture.color_range,
-                interpolation=Interpolation.AREA if factor > 1 else Interpolation.BILINEAR,
+                interpolation=Interpolation.AREA if stored_width < picture.width else Interpolation.BILINEAR,
             )
             .to_ndarray()
         )
-        if self.info.mirrored:
+        if layout.mirrored:
             rgb = rgb[::-1]
-        return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90), dtype=np.uint8)
+        upright = np.ascontiguousarray(np.rot90(rgb, layout.rotation // 90), dtype=np.uint8)
+        return upright if fitted == (width, height) else with_bars(upright, width, height)
+
+    def _fitted(self, width: int, height: int) -> tuple[int, int]:
+        """The size of the upright picture inside of one of the video, itself scaled to ``width`` and ``height``."""
+        info = self.info
+        own = self._layout.upright(self.picture.width, self.picture.height)
+        if own == (info.width, info.height, info.sample_aspect_ratio):
+            return width, height
+        wider = (own[0] * own[2] / own[1]) / (info.width * info.sample_aspect_ratio / info.height)
+        if wider >= 1:
+            return width, max(1, round(height / wider))
+        return max(1, round(width * wider)), height
+
+
+def with_bars(image: Image, width: int, height: int) -> Image:
+    """An image ``(h, w, 3)`` in the middle of a larger black one."""
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
 
 
 class VideoReader:
@@ -144,7 +168,6 @@ class VideoReader:
 
     Attributes:
         info: what is known of the video.
-        damaged: packets and frames that could not be decoded so far; they are skipped.
 
     Raises:
         InputError: there is no such file, it is no video, or not one frame of it can be decoded.
@@ -152,21 +175,24 @@ class VideoReader:
 
     def __init__(self, path: str | os.PathLike[str], options: InputOptions | None = None) -> None:
         self.path = Path(path)
-        self.damaged = 0
+        self._options = options or InputOptions()
         self._busy = threading.Lock()
-        self._container = open_container(self.path, options or InputOptions())
+        self._decoder = decoder_of(self.path, self._options)
         try:
-            self._stream = picture_stream(self.path, self._container)
-            self._pictures = self._decode()
+            self._pictures = deinterlaced(self._decoder.pictures())
             first = next(self._pictures, None)
             if first is None:
                 raise InputError(f"{self.path}: not one frame could be decoded")
             self._first = first
             self.info = self._describe(first)
-            self._origin = origin(self._container, self.info.time_base)
         except BaseException:
-            self._container.close()
+            self._decoder.close()
             raise
+
+    @property
+    def damaged(self) -> int:
+        """Packets and frames that could not be decoded so far; they are skipped."""
+        return self._decoder.damaged
 
     def __enter__(self) -> VideoReader:
         return self
@@ -177,149 +203,73 @@ class VideoReader:
     def close(self) -> None:
         """Close the file; one in which a thread hangs is left to the end of the process."""
         if self._busy.acquire(timeout=CLOSE_S):
-            self._container.close()
+            self._decoder.close()
             self._busy.release()
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in the order of presentation. Their timestamps always increase."""
         step = max(1, round(1 / (self.info.rate * self.info.time_base)))
+        longest = step
         scalers: Scalers = defaultdict(VideoReformatter)
         waiting: Frame | None = None
-        for index, picture in enumerate(self._all_pictures()):
-            pts = self._timestamp(picture)
+        for index, decoded in enumerate(self._all_pictures()):
+            pts = decoded.pts
             if pts is None:
                 pts = 0 if waiting is None else waiting.pts + step
             if waiting is not None:
                 # Some files repeat a timestamp or step back; encoders refuse both.
                 pts = max(pts, waiting.pts + 1)
                 waiting.duration = pts - waiting.pts
+                longest = max(longest, waiting.duration)
                 yield waiting
-            waiting = Frame(self.info, index, pts, picture, scalers)
+            waiting = Frame(self.info, index, pts, decoded, scalers)
         if waiting is not None:
-            waiting.duration = self._last_duration(waiting, step)
+            waiting.duration = self._last_duration(waiting, step, longest)
             yield waiting
 
-    def _all_pictures(self) -> Iterator[av.VideoFrame]:
-        picture: av.VideoFrame | None = self._first
-        while picture is not None:
-            yield picture
+    def _all_pictures(self) -> Iterator[Decoded]:
+        decoded: Decoded | None = self._first
+        while decoded is not None:
+            yield decoded
             with self._busy:
-                picture = next(self._pictures, None)
+                decoded = next(self._pictures, None)
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
-        """Every picture that decodes; damage is counted and passed over."""
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except (av.FFmpegError, EOFError) as error:
-                log.debug("%s: reading ended early: %s", self.path, error)
-                self.damaged += 1
-                return
-            except IndexError:  # PyAV, at a packet of a stream that was not there when the file was opened
-                packets = self._container.demux(self._stream)
-                continue
-            try:
-                pictures = packet.decode()
-            except (av.FFmpegError, EOFError) as error:
-                log.debug("%s: damaged packet: %s", self.path, error)
-                self.damaged += 1
-                continue
-            for picture in pictures:
-                if picture.is_corrupt or not isinstance(picture, av.VideoFrame):
-                    self.damaged += 1
-                    continue
-                if picture.colorspace != RGB and picture.colorspace not in KNOWN_MATRICES:
-                    picture.colorspace = UNSPECIFIED  # else FFmpeg's scaler refuses the picture
-                yield picture
-
-    def _timestamp(self, picture: av.VideoFrame) -> int | None:
-        return None if picture.pts is None else picture.pts - self._origin
-
-    def _last_duration(self, last: Frame, step: int) -> int:
+    def _last_duration(self, last: Frame, step: int, longest: int) -> int:
         """How long the last frame is shown: to the end of the stream, if that is plausible."""
-        if self._stream.duration is not None:
-            start = (self._stream.start_time or 0) - self._origin
-            rest = start + self._stream.duration - last.pts
-            if 0 < rest <= 10 * step:
-                return rest
-        return last.picture.duration if 0 < last.picture.duration <= 10 * step else step
+        most = max(10 * step, longest)
+        end = self._decoder.end()
+        if end is not None and 0 < end - last.pts <= most:
+            return end - last.pts
+        return last.picture.duration if 0 < last.picture.duration <= most else step
 
-    def _describe(self, first: av.VideoFrame) -> VideoInfo:
-        stream = self._stream
-        rotation = round(first.rotation / 90) * 90 % 360
-        width, height = first.width, first.height
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        if rotation % 180:
-            width, height, aspect = height, width, 1 / aspect
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        time_base = stream.time_base or Fraction(1, 1000)
+    def _describe(self, first: Decoded) -> VideoInfo:
+        picture, layout, decoder = first.picture, first.layout, self._decoder
+        width, height, aspect = layout.upright(picture.width, picture.height)
+        once = read_once(self.path)
         return VideoInfo(
             path=self.path,
             width=width,
             height=height,
-            rotation=rotation,
-            mirrored=is_mirrored(first),
-            time_base=time_base,
-            rate=rate,
-            frames=claimed_frames(self._container, stream, rate),
+            rotation=layout.rotation,
+            mirrored=layout.mirrored,
+            time_base=decoder.time_base,
+            rate=decoder.rate,
+            frames=decoder.frames,
             sample_aspect_ratio=aspect,
-            colour=Colour(matrix(first), first.color_range, first.color_primaries, first.color_trc),
-            codec=stream.codec_context.name,
-            pixel_format=first.format.name,
-            # What comes through a pipe is read once, for the pictures.
-            has_sound=bool(self._container.streams.audio) and self.path != STDIN,
+            colour=Colour(matrix(picture), picture.color_range, picture.color_primaries, picture.color_trc),
+            codec=decoder.codec,
+            pixel_format=picture.format.name,
+            has_sound=decoder.has_audio and not once,
+            lost_audio=decoder.has_audio and once,
+            options=self._options,
         )
 
 
-def is_mirrored(picture: av.VideoFrame) -> bool:
-    """Whether a picture's display matrix turns it over; its rotation is then that of the picture upside down."""
-    side_data: Any = picture.side_data  # its type says dict, and its items have no names
-    for data in side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d, *_ = np.frombuffer(data, np.int32).astype(float)
-            return bool(a * d - b * c < 0)
-    return False
+def decoder_of(path: Path, options: InputOptions) -> Decoder:
+    """What decodes an input."""
+    return (None if options.address else image_decoder(path, options)) or ContainerDecoder(path, options)
 
 
 def matrix(picture: av.VideoFrame) -> int:
     """The colour matrix of a picture, as far as it can be converted by: RGB has none, some codecs have exotic ones."""
     return picture.colorspace if picture.colorspace in KNOWN_MATRICES else UNSPECIFIED
-
-
-def picture_stream(path: Path, container: InputContainer) -> VideoStream:
-    """The moving pictures of a file: by type, never by number, and not an album cover or a thumbnail."""
-    stills = Disposition.attached_pic | Disposition.timed_thumbnails
-    moving = [stream for stream in container.streams.video if not stream.disposition & stills]
-    moving = [stream for stream in moving if stream.codec_context is not None]
-    if not moving:
-        what = "only sound" if container.streams.audio else "nothing to see"
-        raise InputError(f"{path}: has no video stream ({what})")
-    chosen = next((stream for stream in moving if stream.disposition & Disposition.default), moving[0])
-    chosen.thread_type = "AUTO"
-    return chosen
-
-
-def origin(container: InputContainer, time_base: Fraction) -> int:
-    """The timestamp, in ``time_base``, that counts as zero.
-
-    It is 0, except in formats whose clock starts anywhere (MPEG transport and program streams): there it is the start
-    of the earliest stream, so that sound and picture move together.
-    """
-    flags: Any = container.format.flags
-    if not flags & Flags.ts_discont.value or container.start_time is None:
-        return 0
-    return round(Fraction(container.start_time, av.time_base) / time_base)
-
-
-def claimed_frames(container: InputContainer, stream: VideoStream, rate: Fraction) -> int | None:
-    """The number of frames by the container's tables, or by its duration."""
-    if stream.frames:
-        return stream.frames
-    if stream.duration and stream.time_base:
-        return round(stream.duration * stream.time_base * rate)
-    if container.duration:
-        return round(Fraction(container.duration, av.time_base) * rate)
-    return None

@@ -99,7 +99,7 @@ class VideoWriter:
         options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
         self._container = av.open(ffmpeg_name(self._partial), "w", options=options)
         self._stream = self._add_stream(self._container)
-        self._sound = Sound(self.info.path, self._container, transcode=transcode) if sound else None
+        self._sound = Sound(self.info, self._container, transcode=transcode) if sound else None
         self._container.start_encoding()
 
     def _add_stream(self, container: OutputContainer) -> VideoStream:

@@ -1,0 +1,233 @@
+"""Images as a video: one file or a folder of them, each decoded by itself, whatever else its file holds."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import av
+import numpy as np
+from av.codec import CodecContext
+
+from ..errors import InputError, one_line
+from .decoded import Decoded, Layout, layout_of
+from .source import IMAGE_SUFFIXES, InputOptions, pictures_in
+
+if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
+
+log = logging.getLogger("tinyhd")
+
+SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "mjpeg"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"\0\0\0\x0cjP  ", "jpeg2000"),
+    (b"\xff\x4f\xff\x51", "jpeg2000"),
+)
+"""How image files begin, and the decoder; their names are often wrong."""
+
+WEBP = "webp"
+ANIMATED_WEBP = "animated webp"
+"""Decoded by Pillow: FFmpeg decodes none."""
+
+HEAD = 4096
+"""Bytes of a file that tell its kind."""
+
+
+def kind_of(head: bytes) -> str | None:
+    """The decoder for an image file that begins so; None if it is none."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return ANIMATED_WEBP if head[12:16] == b"VP8X" and head[20] & 2 else WEBP
+    return next((codec for signature, codec in SIGNATURES if head.startswith(signature)), None)
+
+
+def is_animated_png(head: bytes) -> bool:
+    """Whether a PNG file is a video; FFmpeg reads it as one."""
+    return b"acTL" in head.partition(b"IDAT")[0]
+
+
+class ImageDecoder:
+    """Decodes image files, one frame each; a ``decoded.Decoder``.
+
+    Args:
+        path: for messages.
+        files: the images, in their order.
+        rate: frames per second.
+    """
+
+    has_audio = False
+
+    def __init__(self, path: Path, files: Sequence[Path], rate: Fraction) -> None:
+        self._path = path
+        self._files = files
+        self._contexts: dict[str, VideoCodecContext] = {}
+        self.rate = rate
+        self.time_base = 1 / rate
+        self.frames: int | None = len(files)
+        self.damaged = 0
+        self.codec = ""
+
+    def pictures(self) -> Iterator[Decoded]:
+        """One picture a file; those that cannot be decoded leave a gap."""
+        last = ""
+        for number, file in enumerate(self._files):
+            data, kind = self._read(file)
+            if last and kind != last:
+                yield from self._decoded(last, None)
+            last = ""
+            if kind == ANIMATED_WEBP:
+                yield from self._animated(file, data, number)
+            elif kind is not None:
+                last = kind
+                packet = av.Packet(data)
+                packet.pts, packet.is_keyframe = number, True  # PNG decoders add up others
+                yield from self._decoded(kind, packet)
+        if last:
+            yield from self._decoded(last, None)
+
+    def _read(self, file: Path) -> tuple[bytes, str | None]:
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            log.warning("%s: cannot be read: %s", file, error.strerror or error)
+            self.damaged += 1
+            return b"", None
+        kind = kind_of(data[:HEAD])
+        if kind is None:
+            log.warning("%s: is no image in spite of its name", file)
+            self.damaged += 1
+        else:
+            self.codec = self.codec or kind.rpartition(" ")[2]
+        return data, kind
+
+    def _context(self, kind: str) -> VideoCodecContext:
+        if kind not in self._contexts:
+            context = cast("VideoCodecContext", CodecContext.create(kind, "r"))
+            context.thread_type = "AUTO"
+            self._contexts[kind] = context
+        return self._contexts[kind]
+
+    def _decoded(self, kind: str, packet: av.Packet[av.stream.Stream] | None) -> Iterator[Decoded]:
+        """What a packet brings forth, perhaps of packets before it; None ends a row of the same kind."""
+        context = self._context(kind)
+        try:
+            pictures = context.decode(packet)
+        except (av.FFmpegError, EOFError) as error:
+            log.debug("%s: damaged image: %s", self._path, error)
+            self.damaged += 1
+            pictures = []
+        for picture in pictures:
+            if picture.is_corrupt:
+                self.damaged += 1
+                continue
+            number = picture.pts or 0
+            yield Decoded(picture, layout_of(picture, Fraction(1)), number, self._files[number])
+        if packet is None:
+            context.flush_buffers()
+
+    def _animated(self, file: Path, data: bytes, number: int) -> Iterator[Decoded]:
+        """The first frame of an animation among images."""
+        try:
+            picture, _ = next(animation(file, data))
+        except InputError as error:
+            log.warning("%s", error)
+            self.damaged += 1
+        else:
+            yield Decoded(picture, Layout(0, False, Fraction(1)), number, file)
+
+    def end(self) -> int | None:
+        """Each image is shown equally long."""
+        return len(self._files)
+
+    def close(self) -> None:
+        """No file stays open."""
+
+
+class AnimationDecoder:
+    """Decodes an animated WebP; a ``decoded.Decoder``."""
+
+    has_audio = False
+    codec = "webp"
+    time_base = Fraction(1, 1000)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._end = 0
+        data = path.read_bytes()
+        self._frames = animation(path, data)
+        durations = durations_ms(data)
+        self.frames: int | None = len(durations)
+        self.rate = Fraction(1000 * len(durations), max(1, sum(durations)))
+        self.damaged = 0
+
+    def pictures(self) -> Iterator[Decoded]:
+        """Every frame of the animation."""
+        try:
+            for picture, duration_ms in self._frames:
+                yield Decoded(picture, Layout(0, False, Fraction(1)), self._end)
+                self._end += max(1, duration_ms)
+        except InputError as error:
+            log.debug("%s", error)
+            self.damaged += 1
+
+    def end(self) -> int | None:
+        """The sum of the durations so far."""
+        return self._end
+
+    def close(self) -> None:
+        """No file stays open."""
+
+
+def animation(path: Path, data: bytes) -> Iterator[tuple[av.VideoFrame, int]]:
+    """The frames of an animated WebP and how long each is shown, in milliseconds; ``InputError`` if that fails."""
+    try:
+        from PIL import Image, ImageSequence
+    except ImportError:
+        raise InputError(
+            f"{path}: animated WebP is read by Pillow, which is not installed: pip install pillow"
+        ) from None
+    try:
+        with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+            for frame in ImageSequence.Iterator(image):
+                pixels = np.asarray(frame.convert("RGB"))  # the duration is known once the frame is decoded
+                yield av.VideoFrame.from_ndarray(pixels, "rgb24"), int(frame.info.get("duration", 0))
+    except (OSError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: this animated WebP cannot be decoded: {one_line(error)}") from error
+
+
+def durations_ms(data: bytes) -> list[int]:
+    """How long each frame of an animated WebP is shown, by its ANMF chunks."""
+    found, at = [], 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"ANMF":
+            found.append(max(1, int.from_bytes(data[at + 20 : at + 23], "little")))
+        at += 8 + size + size % 2
+    return found
+
+
+def image_decoder(path: Path, options: InputOptions) -> ImageDecoder | AnimationDecoder | None:
+    """What decodes a path if it is a folder of images or an image; None if it is something else."""
+    if path.is_dir():
+        files = pictures_in(path)
+        if not files:
+            raise InputError(f"{path}: is a folder without pictures; name one video")
+        return ImageDecoder(path, files, options.rate)
+    if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:  # it is said by whoever opens it next
+        return None
+    kind = kind_of(head)
+    if kind is None or (kind == "png" and is_animated_png(head)):
+        return None
+    return AnimationDecoder(path) if kind == ANIMATED_WEBP else ImageDecoder(path, [path], options.rate)
