@@ -15,6 +15,7 @@ from .options import (
     OUTPUTS,
     RUN,
     VIDEOS,
+    AllowPlaylists,
     Alpha,
     Colormap,
     Crf,
@@ -130,6 +131,7 @@ def predict(
         float,
         typer.Option(metavar="0..1", help="Share from which an area counts as attended.", rich_help_panel=AREAS),
     ] = 0.1,
+    allow_playlists: AllowPlaylists = False,
     quiet: Quiet = False,
 ) -> int:
     """Predict where people look in videos.
@@ -151,7 +153,7 @@ def predict(
         encoder=EncoderOptions(codec, crf, preset),
         normalize=normalize,  # type: ignore[arg-type]  # checked there, with the known names in the message
         audio=not no_audio,
-        input=InputOptions(as_rate(rate), parse_size(size) if size else None),
+        input=InputOptions(as_rate(rate), parse_size(size) if size else None, playlists=allow_playlists),
         areas=parse_areas(aoi or []),
         area_threshold=aoi_threshold,
     )

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import AREAS, OUTPUTS, Device, Engine, ModelName, OutDir, Precision, Quiet, Videos, WeightsFile
+from .options import (
+    AREAS,
+    OUTPUTS,
+    AllowPlaylists,
+    Device,
+    Engine,
+    ModelName,
+    OutDir,
+    Precision,
+    Quiet,
+    Videos,
+    WeightsFile,
+)
 from .predict import load
 from .several import one_file_each, warn_of_damage
 from .terminal import ProgressDisplay, say
@@ -36,6 +48,7 @@ def report(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "auto",
+    allow_playlists: AllowPlaylists = False,
     quiet: Quiet = False,
 ) -> int:
     """Write a page about each video: filmstrip, heat map, attention over time, scenes, areas of interest.
@@ -46,11 +59,15 @@ def report(
     from ..inference.areas import parse_areas
     from ..inference.options import PredictOptions
     from ..inference.report import check_page, report_file
+    from ..video.source import InputOptions
 
-    options = PredictOptions(areas=parse_areas(aoi or []), area_threshold=aoi_threshold)
+    options = PredictOptions(
+        areas=parse_areas(aoi or []), area_threshold=aoi_threshold, input=InputOptions(playlists=allow_playlists)
+    )
 
     def work(loaded: Model, video: Path, page: Path, label: str, progress: ProgressDisplay) -> None:
-        made = report_file(video, loaded, page, options.areas, options.area_threshold, progress.video(label))
+        shown = progress.video(label)
+        made = report_file(video, loaded, page, options.areas, options.area_threshold, shown, options.input)
         warn_of_damage(video, made.damaged)
         if not quiet:
             scenes = "1 scene" if len(made.scenes) == 1 else f"{len(made.scenes)} scenes"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError, UsageError
 from ..video.encoders import check_container
-from ..video.source import STDIN, pictures_in
+from ..video.source import STDIN, pictures_in, read_once
 from .options import VIDEO_SUFFIXES, Outputs, flag
 
 DEFAULT_OUTPUT = {"overlay": "{name}_overlay.mp4"}
@@ -129,8 +129,8 @@ def check_two_passes(video: Path, output: Path) -> None:
     check_container(output)
     if output.resolve() == video.resolve():
         raise UsageError(f"--output {output}: is the input itself")
-    if video == STDIN:
-        raise UsageError("-: the video is read twice, which a pipe does not allow; name a file")
+    if read_once(video):
+        raise UsageError(f"{video}: the video is read twice, which a pipe does not allow; name a file")
 
 
 def fill(template: str, video: Path, out_dir: Path | None) -> Path:

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..errors import UsageError
 from ..files import written_whole
-from ..video.overlay import OverlayStyle, Painter, area_colour, outline
+from ..video.overlay import OverlayStyle, Painter, area_colour, outline, resized
 from ..video.reader import Frame, Image, VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
+from ..video.source import InputOptions
 from .areas import Area, AreaStatistics
 from .model import Model
 from .predict import Progress, saliency_of
@@ -37,6 +39,9 @@ FILMSTRIP = 12
 
 MOST_SCENES = 40
 """Scenes with a picture of their own; of later ones only the times are kept, so that memory does not grow."""
+
+MOST_STRETCHED = Fraction(8)
+"""Width of a pixel through its height, or the reverse, above which a file is not believed."""
 
 SETTLE_S = 0.5
 """A scene's picture is taken so long after its cut, when the eyes have arrived."""
@@ -66,10 +71,8 @@ class Collected:
     centres: list[tuple[float, float]] = field(default_factory=list)
     shares: list[tuple[float, ...]] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
-    strip: list[tuple[float, Image]] = field(default_factory=list)
+    stills: Filmstrip = field(default_factory=lambda: Filmstrip())
     attention: NDArray[np.float64] | None = None
-    middle: Image | None = None
-    """A picture for the heat map over the whole clip."""
     damaged: int = 0
     """Packets and frames that could not be decoded."""
 
@@ -77,6 +80,51 @@ class Collected:
     def end_s(self) -> float:
         """When the last frame ends."""
         return self.scenes[-1].end_s if self.scenes else 0.0
+
+    @property
+    def middle(self) -> Image:
+        """A frame for the heat map over the whole clip."""
+        return self.stills.at(self.end_s / 2).image
+
+
+@dataclass
+class Still:
+    """A small frame, as it is and with attention drawn on it."""
+
+    time_s: float
+    image: Image
+    painted: Image
+
+
+class Filmstrip:
+    """Collects stills that are even in time, in bounded memory and whatever length the video claims to have."""
+
+    def __init__(self) -> None:
+        self._stills: list[Still] = []
+        self._step_s = 0.0
+
+    def wants(self, time_s: float) -> bool:
+        """Whether a frame at this time, later than those before, is of use."""
+        return not self._stills or self._step_s == 0 or time_s // self._step_s > self._stills[-1].time_s // self._step_s
+
+    def add(self, still: Still) -> None:
+        """Take a still; of too many, those are kept that come first in intervals of equal length."""
+        self._stills.append(still)
+        if len(self._stills) > 4 * FILMSTRIP:
+            self._step_s = max(2 * self._step_s, still.time_s / (2 * FILMSTRIP))
+            candidates, self._stills = self._stills, []
+            for candidate in candidates:
+                if self.wants(candidate.time_s):
+                    self._stills.append(candidate)
+
+    def at(self, time_s: float) -> Still:
+        """The still that is shown at a time: the last before it."""
+        return next((still for still in reversed(self._stills) if still.time_s <= time_s), self._stills[0])
+
+    def chosen(self, end_s: float) -> list[Still]:
+        """Those shown in the middle of ``FILMSTRIP`` equal parts of the video, each once."""
+        stills = [self.at((number + 0.5) * end_s / FILMSTRIP) for number in range(FILMSTRIP)]
+        return list({still.time_s: still for still in stills}.values())
 
 
 def check_page(output: Path) -> None:
@@ -94,8 +142,11 @@ def report_file(
     areas: tuple[Area, ...] = (),
     threshold: float = 0.1,
     progress: Progress | None = None,
+    source: InputOptions | None = None,
 ) -> Collected:
     """Write a page about a video: one HTML file that needs nothing else.
+
+    ``source`` is what the video does not say of itself.
 
     Raises:
         InputError: the video cannot be read; nothing is written.
@@ -104,7 +155,7 @@ def report_file(
     """
     check_page(output)
     statistics = AreaStatistics(areas, threshold)
-    with VideoReader(video) as reader:
+    with VideoReader(video, source) as reader:
         for area in areas:
             area.check(reader.info.width, reader.info.height)
         collected = Collected(reader.info)
@@ -130,13 +181,11 @@ class Collector:
         self._scale = RunningScale()
         self._painter = Painter(OverlayStyle())
         self._detector = SceneDetector()
-        frames = collected.info.frames or 300
-        self._strip_step = max(1, frames // FILMSTRIP)
 
     def add(self, frame: Frame, saliency: Map) -> None:
         """Take one frame."""
         to, info = self._to, frame.info
-        image = frame.reduced_rgb(max(1.0, info.width / THUMBNAIL_WIDTH))
+        image = square_pixels(frame.reduced_rgb(max(1.0, info.width / THUMBNAIL_WIDTH)), info.sample_aspect_ratio)
         scaled = self._scale(saliency, frame.time_s)
         numbers = describe(saliency, info.width, info.height)
         to.times_s.append(frame.time_s)
@@ -149,10 +198,9 @@ class Collector:
         if self._detector.is_cut(image) or not to.scenes:
             to.scenes.append(Scene(frame.time_s))
         self._add_to_scene(to.scenes[-1], frame, image, share, numbers)
-        if frame.index % self._strip_step == self._strip_step // 2 and len(to.strip) < 2 * FILMSTRIP:
-            to.strip.append((frame.time_s, self._with_areas(self._painter.paint(image, scaled), frame)))
-        if to.middle is None or frame.index <= (info.frames or 0) // 2:
-            to.middle = image
+        if to.stills.wants(frame.time_s):
+            painted = self._with_areas(self._painter.paint(image, scaled), frame)
+            to.stills.add(Still(frame.time_s, image, painted))
 
     def _add_to_scene(
         self, scene: Scene, frame: Frame, image: Image, share: NDArray[np.float32], numbers: MapStatistics
@@ -168,11 +216,20 @@ class Collector:
 
     def _with_areas(self, image: Image, frame: Frame) -> Image:
         """The areas of interest on a small picture."""
-        factor = image.shape[1] / frame.info.width
+        factor = np.array([image.shape[1] / frame.info.width, image.shape[0] / frame.info.height])
         for number, area in enumerate(self._areas.areas):
             corners = area.at(frame.time_s, frame.info.width, frame.info.height) * factor
             outline(image, corners, area.name, number, image.shape[1])
         return image
+
+
+def square_pixels(image: Image, aspect: Fraction) -> Image:
+    """An image whose pixels are ``aspect`` times as wide as high, at the aspect in which it is shown; none is lost."""
+    if aspect == 1:
+        return image
+    height, width = image.shape[:2]
+    aspect = min(max(aspect, 1 / MOST_STRETCHED), MOST_STRETCHED)
+    return resized(image, round(width * max(aspect, 1)), round(height / min(aspect, 1)))
 
 
 def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
@@ -181,7 +238,7 @@ def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
 
     info, end_s = collected.info, collected.end_s
     painter = Painter(OverlayStyle(threshold=0.02))
-    assert collected.attention is not None and collected.middle is not None
+    assert collected.attention is not None
     environment = Environment(
         loader=PackageLoader("tinyhd_cli.inference", "."), autoescape=True, undefined=StrictUndefined
     )
@@ -196,7 +253,7 @@ def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
     return environment.get_template("report.html").render(
         title=info.path.name,
         facts={name: fact for name, fact in facts.items() if fact},
-        strip=[(clock(time_s), as_jpeg(image)) for time_s, image in collected.strip],
+        strip=[(clock(still.time_s), as_jpeg(still.painted)) for still in collected.stills.chosen(end_s)],
         heat_map=as_jpeg(painter.paint(collected.middle, in_own_range(collected.attention))),
         over_time=plot_over_time(collected),
         path=plot_path(collected),
@@ -315,7 +372,6 @@ def plot_path(collected: Collected) -> str:
     def draw(axes: Axes) -> None:
         some = thinned(len(collected.centres))
         x, y = np.array(collected.centres[some]).T
-        assert collected.middle is not None
         axes.imshow(collected.middle, extent=(0, info.width, info.height, 0), alpha=0.45)
         axes.plot(x, y, color="black", linewidth=0.8, zorder=1)
         times = collected.times_s[some]

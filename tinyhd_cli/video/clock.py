@@ -114,7 +114,7 @@ class Clock:
         elif stream.fits(dts + stream.shift, step):
             yield self._accepted(packet, dts, stream, stream.shift)
         elif packet.stream_index == self._video:
-            self._jump(stream, dts)
+            self._jump(stream, packet, dts)
             yield self._accepted(packet, dts, stream, stream.shift)
             yield from self._released()
         else:
@@ -122,11 +122,12 @@ class Clock:
             if len(self._held) >= MOST_HELD:
                 yield from self._released()
 
-    def _jump(self, stream: _Stream, dts: int) -> None:
+    def _jump(self, stream: _Stream, packet: AnyPacket, dts: int) -> None:
         """Shift everything so that a packet of the video follows the last."""
         late = stream.following - (dts + stream.shift)
         if self._on_jump:
-            self._on_jump(float(-late * stream.time_base), float(stream.following * stream.time_base))
+            shown = stream.following + ((packet.pts or dts) - dts)
+            self._on_jump(float(-late * stream.time_base), float(shown * stream.time_base))
         self._offset += late * stream.time_base
         for other in self._streams.values():
             other.former = other.shift

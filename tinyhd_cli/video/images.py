@@ -196,8 +196,8 @@ def animation(path: Path, data: bytes) -> Iterator[tuple[av.VideoFrame, int]]:
     try:
         with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
             for frame in ImageSequence.Iterator(image):
-                pixels = np.asarray(frame.convert("RGB"))  # the duration is known once the frame is decoded
-                yield av.VideoFrame.from_ndarray(pixels, "rgb24"), int(frame.info.get("duration", 0))
+                pixels = np.asarray(frame.convert("RGBA"))  # the duration is known once the frame is decoded
+                yield av.VideoFrame.from_ndarray(pixels, "rgba"), int(frame.info.get("duration", 0))
     except (OSError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: this animated WebP cannot be decoded: {one_line(error)}") from error
 

@@ -8,7 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -114,30 +116,42 @@ class Frame:
     def reduced_rgb(self, factor: float) -> Image:
         """The upright picture with both sides divided by ``factor``, by area averaging where this is above 1.
 
-        A picture of another shape than the video's first one is fitted into its size, with black bars.
+        A picture of another shape than the video's first one is fitted into its size, with black bars. Transparent
+        pictures are shown on white.
         """
-        layout, picture = self._layout, self.picture
-        width, height = max(1, round(self.info.width / factor)), max(1, round(self.info.height / factor))
-        fitted = self._fitted(width, height)
-        stored_width, stored_height = fitted[::-1] if layout.turned else fitted
-        rgb = (
-            self._scalers[factor, threading.get_ident()]
-            .reformat(
-                picture,
-                stored_width,
-                stored_height,
-                "rgb24",
-                src_colorspace=matrix(picture),
-                # FFmpeg's scaler takes the range from its argument, not from the frame.
-                src_color_range=picture.color_range,
-                interpolation=Interpolation.AREA if stored_width < picture.width else Interpolation.BILINEAR,
-            )
-            .to_ndarray()
+        return self._upright(self._scaled(factor, "rgba" if has_alpha(self.picture.format.name) else "rgb24"), factor)
+
+    def _scaled(self, factor: float, pixel_format: str) -> av.VideoFrame:
+        """The picture as stored, in RGB, with both sides divided by ``factor`` and fitted into the video's size."""
+        picture = self.picture
+        width, height = self._fitted(*self._reduced(factor))
+        if self._layout.turned:
+            width, height = height, width
+        return self._scalers[factor, threading.get_ident()].reformat(
+            picture,
+            width,
+            height,
+            pixel_format,
+            src_colorspace=matrix(picture),
+            # FFmpeg's scaler takes the range from its argument, not from the frame.
+            src_color_range=picture.color_range,
+            interpolation=Interpolation.AREA if width < picture.width else Interpolation.BILINEAR,
         )
-        if layout.mirrored:
+
+    def _upright(self, picture: av.VideoFrame, factor: float) -> Image:
+        """What :meth:`_scaled` gave, upright and with bars where it does not fill the video's size."""
+        rgb = picture.to_ndarray()
+        if rgb.shape[-1] == 4:
+            rgb = on_white(rgb)
+        if self._layout.mirrored:
             rgb = rgb[::-1]
-        upright = np.ascontiguousarray(np.rot90(rgb, layout.rotation // 90), dtype=np.uint8)
-        return upright if fitted == (width, height) else with_bars(upright, width, height)
+        upright = np.ascontiguousarray(np.rot90(rgb, self._layout.rotation // 90), dtype=np.uint8)
+        width, height = self._reduced(factor)
+        return upright if upright.shape[:2] == (height, width) else with_bars(upright, width, height)
+
+    def _reduced(self, factor: float) -> tuple[int, int]:
+        """Width and height of the video with both sides divided by ``factor``."""
+        return max(1, round(self.info.width / factor)), max(1, round(self.info.height / factor))
 
     def _fitted(self, width: int, height: int) -> tuple[int, int]:
         """The size of the upright picture inside of one of the video, itself scaled to ``width`` and ``height``."""
@@ -149,6 +163,18 @@ class Frame:
         if wider >= 1:
             return width, max(1, round(height / wider))
         return max(1, round(width * wider)), height
+
+
+@cache
+def has_alpha(pixel_format: str) -> bool:
+    """Whether pictures of a format can be transparent."""
+    return pixel_format == "pal8" or any(part.is_alpha for part in av.VideoFormat(pixel_format).components)
+
+
+def on_white(rgba: NDArray[Any]) -> Image:
+    """An image ``(h, w, 4)`` with transparency, uint8, before a white ground."""
+    opacity = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
 def with_bars(image: Image, width: int, height: int) -> Image:

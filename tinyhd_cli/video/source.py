@@ -147,13 +147,18 @@ def read_once(path: Path) -> bool:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, of whatever kinds, in the order of their numbers."""
+    """The pictures of a folder, of whatever kinds, in natural order: 2 comes before 10."""
     found = [
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]
-    return sorted(found, key=lambda path: ([int(part) for part in re.findall(r"\d+", path.stem)], path.name))
+    return sorted(found, key=lambda path: (natural(path.stem), path.name))
+
+
+def natural(name: str) -> list[str | int]:
+    """What to sort names by so that their numbers count as such; text and numbers take turns in it."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def open_container(path: Path, options: InputOptions) -> Opened:
