@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 LONGEST_GAP_S = 10
 """A longer gap between two packets of a stream is no pause but another clock. FFmpeg draws the line there, too."""
 
+LONGEST_STEP_S = 1
+"""A longer time from one frame to the next is no measure of how long the last one before a jump is shown."""
+
 AUDIO_SLACK_S = Fraction(1, 10)
 """Audio packets may overlap by this much; so may FFmpeg's."""
 
@@ -105,12 +108,12 @@ class Clock:
 
     def _placed(self, packet: AnyPacket, dts: int) -> Iterator[AnyPacket]:
         stream = self._stream(packet)
-        step = packet.duration or 0
+        step = max(packet.duration or 0, stream.following - stream.last if stream.last is not None else 0)
         if stream.former is not None:  # the clock jumped: is this from before or from behind?
             before, behind = (abs(dts + shift - stream.following) for shift in (stream.former, stream.shift))
-            if before >= behind:
-                stream.former = None
-            yield self._accepted(packet, dts, stream, stream.shift if stream.former is None else stream.former)
+            shift = stream.former if before < behind else stream.shift
+            stream.former = stream.former if before < behind else None
+            yield self._accepted(packet, dts, stream, shift)
         elif stream.fits(dts + stream.shift, step):
             yield self._accepted(packet, dts, stream, stream.shift)
         elif packet.stream_index == self._video:
@@ -148,8 +151,14 @@ class Clock:
             yield self._accepted(packet, dts, stream, stream.shift)
 
     def _accepted(self, packet: AnyPacket, dts: int, stream: _Stream, shift: int) -> AnyPacket:
-        step = packet.duration or (max(0, dts + shift - stream.last) if stream.last is not None else 0)
+        step = packet.duration or 0
+        if packet.stream_index == self._video and stream.last is not None:
+            # Durations come from the codec's frame rate, which is not always that of the file.
+            since = dts + shift - stream.last
+            step = since if 0 < since <= LONGEST_STEP_S / stream.time_base else step
         stream.last, stream.following = dts + shift, dts + shift + step
+        if packet.pts is not None and not 0 <= packet.pts - dts <= LONGEST_GAP_S / stream.time_base:
+            packet.pts = dts + step  # FFmpeg guesses missing ones from the next packet, be it beyond a jump
         return self._shifted(packet, shift)
 
     @staticmethod

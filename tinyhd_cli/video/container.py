@@ -54,8 +54,9 @@ class ContainerDecoder:
         self._opened = open_container(path, options)
         try:
             self._container = self._opened.container
-            if self._container.format.name == "avi":
-                # AVI has decoding times alone, and what PyAV has FFmpeg guess from them is wrong with B frames.
+            # AVI has decoding times alone, and what FFmpeg makes of them is wrong with B frames.
+            self._decoding_times = self._container.format.name == "avi"
+            if self._decoding_times:
                 self._container.flags &= ~cast("int", Flags.gen_pts.value)
             self._stream = picture_stream(path, self._container)
             self._stream.thread_type = "AUTO"
@@ -71,14 +72,20 @@ class ContainerDecoder:
     def _set_times(self) -> None:
         stream = self._stream
         self.time_base = stream.time_base or Fraction(1, 1000)
-        self.rate = rate = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
-        if not PLAUSIBLE_RATES[0] <= rate <= PLAUSIBLE_RATES[1]:
+        self.rate = claimed = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
+        if not is_plausible(claimed):
             self.rate = DEFAULT_RATE
-            if self.time_base * rate == 1:  # timestamps count frames
-                self.time_base = 1 / DEFAULT_RATE
-            if stream.frames != 1:  # the rate of a single frame is nobody's claim
-                claim = f"claims {float(rate):g} frames per second"
-                warn_once(f"{self._path}: {claim}, which is implausible; {DEFAULT_RATE} are assumed")
+            if stream.frames and stream.duration:  # then timestamps tell more
+                step = Fraction(stream.duration, stream.frames)
+                by_table = 1 / (step * self.time_base)
+                if is_plausible(by_table):
+                    self.rate = by_table
+                else:
+                    self.time_base = 1 / (DEFAULT_RATE * step)
+                    warn_once(
+                        f"{self._path}: claims {float(claimed):g} frames per second, which is implausible;"
+                        f" {DEFAULT_RATE} are assumed"
+                    )
         self.frames = claimed_frames(self._container, stream, self.rate)
         self._origin = origin(self._container, self.time_base)
 
@@ -94,7 +101,7 @@ class ContainerDecoder:
         stored = context.sample_aspect_ratio
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
         for packet in self._packets():
-            if packet.pts is None and packet.dts is not None:
+            if self._decoding_times and packet.dts is not None:
                 packet.pts = packet.dts
                 self._order.add(packet.dts)
             try:
@@ -173,6 +180,11 @@ class DisplayOrder:
         while self._free and self._free[0] < dts - reordered * self._step:
             heapq.heappop(self._free)
         return heapq.heappop(self._free) if self._free else dts
+
+
+def is_plausible(rate: Fraction) -> bool:
+    """Whether a file can have so many frames per second."""
+    return PLAUSIBLE_RATES[0] <= rate <= PLAUSIBLE_RATES[1]
 
 
 def demuxed(container: InputContainer, video: Stream, clock: Clock) -> Iterator[Packet[Any]]:

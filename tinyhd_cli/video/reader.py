@@ -235,7 +235,7 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         """The frames in the order of presentation. Their timestamps always increase."""
         step = max(1, round(1 / (self.info.rate * self.info.time_base)))
-        longest = step
+        durations: tuple[int, ...] = ()
         scalers: Scalers = defaultdict(VideoReformatter)
         waiting: Frame | None = None
         for index, decoded in enumerate(self._all_pictures()):
@@ -246,11 +246,11 @@ class VideoReader:
                 # Some files repeat a timestamp or step back; encoders refuse both.
                 pts = max(pts, waiting.pts + 1)
                 waiting.duration = pts - waiting.pts
-                longest = max(longest, waiting.duration)
+                durations = min((*durations, waiting.duration)), max((*durations, waiting.duration))
                 yield waiting
             waiting = Frame(self.info, index, pts, decoded, scalers)
         if waiting is not None:
-            waiting.duration = self._last_duration(waiting, step, longest)
+            waiting.duration = self._last_duration(waiting, step, durations or (step, step))
             yield waiting
 
     def _all_pictures(self) -> Iterator[Decoded]:
@@ -260,13 +260,19 @@ class VideoReader:
             with self._busy:
                 decoded = next(self._pictures, None)
 
-    def _last_duration(self, last: Frame, step: int, longest: int) -> int:
-        """How long the last frame is shown: to the end of the stream, if that is plausible."""
-        most = max(10 * step, longest)
+    def _last_duration(self, last: Frame, step: int, others: tuple[int, ...]) -> int:
+        """How long the last frame is shown: to the end of the stream, if that is plausible.
+
+        Args:
+            last: the frame.
+            step: what is usual at the claimed rate.
+            others: the shortest and the longest duration of the other frames, which tell more.
+        """
+        shortest, longest = min(others), max(10 * step, *others)
         end = self._decoder.end()
-        if end is not None and 0 < end - last.pts <= most:
+        if end is not None and 0 < end - last.pts <= longest:
             return end - last.pts
-        return last.picture.duration if 0 < last.picture.duration <= most else step
+        return max(shortest, last.picture.duration if 0 < last.picture.duration <= longest else step)
 
     def _describe(self, first: Decoded) -> VideoInfo:
         picture, layout, decoder = first.picture, first.layout, self._decoder

@@ -35,8 +35,11 @@ TIMEOUT_S = 10.0
 READ_AT_ONCE = 1 << 17
 """Bytes that FFmpeg is given at once."""
 
-NO_PROTOCOL = "none"
-"""FFmpeg's whitelist of protocols for an input that may open nothing else. (An empty one would allow everything.)"""
+MERGED = {"merge_pmt_versions": "1"}
+"""FFmpeg's option for transport streams: where they are joined, streams under other numbers go on with the first ones."""
+
+CLOSED = {"protocol_whitelist": "none", **MERGED}
+"""FFmpeg's options for an input that may open nothing else. (An empty list of protocols would allow all.)"""
 
 STREAMING = "tcp,udp,tls,crypto,data"
 """Protocols that others are built on; none of them reaches local files."""
@@ -171,7 +174,7 @@ def open_container(path: Path, options: InputOptions) -> Opened:
         if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path}: is empty")
         if options.playlists:
-            return Opened(opened(ffmpeg_name(path), {"protocol_whitelist": "file,pipe", "safe": "0"}))
+            return Opened(opened(ffmpeg_name(path), {"protocol_whitelist": "file,pipe", "safe": "0", **MERGED}))
         return open_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
@@ -190,7 +193,7 @@ def open_file(path: Path) -> Opened:
     """A file, opened here: FFmpeg gets to read it and may open no other, whatever stands in it."""
     file = path.open("rb", buffering=0)
     try:
-        return Opened(opened(file, {"protocol_whitelist": NO_PROTOCOL}, buffer_size=READ_AT_ONCE), file)
+        return Opened(opened(file, CLOSED, buffer_size=READ_AT_ONCE), file)
     except BaseException as error:
         file.seek(0)
         head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -209,7 +212,7 @@ def open_address(options: InputOptions) -> InputContainer:
         return opened(options.address, {}, format=options.format, timeout=TIMEOUT_S)
     scheme = options.address.partition(":")[0].lower()
     allowed = f"{scheme},{PROTOCOLS.get(scheme, '')},{STREAMING}".replace(",,", ",")
-    return opened(options.address, {"protocol_whitelist": allowed}, timeout=TIMEOUT_S)
+    return opened(options.address, {"protocol_whitelist": allowed, **MERGED}, timeout=TIMEOUT_S)
 
 
 def open_pipe(path: Path, options: InputOptions) -> Opened:
@@ -219,13 +222,12 @@ def open_pipe(path: Path, options: InputOptions) -> Opened:
     if os.isatty(file.fileno()):
         pipe.close()
         raise InputError(f"{path}: is a terminal; pipe a video into it")
-    settings = {"protocol_whitelist": NO_PROTOCOL}
     try:
         if options.size is None:
-            return Opened(opened(pipe, settings), cast("BinaryIO", pipe))
+            return Opened(opened(pipe, CLOSED), cast("BinaryIO", pipe))
         width, height = options.size
         raw = {"video_size": f"{width}x{height}", "pixel_format": "rgb24", "framerate": str(options.rate)}
-        return Opened(opened(pipe, settings | raw, format="rawvideo"), cast("BinaryIO", pipe))
+        return Opened(opened(pipe, CLOSED | raw, format="rawvideo"), cast("BinaryIO", pipe))
     except BaseException as error:
         pipe.close()
         if isinstance(error, Exception) and not pipe.head:
