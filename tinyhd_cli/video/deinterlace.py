@@ -80,5 +80,6 @@ class Deinterlacer:
             except (BlockingIOError, EOFError):
                 return
             frame = self._inside.popleft()
+            picture.duration = frame.picture.duration  # the filter counts in halves
             frame.picture = picture
             yield frame

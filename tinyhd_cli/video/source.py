@@ -36,7 +36,7 @@ READ_AT_ONCE = 1 << 17
 """Bytes that FFmpeg is given at once."""
 
 MERGED = {"merge_pmt_versions": "1"}
-"""FFmpeg's option for transport streams: where they are joined, streams under other numbers go on with the first ones."""
+"""Joined transport streams under other numbers go on with the first ones."""
 
 CLOSED = {"protocol_whitelist": "none", **MERGED}
 """FFmpeg's options for an input that may open nothing else. (An empty list of protocols would allow all.)"""
@@ -53,14 +53,14 @@ PROTOCOLS = {
 """Protocols that a URL may lead to, beside its own and those of ``STREAMING``."""
 
 PLAYLISTS = {
-    b"ffconcat": "ffconcat",
-    b"#EXTM3U": "HLS",
-    b"<?xml": "DASH or Smooth Streaming",
-    b"<MPD": "DASH",
-    b"<Smooth": "Smooth Streaming",
-    b"v=0": "SDP",
+    "ffconcat": rb"ffconcat\b",
+    "HLS": rb"#EXTM3U",
+    "SDP": rb"v=0\s",
+    "DASH": rb"<(\?xml|MPD)[^\0]*?<?MPD\b",
+    "Smooth Streaming": rb"<[^\0]*?SmoothStreamingMedia\b",
+    "VobSub": rb"# VobSub index file",
 }
-"""How files begin that refer FFmpeg to other files or addresses."""
+"""Patterns at the beginning of files that refer FFmpeg to other files or addresses."""
 
 
 @dataclass(frozen=True)
@@ -196,14 +196,13 @@ def open_file(path: Path) -> Opened:
         return Opened(opened(file, CLOSED, buffer_size=READ_AT_ONCE), file)
     except BaseException as error:
         file.seek(0)
-        head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+        head = file.read(2048).lstrip(b"\xef\xbb\xbf \t\r\n")
         file.close()
-        for mark, kind in PLAYLISTS.items():
-            if isinstance(error, Exception) and head.startswith(mark):
-                raise InputError(
-                    f"{path}: is a playlist ({kind}), which can refer to any other file; --allow-playlists reads it"
-                ) from error
-        raise
+        kind = next((kind for kind, pattern in PLAYLISTS.items() if re.match(pattern, head)), None)
+        if kind is None or not isinstance(error, Exception):
+            raise
+        can = "can refer to any other file; --allow-playlists reads it"
+        raise InputError(f"{path}: is a playlist ({kind}), which {can}") from error
 
 
 def open_address(options: InputOptions) -> InputContainer:
