@@ -136,7 +136,4 @@ def numbered_frames(reader: VideoReader) -> Iterator[tuple[int, Frame]]:
 
 def position(frame: Frame) -> int:
     """How many frames of a video come before one, by its timestamp."""
-    info = frame.info
-    if info.time_base * info.rate == 1 and frame.picture.dts is not None:
-        return frame.picture.dts  # AVI has no other; what FFmpeg makes of it is wrong if the first frame is lost
-    return round(frame.time_s * float(info.rate))
+    return round(frame.time_s * float(frame.info.rate))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,7 +18,7 @@ from av.codec import CodecContext
 
 from ..errors import InputError, one_line
 from .decoded import Decoded, Layout, layout_of
-from .source import IMAGE_SUFFIXES, InputOptions, pictures_in
+from .source import IMAGE_SUFFIXES, InputOptions, ffmpeg_reason, pictures_in
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
@@ -40,6 +43,9 @@ ANIMATED_WEBP = "animated webp"
 HEAD = 4096
 """Bytes of a file that tell its kind."""
 
+WORKERS = min(4, os.cpu_count() or 1)
+"""Images that are decoded at the same time."""
+
 
 def kind_of(head: bytes) -> str | None:
     """The decoder for an image file that begins so; None if it is none."""
@@ -54,20 +60,17 @@ def is_animated_png(head: bytes) -> bool:
 
 
 class ImageDecoder:
-    """Decodes image files, one frame each; a ``decoded.Decoder``.
+    """Decodes image files, one frame each, a few at a time; a ``decoded.Decoder``.
 
     Args:
-        path: for messages.
         files: the images, in their order.
         rate: frames per second.
     """
 
     has_audio = False
 
-    def __init__(self, path: Path, files: Sequence[Path], rate: Fraction) -> None:
-        self._path = path
+    def __init__(self, files: Sequence[Path], rate: Fraction) -> None:
         self._files = files
-        self._contexts: dict[str, VideoCodecContext] = {}
         self.rate = rate
         self.time_base = 1 / rate
         self.frames: int | None = len(files)
@@ -76,71 +79,24 @@ class ImageDecoder:
 
     def pictures(self) -> Iterator[Decoded]:
         """One picture a file; those that cannot be decoded leave a gap."""
-        last = ""
-        for number, file in enumerate(self._files):
-            data, kind = self._read(file)
-            if last and kind != last:
-                yield from self._decoded(last, None)
-            last = ""
-            if kind == ANIMATED_WEBP:
-                yield from self._animated(file, data, number)
-            elif kind is not None:
-                last = kind
-                packet = av.Packet(data)
-                packet.pts, packet.is_keyframe = number, True  # PNG decoders add up others
-                yield from self._decoded(kind, packet)
-        if last:
-            yield from self._decoded(last, None)
+        waiting: deque[Future[tuple[str, Decoded]]] = deque()
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for number, file in enumerate(self._files):
+                waiting.append(pool.submit(decoded_image, file, number))
+                if len(waiting) > WORKERS:
+                    yield from self._finished(waiting.popleft())
+            while waiting:
+                yield from self._finished(waiting.popleft())
 
-    def _read(self, file: Path) -> tuple[bytes, str | None]:
+    def _finished(self, image: Future[tuple[str, Decoded]]) -> Iterator[Decoded]:
         try:
-            data = file.read_bytes()
-        except OSError as error:
-            log.warning("%s: cannot be read: %s", file, error.strerror or error)
-            self.damaged += 1
-            return b"", None
-        kind = kind_of(data[:HEAD])
-        if kind is None:
-            log.warning("%s: is no image in spite of its name", file)
-            self.damaged += 1
-        else:
-            self.codec = self.codec or kind.rpartition(" ")[2]
-        return data, kind
-
-    def _context(self, kind: str) -> VideoCodecContext:
-        if kind not in self._contexts:
-            context = cast("VideoCodecContext", CodecContext.create(kind, "r"))
-            context.thread_type = "AUTO"
-            self._contexts[kind] = context
-        return self._contexts[kind]
-
-    def _decoded(self, kind: str, packet: av.Packet[av.stream.Stream] | None) -> Iterator[Decoded]:
-        """What a packet brings forth, perhaps of packets before it; None ends a row of the same kind."""
-        context = self._context(kind)
-        try:
-            pictures = context.decode(packet)
-        except (av.FFmpegError, EOFError) as error:
-            log.debug("%s: damaged image: %s", self._path, error)
-            self.damaged += 1
-            pictures = []
-        for picture in pictures:
-            if picture.is_corrupt:
-                self.damaged += 1
-                continue
-            number = picture.pts or 0
-            yield Decoded(picture, layout_of(picture, Fraction(1)), number, self._files[number])
-        if packet is None:
-            context.flush_buffers()
-
-    def _animated(self, file: Path, data: bytes, number: int) -> Iterator[Decoded]:
-        """The first frame of an animation among images."""
-        try:
-            picture, _ = next(animation(file, data))
+            codec, decoded = image.result()
         except InputError as error:
             log.warning("%s", error)
             self.damaged += 1
         else:
-            yield Decoded(picture, Layout(0, False, Fraction(1)), number, file)
+            self.codec = self.codec or codec
+            yield decoded
 
     def end(self) -> int | None:
         """Each image is shown equally long."""
@@ -148,6 +104,30 @@ class ImageDecoder:
 
     def close(self) -> None:
         """No file stays open."""
+
+
+def decoded_image(file: Path, number: int) -> tuple[str, Decoded]:
+    """The codec of an image file and its first picture, as the frame with a number.
+
+    Raises:
+        InputError: it cannot be read or decoded.
+    """
+    try:
+        data = file.read_bytes()
+        kind = kind_of(data[:HEAD])
+        if kind is None:
+            raise InputError(f"{file}: is not an image, in spite of its name")
+        if kind == ANIMATED_WEBP:
+            return WEBP, Decoded(next(animation(file, data))[0], Layout(0, False, Fraction(1)), number, file)
+        context = cast("VideoCodecContext", CodecContext.create(kind, "r"))
+        packet = av.Packet(data)
+        packet.is_keyframe = True  # the PNG decoder adds any other to the picture before it
+        picture = (context.decode(packet) or context.decode(None))[0]
+    except (av.FFmpegError, OSError, EOFError, IndexError) as error:
+        raise InputError(f"{file}: cannot be decoded ({ffmpeg_reason(error)})") from error
+    if picture.is_corrupt:
+        raise InputError(f"{file}: is damaged")
+    return kind, Decoded(picture, layout_of(picture, Fraction(1)), number, file)
 
 
 class AnimationDecoder:
@@ -219,7 +199,7 @@ def image_decoder(path: Path, options: InputOptions) -> ImageDecoder | Animation
         files = pictures_in(path)
         if not files:
             raise InputError(f"{path}: is a folder without pictures; name one video")
-        return ImageDecoder(path, files, options.rate)
+        return ImageDecoder(files, options.rate)
     if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
         return None
     try:
@@ -230,4 +210,4 @@ def image_decoder(path: Path, options: InputOptions) -> ImageDecoder | Animation
     kind = kind_of(head)
     if kind is None or (kind == "png" and is_animated_png(head)):
         return None
-    return AnimationDecoder(path) if kind == ANIMATED_WEBP else ImageDecoder(path, [path], options.rate)
+    return AnimationDecoder(path) if kind == ANIMATED_WEBP else ImageDecoder([path], options.rate)
