@@ -187,7 +187,7 @@ def encode(
         for frame, offsets in frames_of(reader):
             writer.write(frame.rgb(), frame, offsets)
             count, duration_s = count + 1, frame.time_s + float(frame.duration * reader.info.time_base)
-            progress(count, max(reader.info.frames or 0, count))
+            progress(count, max(reader.frames or 0, count))
         writer.close()
         return count, reader.damaged, duration_s
 
@@ -251,7 +251,7 @@ def measure(video: Path, encoded: Path, held: list[Offsets], options: CompressOp
             for index, where in enumerate((inside, ~inside)):
                 sums[index] += float(squared[where].sum(dtype=np.float64))
                 counts[index] += int(where.sum())
-            progress(original.index + 1, max(source.info.frames or 0, original.index + 1))
+            progress(original.index + 1, max(source.frames or 0, original.index + 1))
     inside_db, outside_db = (
         10 * math.log10(255**2 * count / max(total, 1e-9)) if count else 0.0
         for total, count in zip(sums, counts, strict=True)

@@ -150,7 +150,7 @@ def predict_file(
         if options.normalize == "video" and (outputs.overlay or outputs.maps):
             spool = MapSpool(outputs.wanted()[0][1])
             stack.callback(spool.discard)
-            whole_video = spool_maps(pairs, spool, part_of_two(progress, 0))
+            whole_video = spool_maps(reader, pairs, spool, part_of_two(progress, 0))
             progress = part_of_two(progress, spool.count)
             reader = stack.enter_context(VideoReader(video, options.input))
             pairs = zip(reader, spool, strict=False)  # a damaged file may decode to one frame more or less
@@ -168,7 +168,7 @@ def predict_file(
             frames += 1
             duration_s = frame.time_s + float(frame.duration * reader.info.time_base)
             if progress:
-                progress(frames, max(reader.info.frames or 0, frames) or None)
+                progress(frames, max(reader.frames or 0, frames) or None)
         about.update(frames=frames, damaged=reader.damaged, duration_s=round(duration_s, 6))
         about["rate"] = mean_rate(about["rate"], frames, duration_s)
         for sink in sinks:
@@ -176,14 +176,16 @@ def predict_file(
     return Summary(frames, reader.damaged, duration_s, outputs, areas.results())
 
 
-def spool_maps(pairs: Iterable[tuple[Frame, Map]], spool: MapSpool, progress: Progress | None) -> FixedScale:
+def spool_maps(
+    reader: VideoReader, pairs: Iterable[tuple[Frame, Map]], spool: MapSpool, progress: Progress | None
+) -> FixedScale:
     """Store the maps of a video and find the scale that suits them all."""
     limits = VideoLimits()
-    for frame, saliency in pairs:
+    for _, saliency in pairs:
         spool.append(saliency)
         limits.add(saliency)
         if progress:
-            progress(spool.count, frame.info.frames)
+            progress(spool.count, reader.frames)
     return limits.scale()
 
 

@@ -218,7 +218,6 @@ def crop_file(
     detector = SceneDetector()
     with VideoReader(video, options.input) as reader:
         window = Window.of(reader.info, options.shape)
-        total = reader.info.frames
         if options.size and options.size[0] > SOFT * window.width:
             shape = f"{window.width} x {window.height} enlarged to {options.size[0]} x {options.size[1]}"
             log.warning("%s: %s will look soft", output.name, shape)
@@ -228,7 +227,7 @@ def crop_file(
                 wanted.times_s.append(frame.time_s)
                 wanted.positions.append(window.best(saliency))
                 wanted.cuts.append(detector.is_cut(frame.reduced_rgb(max(1.0, frame.info.width / 256))))
-                seen(frame.index + 1, max(total or 0, frame.index + 1) or None)
+                seen(frame.index + 1, max(reader.frames or 0, frame.index + 1))
     path = path_of(wanted, window, options)
     written = phase("writing")
     with contextlib.ExitStack() as stack:

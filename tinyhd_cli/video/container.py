@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from ..errors import InputError
 from .clock import Clock, may_jump
 from .decoded import Decoded, layout_of
-from .source import DEFAULT_RATE, InputOptions, open_container
+from .source import DEFAULT_RATE, InputOptions, index_comes_last, open_container, read_once
 
 log = logging.getLogger("tinyhd")
 
@@ -92,6 +92,7 @@ class ContainerDecoder:
     def _on_jump(self, seconds: float, at_s: float) -> None:
         how = f"jumps ahead by {seconds:.1f} s" if seconds > 0 else f"steps back by {-seconds:.1f} s"
         at_s -= float(self._origin * self.time_base)
+        self.frames = None  # it was taken from the clock
         if not self._clock.jumped:
             warn_once(f"{self._path}: its clock {how} at {at_s:.1f} s; frames and audio go on without a gap")
 
@@ -100,6 +101,7 @@ class ContainerDecoder:
         context = self._stream.codec_context
         stored = context.sample_aspect_ratio
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        readable = not (read_once(self._path) and "mov" in self._container.format.name)
         for packet in self._packets():
             if self._decoding_times and packet.dts is not None:
                 packet.pts = packet.dts
@@ -120,7 +122,10 @@ class ContainerDecoder:
                     aspect = stored or Fraction(1)
                 if picture.colorspace != RGB and picture.colorspace not in KNOWN_MATRICES:
                     picture.colorspace = UNSPECIFIED  # else FFmpeg's scaler refuses the picture
+                readable = True
                 yield Decoded(picture, layout_of(picture, aspect), self._timestamp(picture))
+        if not readable:
+            raise index_comes_last(self._path)
 
     def _packets(self) -> Iterator[Packet[Any]]:
         packets = demuxed(self._container, self._stream, self._clock)

@@ -220,6 +220,11 @@ class VideoReader:
         """Packets and frames that could not be decoded so far; they are skipped."""
         return self._decoder.damaged
 
+    @property
+    def frames(self) -> int | None:
+        """How many frames there are, as claimed; None where nothing says, or the claim has turned out wrong."""
+        return self._decoder.frames
+
     def __enter__(self) -> VideoReader:
         return self
 

@@ -232,11 +232,16 @@ def open_pipe(path: Path, options: InputOptions) -> Opened:
         if isinstance(error, Exception) and not pipe.head:
             raise InputError(f"{path}: is empty") from error
         if isinstance(error, Exception) and pipe.head[4:8] == b"ftyp":
-            raise InputError(
-                f"{path}: an MP4 or MOV whose index comes last cannot be read from a pipe; name the file itself, or"
-                " write it with -movflags +faststart"
-            ) from error
+            raise index_comes_last(path) from error
         raise
+
+
+def index_comes_last(path: Path) -> InputError:
+    """The error to raise where a pipe ends in what must be read first."""
+    return InputError(
+        f"{path}: an MP4 or MOV whose index comes last cannot be read from a pipe; name the file itself, or write it"
+        " with -movflags +faststart"
+    )
 
 
 def standard_input() -> BinaryIO:
