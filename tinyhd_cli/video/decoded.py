@@ -87,10 +87,13 @@ def is_mirrored(picture: av.VideoFrame) -> bool:
 def side_data(picture: av.VideoFrame, name: str) -> bytes | None:
     """The side data of a picture of a type that PyAV knows by ``name``; None if it has none."""
     try:
-        found: Any = list(picture.side_data)  # its type says dict
-    except ValueError:  # PyAV refuses to list them if one is of a type that it does not know, such as EXIF
-        found = list(without_unknown_side_data(picture).side_data)
-    return next((bytes(data) for data in found if data.type.name == name), None)
+        found: Any = picture.side_data  # its type says dict
+    except ValueError:  # PyAV 18 refuses if any is of a type that it does not know, such as EXIF
+        found = without_unknown_side_data(picture).side_data
+    try:
+        return bytes(found[name])
+    except KeyError:
+        return None
 
 
 def without_unknown_side_data(picture: av.VideoFrame) -> av.VideoFrame:

@@ -120,6 +120,7 @@ def decoded_image(file: Path, number: int) -> tuple[str, Decoded]:
         if kind == ANIMATED_WEBP:
             return WEBP, Decoded(next(animation(file, data))[0], Layout(0, False, Fraction(1)), number, file)
         context = cast("VideoCodecContext", CodecContext.create(kind, "r"))
+        context.thread_count = 1  # other images are decoded beside it
         packet = av.Packet(data)
         packet.is_keyframe = True  # the PNG decoder adds any other to the picture before it
         picture = (context.decode(packet) or context.decode(None))[0]
