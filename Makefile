@@ -21,7 +21,8 @@ test-slow: $(INSTALLED)
 test-oldest: $(INSTALLED)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/oldest
 	$(BIN)/uv pip install --quiet --python build/oldest/bin/python --resolution lowest-direct --editable '.[dev]'
-	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
+		-W default::DeprecationWarning # of old packages about newer ones that they use
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

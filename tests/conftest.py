@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def cache(monkeypatch, tmp_path, engine_cache):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def log_as_imported(monkeypatch):
+    """The package's log as it is before a command line is run, whichever tests ran before in this process."""
+    logger = logging.getLogger("tinyhd")
+    for name, value in (("propagate", True), ("handlers", []), ("level", logging.NOTSET)):
+        monkeypatch.setattr(logger, name, value)
+
+
 @pytest.fixture
 def tinyhd(monkeypatch, tmp_path):
     """Runs the command line in this process, in an empty folder; returns the exit code."""
@@ -72,6 +81,7 @@ def tinyhd(monkeypatch, tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(terminal, "PATIENCE_S", 3600.0)  # a busy machine must not add a line to what is tested
 
     def run(*args):
         terminal.console.cache_clear()  # stderr is another one in each test

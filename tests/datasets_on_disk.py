@@ -334,7 +334,7 @@ DHF1K_FAULTS = {
         ("0601: no number in the name of a file in ", "maps: mean.png"),
     ),
     "a frame that does not decode": Fault(
-        lambda root: spoil_frame(root / "video" / "601.AVI", 4), ("0601: ", "601.AVI: ", "damaged packets or frames")
+        lambda root: spoil_frame(root / "video" / "601.AVI", 4), ("0601: ", "601.AVI: ", "damaged packet")
     ),
     "no video file": Fault(
         lambda root: (root / "video" / "601.AVI").write_bytes(b"not a video"),

@@ -281,9 +281,9 @@ def test_frames_of_a_folder_in_numeric_order(tmp_path):
     for name in ("2.png", "10.png", "1.PNG", "._3.png", "4.mat", "0010.png", "mean.png"):
         (tmp_path / name).touch()
     (tmp_path / "5.png").mkdir()
-    files = numbered(tmp_path, {".png"})
+    files = numbered(tmp_path, (".png",))
     assert [(number, path.name) for number, path in files.items()] == [(1, "1.PNG"), (2, "2.png"), (10, "0010.png")]
-    assert numbered(tmp_path / "nowhere", {".png"}) == numbered(None, {".png"}) == {}
+    assert numbered(tmp_path / "nowhere", (".png",)) == numbered(None, (".png",)) == {}
 
 
 # Reading
@@ -345,7 +345,7 @@ def test_frames_after_a_damaged_one_in_an_avi_keep_their_numbers(tmp_path, spoil
     assert list(there) == [number for number in range(1, 21) if number not in spoiled]
     if spoiled != [20]:  # the decoder is silent about the last one
         assert len(said) == 1
-        assert "damaged packets or frames were skipped" in said[0]
+        assert "skipped" in said[0] and "damaged packet" in said[0]
     for number in (15, 19):  # which come after the next key frame
         errors = [np.abs(there[number].astype(int) - picture).mean() for picture in pictures]
         assert int(np.argmin(errors)) + 1 == number
@@ -439,10 +439,12 @@ def test_a_png_that_breaks_off_anywhere_is_refused(tmp_path):
     assert read_fixation(path).any()
 
 
-def test_a_map_of_floats_is_refused(tmp_path):
-    path = on_disk.write_picture(tmp_path / "a.tiff", np.ones((4, 5), np.float32))
-    with pytest.raises(InputError, match=r"a\.tiff: holds float32 values, not 8 or 16 bits a pixel$"):
-        read_map(path)
+def test_maps_of_floats(tmp_path):
+    values = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
+    np.testing.assert_array_equal(read_density(on_disk.write_picture(tmp_path / "a.tiff", values)), values)
+    values[1, 1] = np.nan
+    with pytest.raises(InputError, match=r"b\.tiff: holds NaN or infinity$"):
+        read_density(on_disk.write_picture(tmp_path / "b.tiff", values))
 
 
 # The doctor

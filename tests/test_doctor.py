@@ -42,7 +42,8 @@ def test_default_model(tinyhd, capsys, monkeypatch, weights_file, tmp_path):
     assert "no such file" in findings(capsys)["default model"]["found"]
     registry = tmp_path / "registry.toml"
     registry.write_text(
-        'default = "broken"\n[weights.broken]\nfile = "broken.safetensors"\nsha256 = "00"\n'
+        'default = "broken"\n[weights.broken]\nfile = "broken.safetensors"\n'
+        f'sha256 = "{"0" * 64}"\n'
         'config = { architecture = "tinyhd", outputs = "multi", width = "quarter", decoders = ["d1", "d2", "d3"] }\n'
     )
     (tmp_path / "broken.safetensors").write_bytes(weights_file.read_bytes())

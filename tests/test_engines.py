@@ -173,8 +173,8 @@ def test_precisions_of_trained_weights(shared, engine, precision, limit):
 
 def test_auto_is_exact_for_numbers(weights_file, monkeypatch):
     monkeypatch.setattr(choice, "differs", lambda *rest: "")
-    monkeypatch.setattr(choice, "remembered", lambda path: None)
-    monkeypatch.setattr(choice, "remember", lambda path, verdict: None)
+    monkeypatch.setattr(choice.kept, "remembered", lambda *rest: None)
+    monkeypatch.setattr(choice.kept, "remember", lambda *rest: None)
     from tinyhd_cli.engines.openvino import has_bf16
 
     assert load_model(weights_file, "cpu").engine.precision == "float32"
@@ -319,7 +319,7 @@ def test_signals_arrive_after_engines_have_gone_in_any_order():
 
         faulthandler.enable()
         graph = convolve(Clip((3, 1, 2, 2)), np.ones((1, 3, 1, 1, 1), np.float32), np.zeros(1, np.float32))
-        engines = [OpenVino(to_openvino(graph), "float32", 1) for _ in range(3)]
+        engines = [OpenVino(lambda: to_openvino(graph), "float32", 1) for _ in range(3)]
         while engines:
             del engines[0]
             gc.collect()

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tinyhd_cli.inference.report import FILMSTRIP, Filmstrip, Still
+from tinyhd_cli.inference.report import FILMSTRIP
 from tinyhd_cli.video.container import DisplayOrder
 from tinyhd_cli.video.reader import VideoReader
 
@@ -133,21 +133,6 @@ def test_stills_of_a_variable_rate_are_even_in_time(tmp_path, tinyhd, weights_fi
     assert len(times) == len(set(times)) and 10 <= len(times) <= FILMSTRIP
     assert np.diff(times).max() <= 1.0 and np.diff(times).min() >= 0.3
     assert times[0] <= 0.5 and times[-1] >= 8
-
-
-def test_a_filmstrip_of_any_length_is_even_and_small():
-    image = np.zeros((1, 1, 3), np.uint8)
-    for count, step in ((1, 1.0), (5, 0.5), (100, 0.04), (5000, 0.04), (12345, 1.0)):
-        strip = Filmstrip()
-        for number in range(count):
-            if strip.wants(number * step):
-                strip.add(Still(number * step, image, image))
-            assert len(strip._stills) <= 4 * FILMSTRIP + 1
-        times = [still.time_s for still in strip.chosen(count * step)]
-        assert len(times) == min(count, FILMSTRIP)
-        if count >= FILMSTRIP:
-            expected = (np.arange(FILMSTRIP) + 0.5) * count * step / FILMSTRIP
-            assert np.abs(expected - times).max() <= count * step / FILMSTRIP
 
 
 def test_stills_are_shown_at_the_aspect_of_the_display(tmp_path, tinyhd, weights_file):

@@ -73,6 +73,7 @@ class Head:
 
     def __init__(self, given):
         self.given = given
+        self.graph = ""
         self.outputs = [graph.aligned(*node.shape[1:], node.shape[0]) for node in given]
 
     def infer(self, clip):

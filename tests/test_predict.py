@@ -236,7 +236,7 @@ def test_folders_and_globs_and_one_bad_file(tinyhd, tmp_path, weights_file, caps
     said = capsys.readouterr().err
     assert "broken.mp4: not a video" in said
     assert "1 of 5 inputs failed" in said
-    assert len(said.splitlines()) == 2
+    assert len(said.splitlines()) == 3, "the failure, the count, and the list"
 
 
 def test_out_dir_alone_gives_overlays(tinyhd, tmp_path, weights_file):

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from networks import lively
+from torch import nn
 
 from tinyhd_cli.training import fast
 
@@ -68,3 +69,19 @@ def test_bfloat16_is_as_near_as_pytorchs_own():
             ours, theirs = (network(clip).float() - exact for network in (quick, plain))
     assert 0 < float(ours.norm()) < 1.5 * float(theirs.norm())
     assert {parameter.dtype for parameter in quick.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "frames", "kernel"), [(6, 1, 1, 1), (3, 32, 4, 3)])
+def test_dense_convolutions_in_bfloat16(inputs, outputs, frames, kernel):
+    """Shapes for which PyTorch's own bf16 gradient ends in a segmentation fault on CPUs with AMX."""
+    network = nn.Sequential(nn.Conv3d(inputs, outputs, kernel, padding=kernel // 2))
+    names = [name for name, _ in network.named_parameters()]
+    fast.accelerate(network)
+    assert [name for name, _ in network.named_parameters()] == names
+    clip = torch.rand(1, inputs, frames, 192, 256, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        network(clip).sum().backward()
+    # The gradient by the kernel of a plain sum is the sum of what each tap sees.
+    taps = nn.functional.conv3d(clip.transpose(0, 1), torch.ones(1, 1, *clip.shape[2:]), padding=kernel // 2)
+    expected = taps.transpose(0, 1).expand(outputs, -1, -1, -1, -1)
+    torch.testing.assert_close(network[0].weight.grad, expected, rtol=1e-4, atol=0)

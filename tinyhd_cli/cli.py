@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -31,7 +31,7 @@ from .commands import (
     weights,
 )
 from .commands.defaults import option_defaults
-from .commands.terminal import say, show_log
+from .commands.terminal import loading, say, show_log, traceback_lines
 
 app = typer.Typer(
     name="tinyhd",
@@ -45,7 +45,7 @@ app.command()(crop.crop)
 app.command()(encode.encode)
 app.command()(report.report)
 app.command()(live.live)
-app.command()(evaluate.evaluate)
+app.command(epilog=evaluate.LAYOUTS)(evaluate.evaluate)
 app.command()(export.export)
 app.command()(doctor.doctor)
 app.command()(distill.distill)
@@ -124,16 +124,21 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 def complain(message: str, debug: bool = False) -> None:
     """The one line on stderr, after the traceback if that is wanted."""
-    if debug:
-        traceback.print_exc()
+    loading.stop()
+    error = sys.exception() if debug else None
+    if error is not None:
+        print("\n".join(traceback_lines(error)), file=sys.stderr)
     say(f"tinyhd: {message}")
 
 
 def hint(error: TyperException, arguments: Sequence[str]) -> str:
-    """Where to look after wrong usage: the command's own help, or the command that was meant."""
-    if arguments and Path(arguments[0]).exists():
+    """Where to look after wrong usage: the command's own help, or the command or option that was meant."""
+    if arguments and arguments[0] not in commands() and Path(arguments[0]).exists():
         return f"did you mean tinyhd predict {arguments[0]}?"
     context = getattr(error, "ctx", None)
+    extra = re.fullmatch(r"Got unexpected extra argument(?:\(s\))? \((.+)\)", error.format_message())
+    if context and extra and any(parameter.name == "out" for parameter in context.command.params):
+        return f"did you mean --out {extra[1]}?"
     return f"{context.command_path if context else 'tinyhd'} --help shows what there is"
 
 
@@ -143,6 +148,14 @@ def run(args: Sequence[str]) -> int:
     arguments, json_log = take("--json-log", arguments)
     arguments = take_config(arguments)
     show_log(debug, json_log)
+    try:
+        return run_command(arguments, debug)
+    finally:
+        loading.stop()
+
+
+def run_command(arguments: list[str], debug: bool) -> int:
+    """Run a command and return its exit code; errors become a line."""
     try:
         command = typer.main.get_command(app)
         code = command.main(arguments, prog_name="tinyhd", standalone_mode=False, default_map=defaults(arguments))
@@ -162,7 +175,7 @@ def run(args: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.OUTPUT_FAILED
     except Exception as error:
-        complain(f"unexpected {type(error).__name__}: {errors.one_line(error)} (--debug shows where)", debug)
+        complain(errors.unexpected(error), debug)
         return errors.SOME_INPUT_FAILED
     if code == errors.INTERRUPTED:  # Typer has caught the Ctrl-C
         complain("interrupted")

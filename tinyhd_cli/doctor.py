@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from . import __version__, settings
+from . import __version__, cache, settings
 from .errors import TinyhdError, one_line
 from .machine import cores
 
@@ -139,9 +139,9 @@ def weights() -> Iterator[Finding]:
     """Whether a command without --weights finds any."""
     from . import weights as store
 
-    embedded = [info.name for info in store.registry().values() if info.file]
-    yield Finding("embedded weights", "ok" if embedded else "note", ", ".join(embedded) or "none")
     try:
+        embedded = [info.name for info in store.registry().values() if info.file]
+        yield Finding("embedded weights", "ok" if embedded else "note", ", ".join(embedded) or "none")
         name = store.default_name()
         _, located = store.inspect(name)
         if located is None:
@@ -158,11 +158,13 @@ def weights() -> Iterator[Finding]:
 
 def folders() -> Iterator[Finding]:
     """Where tinyhd keeps things, and whether it may."""
-    cache = settings.cache_folder()
-    if can_write(cache):
-        yield Finding("cache", "ok", str(cache))
+    folder = settings.cache_folder()
+    if folder.is_dir() and (problem := cache.unsafe(folder)):
+        yield Finding("cache", "note", f"{folder}: {problem}", "set TINYHD_CACHE to a folder of your own")
+    elif can_write(folder):
+        yield Finding("cache", "ok", str(folder))
     else:
-        yield Finding("cache", "note", f"{cache}: cannot be written", "set TINYHD_CACHE to a folder that can")
+        yield Finding("cache", "note", f"{folder}: cannot be written", "set TINYHD_CACHE to a folder that can")
     from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 
     if HF_HUB_OFFLINE:

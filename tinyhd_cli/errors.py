@@ -54,6 +54,22 @@ def one_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+NO_MEMORY = "not enough memory"
+
+
+def unexpected(error: Exception) -> str:
+    """Describe an exception that nothing handles: a bug, unless memory ran out."""
+    opencv_code = -4  # cv2.Error.StsNoMem
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"  # of PyTorch, on a GPU
+        or getattr(error, "code", None) == opencv_code
+        or "DefaultCPUAllocator" in str(error)
+    ):
+        return NO_MEMORY
+    return f"unexpected {type(error).__name__}: {one_line(error)} (--debug shows where)"
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """The nearest known names as the end of a message: ``"did you mean a or b?"``, or what there is if none is near."""
     names = sorted(known)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .untrusted import parse_toml, read_document
 
 FILE_NAME = "tinyhd.toml"
 
@@ -74,7 +74,7 @@ def read(path: Path) -> dict[str, Any]:
         UsageError: the file cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(read_document(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # bad TOML or not UTF-8

@@ -35,6 +35,18 @@ def csv_cell(text: object) -> str:
     return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
 
 
+def json_text(value: Any) -> str:
+    """Return indented JSON in which names are legible, and whatever :func:`printable` escapes is escaped as in JSON."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    characters = (
+        character
+        if character.isprintable() or character in JOINERS or character == "\n"
+        else json.dumps(character)[1:-1]
+        for character in text
+    )
+    return "".join([*characters, "\n"])
+
+
 def read_document(path: Path, limit: int = MAX_DOCUMENT_BYTES) -> str:
     """Read a small UTF-8 text file.
 
@@ -49,14 +61,30 @@ def read_document(path: Path, limit: int = MAX_DOCUMENT_BYTES) -> str:
     return data.decode("utf-8")
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Parse JSON; ``ValueError`` if it is malformed, or nests deeper than ``MAX_DEPTH``."""
+def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
+    """Parse JSON.
+
+    Args:
+        text: the document.
+        unique: also refuse objects in which a key comes twice, which other parsers may read in another way.
+
+    Raises:
+        ValueError: it is malformed, or nests deeper than ``MAX_DEPTH``.
+    """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=unique_keys if unique else None)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     check_depth(value)
     return value
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of pairs; ``ValueError`` if a key comes twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a key comes twice")
+    return values
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 from ..errors import UsageError
 from .options import Engine, Precision
 from .predict import load
-from .terminal import say
+from .terminal import say, stdout_console
 
 if TYPE_CHECKING:
     from ..benchmarks.model import ModelRun
@@ -65,14 +65,13 @@ def predict(
 
         print(json.dumps({"runs": [asdict(run) for run in runs], "growth_mb": growth}, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("clip", "frames", "seconds", "frames a second", "peak memory", box=None)
     for run in runs:
         speed = f"{run.frames / run.seconds:.1f}"
         table.add_row(f"{run.clip_s:g} s", str(run.frames), f"{run.seconds:.1f}", speed, f"{run.peak_mb:.0f} MB")
-    console = Console()
+    console = stdout_console()
     console.print(table)
     console.print(f"The long clip takes {growth:+.0f} MB at its peak.", highlight=False)
 
@@ -87,13 +86,12 @@ def show_stages(video: Path, loaded: Model, as_json: bool) -> None:
 
         print(json.dumps(asdict(found), indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("stage alone", "ms a frame", "of the processor", box=None)
     for stage in found.stages:
         table.add_row(stage.name, f"{stage.ms:.2f}", f"{stage.processor_ms:.2f}")
-    console = Console(highlight=False)
+    console = stdout_console()
     console.print(table)
     console.print(
         f"All at once, with {found.engine} in {found.precision}: {found.frames} frames, {found.frames_per_s:.1f} a"
@@ -133,10 +131,9 @@ def model(
 
         print(json.dumps({"networks": [asdict(found[n]) for n in names], "runs": list(map(asdict, runs))}, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = stdout_console()
     for cost in found.values():
         title = f"{cost.network}: {cost.parameters:,} parameters, {cost.gmacs:.2f} G multiply-adds for 16 maps"
         table = Table("engine", "", "ms", "median", "times", "median", "CC", "MB", box=None, title=title)
@@ -171,13 +168,12 @@ def metrics(
         values = {timing.what: {"median_ms": timing.median_ms, "best_ms": timing.best_ms} for timing in timings}
         print(json.dumps({"timings": values, "times_faster_than_random_splits": faster}, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("360 x 640 uint8 maps, one thread", "median ms", "best ms", box=None)
     for timing in timings:
         table.add_row(timing.what, f"{timing.median_ms:.2f}", f"{timing.best_ms:.2f}")
-    console = Console(highlight=False)
+    console = stdout_console()
     console.print(table)
     console.print(f"Exact expectations are {faster:.1f} times faster than 100 random splits.")
 
@@ -205,11 +201,10 @@ def train(
 
         print(json.dumps({"model": model, "batch": batch, "runs": [asdict(run) for run in runs]}, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("device", "step", "clips a second", "median", "ratio", box=None)
     for run in runs:
         values = (f"{run.clips_per_s:.2f}", f"{run.median_clips_per_s:.2f}", f"{run.ratio:.2f}")
         table.add_row(run.device, run.name, *values)
-    Console().print(table)
+    stdout_console().print(table)

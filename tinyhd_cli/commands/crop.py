@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
+from ..wording import plural
 from .options import (
     LOOK,
     OUTPUTS,
@@ -26,12 +27,10 @@ from .options import (
     WeightsFile,
 )
 from .predict import load
-from .several import one_file_each, warn_of_damage
-from .terminal import ProgressDisplay, say
+from .several import Turn, for_each, warn_of_damage
+from .terminal import loading, say
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..inference.model import Model
 
 MOTION = "Motion of the window"
@@ -81,6 +80,7 @@ def crop(
     It moves smoothly, at a bounded speed, and jumps where the scene changes; the sound is kept:
     tinyhd crop clip.mp4 --aspect 9:16 -o vertical.mp4
     """
+    loading.start(quiet)
     from ..inference.reframe import CropOptions, crop_file, parse_aspect
     from ..video.encoders import EncoderOptions, check_container
     from ..video.reader import VideoReader
@@ -101,16 +101,20 @@ def crop(
         InputOptions(playlists=allow_playlists),
     )
 
-    def work(loaded: Model, video: Path, target: Path, label: str, progress: ProgressDisplay) -> None:
+    def work(loaded: Model, turn: Turn) -> bool:
+        video, target = turn.job.video, turn.job.outputs["output"]
         started = time.monotonic()
-        summary = crop_file(video, loaded, target, options, lambda phase: progress.video(f"{label}, {phase}"))
+        summary = crop_file(video, loaded, target, options, turn.progress)
         warn_of_damage(video, summary.damaged)
         if not quiet:
             seconds = time.monotonic() - started
             with VideoReader(target) as reader:
                 shape = f"{reader.info.width} x {reader.info.height}"
                 sound = "with sound" if reader.info.has_sound else "no sound"
-            say(f"{label}: {summary.frames} frames in {seconds:.1f} s -> {target} ({shape}, {sound})")
+            say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s -> {target} ({shape}, {sound})")
+        return True
 
     ready = partial(load, model, weights, device, engine, precision)
-    return one_file_each(videos, output, out_dir, check_container, ready, work, quiet)
+    return for_each(
+        videos, {"output": output}, out_dir, lambda job: check_container(job.outputs["output"]), ready, work, quiet
+    )

@@ -17,6 +17,12 @@ def distill(**options: Any) -> int:
     OUT gets best.safetensors and last.safetensors for tinyhd predict --weights, checkpoints, log.csv, curve.png and
     pictures/. Several GPUs or machines: accelerate launch -m tinyhd_cli distill ...
     """
-    if not options["teacher"] and not options["preset"] and not options["config"] and not options["resume"]:
+    if (
+        not options["teacher"]
+        and not options["preset"]
+        and not options["config"]
+        and not options["resume"]
+        and not options["extend"]
+    ):
         raise UsageError("--teacher is missing: hd2s, a model's name, or a weight file")
     return run(options)

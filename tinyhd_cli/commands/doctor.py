@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from ..errors import OK, SOME_INPUT_FAILED
+from ..untrusted import printable
+from .terminal import stdout_console
 
 STYLES = {"ok": "green", "note": "yellow", "fault": "bold red"}
 
@@ -26,8 +28,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
         return code
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
@@ -35,8 +37,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     table.add_column(overflow="fold")
     for finding in findings:
         style = STYLES[finding.status]
-        table.add_row(finding.what, f"[{style}]{finding.status}[/]", finding.found.replace("[", r"\["))
+        table.add_row(finding.what, Text(finding.status, style), printable(finding.found))
         if finding.advice:
-            table.add_row("", "", f"[{style}]{finding.advice.replace('[', chr(92) + '[')}[/]")
-    Console(highlight=False).print(table)
+            table.add_row("", "", Text(printable(finding.advice), style))
+    stdout_console().print(table)
     return code

@@ -26,8 +26,8 @@ from .options import (
     WeightsFile,
 )
 from .predict import load
-from .several import one_file_each, warn_of_damage
-from .terminal import ProgressDisplay
+from .several import Turn, for_each, warn_of_damage
+from .terminal import loading, stdout_console
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,6 +76,7 @@ def encode(
     Afterwards a plain encode of the same size is made, and quality is compared inside and outside these places:
     tinyhd encode clip.mp4 -o out.mp4 --crf 28
     """
+    loading.start(quiet)
     from ..inference.compress import CompressOptions, compress_file
     from ..video.encoders import EncoderOptions, check_container
     from ..video.source import InputOptions
@@ -90,21 +91,24 @@ def encode(
         InputOptions(playlists=allow_playlists),
     )
 
-    def work(loaded: Model, video: Path, target: Path, label: str, progress: ProgressDisplay) -> None:
-        result = compress_file(video, loaded, target, options, lambda phase: progress.video(f"{label}, {phase}"))
+    def work(loaded: Model, turn: Turn) -> bool:
+        video, target = turn.job.video, turn.job.outputs["output"]
+        result = compress_file(video, loaded, target, options, turn.progress)
         warn_of_damage(video, result.damaged)
         if as_json:
             print(json.dumps({"video": str(video), "output": str(target), **result.to_dict()}, indent=2))
         elif not quiet:
             show(result, target)
+        return True
 
     ready = partial(load, model, weights, device, engine, precision)
-    return one_file_each(videos, output, out_dir, check_container, ready, work, quiet)
+    return for_each(
+        videos, {"output": output}, out_dir, lambda job: check_container(job.outputs["output"]), ready, work, quiet
+    )
 
 
 def show(result: Compressed, output: Path) -> None:
     """Sizes and qualities as a table on stdout."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("", "size", "kbit/s", "PSNR where people look", "elsewhere", box=None, header_style="bold")
@@ -117,4 +121,4 @@ def show(result: Compressed, output: Path) -> None:
     add(output.name, result.ours)
     if result.plain is not None:
         add(f"plain, crf {result.plain.crf:g}", result.plain)
-    Console(highlight=False, markup=False).print(table)
+    stdout_console().print(table)

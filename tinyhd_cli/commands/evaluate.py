@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import INPUT_UNREADABLE, OK, SOME_INPUT_FAILED, UsageError
-from .terminal import progress_display, say
+from ..layouts import DEFAULT, EXPECTED
+from ..untrusted import printable
+from ..wording import plural
+from .progress import progress_display
+from .terminal import say, stdout_console
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
@@ -24,6 +28,11 @@ MAPS = "Maps to score"
 OUTPUTS = "Outputs"
 PROTOCOL = "Protocol"
 INSTEAD = "Instead of scores"
+
+LAYOUTS = "\n\n".join(
+    ["Layouts on disk, by --dataset:", *(f"{name}: {expected}" for name, expected in EXPECTED.items())]
+)
+"""The end of ``--help``."""
 
 MOST_VIDEOS = 12
 """Up to so many videos, the table has a row for each."""
@@ -43,7 +52,7 @@ def evaluate(
     dataset: Annotated[
         str,
         typer.Option(metavar="dhf1k|hollywood2|ucf-sports|folder|images", help="Layout on disk.", rich_help_panel=DATA),
-    ] = "folder",
+    ] = DEFAULT,
     root: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The dataset's folder.", rich_help_panel=DATA)
     ] = None,
@@ -151,7 +160,9 @@ def evaluate(
 
     options = EvaluateOptions(seed, monte_carlo, baseline, workers)  # type: ignore[arg-type]  # checked there
     if root is None:
-        raise UsageError("--root is missing: the dataset's folder (tinyhd evaluate --help shows the layouts)")
+        expected = EXPECTED.get(dataset)
+        shape = f", which holds {expected} (--dataset {dataset})" if expected else ""
+        raise UsageError(f"--root is missing: the dataset's folder{shape}; tinyhd evaluate --help shows all layouts")
     if models and not compare:
         raise UsageError(f"unexpected {models[0]!r}: models stand there with --compare only")
     if sum([check, compare, submission is not None]) > 1:
@@ -243,10 +254,9 @@ class Lines:
 
 def show(results: Results) -> None:
     """The results as a table on stdout: means, the paper's rows, few videos one by one; then how they were made."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    console = stdout_console()
     digits = 4 if console.width >= WIDE else 3
     metrics = list(dict.fromkeys([*results.metrics, *(name for row in results.published for name in row.scores)]))
     label_width = max(16, console.width - (digits + 4) * len(metrics) - 8)
@@ -257,6 +267,7 @@ def show(results: Results) -> None:
         column.justify = "right"
 
     def add(label: str, scores: dict[str, float], frames: str = "", style: str = "") -> None:
+        label = printable(label)
         label = label if len(label) <= label_width else f"…{label[1 - label_width :]}"
         table.add_row(label, *(number(scores.get(name, math.nan), digits) for name in metrics), frames, style=style)
 
@@ -270,7 +281,7 @@ def show(results: Results) -> None:
         add(f"paper, {row.split} ({row.table})", dict(row.scores), style="dim")
     console.print(table)
     for label, text in remarks(results):
-        console.print(f"{label:9} {text}", soft_wrap=True)
+        console.print(f"{label:9} {printable(text)}", soft_wrap=True)
 
 
 def number(value: float, digits: int) -> str:
@@ -282,13 +293,13 @@ def remarks(results: Results) -> Iterator[tuple[str, str]]:
     """What must stand below the table: what was left out, and the protocol."""
     protocol, frames = results.protocol, results.frames
     where = " ".join(str(part) for part in (results.dataset["layout"], results.dataset["split"]) if part)
-    yield "data", f"{where}: {len(results.videos)} {'video' if len(results.videos) == 1 else 'videos'}"
+    yield "data", f"{where}: {plural(len(results.videos), 'video')}"
     if frames["failed"] or frames["missing"]:
         left_out = " and ".join(f"{frames[reason]} {reason}" for reason in ("failed", "missing") if frames[reason])
-        yield "left out", f"{left_out} of {frames['scored'] + frames['failed'] + frames['missing']} frames"
+        yield "left out", f"{left_out} of {plural(frames['scored'] + frames['failed'] + frames['missing'], 'frame')}"
     undefined = ", ".join(f"{name} in {count}" for name, count in results.undefined().items() if count)
     if undefined:
-        yield "undefined", f"{undefined} frames, not in the means"
+        yield "undefined", f"{undefined} (frames; they are not in the means)"
     yield "AUCs", protocol["aucs"]
     if "s-AUC" in results.metrics:
         yield "s-AUC", f"against fixations {protocol['other_fixations']}, seed {protocol['seed']}"
@@ -316,15 +327,15 @@ def run_check(dataset: Dataset, quiet: bool) -> int:
     with progress_display(quiet) as progress:
         report = check(dataset, cores(), progress.video("checking"))
     for finding in report.findings:
-        print(f"{'fault' if finding.fault else 'note'}: {finding}")
+        print(printable(f"{'fault' if finding.fault else 'note'}: {finding}"))
     sizes = ", ".join(f"{width} x {height} ({count})" for (width, height), count in report.sizes.most_common(5))
     more = f" and {len(report.sizes) - 5} more" if len(report.sizes) > 5 else ""
     print(
-        f"{report.videos} videos, {report.frames} frames, of which {report.scored} would be scored;"
+        f"{plural(report.videos, 'video')}, {plural(report.frames, 'frame')}, of which {report.scored} would be scored;"
         f" sizes: {sizes or 'unknown'}{more}"
     )
     faults = len(report.faults)
-    print(f"{faults} {'fault' if faults == 1 else 'faults'}" if faults else "no faults")
+    print(plural(faults, "fault") if faults else "no faults")
     return SOME_INPUT_FAILED if faults else OK
 
 
@@ -338,7 +349,6 @@ def run_compare(
     quiet: bool,
 ) -> int:
     """Compare the maps of several models, networks run as ``network`` says, show two tables, write what is wanted."""
-    from rich.console import Console
     from rich.table import Table
 
     from ..evaluation.compare import compare, write_json
@@ -358,13 +368,14 @@ def run_compare(
     lines.close()
     if json is not None:
         write_json(likeness, json)
-    console = Console(highlight=False, markup=False)
+    console = stdout_console()
     for metric, matrix in (("CC", likeness.cc), ("SIM", likeness.sim)):
-        table = Table(metric, *likeness.names, box=None, header_style="bold", pad_edge=False)
-        for name, row in zip(likeness.names, matrix, strict=True):
+        names = [printable(name) for name in likeness.names]
+        table = Table(metric, *names, box=None, header_style="bold", pad_edge=False)
+        for name, row in zip(names, matrix, strict=True):
             table.add_row(name, *(f"{value:.4f}" for value in row))
         console.print(table)
-    console.print(f"Mean over {likeness.frames} frames of {len(dataset.videos)} videos.")
+    console.print(f"Mean over {plural(likeness.frames, 'frame')} of {plural(len(dataset.videos), 'video')}.")
     if plot is not None:
         written = plot_likeness(likeness, plot / "likeness.png")
         if not quiet:
@@ -387,6 +398,6 @@ def run_submission(dataset: Dataset, maps: Maps, folder: Path, quiet: bool) -> i
     with progress_display(quiet) as progress:
         count, archive = write_submission(dataset, source, folder, progress.video, lambda line: lines.say([line]))
     lines.close()
-    print(f"{count} of {len(dataset.videos)} videos in {folder}, packed as {archive}")
+    print(f"{count} of {plural(len(dataset.videos), 'video')} in {folder}, packed as {archive}")
     print("No scores: the annotations of this split are held out; the benchmark's organisers compute them.")
     return OK if count == len(dataset.videos) else SOME_INPUT_FAILED

@@ -10,7 +10,7 @@ import typer
 from ..errors import OK
 from .options import ModelName, Quiet, WeightsFile
 from .predict import load
-from .terminal import say
+from .terminal import loading, say
 
 
 def export(
@@ -24,9 +24,11 @@ def export(
 
     tinyhd export --model tinyhd-m-quarter --out tinyhd.onnx
     """
+    loading.start(quiet)
     from ..inference.export import export as write
 
     loaded = load(model, weights, "cpu", "torch", "float32")
+    loading.show("writing and comparing")
     files = write(loaded, format, out)
     if not quiet:
         height, width = loaded.input_size

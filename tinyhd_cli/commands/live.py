@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import OK, UsageError
+from ..wording import plural
 from .options import AllowPlaylists, Alpha, Colormap, Device, Engine, ModelName, Precision, Quiet, WeightsFile
 from .predict import load
-from .terminal import say
+from .terminal import loading, say
 
 if TYPE_CHECKING:
     from ..inference.live import Show
@@ -45,6 +46,7 @@ def live(
     The newest map is drawn on the newest frame. Frames that come too fast are dropped, so that the lag cannot grow:
     tinyhd live --camera 0
     """
+    loading.start(quiet)
     from ..inference.live import find_source, watch
     from ..video.overlay import OverlayStyle, Painter
 
@@ -54,11 +56,12 @@ def live(
         reader = stack.enter_context(found.open())  # one that cannot be read is said before the weights are loaded
         loaded = load(model, weights, device, engine, precision)
         show = shown_in(overlay, reader, stack)
+        loading.stop()
         summary = watch(reader, found.paced, loaded, painter, show, duration)
     if not quiet:
         rate, maps = summary.shown / summary.seconds, summary.maps / summary.seconds
         say(
-            f"{summary.shown} frames shown ({rate:.1f} a second), {summary.dropped} dropped,"
+            f"{plural(summary.shown, 'frame')} shown ({rate:.1f} a second), {summary.dropped} dropped,"
             f" {maps:.1f} maps a second, mean lag {summary.lag_s:.2f} s"
         )
     return OK

@@ -20,7 +20,8 @@ OutDir = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Folder for all outputs; file names get the video's name in front, or where {name} stands.",
+        help="Folder for all outputs. In their names {name}, {folder} and {suffix} stand for parts of the video's path;"
+        " one without these gets the video's name in front.",
         rich_help_panel=OUTPUTS,
         show_default=False,
     ),

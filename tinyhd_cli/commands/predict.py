@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import TinyhdError, UsageError
+from ..errors import UsageError
+from ..wording import plural
 from .options import (
     AREAS,
     LOOK,
@@ -29,15 +30,15 @@ from .options import (
     Quiet,
     WeightsFile,
 )
-from .several import do_each, exit_code, say_missing, warn_of_damage
-from .terminal import ProgressDisplay, say
+from .several import Turn, for_each, warn_of_damage
+from .terminal import loading, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..inference.jobs import Job
     from ..inference.model import Model
-    from ..inference.options import PredictOptions
+    from ..inference.options import Outputs, PredictOptions
 
 
 def predict(
@@ -141,9 +142,11 @@ def predict(
 
     Exit codes: 0 done, 1 some video failed, 2 wrong usage, 3 video unreadable, 4 weights, 5 output, 130 interrupted.
     """
+    loading.start(quiet)
     from ..inference.areas import parse_areas
-    from ..inference.jobs import find_videos, plan
-    from ..inference.options import PredictOptions
+    from ..inference.jobs import DEFAULT_OUTPUT
+    from ..inference.options import FIRST_MAP, Outputs, PredictOptions
+    from ..inference.outputs import map_names
     from ..video.encoders import EncoderOptions
     from ..video.overlay import OverlayStyle
     from ..video.source import InputOptions, as_rate, parse_size
@@ -159,20 +162,25 @@ def predict(
     )
     if aoi_plot is not None and not aoi:
         raise UsageError("--aoi-plot needs areas: --aoi NAME=X,Y,WIDTH,HEIGHT")
-    found, errors = find_videos(videos)
-    templates = {"overlay": overlay, "maps": maps, "npz": npz, "csv": csv, "json": json, "aoi_plot": aoi_plot}
-    jobs = plan(found, templates, out_dir)
-    say_missing(errors)
-    failures: list[TinyhdError] = list(errors)
-    if jobs:
-        exact = bool(aoi) or any(job.outputs.has_numbers for job in jobs)
-        loaded = load(model, weights, device, engine, precision, exact=exact)
+    named = {"overlay": overlay, "maps": maps, "npz": npz, "csv": csv, "json": json, "aoi_plot": aoi_plot}
+    wanted = {kind: name for kind, name in named.items() if name is not None} or DEFAULT_OUTPUT
 
-        def work(number: int, label: str, progress: ProgressDisplay) -> None:
-            run_job(jobs[number], label, loaded, options, skip_existing, quiet, progress)
+    planned: list[Outputs] = []
 
-        failures += do_each(found, quiet, work)
-    return exit_code(failures, len(found) + len(errors))
+    def check(job: Job) -> None:
+        planned.append(Outputs(**job.outputs))
+
+    def ready() -> Model:
+        exact = bool(aoi) or any(outputs.has_numbers for outputs in planned)
+        return load(model, weights, device, engine, precision, exact=exact)
+
+    def work(loaded: Model, turn: Turn) -> bool:
+        outputs = Outputs(**turn.job.outputs)
+        if skip_existing:
+            outputs = outputs.missing(map_names(turn.job.video).values() or (FIRST_MAP,))
+        return run_job(turn, outputs, loaded, options, quiet)
+
+    return for_each(videos, wanted, out_dir, check, ready, work, quiet, options.input.rate)
 
 
 def load(
@@ -185,7 +193,9 @@ def load(
     from ..errors import WeightsError
     from ..inference.model import load_model
     from ..models import config
+    from ..weights import default_name
 
+    loading.show(f"loading {weights or name or default_name()} and preparing it for this machine")
     expected = config(name.partition(".")[0]) if name and weights else None
     loaded = load_model(weights or name, device, engine=engine, precision=precision, exact=exact)
     if expected is not None and loaded.config.name != expected.name:
@@ -193,33 +203,25 @@ def load(
     return loaded
 
 
-def run_job(
-    job: Job,
-    label: str,
-    model: Model,
-    options: PredictOptions,
-    skip_existing: bool,
-    quiet: bool,
-    progress: ProgressDisplay,
-) -> None:
-    """Predict one video and say what came of it."""
+def run_job(turn: Turn, outputs: Outputs, model: Model, options: PredictOptions, quiet: bool) -> bool:
+    """Predict one video and report the result; returns whether there was anything to do."""
     from ..inference.predict import predict_file
 
-    outputs = job.outputs.missing() if skip_existing else job.outputs
     if not outputs.wanted():
         if not quiet:
-            say(f"{label}: skipped, all outputs are there")
-        return
+            say(f"{turn.label}: skipped, all outputs are there")
+        return False
     started = time.monotonic()
-    summary = predict_file(job.video, model, outputs, options, progress.video(label))
-    warn_of_damage(job.video, summary.damaged)
+    summary = predict_file(turn.job.video, model, outputs, options, turn.progress())
+    warn_of_damage(turn.job.video, summary.damaged)
     if not quiet:
         seconds = time.monotonic() - started
         written = ", ".join(str(path) for _, path in outputs.wanted())
         rate = summary.frames / seconds
-        say(f"{label}: {summary.frames} frames in {seconds:.1f} s ({rate:.1f} a second) -> {written}")
+        say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s ({rate:.1f} a second) -> {written}")
         for name, found in summary.areas.items():
             say(f"{name}: {attention(found)}")
+    return True
 
 
 def attention(found: Mapping[str, float | None]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..wording import plural
 from .options import (
     AREAS,
     OUTPUTS,
@@ -21,12 +22,10 @@ from .options import (
     WeightsFile,
 )
 from .predict import load
-from .several import one_file_each, warn_of_damage
-from .terminal import ProgressDisplay, say
+from .several import Turn, for_each, warn_of_damage
+from .terminal import loading, say
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..inference.model import Model
 
 
@@ -56,6 +55,7 @@ def report(
     One HTML file that needs no network and no other file:
     tinyhd report clip.mp4 -o report.html
     """
+    loading.start(quiet)
     from ..inference.areas import parse_areas
     from ..inference.options import PredictOptions
     from ..inference.report import check_page, report_file
@@ -65,13 +65,16 @@ def report(
         areas=parse_areas(aoi or []), area_threshold=aoi_threshold, input=InputOptions(playlists=allow_playlists)
     )
 
-    def work(loaded: Model, video: Path, page: Path, label: str, progress: ProgressDisplay) -> None:
-        shown = progress.video(label)
-        made = report_file(video, loaded, page, options.areas, options.area_threshold, shown, options.input)
+    def work(loaded: Model, turn: Turn) -> bool:
+        video, page = turn.job.video, turn.job.outputs["output"]
+        progress = turn.progress()
+        made = report_file(video, loaded, page, options.areas, options.area_threshold, progress, options.input)
         warn_of_damage(video, made.damaged)
         if not quiet:
-            scenes = "1 scene" if len(made.scenes) == 1 else f"{len(made.scenes)} scenes"
-            say(f"{label}: {len(made.times_s)} frames, {scenes} -> {page}")
+            say(f"{turn.label}: {plural(len(made.times_s), 'frame')}, {plural(len(made.scenes), 'scene')} -> {page}")
+        return True
 
     ready = partial(load, model, weights, device, engine, precision, exact=True)
-    return one_file_each(videos, output, out_dir, check_page, ready, work, quiet)
+    return for_each(
+        videos, {"output": output}, out_dir, lambda job: check_page(job.outputs["output"]), ready, work, quiet
+    )

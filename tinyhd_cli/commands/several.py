@@ -1,100 +1,190 @@
-"""Several videos, one after the other: one that fails is said, and the others are done."""
+"""Several videos, one after the other: those that fail do not stop the others, and are listed at the end."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, one_line
-from .terminal import ProgressDisplay, progress_display, say
+from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, unexpected
+from ..wording import damage
+from . import terminal
+from .progress import ProgressDisplay, progress_display
+from .remaining import Remaining
+from .terminal import say, tell
 
 if TYPE_CHECKING:
-    from ..errors import InputError
+    from fractions import Fraction
+
+    from ..inference.jobs import Job, Plan
     from ..inference.model import Model
+    from ..inference.predict import Progress as OnProgress
 
 log = logging.getLogger("tinyhd")
 
-Work = Callable[[int, str, ProgressDisplay], None]
-"""What is done with a video: gets its number from 0, how to call it, and where progress is shown."""
+MOST_LISTED = 20
+"""Inputs that the list of failures names."""
+
+MOST_LEFT_OUT = 3
+"""Files that the note on what was left out names."""
 
 
-def do_each(videos: Sequence[Path], quiet: bool, work: Work) -> list[TinyhdError]:
-    """Do the work on every video; returns what failed, after saying so."""
-    failures: list[TinyhdError] = []
-    with progress_display(quiet) as progress:
-        for number, video in enumerate(videos):
-            label = video.name if len(videos) == 1 else f"{video.name} ({number + 1}/{len(videos)})"
-            try:
-                work(number, label, progress)
-            except TinyhdError as error:
-                log.debug("%s", video, exc_info=True)
-                say(f"tinyhd: {error}")
-                failures.append(error)
-            except Exception as error:  # one video must not stop the others, whatever is wrong with it
-                log.debug("%s", video, exc_info=True)
-                say(f"tinyhd: {video}: unexpected {type(error).__name__}: {one_line(error)} (--debug shows where)")
-                failures.append(TinyhdError(one_line(error)))
-    return failures
+@dataclass(frozen=True)
+class Turn:
+    """The work on one video."""
+
+    job: Job
+    label: str
+    """The video's name in messages, with its number if there are several."""
+    progress: Callable[..., OnProgress]
+    """Starts the display of progress; takes the name of a phase if the work has several."""
 
 
-def one_file_each(
-    videos: Sequence[str],
-    output: str,
+Work = Callable[["Model", Turn], bool]
+"""Does the work on a video. Returns False if there was nothing to do."""
+
+
+@dataclass
+class Tally:
+    """What became of the inputs of a command."""
+
+    total: int
+    done: int = 0
+    skipped: int = 0
+    failed: list[tuple[str, TinyhdError]] = field(default_factory=list)
+    """The input, and why."""
+
+    def fail(self, name: str, error: TinyhdError) -> None:
+        """Record a failure and say so."""
+        self.failed.append((name, error))
+        say(f"tinyhd: {error}")
+
+    def summary(self) -> str:
+        """Return the counts as a line."""
+        left = self.total - self.done - self.skipped - len(self.failed)
+        counts = {"done": self.done, "skipped": self.skipped, "failed": len(self.failed), "not done": left}
+        return f"{self.total} inputs: {', '.join(f'{count} {name}' for name, count in counts.items() if count)}"
+
+    def close(self) -> int:
+        """List the failures, if there are several inputs, and return the exit code."""
+        if self.total < 2 or not self.failed:
+            return self.failed[0][1].exit_code if self.failed else OK
+        headline = f"{len(self.failed)} of {self.total} inputs failed"
+        if terminal.as_json:
+            failed = [{"input": name, "error": str(error)} for name, error in self.failed]
+            tell(level="error", message=headline, failed=failed)
+            return SOME_INPUT_FAILED
+        say(f"tinyhd: {headline}:")
+        for name, error in self.failed[:MOST_LISTED]:
+            say(f"  {complaint(name, error)}")
+        if len(self.failed) > MOST_LISTED:
+            say(f"  and {len(self.failed) - MOST_LISTED} more, which are named above")
+        return SOME_INPUT_FAILED
+
+
+def complaint(name: str, error: TinyhdError) -> str:
+    """Return an error's message, with the input's name if it does not begin with that."""
+    return str(error) if str(error).startswith(name) else f"{name}: {error}"
+
+
+def for_each(
+    arguments: Sequence[str],
+    wanted: Mapping[str, str],
     out_dir: Path | None,
-    check: Callable[[Path], None],
+    check: Callable[[Job], object],
     load: Callable[[], Model],
-    work: Callable[[Model, Path, Path, str, ProgressDisplay], None],
+    work: Work,
     quiet: bool,
+    rate: Fraction | None = None,
 ) -> int:
-    """Make a file of each video.
+    """Do the work on each video of a command line.
 
     Args:
-        videos: the inputs as they stand on the command line.
-        output: the file's name, see ``jobs.named``.
+        arguments: the inputs as they stand on the command line.
+        wanted: names of the outputs by kind, see ``jobs.fill``.
         out_dir: likewise.
-        check: raises ``UsageError`` for a name that cannot be right.
+        check: raises ``UsageError`` for outputs that cannot be right.
         load: gives the model; called if there is any video, after all names were found right.
-        work: gets the model, a video, the file to write, how to call the video, and where progress is shown.
+        work: the work.
         quiet: show no progress.
+        rate: frames per second of pictures, where the command has an option for it.
 
     Returns:
         The exit code.
     """
-    from ..inference.jobs import find_videos, outputs_of
+    from ..inference.inputs import describe_pictures, find_videos
+    from ..inference.jobs import make_plan
 
-    found, errors = find_videos(videos)
-    outputs = outputs_of(found, output, out_dir)
-    for path in outputs:
-        check(path)
-    say_missing(errors)
-    failures: list[TinyhdError] = list(errors)
-    if found:
-        model = load()
+    inputs = find_videos(arguments)
+    plan = make_plan(inputs.found, wanted, out_dir)
+    for job in plan.jobs:
+        check(job)
+    tally = Tally(len(plan.jobs) + len(inputs.errors) + len(plan.errors))
+    for name, error in [*inputs.errors.items(), *plan.errors.items()]:
+        tally.fail(name, error)
+    if not quiet:
+        for note in [*describe(plan), *describe_pictures([job.video for job in plan.jobs], rate)]:
+            say(note)
+    if plan.jobs:
+        do_each(plan.jobs, load(), work, quiet, tally)
+        if tally.total > 1 and not quiet:
+            say(tally.summary())
+    return tally.close()
 
-        def one(number: int, label: str, progress: ProgressDisplay) -> None:
-            work(model, found[number], outputs[number], label, progress)
 
-        failures += do_each(found, quiet, one)
-    return exit_code(failures, len(found) + len(errors))
+def describe(plan: Plan) -> list[str]:
+    """Say what was found and is no input."""
+    notes = [f"{folder}: the pictures beside the videos are left out" for folder in plan.pictures]
+    if files := plan.left_out:
+        more = f" and {len(files) - MOST_LEFT_OUT} more" if len(files) > MOST_LEFT_OUT else ""
+        names = ", ".join(map(str, files[:MOST_LEFT_OUT]))
+        notes.append(f"not taken as inputs, because they are outputs: {names}{more}")
+    return notes
 
 
-def say_missing(errors: Sequence[InputError]) -> None:
-    """Say which inputs there are not."""
-    for error in errors:
-        say(f"tinyhd: {error}")
+def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: Tally) -> None:
+    """Do the work on every video and count what became of it."""
+    with progress_display(quiet, len(jobs) > 1) as progress, Remaining([job.video for job in jobs]) as remaining:
+        for number, job in enumerate(jobs):
+            turn = make_turn(job, number, len(jobs), progress, remaining)
+            try:
+                worked = work(model, turn)
+            except TinyhdError as error:
+                log.debug("%s", job.video, exc_info=True)
+                tally.fail(str(job.video), error)
+            except KeyboardInterrupt:
+                if tally.total > 1:
+                    say(f"tinyhd: interrupted at {turn.label}; {tally.summary()}")
+                    tally.close()
+                raise
+            except Exception as error:  # one video must not stop the others, whatever is wrong with it
+                log.debug("%s", job.video, exc_info=True)
+                tally.fail(str(job.video), TinyhdError(f"{job.video}: {unexpected(error)}"))
+            else:
+                tally.done += worked
+                tally.skipped += not worked
+                if worked:
+                    remaining.finish(number)
+
+
+def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, remaining: Remaining) -> Turn:
+    """Return the turn of one of the videos."""
+    several = total > 1
+    count = f"({number + 1}/{total})" if several else ""
+    remaining.start(number)
+
+    def start(phase: str = "") -> OnProgress:
+        def left(share: float) -> float | None:
+            return remaining.seconds(0.0 if phase else share)
+
+        return progress.video(job.name, count, phase, left if several else None)
+
+    return Turn(job, f"{job.name} {count}" if several else job.name, start)
 
 
 def warn_of_damage(video: Path, damaged: int) -> None:
     """Say how much of a video could not be decoded, if anything."""
     if damaged:
-        log.warning("%s: %d damaged packets or frames were skipped", video, damaged)
-
-
-def exit_code(failures: Sequence[TinyhdError], total: int) -> int:
-    """Of a command with so many inputs, after what failed."""
-    if failures and total > 1:
-        say(f"tinyhd: {len(failures)} of {total} inputs failed")
-        return SOME_INPUT_FAILED
-    return failures[0].exit_code if failures else OK
+        log.warning("%s: skipped %s", video, damage(damaged))

@@ -1,4 +1,4 @@
-"""What people see while a command works: messages and progress, on stderr."""
+"""Messages on stderr: lines that stay, and the one that says what is being loaded."""
 
 from __future__ import annotations
 
@@ -7,24 +7,18 @@ import functools
 import json
 import logging
 import sys
+import threading
 import time
-from collections.abc import Iterator
+import traceback
 from typing import TYPE_CHECKING
+
+from ..untrusted import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
-    from ..inference.predict import Progress as OnProgress
-
-LABEL_WIDTH = 28
-"""Columns for a video's name beside a progress bar."""
-
-EVENT_INTERVAL_S = 1.0
-"""Seconds between progress events with ``--json-log``."""
-
-PLAIN_INTERVAL_S = 10.0
-"""Seconds between the lines that stand for a progress bar where stderr is no terminal."""
+PATIENCE_S = 20.0
+"""Where stderr is no terminal, a line says what is being loaded if it takes longer than this."""
 
 
 @functools.cache
@@ -32,7 +26,14 @@ def console() -> Console:
     """The console on stderr: one for all, so that messages appear above a running progress bar."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def stdout_console() -> Console:
+    """The console on stdout, for tables. ``[bold]`` and ``:x:`` in a name are text, as on stderr."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 COMPLAINT = "tinyhd: "
@@ -44,12 +45,13 @@ as_json = False
 
 def say(message: str) -> None:
     """A message of one line for the user, on stderr. Nobody there to read it is no reason to stop working."""
-    line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in message)
+    line = printable(message)
     if as_json:
         complaint = line.startswith(COMPLAINT)
         tell(level="error" if complaint else "info", message=line.removeprefix(COMPLAINT))
         return
     with contextlib.suppress(OSError, ValueError):
+        loading.hide()
         console().print(line)
 
 
@@ -64,11 +66,23 @@ class TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if as_json:
-            tell(level=record.levelname.lower(), message=self.format(record))
+            tell(level=record.levelname.lower(), message=text_of(record))
             return
         kind = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         with contextlib.suppress(OSError, ValueError):
-            console().print(f"tinyhd: {kind}{self.format(record)}")
+            loading.hide()
+            console().print(f"tinyhd: {kind}{text_of(record)}")
+
+
+def text_of(record: logging.LogRecord) -> str:
+    """Return the message of a record in one line, and below it the traceback if there is one."""
+    error = record.exc_info[1] if record.exc_info else None
+    return "\n".join([printable(record.getMessage()), *(traceback_lines(error) if error else ())])
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """Return the lines of an exception's traceback, each of them printable."""
+    return [printable(line) for part in traceback.format_exception(error) for line in part.splitlines()]
 
 
 def show_log(debug: bool, json_log: bool = False) -> None:
@@ -81,85 +95,54 @@ def show_log(debug: bool, json_log: bool = False) -> None:
     logger.propagate = False
 
 
-class ProgressDisplay:
-    """Progress over several videos: a bar on a terminal, a line now and then elsewhere, nothing if quiet."""
+class Loading:
+    """Says what is being loaded before there is progress to show.
 
-    def __init__(self, bars: Progress | None, quiet: bool) -> None:
-        self._bars = bars
-        self._quiet = quiet
+    On a terminal this is a line that the next message replaces; elsewhere a line is printed if it takes long.
+    """
 
-    def video(self, label: str) -> OnProgress:
-        """What to call as the frames of one video are done."""
-        if self._quiet:
-            return lambda done, total: None
-        if as_json:
-            return self._events(label)
-        if self._bars is not None:
-            return self._bar(self._bars, label)
-        return self._lines(label)
+    def __init__(self) -> None:
+        self._wanted = self._shown = False
+        self._timer: threading.Timer | None = None
 
-    def _bar(self, bars: Progress, label: str) -> OnProgress:
-        for earlier in bars.task_ids:
-            bars.remove_task(earlier)
-        task = bars.add_task(label if len(label) <= LABEL_WIDTH else f"{label[: LABEL_WIDTH - 1]}…", total=None)
-        return lambda done, total: bars.update(task, completed=done, total=total)
+    def start(self, quiet: bool) -> None:
+        """Begin, unless nothing is to be shown: the first thing that a command does."""
+        self.stop()
+        self._wanted = not quiet
+        self.show("loading the libraries")
+        if self._wanted and (as_json or not console().is_terminal):
+            self._timer = threading.Timer(PATIENCE_S, say, ["loading takes a while; the first time takes longest"])
+            self._timer.daemon = True
+            self._timer.start()
 
-    def _events(self, label: str) -> OnProgress:
-        spoken = 0.0
+    def show(self, what: str) -> None:
+        """Replace the line; nothing happens before :meth:`start` or after :meth:`stop`."""
+        if not self._wanted or as_json or not console().is_terminal or console().is_dumb_terminal:
+            return
+        self.hide()
+        with contextlib.suppress(OSError, ValueError):
+            line = printable(f"tinyhd: {what} ...")[: max(1, console().width - 1)]
+            console().print(line, end="", overflow="crop", no_wrap=True)
+            console().file.flush()
+        self._shown = True
 
-        def report(done: int, total: int | None) -> None:
-            nonlocal spoken
-            if time.monotonic() - spoken >= EVENT_INTERVAL_S or done == total:
-                spoken = time.monotonic()
-                tell(level="progress", label=label, done=done, total=total)
+    def hide(self) -> None:
+        """Erase the line."""
+        if self._shown:
+            from rich.control import Control
+            from rich.segment import ControlType
 
-        return report
+            self._shown = False
+            console().control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
 
-    def _lines(self, label: str) -> OnProgress:
-        started = spoken = time.monotonic()
-
-        def report(done: int, total: int | None) -> None:
-            nonlocal spoken
-            now = time.monotonic()
-            if now - spoken < PLAIN_INTERVAL_S:
-                return
-            spoken = now
-            rate = done / (now - started)
-            left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
-            say(f"{label}: frame {done}{f' of {total}' if total else ''}, {rate:.1f} a second{left}")
-
-        return report
+    def stop(self) -> None:
+        """End: what follows shows progress, or the command is over."""
+        with contextlib.suppress(OSError, ValueError):
+            self.hide()
+        self._wanted = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
-@contextlib.contextmanager
-def progress_display(quiet: bool = False) -> Iterator[ProgressDisplay]:
-    """Shows progress while the block runs."""
-    if quiet or as_json or not console().is_terminal:
-        yield ProgressDisplay(None, quiet)
-        return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class RateColumn(ProgressColumn):
-        """Frames a second."""
-
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.1f} fps" if task.speed else "", no_wrap=True)
-
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=console(), transient=True) as bars:
-        yield ProgressDisplay(bars, quiet)
+loading = Loading()

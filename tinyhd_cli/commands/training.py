@@ -14,7 +14,8 @@ import typer
 
 from ..errors import UsageError
 from ..training.options import RUN, TrainConfig, build_config, flag, presets
-from .terminal import PLAIN_INTERVAL_S, console, say
+from .progress import PLAIN_INTERVAL_S
+from .terminal import console, say
 
 if TYPE_CHECKING:
     from ..training.loop import Report
@@ -23,6 +24,13 @@ EXTRA = {
     "preset": (str | None, None, "NAME", f"Settings to begin with: {', '.join(presets())}."),
     "config": (Path | None, None, "FILE", "Settings in YAML; they win over the preset, the command line over both."),
     "resume": (bool, False, None, "Go on from the newest checkpoint in OUT."),
+    "extend": (
+        bool,
+        False,
+        None,
+        "Train a run on that has ended: as --resume, with more --steps or --epochs. The learning rate follows the "
+        "schedule of the longer run, and may rise again.",
+    ),
     "dry_run": (bool, False, None, "Show what would be done, and how long it would take."),
     "quiet": (bool, False, None, "Say nothing but errors and warnings."),
 }
@@ -105,10 +113,12 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
     extra = {name: options.pop(name) for name in EXTRA}
     given = {name: parse(name, text) for name, text in options.items()} | fixed
     saved = None
-    if extra["resume"]:
+    if extra["resume"] or extra["extend"]:
         from ..training import checkpoints
 
         _, saved = checkpoints.read(Path(given["out"] or TrainConfig().out))
+        if extra["extend"] and given.get("epochs") and not given.get("steps"):
+            saved = dataclasses.replace(saved, steps=None)  # which would win over epochs
     config = build_config(given, extra["preset"], extra["config"], saved)
     if extra["dry_run"]:
         from ..training.plan import plan
@@ -120,7 +130,13 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
 
     display = Display(quiet=extra["quiet"] or int(os.environ.get("RANK", "0")) > 0)
     try:
-        train(config, resume=extra["resume"], on_progress=display.preparing, on_report=display.step)
+        train(
+            config,
+            resume=extra["resume"],
+            extend=extra["extend"],
+            on_progress=display.preparing,
+            on_report=display.step,
+        )
     except KeyboardInterrupt:
         display.stopped(config.out)
         raise

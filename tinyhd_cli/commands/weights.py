@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import WeightsError
+from ..untrusted import printable
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def show_all() -> None:
         located = weights.find_local(info)
         absent += located is None
         table.add_row(info.name, f"{info.parameters or 0:,}", size(info, located), where(located), info.licence)
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)
     say(f"Default: {weights.default_name()}")
     if absent:
         say("What is not here: tinyhd weights pull NAME asks the Hub; tinyhd weights info NAME names the original file")
@@ -77,7 +78,7 @@ def show_one(
         return
     for what, value in facts(info, located).items():
         if value:
-            print(f"{what:<16}{value}")
+            print(f"{what:<16}{printable(value)}")
     if card := weights.card(info):
         print(f"\n{card}", end="")
 
@@ -106,6 +107,7 @@ def facts(info: WeightsInfo, located: Located | None) -> dict[str, str]:
         "original sha256": info.upstream_sha256,
         "size": f"{info.bytes:,} bytes" if info.bytes else "",
         "sha256": info.sha256,
+        "tensors sha256": info.tensors_sha256,
         "hub": f"{home.repo}, {home.filename}, revision {home.revision}" if info.hub else "",
         "where": where(located),
         "path": str(located.path) if located else "",
@@ -132,6 +134,7 @@ def verify(
 ) -> None:
     """Compare files with the sha256 they should have: ok, wrong hash, or unknown hash.
 
+    A file without a name of ours is compared with the digest of its tensors, if it states one.
     Exit code 4 if any is wrong or missing.
     """
     from .. import weights
@@ -148,7 +151,10 @@ def verify(
             failed.append(name)
             continue
         called = verdict.name if verdict.name == str(verdict.path) else f"{verdict.name}  {verdict.path}"
-        print(f"{verdict.state:<12}  {called}" + ("" if verdict.state == "ok" else f"  sha256 {verdict.sha256}"))
+        print(
+            f"{verdict.state:<12}  {printable(called)}"
+            + ("" if verdict.state == "ok" else f"  sha256 {verdict.sha256}")
+        )
         if verdict.state == "wrong hash":
             failed.append(name)
     if failed:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..video.reader import VideoReader
-from .files import MAPS, PICTURES, last_number, listed, read_fixation, read_image, read_map
-from .layouts import LAYOUTS, Dataset
+from ..wording import damage
+from .files import FIXATIONS, MAPS, PICTURES, last_number, listed, read_fixation, read_image, read_map
+from .layouts import LAYOUTS, Dataset, describe_left_out
 from .video import Video, numbered_frames
 
 LISTED = 5
@@ -79,6 +80,8 @@ def check(dataset: Dataset, workers: int = 1, progress: Callable[[int, int], Non
             report.sizes += part.sizes
             if progress:
                 progress(done, len(dataset.videos))
+    if dataset.left_out:
+        report.findings.append(Finding("", describe_left_out(dataset.left_out), fault=False))
     official = dataset.official
     if official is not None:
         counts = (("videos", report.videos, official.videos), ("frames", report.frames, official.frames))
@@ -106,6 +109,8 @@ class Examination:
         if size:
             report.sizes[size] += 1
         held_out = self._dataset.official is not None and self._dataset.official.held_out
+        for line in video.passed_over:
+            self._say(line)
         if not video.annotated:
             self._say("has no annotations", fault=not held_out)
             return report
@@ -129,7 +134,7 @@ class Examination:
         video = self._video
         if video.single is not None:
             return
-        folders = [(video.density_folder, MAPS), (video.fixation_folder, MAPS)]
+        folders = [(video.density_folder, MAPS), (video.fixation_folder, FIXATIONS)]
         if video.source is not None and video.source.is_dir():
             folders.append((video.source, PICTURES))
         for folder, suffixes in folders:
@@ -150,9 +155,9 @@ class Examination:
         if video.is_file:
             try:
                 with VideoReader(video.source) as reader:
-                    numbers = [number for number, _ in numbered_frames(reader)]
+                    numbers = [number for number, _ in numbered_frames(reader, video.first_number)]
                     if reader.damaged:
-                        self._say(f"{video.source}: {reader.damaged} damaged packets or frames")
+                        self._say(f"{video.source}: {damage(reader.damaged)}")
                     return numbers, (reader.info.width, reader.info.height)
             except InputError as error:
                 self._say(str(error))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,33 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import arrays
 from ..errors import InputError
+from ..wording import plural
+from .headers import PNG_START, claimed_size
 
 Image = NDArray[np.uint8]
+Map = NDArray[Any]
 
-PICTURES = frozenset(".bmp .jpeg .jpg .png .tif .tiff .webp".split())
-"""What counts as a picture by its name."""
+ANY_GREY = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE
 
-MAPS = frozenset([".png"])
-"""Density and fixation maps. Pictures with losses would blur fixations, and DHF1K keeps other files beside them."""
+PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
+"""What counts as an image by its name, the preferred format first where one frame has several."""
+
+FIXATIONS = (".png", ".bmp", ".tif", ".tiff")
+"""Fixation maps, the preferred format first. JPEG would blur the points."""
+
+MAPS = (*FIXATIONS, ".npy", ".jpg", ".jpeg")
+"""Density and predicted maps, likewise."""
+
+NUMBERS = "biuf"
+"""Kinds of NumPy types that a map may have."""
+
+MAX_PIXELS = 1 << 28
+"""The largest image that is decoded; cameras of 200 megapixels are below that."""
+
+MAX_FILE_BYTES = 1 << 31
+"""The largest image file that is read."""
 
 
 def natural(text: str) -> tuple[tuple[int, str | int], ...]:
@@ -44,31 +63,54 @@ def listed(folder: Path | None, suffixes: Iterable[str]) -> Iterator[Path]:
 
 
 def by_number(paths: Iterable[Path]) -> dict[int, Path]:
-    """Files or folders by the last number in their names, in numeric order.
+    """Return files or folders by the last number in their names, in numeric order.
 
-    Those without a number are left out; of two with the same number the first by name counts.
+    Those without a number are left out; of two with the same number the first one counts.
     """
     found: dict[int, Path] = {}
-    for path in sorted(paths):
+    for path in paths:
         number = last_number(path.stem)
         if number is not None:
             found.setdefault(number, path)
     return dict(sorted(found.items()))
 
 
-def numbered(folder: Path | None, suffixes: Iterable[str]) -> dict[int, Path]:
-    """The files of a folder as :func:`by_number` has them; the doctor reports those that it leaves out."""
-    return by_number(listed(folder, suffixes))
+def preferred(folder: Path | None, suffixes: Sequence[str]) -> list[Path]:
+    """Return the files of a folder that have one of these suffixes: by suffix in their order, then by name."""
+    return sorted(listed(folder, suffixes), key=lambda path: (suffixes.index(path.suffix.lower()), path))
+
+
+def numbered(folder: Path | None, suffixes: Sequence[str]) -> dict[int, Path]:
+    """Return the files of a folder as :func:`by_number` has them; the doctor reports those that it leaves out."""
+    return by_number(preferred(folder, suffixes))
+
+
+def unread(folder: Path | None, suffixes: Iterable[str]) -> str:
+    """Name the files of a folder that have none of these suffixes: ``12 .mat files``; empty if there are none."""
+    if folder is None or not folder.is_dir():
+        return ""
+    kinds = Counter(
+        path.suffix.lower()
+        for path in folder.iterdir()
+        if path.suffix.lower() not in suffixes and not path.name.startswith(".") and path.is_file()
+    )
+    return ", ".join(plural(count, f"{kind or 'nameless'} file") for kind, count in kinds.most_common(3))
 
 
 def decode(path: Path, flags: int) -> NDArray[Any]:
     """A picture file as OpenCV decodes it; ``InputError`` says in one line why it cannot be."""
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"{path}: is larger than {MAX_FILE_BYTES >> 30} GiB, which no image is")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not data:
         raise InputError(f"{path}: is empty")
+    if (size := claimed_size(data)) and size[0] * size[1] > MAX_PIXELS:
+        raise InputError(
+            f"{path}: claims {size[0]:,} x {size[1]:,} pixels; at most {MAX_PIXELS >> 20} megapixels are read"
+        )
     if data.startswith(PNG_START) and PNG_END not in data:
         # OpenCV fills what is missing with zeros and returns the picture as if it were whole.
         raise InputError(f"{path}: breaks off before its end")
@@ -81,7 +123,6 @@ def decode(path: Path, flags: int) -> NDArray[Any]:
     return np.asarray(picture)
 
 
-PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND"
 
 
@@ -94,25 +135,36 @@ def read_image(path: Path) -> Image:
     return np.ascontiguousarray(decode(path, cv2.IMREAD_COLOR)[..., ::-1], dtype=np.uint8)
 
 
-def read_map(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """A grey picture ``(h, w)`` with the values of the file, uint8 or uint16; colours are turned into grey.
+def read_map(path: Path) -> Map:
+    """Return a grey image ``(h, w)`` with the values of the file; colours are turned into grey.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or holds something else than numbers that can be compared.
     """
-    values = decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
-    if values.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"{path}: holds {values.dtype} values, not 8 or 16 bits a pixel")
+    values = read_array(path) if path.suffix.lower() == ".npy" else decode(path, ANY_GREY)
+    if values.dtype.kind not in NUMBERS:
+        raise InputError(f"{path}: holds {values.dtype} values; maps must be of numbers")
     return values
 
 
-def read_density(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """A density map ``(h, w)``: fixations blurred by a Gaussian, in any scale.
+def read_array(path: Path) -> Map:
+    """Return the map in an npy file; ``InputError`` if there is none."""
+    with arrays.open_npy(path) as found:
+        if len(found.shape) != 2 or not all(found.shape):
+            raise InputError(f"{path}: must hold a map (height, width), not {found.dtype} {found.shape}")
+        return found.whole()
+
+
+def read_density(path: Path) -> Map:
+    """Return a density map ``(h, w)``: fixations blurred by a Gaussian, in any scale.
 
     Raises:
         InputError: it cannot be read.
     """
-    return read_map(path)
+    density = read_map(path)
+    if density.dtype.kind == "f" and not np.isfinite(density).all():
+        raise InputError(f"{path}: holds NaN or infinity")
+    return density
 
 
 def read_fixation(path: Path) -> NDArray[np.bool_]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError, UsageError, did_you_mean
-from .files import MAPS, PICTURES, by_number, listed, natural
+from ..layouts import EXPECTED
+from ..wording import plural, some
+from .files import FIXATIONS, MAPS, PICTURES, by_number, listed, natural, preferred
 from .video import FrameFiles, Video
 
 VIDEOS = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
@@ -48,6 +50,8 @@ class Dataset:
     root: Path
     split: str | None
     videos: tuple[Video, ...]
+    left_out: tuple[str, ...] = ()
+    """Videos and folders of images without ground truth beside them, as paths below the root."""
 
     @property
     def official(self) -> Official | None:
@@ -81,14 +85,33 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
         videos = tuple(sorted(kind.find(root, split), key=lambda video: (natural(video.name), video.name)))
     except OSError as error:
         raise InputError(f"{error.filename or root}: {error.strerror or error}") from error
+    passed_over = tuple(sorted(without_truth(root, videos), key=natural)) if kind.find is anybody else ()
     if not videos:
-        raise InputError(
-            f"{root}: no {f'{split} ' if split else ''}videos in the layout of {layout} ({EXPECTED[layout]})"
-        )
+        what = f"no {f'{split} ' if split else ''}videos in the layout of {layout} ({EXPECTED[layout]})"
+        raise InputError("; ".join([f"{root}: {what}", *([describe_left_out(passed_over)] if passed_over else [])]))
     for one, other in pairwise(videos):
         if one.name == other.name:
             raise InputError(f"{root}: two videos are called {one.name}: {place(one)} and {place(other)}")
-    return Dataset(layout, root, split, videos)
+    return Dataset(layout, root, split, videos, passed_over)
+
+
+def without_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:
+    """Yield what looks like a video below a folder and is none of these, as paths below it."""
+    known = {video.source for video in videos}
+    known |= {path.parent for path in known if path and (path.name == "images" or not path.is_dir())}
+    for path in root.rglob("*"):
+        inside = path.relative_to(root)
+        if any(part.startswith(".") or part in TRUTH for part in inside.parts):
+            continue
+        is_video = path.suffix.lower() in VIDEOS and path.is_file()
+        is_folder = path.is_dir() and any(listed(path, PICTURES))
+        if (is_video or is_folder) and known.isdisjoint({path, *path.parents} - {root}):
+            yield (inside.parent if path.name == "images" else inside).as_posix()
+
+
+def describe_left_out(names: Sequence[str]) -> str:
+    """Say which videos of a dataset are left out for want of ground truth."""
+    return f"{plural(len(names), 'video')} left out, with neither maps nor fixation beside the frames: {some(names)}"
 
 
 def place(video: Video) -> Path | None:
@@ -106,15 +129,15 @@ def dhf1k(root: Path, split: str | None) -> Iterator[Video]:
     """DHF1K: ``video/0601.AVI`` or pictures in one of three places, ``annotation/0601/{maps,fixation}``."""
     ranges = {"train": range(1, 601), "val": range(601, 701), "test": range(701, 1001)}
     wanted = ranges[split or "val"]
-    annotations = by_number(folders(root / "annotation"))
+    annotations = by_number(sorted(folders(root / "annotation")))
     sources = {number: path / "images" for number, path in annotations.items() if (path / "images").is_dir()}
-    sources |= by_number(folders(root / "frames"))
-    sources |= by_number(folders(root / "video"))
-    sources |= by_number(listed(root / "video", VIDEOS))
+    sources |= by_number(sorted(folders(root / "frames")))
+    sources |= by_number(sorted(folders(root / "video")))
+    sources |= by_number(sorted(listed(root / "video", VIDEOS)))
     for number in sorted({*sources, *annotations}):
         if number in wanted:
             folder = annotations.get(number, root / "annotation" / f"{number:04d}")
-            yield Video(f"{number:04d}", sources.get(number), folder / "maps", folder / "fixation")
+            yield Video(f"{number:04d}", sources.get(number), folder / "maps", folder / "fixation", from_one=True)
 
 
 def shots(root: Path, split: str | None) -> Iterator[Video]:
@@ -129,8 +152,8 @@ def shot(folder: Path, name: str) -> Video:
     return Video(name, images if images.is_dir() else None, folder / "maps", folder / "fixation")
 
 
-TRUTH = ("maps", "fixation")
-"""Folders of density and fixation maps."""
+TRUTH = {"maps": MAPS, "fixation": FIXATIONS}
+"""Folders of density and fixation maps, and the suffixes of the files in them."""
 
 
 def anybody(root: Path, split: str | None) -> Iterator[Video]:
@@ -153,7 +176,7 @@ def anybody(root: Path, split: str | None) -> Iterator[Video]:
             yield shot(parent, own_name)
         elif any(listed(parent, PICTURES)):
             yield Video(own_name, parent, parent / "maps", parent / "fixation")
-        elif any(any(listed(folder, MAPS)) for folder in truth):
+        elif any(any(listed(folder, TRUTH[folder.name])) for folder in truth):
             yield Video(own_name, videos[0] if len(videos) == 1 else None, parent / "maps", parent / "fixation")
         else:
             yield from beside(parent, videos, inside)
@@ -173,22 +196,14 @@ def beside(parent: Path, videos: list[Path], inside: Path) -> Iterator[Video]:
 def photographs(root: Path, split: str | None) -> Iterator[Video]:
     """Photographs in ``images`` with ``maps`` and ``fixation`` beside it: each one a video of one frame."""
     images = list(listed(root / "images", PICTURES))
-    truth: list[dict[str, Path]] = [{path.stem: path for path in listed(root / kind, MAPS)} for kind in TRUTH]
-    densities, fixations = truth
+    densities, fixations = (
+        {path.stem: path for path in reversed(preferred(root / kind, TRUTH[kind]))} for kind in TRUTH
+    )
     lost = {*densities, *fixations} - {image.stem for image in images}
     for name, image in [*((image.stem, image) for image in images), *((name, None) for name in lost)]:
         frame = FrameFiles(1, image, densities.get(name), fixations.get(name))
         yield Video(name, image.parent if image else None, None, None, single=frame)
 
-
-EXPECTED = {
-    "dhf1k": "video/0601.AVI or video/0601/0001.png, annotation/0601/maps/0001.png, annotation/0601/fixation/0001.png",
-    "hollywood2": "testing/actioncliptest00001_1/{images,maps,fixation}",
-    "ucf-sports": "testing/Diving-Side-001/{images,maps,fixation}",
-    "folder": "NAME.mp4 with maps/NAME and fixation/NAME, or NAME/{images,maps,fixation}",
-    "images": "images/NAME.jpg, maps/NAME.png, fixation/NAME.png",
-}
-"""What a layout looks like, for messages."""
 
 LAYOUTS = {
     "dhf1k": Layout(

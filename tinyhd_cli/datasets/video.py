@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..video.reader import Frame, VideoReader
-from .files import MAPS, PICTURES, Image, OnDamage, numbered, read_image
+from ..wording import damage
+from .files import FIXATIONS, MAPS, PICTURES, Image, OnDamage, numbered, read_image, unread
 
 log = logging.getLogger("tinyhd")
 
@@ -39,6 +40,8 @@ class Video:
     fixation_folder: Path | None
     single: FrameFiles | None = None
     """The one frame of a photograph; its folders are not looked at."""
+    from_one: bool = False
+    """Whether frames of a video file count from 1 whatever the annotations are called."""
 
     @property
     def is_file(self) -> bool:
@@ -64,13 +67,31 @@ class Video:
         """Fixation maps by number."""
         if self.single is not None:
             return {self.single.number: self.single.fixation} if self.single.fixation else {}
-        return numbered(self.fixation_folder, MAPS)
+        return numbered(self.fixation_folder, FIXATIONS)
+
+    @property
+    def first_number(self) -> int:
+        """The number of a video file's first frame: 0 where annotations are numbered from 0, else 1."""
+        return 0 if not self.from_one and (0 in self.densities or 0 in self.fixations) else 1
 
     @cached_property
     def frames(self) -> tuple[FrameFiles, ...]:
         """The frames that can be known without decoding: all pictures of a folder, else all that are annotated."""
         numbers = self.images or sorted({*self.densities, *self.fixations})
         return tuple(self.frame(number) for number in numbers)
+
+    @property
+    def passed_over(self) -> list[str]:
+        """A line for each folder of ground truth whose files are all of kinds that are not read."""
+        lines = []
+        kinds = (
+            ("density", self.density_folder, self.densities, MAPS),
+            ("fixation", self.fixation_folder, self.fixations, FIXATIONS),
+        )
+        for kind, folder, found, suffixes in kinds:
+            if not found and (files := unread(folder, suffixes)):
+                lines.append(f"{folder}: {files} not read: {kind} maps must be {', '.join(suffixes)}")
+        return lines
 
     @property
     def annotated(self) -> bool:
@@ -111,24 +132,24 @@ class Video:
     def _read_file(self, report: OnDamage) -> Iterator[tuple[FrameFiles, Image]]:
         assert self.source is not None
         with VideoReader(self.source) as reader:
-            for number, picture in numbered_frames(reader):
+            for number, picture in numbered_frames(reader, self.first_number):
                 yield self.frame(number), picture.rgb()
             if reader.damaged:
-                report(f"{self.source}: {reader.damaged} damaged packets or frames were skipped")
+                report(f"{self.source}: skipped {damage(reader.damaged)}")
 
 
-def numbered_frames(reader: VideoReader) -> Iterator[tuple[int, Frame]]:
-    """The frames of a video file with their numbers from 1.
+def numbered_frames(reader: VideoReader, first: int = 1) -> Iterator[tuple[int, Frame]]:
+    """The frames of a video file with their numbers, of which ``first`` is that of the first frame.
 
     Frames that do not decode are counted by the gap that they leave in the timestamps: those after them keep their
     annotations. Some decoders then hand out others too late; these are left out.
     """
     start = 0 if reader.damaged else None  # else some videos begin later than at 0
-    last = 0
+    last = first - 1
     for frame in reader:
         at = position(frame)
         start = at if start is None else start
-        number = max(frame.index, at - start if reader.damaged else 0) + 1
+        number = max(frame.index, at - start if reader.damaged else 0) + first
         if number > last:
             yield number, frame
             last = number

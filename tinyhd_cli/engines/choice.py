@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
+import functools
 import logging
-import os
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -18,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .. import __version__, settings
 from ..errors import UsageError, did_you_mean, one_line
-from ..files import remove
 from ..models.config import CLIP_FRAMES
 from ..models.tinyhd import TinyHD
+from . import kept
 from .eager import Eager, to_bf16
 from .fused import Fused, Unknown, fingerprint, levels, load
 from .graph import Array, Clip, Node, Shape, convolve, relu6
@@ -40,9 +36,6 @@ PACKAGES = {"fused": "openvino", "openvino": "openvino", "onnx": "onnxruntime"}
 NO_KERNELS = (
     "no kernels for this machine: they need Linux, an x86 processor with AVX2, and a C compiler at installation"
 )
-
-KEPT_GRAPHS = 6
-"""Compiled graphs in the cache, of about 20 MB each; the oldest go."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +62,8 @@ class Engine(Protocol):
 
     name: str
     precision: str
+    graph: str
+    """Digest of the compiled graph that is kept between runs; empty if none is."""
 
     def infer(self, clip: Array) -> Array:
         """Saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``, float32 both."""
@@ -172,14 +167,14 @@ def usable(
     if name == "fused":
         version += fingerprint()
     shape = (3, CLIP_FRAMES, *size)
-    engine = BUILDERS[name](network, shape, precision)
-    machine = (platform.node(), platform.machine(), platform.platform())
-    key = "\n".join((name, precision, version, __version__, torch.__version__, sha256, str(size), *machine))
-    path = engine_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-    verdict = remembered(path)
-    if verdict is None:
-        verdict = differs(engine, reference, trial_clip(shape), LIMITS[precision])
-        remember(path, verdict)
+    verdicts = kept.verdict_file(name, precision, version, torch.__version__, sha256, size)
+    first = verdicts is not None and not verdicts.is_file()
+    with kept.one_at_a_time() if first else contextlib.nullcontext():
+        engine = BUILDERS[name](network, shape, precision)
+        verdict = kept.remembered(verdicts, engine.graph)
+        if verdict is None:
+            verdict = differs(engine, reference, trial_clip(shape), LIMITS[precision])
+            kept.remember(verdicts, engine.graph, verdict)
     if verdict:
         raise Unusable(verdict)
     return engine
@@ -192,8 +187,10 @@ def build_openvino(network: TinyHD, shape: Shape, precision: str) -> Engine:
 
     if precision == "bf16" and not has_bf16():
         raise Unusable("this processor has no bf16")
-    graph = to_openvino(rewritten(network, shape), int8=precision == "int8")
-    return OpenVino(graph, precision, torch.get_num_threads(), compiled_graphs())
+    result, threads = rewritten(network, shape), torch.get_num_threads()
+    make = functools.partial(to_openvino, result, int8=precision == "int8")
+    keep = kept.graph_file([result], "whole", precision, threads, metadata.version("openvino"))
+    return OpenVino(make, precision, threads, keep)
 
 
 def build_fused(network: TinyHD, shape: Shape, precision: str) -> Engine:
@@ -205,28 +202,17 @@ def build_fused(network: TinyHD, shape: Shape, precision: str) -> Engine:
         raise Unusable(NO_KERNELS)
     if precision == "bf16" and not has_bf16():
         raise Unusable("this processor has no bf16")
-    threads, folder = torch.get_num_threads(), compiled_graphs()
+    threads = torch.get_num_threads()
 
     def head(given: list[Node]) -> OpenVinoPart:
-        return OpenVinoPart(part_to_openvino(given, int8=precision == "int8"), precision, threads, folder)
+        make = functools.partial(part_to_openvino, given, int8=precision == "int8")
+        keep = kept.graph_file(given, "part", precision, threads, metadata.version("openvino"))
+        return OpenVinoPart(make, precision, threads, keep)
 
     try:
         return Fused(rewritten(network, shape), head, precision, threads)
     except Unknown as error:
         raise Unusable(str(error)) from None
-
-
-def compiled_graphs() -> Path | None:
-    """The folder for compiled graphs, the oldest of which are removed; None where there cannot be one."""
-    folder = engine_folder() / "compiled"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        log.debug("%s: %s", folder, error)
-        return None
-    for old in sorted(folder.glob("*.blob"), key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_GRAPHS:]:
-        remove(old)
-    return folder
 
 
 def build_onnx(network: TinyHD, shape: Shape, precision: str) -> Engine:
@@ -258,7 +244,7 @@ def trial(name: str) -> str:
     if name == "openvino":
         from .openvino import OpenVino, has_bf16, to_openvino
 
-        engine = OpenVino(to_openvino(result), "float32", 1)
+        engine = OpenVino(functools.partial(to_openvino, result), "float32", 1)
         note = ", with bf16" if has_bf16() else ", without bf16"
     else:
         from .onnx import OnnxRuntime, to_onnx
@@ -267,31 +253,6 @@ def trial(name: str) -> str:
     if not np.allclose(engine.infer(clip), 3):
         raise Unusable("3 times 1 is not 3 there")
     return note
-
-
-def engine_folder() -> Path:
-    """Where verdicts and compiled graphs are kept: ``$TINYHD_ENGINE_CACHE``, else in the cache."""
-    override = os.environ.get("TINYHD_ENGINE_CACHE")
-    return Path(override) if override else settings.cache_folder() / "engines"
-
-
-def remembered(path: Path) -> str | None:
-    """An earlier verdict; None if there is none."""
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["wrong"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def remember(path: Path, verdict: str) -> None:
-    """Keep a verdict, if that is possible."""
-    temporary = path.with_suffix(f".{id(path)}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"wrong": verdict}), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        log.debug("%s: %s", path, error)
 
 
 def differs(engine: Engine, reference: Engine, clip: Array, limits: Agreement) -> str:

@@ -24,6 +24,7 @@ class Eager:
     """
 
     name = "torch"
+    graph = ""
 
     def __init__(self, network: nn.Module, device: torch.device, precision: str) -> None:
         self.precision = precision

@@ -242,6 +242,9 @@ def fingerprint() -> str:
 class Head(Protocol):
     """An engine for the beginning of a graph, whose outputs are ``(T, H, W, C)``."""
 
+    graph: str
+    """Digest of the compiled graph that is kept between runs; empty if none is."""
+
     @property
     def outputs(self) -> Sequence[Array]:
         """Always the same arrays."""
@@ -275,6 +278,7 @@ class Fused:
         kernels = load(level or levels()[0])
         blocks, fusion, given = divide(result)
         self._head = head(given)
+        self.graph = self._head.graph
         self._result = aligned(*result.shape[1:])
         self._kept: list[Any] = []  # what the program points to
         arrays: dict[Node | Block, Array] = dict(zip(given, self._head.outputs, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,6 +110,7 @@ class OnnxRuntime:
     def __init__(self, model: bytes, threads: int) -> None:
         import onnxruntime
 
+        self.graph = hashlib.sha256(model).hexdigest()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Threads that wait by spinning would take the encoder's cores.

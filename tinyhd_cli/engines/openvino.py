@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import io
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from openvino import opset13 as ops
 
 from . import graph
 from .graph import Array, Node, aligned
+from .kept import keep_graph, read_graph
+
+log = logging.getLogger("tinyhd")
 
 HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
 """What OpenVINO calls the precision of what is not in 8 bits."""
@@ -122,8 +127,14 @@ def rounded(weight: Array) -> Any:
     return ops.multiply(ops.convert(ops.constant(np.round(weight / step).astype(np.int8)), np.float32), step)
 
 
-def compiled(model: ov.Model, precision: str, threads: int, cache: Path | None) -> Any:
-    """What can be asked for a model's outputs; see :class:`OpenVino`."""
+def compiled(
+    make: Callable[[], ov.Model], precision: str, threads: int, keep: Path | None = None
+) -> tuple[ov.CompiledModel, str]:
+    """A compiled graph, and the digest of its kept form; see :class:`OpenVino`.
+
+    OpenVINO's own cache (``CACHE_DIR``) maps its files into memory: one that is cut while it is in use ends the
+    process.
+    """
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
@@ -131,26 +142,36 @@ def compiled(model: ov.Model, precision: str, threads: int, cache: Path | None) 
         # Pinned threads would wait for cores on which the encoder is at work.
         "ENABLE_CPU_PINNING": False,
     }
-    if cache is not None:
-        settings["CACHE_DIR"] = str(cache)
-    return core().compile_model(model, "CPU", settings).create_infer_request()
+    if kept := read_graph(keep):
+        content, digest = kept
+        try:
+            return core().import_model(content, "CPU", settings), digest
+        except RuntimeError as error:
+            log.debug("%s: %s", keep, error)
+    model = core().compile_model(make(), "CPU", settings)
+    if keep is None:
+        return model, ""
+    exported = io.BytesIO()
+    model.export_model(exported)
+    return model, keep_graph(keep, exported.getvalue())
 
 
 class OpenVino:
     """A compiled graph.
 
     Args:
-        model: from :func:`to_openvino`.
-        precision: ``float32``, ``bf16`` or ``int8``; the model must have been made for 8 bits.
+        make: makes the graph, as :func:`to_openvino` does; called only if the compiled one was not kept.
+        precision: ``float32``, ``bf16`` or ``int8``; the graph must have been made for 8 bits.
         threads: how many processor cores to use; 0 for all.
-        cache: folder for the compiled graph; None to compile anew.
+        keep: file for the compiled graph; None to compile anew.
     """
 
     name = "openvino"
 
-    def __init__(self, model: ov.Model, precision: str, threads: int, cache: Path | None = None) -> None:
+    def __init__(self, make: Callable[[], ov.Model], precision: str, threads: int, keep: Path | None = None) -> None:
         self.precision = precision
-        self._request = compiled(model, precision, threads, cache)
+        model, self.graph = compiled(make, precision, threads, keep)
+        self._request = model.create_infer_request()
 
     def infer(self, clip: Array) -> Array:
         """Saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``."""
@@ -163,12 +184,13 @@ class OpenVinoPart:
     """The compiled beginning of a graph, for what goes on with its outputs.
 
     Args:
-        model: from :func:`part_to_openvino`.
-        precision, threads, cache: as in :class:`OpenVino`.
+        make: makes the graph, as :func:`part_to_openvino` does.
+        precision, threads, keep: as in :class:`OpenVino`.
     """
 
-    def __init__(self, model: ov.Model, precision: str, threads: int, cache: Path | None = None) -> None:
-        self._request = compiled(model, precision, threads, cache)
+    def __init__(self, make: Callable[[], ov.Model], precision: str, threads: int, keep: Path | None = None) -> None:
+        model, self.graph = compiled(make, precision, threads, keep)
+        self._request = model.create_infer_request()
         self.outputs: list[Array] = []
         """``(T, H, W, C)`` each; always the same arrays."""
         for number, output in enumerate(model.outputs):

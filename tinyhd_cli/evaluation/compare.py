@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..errors import InputError
 from ..files import written_whole
 from ..machine import cores
 from ..metrics import Comparison, resize
+from ..untrusted import json_text
 from . import parallel
 from .fixations import OnProgress
 from .options import EvaluateOptions
@@ -50,7 +50,7 @@ class Likeness:
 def write_json(likeness: Likeness, path: Path) -> None:
     """Write the likeness to a file; ``OutputError`` if that is impossible."""
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(likeness.to_dict(), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(likeness.to_dict()), encoding="utf-8")
 
 
 def rows(matrix: NDArray[np.float64]) -> list[list[float | None]]:

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import arrays, cache
 from ..datasets import Video, read_fixation
 from ..errors import InputError
 from ..files import partial, remove
-from ..settings import cache_folder
+from ..untrusted import parse_json, read_document
 
 FORMAT = 1
 """Raise it when the files' content changes."""
@@ -28,6 +29,8 @@ FRAME = np.dtype(
     [("video", "<i4"), ("number", "<i4"), ("start", "<i8"), ("count", "<i4"), ("height", "<u2"), ("width", "<u2")]
 )
 """One annotated frame: where its points begin and how many there are; -1 if its file cannot be read."""
+
+MAX_PROBLEMS_BYTES = 1 << 28
 
 Coordinates = NDArray[np.uint16]
 """Rows and columns of fixated pixels, ``(n, 2)``."""
@@ -163,10 +166,12 @@ def read_fixations(
         for number, path in list(video.fixations.items())[::step]
     ]
     key = fingerprint([path for _, _, path in files])
-    folder = cache_folder() / f"fixations-{FORMAT}" / key[:32]
+    place = cache.folder(f"fixations-{FORMAT}")
+    folder = place / key[:32] if place else None
     try:
-        return load(folder, key)
-    except (OSError, ValueError):
+        if folder is not None:
+            return load(folder, key)
+    except (OSError, ValueError, InputError):
         pass
     frames = np.zeros(len(files), FRAME)
     points: list[Coordinates] = []
@@ -185,7 +190,7 @@ def read_fixations(
         if progress:
             progress(row + 1, len(files))
     every = np.concatenate(points) if points else np.zeros((0, 2), np.uint16)
-    stored = store(folder, frames, every, problems)
+    stored = folder is not None and store(folder, frames, every, problems)
     return Fixations(key, frames, every, problems, folder if stored else None)
 
 
@@ -225,9 +230,11 @@ def store(folder: Path, frames: NDArray[np.void], points: Coordinates, problems:
 
 def load(folder: Path, key: str) -> Fixations:
     """What :func:`store` kept; points stay on disk until they are looked at, shared by all processes."""
-    frames = np.load(folder / "frames.npy")
+    with arrays.open_npy(folder / "frames.npy") as stored_frames:
+        frames = stored_frames.whole()
     points = np.load(folder / "points.npy", mmap_mode="r" if frames["count"].clip(0).sum() else None)
-    problems = json.loads((folder / "problems.json").read_text(encoding="utf-8"))
-    if frames.dtype != FRAME or points.ndim != 2:
+    problems = parse_json(read_document(folder / "problems.json", MAX_PROBLEMS_BYTES))
+    ends = frames["start"] + frames["count"] if frames.dtype == FRAME else [-1]
+    if min(ends, default=0) < -1 or max(ends, default=0) > len(points) or points.shape[1:] != (2,):
         raise ValueError("not what was stored")
     return Fixations(key, frames, points, problems, folder)

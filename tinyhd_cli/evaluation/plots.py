@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from ..datasets import Dataset, Video, read_density
 from ..datasets.files import Image
 from ..errors import InputError
-from ..files import written_whole
+from ..figures import new_figure, plain_text, save
+from ..untrusted import printable
 from ..video.overlay import OverlayStyle, Painter
+from ..wording import plural
 from .compare import Likeness
 from .results import Results
 from .scoring import VideoScores
 from .sources import Source
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+DPI = 110
 
 RANKED_BY = ("NSS", "CC", "SIM")
 """The first of these that is there ranks videos and frames."""
@@ -38,19 +39,7 @@ MOST_VIDEOS = 6
 """Up to so many videos, each is drawn over time; of more, the best, the middle and the worst."""
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG; ``OutputError`` if that is impossible."""
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that needs no display."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
+@plain_text()
 def plot(results: Results, dataset: Dataset, source: Source, folder: Path) -> list[Path]:
     """Draw all pictures of an evaluation into a folder.
 
@@ -101,9 +90,9 @@ def plot_distribution(results: Results, path: Path) -> Path:
         axes.axhline(results.macro_mean()[name], color="tab:orange", linewidth=1)
         axes.set_title(f"{name}\n{results.macro_mean()[name]:.4f}", fontsize=10)
         axes.set_xticks([])
-    what = f"{results.frames['scored']} frames" if single else f"{len(results.videos)} videos"
+    what = plural(results.frames["scored"], "frame") if single else plural(len(results.videos), "video")
     figure.suptitle(f"Scores of {what}, and their mean (orange)", fontsize=11)
-    save(figure, path)
+    save(figure, path, DPI)
     return path
 
 
@@ -120,8 +109,8 @@ def plot_over_time(video: VideoScores, path: Path) -> Path:
         if number < len(metrics) - 1:
             axes.set_xticklabels([])
     axes.set_xlabel("frame")
-    figure.suptitle(video.name, fontsize=11)
-    save(figure, path)
+    figure.suptitle(printable(video.name), fontsize=11)
+    save(figure, path, DPI)
     return path
 
 
@@ -196,9 +185,11 @@ def plot_strip(frames: Sequence[Looked], metric: str, painter: Painter, path: Pa
             if column == 0:
                 axes.set_ylabel(label)
             if row == 0:
-                title = f"{frame.picked.video}, frame {frame.picked.number}\n{metric} {frame.picked.score:.2f}"
+                title = (
+                    f"{printable(frame.picked.video)}, frame {frame.picked.number}\n{metric} {frame.picked.score:.2f}"
+                )
                 axes.set_title(title, fontsize=9)
-    save(figure, path)
+    save(figure, path, DPI)
     return path
 
 
@@ -208,16 +199,18 @@ def painted(painter: Painter, image: Image, values: NDArray[Any]) -> Image:
     return painter.paint(image, scaled / max(float(scaled.max()), 1e-12))
 
 
+@plain_text()
 def plot_likeness(likeness: Likeness, path: Path) -> Path:
     """CC and SIM of every pair of models as heat maps with their numbers."""
-    count = len(likeness.names)
+    names = [printable(name) for name in likeness.names]
+    count = len(names)
     side = 2.2 + 0.8 * count
     figure = new_figure(2 * side, side)
     for number, (name, matrix) in enumerate((("CC", likeness.cc), ("SIM", likeness.sim))):
         axes = figure.add_subplot(1, 2, number + 1)
         shown = axes.imshow(matrix, cmap="viridis", vmin=min(0.0, float(np.nanmin(matrix))), vmax=1)
-        axes.set_xticks(range(count), likeness.names, rotation=30, ha="right", fontsize=8)
-        axes.set_yticks(range(count), likeness.names if number == 0 else [""] * count, fontsize=8)
+        axes.set_xticks(range(count), names, rotation=30, ha="right", fontsize=8)
+        axes.set_yticks(range(count), names if number == 0 else [""] * count, fontsize=8)
         axes.set_title(name)
         for row in range(count):
             for column in range(count):
@@ -225,5 +218,5 @@ def plot_likeness(likeness: Likeness, path: Path) -> Path:
                 colour = "black" if value > 0.6 else "white"
                 axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=8)
         figure.colorbar(shown, ax=axes, shrink=0.8)
-    save(figure, path)
+    save(figure, path, DPI)
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from .. import __version__
 from ..files import written_whole
 from ..metrics import METRICS
+from ..untrusted import csv_cell, json_text
 from .published import PublishedRow
 from .scoring import VideoScores, nan_mean
 
@@ -104,9 +104,8 @@ def without_nan(scores: dict[str, float]) -> dict[str, float | None]:
 
 def write_json(results: Results, path: Path) -> None:
     """Write all results to a file; ``OutputError`` if that is impossible."""
-    text = json.dumps(results.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
     with written_whole(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(json_text(results.to_dict()), encoding="utf-8")
 
 
 def write_csv(results: Results, path: Path) -> None:
@@ -114,7 +113,7 @@ def write_csv(results: Results, path: Path) -> None:
     metrics = results.metrics
     with (
         written_whole(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file,
+        temporary.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["video", "frame", *metrics])
@@ -122,4 +121,6 @@ def write_csv(results: Results, path: Path) -> None:
             nothing = [math.nan] * len(video.numbers)
             columns = [video.scores.get(name, nothing) for name in metrics]
             for number, *scores in zip(video.numbers, *columns, strict=True):
-                writer.writerow([video.name, number, *("" if math.isnan(score) else repr(score) for score in scores)])
+                writer.writerow(
+                    [csv_cell(video.name), number, *("" if math.isnan(score) else repr(score) for score in scores)]
+                )

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..datasets import LAYOUTS, Dataset, Video, open_dataset
-from ..errors import InputError, OutputError, UsageError, one_line
+from ..datasets import LAYOUTS, Dataset, Video, describe_left_out, open_dataset
+from ..errors import InputError, OutputError, UsageError, unexpected
 from ..machine import cores
+from ..wording import plural
 from . import parallel
 from .baseline import CentreBias
 from .finished import Finished
@@ -93,8 +94,7 @@ class Scoring:
                 raise
             except Exception as error:  # one video must not stop the others, whatever is wrong with it
                 name = self.dataset.videos[index].name
-                line = f"{name}: unexpected {type(error).__name__}: {one_line(error)}"
-                return VideoScores(name, failures=[line])
+                return VideoScores(name, failures=[f"{name}: {unexpected(error)}"])
 
         return score
 
@@ -120,10 +120,12 @@ class Bias:
     def describe(self, fixations: Fixations) -> str:
         """What the protocol says of it."""
         if self.training is not None:
-            return f"fixations of {self.training.frames} frames of the training split (every {BASELINE_STEP}th)"
+            return (
+                f"fixations of {plural(self.training.frames, 'frame')} of the training split (every {BASELINE_STEP}th)"
+            )
         if self.kind == "self":
             left_out = "without those of the video itself" if fixations.videos > 1 else "which is a single video"
-            return f"fixations of the set itself, {left_out} ({fixations.frames} frames)"
+            return f"fixations of the set itself, {left_out} ({plural(fixations.frames, 'frame')})"
         return {"gaussian": "Gaussian at the centre, sigma a quarter of either side", "none": "none"}[self.kind]
 
 
@@ -240,6 +242,8 @@ def general_notes(dataset: Dataset, fixations: Fixations) -> Iterable[str]:
     known = dataset.official
     if known is not None and known.videos != len(dataset.videos):
         yield f"{len(dataset.videos)} of the split's {known.videos} videos are here: not comparable to published scores"
+    if dataset.left_out:
+        yield describe_left_out(dataset.left_out)
     if fixations.videos <= 1:
         yield "s-AUC is left out: its negatives are fixations of other videos, and there is no other"
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..datasets import FrameFiles, Video, read_density
 from ..errors import InputError
 from ..metrics import METRICS, Comparison
+from ..wording import plural
 from .baseline import CentreBias
 from .fixations import Fixations
 from .options import OTHER_FRAMES, EvaluateOptions
@@ -132,7 +133,7 @@ def score_video(index: int, source: Source, truth: GroundTruth, done: Callable[[
         The scores, with a line for everything that went wrong. Nothing is raised for a bad input.
     """
     video = truth.videos[index]
-    result = VideoScores(video.name)
+    result = VideoScores(video.name, failures=[f"{video.name}: {line}" for line in video.passed_over])
     if not video.annotated:
         result.failures.append(f"{video.name}: has no annotations")
         return result
@@ -155,8 +156,12 @@ def score_video(index: int, source: Source, truth: GroundTruth, done: Callable[[
     except InputError as error:
         result.failures.append(str(error))
     look_back(result, video, predicted, complete)
-    if isinstance(source, FileSource) and result.resized:
-        result.notes.append(f"{video.name}: {plural(result.resized, 'map')} of another size than the truth, resized")
+    if isinstance(source, FileSource):
+        if result.resized:
+            line = f"{video.name}: {plural(result.resized, 'map')} of another size than the truth, resized"
+            result.notes.append(line)
+        if note := source.note(video):
+            result.notes.append(note)
     return result
 
 
@@ -194,11 +199,6 @@ def look_back(result: VideoScores, video: Video, predicted: set[int], complete: 
         result.notes.append(f"{video.name}: no ground truth for {frames(extra)}, left out")
     if result.constant:
         result.notes.append(f"{video.name}: {plural(result.constant, 'map')} with one value everywhere")
-
-
-def plural(count: int, thing: str) -> str:
-    """A number of things: ``1 map``, ``2 maps``."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def frames(numbers: list[int]) -> str:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import arrays
 from ..datasets import Video
-from ..datasets.files import MAPS, OnDamage, numbered, read_map
+from ..datasets.files import MAPS, NUMBERS, OnDamage, by_number, listed, preferred, read_map, unread
 from ..datasets.layouts import VIDEOS
 from ..errors import InputError, UsageError
 from ..models.config import CLIP_FRAMES, ModelConfig, to_dict
 from ..video.reader import VideoReader
+from ..wording import some
 from .baseline import CentreBias
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ Map = NDArray[Any]
 
 MAPS_ENDING = "_maps"
 """What ``tinyhd predict --out-dir DIR --maps maps`` puts behind a video's name."""
+
+FORMATS = "NAME/*.png (also .bmp, .tif, .npy, .jpg), NAME.npz, NAME.npy or NAME.mp4"
+"""Of maps, for messages."""
 
 
 class Source(Protocol):
@@ -105,11 +110,11 @@ class PriorSource:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Maps in a folder, for each video as PNGs, as a grey video or as an npz; or one such file for a single video.
+    """Maps in a folder, for each video as images, as a grey video or as an npz or npy file; or one for a single video.
 
-    What belongs to a video is found by its name, with or without leading zeros: ``NAME/0001.png`` (numbers as in the
-    dataset), ``NAME.mp4`` (frames in order), ``NAME.npz`` (an array ``saliency``, or the only one), each also as
-    ``NAME_maps``; npz also as ``NAME_out.npz``. For photographs: ``NAME.png``.
+    What belongs to a video is found by its name, with or without leading zeros: ``NAME/0001.png`` (see
+    :func:`by_frame`), ``NAME.mp4`` (frames in order), ``NAME.npz`` (an array ``saliency``, or the only one),
+    ``NAME.npy``, each also as ``NAME_maps``; npz also as ``NAME_out.npz``. For photographs: ``NAME.png``.
     """
 
     root: Path
@@ -123,81 +128,162 @@ class FileSource:
             raise UsageError(f"--pred-dir {self.root}: must be a folder, because there are several videos")
 
     def find(self, video: Video) -> Path:
-        """The file or folder that holds a video's maps; ``InputError`` if there is none."""
+        """Return the file or folder that holds a video's maps; ``InputError`` if there is none."""
         if not self.root.is_dir():
             return self.root
-        short = Path(video.name).name
-        names = [video.name, short, short.lstrip("0") or "0"]
-        if video.is_file and video.source:
-            names.append(video.source.stem)
-        for name in dict.fromkeys(names):
-            places = [f"{name}.npz", f"{name}_out.npz", f"{name}{MAPS_ENDING}.npz", name, f"{name}{MAPS_ENDING}"]
+        names = names_of(video)
+        for name in names:
+            places = [
+                f"{name}{end}" for end in (".npz", "_out.npz", f"{MAPS_ENDING}.npz", ".npy", f"{MAPS_ENDING}.npy")
+            ]
+            places += [name, f"{name}{MAPS_ENDING}"]
             places += [f"{name}{end}{suffix}" for end in ("", MAPS_ENDING) for suffix in sorted(VIDEOS)]
             if video.single is not None:
-                places.append(f"{name}.png")
+                places += [f"{name}{suffix}" for suffix in MAPS]
             for place in places:
                 path = self.root / place
-                if path.is_file() or any(numbered(path, MAPS)):
+                if path.is_file() or any(listed(path, MAPS)):
                     return path
-        if self.alone and any(numbered(self.root, MAPS)):
+        if self.alone and any(listed(self.root, MAPS)):
             return self.root
-        raise InputError(f"{video.name}: {self.root} holds no maps of this video")
+        raise InputError(f"{video.name}: {self.root} holds no maps of this video{self._instead(names)}")
+
+    def _instead(self, names: list[str]) -> str:
+        """Return what there is in place of a video's maps, for the end of a message; empty if there is nothing."""
+        folders = [self.root / f"{name}{end}" for name in names for end in ("", MAPS_ENDING)]
+        found = [f"{folder.name}: {files}" for folder in folders if (files := unread(folder, MAPS))]
+        found += [f"{name}.mat" for name in names if (self.root / f"{name}.mat").is_file()]
+        if self.alone and not found and (files := unread(self.root, MAPS)):
+            found = [files]
+        return f", but {found[0]}; maps must be {FORMATS}" if found else ""
 
     def files(self, video: Video) -> list[Path]:
         try:
             found = self.find(video)
         except InputError:
             return []
-        return list(numbered(found, MAPS).values()) if found.is_dir() else [found]
+        return preferred(found, MAPS) if found.is_dir() else [found]
 
     def maps(self, video: Video, report: OnDamage, start: int = 0) -> Iterator[tuple[int, Map]]:
         found = self.find(video)
+        suffix = found.suffix.lower()
         if found.is_dir():
-            yield from self._pictures(found, report)
-        elif found.suffix.lower() == ".png":
+            for number, path in by_frame(preferred(found, MAPS), video).items():
+                try:
+                    yield number, read_map(path)
+                except InputError as error:
+                    report(str(error))
+        elif suffix == ".npz":
+            yield from archived(found, video)
+        elif suffix == ".npy":
+            with arrays.open_npy(found) as array:
+                yield from zip(numbers_in_order(video), each_map(array), strict=False)
+        elif suffix in MAPS:
             yield video.frames[0].number, read_map(found)
         else:
-            read = arrays if found.suffix.lower() == ".npz" else grey_video
-            numbers = frame_numbers(video)
-            for position, saliency in enumerate(read(found)):
-                yield (numbers[position] if position < len(numbers) else position + 1), saliency
+            yield from zip(numbers_in_order(video), grey_video(found), strict=False)
 
-    @staticmethod
-    def _pictures(folder: Path, report: OnDamage) -> Iterator[tuple[int, Map]]:
-        for number, path in numbered(folder, MAPS).items():
-            try:
-                yield number, read_map(path)
-            except InputError as error:
-                report(str(error))
+    def note(self, video: Video) -> str | None:
+        """Say if maps were matched with frames in another way than by their numbers; None if not."""
+        with contextlib.suppress(InputError):
+            found = self.find(video)
+            paths = preferred(found, MAPS) if found.is_dir() else []
+            numbers = by_number(paths)
+            if paths and not by_stem(paths, video) and (shift := counted_otherwise(list(numbers), video)) is not None:
+                ours, theirs = shift[0], next(iter(numbers))
+                return f"{video.name}: its frames are numbered from {ours} and the maps from {theirs}: matched in order"
+        return None
 
     def describe(self) -> dict[str, Any]:
         return {"maps": str(self.root)}
 
 
-def frame_numbers(video: Video) -> list[int]:
-    """The numbers of a video's frames in order; those of a video file are 1, 2, 3, ..., and none are listed."""
-    return [] if video.is_file else [frame.number for frame in video.frames]
+def names_of(video: Video) -> list[str]:
+    """Return the names by which a video's maps may be called, the likeliest first."""
+    short = Path(video.name).name
+    names = [video.name, short, short.lstrip("0") or "0"]
+    if video.is_file and video.source:
+        names.append(video.source.stem)
+    return list(dict.fromkeys(names))
 
 
-def arrays(path: Path) -> Iterator[Map]:
-    """The maps of an npz file, without running any code that may be in it."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = archive.files
-            if "saliency" not in names and len(names) != 1:
-                raise InputError(f"{path}: must hold an array called saliency, not {', '.join(names) or 'nothing'}")
-            maps = archive["saliency" if "saliency" in names else names[0]]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:  # NumPy's words are about pickle, which is never read
-        raise InputError(f"{path}: is no npz file with an array of numbers") from error
-    if maps.ndim != 3 or maps.dtype.kind not in "buif":
-        raise InputError(f"{path}: must hold maps (frames, height, width), not {maps.dtype} {maps.shape}")
-    yield from maps
+def by_frame(paths: Sequence[Path], video: Video) -> dict[int, Path]:
+    """Return maps by the numbers of their frames, in order.
+
+    A map belongs to the frame whose image, density or fixation map has the same name without suffix. Others go by the
+    last number in their names. Where no name is the same and the numbers merely count, from 0 or 1, frames that are
+    numbered otherwise, the maps are matched in order.
+    """
+    found = by_stem(paths, video)
+    taken = set(found.values())
+    rest = by_number(path for path in paths if path not in taken)
+    if not found and (ours := counted_otherwise(list(rest), video)) is not None:
+        rest = dict(zip(ours, rest.values(), strict=True))
+    return dict(sorted((rest | found).items()))
+
+
+def by_stem(paths: Sequence[Path], video: Video) -> dict[int, Path]:
+    """Return the maps that have the name of a frame's image or ground truth, by the frame's number."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        named.setdefault(path.stem, path)
+    files = (
+        (number, path) for kind in (video.fixations, video.densities, video.images) for number, path in kind.items()
+    )
+    return {number: named[path.stem] for number, path in files if path.stem in named}
+
+
+def counted_otherwise(numbers: list[int], video: Video) -> list[int] | None:
+    """Return the frames that maps with these ascending numbers are for, where their numbers merely count the frames.
+
+    None where the numbers are those of the frames, as far as can be known.
+    """
+    if not numbers or numbers[0] not in (0, 1) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return None
+    ours = [frame.number for frame in video.frames]
+    if len(ours) == len(numbers) and ours != numbers:
+        return ours
+    if video.is_file and video.first_number == 0 and numbers[0] == 1:  # as tinyhd predict names maps of video files
+        return [number - 1 for number in numbers]
+    return None
+
+
+def numbers_in_order(video: Video) -> Iterator[int]:
+    """Yield the numbers of a video's frames; those of a video file go on for ever."""
+    if video.is_file:
+        yield from count(video.first_number)
+    numbers = [frame.number for frame in video.frames]
+    yield from numbers
+    yield from count(numbers[-1] + 1 if numbers else 1)
+
+
+def archived(path: Path, video: Video) -> Iterator[tuple[int, Map]]:
+    """Yield the maps of an npz file with the numbers of their frames; ``InputError`` if it holds none."""
+    with arrays.Archive(path) as archive:
+        names = archive.names
+        if "saliency" not in names and len(names) != 1:
+            raise InputError(f"{path}: must hold an array called saliency, not {some(names) or 'nothing'}")
+        numbers: Iterator[int | None] = iter(numbers_in_order(video))
+        if "saliency" in names and "image" in names:
+            with archive.open("image") as array:
+                images = [Path(str(name)) for name in array.whole().ravel()]
+            frames = {image: number for number, image in by_frame(images, video).items()}
+            numbers = iter([frames.get(image) for image in images])
+        with archive.open("saliency" if "saliency" in names else names[0]) as array:
+            for number, saliency in zip(numbers, each_map(array), strict=False):
+                if number is not None:
+                    yield number, saliency
+
+
+def each_map(array: arrays.StoredArray) -> Iterator[Map]:
+    """Yield the maps of an array ``(frames, height, width)``, or a single one; ``InputError`` if it is none."""
+    if array.dtype.kind not in NUMBERS or len(array.shape) not in (2, 3) or not all(array.shape):
+        raise InputError(f"{array.name}: must hold maps (frames, height, width), not {array.dtype} {array.shape}")
+    yield from [array.whole()] if len(array.shape) == 2 else array.items()
 
 
 def grey_video(path: Path) -> Iterator[Map]:
-    """The brightness of a video's frames, uint8."""
+    """Yield the brightness of a video's frames, uint8."""
     with VideoReader(path) as reader:
         for frame in reader:
             yield np.ascontiguousarray(frame.rgb()[..., 1])

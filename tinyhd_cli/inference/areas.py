@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, UsageError, one_line
+from ..untrusted import parse_json, printable, read_document
 from ..video.reader import Frame
 from .windows import Map
 
@@ -27,6 +27,22 @@ in pixels."""
 
 ROWS_A_CELL = 4
 """Lines through each row of a map along which areas are measured. Along a line they are exact."""
+
+CROSSINGS_AT_ONCE = 1 << 20
+"""At most so many crossings of lines and sides are held in memory."""
+
+MAX_AREAS = 256
+MAX_CORNERS = 10_000
+"""Of one polygon; the outline of a person, traced pixel by pixel, has a few thousand."""
+
+MAX_ALL_CORNERS = 100_000
+"""Of all areas together: each takes its time in every frame."""
+
+MAX_NAME = 100
+"""Characters; longer names leave no room for plots."""
+
+MAX_COORDINATE = 1e6
+"""Pixels, percent or seconds."""
 
 
 @dataclass(frozen=True)
@@ -76,43 +92,63 @@ def box(values: Sequence[float]) -> Points:
 
 
 def parse_areas(arguments: Sequence[str]) -> tuple[Area, ...]:
-    """The areas that ``--aoi`` options name: ``logo=x,y,w,h`` in pixels or percent, or a JSON file of several.
+    """Return the areas that ``--aoi`` options name: ``logo=x,y,w,h`` in pixels or percent, or a JSON file of several.
 
     Raises:
-        UsageError: one is malformed, or two have the same name.
+        UsageError: one is malformed, two have the same name, or there are too many.
         InputError: the file cannot be read.
     """
     areas: list[Area] = []
     for argument in arguments:
         areas += [parse_box(argument)] if "=" in argument and not Path(argument).is_file() else read_areas(argument)
-    names = [area.name for area in areas]
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(area.name for area in areas).items():
+        if count > 1:
             raise UsageError(f"--aoi: two areas are called {name!r}")
+    if len(areas) > MAX_AREAS:
+        raise UsageError(f"--aoi: {len(areas):,} areas; at most {MAX_AREAS} are possible")
+    corners = sum(len(area.corners[0]) for area in areas)
+    if corners > MAX_ALL_CORNERS:
+        raise UsageError(f"--aoi: the areas have {corners:,} corners; at most {MAX_ALL_CORNERS:,} are possible")
     return tuple(areas)
 
 
 def parse_box(argument: str) -> Area:
-    """The area of ``logo=10,20,100,50`` (pixels) or ``logo=10%,20%,25%,10%`` (of the frame's sides)."""
-    name, _, numbers = argument.partition("=")
-    parts = [part.strip() for part in numbers.split(",")]
-    percent = [part.endswith("%") for part in parts]
+    """Return the area of ``logo=10,20,100,50`` (pixels) or ``logo=10%,20%,25%,10%`` (of the frame's sides)."""
+    text, _, rest = argument.partition("=")
+    parts = [part.strip() for part in rest.split(",")]
     try:
-        values = [float(part.rstrip("%")) for part in parts]
+        values = [float(part.removesuffix("%")) for part in parts]
     except ValueError:
         values = []
-    if len(values) != 4 or not name.strip() or not all(math.isfinite(value) for value in values):
+    if len(values) != 4 or not text.strip() or not all(abs(value) <= MAX_COORDINATE for value in values):
         raise UsageError(f"--aoi {argument!r}: must be NAME=X,Y,WIDTH,HEIGHT, in pixels or all with % signs")
-    if any(percent) != all(percent):
+    try:
+        name = name_of(text)
+    except ValueError as error:
+        raise UsageError(f"--aoi: {error}") from error
+    percent = [part.endswith("%") for part in parts]
+    if any(percent) and not all(sign or value == 0 for sign, value in zip(percent, values, strict=True)):
         raise UsageError(f"--aoi {argument!r}: mixes pixels and percent: write % behind all four numbers, or none")
     if values[2] <= 0 or values[3] <= 0:
         raise UsageError(f"--aoi {argument!r}: width and height must be above 0")
-    corners = box(values) / (100 if all(percent) else 1)
-    return Area(name.strip(), (0.0,), (corners,), in_pixels=not all(percent))
+    corners = box(values) / (100 if any(percent) else 1)
+    return Area(name, (0.0,), (corners,), in_pixels=not any(percent))
+
+
+def name_of(text: object) -> str:
+    """Return an area's name fit to be shown; ``ValueError`` if it can be no name."""
+    if not isinstance(text, str | int | float) or isinstance(text, bool):
+        raise ValueError("area names must be text")
+    name = printable(str(text).strip())
+    if not name:
+        raise ValueError("area names must not be empty")
+    if len(name) > MAX_NAME:
+        raise ValueError(f"area {name[:20]!r}...: the name has {len(name):,} characters; at most {MAX_NAME} fit")
+    return name
 
 
 def read_areas(argument: str) -> list[Area]:
-    """The areas of a JSON file.
+    """Return the areas of a JSON file.
 
     ``{"units": "pixels", "areas": [{"name": "logo", "box": [x, y, w, h]}, {"name": "face", "polygon": [[x, y], ...]},
     {"name": "ball", "keyframes": [{"time_s": 0, "box": [...]}, {"time_s": 2.5, "box": [...]}]}]}``; units may also be
@@ -120,7 +156,7 @@ def read_areas(argument: str) -> list[Area]:
     """
     path = Path(argument)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_document(path))
     except FileNotFoundError:
         raise UsageError(f"--aoi {argument!r}: no such file, and not NAME=X,Y,WIDTH,HEIGHT") from None
     except OSError as error:
@@ -128,24 +164,34 @@ def read_areas(argument: str) -> list[Area]:
     except ValueError as error:
         raise InputError(f"{path}: is no JSON file ({one_line(error)})") from error
     try:
+        if not isinstance(content, dict):
+            raise ValueError('must be an object, {"areas": [...]}')
         units = content.get("units", "pixels")
         if units not in ("pixels", "percent"):
             raise ValueError(f"units must be pixels or percent, not {units!r}")
-        areas = [area_of(entry, units == "pixels") for entry in content["areas"]]
+        areas = [area_of(entry, units == "pixels") for entry in entries(content, "areas")]
         if not areas:
             raise ValueError("holds no areas")
         return areas
     except KeyError as error:
         raise InputError(f"{path}: lacks {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {one_line(error)}") from error
 
 
+def entries(parent: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """Return a list of objects in a JSON object; ``ValueError`` if it is something else."""
+    found = parent[key]
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise ValueError(f"{key} must be a list of objects, [{{...}}, ...]")
+    return found
+
+
 def area_of(entry: Mapping[str, Any], in_pixels: bool) -> Area:
-    """The area of an entry of a JSON file."""
-    name = str(entry["name"])
-    keyframes = entry.get("keyframes", [{**entry, "time_s": 0}])
-    times = tuple(float(keyframe["time_s"]) for keyframe in keyframes)
+    """Return the area of an entry of a JSON file."""
+    name = name_of(entry["name"])
+    keyframes = entries(entry, "keyframes") if "keyframes" in entry else [{**entry, "time_s": 0}]
+    times = tuple(float(numbers([keyframe["time_s"]], f"area {name!r}: a time")[0]) for keyframe in keyframes)
     corners = tuple(corners_of(name, keyframe) / (1 if in_pixels else 100) for keyframe in keyframes)
     if not times or any(later <= earlier for earlier, later in pairwise(times)):
         raise ValueError(f"area {name!r}: the times of its keyframes must ascend")
@@ -155,16 +201,31 @@ def area_of(entry: Mapping[str, Any], in_pixels: bool) -> Area:
 
 
 def corners_of(name: str, entry: Mapping[str, Any]) -> Points:
-    """The corners of a box or polygon."""
+    """Return the corners of a box or polygon."""
     if "box" in entry:
-        values = np.asarray(entry["box"], np.float64)
-        if values.shape != (4,) or not np.isfinite(values).all() or values[2] <= 0 or values[3] <= 0:
+        values = numbers(entry["box"], f"area {name!r}: a box")
+        if values.shape != (4,) or values[2] <= 0 or values[3] <= 0:
             raise ValueError(f"area {name!r}: a box is [x, y, width, height] with sides above 0")
         return box([float(value) for value in values])
-    points = np.asarray(entry.get("polygon", []), np.float64)
-    if points.ndim != 2 or points.shape[0] < 3 or points.shape[1] != 2 or not np.isfinite(points).all():
+    points = numbers(entry.get("polygon", []), f"area {name!r}: a polygon")
+    if points.ndim != 2 or points.shape[0] < 3 or points.shape[1] != 2:
         raise ValueError(f"area {name!r}: needs a box [x, y, width, height] or a polygon of three or more [x, y]")
+    if len(points) > MAX_CORNERS:
+        raise ValueError(f"area {name!r}: has {len(points):,} corners; at most {MAX_CORNERS:,} are possible")
     return points
+
+
+def numbers(values: Any, what: str) -> Points:
+    """Return the numbers of a JSON list; ``ValueError`` if there is something else in it, or one without meaning."""
+    try:
+        found = np.asarray(values)
+        if found.dtype.kind not in "iuf" and found.size:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise ValueError(f"{what} must be of numbers") from None
+    if not (np.abs(found) <= MAX_COORDINATE).all():  # nor NaN
+        raise ValueError(f"{what} holds a number beyond {MAX_COORDINATE:,.0f}, or none at all")
+    return found.astype(np.float64)
 
 
 class Attention:
@@ -195,20 +256,24 @@ class Attention:
         """
         if self._total <= 0:
             return 0.0
+        corners = corners * self._scale
         lines = (np.arange(self._rows * ROWS_A_CELL) + 0.5) / ROWS_A_CELL
-        crossings = np.clip(crossings_of(corners * self._scale, lines), 0, self._columns)
-        inside = np.isfinite(crossings)
-        cells = np.where(inside, crossings, 0.0)
-        left = np.minimum(cells.astype(np.int64), self._columns - 1)
-        rows = lines.astype(np.int64)[:, np.newaxis]
-        before = self._before[rows, left] + (cells - left) * self._cells[rows, left]
-        between = np.where(inside[:, 1::2], before[:, 1::2] - before[:, ::2], 0.0)
-        return float(between.sum()) / ROWS_A_CELL / self._total
+        at_once = max(1, CROSSINGS_AT_ONCE // len(corners))
+        inside = sum(self._inside(corners, lines[at : at + at_once]) for at in range(0, len(lines), at_once))
+        return inside / ROWS_A_CELL / self._total
+
+    def _inside(self, corners: Points, lines: NDArray[np.float64]) -> float:
+        """Return the sum of the map along the parts of some lines that are inside a polygon of cells."""
+        line, x = crossings_of(corners, lines)
+        x = np.clip(x, 0, self._columns)
+        row, column = lines[line].astype(np.int64), np.minimum(x.astype(np.int64), self._columns - 1)
+        before = self._before[row, column] + (x - column) * self._cells[row, column]
+        return float((before[1::2] - before[::2]).sum())  # each line crosses a closed polygon an even number of times
 
     def has_peak(self, corners: Points) -> bool:
         """Whether the most salient point is inside a polygon."""
         x, y = self.peak
-        crossings = crossings_of(corners, np.array([y]))
+        _, crossings = crossings_of(corners, np.array([y]))
         return int((crossings > x).sum()) % 2 == 1
 
 
@@ -217,28 +282,30 @@ def covered(corners: Points, width: int, height: int) -> float:
     return EVEN.share(corners * (EVEN_SIDE / width, EVEN_SIDE / height))
 
 
-def crossings_of(corners: Points, lines: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where a polygon's sides cross horizontal lines.
+def crossings_of(corners: Points, lines: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find where a polygon's sides cross horizontal lines.
 
     A side belongs to the lines from its upper end on, without its lower end, and is followed downwards: so both
     polygons beside a common side find the very same crossings.
 
     Args:
         corners: ``(n, 2)``.
-        lines: y of each line, ``(m,)``.
+        lines: y of each line, ascending.
 
     Returns:
-        x of each crossing, ``(m, n)`` or one more to be even, ascending, then NaN.
+        Index of the line and x of each crossing, ordered by line and on each line by x.
     """
     ends = np.stack([corners, np.roll(corners, -1, axis=0)])  # (2, n, 2)
     downwards = np.argsort(ends[..., 1], axis=0, kind="stable")
     (x_top, x_end), (y_top, y_end) = np.moveaxis(np.take_along_axis(ends, downwards[..., np.newaxis], axis=0), 2, 0)
-    y = lines[:, np.newaxis]
     slope = (x_end - x_top) / np.where(y_end > y_top, y_end - y_top, 1)
-    x = np.where((y_top <= y) & (y < y_end), x_top + (y - y_top) * slope, np.nan)
-    if x.shape[1] % 2:
-        x = np.hstack([x, np.full((len(x), 1), np.nan)])
-    return np.sort(x, axis=1)
+    first = np.searchsorted(lines, y_top)
+    counts = np.searchsorted(lines, y_end) - first
+    side = np.repeat(np.arange(len(corners)), counts)
+    line = np.arange(len(side)) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+    x = x_top[side] + (lines[line] - y_top[side]) * slope[side]
+    order = np.lexsort((x, line))
+    return line[order], x[order]
 
 
 EVEN_SIDE = 64

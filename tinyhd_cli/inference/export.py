@@ -104,4 +104,4 @@ def write_openvino(result: Node, path: Path, about: dict[str, str]) -> Engine:
         graph.set_rt_info(value, ["tinyhd", name])
     # Weights in 16 bits, its default, would not give the same answers.
     openvino.save_model(graph, path, compress_to_fp16=False)
-    return OpenVino(core().read_model(path), "float32", threads=0)
+    return OpenVino(lambda: core().read_model(path), "float32", threads=0)

@@ -1,127 +1,203 @@
-"""From what stands on the command line to a list of videos and the outputs of each."""
+"""Which files each video's outputs go to."""
 
 from __future__ import annotations
 
-import glob
-import stat
+import os
+import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import InputError, UsageError
+from ..errors import OutputError, UsageError
 from ..video.encoders import check_container
-from ..video.source import STDIN, pictures_in, read_once
-from .options import VIDEO_SUFFIXES, Outputs, flag
+from ..video.source import IMAGE_SUFFIXES, STDIN, read_once
+from .inputs import Input
+from .options import LONGEST_NAME, VIDEO_SUFFIXES, flag
 
 DEFAULT_OUTPUT = {"overlay": "{name}_overlay.mp4"}
 """What ``predict`` writes if nothing is asked for."""
 
+PLACEHOLDER = re.compile(r"\{(name|folder|suffix)\}")
+"""Stands in the name of an output for a part of its video's path: see :func:`fill`."""
+
+MAP_NAME = re.compile(r"\d{4,}\.png")
+"""Names of the files in a folder of maps."""
+
+FileKey = tuple[int, int]
+"""Device and inode: the same for all names of a file."""
+
 
 @dataclass(frozen=True)
 class Job:
-    """One video and where its predictions go."""
+    """One video and the files to write for it, by kind."""
 
     video: Path
-    outputs: Outputs
+    outputs: Mapping[str, Path]
+
+    @property
+    def name(self) -> str:
+        """The video's name in messages."""
+        return self.video.name or self.video.resolve().name
 
 
-def find_videos(arguments: Sequence[str]) -> tuple[list[Path], list[InputError]]:
-    """The videos that arguments name: files as they are, folders and glob patterns by their videos, sorted.
+@dataclass
+class Plan:
+    """What a command has to do."""
 
-    A folder of pictures without videos is a video itself, and ``-`` is standard input.
-
-    Returns:
-        The videos, each once, and an error for each file that is missing and each folder or pattern without videos.
-    """
-    videos: dict[Path, Path] = {}
-    errors = []
-    for argument in arguments:
-        try:
-            found = matching(argument)
-        except InputError as error:
-            errors.append(error)
-        else:
-            for video in found:
-                videos.setdefault(video.resolve(), video)
-    return list(videos.values()), errors
+    jobs: list[Job] = field(default_factory=list)
+    errors: dict[str, OutputError] = field(default_factory=dict)
+    """One for each video whose outputs cannot be named."""
+    left_out: list[Path] = field(default_factory=list)
+    """Files that were found, but are outputs of this command."""
+    pictures: list[Path] = field(default_factory=list)
+    """Folders whose pictures are left out, because there are videos beside them."""
 
 
-def matching(argument: str) -> list[Path]:
-    """The videos that one argument names; ``InputError`` if there are none."""
-    path = Path(argument)
-    if path == STDIN:
-        return [path]
-    try:
-        mode = path.stat().st_mode
-    except PermissionError:
-        raise InputError(f"{argument}: permission denied") from None
-    except (OSError, ValueError):  # a pattern can be no name at all
-        if not glob.has_magic(argument):
-            raise InputError(f"{argument}: no such file") from None
-        found = [file for file in map(Path, sorted(glob.glob(argument, recursive=True))) if file.is_file()]
-        if not found:
-            raise InputError(f"{argument}: matches no file") from None
-    else:
-        if not stat.S_ISDIR(mode):
-            return [path]
-        try:
-            found = [file for file in sorted(path.iterdir()) if is_video(file)]
-            if not found and pictures_in(path):
-                return [path]
-        except PermissionError:
-            raise InputError(f"{argument}: permission denied") from None
-        if not found:
-            raise InputError(
-                f"{argument}: no videos in this folder, and no pictures (videos: {' '.join(sorted(VIDEO_SUFFIXES))})"
-            )
-    return found
-
-
-def is_video(file: Path) -> bool:
-    """Whether a file of a folder is taken for a video."""
-    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
-
-
-def plan(videos: Sequence[Path], templates: Mapping[str, str | None], out_dir: Path | None) -> list[Job]:
-    """A job of prediction for each video: see :func:`named`, and ``Outputs`` for what else is checked."""
-    wanted = {kind: template for kind, template in templates.items() if template is not None} or DEFAULT_OUTPUT
-    paths = named(videos, wanted, out_dir)
-    return [Job(video, Outputs(**outputs)) for video, outputs in zip(videos, paths, strict=True)]
-
-
-def outputs_of(videos: Sequence[Path], template: str, out_dir: Path | None) -> list[Path]:
-    """The file to write for each video, for commands that write one: see :func:`named`."""
-    return [paths["output"] for paths in named(videos, {"output": template}, out_dir)]
-
-
-def named(videos: Sequence[Path], wanted: Mapping[str, str], out_dir: Path | None) -> list[dict[str, Path]]:
-    """The files to write for each video, by kind.
+def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path | None) -> Plan:
+    """Name the outputs of each video, and leave out the files that are outputs of an earlier run.
 
     Args:
-        videos: the inputs.
-        wanted: kind of output to its file name, in which ``{name}`` stands for the video's name without suffix.
-        out_dir: folder for all outputs. A file name without ``{name}`` then gets the video's name put in front.
+        found: the inputs.
+        wanted: kind of output to its file name, see :func:`fill`.
+        out_dir: folder for all outputs. A file name without placeholder then gets the video's name put in front.
 
     Raises:
-        UsageError: a name cannot be right, or two videos would write to the same file.
+        UsageError: a name cannot be right, an output would overwrite an input, or two videos would write one file.
     """
-    if out_dir is None and len(videos) > 1:
-        for kind, template in wanted.items():
-            if "{name}" not in template:
-                ways = "--out-dir DIR, or {name} in the file's name"
-                raise UsageError(f"--{flag(kind)} {template}: {len(videos)} videos need a folder, {ways}")
-    paths = [{kind: fill(template, video, out_dir) for kind, template in wanted.items()} for video in videos]
-    owners: dict[Path, Path] = {}
-    sources = {video.resolve() for video in videos if video != STDIN}
-    for video, outputs in zip(videos, paths, strict=True):
-        for kind, path in outputs.items():
-            if path.resolve() in sources:
-                which = "the input itself" if len(videos) == 1 else "one of the inputs"
-                raise UsageError(f"--{flag(kind)} {path}: is {which}")
-            other = owners.setdefault(path.absolute(), video)
-            if other != video:
-                raise UsageError(f"{other} and {video} would both be written to {path}: give them different names")
-    return paths
+    result = Plan()
+    vary = {kind for kind, name in wanted.items() if out_dir is not None or PLACEHOLDER.search(name)}
+
+    def jobs_of(items: Sequence[Input]) -> list[Job]:
+        return [
+            Job(item.path, {kind: fill(name, item.path, out_dir) for kind, name in wanted.items()}) for item in items
+        ]
+
+    for folder in dict.fromkeys(item.beside for item in found if item.beside is not None):
+        # An earlier run may have written into the folder of its pictures.
+        jobs = jobs_of([Input(folder, named=True), *(item for item in found if item.beside == folder)])
+        earlier = EarlierOutputs(jobs, vary)
+        if all(job in earlier for job in jobs[1:]):
+            found = [Input(folder, named=True), *found]
+        else:
+            result.pictures.append(folder)
+    jobs = jobs_of(found)
+    earlier = EarlierOutputs(jobs, vary)
+    for item, job in zip(found, jobs, strict=True):
+        if not item.named and job in earlier:
+            result.left_out.append(job.video)
+        elif error := too_long(job, vary):
+            result.errors[str(job.video)] = error
+        else:
+            result.jobs.append(job)
+    check_folder(result.jobs, wanted, vary)
+    check_overwriting(result.jobs)
+    check_distinct(result.jobs, wanted)
+    return result
+
+
+class EarlierOutputs:
+    """The files that jobs are going to write and that are there already.
+
+    Args:
+        jobs: all of them, those of files that turn out to be outputs included.
+        vary: kinds of outputs whose names differ from video to video.
+    """
+
+    def __init__(self, jobs: Sequence[Job], vary: set[str]) -> None:
+        self._vary = vary
+        self._writers: defaultdict[FileKey | None, set[Path]] = defaultdict(set)
+        for job in jobs:
+            for path in job.outputs.values():
+                self._writers[file_key(path)].add(job.video)
+        self._writers.pop(None, None)
+
+    def __contains__(self, job: Job) -> bool:
+        """Whether the video of a job is written for another video."""
+        key = file_key(job.video)
+        in_place = any(file_key(path) == key for kind, path in job.outputs.items() if kind in self._vary)
+        if in_place and job.video.suffix.lower() in {*VIDEO_SUFFIXES, *IMAGE_SUFFIXES}:
+            return False  # '{name}.mp4' in the folder of the videos: it may well be an original
+        writers = set(self._writers.get(key, ()))
+        if MAP_NAME.fullmatch(job.video.name):
+            writers |= self._writers.get(file_key(job.video.parent), set())
+        return bool(writers - {job.video})
+
+
+def file_key(path: Path) -> FileKey | None:
+    """Return what identifies a file under all its names; None if there is no such file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def too_long(job: Job, vary: set[str]) -> OutputError | None:
+    """Return an error if a video's name makes that of an output longer than file systems take."""
+    for kind, path in job.outputs.items():
+        if kind in vary and (size := len(os.fsencode(path.name))) > LONGEST_NAME:
+            advice = f"give it a shorter one (--{flag(kind)} FILE)"
+            return OutputError(
+                f"{job.video}: the output's name would have {size} bytes of at most {LONGEST_NAME}; {advice}"
+            )
+    return None
+
+
+def check_folder(jobs: Sequence[Job], wanted: Mapping[str, str], vary: set[str]) -> None:
+    """``UsageError`` if the outputs of several videos have one name."""
+    for kind, name in wanted.items():
+        if len(jobs) > 1 and kind not in vary:
+            ways = "--out-dir DIR, or {name} in the file's name"
+            raise UsageError(f"--{flag(kind)} {name}: {len(jobs)} videos need a folder, {ways}")
+
+
+def check_overwriting(jobs: Sequence[Job]) -> None:
+    """``UsageError`` if an output would overwrite an input."""
+    inputs = {file_key(job.video) for job in jobs if job.video != STDIN} - {None}
+    for job in jobs:
+        for kind, path in job.outputs.items():
+            if file_key(path) in inputs and path != STDIN:
+                if len(jobs) == 1:
+                    raise UsageError(f"--{flag(kind)} {path}: is the input itself; write to another file")
+                advice = "leave it out, or write to another folder (--out-dir DIR)"
+                raise UsageError(f"--{flag(kind)} {path}: is one of the inputs; {advice}")
+
+
+def check_distinct(jobs: Sequence[Job], wanted: Mapping[str, str]) -> None:
+    """``UsageError`` if two videos would write the same file."""
+    owners: dict[Path, Job] = {}
+    for job in jobs:
+        for kind, path in job.outputs.items():
+            other = owners.setdefault(spelling(path), job)
+            if other is not job:
+                both = f"{other.video} and {job.video} would both be written to {path}"
+                raise UsageError(f"{both}: {telling_apart(other.video, job.video, kind, wanted[kind])}")
+
+
+def telling_apart(one: Path, other: Path, kind: str, template: str) -> str:
+    """Return advice on how the outputs of two videos get different names."""
+    part = "{suffix}" if one.parent.resolve() == other.parent.resolve() else "{folder}"
+    if part in template:
+        return "give them different names"
+    if "{name}" not in template:
+        template = str(Path(template).with_name(f"{{name}}_{Path(template).name}"))
+    return f"tell them apart with --{flag(kind)} '{template.replace('{name}', f'{part}_{{name}}')}'"
+
+
+def spelling(path: Path) -> Path:
+    """Return a path that is the same for all spellings of a file's name that its file system takes for one."""
+    path = path.absolute()
+    return Path(unicodedata.normalize("NFC", str(path)).casefold()) if ignores_case(path.parent) else path
+
+
+def ignores_case(folder: Path) -> bool:
+    """Return whether the file system of a folder, which need not exist yet, ignores case."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    other = folder.with_name(folder.name.swapcase()) if folder.name else folder
+    return other != folder and other.exists() and other.samefile(folder)
 
 
 def check_two_passes(video: Path, output: Path) -> None:
@@ -134,11 +210,29 @@ def check_two_passes(video: Path, output: Path) -> None:
 
 
 def fill(template: str, video: Path, out_dir: Path | None) -> Path:
-    """The output's path for one video."""
+    """Return an output's path for one video.
+
+    Args:
+        template: a path in which ``{name}`` stands for the video's name without suffix, ``{folder}`` for the name of
+            the folder that holds it, and ``{suffix}`` for its suffix without the dot.
+        video: the input.
+        out_dir: see :func:`make_plan`.
+    """
     if not Path(template).name and (out_dir is not None or not template):
         raise UsageError(f"{template!r} is no name for an output")
-    if out_dir is not None and "{name}" not in template:
+    if len(os.fsencode(PLACEHOLDER.sub("", Path(template).name))) > LONGEST_NAME:
+        raise UsageError(f"{template}: too long for the name of an output ({LONGEST_NAME} bytes at most)")
+    if out_dir is not None and not PLACEHOLDER.search(template):
         template = str(Path(template).with_name("{name}_" + Path(template).name))
-    name = "stdin" if video == STDIN else video.resolve().name if video.is_dir() else video.stem
-    path = Path(template.replace("{name}", name))
+    parts = parts_of(video)
+    path = Path(PLACEHOLDER.sub(lambda match: parts[match[1]], template))
     return path if out_dir is None else out_dir / path
+
+
+def parts_of(video: Path) -> dict[str, str]:
+    """Return what the placeholders stand for. None is a way to another folder, whatever the video is called."""
+    if video == STDIN:
+        return {"name": "stdin", "folder": "stdin", "suffix": "stdin"}
+    video = video.resolve() if video.is_dir() else video.parent.resolve() / video.name
+    name = video.name if video.is_dir() or not video.stem.strip(".") else video.stem
+    return {"name": name, "folder": video.parent.name or "root", "suffix": video.suffix.lstrip(".") or "none"}

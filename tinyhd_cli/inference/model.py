@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,11 +14,16 @@ from torch import Tensor, nn
 
 from .. import weights
 from ..engines.choice import PACKAGES, Engine, EngineOptions, choose
-from ..errors import UsageError
+from ..errors import UsageError, WeightsError
 from ..models import ModelConfig, build
 from ..video.reader import Image
 from .folding import fold
 from .windows import Map, Payload, Pixels, consecutive, sliding
+
+log = logging.getLogger("tinyhd")
+
+FLAT = 1e-6
+"""Share of its largest value that a map varies by, at most, to count as constant."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,40 @@ class Model:
         return x
 
     def infer(self, clip: Pixels) -> Map:
-        """Saliency of one clip, float32 ``(3, 16, H, W)`` from :meth:`prepare`: float32 ``(T, H, W)`` in 0..1."""
-        return self.engine.infer(clip)
+        """Saliency of one clip, float32 ``(3, 16, H, W)`` from :meth:`prepare`: float32 ``(T, H, W)`` in 0..1.
+
+        Raises:
+            WeightsError: a value is not finite.
+        """
+        maps = self.engine.infer(clip)
+        if not np.isfinite(maps.sum()):  # one pass, and no array of its own
+            raise WeightsError(f"{self.name}: its maps are not finite numbers: these weights cannot be used")
+        return maps
 
     def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
-        """One map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through."""
+        """One map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through.
+
+        A map with the same value everywhere is reported once a video, in the log.
+        """
+        reported = False
+
+        def infer(clip: Pixels) -> Map:
+            nonlocal reported
+            maps = self.infer(clip)
+            if not reported and is_constant(maps):
+                reported = True
+                log.warning("%s: a map has the same value everywhere: is the network trained?", self.name)
+            return maps
+
         windows = sliding if self.config.frames_out == 1 else consecutive
-        return windows(frames, self.infer)
+        return windows(frames, infer)
+
+
+def is_constant(maps: Map) -> bool:
+    """Whether any of some maps ``(T, H, W)`` has the same value everywhere, up to rounding."""
+    flat = maps.reshape(len(maps), -1)
+    largest = flat.max(axis=1)
+    return bool((largest - flat.min(axis=1) <= FLAT * largest).any())
 
 
 def pick_device(name: str) -> torch.device:

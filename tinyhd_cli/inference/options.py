@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -18,6 +19,9 @@ LONGEST_NAME = 255
 
 STDOUT = Path("-")
 """Stands for standard output."""
+
+FIRST_MAP = "0001.png"
+"""The map of a video's first frame."""
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split(),
@@ -83,10 +87,10 @@ class Outputs:
         pairs = [(item.name, getattr(self, item.name)) for item in fields(self)]
         return [(name, path) for name, path in pairs if path is not None]
 
-    def missing(self) -> Outputs:
-        """Those that do not exist yet. A folder of maps exists once it holds the first frame's."""
+    def missing(self, maps: Collection[str] = (FIRST_MAP,)) -> Outputs:
+        """Return those that do not exist yet; a folder of maps exists once it holds the ``maps`` of these names."""
         files = [(name, path) for name, path in self.wanted() if path != STDOUT]
-        there = {name for name, path in files if path.is_file() or (path / "0001.png").is_file()}
+        there = {name for name, path in files if path.is_file() or all((path / one).is_file() for one in maps)}
         return Outputs(**{name: path for name, path in self.wanted() if name not in there})
 
 

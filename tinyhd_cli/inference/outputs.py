@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import zipfile
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import cv2
 import numpy as np
 
-from ..files import cannot_write, make_parent, partial, remove, written_whole
+from .. import figures
+from ..files import cannot_write, make_parent, partial, remove
+from ..untrusted import csv_cell, json_text
 from ..video.overlay import FramePainter, Painter, area_colour, as_grey, outline
 from ..video.reader import Frame, VideoInfo
+from ..video.source import pictures_in
 from ..video.writer import PipeWriter, VideoWriter
 from .areas import AreaStatistics
 from .options import STDOUT, PredictOptions
 from .scaling import Scale
 from .statistics import MapStatistics, describe
 from .windows import Map
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Sink(Protocol):
@@ -94,15 +101,32 @@ class MapVideoSink:
         self._writer.abort()
 
 
+def map_names(video: Path) -> dict[Path, str]:
+    """Return the names of the maps of a folder of images, by image; none for other videos, whose maps are numbered.
+
+    Each is named as its image, so that it belongs to the same frame of a dataset whatever the numbers begin with; with
+    the image's suffix where several images would have the same name.
+    """
+    images = pictures_in(video) if video.is_dir() else []
+    alike = Counter(image.stem.casefold() for image in images)
+    return {image: f"{image.name if alike[image.stem.casefold()] > 1 else image.stem}.png" for image in images}
+
+
 class MapFolderSink:
-    """One 8-bit grey PNG a frame, of the source's size, named 0001.png and on.
+    """One 8-bit grey PNG a frame, of the source's size, named as its image, or 0001.png and on for other videos.
 
     Maps are collected in a hidden folder beside the final one. Those of an earlier run are replaced, other files stay.
+
+    Args:
+        path: the folder.
+        scale: how maps are scaled to be seen.
+        names: see :func:`map_names`.
     """
 
-    def __init__(self, path: Path, scale: Scale) -> None:
+    def __init__(self, path: Path, scale: Scale, names: Mapping[Path, str]) -> None:
         self.path = path
         self._scale = scale
+        self._names = names
         self._count = 0
         self._partial = partial(path)
         make_parent(path)
@@ -115,8 +139,9 @@ class MapFolderSink:
         grey = as_grey(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
         _, png = cv2.imencode(".png", grey)
         self._count = frame.index + 1
+        name = (self._names.get(frame.path) if frame.path else None) or f"{self._count:04d}.png"
         try:
-            (self._partial / f"{frame.index + 1:04d}.png").write_bytes(png.tobytes())
+            (self._partial / name).write_bytes(png.tobytes())
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
@@ -129,7 +154,7 @@ class MapFolderSink:
                 png.replace(self.path / png.name)
             # Those of an earlier, longer run follow without a gap; any others are somebody's own.
             number = self._count + 1
-            while (left_over := self.path / f"{number:04d}.png").is_file():
+            while not self._names and (left_over := self.path / f"{number:04d}.png").is_file():
                 left_over.unlink()
                 number += 1
         except OSError as error:
@@ -179,16 +204,22 @@ class MapSpool:
 
 
 class NpzSink:
-    """``saliency`` float32 ``(frames, H, W)`` as the network gave it, and ``time_s`` float64 ``(frames,)``."""
+    """``saliency`` float32 ``(frames, H, W)`` as the network gave it, and ``time_s`` float64 ``(frames,)``.
+
+    Of a folder of images also ``image``, their names.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._times: list[float] = []
+        self._images: list[str] = []
         self._spool = MapSpool(path)
         self._partial = partial(path)
 
     def write(self, frame: Frame, saliency: Map) -> None:
         self._times.append(frame.time_s)
+        if frame.path is not None:
+            self._images.append(frame.path.name)
         self._spool.append(saliency)
 
     def close(self) -> None:
@@ -202,6 +233,9 @@ class NpzSink:
                         member.write(saliency.tobytes())
                 with archive.open("time_s.npy", "w") as member:
                     np.lib.format.write_array(member, np.asarray(self._times, np.float64))
+                if self._images:
+                    with archive.open("image.npy", "w") as member:
+                        np.lib.format.write_array(member, np.asarray(self._images))
             self._partial.replace(self.path)
         except OSError as error:
             raise cannot_write(self.path, error) from error
@@ -241,20 +275,29 @@ class TextSink:
 
 
 class CsvSink(TextSink):
-    """One row a frame: its number from 1, its time in seconds, :class:`MapStatistics`, shares of areas of interest."""
+    """One row a frame: its number from 1, its time in seconds, :class:`MapStatistics`, shares of areas of interest.
 
-    def __init__(self, path: Path, areas: AreaStatistics) -> None:
+    Of a folder of images also ``image``, the name of each frame's file.
+    """
+
+    def __init__(self, path: Path, info: VideoInfo, areas: AreaStatistics) -> None:
         super().__init__(path)
         self._areas = areas
+        self._image = ["image"] if info.path.is_dir() else []
         self._writer = csv.writer(self._file, lineterminator="\n")
         columns = [field.name for field in fields(MapStatistics)]
-        self._writer.writerow(["frame", "time_s", *columns, *(f"aoi_{area.name}" for area in areas.areas)])
+        self._writer.writerow(
+            ["frame", "time_s", *self._image, *columns, *(csv_cell(f"aoi_{area.name}") for area in areas.areas)]
+        )
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        row = asdict(describe(saliency, frame.info.width, frame.info.height))
-        row |= self._areas.shares(frame, saliency)
+        statistics = asdict(describe(saliency, frame.info.width, frame.info.height))
+        shares = self._areas.shares(frame, saliency)
+        row = [*statistics.values(), *shares.values()]  # no dict: an area may have the name of a statistic
         try:
-            self._writer.writerow([frame.index + 1, f"{frame.time_s:.6f}", *(f"{value:.4f}" for value in row.values())])
+            image = [csv_cell(frame.path.name if frame.path else "") for _ in self._image]
+            cells = [frame.index + 1, f"{frame.time_s:.6f}", *image, *(f"{value:.4f}" for value in row)]
+            self._writer.writerow(cells)
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
@@ -282,8 +325,7 @@ class JsonSink(TextSink):
         means = {name: round(total / max(self._frames, 1), 4) for name, total in self._sums.items()}
         try:
             found = {"areas": self._areas.results()} if self._areas.areas else {}
-            json.dump({**self._about, "mean": means, **found}, self._file, indent=2, ensure_ascii=False)
-            self._file.write("\n")
+            self._file.write(json_text({**self._about, "mean": means, **found}))
         except OSError as error:
             self.abort()
             raise cannot_write(self.path, error) from error
@@ -305,23 +347,23 @@ class AreaPlotSink:
         self._shares.append(list(self._areas.shares(frame, saliency).values()))
 
     def close(self) -> None:
-        from matplotlib.figure import Figure
+        with figures.plain_text():
+            figures.save(self._draw(), self.path, dpi=120)
 
-        figure = Figure(figsize=(9, 3.6), layout="constrained")
+    def _draw(self) -> Figure:
+        figure = figures.new_figure(9, 3.6)
         axes = figure.add_subplot()
-        for number, area in enumerate(self._areas.areas):
+        found = self._areas.results()
+        for number in range(len(self._areas.areas)):
             shares = [100 * row[number] for row in self._shares]
-            colour = [value / 255 for value in area_colour(number)]
-            mean = self._areas.results()[area.name]["share"] or 0.0
-            label = f"{area.name}, mean {mean:.1%}"
-            axes.plot(self._times, shares, label=label, color=colour, linewidth=1.5)
+            axes.plot(self._times, shares, color=[value / 255 for value in area_colour(number)], linewidth=1.5)
         axes.set_xlabel("seconds")
         axes.set_ylabel("share of attention, %")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        with written_whole(self.path) as temporary:
-            figure.savefig(temporary, format="png", dpi=120)
+        names = [f"{area.name}, mean {found[area.name]['share'] or 0.0:.1%}" for area in self._areas.areas]
+        figures.legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return figure
 
     def abort(self) -> None:
         pass

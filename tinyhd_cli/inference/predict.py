@@ -23,7 +23,18 @@ from ..video.source import STDIN, read_once
 from .areas import AreaStatistics
 from .model import Model, load_model
 from .options import STDOUT, Outputs, PredictOptions, flag
-from .outputs import AreaPlotSink, CsvSink, JsonSink, MapFolderSink, MapSpool, MapVideoSink, NpzSink, OverlaySink, Sink
+from .outputs import (
+    AreaPlotSink,
+    CsvSink,
+    JsonSink,
+    MapFolderSink,
+    MapSpool,
+    MapVideoSink,
+    NpzSink,
+    OverlaySink,
+    Sink,
+    map_names,
+)
 from .pipeline import Pipeline
 from .scaling import FixedScale, VideoLimits, make_scale
 from .windows import Map, Pixels
@@ -224,11 +235,11 @@ def open_sinks(
     if outputs.maps and outputs.maps_are_video:
         add(MapVideoSink(outputs.maps, reader.info, options, scale("running")))
     elif outputs.maps:
-        add(MapFolderSink(outputs.maps, scale("frame")))
+        add(MapFolderSink(outputs.maps, scale("frame"), map_names(reader.path)))
     if outputs.npz:
         add(NpzSink(outputs.npz))
     if outputs.csv:
-        add(CsvSink(outputs.csv, areas))
+        add(CsvSink(outputs.csv, reader.info, areas))
     if outputs.json:
         add(JsonSink(outputs.json, about, areas))
     if outputs.aoi_plot:

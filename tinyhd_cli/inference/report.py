@@ -14,22 +14,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
+from .. import __version__, figures
 from ..errors import UsageError
 from ..files import written_whole
+from ..untrusted import printable
 from ..video.overlay import OverlayStyle, Painter, area_colour, outline, resized
 from ..video.reader import Frame, Image, VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
 from ..video.source import InputOptions
+from ..wording import damage, plural
 from .areas import Area, AreaStatistics
 from .model import Model
 from .predict import Progress, saliency_of
 from .scaling import RunningScale, stretch
 from .statistics import MapStatistics, describe
+from .stills import Still, Stills
 from .windows import Map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 THUMBNAIL_WIDTH = 320
 """Pixels across a picture of the page."""
@@ -39,6 +43,18 @@ FILMSTRIP = 12
 
 MOST_SCENES = 40
 """Scenes with a picture of their own; of later ones only the times are kept, so that memory does not grow."""
+
+TICKS_S = (30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
+"""Distances of the marks on the time axis of a long video."""
+
+MOST_TICKS = 8
+"""Marks on a time axis."""
+
+LEGEND_ROWS = 12
+"""Areas in a column of a plot's legend."""
+
+MOST_CUTS = 150
+"""Cuts that are drawn into a plot; more would be a grey area."""
 
 MOST_STRETCHED = Fraction(8)
 """Width of a pixel through its height, or the reverse, above which a file is not believed."""
@@ -71,7 +87,7 @@ class Collected:
     centres: list[tuple[float, float]] = field(default_factory=list)
     shares: list[tuple[float, ...]] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
-    stills: Filmstrip = field(default_factory=lambda: Filmstrip())
+    stills: Stills = field(default_factory=Stills)
     attention: NDArray[np.float64] | None = None
     damaged: int = 0
     """Packets and frames that could not be decoded."""
@@ -82,49 +98,14 @@ class Collected:
         return self.scenes[-1].end_s if self.scenes else 0.0
 
     @property
+    def moves(self) -> bool:
+        """Whether there is more than one frame."""
+        return len(self.times_s) > 1
+
+    @property
     def middle(self) -> Image:
-        """A frame for the heat map over the whole clip."""
-        return self.stills.at(self.end_s / 2).image
-
-
-@dataclass
-class Still:
-    """A small frame, as it is and with attention drawn on it."""
-
-    time_s: float
-    image: Image
-    painted: Image
-
-
-class Filmstrip:
-    """Collects stills that are even in time, in bounded memory and whatever length the video claims to have."""
-
-    def __init__(self) -> None:
-        self._stills: list[Still] = []
-        self._step_s = 0.0
-
-    def wants(self, time_s: float) -> bool:
-        """Whether a frame at this time, later than those before, is of use."""
-        return not self._stills or self._step_s == 0 or time_s // self._step_s > self._stills[-1].time_s // self._step_s
-
-    def add(self, still: Still) -> None:
-        """Take a still; of too many, those are kept that come first in intervals of equal length."""
-        self._stills.append(still)
-        if len(self._stills) > 4 * FILMSTRIP:
-            self._step_s = max(2 * self._step_s, still.time_s / (2 * FILMSTRIP))
-            candidates, self._stills = self._stills, []
-            for candidate in candidates:
-                if self.wants(candidate.time_s):
-                    self._stills.append(candidate)
-
-    def at(self, time_s: float) -> Still:
-        """The still that is shown at a time: the last before it."""
-        return next((still for still in reversed(self._stills) if still.time_s <= time_s), self._stills[0])
-
-    def chosen(self, end_s: float) -> list[Still]:
-        """Those shown in the middle of ``FILMSTRIP`` equal parts of the video, each once."""
-        stills = [self.at((number + 0.5) * end_s / FILMSTRIP) for number in range(FILMSTRIP)]
-        return list({still.time_s: still for still in stills}.values())
+        """A picture from the middle of the clip."""
+        return self.stills.chosen(1, self.end_s)[0].image
 
 
 def check_page(output: Path) -> None:
@@ -179,13 +160,12 @@ class Collector:
         self._to = collected
         self._areas = areas
         self._scale = RunningScale()
-        self._painter = Painter(OverlayStyle())
         self._detector = SceneDetector()
 
     def add(self, frame: Frame, saliency: Map) -> None:
         """Take one frame."""
         to, info = self._to, frame.info
-        image = square_pixels(frame.reduced_rgb(max(1.0, info.width / THUMBNAIL_WIDTH)), info.sample_aspect_ratio)
+        image = square_pixels(frame.reduced_rgb(max(1.0, info.width / THUMBNAIL_WIDTH)), pixel_aspect(info))
         scaled = self._scale(saliency, frame.time_s)
         numbers = describe(saliency, info.width, info.height)
         to.times_s.append(frame.time_s)
@@ -199,8 +179,7 @@ class Collector:
             to.scenes.append(Scene(frame.time_s))
         self._add_to_scene(to.scenes[-1], frame, image, share, numbers)
         if to.stills.wants(frame.time_s):
-            painted = self._with_areas(self._painter.paint(image, scaled), frame)
-            to.stills.add(Still(frame.time_s, image, painted))
+            to.stills.add(Still(frame.time_s, image, scaled))
 
     def _add_to_scene(
         self, scene: Scene, frame: Frame, image: Image, share: NDArray[np.float32], numbers: MapStatistics
@@ -214,13 +193,10 @@ class Collector:
         if scene.picture is None or frame.time_s <= scene.start_s + SETTLE_S:
             scene.picture = image
 
-    def _with_areas(self, image: Image, frame: Frame) -> Image:
-        """The areas of interest on a small picture."""
-        factor = np.array([image.shape[1] / frame.info.width, image.shape[0] / frame.info.height])
-        for number, area in enumerate(self._areas.areas):
-            corners = area.at(frame.time_s, frame.info.width, frame.info.height) * factor
-            outline(image, corners, area.name, number, image.shape[1])
-        return image
+
+def pixel_aspect(info: VideoInfo) -> Fraction:
+    """Width of a video's pixel through its height, within limits."""
+    return min(max(info.sample_aspect_ratio, 1 / MOST_STRETCHED), MOST_STRETCHED)
 
 
 def square_pixels(image: Image, aspect: Fraction) -> Image:
@@ -228,7 +204,6 @@ def square_pixels(image: Image, aspect: Fraction) -> Image:
     if aspect == 1:
         return image
     height, width = image.shape[:2]
-    aspect = min(max(aspect, 1 / MOST_STRETCHED), MOST_STRETCHED)
     return resized(image, round(width * max(aspect, 1)), round(height / min(aspect, 1)))
 
 
@@ -236,33 +211,56 @@ def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
     """The page's HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    info, end_s = collected.info, collected.end_s
+    info, end_s, moves = collected.info, collected.end_s, collected.moves
     painter = Painter(OverlayStyle(threshold=0.02))
     assert collected.attention is not None
     environment = Environment(
         loader=PackageLoader("tinyhd_cli.inference", "."), autoescape=True, undefined=StrictUndefined
     )
-    frames = max(1, len(collected.times_s))
+    frames, size = len(collected.times_s), f"{info.width} x {info.height}"
+    video = f"{size}, {float(info.rate):g} frames per second, {clock(end_s)}, {plural(frames, 'frame')}"
+    heat_map = painter.paint(collected.middle, in_own_range(collected.attention))
     facts = {
-        "File": info.path.name,
-        "Video": f"{info.width} x {info.height}, {float(info.rate):g} frames a second, {clock(end_s)}, {frames} frames",
+        "File": printable(info.path.name),
+        "Video": video if moves else f"{size}, a single frame",
         "Model": f"{model.name} ({model.config.name}), weights {model.sha256[:12]}, on {model.device}",
-        "Damaged": f"{collected.damaged} packets or frames were skipped" if collected.damaged else "",
+        "Damaged": f"skipped {damage(collected.damaged)}" if collected.damaged else "",
         "Made by": f"tinyhd {__version__}; a network's prediction of where people look, not a measurement",
     }
     return environment.get_template("report.html").render(
-        title=info.path.name,
+        title=printable(info.path.name),
         facts={name: fact for name, fact in facts.items() if fact},
-        strip=[(clock(still.time_s), as_jpeg(still.painted)) for still in collected.stills.chosen(end_s)],
-        heat_map=as_jpeg(painter.paint(collected.middle, in_own_range(collected.attention))),
-        over_time=plot_over_time(collected),
-        path=plot_path(collected),
-        in_blocks=model.config.frames_out,
+        moves=moves,
+        tall=info.height > info.width * pixel_aspect(info),
+        strip=filmstrip(collected, areas.areas) if moves else [],
+        heat_map=as_jpeg(heat_map if moves else with_areas(heat_map, areas.areas, collected, 0.0)),
+        over_time=plot_over_time(collected) if moves else "",
+        path=plot_path(collected) if moves else "",
+        in_blocks=model.config.frames_out if frames > model.config.frames_out else 1,
         areas=area_rows(areas, end_s),
-        area_plot=plot_areas(collected, areas.areas) if areas.areas else "",
+        area_plot=plot_areas(collected, areas.areas) if areas.areas and moves else "",
         scenes=[scene_row(number, scene, info, painter) for number, scene in enumerate(collected.scenes, start=1)],
         focus=describe_focus(float(np.mean(collected.spreads)), info),
     )
+
+
+def filmstrip(collected: Collected, areas: tuple[Area, ...]) -> list[tuple[str, str]]:
+    """Time and picture of frames that are even in time, with their maps and the areas of interest."""
+    painter = Painter(OverlayStyle())
+    strip = []
+    for still in collected.stills.chosen(FILMSTRIP, collected.end_s):
+        image = with_areas(painter.paint(still.image, still.saliency), areas, collected, still.time_s)
+        strip.append((clock(still.time_s), as_jpeg(image)))
+    return strip
+
+
+def with_areas(image: Image, areas: tuple[Area, ...], collected: Collected, time_s: float) -> Image:
+    """Draw the areas of interest on a small picture, and return it."""
+    width, height = collected.info.width, collected.info.height
+    for number, area in enumerate(areas):
+        corners = area.at(time_s, width, height) * (image.shape[1] / width, image.shape[0] / height)
+        outline(image, corners, area.name, number, image.shape[1])
+    return image
 
 
 def in_own_range(values: NDArray[np.float64]) -> Map:
@@ -272,8 +270,10 @@ def in_own_range(values: NDArray[np.float64]) -> Map:
 
 
 def clock(time_s: float) -> str:
-    """A time as ``m:ss.t``."""
+    """A time as ``m:ss.t``, from an hour on as ``h:mm:ss``."""
     tenths = round(time_s * 10)
+    if tenths >= 36000:
+        return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}"
     return f"{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
 
 
@@ -331,16 +331,25 @@ def as_jpeg(image: Image) -> str:
 
 def drawn(width: float, height: float, draw: Any) -> str:
     """A drawing as SVG, to stand in the page."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "tinyhd"}):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    with figures.plain_text({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "tinyhd"}):
+        figure = figures.new_figure(width, height)
         draw(figure.add_subplot())
         target = io.StringIO()
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
     text = target.getvalue()
     return text[text.index("<svg") :]
+
+
+def mark_times(axis: Axis, end_s: float) -> str:
+    """Put marks on a time axis, at round minutes and hours in a long video; returns the axis's title."""
+    if end_s < TICKS_S[0] * MOST_TICKS / 2:
+        return "seconds"
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+    step_s = next((step_s for step_s in TICKS_S if end_s <= MOST_TICKS * step_s), end_s / MOST_TICKS)
+    axis.set_major_locator(MultipleLocator(step_s))
+    axis.set_major_formatter(FuncFormatter(lambda time_s, _: clock(time_s).removesuffix(".0")))
+    return "time"
 
 
 def thinned(count: int, most: int = 2000) -> slice:
@@ -355,14 +364,21 @@ def plot_over_time(collected: Collected) -> str:
     def draw(axes: Axes) -> None:
         some = thinned(len(collected.times_s))
         axes.plot(collected.times_s[some], 100 * np.array(collected.spreads[some]) / diagonal, linewidth=1.4)
-        for scene in collected.scenes[1:]:
+        cuts = collected.scenes[1:] if len(collected.scenes) <= MOST_CUTS else []
+        for scene in cuts:
             axes.axvline(scene.start_s, color="grey", linewidth=0.7, linestyle=":")
-        axes.set_xlabel("seconds (dotted: cuts)")
         axes.set_ylabel("spread, % of diagonal")
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.25)
+        limit_axes(axes, collected, " (dotted: cuts)" if cuts else "")
 
     return drawn(9, 2.4, draw)
+
+
+def limit_axes(axes: Axes, collected: Collected, note: str = "") -> None:
+    """Let a plot over time begin at 0 and end with the video, with room above the lines."""
+    axes.set_xlim(collected.times_s[0], collected.times_s[-1])
+    axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-9))
+    axes.set_xlabel(mark_times(axes.xaxis, collected.times_s[-1]) + note)
+    axes.grid(alpha=0.25)
 
 
 def plot_path(collected: Collected) -> str:
@@ -378,10 +394,11 @@ def plot_path(collected: Collected) -> str:
         dots = axes.scatter(x, y, c=times, s=8, cmap="plasma", zorder=2)
         axes.set_xlim(0, info.width)
         axes.set_ylim(info.height, 0)
-        axes.set_aspect("equal")
+        axes.set_aspect(float(1 / pixel_aspect(info)))
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.figure.colorbar(dots, ax=axes, label="seconds", shrink=0.8)
+        bar = axes.figure.colorbar(dots, ax=axes, shrink=0.8)
+        bar.set_label(mark_times(bar.ax.yaxis, times[-1]))
 
     return drawn(5, 3.4, draw)
 
@@ -391,14 +408,13 @@ def plot_areas(collected: Collected, areas: tuple[Area, ...]) -> str:
 
     def draw(axes: Axes) -> None:
         some = thinned(len(collected.times_s))
-        for number, area in enumerate(areas):
+        for number in range(len(areas)):
             shares = [100 * row[number] for row in collected.shares[some]]
             colour = [value / 255 for value in area_colour(number)]
-            axes.plot(collected.times_s[some], shares, color=colour, label=area.name, linewidth=1.4)
-        axes.set_xlabel("seconds")
+            axes.plot(collected.times_s[some], shares, color=colour, linewidth=1.4)
         axes.set_ylabel("share of attention, %")
-        axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.25)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+        limit_axes(axes, collected)
+        names, columns = [area.name for area in areas], -(-len(areas) // LEGEND_ROWS)
+        figures.legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=columns)
 
-    return drawn(9, 2.6, draw)
+    return drawn(9, max(2.6, 0.6 + 0.22 * min(len(areas), LEGEND_ROWS)), draw)

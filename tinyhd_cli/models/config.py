@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ..errors import UsageError
+from ..untrusted import printable
 
 CLIP_FRAMES = 16
 """Frames in the clip that every network here reads."""
 
 INPUT_HEIGHT, INPUT_WIDTH = 192, 256
 """Pixels of the network's input, and of its maps (Hu et al. 2023, section 4.2)."""
+
+STRIDE = 32
+"""What the networks' deepest features are smaller by than their input: both sides must be multiples."""
+
+SMALLEST_SIDE = 64
+"""Pixels. Below, the deepest features are a single one."""
+
+MOST_DECODERS = 8
 
 WIDTHS = {"full": 1, "half": 2, "quarter": 4}
 """Width names and what they divide the encoder's channels by."""
@@ -36,12 +46,18 @@ class TinyHDConfig:
     def __post_init__(self) -> None:
         if self.outputs not in ("single", "multi"):
             raise UsageError(f"outputs must be single or multi, not {self.outputs!r}")
-        if self.width not in WIDTHS:
+        if self.width not in tuple(WIDTHS):
             raise UsageError(f"width must be one of {', '.join(WIDTHS)}, not {self.width!r}")
+        if not isinstance(self.decoders, list | tuple) or len(self.decoders) > MOST_DECODERS:
+            raise UsageError(f"decoders must be a list of at most {MOST_DECODERS} names")
         object.__setattr__(self, "decoders", tuple(self.decoders))
-        wrong = [name for name in self.decoders if name not in ("d1", "d2", "d3")]
+        wrong = [str(name) for name in self.decoders if name not in ("d1", "d2", "d3")]
         if wrong or not self.decoders:
             raise UsageError(f"decoders must be taken from d1, d2, d3, not {','.join(wrong) or 'none at all'}")
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise ``UsageError`` for an input size that the network cannot read, or not in sensible memory."""
+        check_size(size, 1024)
 
     @property
     def width_divisor(self) -> int:
@@ -76,6 +92,10 @@ class HD2SConfig:
 
     architecture: Literal["hd2s"] = "hd2s"
 
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise ``UsageError`` for an input size that the network cannot read, or not in sensible memory."""
+        check_size(size, 512)
+
     @property
     def frames_out(self) -> int:
         """Maps for one clip: that of the last frame."""
@@ -85,6 +105,13 @@ class HD2SConfig:
     def name(self) -> str:
         """The network's name."""
         return "hd2s"
+
+
+def check_size(size: tuple[int, int], largest: int) -> None:
+    """Raise ``UsageError`` unless both sides are multiples of ``STRIDE`` from ``SMALLEST_SIDE`` to ``largest``."""
+    if any(side % STRIDE or not SMALLEST_SIDE <= side <= largest for side in size):
+        limits = f"both sides must be multiples of {STRIDE} from {SMALLEST_SIDE} to {largest}"
+        raise UsageError(f"an input of {size[0]}x{size[1]} pixels: {limits}")
 
 
 ModelConfig = TinyHDConfig | HD2SConfig
@@ -98,13 +125,16 @@ def to_dict(config: ModelConfig) -> dict[str, Any]:
     return values
 
 
-def from_dict(values: dict[str, Any]) -> ModelConfig:
+def from_dict(values: object) -> ModelConfig:
     """The configuration that :func:`to_dict` wrote; ``UsageError`` if it is none."""
+    if not isinstance(values, Mapping):
+        raise UsageError("the network's configuration must be a table")
     values = dict(values)
     kinds: dict[str, type[TinyHDConfig] | type[HD2SConfig]] = {"tinyhd": TinyHDConfig, "hd2s": HD2SConfig}
-    kind = kinds.get(str(values.get("architecture")))
+    architecture = values.get("architecture")
+    kind = kinds.get(architecture) if isinstance(architecture, str) else None
     if kind is None:
-        raise UsageError(f"unknown architecture {values.get('architecture')!r}")
+        raise UsageError(f"unknown architecture {printable(repr(architecture))[:60]}")
     try:
         return kind(**values)
     except TypeError as error:

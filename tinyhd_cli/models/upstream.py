@@ -6,20 +6,35 @@ shapes are used here; see ``weights/README.md`` for what may be done with the fi
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import WeightsError
+from ..untrusted import printable
 from .config import HD2SConfig, ModelConfig, TinyHDConfig
 from .registry import config as named_config
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Where a state dict may sit inside an original checkpoint.
-CHECKPOINT_KEYS = ("student_model", "state_dict", "model_state_dict", "model")
+CHECKPOINT_KEYS = (
+    *("student_model", "state_dict", "model_state_dict", "model", "net", "network", "student", "weights", "params"),
+    *("ema", "model_ema", "ema_model"),
+)
+"""Where a state dict may be inside a checkpoint, the first choice first."""
+
+ANCHORS = (
+    "encoder.encoder.0.0.weight",  # TinyHD's
+    "featureExtractor.block1.0.conv_s.weight",  # HD2S's
+    "encoder.stem.conv.weight",  # TinyHD by our names
+    "encoder.stage1.space.conv.weight",  # HD2S by our names
+)
+"""The first tensor of each network: what stands before it in a checkpoint is no part of the network's names."""
+
+ANCHOR_ENDINGS = tuple(name.rpartition(".")[2] for name in ANCHORS)
 
 # The original decoders' 37 blocks in their order, by our names.
 DECODER_BLOCKS = (
@@ -108,15 +123,6 @@ def hd2s_name(name: str) -> str | None:
     return None
 
 
-def unwrap(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict inside an original checkpoint, without the prefix that data-parallel training leaves."""
-    for key in CHECKPOINT_KEYS:
-        if isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
-            break
-    return {name.removeprefix("module."): tensor for name, tensor in checkpoint.items()}
-
-
 def is_upstream(state_dict: Mapping[str, Any]) -> bool:
     """Whether the tensors have original names."""
     return any(name.startswith(("encoder.encoder.", "featureExtractor.")) for name in state_dict)
@@ -134,26 +140,35 @@ def recognise(state_dict: Mapping[str, Tensor], filename: str | Path = "") -> Mo
     if "featureExtractor.block1.0.conv_s.weight" in state_dict:
         return HD2SConfig()
     try:
-        stem = state_dict["encoder.encoder.0.0.weight"].shape[0]
+        width = width_of(state_dict["encoder.encoder.0.0.weight"])
         fusion_dims = state_dict["decoder.decoder.0.weight"].dim()
     except KeyError as error:
         raise WeightsError(f"neither TinyHD nor HD2S: no tensor {error}") from None
-    widths: dict[int, Literal["full", "half", "quarter"]] = {32: "full", 16: "half", 8: "quarter"}
-    if stem not in widths:
-        raise WeightsError(f"no TinyHD network has a first layer of {stem} channels")
     # The multi-output fusion works on clips, the single-output one on images.
     outputs: Literal["single", "multi"] = "multi" if fusion_dims == 5 else "single"
     fuses_d1_last = Path(filename).stem.lower() == "d1d2d3_m_lt"
-    return TinyHDConfig(outputs, widths[stem], ("d2", "d3", "d1") if fuses_d1_last else ("d1", "d2", "d3"))
+    return TinyHDConfig(outputs, width, ("d2", "d3", "d1") if fuses_d1_last else ("d1", "d2", "d3"))
+
+
+def width_of(stem: Tensor) -> Literal["full", "half", "quarter"]:
+    """The width of a TinyHD network by its first layer's kernels; ``WeightsError`` if there is none like that."""
+    widths: dict[int, Literal["full", "half", "quarter"]] = {32: "full", 16: "half", 8: "quarter"}
+    channels = stem.shape[0] if stem.dim() else 0
+    if channels not in widths:
+        raise WeightsError(f"no TinyHD network has a first layer of {channels} channels")
+    return widths[channels]
 
 
 def renamed(state_dict: Mapping[str, Tensor], config: ModelConfig) -> Iterator[tuple[str, Tensor]]:
     """The tensors of an original state dict with our names; ``WeightsError`` for one that has none."""
     to_ours = hd2s_name if isinstance(config, HD2SConfig) else tinyhd_name
     for name, tensor in state_dict.items():
-        ours = to_ours(name)
+        try:
+            ours = to_ours(name)
+        except (KeyError, IndexError, ValueError):  # a number that no network has
+            ours = None
         if ours is None:
-            raise WeightsError(f"the original {config.name} has no tensor {name!r}")
+            raise WeightsError(f"the original {config.name} has no tensor '{printable(name)[:80]}'")
         if ours == "fusion.weight" and tensor.dim() == 4 and not isinstance(config, HD2SConfig):
             tensor = tensor.unsqueeze(2)  # ours works on clips in both forms
         yield ours, tensor
@@ -172,16 +187,21 @@ def convert(state_dict: Mapping[str, Tensor], name: str | ModelConfig) -> dict[s
     Raises:
         WeightsError: a tensor is unknown, missing, or of another shape.
     """
+    config = named_config(name) if isinstance(name, str) else name
+    converted = dict(renamed(state_dict, config))
+    check_state_dict(converted, network_state(config), config)
+    return converted
+
+
+@functools.cache
+def network_state(config: ModelConfig) -> dict[str, Tensor]:
+    """The tensors of a network without their values."""
     import torch
 
     from .registry import build
 
-    config = named_config(name) if isinstance(name, str) else name
-    converted = dict(renamed(state_dict, config))
     with torch.device("meta"):
-        expected = build(config).state_dict()
-    check_state_dict(converted, expected, config)
-    return converted
+        return build(config).state_dict()
 
 
 def check_state_dict(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], config: ModelConfig) -> None:
@@ -192,7 +212,8 @@ def check_state_dict(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]
     ):
         if names:
             raise WeightsError(
-                f"not weights of {config.name}: they {problem} {sorted(names)[0]!r} (and {len(names) - 1} more)"
+                f"not weights of {config.name}: they {problem} '{printable(min(names))[:80]}' "
+                f"(and {len(names) - 1} more)"
             )
     for name, tensor in expected.items():
         if given[name].shape != tensor.shape:

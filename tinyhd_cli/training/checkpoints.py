@@ -20,10 +20,15 @@ from ..errors import InputError, OutputError, UsageError, one_line
 from ..files import remove, written_whole
 from ..models.config import ModelConfig
 from ..weights import WeightsInfo
+from ..weights.file import read_bytes
 from ..weights.hub import model_card
+from ..weights.original import unpickle
 from .options import TrainConfig, flag, from_dict
 
 FOLDER = "checkpoints"
+
+MAX_CHECKPOINT = 8 << 30
+"""Size limit, bytes."""
 
 
 @dataclass
@@ -78,25 +83,38 @@ def read(out: Path) -> tuple[State, TrainConfig]:
     if not found:
         raise InputError(f"--resume: no checkpoint in {out / FOLDER}")
     try:
-        values = torch.load(found[-1], weights_only=True, map_location="cpu")
+        values = unpickle(read_bytes(found[-1], MAX_CHECKPOINT))
+        if not isinstance(values, dict):
+            raise InputError("it holds no table")
         saved = from_dict(values.pop("config"), where=str(found[-1]))
         return State(**values), saved
     except Exception as error:  # a damaged file can raise anything
         raise InputError(f"{found[-1]}: damaged, or no checkpoint ({one_line(error)}); remove it") from error
 
 
-def load(config: TrainConfig) -> State:
+LENGTH = ("steps", "epochs")
+"""Settings that may differ where a run is extended."""
+
+
+def load(config: TrainConfig, extend: bool = False) -> State:
     """The newest checkpoint of a run, to go on with ``config``.
+
+    Args:
+        config: the run.
+        extend: whether it may be of another length.
 
     Raises:
         InputError: there is none, or it is damaged.
         UsageError: it is of another configuration.
     """
     state, saved = read(config.out)
-    if different := config.differences(saved):
+    different = [name for name in config.differences(saved) if not (extend and name in LENGTH)]
+    if different:
         name = different[0]
         then, now = getattr(saved, name), getattr(config, name)
-        raise UsageError(f"--resume: the run in {config.out} has {flag(name)} {then}, not {now}")
+        longer = "; --extend trains it on" if name in LENGTH else ""
+        another = f"; for a new run that begins with its weights: --init {config.out / 'best.safetensors'} --out DIR"
+        raise UsageError(f"--resume: the run in {config.out} has {flag(name)} {then}, not {now}{longer}{another}")
     return state
 
 

@@ -6,6 +6,7 @@ last. Here every tensor stays channels last, and
 - a depthwise convolution's gradient by its input is a convolution with the kernel turned round, and that by its kernel
   is taken frame by frame, one time step of the kernel after the other, as of 2D convolutions;
 - a 1x1x1 convolution is a matrix product;
+- a dense 3D convolution is computed in float32, also where the others are in bf16: see :func:`dense`;
 - BatchNorm and ReLU6 go back together, in pieces that fit the cache. Over several processes BatchNorm's statistics are
   those of the whole batch, which PyTorch offers for GPUs only.
 
@@ -240,12 +241,41 @@ class FastConvNorm(nn.Module):
             return apply(x, kernel, conv.stride, conv.padding)
         if conv.kernel_size == (1, 1, 1):
             return F.linear(x.permute(0, 2, 3, 4, 1), kernel.flatten(1)).permute(0, 4, 1, 2, 3)
-        return F.conv3d(x, kernel.to(memory_format=CHANNELS_LAST), None, conv.stride, conv.padding)
+        return dense(x, kernel, None, conv.stride, conv.padding)
+
+
+class DenseConv(nn.Module):
+    """A dense 3D convolution with the same parameters under the same names; see :func:`dense`."""
+
+    def __init__(self, conv: nn.Conv3d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self._shape = conv.stride, conv.padding, conv.dilation, conv.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return dense(x, self.weight, self.bias, *self._shape)
+
+
+def dense(x: Tensor, kernel: Tensor, bias: Tensor | None, *shape: Any) -> Tensor:
+    """Convolve in float32 and return the dtype of ``x``.
+
+    In bf16, PyTorch's gradient by the kernel of a dense 3D convolution writes past the end of its buffer on CPUs with
+    AMX (oneDNN's ``brgconv_bwd_w``, seen in PyTorch 2.13): training ends in a segmentation fault.
+    """
+    exact = torch.float64 if x.dtype == torch.float64 else torch.float32
+    kernel = kernel.to(exact, memory_format=CHANNELS_LAST)
+    bias = None if bias is None else bias.to(exact)
+    return F.conv3d(x.to(exact), kernel, bias, *shape).to(x.dtype)
 
 
 def accelerate(network: nn.Module) -> None:
     """Replace a network's layers by the fast ones, which share its parameters."""
     for module in list(network.modules()):
+        if isinstance(module, ConvNorm):
+            continue  # replaced as a whole
         for name, child in list(module.named_children()):
             if isinstance(child, ConvNorm):
                 setattr(module, name, FastConvNorm(child))
+            elif isinstance(child, nn.Conv3d) and child.groups == 1:
+                setattr(module, name, DenseConv(child))

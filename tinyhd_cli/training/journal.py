@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from ..figures import new_figure, save
 from ..files import cannot_write, written_whole
 from .options import TERMS
 
@@ -72,9 +73,7 @@ class Journal:
         Args:
             constant: divergence of the best map that is the same for all clips, by term, to compare with.
         """
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        figure = new_figure(8, 4.5)
         axes = figure.subplots(1, 2)
         for axis, columns in zip(axes, (("loss",), ("target/final", "aux/final", "target/ground-truth")), strict=True):
             for column in columns:
@@ -89,8 +88,7 @@ class Journal:
         for axis in axes:
             if axis.lines:
                 axis.legend(fontsize="small")
-        with written_whole(self.out / "curve.png") as temporary:
-            figure.savefig(temporary, dpi=110)
+        save(figure, self.out / "curve.png", dpi=110)
 
     def close(self) -> None:
         """Close the files."""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..errors import TinyhdError
+from ..errors import TinyhdError, UsageError
 from ..machine import keep_memory
 from ..models import build
 from ..models.still import with_time
@@ -101,6 +101,7 @@ class Trainer:
     Args:
         config: what to train.
         resume: go on from the newest checkpoint in ``config.out``.
+        extend: the same, with more steps than the run had.
         on_progress: told of what comes before training.
         on_report: told of every step.
     """
@@ -110,11 +111,13 @@ class Trainer:
         config: TrainConfig,
         *,
         resume: bool = False,
+        extend: bool = False,
         on_progress: OnProgress = lambda what, done, all_of_it: None,
         on_report: OnReport = lambda report: None,
     ) -> None:
         self.config, self.on_report = config, on_report
-        self.state = checkpoints.load(config) if resume else checkpoints.State()
+        resume = resume or extend
+        self.state = checkpoints.load(config, extend) if resume else checkpoints.State()
         if not resume:
             checkpoints.refuse_old_run(config.out)
         self.accelerator = accelerator(config)
@@ -123,9 +126,28 @@ class Trainer:
         with self.accelerator.main_process_first():  # decodes and downloads; the others find it done
             self.run_data: Run = prepare(config, self.accelerator.device, rank, processes, on_progress)
         self.network: TinyHD = self.run_data.network
+        if resume:
+            self._check_end(extend)
         self._build(resume)
         self.journal: Journal | None = None
         self.constant = self.run_data.validator.best_constant() if self.is_main else {}
+
+    def _check_end(self, extend: bool) -> None:
+        """Say how a run goes on that has ended, or raise ``UsageError`` if it cannot be extended to fewer steps."""
+        done, steps = self.state.step, self.run_data.schedule.steps
+        if extend and done >= steps:
+            raise UsageError(
+                f"--extend: the run has done {done} steps; name more with --steps or --epochs, not {steps}"
+            )
+        if extend:
+            group = self.state.optimiser["param_groups"][0]
+            before, after = group["lr"] / group["base_lr"], lr_factor(self.config, done, steps)
+            message = (
+                "--extend: the learning rate follows the schedule of %d steps: %.3g x --lr from here, after %.3g x"
+            )
+            log.warning(message, steps, after, before)
+        elif done >= steps:
+            log.warning("--resume: the run has ended at step %d; --extend --steps N trains it on", done)
 
     def _build(self, resume: bool) -> None:
         """Network, optimiser and running mean, with the state of a checkpoint if there is one."""
@@ -356,8 +378,9 @@ def train(
     config: TrainConfig,
     *,
     resume: bool = False,
+    extend: bool = False,
     on_progress: OnProgress = lambda what, done, all_of_it: None,
     on_report: OnReport = lambda report: None,
 ) -> None:
     """Train a network as the configuration says; see :class:`Trainer`."""
-    Trainer(config, resume=resume, on_progress=on_progress, on_report=on_report).run()
+    Trainer(config, resume=resume, extend=extend, on_progress=on_progress, on_report=on_report).run()

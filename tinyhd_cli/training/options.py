@@ -10,9 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError, did_you_mean, one_line
 from ..models.config import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH, ModelConfig
 from ..models.registry import config as named_config
+from ..untrusted import parse_yaml, read_document
 
 INTERMEDIATE = ("d1.1", "d1.2", "d1.3", "d1.4")
 """The teacher's four intermediate maps, shallow to deep, that d1's four are compared with."""
@@ -174,8 +175,10 @@ class TrainConfig:
         self._check_numbers()
         if self.model_config.name == "hd2s":
             raise UsageError("--model hd2s: only TinyHD networks are trained here; hd2s is a teacher")
-        if any(side % 32 or side < 64 for side in self.size):
-            raise UsageError(f"--size {self.size[0]}x{self.size[1]}: both sides must be multiples of 32, 64 at least")
+        try:
+            self.model_config.check_size(self.size)
+        except UsageError as error:
+            raise UsageError(f"--size: {error}") from None
         self.weights  # noqa: B018  # raises if a term is unknown
 
     def _check_choices(self) -> None:
@@ -284,10 +287,38 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainC
     try:
         for name, value in values.items():
             if isinstance(value, str) and str(known[name].type) == "float":
-                values[name] = float(value)  # YAML takes 1e-4, without a point, for a text
+                values[name] = value = float(value)  # YAML takes 1e-4, without a point, for a text
+            if not fits(value, known[name]):
+                shown = repr(value) if len(repr(value)) < 80 else type(value).__name__
+                raise ValueError(
+                    f"{flag(name)} must be {known[name].metadata['metavar'] or 'true or false'}, not {shown}"
+                )
         return TrainConfig(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def fits(value: Any, item: dataclasses.Field[Any]) -> bool:
+    """Whether a plain value has the type of a field."""
+    kind, _, optional = str(item.type).partition(" | ")
+    if value is None:
+        return bool(optional) or item.name == "teacher"
+    if kind.startswith("tuple"):
+        if item.name == "teacher" and isinstance(value, str):  # as older configurations have it
+            return True
+        of, count = kind.removeprefix("tuple[").split(", ")[0], 2 if kind == "tuple[int, int]" else None
+        several = isinstance(value, list | tuple) and len(value) == (count or len(value))
+        return several and all(is_a(of, one) for one in value)
+    return is_a(kind, value)
+
+
+def is_a(kind: str, value: Any) -> bool:
+    """Whether a plain value is of the type of this name."""
+    if isinstance(value, bool) or kind == "bool":
+        return isinstance(value, bool) and kind == "bool"
+    if kind == "float":
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, {"int": int, "str": str, "Path": str | Path}[kind])
 
 
 def presets() -> list[str]:
@@ -298,12 +329,10 @@ def presets() -> list[str]:
 
 def read_yaml(text: str, where: str) -> dict[str, Any]:
     """The settings in a YAML text; ``UsageError`` if it has another form."""
-    import yaml
-
     try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where}: not YAML: {str(error).splitlines()[0]}") from error
+        values = parse_yaml(text) or {}
+    except ValueError as error:
+        raise UsageError(f"{where}: not YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{where}: must be settings, one a line, such as lr: 0.01")
     return values
@@ -331,9 +360,10 @@ def build_config(
         values |= read_yaml(text, f"preset {preset}")
     if file is not None:
         try:
-            values |= read_yaml(file.read_text(encoding="utf-8"), str(file))
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_document(file)
+        except (OSError, ValueError) as error:
             raise UsageError(f"--config {file}: cannot be read: {getattr(error, 'strerror', error)}") from error
+        values |= read_yaml(text, str(file))
     values |= {name: value for name, value in given.items() if value is not None}
     return from_dict(values, where=str(file or preset or "command line"))
 

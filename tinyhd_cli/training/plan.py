@@ -12,6 +12,7 @@ from ..models import build
 from ..models.config import CLIP_FRAMES
 from ..models.still import make_still
 from ..models.tinyhd import TinyHD
+from ..wording import plural
 from . import checkpoints, fast, sources
 from .loop import accelerator
 from .options import TrainConfig
@@ -41,8 +42,8 @@ def plan(config: TrainConfig) -> dict[str, str]:
     student_s = step_time(network, config, device) * clips
     teacher_s = sum(teacher_time(teacher, config) for teacher in teachers) * clips
     expected = {
-        "labelled": f"{len(found.targets)} videos, {len(found.val_targets)} to validate on",
-        "auxiliary": f"{len(found.aux)} videos, {len(found.val_aux)} to validate on",
+        "labelled": f"{plural(len(found.targets), 'video')}, {len(found.val_targets)} to validate on",
+        "auxiliary": f"{plural(len(found.aux), 'video')}, {len(found.val_aux)} to validate on",
         "network": f"{config.model}, {sum(p.numel() for p in network.parameters()):,} parameters",
         "teacher": ", ".join(f"{t.model.config.name} ({t.model.name})" for t in teachers) or "none",
         "step": f"{counts.target} labelled and {counts.aux} auxiliary clips",

@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import weights
+from .. import cache, weights
 from ..errors import UsageError, WeightsError
 from ..models import build
 from ..models.config import CLIP_FRAMES, TinyHDConfig
 from ..models.still import make_still
 from ..models.tinyhd import TinyHD
 from ..weights.file import is_ours
+from ..wording import plural
 from . import initial, sources
 from .batches import collate, student_clips
 from .clips import Clips, PickSampler, Schedule, validation_picks
@@ -61,7 +62,7 @@ def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Sch
     batch = config.batch_size
     what, there = ("--data", targets) if targets else ("--aux", aux)
     if batch > there:
-        raise UsageError(f"--batch-size {batch} is larger than {what}, which has {there} videos to train on")
+        raise UsageError(f"--batch-size {batch} is larger than {what}, which has {plural(there, 'video')} to train on")
     aux_clips = round(batch * config.aux_ratio) if targets else batch
     counts = (batch if targets else 0, aux_clips if aux else 0)
     if any(count % parts for count in counts):
@@ -99,7 +100,7 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     if config.init != "none":
         check_init(config)
 
-    root = (config.cache or config.out / "cache") / "clips"
+    root = cache_root(config) / "clips"
     groups = [found.targets, found.aux, found.val_targets, found.val_aux]
     stored = [decode_all(videos, root, config.size, config.workers, progress) for videos in groups]
     videos = [video for group in stored for video in group]
@@ -118,9 +119,21 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     return Run(network.to(device), teacher, clips, sampler, plan, validator, plan.target // parts)
 
 
+def cache_root(config: TrainConfig) -> Path:
+    """The folder for decoded clips and the teacher's maps, which belongs to the user alone.
+
+    Raises:
+        UsageError: another user can change what is in it.
+        OutputError: it cannot be made.
+    """
+    root = config.cache or config.out / "cache"
+    cache.check(root, "--cache")
+    return root
+
+
 def load_teacher(config: TrainConfig, device: torch.device) -> Teachers | None:
     """The teachers, if there are any."""
-    folder = config.cache / "teacher" if config.cache else None
+    folder = cache_root(config) / "teacher" if config.cache else None
     found = [
         CachedTeacher(Teacher(config, name, device), folder, config.cache_dtype, config.cache_scale)
         for name in config.teacher

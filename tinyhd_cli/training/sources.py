@@ -10,6 +10,7 @@ from ..datasets import LAYOUTS, Video, open_dataset
 from ..datasets.files import natural
 from ..datasets.layouts import VIDEOS
 from ..errors import InputError, UsageError
+from ..wording import plural
 from .options import TrainConfig
 
 TRAINING_SPLIT = "train"
@@ -56,7 +57,9 @@ def labelled(argument: str, splits: Sequence[str]) -> tuple[Video, ...]:
         check(video)
     annotated = tuple(video for video in videos if video.annotated)
     if not annotated:
-        raise InputError(f"{root}: {len(videos)} videos, and no ground truth for any of them (use --aux for such)")
+        raise InputError(
+            f"{root}: {plural(len(videos), 'video')}, and no ground truth for any of them (use --aux for such)"
+        )
     return annotated
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..files import remove, written_whole
 from ..machine import cores
+from ..untrusted import parse_json, read_document
 
 if TYPE_CHECKING:
     from ..datasets import FrameFiles, Video
@@ -125,14 +126,24 @@ def decode(video: Video, root: Path, size: tuple[int, int]) -> Stored:
     size = stored_size(video, size)
     key = key_of(video, size)
     folder = root / key
-    if not (folder / "meta.json").is_file():
+    frames = frames_in(folder, size)
+    if frames is None:
         with written_whole(folder) as temporary:
             temporary.mkdir()
             frames = write_frames(video, temporary, size)
             (temporary / "meta.json").write_text(json.dumps({"name": video.name, "frames": frames, "size": size}))
             remove(folder)  # what an earlier program left unfinished
-    meta = json.loads((folder / "meta.json").read_text())
-    return Stored(video.name, key, folder, meta["frames"], size, is_still(video), video.annotated)
+    return Stored(video.name, key, folder, frames, size, is_still(video), video.annotated)
+
+
+def frames_in(folder: Path, size: tuple[int, int]) -> int | None:
+    """The number of frames in a decoded video; None if there is none, or its files are not what they should be."""
+    try:
+        frames = parse_json(read_document(folder / "meta.json"))["frames"]
+        whole = (folder / "frames.u8").stat().st_size == frames * size[0] * size[1] * 3
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return int(frames) if whole else None
 
 
 def write_frames(video: Video, folder: Path, size: tuple[int, int]) -> int:
@@ -181,7 +192,8 @@ def decode_all(
 def results(tasks: list[tuple[Video, Path, tuple[int, int]]], workers: int) -> Iterator[Stored | str]:
     """What became of each task, in order."""
     todo = sum(
-        not (root / key_of(video, stored_size(video, size)) / "meta.json").is_file() for video, root, size in tasks
+        frames_in(root / key_of(video, stored), stored) is None
+        for video, root, stored in ((video, root, stored_size(video, size)) for video, root, size in tasks)
     )
     if workers < 2 or todo < 4:  # processes take longer to start than so few clips to decode
         yield from map(attempt, tasks)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import OutputError, WeightsError
+from ..errors import OutputError, WeightsError, one_line
 from ..files import cannot_write, written_whole
 from ..models.config import CLIP_FRAMES, HD2SConfig
 from .losses import Targets, distribution
@@ -22,6 +25,11 @@ from .options import TrainConfig
 
 if TYPE_CHECKING:
     from ..inference.model import Model
+
+log = logging.getLogger("tinyhd")
+
+DAMAGED = (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What NumPy and PyTorch raise at files that are not what was stored."""
 
 WINDOWS = 4
 """Windows of 16 frames that a single-output teacher sees at once: more do not fit a processor's cache."""
@@ -47,7 +55,10 @@ class Teacher:
     def __init__(self, config: TrainConfig, name: str, device: torch.device) -> None:
         from ..inference.model import load_model
 
-        self.model: Model = load_model(name, str(device), engine="torch")
+        try:
+            self.model: Model = load_model(name, str(device), engine="torch")
+        except WeightsError as error:  # which names the option that other commands have for a file
+            raise WeightsError(str(error).replace("add --weights ", "name it: --teacher ")) from error
         self.config = config
         self.bf16 = config.precision == "bf16"
         self.lag = 1 if config.upstream_alignment and self.windows > 1 else 0
@@ -180,10 +191,29 @@ class CachedTeacher:
         size = (int(reads.shape[2]), int(reads.shape[3]))
         found = []
         for key, read, flip in zip(keys, reads, flips, strict=True):
-            maps = self.load(key, size) if self.has(key) else self.make(key, read)
+            maps = self.kept(key, size) or self.make(key, read)
             found.append(mirrored(maps) if flip else maps)
         deep = [maps.intermediate for maps in found if maps.intermediate is not None]
         return Targets(torch.cat([maps.final for maps in found]), torch.cat(deep) if deep else None)
+
+    def kept(self, key: str, size: tuple[int, int]) -> Targets | None:
+        """The maps on disk; None if there are none, or the file is damaged."""
+        if not self.has(key):
+            return None
+        try:
+            return self.load(key, size)
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            MemoryError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            log.warning("%s: damaged, made again (%s)", self.path(key), one_line(error))
+            return None
 
     def make(self, key: str, read: Tensor) -> Targets:
         """Ask the teacher, and keep what it says."""
@@ -206,11 +236,12 @@ class CachedTeacher:
         """The maps on disk."""
         path = self.path(key)
         assert path is not None
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:  # NumPy leaves a damaged file that it opens open
             maps = [unpacked(name, dict(arrays), size) for name in ("final", "intermediate")]
         device = self.teacher.model.device
         final, deep = (None if m is None else m.unsqueeze(0).to(device) for m in maps)
-        assert final is not None
+        if final is None:
+            raise ValueError("holds no maps")
         return Targets(final, deep)
 
 

@@ -1,4 +1,4 @@
-"""The format of weight files, and reading the original ones.
+"""The format of weights files.
 
 Ours is safetensors with our tensor names; its metadata has one key, ``tinyhd``, whose JSON says which network it is
 for, what its input must look like, and where it comes from. Nothing here knows of names or of the Hub.
@@ -7,12 +7,8 @@ for, what its input must look like, and where it comes from. Nothing here knows 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +18,7 @@ from ..errors import UsageError, WeightsError, one_line
 from ..files import written_whole
 from ..models import upstream
 from ..models.config import ModelConfig
+from ..untrusted import parse_json
 from .known import WeightsInfo, describe
 
 if TYPE_CHECKING:
@@ -34,16 +31,30 @@ ORIGINAL_SUFFIXES = (".pth", ".pt")
 # What the registry knows and the file itself cannot: where it is, and its own hash.
 NOT_IN_FILE = ("file", "bytes", "sha256", "hub")
 
+DAMAGED = "damaged, or not a safetensors file"
+WRONG_DIGEST = "its tensors do not have the digest that it states; get the file again"
+
 # The network's tensors that are not trained.
-BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+COUNTER = "num_batches_tracked"
+BUFFERS = ("running_mean", "running_var", COUNTER)
+
+MAX_BYTES = 1 << 30
+"""Size limit of a weights file. HD2S, the largest network here, has 120 MB; a checkpoint with its optimiser 500 MB."""
+
+MAX_HEADER = 4 << 20
+"""Size limit of the JSON in a safetensors file: 100 KB are usual."""
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's content; ``WeightsError`` if it cannot be read or is empty."""
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """A file's content; ``WeightsError`` if it cannot be read, is empty, or is larger than ``limit`` bytes."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read() if size <= limit else b""
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error
+    if size > limit:
+        raise WeightsError(f"{path}: larger than {limit >> 30} GiB, as no weights file is")
     if not data:
         raise WeightsError(f"{path}: empty file")
     return data
@@ -59,37 +70,75 @@ def is_ours(path: Path) -> bool:
     return path.suffix.lower() == SUFFIX
 
 
+def read_header(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The header of a safetensors file, and the bytes of its tensors.
+
+    Raises:
+        WeightsError: it is none.
+    """
+    if data[:4] == b"PK\3\4":
+        raise WeightsError("a PyTorch file by its content: give it a name that ends in .pth")
+    length = int.from_bytes(data[:8], "little")  # then so much JSON, then the tensors
+    if length > min(MAX_HEADER, len(data) - 8):
+        raise WeightsError(DAMAGED)
+    try:
+        header = parse_json(data[8 : 8 + length], unique=True)
+    except ValueError as error:
+        raise WeightsError(DAMAGED) from error
+    if not isinstance(header, dict):
+        raise WeightsError(DAMAGED)
+    return header, memoryview(data)[8 + length :]
+
+
 def read_metadata(data: bytes) -> WeightsInfo:
     """What a safetensors file says of itself.
 
     Raises:
         WeightsError: it is none, or not one of ours.
     """
-    try:
-        # Eight bytes of length, little endian, then so much JSON.
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = header.get("__metadata__", {})
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise WeightsError("damaged, or not a safetensors file") from error
-    if METADATA_KEY not in metadata:
+    return metadata_of(read_header(data)[0])
+
+
+def metadata_of(header: Mapping[str, Any]) -> WeightsInfo:
+    """What the header of a safetensors file says of it."""
+    metadata = header.get("__metadata__")
+    if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
         raise WeightsError(
             "a safetensors file without the metadata of tinyhd, which say what network it is for: "
             "make one from the original file with tinyhd weights convert",
         )
     try:
-        return WeightsInfo.from_dict(json.loads(metadata[METADATA_KEY]))
-    except (ValueError, TypeError, AttributeError) as error:
+        if not isinstance(metadata[METADATA_KEY], str):
+            raise ValueError("no text")
+        values = parse_json(metadata[METADATA_KEY], unique=True)
+    except ValueError as error:
         raise WeightsError("its tinyhd metadata are damaged") from error
+    return WeightsInfo.from_dict(values)
 
 
-def network_state(config: ModelConfig) -> dict[str, Tensor]:
-    """The network's tensors without their values."""
-    import torch
+def digest_of(header: Mapping[str, Any], body: memoryview) -> str:
+    """The digest of a file's tensors: SHA-256 over names, types, shapes and bytes, sorted by name.
 
-    from ..models import build
+    Raises:
+        WeightsError: the header does not describe tensors.
+    """
+    found = hashlib.sha256()
+    try:
+        for name in sorted(header.keys() - {"__metadata__"}):
+            entry = header[name]
+            start, end = entry["data_offsets"]
+            found.update(json.dumps([name, entry["dtype"], entry["shape"]]).encode())
+            found.update(body[start:end])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(DAMAGED) from error
+    return found.hexdigest()
 
-    with torch.device("meta"):
-        return build(config).state_dict()
+
+def has_its_digest(data: bytes) -> bool | None:
+    """Whether the tensors of a file have the digest that it states; None if it states none."""
+    header, body = read_header(data)
+    stated = metadata_of(header).tensors_sha256
+    return stated == digest_of(header, body) if stated else None
 
 
 def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], WeightsInfo]:
@@ -101,49 +150,42 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], WeightsInfo]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    info = read_metadata(data)
+    header, body = read_header(data)
+    info = metadata_of(header)
     try:
         state_dict = load(data)
-    except SafetensorError as error:
-        raise WeightsError(f"damaged, or not a safetensors file ({one_line(error)})") from error
-    upstream.check_state_dict(state_dict, network_state(info.config), info.config)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:  # KeyError: a type that PyTorch has not
+        raise WeightsError(f"{DAMAGED} ({one_line(error)})") from error
+    upstream.check_state_dict(state_dict, upstream.network_state(info.config), info.config)
+    if info.tensors_sha256 and digest_of(header, body) != info.tensors_sha256:
+        raise WeightsError(f"damaged: {WRONG_DIGEST}")
     return state_dict, info
 
 
-def read_original(data: bytes) -> dict[str, Tensor]:
-    """The state dict in an original file, under its own tensor names. Runs no code of the file.
+def checked(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a network, all fractions float32, if they can be weights.
 
     Raises:
-        WeightsError: it is damaged, would run code, or is no TinyHD or HD2S file.
+        WeightsError: a type or a value is none that a network can have.
     """
     import torch
 
-    checkpoint = unpickle(data)
-    if isinstance(checkpoint, Mapping) and all(isinstance(name, str) for name in checkpoint):
-        state_dict = upstream.unwrap(checkpoint)
-        if upstream.is_upstream(state_dict) and all(isinstance(tensor, torch.Tensor) for tensor in state_dict.values()):
-            return state_dict
-    raise WeightsError("not an original TinyHD or HD2S file: it has no state dict with their tensor names")
-
-
-def unpickle(data: bytes) -> object:
-    """What a PyTorch file holds, if that is nothing but tensors and plain containers."""
-    import torch
-
-    try:
-        # torch.load does not look at the archive's checksums.
-        if zipfile.is_zipfile(io.BytesIO(data)) and (broken := zipfile.ZipFile(io.BytesIO(data)).testzip()):
-            raise WeightsError(f"damaged: {broken} in it has a wrong checksum")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols and TorchScript: an error follows, or nothing
-            checkpoint: object = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-            return checkpoint
-    except WeightsError:
-        raise
-    except Exception as error:  # a damaged pickle can raise anything
-        if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise WeightsError(f"refused: it holds more than tensors, and loading {match[1]} would run code") from error
-        raise WeightsError("damaged, or not a PyTorch file of plain tensors") from error
+    ready = {}
+    for name, tensor in state_dict.items():
+        if not tensor.is_floating_point() and not name.endswith(COUNTER):
+            raise WeightsError(f"{name!r} has the type {tensor.dtype}: weights are fractions")
+        ready[name] = tensor.float()
+    values = torch.cat([tensor.flatten() for tensor in ready.values()])
+    if not bool(torch.isfinite(values).all()):
+        name = next(name for name, tensor in ready.items() if not bool(torch.isfinite(tensor).all()))
+        raise WeightsError(f"{name!r} holds values that are not finite: the training diverged, or the file is damaged")
+    if not any(bool(tensor.any()) for name, tensor in ready.items() if not name.endswith(BUFFERS)):
+        raise WeightsError("all of its tensors are zero: it holds no weights")
+    variances = {name: tensor for name, tensor in ready.items() if name.endswith("running_var")}
+    if variances and float(torch.cat(list(variances.values())).min()) < 0:
+        name = next(name for name, tensor in variances.items() if float(tensor.min()) < 0)
+        raise WeightsError(f"{name!r} holds negative variances: the file is damaged")
+    return {name: tensor.long() if name.endswith(COUNTER) else tensor for name, tensor in ready.items()}
 
 
 def save(
@@ -170,15 +212,15 @@ def save(
     path = Path(path).expanduser()
     if not is_ours(path):
         raise UsageError(f"{path}: the name of a weight file must end in {SUFFIX}")
-    upstream.check_state_dict(state_dict, network_state(config), config)
+    upstream.check_state_dict(state_dict, upstream.network_state(config), config)
     trained = sum(tensor.numel() for name, tensor in state_dict.items() if not name.endswith(BUFFERS))
-    info = describe(config, **{**known, "parameters": trained})
+    # A copy each, because safetensors refuses tensors that are views of one another.
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state_dict.items()}
+    digest = digest_of(*read_header(serialize(tensors)))
+    info = describe(config, **{**known, "parameters": trained, "tensors_sha256": digest})
     facts = {name: value for name, value in info.to_dict().items() if value and name not in NOT_IN_FILE}
-    data = serialize(
-        # A copy each, because safetensors refuses tensors that are views of one another.
-        {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state_dict.items()},
-        {METADATA_KEY: json.dumps(facts, sort_keys=True)},  # a second key would come in random order
-    )
+    # A second key of metadata would come in random order.
+    data = serialize(tensors, {METADATA_KEY: json.dumps(facts, sort_keys=True)})
     with written_whole(path) as temporary:
         temporary.write_bytes(data)
     return replace(info, bytes=len(data), sha256=sha256_of(data))

@@ -194,6 +194,11 @@ def hub_licence(licence: str) -> list[str]:
     return [f"license: {slug}"] if slug == licence.lower() else ["license: other", f"license_name: {slug}"]
 
 
+def cell(text: str) -> str:
+    """Text in a Markdown table, whose columns it must not end."""
+    return text.replace("|", "\\|")
+
+
 def model_card(info: WeightsInfo, filename: str, repo: str) -> str:
     """The README of a Hub repository: YAML front matter, then what the file says of itself."""
     height, width = info.input_size
@@ -208,7 +213,7 @@ def model_card(info: WeightsInfo, filename: str, repo: str) -> str:
         "From": ", ".join(part for part in (info.origin, info.upstream_file) if part),
         **{what.capitalize(): f"`{value}`" for what, value in info.provenance.items()},
     }
-    scores = [f"| {metric} | {score:g} |" for metric, score in info.scores.items()]
+    scores = [f"| {cell(metric)} | {score:g} |" for metric, score in info.scores.items()]
     lines = [
         "---",
         *hub_licence(info.licence),
@@ -223,7 +228,7 @@ def model_card(info: WeightsInfo, filename: str, repo: str) -> str:
         "",
         "| | |",
         "|---|---|",
-        *[f"| {what} | {value} |" for what, value in facts.items() if value],
+        *[f"| {cell(what)} | {cell(value)} |" for what, value in facts.items() if value],
         *(
             [
                 f"\n{'Scores' if info.provenance else 'Published scores'}: {info.scores_on}\n",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, WeightsError, did_you_mean, one_line
 from ..models.config import INPUT_HEIGHT, INPUT_WIDTH, HD2SConfig, ModelConfig, TinyHDConfig, from_dict, to_dict
 from ..settings import setting
+from ..untrusted import parse_toml, printable, read_document
+from . import fields
 
 # Mean and standard deviation of RGB / 255.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -57,6 +58,9 @@ class WeightsInfo:
 
     bytes: int | None = None
     sha256: str = ""
+    tensors_sha256: str = ""
+    """Digest of the tensors alone, in the file's metadata; empty in files of earlier versions."""
+
     licence: str = ""
     origin: str = ""
     """Address of the repository that the weights come from."""
@@ -78,29 +82,22 @@ class WeightsInfo:
     """How a training run made them: command, commit, seed, ..."""
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> WeightsInfo:
+    def from_dict(cls, values: object) -> WeightsInfo:
         """The info that :meth:`to_dict` wrote. Fields that a later version may add are ignored.
 
         Raises:
-            WeightsError: it is none.
+            WeightsError: a field is missing, or is not what it must be.
         """
-        known = {name.name for name in fields(cls)}
-        kept = {name: value for name, value in values.items() if name in known}
         try:
-            kept["config"] = from_dict(kept["config"])
-            for name, kind, count in (("input_size", int, 2), ("mean", float, 3), ("std", float, 3)):
-                if name in kept:
-                    kept[name] = tuple(kind(value) for value in kept[name])
-                    if len(kept[name]) != count or (name != "mean" and min(kept[name]) <= 0):
-                        raise ValueError(f"{name} must be {count} numbers, not {kept[name]}")
-            kept["scores"] = {str(metric): float(score) for metric, score in kept.get("scores", {}).items()}
-            kept["provenance"] = {str(what): str(value) for what, value in kept.get("provenance", {}).items()}
-            if kept.get("hub"):
-                kept["hub"] = HubFile(**kept["hub"])
-            return cls(**kept)
-        except KeyError as error:
-            raise WeightsError(f"not a description of weights: no {error}") from error
-        except (UsageError, TypeError, ValueError, AttributeError) as error:
+            if not isinstance(values, Mapping):
+                raise ValueError("it must be a table")
+            missing = {"name", "config"} - values.keys()
+            if missing:
+                raise ValueError(f"no {min(missing)!r}")
+            info = cls(**{name: field_of(name, values[name]) for name in READERS if name in values})
+            info.config.check_size(info.input_size)
+            return info
+        except (UsageError, ValueError) as error:
             raise WeightsError(f"not a description of weights: {one_line(error)}") from error
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,6 +120,49 @@ def describe(config: ModelConfig, **known: Any) -> WeightsInfo:
 def network_name(config: ModelConfig) -> str:
     """The network with the order in which it fuses its decoders, for people: ``tinyhd-m (d2, d3, d1)``."""
     return f"{config.name} ({', '.join(config.decoders)})" if isinstance(config, TinyHDConfig) else config.name
+
+
+def hub_file(value: object) -> HubFile | None:
+    """Where a file is on the Hub, from a table; None where nothing is said."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not {"repo", "filename"} <= value.keys() <= {"repo", "filename", "revision"}:
+        raise fields.wrong("a table of repo, filename and revision", value)
+    revision = fields.hub_revision(value.get("revision", "main"))
+    return HubFile(fields.hub_repo(value["repo"]), fields.filename(value["filename"]), revision)
+
+
+READERS: dict[str, Callable[[object], Any]] = {
+    "name": fields.title,
+    "config": from_dict,
+    "input_size": fields.pair,
+    "mean": fields.channels(fields.MEAN_RANGE),
+    "std": fields.channels(fields.STD_RANGE),
+    "parameters": fields.optional_count,
+    "file": fields.filename,
+    "bytes": fields.optional_count,
+    "sha256": fields.sha256,
+    "tensors_sha256": fields.sha256,
+    "licence": fields.text,
+    "origin": fields.text,
+    "training_data": fields.text,
+    "scores": fields.table(fields.number),
+    "scores_on": fields.text,
+    "upstream_file": fields.text,
+    "upstream_bytes": fields.optional_count,
+    "upstream_sha256": fields.sha256,
+    "hub": hub_file,
+    "provenance": fields.table(fields.text),
+}
+"""How each field of :class:`WeightsInfo` is read; each raises ``ValueError`` for what it must not be."""
+
+
+def field_of(name: str, value: object) -> Any:
+    """The value of a field; ``ValueError``, beginning with the field's name, if it is not what it must be."""
+    try:
+        return READERS[name](value)
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
 
 
 @contextmanager
@@ -151,18 +191,23 @@ def registry_path() -> Path:
 def card(info: WeightsInfo) -> str:
     """The model card that stands beside an embedded file, ``NAME.md``; empty if there is none."""
     path = registry_path().parent / f"{Path(info.file).stem}.md"
-    return path.read_text(encoding="utf-8") if info.file and path.is_file() else ""
+    if not info.file or not path.is_file():
+        return ""
+    try:
+        return "".join(f"{printable(line)}\n" for line in read_document(path).splitlines())
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: cannot be read: {one_line(error)}") from error
 
 
 def read_registry() -> dict[str, Any]:
     """The registry as it is in the file."""
     path = registry_path()
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(read_document(path))
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise WeightsError(f"{path} is not a TOML file: {error}") from error
+        raise WeightsError(f"{path} is not a TOML file: {one_line(error)}") from error
 
 
 def registry() -> dict[str, WeightsInfo]:
@@ -172,11 +217,16 @@ def registry() -> dict[str, WeightsInfo]:
         WeightsError: the registry is missing or malformed.
     """
     values = read_registry()
-    defaults = values.get("defaults", {})
+    defaults, weights = values.get("defaults", {}), values.get("weights", {})
+    if not isinstance(defaults, dict) or not isinstance(weights, dict):
+        raise WeightsError(f"{registry_path()}: defaults and weights must be tables")
     entries = {}
-    for name, entry in values.get("weights", {}).items():
-        place = {"repo": name, "filename": f"{name}.safetensors"} | entry.get("hub", {})
-        with about(f"{registry_path()}: {name}"):
+    for name, entry in weights.items():
+        with about(f"{registry_path()}: {printable(name)}"):
+            if not isinstance(entry, dict):
+                raise WeightsError("not a description of weights: it must be a table")
+            hub = entry.get("hub", {})
+            place = {"repo": name, "filename": f"{name}.safetensors"} | hub if isinstance(hub, dict) else hub
             entries[name] = WeightsInfo.from_dict({**defaults, **entry, "name": name, "hub": place})
     return entries
 

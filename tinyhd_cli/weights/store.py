@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UsageError, WeightsError
-from ..models import upstream
 from ..models.config import ModelConfig, TinyHDConfig
 from . import hub
 from .file import (
     NOT_IN_FILE,
     ORIGINAL_SUFFIXES,
     SUFFIX,
+    WRONG_DIGEST,
+    checked,
+    has_its_digest,
     is_ours,
     read_bytes,
     read_metadata,
-    read_original,
     read_safetensors,
     save,
     sha256_of,
@@ -35,6 +36,7 @@ from .known import (
     registry,
     registry_path,
 )
+from .original import read_original
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -142,12 +144,15 @@ def check(located: Located, data: bytes) -> None:
         config = read_metadata(data).config
         if config != info.config:
             raise WeightsError(f"holds {network_name(config)}; {info.name} is {network_name(info.config)}")
+        if not info.sha256 and has_its_digest(data) is False:
+            raise WeightsError(f"damaged: {WRONG_DIGEST}")
 
 
 def verify(name_or_path: NameOrPath) -> Verdict:
-    """Compare a file's sha256 with the registry's. Downloads nothing.
+    """Compare a file's sha256 with the registry's, or its tensors with the digest that it states. Downloads nothing.
 
-    A path is compared with all known files; it has the wrong hash if it is called like one of them and is none.
+    A path is compared with all known files; it has the wrong hash if it is called like one of them and is none, or if
+    its tensors do not have the digest that it states.
 
     Raises:
         WeightsError: the weights are not on this machine, or the file cannot be read.
@@ -164,14 +169,19 @@ def verify(name_or_path: NameOrPath) -> Verdict:
             return Verdict(info.name, located.path, found, "unknown hash")
         return Verdict(info.name, located.path, found, "ok" if found == info.sha256 else "wrong hash")
 
-    found = sha256_of(read_bytes(path))
+    data = read_bytes(path)
+    found = sha256_of(data)
     hashes = {}
     for info in registry().values():
         if found in (info.sha256, info.upstream_sha256):
             return Verdict(info.name, path, found, "ok")
         hashes[hub.place(info).filename] = info.sha256
         hashes[info.upstream_file] = info.upstream_sha256
-    return Verdict(str(path), path, found, "wrong hash" if hashes.get(path.name) else "unknown hash")
+    if hashes.get(path.name):
+        return Verdict(str(path), path, found, "wrong hash")
+    with about(path):
+        sound = has_its_digest(data) if is_ours(path) else None
+    return Verdict(str(path), path, found, "unknown hash" if sound is None else "ok" if sound else "wrong hash")
 
 
 # ----------------------------------------------------------------------------------------------------------- reading
@@ -195,7 +205,6 @@ def load(name_or_path: NameOrPath, *, decoders: Iterable[str] | None = None) -> 
     info = replace(located.info or info, bytes=len(data), sha256=sha256_of(data))
     if decoders is not None:
         info = with_decoders(info, tuple(decoders))
-    state_dict = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state_dict.items()}
     return Checkpoint(info.config, state_dict, info)
 
 
@@ -203,12 +212,14 @@ def read(data: bytes, path: Path, *, warn: bool = False) -> tuple[dict[str, Tens
     """The tensors of either kind of file, by our names, and what is known of them."""
     with about(path):
         if is_ours(path):
-            return read_safetensors(data)
-        state_dict = read_original(data)
-        config = upstream.recognise(state_dict, path)
-        state_dict = upstream.convert(state_dict, config)
-    info = recognised(data, path, config)
-    if warn and isinstance(config, TinyHDConfig) and config.name == info.name == "tinyhd-m":
+            state_dict, info = read_safetensors(data)
+            return checked(state_dict), info
+        original = read_original(data, path)
+        state_dict = checked(original.state_dict)
+        info = WeightsInfo.from_dict({**recognised(data, path, original.config).to_dict(), **original.known})
+    config = original.config
+    if warn and not original.by_our_names and config.name == info.name == "tinyhd-m":
+        assert isinstance(config, TinyHDConfig)
         order = ",".join(config.decoders)
         log.warning("%s: its shapes do not tell the fusion order; %s assumed (see --decoders)", path, order)
     return state_dict, info

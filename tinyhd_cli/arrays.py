@@ -1,0 +1,138 @@
+"""Arrays in npy and npz files: what a file claims is checked before memory is taken, and no code in it is run."""
+
+from __future__ import annotations
+
+import contextlib
+import lzma
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+
+Array = NDArray[Any]
+
+MAX_ITEM_BYTES = 1 << 31
+"""The largest array, or item of a longer one, that is held in memory."""
+
+DAMAGED = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError)
+"""What NumPy and zipfile raise at a damaged or encrypted file."""
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in a file, of which no more than the header is read. Good while the file is open."""
+
+    name: str
+    """For messages."""
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran_order: bool
+    _file: IO[bytes]
+
+    def whole(self) -> Array:
+        """Return the array; ``InputError`` if it is too large or breaks off."""
+        values = np.frombuffer(self._bytes(math.prod(self.shape)), self.dtype)
+        return values.reshape(self.shape, order="F" if self.fortran_order else "C")
+
+    def items(self) -> Iterator[Array]:
+        """Yield what the first dimension counts, one by one, in the memory of one; ``InputError`` as above."""
+        if self.fortran_order:
+            yield from self.whole()
+            return
+        for _ in range(self.shape[0]):
+            yield self.item()
+
+    def item(self) -> Array:
+        """Return the next item; ``InputError`` as above."""
+        return np.frombuffer(self._bytes(math.prod(self.shape[1:])), self.dtype).reshape(self.shape[1:])
+
+    def _bytes(self, count: int) -> bytes:
+        size = count * self.dtype.itemsize
+        if size > MAX_ITEM_BYTES:
+            most = f"more than {MAX_ITEM_BYTES >> 30} GiB at once"
+            raise InputError(f"{self.name}: holds {self.dtype} {self.shape}, {most}")
+        with readable(self.name):
+            data = self._file.read(size)
+        if len(data) < size:
+            raise InputError(f"{self.name}: breaks off before its end")
+        return data
+
+
+@contextlib.contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turn what NumPy and zipfile raise inside the block into ``InputError``."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
+    except DAMAGED as error:  # NumPy's words are about pickle, which is never read
+        raise InputError(f"{name}: is no {Path(name).suffix[1:]} file with an array of numbers") from error
+
+
+def stored(name: str, file: IO[bytes], size: int) -> StoredArray:
+    """Return the array that begins here in a file; ``InputError`` if there is none, or less of it than it claims.
+
+    Args:
+        name: for messages.
+        file: open for reading.
+        size: how many bytes there are.
+    """
+    with readable(name):
+        try:
+            if np.lib.format.read_magic(file) != (1, 0):  # later versions are for arrays of other things
+                raise ValueError
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        except MemoryError as error:  # of the parser, at thousands of brackets
+            raise ValueError from error
+        if dtype.hasobject or not dtype.itemsize or min(shape, default=1) < 0:
+            raise ValueError
+    if math.prod(shape) * dtype.itemsize > size:
+        raise InputError(f"{name}: claims {dtype} {shape}, and is too short for that")
+    return StoredArray(name, shape, dtype, fortran_order, file)
+
+
+@contextlib.contextmanager
+def open_npy(path: Path) -> Iterator[StoredArray]:
+    """Open the array of an npy file; ``InputError`` if there is none."""
+    with contextlib.ExitStack() as stack:
+        with readable(str(path)):
+            file = stack.enter_context(path.open("rb"))
+            size = path.stat().st_size
+        yield stored(str(path), file, size)
+
+
+class Archive:
+    """The arrays of an npz file, opened one at a time. Use it as a context manager.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with readable(str(path)):
+            self._zip = zipfile.ZipFile(path)
+        self.names = [name.removesuffix(".npy") for name in self._zip.namelist() if name.endswith(".npy")]
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._zip.close()
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[StoredArray]:
+        """Open an array by its name; ``InputError`` if it is damaged."""
+        with contextlib.ExitStack() as stack:
+            with readable(str(self.path)):
+                file = stack.enter_context(self._zip.open(f"{name}.npy"))
+                size = self._zip.getinfo(f"{name}.npy").file_size
+            yield stored(str(self.path), file, size)

@@ -1,0 +1,176 @@
+"""From the arguments of a command line to a list of videos."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shlex
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+
+from ..errors import InputError
+from ..video.source import DEFAULT_RATE, IMAGE_SUFFIXES, STDIN, pictures_in
+from .options import VIDEO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Input:
+    """A video of the command line."""
+
+    path: Path
+    named: bool
+    """Whether an argument is this file itself, rather than a folder or a pattern in which it was found."""
+    beside: Path | None = None
+    """The folder that holds it, if it holds pictures, too: they are a video if this is one of our outputs."""
+
+
+class NoVideos(InputError):
+    """A folder has neither videos nor pictures."""
+
+
+@dataclass
+class Inputs:
+    """The videos that arguments lead to, each once."""
+
+    found: list[Input] = field(default_factory=list)
+    errors: dict[str, InputError] = field(default_factory=dict)
+    """One for each argument that is a missing file, or a folder or pattern without videos."""
+
+
+def find_videos(arguments: Sequence[str]) -> Inputs:
+    """Find the videos of a command line: files, and the sorted videos of folders and of glob patterns.
+
+    A folder of pictures without videos is a video itself, and ``-`` is standard input.
+    """
+    inputs = Inputs()
+    videos: dict[Path, Input] = {}
+    for argument in arguments:
+        try:
+            found = matching(argument, inputs.errors)
+        except InputError as error:
+            inputs.errors[argument] = error
+            continue
+        for item in found:
+            place = place_of(item.path)
+            if place not in videos or (item.named and not videos[place].named):
+                videos[place] = item
+    inputs.found = list(videos.values())
+    return inputs
+
+
+def place_of(path: Path) -> Path:
+    """Return one path for all spellings of a name. Links keep their names, so that each gets its own output."""
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+
+
+def matching(argument: str, errors: dict[str, InputError]) -> list[Input]:
+    """Return the videos of one argument; ``InputError`` if there are none. Errors of parts of it go to ``errors``."""
+    path = Path(argument)
+    if path == STDIN:
+        return [Input(path, named=True)]
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        raise InputError(f"{argument}: permission denied") from None
+    except (OSError, ValueError):  # a pattern can be no name at all
+        if not glob.has_magic(argument):
+            raise InputError(f"{argument}: no such file") from None
+        return by_pattern(argument, errors)
+    return in_folder(path) if stat.S_ISDIR(mode) else [Input(path, named=True)]
+
+
+def by_pattern(pattern: str, errors: dict[str, InputError]) -> list[Input]:
+    """Return the files that match a pattern, and the videos of folders that match although nothing in them does."""
+    matches = sorted(expanded(pattern))
+    parents = {match.parent for match in matches}
+    found: list[Input] = []
+    folders = failed = 0
+    for match in matches:
+        if match.is_file():
+            found.append(Input(match, named=False))
+        elif match.is_dir() and match not in parents:
+            folders += 1
+            try:
+                found += [replace(item, named=False) for item in in_folder(match)]
+            except NoVideos:
+                continue
+            except InputError as error:
+                errors[str(match)] = error
+                failed += 1
+    if not found and not failed:
+        what = "folders alone, and they have neither videos nor pictures" if folders else "no file"
+        raise InputError(f"{pattern}: matches {what}")
+    return found
+
+
+def expanded(pattern: str) -> set[Path]:
+    """Return what matches a pattern. ``**`` visits each folder once, because links may lead in circles."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return {Path(match) for match in glob.glob(pattern)}
+    at = parts.index("**")
+    tops = expanded(str(Path(*parts[:at]))) if at else {Path()}
+    found: set[Path] = set()
+    seen: set[str] = set()
+    for top in sorted(tops):
+        for folder, below, _ in os.walk(top, followlinks=True):
+            real = os.path.realpath(folder)
+            below[:] = () if real in seen else sorted(name for name in below if not name.startswith("."))
+            if real not in seen:
+                seen.add(real)
+                found |= expanded(str(Path(glob.escape(folder), *(parts[at + 1 :] or "*"))))
+    return found
+
+
+def in_folder(folder: Path) -> list[Input]:
+    """Return the videos of a folder, or the folder itself if it holds pictures alone."""
+    try:
+        videos = [file for file in sorted(folder.iterdir()) if is_video(file)]
+        pictures = bool(pictures_in(folder))
+        below = any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir())
+    except OSError as error:
+        reason = "permission denied" if isinstance(error, PermissionError) else error.strerror
+        raise InputError(f"{folder}: {reason}") from None
+    if videos:
+        return [Input(file, named=False, beside=folder if pictures else None) for file in videos]
+    if pictures:
+        return [Input(folder, named=True)]
+    if below:
+        pattern = shlex.quote(str(folder / "**" / "*.mp4"))
+        raise NoVideos(f"{folder}: no videos in this folder itself; for those in the folders below it: {pattern}")
+    known = " ".join(sorted(VIDEO_SUFFIXES))
+    raise NoVideos(f"{folder}: no videos in this folder, and no pictures (videos: {known})")
+
+
+def is_video(file: Path) -> bool:
+    """Return whether a file of a folder is taken for a video."""
+    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
+
+
+def of(count: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def describe_pictures(videos: Sequence[Path], rate: Fraction | None) -> list[str]:
+    """Say which inputs are pictures, and how they are read.
+
+    Args:
+        videos: all inputs.
+        rate: frames per second of pictures; None where the command cannot change it.
+    """
+    notes = []
+    singles = [video for video in videos if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file()]
+    if len(singles) == 1:
+        notes.append(f"{singles[0]}: a single picture, read as a video of one frame")
+    elif singles:
+        notes.append(f"{len(singles)} pictures, each read as a video of one frame; name their folder to make them one")
+    for folder in videos:
+        if folder != STDIN and folder.is_dir():
+            pictures = len(pictures_in(folder))
+            speed = f"{float(rate or DEFAULT_RATE):g} frames per second{' (see --rate)' if rate else ''}"
+            notes.append(f"{folder}: {of(pictures, 'picture')} read as one video of {speed}")
+    return notes

@@ -1,0 +1,377 @@
+"""PyTorch files of other programs: the state dict in them, without running their code or believing their sizes.
+
+Their tensors may lie under a key (``state_dict``, ``model``, ...), and their names may begin with those of the modules
+that the network was wrapped in. Both are found by a tensor that every network here has: what stands before its name is
+what the wrappers put there.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+
+from ..errors import UsageError, WeightsError
+from ..models import upstream
+from ..models.config import HD2SConfig, ModelConfig, TinyHDConfig
+from ..models.registry import config as named_config
+from ..untrusted import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger("tinyhd")
+
+MAX_OPCODES = 500_000
+"""Steps of a pickle. Each may make an object of some hundred bytes; HD2S with its optimiser takes some 30,000."""
+
+MAX_NESTING = 4
+"""Levels of a checkpoint at which a state dict is looked for."""
+
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+"""Modules that torch puts around others (data parallelism, compilation, ...), at any place in a name."""
+
+LEFT_BEHIND = ("n_averaged", "total_ops", "total_params")
+"""Last parts of names that averaging (SWA, EMA) and profiling (thop) add to state dicts."""
+
+SECOND_CHOICE = {"ema", "model_ema", "ema_model", "teacher", "teacher_model", "target", "average", "averaged", "swa"}
+"""Names of copies: used if the network itself is not there."""
+
+MOST_NAMES = 6
+"""Keys that a message shows."""
+
+
+# ------------------------------------------------------------------------------------------- reading without believing
+
+
+class StandIn:
+    """Takes the place of an object that is no tensor: holds what it was made of and does nothing.
+
+    NumPy's own unpickling trusts the file; of its arrays only the bytes are wanted here.
+    """
+
+    def __init__(self, *made_of: Any) -> None:
+        self.made_of = made_of
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+NUMPY_TYPES = "bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 str_ bytes_".split()
+PATHS = "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath".split()
+HARMLESS = (
+    *(
+        f"numpy.{core}.{name}"
+        for core in ("core", "_core")
+        for name in ("multiarray.scalar", "multiarray._reconstruct")
+    ),
+    *("numpy.dtype", "numpy.ndarray", *(f"numpy.{name}" for name in NUMPY_TYPES)),
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in PATHS),
+    *("argparse.Namespace", "types.SimpleNamespace", "datetime.datetime", "datetime.date", "datetime.timedelta"),
+)
+"""What checkpoints hold besides tensors and plain values; each gets a stand-in of its name."""
+
+
+def stand_in(path: str) -> type[StandIn]:
+    """A class that PyTorch takes for the one with this path."""
+    module, _, name = path.rpartition(".")
+    return type(name, (StandIn,), {"__module__": module, "__qualname__": name})
+
+
+STAND_INS: list[Any] = [stand_in(path) for path in HARMLESS]
+
+
+def unpickle(data: bytes) -> object:
+    """The content of a PyTorch file, if it is nothing but tensors, plain values and what is ``HARMLESS``.
+
+    Raises:
+        WeightsError: it is damaged, would run code, or takes more memory than its size allows.
+    """
+    import torch
+
+    try:
+        check_container(data)
+        with warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
+            warnings.simplefilter("ignore")  # of pickle protocols and TorchScript: an error follows, or nothing
+            checkpoint: object = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+            return checkpoint
+    except WeightsError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            mend = "save the network's state_dict() alone"
+            problem = f"refused: it holds more than tensors, and loading {match[1]} would run code; {mend}"
+            raise WeightsError(problem) from error
+        if "Unsupported operand" in str(error):
+            mend = "save it with torch.save's own protocol"
+            raise WeightsError(
+                f"its pickle protocol is newer than PyTorch reads without running code: {mend}"
+            ) from error
+        raise WeightsError("damaged, or not a PyTorch file of plain tensors") from error
+
+
+def check_container(data: bytes) -> None:
+    """Check that a file takes no more memory than its size suggests.
+
+    Raises:
+        WeightsError: it would, or it is damaged.
+        ValueError: it has no pickle.
+    """
+    if data[:4] != b"PK\3\4":  # the format before PyTorch 1.6: five pickles, then the numbers
+        if data[8:10] == b'{"':
+            raise WeightsError("a safetensors file by its content: give it a name that ends in .safetensors")
+        if data[257:262] == b"ustar":
+            raise WeightsError("a checkpoint in the tar format of PyTorch 0.1: save it anew with a later version")
+        stream = io.BytesIO(data)
+        check_pickles(stream, 5)
+        return
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+            raise WeightsError("a TorchScript file: save the network's state_dict() instead")
+        # PyTorch stores tensors as they are; compressed ones could become a thousand times larger.
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise WeightsError("refused: its content is compressed, as PyTorch never does")
+        if sum(entry.file_size for entry in entries) > len(data):
+            raise WeightsError("refused: it claims to hold more than its size")
+        if broken := archive.testzip():  # torch.load does not look at checksums
+            raise WeightsError(f"damaged: {printable(broken)} in it has a wrong checksum")
+        for entry in entries:
+            if entry.filename.endswith(".pkl"):
+                check_pickles(io.BytesIO(archive.read(entry)), 1)
+
+
+def check_pickles(stream: io.BytesIO, count: int) -> None:
+    """Read past some pickles without making their objects; ``WeightsError`` if they are of too many."""
+    steps = 0
+    for _ in range(count):
+        for _ in pickletools.genops(stream):
+            steps += 1
+            if steps > MAX_OPCODES:
+                raise WeightsError(f"refused: its pickle makes more than {MAX_OPCODES:,} objects")
+
+
+# ---------------------------------------------------------------------------------------------- finding the state dict
+
+
+@dataclass(frozen=True)
+class Found:
+    """A state dict inside a checkpoint."""
+
+    place: tuple[str, ...]
+    """Keys that lead to it, then the parts of names that stand before those of the network."""
+    tensors: dict[str, Any]
+    """By the network's names."""
+
+    @property
+    def second_choice(self) -> bool:
+        """Whether it is a copy, such as a running mean or a teacher."""
+        return not SECOND_CHOICE.isdisjoint(part.lower() for part in self.place)
+
+
+def state_dicts(checkpoint: object) -> list[Found]:
+    """The state dicts of networks known here in a checkpoint, the one to read first."""
+    found = []
+    for place, mapping in mappings(checkpoint):
+        for prefix in prefixes(mapping):
+            found.append(Found((*place, *prefix), without(mapping, prefix)))
+    return sorted(found, key=lambda one: one.second_choice)
+
+
+def mappings(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """The dicts in a checkpoint with the keys that lead to them; the usual keys of state dicts first."""
+    if not isinstance(value, Mapping) or len(place) > MAX_NESTING:
+        return
+    named = {key: inner for key, inner in value.items() if isinstance(key, str)}
+    yield place, named
+    usual = [key for key in upstream.CHECKPOINT_KEYS if key in named]
+    for key in dict.fromkeys([*usual, *named]):
+        yield from mappings(named[key], (*place, key))
+
+
+def prefixes(mapping: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The parts that stand before the names of a network, one entry for each network in a dict."""
+    found: dict[tuple[str, ...], None] = {}
+    for name in mapping:
+        if name.endswith(upstream.ANCHOR_ENDINGS):
+            parts = name.split(".")
+            starts = [at for at in range(len(parts)) if plain(parts[at:]) in upstream.ANCHORS]
+            if starts:
+                found[tuple(parts[: starts[-1]])] = None
+    return list(found)
+
+
+def plain(parts: list[str]) -> str:
+    """A name without the wrappers in it."""
+    return ".".join(part for part in parts if part not in WRAPPERS)
+
+
+def without(mapping: Mapping[str, Any], prefix: tuple[str, ...]) -> dict[str, Any]:
+    """The tensors whose names begin with a prefix, without it and without wrappers."""
+    kept: dict[str, Any] = {}
+    for name, value in mapping.items():
+        parts = name.split(".")
+        if tuple(parts[: len(prefix)]) != prefix or parts[-1] in LEFT_BEHIND:
+            continue
+        short = plain(parts[len(prefix) :])
+        if short in kept:
+            raise WeightsError(f"it holds '{printable(short)}' twice: with and without the name of a wrapper")
+        kept[short] = value
+    return kept
+
+
+def tensor_of(name: str, value: object) -> Tensor:
+    """A value of a state dict as an ordinary tensor; ``WeightsError`` if it is none."""
+    import torch
+
+    if isinstance(value, StandIn) and type(value).__name__ == "_reconstruct":
+        value = array_of(value)
+    if not isinstance(value, torch.Tensor):
+        raise WeightsError(f"'{printable(name)}' is no tensor but {article(value)}")
+    ordinary = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+    if not ordinary or value.is_complex():
+        raise WeightsError(f"'{printable(name)}' is no ordinary tensor ({value.layout}, {value.dtype})")
+    return value.detach()
+
+
+def array_of(value: StandIn) -> object:
+    """The tensor of a NumPy array of numbers; the stand-in itself if it is of anything else."""
+    import torch
+
+    try:
+        _, shape, dtype, fortran, content = value.state
+        code, order = dtype.made_of[0], dtype.state[1]
+        if code not in ("f2", "f4", "f8", "i4", "i8") or order not in "<>|=":
+            return value
+        numbers = np.frombuffer(content, np.dtype(f"{order}{code}")).reshape(shape, order="F" if fortran else "C")
+        return torch.from_numpy(np.array(numbers, np.dtype(code)))
+    except (TypeError, ValueError, AttributeError, IndexError):
+        return value
+
+
+# ------------------------------------------------------------------------------------------------------------- telling
+
+
+def article(value: object) -> str:
+    """What a value is, in a few words."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, StandIn):
+        return f"an object of type {type(value).__module__}.{type(value).__qualname__}"
+    name = type(value).__name__
+    return f"a {name} of {len(value)}" if isinstance(value, dict | list | tuple | set) else f"a value of type {name}"
+
+
+def content(checkpoint: object) -> str:
+    """What a checkpoint holds, in a line."""
+    told = article(checkpoint)
+    if not isinstance(checkpoint, Mapping) or not checkpoint:
+        return told
+    told += f"; keys: {listed(checkpoint)}"
+    for place, mapping in mappings(checkpoint):
+        if place and place[-1] in upstream.CHECKPOINT_KEYS and mapping:
+            return f"{told}; in {printable('.'.join(place))[:60]}: {listed(mapping)}"
+    return told
+
+
+def listed(mapping: Mapping[Any, Any]) -> str:
+    """The first keys of a mapping."""
+    names = [printable(key)[:60] for _, key in zip(range(MOST_NAMES), mapping, strict=False)]
+    return ", ".join(names) + (f" and {len(mapping) - len(names)} more" if len(mapping) > len(names) else "")
+
+
+# ------------------------------------------------------------------------------------------------------------ networks
+
+
+@dataclass(frozen=True)
+class Original:
+    """A network out of a PyTorch file."""
+
+    config: ModelConfig
+    state_dict: dict[str, Tensor]
+    """By our names, every tensor of the network and no other."""
+    known: Mapping[str, Any] = field(default_factory=dict)
+    """What else the file tells: fields of ``WeightsInfo``."""
+    by_our_names: bool = False
+    """Whether the file itself has our names, which tell the order of fusion."""
+
+
+def read_original(data: bytes, path: Path) -> Original:
+    """The network in a PyTorch file: an original one, one around such a network, or a checkpoint of our training.
+
+    Raises:
+        WeightsError: it is damaged, would run code, or holds no TinyHD or HD2S network.
+    """
+    checkpoint = unpickle(data)
+    if is_ours(checkpoint):
+        return from_training(checkpoint)
+    found = state_dicts(checkpoint)
+    if not found:
+        raise WeightsError(f"not an original TinyHD or HD2S file: it holds {content(checkpoint)}")
+    if len(found) > 1:
+        places = ["the top level" if not one.place else printable(".".join(one.place)) for one in found]
+        log.warning("%s: holds several networks (%s); the one in %s is read", path, ", ".join(places), places[0])
+    tensors = {name: tensor_of(name, value) for name, value in found[0].tensors.items()}
+    if upstream.is_upstream(tensors):
+        config = upstream.recognise(tensors, path)
+        return Original(config, upstream.convert(tensors, config))
+    config = by_our_names(tensors)
+    upstream.check_state_dict(tensors, upstream.network_state(config), config)
+    return Original(config, tensors, by_our_names=True)
+
+
+def by_our_names(tensors: Mapping[str, Tensor]) -> ModelConfig:
+    """Which network tensors with our names belong to; the order of the decoders is that of their names."""
+    stem = tensors.get("encoder.stem.conv.weight")
+    if stem is None:
+        return HD2SConfig()
+    width = upstream.width_of(stem)
+    decoders = dict.fromkeys(name.split(".")[1] for name in tensors if name.startswith("decoders."))
+    kinds = tuple(decoder.partition("_")[0] for decoder in decoders)
+    try:
+        candidates = [TinyHDConfig("multi", width, kinds), TinyHDConfig("single", width, kinds)]
+    except UsageError as error:
+        raise WeightsError(f"not weights of TinyHD: {error}") from None
+    for config in candidates:
+        expected = upstream.network_state(config)
+        if all(name in tensors and tensors[name].shape == like.shape for name, like in expected.items()):
+            return config
+    return candidates[0]
+
+
+def is_ours(checkpoint: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether this is a checkpoint of our own training."""
+    return isinstance(checkpoint, Mapping) and {"config", "model", "optimiser", "ema", "rng"} <= checkpoint.keys()
+
+
+def from_training(checkpoint: Mapping[str, Any]) -> Original:
+    """The network of a checkpoint of our training: the running mean of its weights, if there is one.
+
+    Raises:
+        WeightsError: it is damaged, or of single frames.
+    """
+    run, state = checkpoint["config"], checkpoint["ema"] or checkpoint["model"]
+    if not isinstance(run, Mapping) or not isinstance(state, Mapping) or not isinstance(run.get("model"), str):
+        raise WeightsError("a damaged checkpoint of training: it does not say of which network")
+    if run.get("stills"):
+        raise WeightsError("a checkpoint of training on single frames: take best.safetensors or last.safetensors")
+    try:
+        order = {"decoders": run["decoders"]} if run.get("decoders") else {}
+        config = named_config(run["model"], **order)
+    except UsageError as error:
+        raise WeightsError(f"a damaged checkpoint of training: {error}") from error
+    tensors = {str(name): tensor_of(str(name), value) for name, value in state.items()}
+    upstream.check_state_dict(tensors, upstream.network_state(config), config)
+    return Original(config, tensors, {"input_size": run["size"]} if "size" in run else {}, by_our_names=True)

@@ -1,0 +1,21 @@
+"""Numbers and names in messages. Imports nothing, so that every module may use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def plural(count: int, one: str, several: str | None = None) -> str:
+    """Return a number with its noun: ``1 map``, ``2 maps``, ``1,200 maps``; ``several`` where adding an s is wrong."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def damage(count: int) -> str:
+    """Return how much of a video could not be decoded, in words."""
+    return plural(count, "damaged packet or frame", "damaged packets or frames")
+
+
+def some(names: Sequence[object], most: int = 5) -> str:
+    """Return the first few names: ``a, b``, or ``a, b, c, d, e and 3 more``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
