@@ -93,7 +93,7 @@ def test_processes_that_begin_together(small, folder):
     assert len(list(folder.glob("*.json"))) == 1
 
 
-@pytest.mark.skipif("TINYHD_SLOW" not in os.environ, reason="takes minutes: set TINYHD_SLOW=1")
+@pytest.mark.slow
 def test_sixteen_processes_that_begin_together(small, tmp_path):
     for number in range(5):
         assert len(run_at_once(small, tmp_path / str(number) / "engines", 16)) == 1

@@ -456,6 +456,10 @@ def test_submission(tinyhd, tmp_path, weights_file, capsys):
     kept = (Path("out") / "0701" / "0001.png").stat().st_mtime_ns
     assert tinyhd("evaluate", *options, "--submission", "out") == 1
     assert (Path("out") / "0701" / "0001.png").stat().st_mtime_ns == kept  # a second run keeps what is there
+    (Path("out") / "0702" / "0003.png").write_bytes(b"")
+    assert tinyhd("evaluate", *options, "--submission", "out") == 1
+    assert (Path("out") / "0702" / "0003.png").stat().st_size > 100  # but for folders with an empty file
+    assert (Path("out") / "0701" / "0001.png").stat().st_mtime_ns == kept
     assert tinyhd("evaluate", *options[:-4], "--prior", "--split", "test", "--submission", "out") == 2
 
 

@@ -142,12 +142,24 @@ def hint(error: TyperException, arguments: Sequence[str]) -> str:
     return f"{context.command_path if context else 'tinyhd'} --help shows what there is"
 
 
+def folder_exists() -> bool:
+    """Whether the current folder is still there, without which no relative path means anything."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
+
+
 def run(args: Sequence[str]) -> int:
     """Run the command line and return its exit code (see ``errors``)."""
     arguments, debug = take("--debug", args)
     arguments, json_log = take("--json-log", arguments)
     arguments = take_config(arguments)
     show_log(debug, json_log)
+    if not folder_exists():
+        complain("the current folder no longer exists; change to another one")
+        return errors.WRONG_USAGE
     try:
         return run_command(arguments, debug)
     finally:

@@ -1,23 +1,160 @@
-"""Outputs that exist whole or not at all."""
+"""Outputs that exist whole or not at all.
+
+A file is written under a temporary name beside its target and then renamed. Symbolic links stay and their targets are
+replaced. What is no plain file, such as a pipe, a device or ``/dev/stdout``, gets the complete content at the end.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
+import stat
+import sys
+import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import OutputError
+from .processes import identity, is_gone
+
+SWEEP_EVERY_S = 10.0
+"""How often a folder is searched for temporary files of killed processes."""
+
+ABANDONED_S = 24 * 3600.0
+"""Age from which a temporary file of another machine is taken for a killed process's: a live one goes on writing."""
+
+TEMPORARY = re.compile(
+    r"\..*\.[0-9a-f]{8}\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)\.partial(\..*)?", re.DOTALL
+)
+"""Names of temporary files."""
+
+DESCRIPTOR = re.compile(r"/(?:dev|proc/self|proc/thread-self)/fd/(\d+)")
+"""Names of this process's open files."""
+
+MOST_LINKS = 40
+"""Symbolic links that are followed one after the other, as in Linux."""
+
+_swept: dict[Path, float] = {}
+"""When each folder was last searched."""
 
 
 def partial(path: Path) -> Path:
-    """A hidden name beside ``path`` to write to until the content is complete. The suffix stays: it tells formats."""
-    path = path.absolute()
+    """Return a hidden name to write to until the content is complete; :func:`publish` gives it the name ``path``.
+
+    It is beside the target of ``path``, where the temporary files of killed processes are removed. The suffix stays:
+    it tells formats.
+
+    Raises:
+        OutputError: nothing can be there.
+    """
+    special = is_special(path)
+    target = Path(tempfile.gettempdir()) / path.name if special else destination(path)
+    sweep(target.parent)
     # Short, because a name that is just short enough must not become too long; the checksum keeps it apart from others.
-    stem = f".{path.stem[:24]}.{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.partial"
-    return path.with_name(f"{stem}{path.suffix[:16]}")
+    stem = f".{target.stem[:24]}.{zlib.crc32(os.fsencode(path if special else target.name)):08x}"
+    return target.with_name(f"{stem}.{'-'.join(map(str, identity()))}.partial{target.suffix[:16]}")
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give complete content its place: rename it, or write it to what is no plain file.
+
+    The files of a folder replace those of the same names in a folder that is there.
+
+    Raises:
+        OSError: that is impossible.
+    """
+    if is_special(path):
+        pour(temporary, path)
+        remove(temporary)
+        return
+    target = destination(path)
+    if temporary.is_dir() and target.is_dir():
+        for file in temporary.iterdir():
+            file.replace(target / file.name)
+        temporary.rmdir()
+        return
+    try:
+        temporary.replace(target)
+    except OSError as error:
+        # A single file that is mounted into a container can be written, but not replaced.
+        if error.errno not in (errno.EBUSY, errno.EXDEV) or not target.is_file():
+            raise
+        shutil.copyfile(temporary, target)
+        remove(temporary)
+
+
+def pour(temporary: Path, path: Path) -> None:
+    """Write the content of a file to a pipe, a device or an open file."""
+    number = descriptor(path)
+    if number is not None and sys.stdout is not None:
+        sys.stdout.flush()  # what was printed before comes before
+    opened = path.open("wb") if number is None else os.fdopen(os.dup(number), "wb")
+    with opened as output, temporary.open("rb") as content:
+        shutil.copyfileobj(content, output)
+
+
+def destination(path: Path) -> Path:
+    """Return the file or folder that a path leads to through symbolic links, whether it exists or not."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.stat()
+        return Path(os.path.realpath(path))
+    except OSError as error:  # a loop of links, a name that is too long, a file in place of a folder
+        raise cannot_write(path, error) from error
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is neither a file nor a folder, existing or to be made: a pipe, a device, an open file."""
+    if descriptor(path) is not None:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def descriptor(path: Path) -> int | None:
+    """Return the number of the open file that ``/dev/stdout``, ``/dev/fd/3`` or a link to them stands for."""
+    try:
+        path = path.absolute()
+        for _ in range(MOST_LINKS):
+            if match := DESCRIPTOR.fullmatch(os.path.normpath(path)):
+                return int(match[1])
+            path = path.parent / path.readlink()
+    except (OSError, ValueError):  # no link
+        pass
+    return None
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files and folders of processes that are gone."""
+    now = time.monotonic()
+    if now - _swept.get(folder, -SWEEP_EVERY_S) < SWEEP_EVERY_S:
+        return
+    _swept[folder] = now
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if (match := TEMPORARY.fullmatch(entry.name)) and is_abandoned(entry, match):
+                remove(Path(entry.path))
+
+
+def is_abandoned(entry: os.DirEntry[str], name: re.Match[str]) -> bool:
+    """Whether the process that wrote a temporary file is gone."""
+    if name["machine"] == identity()[0]:
+        return is_gone(int(name["pid"]), int(name["started"]))
+    return time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_S
+
+
+def file_name(text: str) -> str:
+    """Return a text as the name of one file in a folder: without separators, and neither the folder nor its parent."""
+    name = re.sub(r"[/\\\0]" if os.sep == "\\" else r"[/\0]", "_", text)
+    return name.replace(".", "_") if name in (".", "..") else name or "_"
 
 
 def remove(path: Path) -> None:
@@ -36,8 +173,10 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
 
 def make_parent(path: Path) -> None:
     """Make the folder that ``path`` will be written in; ``OutputError`` where that is impossible."""
+    if is_special(path):
+        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        destination(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -53,8 +192,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = partial(path)
     try:
         yield temporary
-        temporary.replace(path)
+        publish(temporary, path)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and descriptor(path) == 1:
+            raise  # the reader of standard output has gone, which is not reported
         raise cannot_write(path, error) from error
     finally:
         remove(temporary)

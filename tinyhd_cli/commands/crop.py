@@ -81,6 +81,7 @@ def crop(
     tinyhd crop clip.mp4 --aspect 9:16 -o vertical.mp4
     """
     loading.start(quiet)
+    from ..files import is_special
     from ..inference.reframe import CropOptions, crop_file, parse_aspect
     from ..video.encoders import EncoderOptions, check_container
     from ..video.reader import VideoReader
@@ -108,10 +109,12 @@ def crop(
         warn_of_damage(video, summary.damaged)
         if not quiet:
             seconds = time.monotonic() - started
-            with VideoReader(target) as reader:
-                shape = f"{reader.info.width} x {reader.info.height}"
-                sound = "with sound" if reader.info.has_sound else "no sound"
-            say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s -> {target} ({shape}, {sound})")
+            told = f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s -> {target}"
+            if not is_special(target):  # it cannot be read
+                with VideoReader(target) as reader:
+                    sound = "with sound" if reader.info.has_sound else "no sound"
+                    told += f" ({reader.info.width} x {reader.info.height}, {sound})"
+            say(told)
         return True
 
     ready = partial(load, model, weights, device, engine, precision)

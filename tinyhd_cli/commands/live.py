@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,7 +83,7 @@ def shown_in(overlay: str | None, reader: VideoReader, stack: contextlib.ExitSta
         writer = PipeWriter(reader.info, size)
     else:
         check_container(path)
-        if path.resolve() == reader.path.resolve():
+        if os.path.realpath(path) == os.path.realpath(reader.path):
             raise UsageError(f"--overlay {path}: is the input itself")
         writer = VideoWriter(path, reader.info, size, sound=False)
 

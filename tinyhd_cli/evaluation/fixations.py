@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from .. import arrays, cache
 from ..datasets import Video, read_fixation
-from ..errors import InputError
-from ..files import partial, remove
+from ..errors import InputError, OutputError
+from ..files import written_whole
 from ..untrusted import parse_json, read_document
 
 FORMAT = 1
@@ -214,18 +214,15 @@ def decoded(paths: Sequence[Path], workers: int) -> Iterator[Decoded | InputErro
 
 def store(folder: Path, frames: NDArray[np.void], points: Coordinates, problems: dict[str, str]) -> bool:
     """Keep fixations for the next time, if the cache can be written; says whether it could."""
-    temporary = partial(folder)
     try:
-        temporary.mkdir(parents=True, exist_ok=True)
-        np.save(temporary / "frames.npy", frames)
-        np.save(temporary / "points.npy", points)
-        (temporary / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
-        temporary.replace(folder)
-        return True
-    except OSError:
+        with written_whole(folder) as temporary:
+            temporary.mkdir()
+            np.save(temporary / "frames.npy", frames)
+            np.save(temporary / "points.npy", points)
+            (temporary / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
+    except OutputError:
         return False
-    finally:
-        remove(temporary)
+    return True
 
 
 def load(folder: Path, key: str) -> Fixations:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ OVER_TIME = ("NSS", "CC", "SIM", "AUC-J")
 STRIP = 4
 """Frames in a picture strip."""
 
+MOST_LETTERS = 48
+"""Of a video's name in that of a plot: file systems take 255 bytes."""
+
 MOST_VIDEOS = 6
 """Up to so many videos, each is drawn over time; of more, the best, the middle and the worst."""
 
@@ -56,8 +60,11 @@ def plot(results: Results, dataset: Dataset, source: Source, folder: Path) -> li
     for video in chosen:
         if len(video.numbers) == 1:
             continue  # a photograph, or a shot of one frame
-        name = re.sub(r"[^\w.-]+", "_", video.name)
-        written.append(plot_over_time(video, folder / f"over_time_{name}.png"))
+        name = re.sub(r"[^\w.-]+", "_", video.name)[:MOST_LETTERS]
+        path = folder / f"over_time_{name}.png"
+        if path in written:  # "a b" and "a/b" give the same name
+            path = path.with_stem(f"{path.stem}_{zlib.crc32(video.name.encode(errors='surrogateescape')):08x}")
+        written.append(plot_over_time(video, path))
     painter = Painter(OverlayStyle(threshold=0.05))
     for kind, sign in (("worst", 1), ("best", -1)):
         frames = [found for one in pick_frames(ranked, metric, sign) if (found := look(one, dataset, source))]

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..complete import holds_complete
 from ..datasets import Dataset, Video
 from ..errors import InputError, UsageError
-from ..files import cannot_write, make_parent, partial, remove, written_whole
+from ..files import cannot_write, make_parent, partial, publish, remove, written_whole
 from ..metrics import resize
 from .fixations import OnProgress
 from .sources import Map, NetworkSource
@@ -49,7 +50,7 @@ def write_submission(
     complete = []
     for number, video in enumerate(dataset.videos, start=1):
         target = folder / video.name
-        if not target.is_dir():
+        if not holds_complete(target, "*.png"):
             try:
                 write_maps(video, source, target, phase(f"{video.name} ({number}/{len(dataset.videos)})"), on_failure)
             except InputError as error:
@@ -75,7 +76,7 @@ def write_maps(
         for number, saliency in source.maps(video, on_failure):
             (temporary / f"{number:04d}.png").write_bytes(as_png(saliency))
             progress(number, len(video.frames) or None)
-        temporary.replace(target)
+        publish(temporary, target)
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..files import partial, remove
+from ..files import is_special, partial, remove
 from ..video.encoders import EncoderOptions
 from ..video.reader import Frame, VideoReader
 from ..video.regions import ENCODERS, Offsets
@@ -146,6 +146,8 @@ def compress_file(
         UsageError: the output would overwrite the video, or its encoder knows no regions of interest.
     """
     check_two_passes(video, output)
+    if is_special(output):
+        raise UsageError(f"--output {output}: must be a plain file, which is read again to measure the quality")
     phase = progress or (lambda label: lambda done, total: None)
     held: list[Offsets] = []  # one for HOLD_FRAMES frames
 
@@ -176,7 +178,7 @@ def encode(
     """Write a video's frames, each with its offsets; returns their number, how many are damaged, and the seconds."""
     with VideoReader(video, options.input) as reader, contextlib.ExitStack() as stack:
         size = (reader.info.width, reader.info.height)
-        writer = VideoWriter(output, reader.info, size, options.encoder, sound=options.audio)
+        writer = VideoWriter(output, reader.info, size, options.encoder, sound=options.audio, as_stored=True)
         stack.callback(writer.abort)
         if writer.encoder not in ENCODERS:
             raise UsageError(
@@ -185,7 +187,7 @@ def encode(
             )
         count, duration_s = 0, 0.0
         for frame, offsets in frames_of(reader):
-            writer.write(frame.rgb(), frame, offsets)
+            writer.write(writer.rgb_of(frame), frame, offsets)
             count, duration_s = count + 1, frame.time_s + float(frame.duration * reader.info.time_base)
             progress(count, max(reader.frames or 0, count))
         writer.close()

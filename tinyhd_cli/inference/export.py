@@ -12,7 +12,7 @@ from ..engines.eager import Eager
 from ..engines.graph import Node
 from ..engines.rewriting import rewritten
 from ..errors import OutputError, UsageError, WeightsError, did_you_mean
-from ..files import cannot_write, make_parent, partial, remove
+from ..files import cannot_write, make_parent, partial, publish, remove
 from ..models.config import CLIP_FRAMES
 from ..models.tinyhd import TinyHD
 from .model import Model
@@ -61,7 +61,7 @@ def export(model: Model, format: str, path: Path) -> list[Path]:
         if wrong:
             raise OutputError(f"{path}: not written: its {wrong}")
         for source, target in pairs:
-            source.replace(target)
+            publish(source, target)
     except (OSError, RuntimeError) as error:  # OpenVINO does not tell a full disk from others
         raise cannot_write(path, error if isinstance(error, OSError) else OSError(str(error))) from error
     finally:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import OutputError, UsageError
+from ..files import file_name
 from ..video.encoders import check_container
 from ..video.source import IMAGE_SUFFIXES, STDIN, read_once
 from .inputs import Input
@@ -194,7 +195,7 @@ def spelling(path: Path) -> Path:
 
 def ignores_case(folder: Path) -> bool:
     """Return whether the file system of a folder, which need not exist yet, ignores case."""
-    while not folder.exists() and folder != folder.parent:
+    while file_key(folder) is None and folder != folder.parent:
         folder = folder.parent
     other = folder.with_name(folder.name.swapcase()) if folder.name else folder
     return other != folder and other.exists() and other.samefile(folder)
@@ -225,7 +226,7 @@ def fill(template: str, video: Path, out_dir: Path | None) -> Path:
     if out_dir is not None and not PLACEHOLDER.search(template):
         template = str(Path(template).with_name("{name}_" + Path(template).name))
     parts = parts_of(video)
-    path = Path(PLACEHOLDER.sub(lambda match: parts[match[1]], template))
+    path = Path(PLACEHOLDER.sub(lambda match: file_name(parts[match[1]]), template))
     return path if out_dir is None else out_dir / path
 
 

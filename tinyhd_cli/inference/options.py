@@ -7,7 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from ..complete import is_complete
 from ..errors import UsageError, did_you_mean
+from ..files import destination, is_special
 from ..video.encoders import EncoderOptions, check_container
 from ..video.overlay import OverlayStyle
 from ..video.source import InputOptions
@@ -47,15 +49,17 @@ class Outputs:
     """Picture of the attention that areas of interest get, over time."""
 
     def __post_init__(self) -> None:
+        for name, path in self.wanted():
+            if not path.absolute().name or len(os.fsencode(path.name)) > LONGEST_NAME:
+                raise UsageError(f"--{flag(name)} {path}: is no name for a file, or too long")
+            if not is_special(path):
+                destination(path)  # raises an error for what no path can be
         if self.overlay is not None and self.overlay != STDOUT:
             check_container(self.overlay)
         if self.maps is not None and self.maps_are_video:
             check_container(self.maps)
-        if self.maps is not None and not self.maps_are_video and self.maps.is_file():
+        if self.maps is not None and not self.maps_are_video and self.maps.exists() and not self.maps.is_dir():
             raise UsageError(f"--maps {self.maps}: is a file, and not a video; PNGs need a folder")
-        for name, path in self.wanted():
-            if not path.absolute().name or len(os.fsencode(path.name)) > LONGEST_NAME:
-                raise UsageError(f"--{flag(name)} {path}: is no name for a file, or too long")
         for name, suffix in (
             ("overlay", ""),
             ("npz", ".npz"),
@@ -64,11 +68,11 @@ class Outputs:
             ("aoi_plot", ".png"),
         ):
             path = getattr(self, name)
-            if path is not None and not path.name.lower().endswith(suffix):
+            if path is not None and not path.name.lower().endswith(suffix) and not is_special(path):
                 raise UsageError(f"--{flag(name)} {path}: the file's name must end in {suffix}")
             if path is not None and path.is_dir():
                 raise UsageError(f"--{flag(name)} {path}: is a folder")
-        paths = [path.absolute() for _, path in self.wanted()]
+        paths = [os.path.realpath(path) for _, path in self.wanted()]
         if len(set(paths)) < len(paths):
             raise UsageError(f"two outputs have the same name: {', '.join(str(path) for _, path in self.wanted())}")
 
@@ -88,9 +92,9 @@ class Outputs:
         return [(name, path) for name, path in pairs if path is not None]
 
     def missing(self, maps: Collection[str] = (FIRST_MAP,)) -> Outputs:
-        """Return those that do not exist yet; a folder of maps exists once it holds the ``maps`` of these names."""
+        """Return those that are not complete yet; a folder of maps is once it holds the ``maps`` of these names."""
         files = [(name, path) for name, path in self.wanted() if path != STDOUT]
-        there = {name for name, path in files if path.is_file() or all((path / one).is_file() for one in maps)}
+        there = {name for name, path in files if is_complete(path) or all(is_complete(path / one) for one in maps)}
         return Outputs(**{name: path for name, path in self.wanted() if name not in there})
 
 

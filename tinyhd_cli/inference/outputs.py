@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from .. import figures
-from ..files import cannot_write, make_parent, partial, remove
+from ..files import cannot_write, make_parent, partial, publish, remove
 from ..untrusted import csv_cell, json_text
 from ..video.overlay import FramePainter, Painter, area_colour, as_grey, outline
 from ..video.reader import Frame, VideoInfo
@@ -53,7 +53,7 @@ class OverlaySink:
         self._scale = scale
         self._areas = areas
         self._painter = Painter(options.style)
-        self._frame_painter = FramePainter(options.style, info.colour)
+        self._frame_painter = FramePainter(options.style, info.as_sdr.colour)
         size = self._painter.size(info.width, info.height)
         self._writer: VideoWriter | PipeWriter
         if path == STDOUT:
@@ -147,11 +147,7 @@ class MapFolderSink:
 
     def close(self) -> None:
         try:
-            if not self.path.exists():
-                self._partial.replace(self.path)
-                return
-            for png in self._partial.iterdir():
-                png.replace(self.path / png.name)
+            publish(self._partial, self.path)
             # Those of an earlier, longer run follow without a gap; any others are somebody's own.
             number = self._count + 1
             while not self._names and (left_over := self.path / f"{number:04d}.png").is_file():
@@ -236,7 +232,7 @@ class NpzSink:
                 if self._images:
                     with archive.open("image.npy", "w") as member:
                         np.lib.format.write_array(member, np.asarray(self._images))
-            self._partial.replace(self.path)
+            publish(self._partial, self.path)
         except OSError as error:
             raise cannot_write(self.path, error) from error
         finally:
@@ -263,7 +259,7 @@ class TextSink:
     def close(self) -> None:
         try:
             self._file.close()
-            self._partial.replace(self.path)
+            publish(self._partial, self.path)
         except OSError as error:
             self.abort()
             raise cannot_write(self.path, error) from error

@@ -147,11 +147,11 @@ def predict_file(
     """
     options = options or PredictOptions()
     for kind, path in outputs.wanted():
-        if path.resolve() == video.resolve() and video != STDIN:
+        if os.path.realpath(path) == os.path.realpath(video) and video != STDIN:
             raise UsageError(f"--{flag(kind)} {path}: is the input itself")
         if read_once(video) and options.normalize == "video":
             raise UsageError("--normalize video reads the video twice, which a pipe does not allow: try running")
-        if kind == "maps" and path.resolve() == video.resolve().parent and video.suffix.lower() == ".png":
+        if kind == "maps" and os.path.realpath(path) == str(video.resolve().parent) and video.suffix.lower() == ".png":
             raise UsageError(f"--{kind} {path}: holds the input, which a map could replace")
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video, options.input))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .. import __version__, figures
 from ..errors import UsageError
-from ..files import written_whole
+from ..files import is_special, written_whole
 from ..untrusted import printable
 from ..video.overlay import OverlayStyle, Painter, area_colour, outline, resized
 from ..video.reader import Frame, Image, VideoInfo, VideoReader
@@ -110,7 +110,7 @@ class Collected:
 
 def check_page(output: Path) -> None:
     """``UsageError`` if a page cannot have this name."""
-    if output.suffix.lower() not in (".html", ".htm"):
+    if output.suffix.lower() not in (".html", ".htm") and not is_special(output):
         raise UsageError(f"--output {output}: the page's name must end in .html")
     if output.is_dir():
         raise UsageError(f"--output {output}: is a folder")

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..complete import is_complete
 from ..errors import OutputError, WeightsError, one_line
 from ..files import cannot_write, written_whole
 from ..models.config import CLIP_FRAMES, HD2SConfig
@@ -178,7 +179,7 @@ class CachedTeacher:
     def has(self, key: str) -> bool:
         """Whether the maps of a clip are on disk."""
         path = self.path(key)
-        return path is not None and path.is_file()
+        return path is not None and is_complete(path)
 
     def targets(self, keys: Sequence[str], reads: Tensor, flips: Sequence[bool]) -> Targets:
         """The teacher's maps of a batch: of the clips as they are, then mirrored where the student's clips are.

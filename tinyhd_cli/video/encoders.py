@@ -11,6 +11,7 @@ import av
 from av.codec import Codec, codecs_available
 
 from ..errors import OutputError, UsageError, did_you_mean
+from .hdr import Light
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 tells its life story on stderr otherwise
 
@@ -33,6 +34,12 @@ DEFAULT_CODECS = {
     ".avi": ("mpeg4",),  # it stores no presentation times, which h264 wants
     ".webm": ("vp9", "av1"),
 }
+
+# Of pictures with more than 8 bits: devices decode hevc and av1 of 10 bits, hardly ever h264 or vp9.
+DEEP_CODECS = {".mp4": "hevc", ".m4v": "hevc", ".mov": "hevc", ".mkv": "hevc", ".webm": "av1"}
+
+PIXEL_FORMATS = {8: ("yuv420p",), 10: ("yuv420p10le", "p010le")}
+"""By bits of a component; the first that an encoder takes."""
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
@@ -85,6 +92,35 @@ def candidates(codec: str) -> list[str]:
     return [encoder for encoder in encoders if is_available(encoder)]
 
 
+def pixel_format(encoder: str, depth: int) -> str | None:
+    """Return the format with so many bits that an encoder takes; None if there is none."""
+    taken = {taken.name for taken in Codec(encoder, "w").video_formats or ()}
+    return next((name for name in PIXEL_FORMATS[depth] if name in taken or name == "yuv420p"), None)
+
+
+def hdr_settings(encoder: str, light: Light) -> dict[str, str] | None:
+    """Return the options that make an encoder write static HDR metadata; None if it cannot."""
+    # x264 and x265 count chromaticities in 1/50000 and light in 1/10000 cd/m2, as the bitstream does.
+    unit, dim = (1, 1) if encoder == "libsvtav1" else (50000, 10000)
+    found = {}
+    if light.display and light.display_range:
+        x_y = [f"{value * unit:.5g}" if unit == 1 else f"{value * unit:.0f}" for value in light.display]
+        red, green, blue, white = (f"({x},{y})" for x, y in zip(x_y[::2], x_y[1::2], strict=True))
+        darkest, brightest = (f"{value * dim:.10g}" for value in light.display_range)
+        found["display"] = f"G{green}B{blue}R{red}WP{white}L({brightest},{darkest})"
+    if light.content:
+        found["content"] = f"{light.content[0]},{light.content[1]}"
+    names = {
+        "libx264": ("x264-params", {"display": "mastering-display", "content": "cll"}),
+        "libx265": ("x265-params", {"display": "master-display", "content": "max-cll"}),
+        "libsvtav1": ("svtav1-params", {"display": "mastering-display", "content": "content-light"}),
+    }
+    if encoder not in names:
+        return None
+    option, parts = names[encoder]
+    return {option: ":".join(f"{parts[part]}={value}" for part, value in found.items())} if found else {}
+
+
 def settings(encoder: str, options: EncoderOptions) -> dict[str, str]:
     """Quality and speed in the words of an encoder."""
     crf = f"{options.crf:g}"
@@ -110,12 +146,12 @@ def settings(encoder: str, options: EncoderOptions) -> dict[str, str]:
     return {"global_quality": crf}
 
 
-def opens(encoder: str, options: EncoderOptions, width: int, height: int) -> bool:
-    """Whether the encoder really works here, for pictures of this size: a hardware encoder may lack its hardware."""
+def opens(encoder: str, options: EncoderOptions, width: int, height: int, pixels: str = "yuv420p") -> bool:
+    """Whether the encoder really works here, for such pictures: a hardware encoder may lack its hardware."""
     context = av.CodecContext.create(encoder, "w")
     if not isinstance(context, av.VideoCodecContext):
         return False
-    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+    context.width, context.height, context.pix_fmt = width, height, pixels
     context.time_base = Fraction(1, 30)
     context.framerate = Fraction(30)
     context.options = settings(encoder, options)
@@ -126,20 +162,34 @@ def opens(encoder: str, options: EncoderOptions, width: int, height: int) -> boo
     return True
 
 
-def choose(path: Path, options: EncoderOptions, width: int, height: int) -> tuple[str, str | None]:
-    """The encoder for a video of this size.
+@dataclass(frozen=True)
+class Choice:
+    """An encoder that works."""
 
-    Returns:
-        The encoder's name and, if it is not the first choice, a sentence that says so.
+    encoder: str
+    pixel_format: str
+    depth: int
+    """Bits of a component: 8 or 10."""
+    warning: str | None
+    """A sentence, if it is not the first choice."""
+
+
+def choose(path: Path, options: EncoderOptions, width: int, height: int, depth: int = 8) -> Choice:
+    """Find the encoder for a video of this size: of 10 bits, if ``depth`` is above 8 and any of them can, else of 8.
 
     Raises:
         OutputError: none works.
     """
-    codecs = (options.codec,) if options.codec else DEFAULT_CODECS[path.suffix.lower()]
-    tried = [encoder for codec in codecs for encoder in candidates(codec)]
-    for encoder in tried:
-        if opens(encoder, options, width, height):
-            wanted = CODECS.get(codecs[0], (encoder,))[0]
-            warning = f"{path.name}: {wanted} is not to be had here, using {encoder}"
-            return encoder, None if encoder == wanted else warning
+    suffix = path.suffix.lower()
+    codecs = (options.codec,) if options.codec else DEFAULT_CODECS[suffix]
+    if depth > 8 and not options.codec and suffix in DEEP_CODECS:
+        codecs = (DEEP_CODECS[suffix], *codecs)
+    tried = list(dict.fromkeys(encoder for codec in codecs for encoder in candidates(codec)))
+    for bits in (10, 8) if depth > 8 else (8,):
+        for encoder in tried:
+            pixels = pixel_format(encoder, bits)
+            if pixels and opens(encoder, options, width, height, pixels):
+                wanted = CODECS.get(codecs[0], (encoder,))[0]
+                warning = f"{path.name}: {wanted} is not to be had here, using {encoder}"
+                return Choice(encoder, pixels, bits, None if encoder == wanted else warning)
     raise OutputError(f"{path}: no encoder works for {width} x {height} (tried {', '.join(tried) or 'none'})")

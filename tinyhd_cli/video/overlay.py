@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import cv2
@@ -128,6 +129,7 @@ class PlanePainter:
         full = picture.format.name == "yuvj420p" and info.colour.range == FULL_RANGE
         return (
             (picture.format.name == "yuv420p" or full)
+            and info.conversion is None
             and frame.as_shown
             and not (info.width % 2 or info.height % 2)
             and (matrix(picture), picture.color_range) == (info.colour.space, info.colour.range)
@@ -201,11 +203,11 @@ def as_bytes(saliency: NDArray[np.float32]) -> Image:
     return np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
 
 
-def resized(image: Image, width: int, height: int) -> Image:
-    """A picture, uint8 ``(h, w)`` or ``(h, w, 3)``, at another size."""
+def resized(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """A picture, ``(h, w)`` or ``(h, w, 3)``, at another size."""
     shrinks = width < image.shape[1] and height < image.shape[0]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return cv2.resize(image, (width, height), interpolation=interpolation).astype(np.uint8, copy=False)
+    return cv2.resize(image, (width, height), interpolation=interpolation).astype(image.dtype, copy=False)
 
 
 AREA_COLOURS = ((230, 25, 75), (60, 120, 255), (60, 180, 75), (255, 200, 25), (200, 60, 230), (70, 200, 220))

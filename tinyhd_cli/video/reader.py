@@ -6,7 +6,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from . import hdr
 from .container import KNOWN_MATRICES, UNSPECIFIED, ContainerDecoder
 from .decoded import Decoded, Decoder
 from .deinterlace import deinterlaced
@@ -25,6 +26,8 @@ from .images import image_decoder
 from .source import InputOptions, read_once
 
 Image = NDArray[np.uint8]
+
+DeepImage = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 CLOSE_S = 1.0
@@ -39,6 +42,10 @@ class Colour:
     range: int
     primaries: int
     transfer: int
+
+
+SDR = Colour(space=1, range=1, primaries=1, transfer=1)
+"""BT.709 in limited range."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,12 @@ class VideoInfo:
     sample_aspect_ratio: Fraction
     """Width of a pixel through its height, after rotation."""
     colour: Colour
+    depth: int
+    """Bits of a component, at least 8."""
+    light: hdr.Light | None
+    """Static HDR metadata, where the first picture has them."""
+    conversion: hdr.Conversion | None
+    """How pictures become SDR in BT.709; None: they are."""
     codec: str
     pixel_format: str
     has_sound: bool
@@ -72,9 +85,15 @@ class VideoInfo:
     options: InputOptions = field(default_factory=InputOptions)
     """With which it was opened."""
 
+    @property
+    def as_sdr(self) -> VideoInfo:
+        """Of the same video in 8 bits, and SDR in BT.709 if it is not near that: as :meth:`Frame.rgb` shows it."""
+        return replace(self, depth=8, colour=SDR if self.conversion else self.colour, light=None, conversion=None)
 
-Scalers = defaultdict[tuple[float, int], VideoReformatter]
-"""Reduction factor and thread to FFmpeg's scaler, which is slow to set up, fast to use again, and no other thread's."""
+
+Scalers = defaultdict[tuple[float, str, int], VideoReformatter]
+"""Reduction factor, pixel format and thread to FFmpeg's scaler, which is slow to set up, fast to use again, and belongs
+to one thread."""
 
 
 class Frame:
@@ -117,9 +136,21 @@ class Frame:
         """The upright picture with both sides divided by ``factor``, by area averaging where this is above 1.
 
         A picture of another shape than the video's first one is fitted into its size, with black bars. Transparent
-        pictures are shown on white.
+        pictures are shown on white. HDR and wide gamut are converted to SDR in BT.709, after the reduction.
         """
-        return self._upright(self._scaled(factor, "rgba" if has_alpha(self.picture.format.name) else "rgb24"), factor)
+        how = self.info.conversion
+        if how is None:
+            rgb = self._scaled(factor, "rgba" if has_alpha(self.picture.format.name) else "rgb24")
+        else:
+            picture = hdr.to_sdr(self._scaled(factor, hdr.WORKING_FORMAT), how)
+            rgb = self._scalers[factor, "rgb24", threading.get_ident()].reformat(picture, format="rgb24")
+        return self._upright(rgb, factor).astype(np.uint8, copy=False)
+
+    def stored_rgb(self) -> DeepImage:
+        """The upright picture in its own colours: uint8, or uint16 in 0..65535 if it has more than 8 bits."""
+        if self.info.depth > 8:
+            return self._upright(self._scaled(1, "rgb48le"), 1)
+        return self._upright(self._scaled(1, "rgba" if has_alpha(self.picture.format.name) else "rgb24"), 1)
 
     def _scaled(self, factor: float, pixel_format: str) -> av.VideoFrame:
         """The picture as stored, in RGB, with both sides divided by ``factor`` and fitted into the video's size."""
@@ -127,7 +158,7 @@ class Frame:
         width, height = self._fitted(*self._reduced(factor))
         if self._layout.turned:
             width, height = height, width
-        return self._scalers[factor, threading.get_ident()].reformat(
+        return self._scalers[factor, pixel_format, threading.get_ident()].reformat(
             picture,
             width,
             height,
@@ -138,14 +169,14 @@ class Frame:
             interpolation=Interpolation.AREA if width < picture.width else Interpolation.BILINEAR,
         )
 
-    def _upright(self, picture: av.VideoFrame, factor: float) -> Image:
+    def _upright(self, picture: av.VideoFrame, factor: float) -> NDArray[Any]:
         """What :meth:`_scaled` gave, upright and with bars where it does not fill the video's size."""
         rgb = picture.to_ndarray()
         if rgb.shape[-1] == 4:
             rgb = on_white(rgb)
         if self._layout.mirrored:
             rgb = rgb[::-1]
-        upright = np.ascontiguousarray(np.rot90(rgb, self._layout.rotation // 90), dtype=np.uint8)
+        upright = np.ascontiguousarray(np.rot90(rgb, self._layout.rotation // 90))
         width, height = self._reduced(factor)
         return upright if upright.shape[:2] == (height, width) else with_bars(upright, width, height)
 
@@ -177,9 +208,9 @@ def on_white(rgba: NDArray[Any]) -> Image:
     return ((rgba[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
-def with_bars(image: Image, width: int, height: int) -> Image:
+def with_bars(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
     """An image ``(h, w, 3)`` in the middle of a larger black one."""
-    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas = np.zeros((height, width, 3), image.dtype)
     top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     return canvas
@@ -283,6 +314,7 @@ class VideoReader:
         picture, layout, decoder = first.picture, first.layout, self._decoder
         width, height, aspect = layout.upright(picture.width, picture.height)
         once = read_once(self.path)
+        light = hdr.light_of(picture)
         return VideoInfo(
             path=self.path,
             width=width,
@@ -294,6 +326,11 @@ class VideoReader:
             frames=decoder.frames,
             sample_aspect_ratio=aspect,
             colour=Colour(matrix(picture), picture.color_range, picture.color_primaries, picture.color_trc),
+            depth=max(8, *(component.bits for component in picture.format.components)),
+            light=light,
+            conversion=hdr.conversion(
+                picture.colorspace, picture.color_primaries, picture.color_trc, light.peak if light else None
+            ),
             codec=decoder.codec,
             pixel_format=picture.format.name,
             has_sound=decoder.has_audio and not once,
@@ -309,4 +346,6 @@ def decoder_of(path: Path, options: InputOptions) -> Decoder:
 
 def matrix(picture: av.VideoFrame) -> int:
     """The colour matrix of a picture, as far as it can be converted by: RGB has none, some codecs have exotic ones."""
-    return picture.colorspace if picture.colorspace in KNOWN_MATRICES else UNSPECIFIED
+    if picture.colorspace in KNOWN_MATRICES:
+        return picture.colorspace
+    return hdr.BT2020_MATRIX if hdr.is_bt2020(picture.color_primaries, picture.color_trc) else UNSPECIFIED

@@ -16,7 +16,7 @@ ENCODERS = ("libx264", "libx265")
 """Encoders that listen."""
 
 QP_RANGE = 51
-"""What FFmpeg's offsets of -1 to 1 are multiplied by, for 8 bits."""
+"""What FFmpeg's offsets of -1 to 1 are multiplied by, for 8 bits; for each bit more, 6 more."""
 
 Offsets = NDArray[np.float64]
 """Change of the quantisation parameter in each cell of a grid over the picture, ``(rows, columns)``. Less is better."""
@@ -65,10 +65,11 @@ class RegionMarker:
             width=picture.width, height=picture.height, format=picture.format, time_base=picture.time_base
         )
         rows, columns = offsets.shape
+        qp_range = QP_RANGE + 6 * (picture.format.components[0].bits - 8)
         for top, first, bottom, end, value in rectangles(offsets):
             x, y = first * picture.width // columns, top * picture.height // rows
             width, height = end * picture.width // columns - x, bottom * picture.height // rows - y
-            region = graph.add("addroi", f"x={x}:y={y}:w={width}:h={height}:qoffset={value / QP_RANGE:.6f}")
+            region = graph.add("addroi", f"x={x}:y={y}:w={width}:h={height}:qoffset={value / qp_range:.6f}")
             last.link_to(region)
             last = region
         sink = graph.add("buffersink")

@@ -6,6 +6,7 @@ import logging
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -14,18 +15,21 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from ..errors import OutputError, one_line
-from ..files import make_parent, partial, remove
+from ..files import make_parent, partial, publish, remove
 from . import encoders
 from .encoders import EncoderOptions
-from .reader import Frame, Image, VideoInfo
+from .reader import DeepImage, Frame, Image, VideoInfo
 from .regions import Offsets, RegionMarker
 from .sound import Sound
 from .source import ffmpeg_name
 
 log = logging.getLogger("tinyhd")
 
+
+MP4_SUFFIXES = (".mp4", ".m4v", ".mov")
 
 X265_DELAY = 2
 """Pictures that x265 may give out of order."""
@@ -40,6 +44,8 @@ class VideoWriter:
         size: width and height of the pictures in pixels; odd ones are made even by repeating the last column or row.
         options: codec and quality.
         sound: whether the source's sound is carried over.
+        as_stored: whether pictures have the depth and the colours of the source, HDR for example, and come from
+            :meth:`rgb_of`; else they have 8 bits and are SDR.
 
     Raises:
         OutputError: the file cannot be written, or no encoder works.
@@ -53,9 +59,9 @@ class VideoWriter:
         options: EncoderOptions | None = None,
         *,
         sound: bool = True,
+        as_stored: bool = False,
     ) -> None:
         self.path = path
-        self.info = info
         self.options = options or EncoderOptions()
         self.width, self.height = (side + side % 2 for side in size)
         self._durations: dict[int, int] = {}
@@ -65,9 +71,12 @@ class VideoWriter:
         self._sound: Sound | None = None
         self._container: OutputContainer | None = None
         self._regions = RegionMarker()
-        self._encoder, warning = encoders.choose(path, self.options, self.width, self.height)
-        if warning:
-            log.warning(warning)
+        info = info if as_stored else info.as_sdr
+        self._choice = encoders.choose(path, self.options, self.width, self.height, info.depth)
+        if self._choice.warning:
+            log.warning(self._choice.warning)
+        self.info = info.as_sdr if self._choice.depth < min(info.depth, 10) else info
+        self._hdr_options = self._carried_over(info)
         make_parent(path)
         self._partial = partial(path)
         try:
@@ -75,6 +84,21 @@ class VideoWriter:
         except BaseException:
             self.abort()
             raise
+
+    def _carried_over(self, info: VideoInfo) -> dict[str, str]:
+        """The encoder's options for HDR metadata; a warning says which of the source's colours is lost."""
+        name, encoder = self.path.name, self.encoder
+        if self.info is not info:
+            colours = "its HDR or wide gamut is converted to SDR in BT.709" if info.conversion else "they are rounded"
+            log.warning(f"{name}: {encoder} takes 8 bits, the source has {info.depth}: {colours}")
+        elif info.depth > 10:
+            log.warning(f"{name}: written with 10 bits, the source has {info.depth}")
+        light = self.info.light
+        options = encoders.hdr_settings(encoder, light) if light else {}
+        if light and (options is None or light.dynamic):
+            which = "dynamic HDR metadata (Dolby Vision, HDR10+)" if options is not None else "HDR metadata"
+            log.warning(f"{name}: the {which} of {info.path.name} cannot be carried over")
+        return options or {}
 
     def _open(self, sound: bool) -> None:
         """Open the container: with the sound as it is, else transcoded, else without."""
@@ -96,20 +120,26 @@ class VideoWriter:
             return
 
     def _open_once(self, sound: bool, *, transcode: bool) -> None:
-        options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
-        self._container = av.open(ffmpeg_name(self._partial), "w", options=options)
+        options = {"movflags": "+faststart"} if self.path.suffix.lower() in MP4_SUFFIXES else {}
+        # FFmpeg's own format for .m4v takes no hevc, vp9 and av1.
+        container_format = "mp4" if self.path.suffix.lower() == ".m4v" else None
+        self._container = av.open(ffmpeg_name(self._partial), "w", format=container_format, options=options)
         self._stream = self._add_stream(self._container)
         self._sound = Sound(self.info, self._container, transcode=transcode) if sound else None
         self._container.start_encoding()
 
     def _add_stream(self, container: OutputContainer) -> VideoStream:
-        options = encoders.settings(self._encoder, self.options)
+        options = encoders.settings(self.encoder, self.options)
+        for option, value in self._hdr_options.items():
+            options[option] = f"{options[option]}:{value}" if option in options else value
         if self.path.suffix.lower() == ".avi":
             options["bf"] = "0"  # AVI stores no presentation times: frames must be in their order
-        stream = container.add_stream(self._encoder, rate=self.info.rate, options=options)
+        stream = container.add_stream(self.encoder, rate=self.info.rate, options=options)
         if not isinstance(stream, VideoStream):
-            raise OutputError(f"{self.path}: {self._encoder} is no video encoder")
-        stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
+            raise OutputError(f"{self.path}: {self.encoder} is no video encoder")
+        stream.width, stream.height, stream.pix_fmt = self.width, self.height, self._choice.pixel_format
+        if stream.codec.canonical_name == "hevc" and self.path.suffix.lower() in MP4_SUFFIXES:
+            stream.codec_context.codec_tag = "hvc1"  # FFmpeg's own choice, hev1, is not played by Apple's players
         stream.codec_context.time_base = self.time_base
         stream.time_base = self.time_base
         colour = self.info.colour
@@ -121,13 +151,13 @@ class VideoWriter:
     @property
     def encoder(self) -> str:
         """The encoder at work, by FFmpeg's name."""
-        return self._encoder
+        return self._choice.encoder
 
     @property
     def time_base(self) -> Fraction:
         """Seconds in a unit of timestamps: the source's, as far as the encoder can count so finely."""
         time_base = self.info.time_base
-        if self._encoder == "mpeg4" and time_base.denominator > 65535:  # its clock has 16 bits
+        if self.encoder == "mpeg4" and time_base.denominator > 65535:  # its clock has 16 bits
             return Fraction(1, 60000)
         return time_base
 
@@ -140,12 +170,16 @@ class VideoWriter:
         else:
             self.abort()
 
-    def write(self, image: Image | av.VideoFrame, frame: Frame, offsets: Offsets | None = None) -> None:
+    def rgb_of(self, frame: Frame) -> DeepImage:
+        """The upright picture of a frame of the source, in the colours and depth that this writer keeps."""
+        return frame.rgb() if self.info.depth < frame.info.depth else frame.stored_rgb()
+
+    def write(self, image: DeepImage | av.VideoFrame, frame: Frame, offsets: Offsets | None = None) -> None:
         """Write a picture at the time of a frame.
 
         Args:
-            image: uint8 RGB ``(height, width, 3)``, of the size given at the start; or one in the encoder's own form,
-                yuv420p in the source's colours, which is not copied.
+            image: RGB ``(height, width, 3)``, uint8 or uint16, of the size given at the start; or one in the encoder's
+                own form, yuv420p in the source's colours, which is not copied.
             frame: the source's frame that it stands for; gives timestamp and duration.
             offsets: where to spend more or fewer bits, for encoders that listen (see ``regions``).
         """
@@ -169,16 +203,15 @@ class VideoWriter:
         except (av.FFmpegError, OSError) as error:
             raise self._failure(error) from error
 
-    def _converted(self, image: Image) -> av.VideoFrame:
+    def _converted(self, image: DeepImage) -> av.VideoFrame:
         """An RGB picture as encoders take it, with even sides."""
-        height, width = image.shape[:2]
-        if (width, height) != (self.width, self.height):
-            image = cv2.copyMakeBorder(
-                image, 0, self.height - height, 0, self.width - width, cv2.BORDER_REPLICATE
-            ).astype(np.uint8, copy=False)
+        bottom, right = self.height - image.shape[0], self.width - image.shape[1]
+        padded: NDArray[Any] = image
+        if bottom or right:
+            padded = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         return self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(image, "rgb24"),
-            format="yuv420p",
+            av.VideoFrame.from_ndarray(padded, "rgb24" if image.dtype == np.uint8 else "rgb48le"),
+            format=self._choice.pixel_format,
             dst_colorspace=self.info.colour.space,
             dst_color_range=self.info.colour.range,
         )
@@ -195,7 +228,7 @@ class VideoWriter:
         """Finish the file and give it its name."""
         try:
             last = self._stream.encode(None)
-            if self._encoder == "libx265" and self._pictures <= X265_DELAY:
+            if self.encoder == "libx265" and self._pictures <= X265_DELAY:
                 # It has not seen enough to know its delay, and decoding times are whatever was in that memory.
                 for packet in last:
                     packet.dts = packet.pts
@@ -205,7 +238,7 @@ class VideoWriter:
                 self._sound.close()
             if self._container is not None:
                 self._container.close()
-            self._partial.replace(self.path)
+            publish(self._partial, self.path)
         except (av.FFmpegError, OSError) as error:
             failure = self._failure(error)
             self.abort()

@@ -1,0 +1,102 @@
+"""Whether a file that is there is a finished output, as far as its format tells in a few reads."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+PNG_END = b"IEND\xaeB`\x82"
+"""The last chunk of a PNG, without its length."""
+
+MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
+"""The element that holds all others but the first."""
+
+SEGMENT_WITHIN = 256
+"""Bytes from the start in which it begins."""
+
+UNKNOWN_SIZE = (1 << 56) - 1
+"""Size of an element of eight bytes whose end was never written."""
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a file is there, is not empty, and does not end early.
+
+    The last is checked for npz, png, json, csv, mp4, m4v, mov, avi, mkv and webm.
+    """
+    check = CHECKS.get(path.suffix.lower())
+    try:
+        if not path.is_file() or not (size := path.stat().st_size):
+            return False
+        with path.open("rb") as file:
+            return check is None or check(file, size)
+    except OSError:
+        return False
+
+
+def holds_complete(folder: Path, pattern: str) -> bool:
+    """Whether a folder holds files whose names match, all of them complete."""
+    try:
+        files = list(folder.glob(pattern))
+    except OSError:
+        return False
+    return bool(files) and all(map(is_complete, files))
+
+
+def ends_with(*endings: bytes) -> Callable[[BinaryIO, int], bool]:
+    """Return a check that a file ends with one of these, white space aside."""
+
+    def check(file: BinaryIO, size: int) -> bool:
+        file.seek(max(0, size - 64))
+        return file.read().rstrip(b" \t").endswith(endings)
+
+    return check
+
+
+def boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
+    """Yield the kinds and ends of the boxes of an MP4 file; the last end is not the file's size if that is cut off."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        header = file.read(16)
+        length = int.from_bytes(header[:4])
+        if length == 1:
+            length = int.from_bytes(header[8:16])
+        at = size if length == 0 else at + max(length, 8)
+        yield header[4:8], at
+
+
+def is_whole_mp4(file: BinaryIO, size: int) -> bool:
+    """Whether the boxes end where the file does, and the table of frames is among them."""
+    kinds, ends = zip(*boxes(file, size), strict=True) if size >= 8 else ((), (0,))
+    return b"moov" in kinds and ends[-1] == size
+
+
+def is_whole_matroska(file: BinaryIO, size: int) -> bool:
+    """Whether the segment has a size, and does not go on behind the end of the file."""
+    start = file.read(SEGMENT_WITHIN)
+    at = start.find(MATROSKA_SEGMENT) + len(MATROSKA_SEGMENT)
+    if at < len(MATROSKA_SEGMENT) or not start[at]:
+        return False
+    length = 9 - start[at].bit_length()  # of the size itself; its highest bit says it
+    segment = int.from_bytes(start[at : at + length]) & ((1 << 7 * length) - 1)
+    return segment != UNKNOWN_SIZE and at + length + segment <= size
+
+
+def is_whole_avi(file: BinaryIO, size: int) -> bool:
+    """Whether the first RIFF chunk has a size, and does not go on behind the end of the file."""
+    length = int.from_bytes(file.read(8)[4:], "little")
+    return 0 < length <= size - 8
+
+
+CHECKS: dict[str, Callable[[BinaryIO, int], bool]] = {
+    ".npz": lambda file, size: zipfile.is_zipfile(file),
+    ".png": ends_with(PNG_END),
+    ".json": ends_with(b"}\n", b"]\n", b"}", b"]"),
+    ".csv": ends_with(b"\n"),
+    **dict.fromkeys((".mp4", ".m4v", ".mov"), is_whole_mp4),
+    **dict.fromkeys((".mkv", ".webm"), is_whole_matroska),
+    ".avi": is_whole_avi,
+}
+"""By suffix."""

@@ -1,0 +1,246 @@
+"""Conversion of high dynamic range and wide gamut pictures to SDR in BT.709, which networks and screens expect.
+
+A picture's code values go through one 3D lookup table, which FFmpeg interpolates. The table holds the whole chain:
+light of the display, BT.709 primaries, highlights compressed, BT.1886 code values. Reference white (203 cd/m2,
+ITU-R BT.2408) comes out a little below SDR white; below ``KNEE`` nothing is changed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from .decoded import side_data
+
+Values = NDArray[np.float64]
+
+PQ = 16
+"""SMPTE ST 2084, by the numbers of ITU-T H.273, as all that follow."""
+
+HLG = 18
+"""ARIB STD-B67."""
+
+SDR_TRANSFERS = (1, 2, 4, 5, 6, 13, 14, 15)
+"""BT.709, unspecified, gamma 2.2 and 2.8, BT.601, sRGB, BT.2020: near enough to each other to be shown alike."""
+
+UNSPECIFIED, BT2020, DCI_P3, DISPLAY_P3 = 2, 9, 11, 12
+"""Numbers of primaries."""
+
+BT2020_MATRIX = 9
+"""Number of the matrix that only BT.2020 uses."""
+
+CHROMATICITIES = {
+    1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
+    BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    DCI_P3: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    DISPLAY_P3: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+}
+"""x and y of red, green and blue."""
+
+D65 = (0.3127, 0.3290)
+
+REFERENCE_WHITE = 203.0
+"""Light of diffuse white in HDR, in cd/m2 (ITU-R BT.2408)."""
+
+COMMON_PEAK = 1000.0
+"""Brightest light of HDR pictures that do not state theirs, and of the display that HLG is defined for, in cd/m2."""
+
+SDR_GAMMA = 2.4
+"""Of the reference display (ITU-R BT.1886)."""
+
+KNEE = 0.75
+"""Light, relative to reference white, above which highlights are compressed: code value 226 of 255."""
+
+NODES = 65
+"""Of the table, in each direction. Greys are less than one code value of 8 bits away from the exact conversion, colours
+0.3 on average; the darkest channel of the most saturated ones up to 35."""
+
+WORKING_FORMAT = "gbrp16le"
+"""RGB in which FFmpeg interpolates the table with vector instructions, five times as fast as in 8 or 10 bits."""
+
+MOST_GRAPHS = 4
+"""Picture sizes that a thread keeps graphs for."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """From what pictures are converted to SDR."""
+
+    transfer: int
+    primaries: int
+    peak: float
+    """Brightest light in cd/m2; highlights are compressed so that it becomes SDR white."""
+
+
+@dataclass(frozen=True)
+class Light:
+    """Static HDR metadata (SMPTE ST 2086 and CTA-861.3); None where they are not stated."""
+
+    display: tuple[float, ...] | None
+    """The mastering display's chromaticities: x and y of red, green, blue and white."""
+    display_range: tuple[float, float] | None
+    """Its darkest and brightest light in cd/m2."""
+    content: tuple[int, int] | None
+    """Greatest light of a pixel, and of a frame on average, in cd/m2."""
+    dynamic: bool = False
+    """Whether there are others that change from frame to frame: Dolby Vision, HDR10+, HDR Vivid."""
+
+    @property
+    def peak(self) -> float | None:
+        """The brightest light in cd/m2, as far as it is stated and can be believed."""
+        stated = [self.content[0] if self.content else 0, self.display_range[1] if self.display_range else 0]
+        return next((light for light in stated if REFERENCE_WHITE < light <= 1e4), None)
+
+
+DYNAMIC = ("DOVI_METADATA", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID")
+"""FFmpeg's names of metadata that change from frame to frame."""
+
+
+def light_of(picture: av.VideoFrame) -> Light | None:
+    """Return the static HDR metadata of a picture, None if there are none."""
+    dynamic = any(side_data(picture, name) is not None for name in DYNAMIC)
+    mastering, level = (
+        None if (data := side_data(picture, name)) is None else np.frombuffer(data, np.int32)
+        for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
+    )
+    if mastering is None and level is None and not dynamic:
+        return None
+    display = display_range = content = None
+    # FFmpeg's AVMasteringDisplayMetadata: ten fractions, then whether the first eight and the last two are set.
+    if mastering is not None and len(mastering) == 22:
+        values = tuple(float(a / b) if b else 0.0 for a, b in mastering[:20].reshape(10, 2).tolist())
+        display = values[:8] if mastering[20] else None
+        display_range = (values[8], values[9]) if mastering[21] else None
+    if level is not None and len(level) >= 2 and level[0] > 0:
+        content = (int(level[0]), int(level[1]))
+    return Light(display, display_range, content, dynamic)
+
+
+def conversion(matrix: int, primaries: int, transfer: int, peak: float | None = None) -> Conversion | None:
+    """Return the conversion that pictures need, or None if they are SDR in BT.709 or near it.
+
+    Args:
+        matrix: of the colours, by FFmpeg's numbers (ITU-T H.273), as the next two.
+        primaries: of the colours.
+        transfer: of the colours.
+        peak: brightest light in cd/m2, where the pictures state it.
+    """
+    if is_bt2020(primaries, transfer) or (primaries == UNSPECIFIED and matrix == BT2020_MATRIX):
+        primaries = BT2020
+    if transfer in (PQ, HLG):
+        known = primaries if primaries in CHROMATICITIES else 1
+        return Conversion(transfer, known, peak if peak and transfer == PQ else COMMON_PEAK)
+    if transfer in SDR_TRANSFERS and primaries in CHROMATICITIES and primaries != 1:
+        return Conversion(UNSPECIFIED, primaries, REFERENCE_WHITE)
+    return None
+
+
+def is_bt2020(primaries: int, transfer: int) -> bool:
+    """Whether colours are those of BT.2020, as HDR is unless it states otherwise."""
+    return primaries == BT2020 or (primaries == UNSPECIFIED and transfer in (PQ, HLG))
+
+
+def pq_light(code: Values) -> Values:
+    """Light in cd/m2 of PQ code values in 0..1 (SMPTE ST 2084)."""
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    powered = np.asarray(code) ** (1 / m2)
+    return np.asarray(1e4 * (np.maximum(powered - c1, 0) / (c2 - c3 * powered)) ** (1 / m1))
+
+
+def hlg_light(code: Values) -> Values:
+    """Light in cd/m2 of HLG code values ``(..., 3)`` in 0..1 on a display of 1000 cd/m2 (ITU-R BT.2100)."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    scene = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
+    luminance = scene @ np.array([0.2627, 0.6780, 0.0593])
+    return np.asarray(COMMON_PEAK * luminance[..., np.newaxis] ** 0.2 * scene)
+
+
+def to_xyz(primaries: int) -> Values:
+    """The matrix ``(3, 3)`` from linear RGB of some primaries, white being D65, to CIE XYZ."""
+    columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in CHROMATICITIES[primaries]]).T
+    x, y = D65
+    return np.asarray(columns * np.linalg.solve(columns, np.array([x / y, 1, (1 - x - y) / y])))
+
+
+def compressed(light: Values, peak: float) -> Values:
+    """Linear RGB ``(..., 3)``, 1 being reference white, with ``peak`` brought to 1 along a smooth curve from KNEE on.
+
+    All three channels are scaled by what the greatest needs, which keeps the hue.
+    """
+    if peak <= 1:
+        return light
+    # Möbius's transform with value and slope of the identity at the knee, and 1 at the peak.
+    a = -(KNEE**2) * (peak - 1) / (KNEE**2 - 2 * KNEE + peak)
+    b = (KNEE**2 - 2 * KNEE * peak + peak) / (peak - 1)
+    greatest = np.maximum(light.max(axis=-1, keepdims=True), 1e-9)
+    above = np.clip(greatest, KNEE, peak)
+    lowered = (b + KNEE) ** 2 / (b - a) * (above + a) / (above + b)
+    return np.asarray(light * np.where(greatest > KNEE, lowered / greatest, 1.0))
+
+
+def converted(code: Values, how: Conversion) -> Values:
+    """RGB code values ``(..., 3)`` in 0..1 as SDR in BT.709, exactly; pictures go through a table of this."""
+    if how.transfer == PQ:
+        light = pq_light(code) / REFERENCE_WHITE
+    elif how.transfer == HLG:
+        light = hlg_light(code) / REFERENCE_WHITE
+    else:
+        light = np.asarray(code) ** SDR_GAMMA
+    light = np.maximum(light @ (np.linalg.inv(to_xyz(1)) @ to_xyz(how.primaries)).T, 0)
+    return np.asarray(np.clip(compressed(light, how.peak / REFERENCE_WHITE), 0, 1) ** (1 / SDR_GAMMA))
+
+
+@lru_cache(maxsize=4)
+def cube(how: Conversion) -> str:
+    """Return the table of a conversion as a file in Adobe's ``.cube`` format."""
+    steps = np.linspace(0, 1, NODES)
+    blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red changes fastest
+    rows = converted(np.stack([red, green, blue], axis=-1).reshape(-1, 3), how).tolist()
+    return f"LUT_3D_SIZE {NODES}\n" + "\n".join(f"{r:.5f} {g:.5f} {b:.5f}" for r, g, b in rows)
+
+
+def build(how: Conversion, width: int, height: int) -> av.filter.Graph:
+    """Return a graph that sends pictures of one size, in ``WORKING_FORMAT``, through the table of a conversion."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(WORKING_FORMAT), time_base=Fraction(1))
+    with tempfile.TemporaryDirectory(prefix="tinyhd-") as folder:  # FFmpeg reads the table as the filter is added
+        file = Path(folder) / "table.cube"
+        file.write_text(cube(how), encoding="ascii")
+        table = graph.add("lut3d", file=str(file), interp="tetrahedral")
+    graph.link_nodes(source, table, graph.add("buffersink")).configure()
+    return graph
+
+
+class Graphs(threading.local):
+    """Graphs of the current thread, by what they convert; the latest last."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[Conversion, int, int], av.filter.Graph] = {}
+
+    def get(self, how: Conversion, width: int, height: int) -> av.filter.Graph:
+        """Return the graph for pictures of one size."""
+        key = (how, width, height)
+        graph = self.kept.pop(key, None) or build(how, width, height)
+        while len(self.kept) >= MOST_GRAPHS:
+            del self.kept[next(iter(self.kept))]
+        self.kept[key] = graph
+        return graph
+
+
+GRAPHS = Graphs()
+
+
+def to_sdr(picture: av.VideoFrame, how: Conversion) -> av.VideoFrame:
+    """Convert a picture in ``WORKING_FORMAT``; the result has the same format."""
+    graph = GRAPHS.get(how, picture.width, picture.height)
+    picture.colorspace, picture.color_range = UNSPECIFIED, 0  # as the graph was set up; it is RGB
+    graph.vpush(picture)
+    return graph.vpull()
