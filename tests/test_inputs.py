@@ -16,7 +16,7 @@ import pytest
 
 from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.video.reader import VideoReader
-from tinyhd_cli.video.source import InputOptions, as_rate, parse_size, pictures_in
+from tinyhd_cli.video.source import InputOptions, as_rate, parse_size
 
 
 def write(path: Path, image: np.ndarray) -> None:
@@ -35,13 +35,6 @@ def test_pictures_in_the_order_of_their_numbers(tmp_path, suffix):
         assert (reader.info.width, reader.info.height, reader.info.rate) == (64, 48, 10)
         assert [round(float(frame.rgb().mean())) for frame in frames] == pytest.approx([1, 2, 9, 10, 100], abs=2)
         assert [round(frame.time_s, 6) for frame in frames] == [0, 0.1, 0.2, 0.3, 0.4]
-
-
-def test_the_most_common_kind_counts(tmp_path):
-    for number in range(3):
-        write(tmp_path / f"{number}.png", np.zeros((8, 8, 3), np.uint8))
-    write(tmp_path / "cover.jpg", np.zeros((8, 8, 3), np.uint8))
-    assert [path.name for path in pictures_in(tmp_path)] == ["0.png", "1.png", "2.png"]
 
 
 def test_folder_without_pictures(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +19,7 @@ from ..inference.scaling import make_scale
 from ..machine import cores
 from ..models.config import CLIP_FRAMES
 from ..video.overlay import FramePainter
-from ..video.reader import VideoReader
+from ..video.reader import Frame, VideoReader
 from ..video.writer import VideoWriter
 
 MOST_FRAMES = 5 * CLIP_FRAMES
@@ -62,12 +62,12 @@ class Clock:
         self.stages: list[Stage] = []
 
     @contextmanager
-    def stage(self, name: str, frames: int) -> Iterator[None]:
-        """Time what is done inside, for so many frames."""
+    def stage(self, name: str, frames: Sized) -> Iterator[None]:
+        """Time what is done inside, for as many frames as there are in the end."""
         wall, processor = time.perf_counter(), time.process_time()
         yield
         spent = time.perf_counter() - wall, time.process_time() - processor
-        self.stages.append(Stage(name, *(1e3 * seconds / frames for seconds in spent)))
+        self.stages.append(Stage(name, *(1e3 * seconds / max(1, len(frames)) for seconds in spent)))
 
 
 def stage_times(video: Path, model: Model) -> StageTimes:
@@ -101,22 +101,22 @@ def alone(video: Path, model: Model, target: Path) -> list[Stage]:
     clock = Clock()
     with VideoReader(video) as reader:
         info = reader.info
-        count = min(info.frames or MOST_FRAMES, MOST_FRAMES)
-        with clock.stage("decode", count):
-            frames = list(islice(reader, count))
-    with clock.stage("scale", len(frames)):
+        frames: list[Frame] = []
+        with clock.stage("decode", frames):
+            frames += islice(reader, MOST_FRAMES)
+    with clock.stage("scale", frames):
         prepared = [pixels for _, pixels in prepare(frames, model)]
     payloads = list(range(len(frames)))
     model.infer(np.stack([prepared[0]] * CLIP_FRAMES, axis=1))  # the first one takes its memory
-    with clock.stage("network", len(frames)):
+    with clock.stage("network", frames):
         maps = [saliency for _, saliency in model.maps(zip(payloads, prepared, strict=True))]
     scale, style = make_scale("running"), PredictOptions().style
     painter = FramePainter(style, info.colour)
-    with clock.stage("draw", len(frames)):
+    with clock.stage("draw", frames):
         drawn = [
             painter.paint(frame, scale(saliency, frame.time_s)) for frame, saliency in zip(frames, maps, strict=True)
         ]
-    with clock.stage("encode", len(frames)), VideoWriter(target, info, (info.width, info.height)) as writer:
+    with clock.stage("encode", frames), VideoWriter(target, info, (info.width, info.height)) as writer:
         for image, frame in zip(drawn, frames, strict=True):
             writer.write(image, frame)
     return clock.stages

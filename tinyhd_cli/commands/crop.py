@@ -13,6 +13,7 @@ from ..wording import plural
 from .options import (
     LOOK,
     OUTPUTS,
+    AllowPlaylists,
     Crf,
     Device,
     Engine,
@@ -71,6 +72,7 @@ def crop(
     crf: Crf = 18,
     preset: Preset = "veryfast",
     no_audio: NoAudio = False,
+    allow_playlists: AllowPlaylists = False,
     quiet: Quiet = False,
 ) -> int:
     """Crop videos to another aspect ratio, the window following what people look at.
@@ -83,7 +85,7 @@ def crop(
     from ..inference.reframe import CropOptions, crop_file, parse_aspect
     from ..video.encoders import EncoderOptions, check_container
     from ..video.reader import VideoReader
-    from ..video.source import parse_size
+    from ..video.source import InputOptions, parse_size
 
     # A settings file may give an aspect ratio for all days; --size is said for this one.
     source = context.get_parameter_source("aspect")
@@ -91,7 +93,13 @@ def crop(
         raise UsageError("--aspect and --size: name one of them")
     encoder = EncoderOptions(codec, crf, preset)
     options = CropOptions(
-        parse_aspect(aspect or "9:16"), smooth, max_speed, encoder, not no_audio, parse_size(size) if size else None
+        parse_aspect(aspect or "9:16"),
+        smooth,
+        max_speed,
+        encoder,
+        not no_audio,
+        parse_size(size) if size else None,
+        InputOptions(playlists=allow_playlists),
     )
 
     def work(loaded: Model, turn: Turn) -> bool:

@@ -13,6 +13,7 @@ from .options import (
     LOOK,
     OUTPUTS,
     RUN,
+    AllowPlaylists,
     Crf,
     Device,
     Engine,
@@ -67,6 +68,7 @@ def encode(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, an object for each video.", rich_help_panel=RUN)
     ] = False,
+    allow_playlists: AllowPlaylists = False,
     quiet: Quiet = False,
 ) -> int:
     """Compress videos with better quality where people look and worse elsewhere.
@@ -77,10 +79,17 @@ def encode(
     loading.start(quiet)
     from ..inference.compress import CompressOptions, compress_file
     from ..video.encoders import EncoderOptions, check_container
+    from ..video.source import InputOptions
 
     if preset == "ultrafast":
         raise UsageError("--preset ultrafast has no adaptive quantisation, which regions of interest need")
-    options = CompressOptions(EncoderOptions(codec, crf, preset), strength, not no_compare, not no_audio)
+    options = CompressOptions(
+        EncoderOptions(codec, crf, preset),
+        strength,
+        not no_compare,
+        not no_audio,
+        InputOptions(playlists=allow_playlists),
+    )
 
     def work(loaded: Model, turn: Turn) -> bool:
         video, target = turn.job.video, turn.job.outputs["output"]

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import OK, UsageError
 from ..wording import plural
-from .options import Alpha, Colormap, Device, Engine, ModelName, Precision, Quiet, WeightsFile
+from .options import AllowPlaylists, Alpha, Colormap, Device, Engine, ModelName, Precision, Quiet, WeightsFile
 from .predict import load
 from .terminal import loading, say
 
@@ -39,6 +39,7 @@ def live(
     precision: Precision = "auto",
     colormap: Colormap = "turbo",
     alpha: Alpha = 0.6,
+    allow_playlists: AllowPlaylists = False,
     quiet: Quiet = False,
 ) -> int:
     """Show where people look in what a camera, a stream or a video shows now, with the lag.
@@ -50,7 +51,7 @@ def live(
     from ..inference.live import find_source, watch
     from ..video.overlay import OverlayStyle, Painter
 
-    found = find_source(source, camera)
+    found = find_source(source, camera, allow_playlists)
     painter = Painter(OverlayStyle(colormap, alpha))
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(found.open())  # one that cannot be read is said before the weights are loaded

@@ -60,4 +60,12 @@ Preset = Annotated[
 NoAudio = Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.", rich_help_panel=LOOK)]
 Colormap = Annotated[str, typer.Option(metavar="NAME", help="Any colour map of matplotlib.", rich_help_panel=LOOK)]
 Alpha = Annotated[float, typer.Option(metavar="0..1", help="Opacity of the most salient places.", rich_help_panel=LOOK)]
+AllowPlaylists = Annotated[
+    bool,
+    typer.Option(
+        "--allow-playlists",
+        help="Read videos that refer to other files: ffconcat, HLS, DASH, SDP.",
+        rich_help_panel=RUN,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and warnings.", rich_help_panel=RUN)]

@@ -16,6 +16,7 @@ from .options import (
     OUTPUTS,
     RUN,
     VIDEOS,
+    AllowPlaylists,
     Alpha,
     Colormap,
     Crf,
@@ -131,6 +132,7 @@ def predict(
         float,
         typer.Option(metavar="0..1", help="Share from which an area counts as attended.", rich_help_panel=AREAS),
     ] = 0.1,
+    allow_playlists: AllowPlaylists = False,
     quiet: Quiet = False,
 ) -> int:
     """Predict where people look in videos.
@@ -154,7 +156,7 @@ def predict(
         encoder=EncoderOptions(codec, crf, preset),
         normalize=normalize,  # type: ignore[arg-type]  # checked there, with the known names in the message
         audio=not no_audio,
-        input=InputOptions(as_rate(rate), parse_size(size) if size else None),
+        input=InputOptions(as_rate(rate), parse_size(size) if size else None, playlists=allow_playlists),
         areas=parse_areas(aoi or []),
         area_threshold=aoi_threshold,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import stat
 import threading
 import time
 from collections.abc import Sequence
@@ -80,16 +79,13 @@ class Remaining:
 
 def claim(video: Path) -> int | None:
     """Return the number of frames that a file claims to have; None where that is not cheap to know."""
-    from ..video.reader import claimed_frames, picture_stream
-    from ..video.source import InputOptions, open_container, pictures_in
+    from ..video.reader import decoder_of
+    from ..video.source import InputOptions, read_once
 
-    if video.is_dir():
-        return len(pictures_in(video))
-    status = video.stat()
-    if not stat.S_ISREG(status.st_mode):
-        return None  # a pipe is read once
-    with open_container(video, InputOptions()) as container:
-        stream = picture_stream(video, container)
-        rate = stream.average_rate or stream.guessed_rate or InputOptions().rate
-        frames = claimed_frames(container, stream, rate)
-    return None if frames is None else max(0, min(frames, status.st_size))  # a frame takes a byte at least
+    if read_once(video):
+        return None
+    with contextlib.closing(decoder_of(video, InputOptions())) as decoder:
+        frames = decoder.frames
+    if frames is None or video.is_dir():
+        return frames
+    return max(0, min(frames, video.stat().st_size))  # a frame takes a byte at least

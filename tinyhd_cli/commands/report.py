@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..wording import plural
-from .options import AREAS, OUTPUTS, Device, Engine, ModelName, OutDir, Precision, Quiet, Videos, WeightsFile
+from .options import (
+    AREAS,
+    OUTPUTS,
+    AllowPlaylists,
+    Device,
+    Engine,
+    ModelName,
+    OutDir,
+    Precision,
+    Quiet,
+    Videos,
+    WeightsFile,
+)
 from .predict import load
 from .several import Turn, for_each, warn_of_damage
 from .terminal import loading, say
@@ -35,6 +47,7 @@ def report(
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "auto",
+    allow_playlists: AllowPlaylists = False,
     quiet: Quiet = False,
 ) -> int:
     """Write a page about each video: filmstrip, heat map, attention over time, scenes, areas of interest.
@@ -46,12 +59,16 @@ def report(
     from ..inference.areas import parse_areas
     from ..inference.options import PredictOptions
     from ..inference.report import check_page, report_file
+    from ..video.source import InputOptions
 
-    options = PredictOptions(areas=parse_areas(aoi or []), area_threshold=aoi_threshold)
+    options = PredictOptions(
+        areas=parse_areas(aoi or []), area_threshold=aoi_threshold, input=InputOptions(playlists=allow_playlists)
+    )
 
     def work(loaded: Model, turn: Turn) -> bool:
         video, page = turn.job.video, turn.job.outputs["output"]
-        made = report_file(video, loaded, page, options.areas, options.area_threshold, turn.progress())
+        progress = turn.progress()
+        made = report_file(video, loaded, page, options.areas, options.area_threshold, progress, options.input)
         warn_of_damage(video, made.damaged)
         if not quiet:
             say(f"{turn.label}: {plural(len(made.times_s), 'frame')}, {plural(len(made.scenes), 'scene')} -> {page}")

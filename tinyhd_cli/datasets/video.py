@@ -157,7 +157,4 @@ def numbered_frames(reader: VideoReader, first: int = 1) -> Iterator[tuple[int, 
 
 def position(frame: Frame) -> int:
     """How many frames of a video come before one, by its timestamp."""
-    info = frame.info
-    if info.time_base * info.rate == 1 and frame.picture.dts is not None:
-        return frame.picture.dts  # AVI has no other; what FFmpeg makes of it is wrong if the first frame is lost
-    return round(frame.time_s * float(info.rate))
+    return round(frame.time_s * float(frame.info.rate))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..files import is_special, partial, remove
 from ..video.encoders import EncoderOptions
 from ..video.reader import Frame, VideoReader
 from ..video.regions import ENCODERS, Offsets
+from ..video.source import InputOptions
 from ..video.writer import VideoWriter
 from .jobs import check_two_passes
 from .model import Model
@@ -54,6 +55,8 @@ class CompressOptions:
     """Whether a plain encode of equal size is made, to compare with."""
     audio: bool = True
     """Whether the sound is kept."""
+    input: InputOptions = field(default_factory=InputOptions)
+    """What the video does not say of itself."""
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 20:
@@ -157,9 +160,9 @@ def compress_file(
                     held.append(offsets)
                 yield frame, offsets
 
-    frames, damaged, duration_s = encode(video, output, options.encoder, options.audio, ours, phase("encoding"))
+    frames, damaged, duration_s = encode(video, output, options, ours, phase("encoding"))
     size = output.stat().st_size
-    quality = measure(video, output, held, options.encoder.crf, phase("measuring"))
+    quality = measure(video, output, held, options, phase("measuring"))
     plain = None
     if options.compare:
         plain = plain_of_equal_size(video, output, size, options, held, phase)
@@ -170,12 +173,12 @@ Marked = Callable[[VideoReader], Iterable[tuple[Frame, Offsets | None]]]
 
 
 def encode(
-    video: Path, output: Path, encoder: EncoderOptions, audio: bool, frames_of: Marked, progress: Progress
+    video: Path, output: Path, options: CompressOptions, frames_of: Marked, progress: Progress
 ) -> tuple[int, int, float]:
     """Write a video's frames, each with its offsets; returns their number, how many are damaged, and the seconds."""
-    with VideoReader(video) as reader, contextlib.ExitStack() as stack:
+    with VideoReader(video, options.input) as reader, contextlib.ExitStack() as stack:
         size = (reader.info.width, reader.info.height)
-        writer = VideoWriter(output, reader.info, size, encoder, sound=audio, as_stored=True)
+        writer = VideoWriter(output, reader.info, size, options.encoder, sound=options.audio, as_stored=True)
         stack.callback(writer.abort)
         if writer.encoder not in ENCODERS:
             raise UsageError(
@@ -186,7 +189,7 @@ def encode(
         for frame, offsets in frames_of(reader):
             writer.write(writer.rgb_of(frame), frame, offsets)
             count, duration_s = count + 1, frame.time_s + float(frame.duration * reader.info.time_base)
-            progress(count, max(reader.info.frames or 0, count))
+            progress(count, max(reader.frames or 0, count))
         writer.close()
         return count, reader.damaged, duration_s
 
@@ -210,16 +213,21 @@ def plain_of_equal_size(
     try:
         for number in range(1, MOST_TRIALS + 1):
             label = f"plain encode {number}"
-            encode(video, trial, replace(options.encoder, crf=crf), options.audio, unmarked, phase(label))
+            encode(video, trial, with_factor(options, crf), unmarked, phase(label))
             tried[crf] = trial.stat().st_size
             if abs(tried[crf] / size - 1) <= TOLERANCE or number == MOST_TRIALS:
                 break
             crf = next_factor(tried, size)
             if crf in tried:
                 break
-        return measure(video, trial, held, crf, phase("measuring"))
+        return measure(video, trial, held, with_factor(options, crf), phase("measuring"))
     finally:
         remove(trial)
+
+
+def with_factor(options: CompressOptions, crf: float) -> CompressOptions:
+    """The same options with another quality factor."""
+    return replace(options, encoder=replace(options.encoder, crf=crf))
 
 
 def next_factor(tried: dict[float, int], size: int) -> float:
@@ -232,10 +240,10 @@ def next_factor(tried: dict[float, int], size: int) -> float:
     return round(min(51.0, max(0.0, factor)), 2)
 
 
-def measure(video: Path, encoded: Path, held: list[Offsets], crf: float, progress: Progress) -> Quality:
+def measure(video: Path, encoded: Path, held: list[Offsets], options: CompressOptions, progress: Progress) -> Quality:
     """Compare an encode with its source, where the quantiser was better and elsewhere."""
     sums, counts = np.zeros(2), np.zeros(2)
-    with VideoReader(video) as source, VideoReader(encoded) as reader:
+    with VideoReader(video, options.input) as source, VideoReader(encoded) as reader:
         width, height = source.info.width, source.info.height
         for original, frame in zip(source, reader, strict=False):
             offsets = held[min(original.index // HOLD_FRAMES, len(held) - 1)]
@@ -245,12 +253,12 @@ def measure(video: Path, encoded: Path, held: list[Offsets], crf: float, progres
             for index, where in enumerate((inside, ~inside)):
                 sums[index] += float(squared[where].sum(dtype=np.float64))
                 counts[index] += int(where.sum())
-            progress(original.index + 1, max(source.info.frames or 0, original.index + 1))
+            progress(original.index + 1, max(source.frames or 0, original.index + 1))
     inside_db, outside_db = (
         10 * math.log10(255**2 * count / max(total, 1e-9)) if count else 0.0
         for total, count in zip(sums, counts, strict=True)
     )
-    return Quality(encoded.stat().st_size, crf, round(inside_db, 3), round(outside_db, 3))
+    return Quality(encoded.stat().st_size, options.encoder.crf, round(inside_db, 3), round(outside_db, 3))
 
 
 def grey(frame: Frame) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import InputError
-from ..video.source import DEFAULT_RATE, PICTURE_FORMATS, STDIN, pictures_in
+from ..video.source import DEFAULT_RATE, IMAGE_SUFFIXES, STDIN, pictures_in
 from .options import VIDEO_SUFFIXES
 
 
@@ -163,7 +163,7 @@ def describe_pictures(videos: Sequence[Path], rate: Fraction | None) -> list[str
         rate: frames per second of pictures; None where the command cannot change it.
     """
     notes = []
-    singles = [video for video in videos if video.suffix.lower() in PICTURE_FORMATS and video.is_file()]
+    singles = [video for video in videos if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file()]
     if len(singles) == 1:
         notes.append(f"{singles[0]}: a single picture, read as a video of one frame")
     elif singles:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import OutputError, UsageError
 from ..files import file_name
 from ..video.encoders import check_container
-from ..video.source import PICTURE_FORMATS, STDIN
+from ..video.source import IMAGE_SUFFIXES, STDIN, read_once
 from .inputs import Input
 from .options import LONGEST_NAME, VIDEO_SUFFIXES, flag
 
@@ -118,7 +118,7 @@ class EarlierOutputs:
         """Whether the video of a job is written for another video."""
         key = file_key(job.video)
         in_place = any(file_key(path) == key for kind, path in job.outputs.items() if kind in self._vary)
-        if in_place and job.video.suffix.lower() in {*VIDEO_SUFFIXES, *PICTURE_FORMATS}:
+        if in_place and job.video.suffix.lower() in {*VIDEO_SUFFIXES, *IMAGE_SUFFIXES}:
             return False  # '{name}.mp4' in the folder of the videos: it may well be an original
         writers = set(self._writers.get(key, ()))
         if MAP_NAME.fullmatch(job.video.name):
@@ -206,8 +206,8 @@ def check_two_passes(video: Path, output: Path) -> None:
     check_container(output)
     if output.resolve() == video.resolve():
         raise UsageError(f"--output {output}: is the input itself")
-    if video == STDIN:
-        raise UsageError("-: the video is read twice, which a pipe does not allow; name a file")
+    if read_once(video):
+        raise UsageError(f"{video}: the video is read twice, which a pipe does not allow; name a file")
 
 
 def fill(template: str, video: Path, out_dir: Path | None) -> Path:

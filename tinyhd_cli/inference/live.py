@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import url2pathname
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from .predict import shrunk
 from .scaling import RunningScale
 from .windows import Map, Pixels
 
-URL_MARK = "://"
+URL_MARK, FILE_URL = "://", "file://"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Source:
         return VideoReader(self.path, self.options)
 
 
-def find_source(what: str | None, camera: int | None) -> Source:
-    """The source that a command line names: a camera by its number, a URL, a file.
+def find_source(what: str | None, camera: int | None, playlists: bool = False) -> Source:
+    """The source that a command line names: a camera by its number, a URL, a file, which may be a playlist.
 
     Raises:
         UsageError: none or two are named.
@@ -54,9 +55,11 @@ def find_source(what: str | None, camera: int | None) -> Source:
         }.get(sys.platform, (f"video={camera}", "dshow"))
         return Source(Path(name), InputOptions(address=name, format=kind), paced=False)
     assert what is not None
-    if URL_MARK in what:
+    if what.startswith(FILE_URL):
+        what = url2pathname(what.removeprefix(FILE_URL))
+    elif URL_MARK in what:
         return Source(Path(what.rpartition("/")[2] or "stream"), InputOptions(address=what), paced=False)
-    return Source(Path(what), InputOptions(), paced=True)
+    return Source(Path(what), InputOptions(playlists=playlists), paced=True)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -18,10 +19,10 @@ from ..errors import UsageError
 from ..machine import give_back
 from ..models.config import CLIP_FRAMES, to_dict
 from ..video.reader import Frame, Image, VideoReader
-from ..video.source import STDIN
+from ..video.source import STDIN, read_once
 from .areas import AreaStatistics
 from .model import Model, load_model
-from .options import Outputs, PredictOptions, flag
+from .options import STDOUT, Outputs, PredictOptions, flag
 from .outputs import (
     AreaPlotSink,
     CsvSink,
@@ -37,6 +38,8 @@ from .outputs import (
 from .pipeline import Pipeline
 from .scaling import FixedScale, VideoLimits, make_scale
 from .windows import Map, Pixels
+
+log = logging.getLogger("tinyhd")
 
 Progress = Callable[[int, int | None], None]
 """Called with the number of frames done and, if known, of all frames."""
@@ -146,7 +149,7 @@ def predict_file(
     for kind, path in outputs.wanted():
         if os.path.realpath(path) == os.path.realpath(video) and video != STDIN:
             raise UsageError(f"--{flag(kind)} {path}: is the input itself")
-        if video == STDIN and options.normalize == "video":
+        if read_once(video) and options.normalize == "video":
             raise UsageError("--normalize video reads the video twice, which a pipe does not allow: try running")
         if kind == "maps" and os.path.realpath(path) == str(video.resolve().parent) and video.suffix.lower() == ".png":
             raise UsageError(f"--{kind} {path}: holds the input, which a map could replace")
@@ -158,12 +161,14 @@ def predict_file(
         if options.normalize == "video" and (outputs.overlay or outputs.maps):
             spool = MapSpool(outputs.wanted()[0][1])
             stack.callback(spool.discard)
-            whole_video = spool_maps(pairs, spool, part_of_two(progress, 0))
+            whole_video = spool_maps(reader, pairs, spool, part_of_two(progress, 0))
             progress = part_of_two(progress, spool.count)
             reader = stack.enter_context(VideoReader(video, options.input))
             pairs = zip(reader, spool, strict=False)  # a damaged file may decode to one frame more or less
         for area in options.areas:
             area.check(reader.info.width, reader.info.height)
+        if reader.info.lost_audio and options.audio and outputs.overlay not in (None, STDOUT):
+            log.warning("%s: a pipe is read once, for its frames: the overlay has no audio", video)
         about = describe_run(reader, model, options, outputs)
         areas = AreaStatistics(options.areas, options.area_threshold)
         sinks = open_sinks(stack, reader, outputs, options, whole_video, about, areas)
@@ -174,22 +179,31 @@ def predict_file(
             frames += 1
             duration_s = frame.time_s + float(frame.duration * reader.info.time_base)
             if progress:
-                progress(frames, max(reader.info.frames or 0, frames) or None)
+                progress(frames, max(reader.frames or 0, frames) or None)
         about.update(frames=frames, damaged=reader.damaged, duration_s=round(duration_s, 6))
+        about["rate"] = mean_rate(about["rate"], frames, duration_s)
         for sink in sinks:
             sink.close()
     return Summary(frames, reader.damaged, duration_s, outputs, areas.results())
 
 
-def spool_maps(pairs: Iterable[tuple[Frame, Map]], spool: MapSpool, progress: Progress | None) -> FixedScale:
+def spool_maps(
+    reader: VideoReader, pairs: Iterable[tuple[Frame, Map]], spool: MapSpool, progress: Progress | None
+) -> FixedScale:
     """Store the maps of a video and find the scale that suits them all."""
     limits = VideoLimits()
-    for frame, saliency in pairs:
+    for _, saliency in pairs:
         spool.append(saliency)
         limits.add(saliency)
         if progress:
-            progress(spool.count, frame.info.frames)
+            progress(spool.count, reader.frames)
     return limits.scale()
+
+
+def mean_rate(claimed: float, frames: int, duration_s: float) -> float:
+    """Frames per second as they were read; the claimed rate, which is free of rounding, where it is about right."""
+    counted = frames / max(duration_s, 1e-9)
+    return claimed if abs(counted / claimed - 1) < 0.25 else round(counted, 6)
 
 
 def part_of_two(progress: Progress | None, before: int) -> Progress | None:

@@ -19,6 +19,7 @@ from ..video.encoders import EncoderOptions
 from ..video.overlay import resized
 from ..video.reader import VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
+from ..video.source import InputOptions
 from ..video.writer import VideoWriter
 from .jobs import check_two_passes
 from .model import Model
@@ -54,6 +55,8 @@ class CropOptions:
     """Whether the sound is kept."""
     size: tuple[int, int] | None = None
     """Width and height of the result in pixels, in place of ``aspect``; None: those of the window."""
+    input: InputOptions = field(default_factory=InputOptions)
+    """What the video does not say of itself."""
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -213,9 +216,8 @@ def crop_file(
     phase = progress or (lambda label: lambda done, total: None)
     wanted = Wanted()
     detector = SceneDetector()
-    with VideoReader(video) as reader:
+    with VideoReader(video, options.input) as reader:
         window = Window.of(reader.info, options.shape)
-        total = reader.info.frames
         if options.size and options.size[0] > SOFT * window.width:
             shape = f"{window.width} x {window.height} enlarged to {options.size[0]} x {options.size[1]}"
             log.warning("%s: %s will look soft", output.name, shape)
@@ -225,11 +227,11 @@ def crop_file(
                 wanted.times_s.append(frame.time_s)
                 wanted.positions.append(window.best(saliency))
                 wanted.cuts.append(detector.is_cut(frame.reduced_rgb(max(1.0, frame.info.width / 256))))
-                seen(frame.index + 1, total)
+                seen(frame.index + 1, max(reader.frames or 0, frame.index + 1))
     path = path_of(wanted, window, options)
     written = phase("writing")
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(VideoReader(video))
+        reader = stack.enter_context(VideoReader(video, options.input))
         size = options.size or (window.width, window.height)
         info = replace(reader.info, sample_aspect_ratio=Fraction(1)) if options.size else reader.info
         writer = VideoWriter(output, info, size, options.encoder, sound=options.audio, as_stored=True)

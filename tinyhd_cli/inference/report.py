@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,10 @@ from .. import __version__, figures
 from ..errors import UsageError
 from ..files import is_special, written_whole
 from ..untrusted import printable
-from ..video.overlay import OverlayStyle, Painter, area_colour, outline
+from ..video.overlay import OverlayStyle, Painter, area_colour, outline, resized
 from ..video.reader import Frame, Image, VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
+from ..video.source import InputOptions
 from ..wording import damage, plural
 from .areas import Area, AreaStatistics
 from .model import Model
@@ -53,6 +55,9 @@ LEGEND_ROWS = 12
 
 MOST_CUTS = 150
 """Cuts that are drawn into a plot; more would be a grey area."""
+
+MOST_STRETCHED = Fraction(8)
+"""Width of a pixel through its height, or the reverse, above which a file is not believed."""
 
 SETTLE_S = 0.5
 """A scene's picture is taken so long after its cut, when the eyes have arrived."""
@@ -118,8 +123,11 @@ def report_file(
     areas: tuple[Area, ...] = (),
     threshold: float = 0.1,
     progress: Progress | None = None,
+    source: InputOptions | None = None,
 ) -> Collected:
     """Write a page about a video: one HTML file that needs nothing else.
+
+    ``source`` is what the video does not say of itself.
 
     Raises:
         InputError: the video cannot be read; nothing is written.
@@ -128,7 +136,7 @@ def report_file(
     """
     check_page(output)
     statistics = AreaStatistics(areas, threshold)
-    with VideoReader(video) as reader:
+    with VideoReader(video, source) as reader:
         for area in areas:
             area.check(reader.info.width, reader.info.height)
         collected = Collected(reader.info)
@@ -137,7 +145,7 @@ def report_file(
             for frame, saliency in pairs:
                 collector.add(frame, saliency)
                 if progress:
-                    progress(frame.index + 1, max(reader.info.frames or 0, frame.index + 1))
+                    progress(frame.index + 1, max(reader.frames or 0, frame.index + 1))
         collected.damaged = reader.damaged
     page = render(collected, statistics, model)
     with written_whole(output) as temporary:
@@ -157,7 +165,7 @@ class Collector:
     def add(self, frame: Frame, saliency: Map) -> None:
         """Take one frame."""
         to, info = self._to, frame.info
-        image = frame.reduced_rgb(max(1.0, info.width / THUMBNAIL_WIDTH))
+        image = square_pixels(frame.reduced_rgb(max(1.0, info.width / THUMBNAIL_WIDTH)), pixel_aspect(info))
         scaled = self._scale(saliency, frame.time_s)
         numbers = describe(saliency, info.width, info.height)
         to.times_s.append(frame.time_s)
@@ -186,6 +194,19 @@ class Collector:
             scene.picture = image
 
 
+def pixel_aspect(info: VideoInfo) -> Fraction:
+    """Width of a video's pixel through its height, within limits."""
+    return min(max(info.sample_aspect_ratio, 1 / MOST_STRETCHED), MOST_STRETCHED)
+
+
+def square_pixels(image: Image, aspect: Fraction) -> Image:
+    """An image whose pixels are ``aspect`` times as wide as high, at the aspect in which it is shown; none is lost."""
+    if aspect == 1:
+        return image
+    height, width = image.shape[:2]
+    return resized(image, round(width * max(aspect, 1)), round(height / min(aspect, 1)))
+
+
 def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
     """The page's HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -210,7 +231,7 @@ def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
         title=printable(info.path.name),
         facts={name: fact for name, fact in facts.items() if fact},
         moves=moves,
-        tall=info.height > info.width,
+        tall=info.height > info.width * pixel_aspect(info),
         strip=filmstrip(collected, areas.areas) if moves else [],
         heat_map=as_jpeg(heat_map if moves else with_areas(heat_map, areas.areas, collected, 0.0)),
         over_time=plot_over_time(collected) if moves else "",
@@ -237,7 +258,7 @@ def with_areas(image: Image, areas: tuple[Area, ...], collected: Collected, time
     """Draw the areas of interest on a small picture, and return it."""
     width, height = collected.info.width, collected.info.height
     for number, area in enumerate(areas):
-        corners = area.at(time_s, width, height) * (image.shape[1] / width)
+        corners = area.at(time_s, width, height) * (image.shape[1] / width, image.shape[0] / height)
         outline(image, corners, area.name, number, image.shape[1])
     return image
 
@@ -373,7 +394,7 @@ def plot_path(collected: Collected) -> str:
         dots = axes.scatter(x, y, c=times, s=8, cmap="plasma", zorder=2)
         axes.set_xlim(0, info.width)
         axes.set_ylim(info.height, 0)
-        axes.set_aspect("equal")
+        axes.set_aspect(float(1 / pixel_aspect(info)))
         axes.set_xticks([])
         axes.set_yticks([])
         bar = axes.figure.colorbar(dots, ax=axes, shrink=0.8)

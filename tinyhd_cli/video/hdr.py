@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from .decoded import side_data
 
 Values = NDArray[np.float64]
 
@@ -105,13 +106,9 @@ DYNAMIC = ("DOVI_METADATA", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID")
 
 def light_of(picture: av.VideoFrame) -> Light | None:
     """Return the static HDR metadata of a picture, None if there are none."""
-    try:
-        side_data: Any = picture.side_data  # its type says dict
-    except ValueError:  # PyAV refuses to list them if one is of a type that it does not know
-        return None
-    dynamic = any(side_data.get(name) is not None for name in DYNAMIC)
+    dynamic = any(side_data(picture, name) is not None for name in DYNAMIC)
     mastering, level = (
-        None if (data := side_data.get(name)) is None else np.frombuffer(data, np.int32)
+        None if (data := side_data(picture, name)) is None else np.frombuffer(data, np.int32)
         for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
     )
     if mastering is None and level is None and not dynamic:

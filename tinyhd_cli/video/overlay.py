@@ -130,8 +130,8 @@ class PlanePainter:
         return (
             (picture.format.name == "yuv420p" or full)
             and info.conversion is None
-            and (picture.width, picture.height) == (info.width, info.height)
-            and not (info.width % 2 or info.height % 2 or info.rotation or info.mirrored)
+            and frame.as_shown
+            and not (info.width % 2 or info.height % 2)
             and (matrix(picture), picture.color_range) == (info.colour.space, info.colour.range)
         )
 

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.format import Flags
-from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import hdr
-from .source import STDIN, InputOptions, open_container, pictures_in
-
-if TYPE_CHECKING:
-    from av.video.stream import VideoStream
+from .container import KNOWN_MATRICES, UNSPECIFIED, ContainerDecoder
+from .decoded import Decoded, Decoder
+from .deinterlace import deinterlaced
+from .images import image_decoder
+from .source import InputOptions, read_once
 
 Image = NDArray[np.uint8]
 
 DeepImage = NDArray[np.uint8] | NDArray[np.uint16]
-
-log = logging.getLogger("tinyhd")
-
-UNSPECIFIED = 2
-"""What FFmpeg calls a colour matrix that a file does not state."""
-
-RGB = 0
-"""Its matrix for pictures that need none."""
-
-KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)
-"""BT.709, FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020: those that FFmpeg's scaler converts."""
 
 
 CLOSE_S = 1.0
@@ -92,6 +79,11 @@ class VideoInfo:
     codec: str
     pixel_format: str
     has_sound: bool
+    """Whether there is audio that can be read: what comes through a pipe is read once, for the pictures."""
+    lost_audio: bool = False
+    """Whether there is audio that cannot."""
+    options: InputOptions = field(default_factory=InputOptions)
+    """With which it was opened."""
 
     @property
     def as_sdr(self) -> VideoInfo:
@@ -112,21 +104,29 @@ class Frame:
         pts: presentation timestamp in units of ``info.time_base``.
         duration: in the same units; that to the next frame.
         time_s: presentation time in seconds.
-        picture: FFmpeg's frame, as stored (not rotated).
+        picture: FFmpeg's frame, as stored (not rotated), deinterlaced.
         path: the image file that it comes from, if each frame has its own.
     """
 
-    __slots__ = ("_scalers", "duration", "index", "info", "path", "picture", "pts", "time_s")
+    __slots__ = ("_layout", "_scalers", "duration", "index", "info", "path", "picture", "pts", "time_s")
 
-    def __init__(self, info: VideoInfo, index: int, pts: int, picture: av.VideoFrame, scalers: Scalers) -> None:
+    def __init__(self, info: VideoInfo, index: int, pts: int, decoded: Decoded, scalers: Scalers) -> None:
         self.info = info
         self.index = index
         self.pts = pts
         self.duration = 0
         self.time_s = float(pts * info.time_base)
-        self.picture = picture
-        self.path: Path | None = None
+        self.picture = decoded.picture
+        self.path = decoded.path
+        self._layout = decoded.layout
         self._scalers = scalers
+
+    @property
+    def as_shown(self) -> bool:
+        """Whether the stored picture needs no turning and no fitting: it is what :meth:`rgb` gives, in its own form."""
+        size = (self.info.width, self.info.height)
+        upright = not self._layout.rotation and not self._layout.mirrored
+        return upright and (self.picture.width, self.picture.height) == size == self._fitted(*size)
 
     def rgb(self) -> Image:
         """The upright picture, uint8 ``(info.height, info.width, 3)``."""
@@ -135,40 +135,85 @@ class Frame:
     def reduced_rgb(self, factor: float) -> Image:
         """The upright picture with both sides divided by ``factor``, by area averaging where this is above 1.
 
-        HDR and wide gamut are converted to SDR in BT.709, after the reduction.
+        A picture of another shape than the video's first one is fitted into its size, with black bars. Transparent
+        pictures are shown on white. HDR and wide gamut are converted to SDR in BT.709, after the reduction.
         """
         how = self.info.conversion
         if how is None:
-            return self._upright(self._scaled(factor, "rgb24")).astype(np.uint8, copy=False)
-        picture = hdr.to_sdr(self._scaled(factor, hdr.WORKING_FORMAT), how)
-        scaler = self._scalers[factor, "rgb24", threading.get_ident()]
-        return self._upright(scaler.reformat(picture, format="rgb24")).astype(np.uint8, copy=False)
+            rgb = self._scaled(factor, "rgba" if has_alpha(self.picture.format.name) else "rgb24")
+        else:
+            picture = hdr.to_sdr(self._scaled(factor, hdr.WORKING_FORMAT), how)
+            rgb = self._scalers[factor, "rgb24", threading.get_ident()].reformat(picture, format="rgb24")
+        return self._upright(rgb, factor).astype(np.uint8, copy=False)
 
     def stored_rgb(self) -> DeepImage:
         """The upright picture in its own colours: uint8, or uint16 in 0..65535 if it has more than 8 bits."""
-        return self._upright(self._scaled(1, "rgb48le" if self.info.depth > 8 else "rgb24"))
+        if self.info.depth > 8:
+            return self._upright(self._scaled(1, "rgb48le"), 1)
+        return self._upright(self._scaled(1, "rgba" if has_alpha(self.picture.format.name) else "rgb24"), 1)
 
     def _scaled(self, factor: float, pixel_format: str) -> av.VideoFrame:
-        """The picture as stored, in RGB, with both sides divided by ``factor``."""
-        turned = self.info.rotation % 180 != 0
-        width, height = (self.info.height, self.info.width) if turned else (self.info.width, self.info.height)
+        """The picture as stored, in RGB, with both sides divided by ``factor`` and fitted into the video's size."""
         picture = self.picture
+        width, height = self._fitted(*self._reduced(factor))
+        if self._layout.turned:
+            width, height = height, width
         return self._scalers[factor, pixel_format, threading.get_ident()].reformat(
             picture,
-            max(1, round(width / factor)),
-            max(1, round(height / factor)),
+            width,
+            height,
             pixel_format,
             src_colorspace=matrix(picture),
             # FFmpeg's scaler takes the range from its argument, not from the frame.
             src_color_range=picture.color_range,
-            interpolation=Interpolation.AREA if factor > 1 else Interpolation.BILINEAR,
+            interpolation=Interpolation.AREA if width < picture.width else Interpolation.BILINEAR,
         )
 
-    def _upright(self, picture: av.VideoFrame) -> NDArray[Any]:
+    def _upright(self, picture: av.VideoFrame, factor: float) -> NDArray[Any]:
+        """What :meth:`_scaled` gave, upright and with bars where it does not fill the video's size."""
         rgb = picture.to_ndarray()
-        if self.info.mirrored:
+        if rgb.shape[-1] == 4:
+            rgb = on_white(rgb)
+        if self._layout.mirrored:
             rgb = rgb[::-1]
-        return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90))
+        upright = np.ascontiguousarray(np.rot90(rgb, self._layout.rotation // 90))
+        width, height = self._reduced(factor)
+        return upright if upright.shape[:2] == (height, width) else with_bars(upright, width, height)
+
+    def _reduced(self, factor: float) -> tuple[int, int]:
+        """Width and height of the video with both sides divided by ``factor``."""
+        return max(1, round(self.info.width / factor)), max(1, round(self.info.height / factor))
+
+    def _fitted(self, width: int, height: int) -> tuple[int, int]:
+        """The size of the upright picture inside of one of the video, itself scaled to ``width`` and ``height``."""
+        info = self.info
+        own = self._layout.upright(self.picture.width, self.picture.height)
+        if own == (info.width, info.height, info.sample_aspect_ratio):
+            return width, height
+        wider = (own[0] * own[2] / own[1]) / (info.width * info.sample_aspect_ratio / info.height)
+        if wider >= 1:
+            return width, max(1, round(height / wider))
+        return max(1, round(width * wider)), height
+
+
+@cache
+def has_alpha(pixel_format: str) -> bool:
+    """Whether pictures of a format can be transparent."""
+    return pixel_format == "pal8" or any(part.is_alpha for part in av.VideoFormat(pixel_format).components)
+
+
+def on_white(rgba: NDArray[Any]) -> Image:
+    """An image ``(h, w, 4)`` with transparency, uint8, before a white ground."""
+    opacity = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+
+
+def with_bars(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """An image ``(h, w, 3)`` in the middle of a larger black one."""
+    canvas = np.zeros((height, width, 3), image.dtype)
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
 
 
 class VideoReader:
@@ -180,7 +225,6 @@ class VideoReader:
 
     Attributes:
         info: what is known of the video.
-        damaged: packets and frames that could not be decoded so far; they are skipped.
 
     Raises:
         InputError: there is no such file, it is no video, or not one frame of it can be decoded.
@@ -188,21 +232,29 @@ class VideoReader:
 
     def __init__(self, path: str | os.PathLike[str], options: InputOptions | None = None) -> None:
         self.path = Path(path)
-        self.damaged = 0
+        self._options = options or InputOptions()
         self._busy = threading.Lock()
-        self._container = open_container(self.path, options or InputOptions())
+        self._decoder = decoder_of(self.path, self._options)
         try:
-            self._stream = picture_stream(self.path, self._container)
-            self._pictures = self._decode()
+            self._pictures = deinterlaced(self._decoder.pictures())
             first = next(self._pictures, None)
             if first is None:
                 raise InputError(f"{self.path}: not one frame could be decoded")
             self._first = first
             self.info = self._describe(first)
-            self._origin = origin(self._container, self.info.time_base)
         except BaseException:
-            self._container.close()
+            self._decoder.close()
             raise
+
+    @property
+    def damaged(self) -> int:
+        """Packets and frames that could not be decoded so far; they are skipped."""
+        return self._decoder.damaged
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames there are, as claimed; None where nothing says, or the claim has turned out wrong."""
+        return self._decoder.frames
 
     def __enter__(self) -> VideoReader:
         return self
@@ -213,119 +265,83 @@ class VideoReader:
     def close(self) -> None:
         """Close the file; one in which a thread hangs is left to the end of the process."""
         if self._busy.acquire(timeout=CLOSE_S):
-            self._container.close()
+            self._decoder.close()
             self._busy.release()
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames in the order of presentation. Their timestamps always increase."""
         step = max(1, round(1 / (self.info.rate * self.info.time_base)))
+        durations: tuple[int, ...] = ()
         scalers: Scalers = defaultdict(VideoReformatter)
         waiting: Frame | None = None
-        images = pictures_in(self.path) if self.path.is_dir() else []
-        for index, picture in enumerate(self._all_pictures()):
-            pts = self._timestamp(picture)
+        for index, decoded in enumerate(self._all_pictures()):
+            pts = decoded.pts
             if pts is None:
                 pts = 0 if waiting is None else waiting.pts + step
             if waiting is not None:
                 # Some files repeat a timestamp or step back; encoders refuse both.
                 pts = max(pts, waiting.pts + 1)
                 waiting.duration = pts - waiting.pts
+                durations = min((*durations, waiting.duration)), max((*durations, waiting.duration))
                 yield waiting
-            waiting = Frame(self.info, index, pts, picture, scalers)
-            if images:  # one that does not decode leaves a gap
-                waiting.path = images[min(round(pts * self.info.time_base * self.info.rate), len(images) - 1)]
+            waiting = Frame(self.info, index, pts, decoded, scalers)
         if waiting is not None:
-            waiting.duration = self._last_duration(waiting, step)
+            waiting.duration = self._last_duration(waiting, step, durations or (step, step))
             yield waiting
 
-    def _all_pictures(self) -> Iterator[av.VideoFrame]:
-        picture: av.VideoFrame | None = self._first
-        while picture is not None:
-            yield picture
+    def _all_pictures(self) -> Iterator[Decoded]:
+        decoded: Decoded | None = self._first
+        while decoded is not None:
+            yield decoded
             with self._busy:
-                picture = next(self._pictures, None)
+                decoded = next(self._pictures, None)
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
-        """Every picture that decodes; damage is counted and passed over."""
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets)
-            except StopIteration:
-                return
-            except (av.FFmpegError, EOFError) as error:
-                log.debug("%s: reading ended early: %s", self.path, error)
-                self.damaged += 1
-                return
-            except IndexError:  # PyAV, at a packet of a stream that was not there when the file was opened
-                packets = self._container.demux(self._stream)
-                continue
-            try:
-                pictures = packet.decode()
-            except (av.FFmpegError, EOFError) as error:
-                log.debug("%s: damaged packet: %s", self.path, error)
-                self.damaged += 1
-                continue
-            for picture in pictures:
-                if picture.is_corrupt or not isinstance(picture, av.VideoFrame):
-                    self.damaged += 1
-                    continue
-                if picture.colorspace != RGB and picture.colorspace not in KNOWN_MATRICES:
-                    picture.colorspace = UNSPECIFIED  # else FFmpeg's scaler refuses the picture
-                yield picture
+    def _last_duration(self, last: Frame, step: int, others: tuple[int, ...]) -> int:
+        """How long the last frame is shown: to the end of the stream, if that is plausible.
 
-    def _timestamp(self, picture: av.VideoFrame) -> int | None:
-        return None if picture.pts is None else picture.pts - self._origin
+        Args:
+            last: the frame.
+            step: what is usual at the claimed rate.
+            others: the shortest and the longest duration of the other frames, which tell more.
+        """
+        shortest, longest = min(others), max(10 * step, *others)
+        end = self._decoder.end()
+        if end is not None and 0 < end - last.pts <= longest:
+            return end - last.pts
+        return max(shortest, last.picture.duration if 0 < last.picture.duration <= longest else step)
 
-    def _last_duration(self, last: Frame, step: int) -> int:
-        """How long the last frame is shown: to the end of the stream, if that is plausible."""
-        if self._stream.duration is not None:
-            start = (self._stream.start_time or 0) - self._origin
-            rest = start + self._stream.duration - last.pts
-            if 0 < rest <= 10 * step:
-                return rest
-        return last.picture.duration if 0 < last.picture.duration <= 10 * step else step
-
-    def _describe(self, first: av.VideoFrame) -> VideoInfo:
-        stream = self._stream
-        rotation = round(first.rotation / 90) * 90 % 360
-        width, height = first.width, first.height
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        if rotation % 180:
-            width, height, aspect = height, width, 1 / aspect
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        time_base = stream.time_base or Fraction(1, 1000)
-        light = hdr.light_of(first)
+    def _describe(self, first: Decoded) -> VideoInfo:
+        picture, layout, decoder = first.picture, first.layout, self._decoder
+        width, height, aspect = layout.upright(picture.width, picture.height)
+        once = read_once(self.path)
+        light = hdr.light_of(picture)
         return VideoInfo(
             path=self.path,
             width=width,
             height=height,
-            rotation=rotation,
-            mirrored=is_mirrored(first),
-            time_base=time_base,
-            rate=rate,
-            frames=claimed_frames(self._container, stream, rate),
+            rotation=layout.rotation,
+            mirrored=layout.mirrored,
+            time_base=decoder.time_base,
+            rate=decoder.rate,
+            frames=decoder.frames,
             sample_aspect_ratio=aspect,
-            colour=Colour(matrix(first), first.color_range, first.color_primaries, first.color_trc),
-            depth=max(8, *(component.bits for component in first.format.components)),
+            colour=Colour(matrix(picture), picture.color_range, picture.color_primaries, picture.color_trc),
+            depth=max(8, *(component.bits for component in picture.format.components)),
             light=light,
             conversion=hdr.conversion(
-                first.colorspace, first.color_primaries, first.color_trc, light.peak if light else None
+                picture.colorspace, picture.color_primaries, picture.color_trc, light.peak if light else None
             ),
-            codec=stream.codec_context.name,
-            pixel_format=first.format.name,
-            # What comes through a pipe is read once, for the pictures.
-            has_sound=bool(self._container.streams.audio) and self.path != STDIN,
+            codec=decoder.codec,
+            pixel_format=picture.format.name,
+            has_sound=decoder.has_audio and not once,
+            lost_audio=decoder.has_audio and once,
+            options=self._options,
         )
 
 
-def is_mirrored(picture: av.VideoFrame) -> bool:
-    """Whether a picture's display matrix turns it over; its rotation is then that of the picture upside down."""
-    side_data: Any = picture.side_data  # its type says dict
-    if (data := side_data.get("DISPLAYMATRIX")) is None:
-        return False
-    a, b, _, c, d, *_ = np.frombuffer(data, np.int32).astype(float)
-    return bool(a * d - b * c < 0)
+def decoder_of(path: Path, options: InputOptions) -> Decoder:
+    """What decodes an input."""
+    return (None if options.address else image_decoder(path, options)) or ContainerDecoder(path, options)
 
 
 def matrix(picture: av.VideoFrame) -> int:
@@ -333,39 +349,3 @@ def matrix(picture: av.VideoFrame) -> int:
     if picture.colorspace in KNOWN_MATRICES:
         return picture.colorspace
     return hdr.BT2020_MATRIX if hdr.is_bt2020(picture.color_primaries, picture.color_trc) else UNSPECIFIED
-
-
-def picture_stream(path: Path, container: InputContainer) -> VideoStream:
-    """The moving pictures of a file: by type, never by number, and not an album cover or a thumbnail."""
-    stills = Disposition.attached_pic | Disposition.timed_thumbnails
-    moving = [stream for stream in container.streams.video if not stream.disposition & stills]
-    moving = [stream for stream in moving if stream.codec_context is not None]
-    if not moving:
-        what = "only sound" if container.streams.audio else "nothing to see"
-        raise InputError(f"{path}: has no video stream ({what})")
-    chosen = next((stream for stream in moving if stream.disposition & Disposition.default), moving[0])
-    chosen.thread_type = "AUTO"
-    return chosen
-
-
-def origin(container: InputContainer, time_base: Fraction) -> int:
-    """The timestamp, in ``time_base``, that counts as zero.
-
-    It is 0, except in formats whose clock starts anywhere (MPEG transport and program streams): there it is the start
-    of the earliest stream, so that sound and picture move together.
-    """
-    flags: Any = container.format.flags
-    if not flags & Flags.ts_discont.value or container.start_time is None:
-        return 0
-    return round(Fraction(container.start_time, av.time_base) / time_base)
-
-
-def claimed_frames(container: InputContainer, stream: VideoStream, rate: Fraction) -> int | None:
-    """The number of frames by the container's tables, or by its duration."""
-    if stream.frames:
-        return stream.frames
-    if stream.duration and stream.time_base:
-        return round(stream.duration * stream.time_base * rate)
-    if container.duration:
-        return round(Fraction(container.duration, av.time_base) * rate)
-    return None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import av
 from av.audio.resampler import AudioResampler
@@ -14,8 +13,10 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 
-from .reader import origin
-from .source import InputOptions, open_container
+from .clock import Clock, may_jump
+from .container import demuxed, demuxed_again, origin, picture_stream
+from .reader import VideoInfo
+from .source import open_container
 
 if TYPE_CHECKING:
     AudioPacket = Packet[AudioStream]
@@ -104,15 +105,17 @@ class Track:
 
 
 class Sound:
-    """All audio streams of ``path``, to be muxed into ``container`` alongside its pictures.
+    """All audio streams of a video, to be muxed into ``container`` alongside its pictures.
 
     The file is opened a second time for this, so that sound needs no buffer however the pictures are grouped.
     """
 
-    def __init__(self, path: Path, container: OutputContainer, *, transcode: bool = False) -> None:
+    def __init__(self, info: VideoInfo, container: OutputContainer, *, transcode: bool = False) -> None:
         self.container = container
         self.transcoded: list[str] = []
-        self._input = open_container(path, InputOptions())
+        self._path = info.path
+        self._opened = open_container(info.path, info.options)
+        self._input = self._opened.container
         self._tracks: dict[int, Track] = {}
         self._held: AudioPacket | None = None
         supported = container.supported_codecs
@@ -131,7 +134,14 @@ class Sound:
 
     def _demux(self) -> Iterator[AudioPacket]:
         sources = [track.source for track in self._tracks.values()]
-        return cast("Iterator[AudioPacket]", self._input.demux(sources) if sources else iter(()))
+        if not sources:
+            return iter(())
+        if not may_jump(self._input):
+            return demuxed_again(self._input, sources)
+        # All streams are read as they are for the pictures, so that the same is done where the clock jumps.
+        video = picture_stream(self._path, self._input)
+        packets = demuxed(self._input, video, Clock(video.index))
+        return (packet for packet in packets if packet.stream_index in self._tracks)
 
     def mux_until(self, time_s: float | None) -> None:
         """Mux the sound up to a time in seconds; None: all that is left."""
@@ -152,9 +162,6 @@ class Sound:
             yield next(self._packets)
         except StopIteration:
             return
-        except IndexError:  # PyAV, at a packet of a stream that was not there when the file was opened
-            self._packets = self._demux()
-            yield from self._readable()
         except (av.FFmpegError, EOFError) as error:
             log.debug("sound ended early: %s", error)
 
@@ -175,4 +182,4 @@ class Sound:
 
     def close(self) -> None:
         """Close the source."""
-        self._input.close()
+        self._opened.close()

@@ -1,15 +1,15 @@
-"""What a video can come from: a file, a pipe, a folder of pictures."""
+"""What a video can come from: a file, a pipe, a stream, a folder of pictures. FFmpeg opens no file by itself."""
 
 from __future__ import annotations
 
-import io
+import os
 import re
+import stat
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import av
 from av.container import InputContainer
@@ -19,16 +19,8 @@ from ..errors import InputError, UsageError, one_line
 STDIN = Path("-")
 """Stands for standard input."""
 
-PICTURE_FORMATS = {
-    ".png": "png_pipe",
-    ".jpg": "jpeg_pipe",
-    ".jpeg": "jpeg_pipe",
-    ".bmp": "bmp_pipe",
-    ".tif": "tiff_pipe",
-    ".tiff": "tiff_pipe",
-    ".webp": "webp_pipe",
-}
-"""Suffixes of pictures, and what FFmpeg calls a row of them."""
+IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp .jp2".split())
+"""Of images that make up a video, one frame a file."""
 
 DEFAULT_RATE = Fraction(25)
 """Frames a second where nothing says."""
@@ -39,6 +31,36 @@ TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if "metadata_errors" i
 
 TIMEOUT_S = 10.0
 """How long a stream may keep us waiting."""
+
+READ_AT_ONCE = 1 << 17
+"""Bytes that FFmpeg is given at once."""
+
+MERGED = {"merge_pmt_versions": "1"}
+"""Joined transport streams under other numbers go on with the first ones."""
+
+CLOSED = {"protocol_whitelist": "none", **MERGED}
+"""FFmpeg's options for an input that may open nothing else. (An empty list of protocols would allow all.)"""
+
+STREAMING = "tcp,udp,tls,crypto,data"
+"""Protocols that others are built on; none of them reaches local files."""
+
+PROTOCOLS = {
+    "http": "http,https,httpproxy",
+    "https": "http,https,httpproxy",
+    "rtsp": "rtsp,rtp,srtp",
+    "rtsps": "rtsp,rtp,srtp",
+}
+"""Protocols that a URL may lead to, beside its own and those of ``STREAMING``."""
+
+PLAYLISTS = {
+    "ffconcat": rb"ffconcat\b",
+    "HLS": rb"#EXTM3U",
+    "SDP": rb"v=0\s",
+    "DASH": rb"<(\?xml|MPD)[^\0]*?<?MPD\b",
+    "Smooth Streaming": rb"<[^\0]*?SmoothStreamingMedia\b",
+    "VobSub": rb"# VobSub index file",
+}
+"""Patterns at the beginning of files that refer FFmpeg to other files or addresses."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +75,8 @@ class InputOptions:
     """A stream's URL or a camera's name, to be opened instead of the path."""
     format: str | None = None
     """What FFmpeg calls the kind of camera."""
+    playlists: bool = False
+    """Whether a file may refer to other files, as playlists do."""
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1000:
@@ -75,62 +99,83 @@ def as_rate(value: float) -> Fraction:
     return television if abs(value - television) < 0.005 and value != round(value) else Fraction(str(value))
 
 
-class Joined(io.RawIOBase):
-    """Several files as if they were one, opened one after the other."""
+@dataclass
+class Opened:
+    """An input that FFmpeg reads, and the file that it reads from, if it was opened here."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._paths = iter(paths)
-        self._file: io.BufferedReader | None = None
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes; empty at the end of the last file."""
-        while True:
-            if self._file is None:
-                path = next(self._paths, None)
-                if path is None:
-                    return b""
-                self._file = path.open("rb")
-            if data := self._file.read(size):
-                return data
-            self._file.close()
-            self._file = None
+    container: InputContainer
+    file: BinaryIO | None = None
 
     def close(self) -> None:
-        if self._file is not None:
+        """Close both."""
+        self.container.close()
+        if self.file is not None:
+            self.file.close()
+
+
+class Pipe:
+    """Reads from a pipe for FFmpeg: once, forwards, and remembers how it began.
+
+    Attributes:
+        head: its first bytes.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.name = "pipe"  # FFmpeg would look at the suffix of any other
+        self.head = b""
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; empty at the end."""
+        data = self._file.read(size)
+        if len(self.head) < 12:
+            self.head = (self.head + data)[:12]
+        return data
+
+    def close(self) -> None:
+        """Close the pipe, unless it is standard input."""
+        if self._file is not sys.stdin.buffer:
             self._file.close()
-        super().close()
+
+
+def read_once(path: Path) -> bool:
+    """Whether an input can be read but once: standard input, a pipe by its path, a device."""
+    if path == STDIN:
+        return True
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder in the order of their numbers; those of the most common kind if there are several."""
+    """The pictures of a folder, of whatever kinds, in natural order: 2 comes before 10."""
     found = [
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in PICTURE_FORMATS and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]
-    kinds = [PICTURE_FORMATS[path.suffix.lower()] for path in found]
-    if not kinds:
-        return []
-    most = max(sorted(set(kinds)), key=kinds.count)
-    chosen = [path for path, kind in zip(found, kinds, strict=True) if kind == most]
-    return sorted(chosen, key=lambda path: ([int(part) for part in re.findall(r"\d+", path.stem)], path.name))
+    return sorted(found, key=lambda path: (natural(path.stem), path.name))
 
 
-def open_container(path: Path, options: InputOptions) -> InputContainer:
+def natural(name: str) -> list[str | int]:
+    """What to sort names by so that their numbers count as such; text and numbers take turns in it."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def open_container(path: Path, options: InputOptions) -> Opened:
     """An input, opened by FFmpeg; ``InputError`` says in one line why it is not."""
     try:
         if options.address:
-            return av.open(options.address, "r", format=options.format, timeout=TIMEOUT_S)
-        if path == STDIN:
-            return open_pipe(options)
-        if path.is_dir():
-            return open_pictures(path, options)
+            return Opened(open_address(options))
+        if read_once(path):
+            return open_pipe(path, options)
         if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path}: is empty")
-        return cast("InputContainer", av.open(ffmpeg_name(path), **TOLERANT))
+        if options.playlists:
+            return Opened(opened(ffmpeg_name(path), {"protocol_whitelist": "file,pipe", "safe": "0", **MERGED}))
+        return open_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except PermissionError:
@@ -139,24 +184,71 @@ def open_container(path: Path, options: InputOptions) -> InputContainer:
         raise InputError(f"{path}: not a video that FFmpeg can read ({ffmpeg_reason(error)})") from error
 
 
-def open_pipe(options: InputOptions) -> InputContainer:
-    """Standard input: raw RGB if a size is given, else whatever FFmpeg finds that it is."""
+def opened(source: object, options: dict[str, str], **arguments: Any) -> InputContainer:
+    """What ``av.open`` makes of a name or a file."""
+    return cast("InputContainer", av.open(source, "r", options=options, **TOLERANT, **arguments))
+
+
+def open_file(path: Path) -> Opened:
+    """A file, opened here: FFmpeg gets to read it and may open no other, whatever stands in it."""
+    file = path.open("rb", buffering=0)
+    try:
+        return Opened(opened(file, CLOSED, buffer_size=READ_AT_ONCE), file)
+    except BaseException as error:
+        file.seek(0)
+        head = file.read(2048).lstrip(b"\xef\xbb\xbf \t\r\n")
+        file.close()
+        kind = next((kind for kind, pattern in PLAYLISTS.items() if re.match(pattern, head)), None)
+        if kind is None or not isinstance(error, Exception):
+            raise
+        can = "can refer to any other file; --allow-playlists reads it"
+        raise InputError(f"{path}: is a playlist ({kind}), which {can}") from error
+
+
+def open_address(options: InputOptions) -> InputContainer:
+    """A stream or a camera. A stream may lead to what streams are made of, but to no local file."""
+    if options.format is not None:
+        return opened(options.address, {}, format=options.format, timeout=TIMEOUT_S)
+    scheme = options.address.partition(":")[0].lower()
+    allowed = f"{scheme},{PROTOCOLS.get(scheme, '')},{STREAMING}".replace(",,", ",")
+    return opened(options.address, {"protocol_whitelist": allowed, **MERGED}, timeout=TIMEOUT_S)
+
+
+def open_pipe(path: Path, options: InputOptions) -> Opened:
+    """Standard input or a pipe: raw RGB if a size is given, else whatever FFmpeg finds that it is."""
+    file = standard_input() if path == STDIN else path.open("rb", buffering=0)
+    pipe = Pipe(file)
+    if os.isatty(file.fileno()):
+        pipe.close()
+        raise InputError(f"{path}: is a terminal; pipe a video into it")
+    try:
+        if options.size is None:
+            return Opened(opened(pipe, CLOSED), cast("BinaryIO", pipe))
+        width, height = options.size
+        raw = {"video_size": f"{width}x{height}", "pixel_format": "rgb24", "framerate": str(options.rate)}
+        return Opened(opened(pipe, CLOSED | raw, format="rawvideo"), cast("BinaryIO", pipe))
+    except BaseException as error:
+        pipe.close()
+        if isinstance(error, Exception) and not pipe.head:
+            raise InputError(f"{path}: is empty") from error
+        if isinstance(error, Exception) and pipe.head[4:8] == b"ftyp":
+            raise index_comes_last(path) from error
+        raise
+
+
+def index_comes_last(path: Path) -> InputError:
+    """The error to raise where a pipe ends in what must be read first."""
+    return InputError(
+        f"{path}: an MP4 or MOV whose index comes last cannot be read from a pipe; name the file itself, or write it"
+        " with -movflags +faststart"
+    )
+
+
+def standard_input() -> BinaryIO:
+    """Standard input, if anything is piped into it."""
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("-: nothing is piped in; for example: ffmpeg -i clip.mp4 -f yuv4mpegpipe - | tinyhd predict -")
-    if options.size is None:
-        return cast("InputContainer", av.open(sys.stdin.buffer, "r", **TOLERANT))
-    width, height = options.size
-    raw = {"video_size": f"{width}x{height}", "pixel_format": "rgb24", "framerate": str(options.rate)}
-    return av.open(sys.stdin.buffer, "r", format="rawvideo", options=raw)
-
-
-def open_pictures(folder: Path, options: InputOptions) -> InputContainer:
-    """The pictures of a folder as a video."""
-    paths = pictures_in(folder)
-    if not paths:
-        raise InputError(f"{folder}: is a folder without pictures; name one video")
-    kind = PICTURE_FORMATS[paths[0].suffix.lower()]
-    return av.open(Joined(paths), "r", format=kind, options={"framerate": str(options.rate)})
+    return sys.stdin.buffer
 
 
 def ffmpeg_name(path: Path) -> str:

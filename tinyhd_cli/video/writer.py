@@ -125,7 +125,7 @@ class VideoWriter:
         container_format = "mp4" if self.path.suffix.lower() == ".m4v" else None
         self._container = av.open(ffmpeg_name(self._partial), "w", format=container_format, options=options)
         self._stream = self._add_stream(self._container)
-        self._sound = Sound(self.info.path, self._container, transcode=transcode) if sound else None
+        self._sound = Sound(self.info, self._container, transcode=transcode) if sound else None
         self._container.start_encoding()
 
     def _add_stream(self, container: OutputContainer) -> VideoStream:

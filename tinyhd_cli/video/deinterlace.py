@@ -1,0 +1,85 @@
+"""Interlaced frames become progressive: FFmpeg's bwdif, one frame out for one frame in, at the same time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+import av
+from av.filter import Graph
+
+from .decoded import Decoded
+
+SMALLEST = 4
+"""Rows and columns that the filter needs."""
+
+
+def deinterlaced(frames: Iterable[Decoded]) -> Iterator[Decoded]:
+    """All frames, those that are flagged as interlaced deinterlaced.
+
+    Once one was, all that follow go through the filter, which needs each frame's neighbours; it leaves progressive ones
+    as they are.
+    """
+    filter_: Deinterlacer | None = None
+    for frame in frames:
+        if filter_ is not None and not filter_.takes(frame.picture):
+            yield from filter_.flush()
+            filter_ = None
+        if filter_ is None and frame.picture.interlaced_frame and min(size_of(frame.picture)) >= SMALLEST:
+            filter_ = Deinterlacer(frame.picture)
+        if filter_ is None:
+            yield frame
+        else:
+            yield from filter_.push(frame)
+    if filter_ is not None:
+        yield from filter_.flush()
+
+
+def size_of(picture: av.VideoFrame) -> tuple[int, int]:
+    """Width and height."""
+    return picture.width, picture.height
+
+
+class Deinterlacer:
+    """The filter, for frames like the given one."""
+
+    def __init__(self, like: av.VideoFrame) -> None:
+        self._kind = self._kind_of(like)
+        self._inside: deque[Decoded] = deque()
+        self._graph = Graph()
+        source = self._graph.add_buffer(
+            width=like.width, height=like.height, format=like.format, time_base=Fraction(1, 1)
+        )
+        bwdif = self._graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced")
+        self._graph.link_nodes(source, bwdif, self._graph.add("buffersink")).configure()
+
+    @staticmethod
+    def _kind_of(picture: av.VideoFrame) -> tuple[object, ...]:
+        return *size_of(picture), picture.format.name
+
+    def takes(self, picture: av.VideoFrame) -> bool:
+        """Whether a frame is of the size and format that the filter was made for."""
+        return self._kind_of(picture) == self._kind
+
+    def push(self, frame: Decoded) -> Iterator[Decoded]:
+        """Take a frame and give those that are done: the filter is one frame behind."""
+        self._inside.append(frame)
+        self._graph.vpush(frame.picture)
+        return self._pull()
+
+    def flush(self) -> Iterator[Decoded]:
+        """The rest."""
+        self._graph.vpush(None)
+        return self._pull()
+
+    def _pull(self) -> Iterator[Decoded]:
+        while self._inside:
+            try:
+                picture = self._graph.vpull()
+            except (BlockingIOError, EOFError):
+                return
+            frame = self._inside.popleft()
+            picture.duration = frame.picture.duration  # the filter counts in halves
+            frame.picture = picture
+            yield frame

@@ -1,0 +1,214 @@
+"""Images as a video: one file or a folder of them, each decoded by itself, whatever else its file holds."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import av
+import numpy as np
+from av.codec import CodecContext
+
+from ..errors import InputError, one_line
+from .decoded import Decoded, Layout, layout_of
+from .source import IMAGE_SUFFIXES, InputOptions, ffmpeg_reason, pictures_in
+
+if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
+
+log = logging.getLogger("tinyhd")
+
+SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "mjpeg"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"\0\0\0\x0cjP  ", "jpeg2000"),
+    (b"\xff\x4f\xff\x51", "jpeg2000"),
+)
+"""How image files begin, and the decoder; their names are often wrong."""
+
+WEBP = "webp"
+ANIMATED_WEBP = "animated webp"
+"""Decoded by Pillow: FFmpeg decodes none."""
+
+HEAD = 4096
+"""Bytes of a file that tell its kind."""
+
+WORKERS = min(4, os.cpu_count() or 1)
+"""Images that are decoded at the same time."""
+
+
+def kind_of(head: bytes) -> str | None:
+    """The decoder for an image file that begins so; None if it is none."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return ANIMATED_WEBP if head[12:16] == b"VP8X" and head[20] & 2 else WEBP
+    return next((codec for signature, codec in SIGNATURES if head.startswith(signature)), None)
+
+
+def is_animated_png(head: bytes) -> bool:
+    """Whether a PNG file is a video; FFmpeg reads it as one."""
+    return b"acTL" in head.partition(b"IDAT")[0]
+
+
+class ImageDecoder:
+    """Decodes image files, one frame each, a few at a time; a ``decoded.Decoder``.
+
+    Args:
+        files: the images, in their order.
+        rate: frames per second.
+    """
+
+    has_audio = False
+
+    def __init__(self, files: Sequence[Path], rate: Fraction) -> None:
+        self._files = files
+        self.rate = rate
+        self.time_base = 1 / rate
+        self.frames: int | None = len(files)
+        self.damaged = 0
+        self.codec = ""
+
+    def pictures(self) -> Iterator[Decoded]:
+        """One picture a file; those that cannot be decoded leave a gap."""
+        waiting: deque[Future[tuple[str, Decoded]]] = deque()
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for number, file in enumerate(self._files):
+                waiting.append(pool.submit(decoded_image, file, number))
+                if len(waiting) > WORKERS:
+                    yield from self._finished(waiting.popleft())
+            while waiting:
+                yield from self._finished(waiting.popleft())
+
+    def _finished(self, image: Future[tuple[str, Decoded]]) -> Iterator[Decoded]:
+        try:
+            codec, decoded = image.result()
+        except InputError as error:
+            log.warning("%s", error)
+            self.damaged += 1
+        else:
+            self.codec = self.codec or codec
+            yield decoded
+
+    def end(self) -> int | None:
+        """Each image is shown equally long."""
+        return len(self._files)
+
+    def close(self) -> None:
+        """No file stays open."""
+
+
+def decoded_image(file: Path, number: int) -> tuple[str, Decoded]:
+    """The codec of an image file and its first picture, as the frame with a number.
+
+    Raises:
+        InputError: it cannot be read or decoded.
+    """
+    try:
+        data = file.read_bytes()
+        kind = kind_of(data[:HEAD])
+        if kind is None:
+            raise InputError(f"{file}: is not an image, in spite of its name")
+        if kind == ANIMATED_WEBP:
+            return WEBP, Decoded(next(animation(file, data))[0], Layout(0, False, Fraction(1)), number, file)
+        context = cast("VideoCodecContext", CodecContext.create(kind, "r"))
+        context.thread_count = 1  # other images are decoded beside it
+        packet = av.Packet(data)
+        packet.is_keyframe = True  # the PNG decoder adds any other to the picture before it
+        picture = (context.decode(packet) or context.decode(None))[0]
+    except (av.FFmpegError, OSError, EOFError, IndexError) as error:
+        raise InputError(f"{file}: cannot be decoded ({ffmpeg_reason(error)})") from error
+    if picture.is_corrupt:
+        raise InputError(f"{file}: is damaged")
+    return kind, Decoded(picture, layout_of(picture, Fraction(1)), number, file)
+
+
+class AnimationDecoder:
+    """Decodes an animated WebP; a ``decoded.Decoder``."""
+
+    has_audio = False
+    codec = "webp"
+    time_base = Fraction(1, 1000)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._end = 0
+        data = path.read_bytes()
+        self._frames = animation(path, data)
+        durations = durations_ms(data)
+        self.frames: int | None = len(durations)
+        self.rate = Fraction(1000 * len(durations), max(1, sum(durations)))
+        self.damaged = 0
+
+    def pictures(self) -> Iterator[Decoded]:
+        """Every frame of the animation."""
+        try:
+            for picture, duration_ms in self._frames:
+                yield Decoded(picture, Layout(0, False, Fraction(1)), self._end)
+                self._end += max(1, duration_ms)
+        except InputError as error:
+            log.debug("%s", error)
+            self.damaged += 1
+
+    def end(self) -> int | None:
+        """The sum of the durations so far."""
+        return self._end
+
+    def close(self) -> None:
+        """No file stays open."""
+
+
+def animation(path: Path, data: bytes) -> Iterator[tuple[av.VideoFrame, int]]:
+    """The frames of an animated WebP and how long each is shown, in milliseconds; ``InputError`` if that fails."""
+    try:
+        from PIL import Image, ImageSequence
+    except ImportError:
+        raise InputError(
+            f"{path}: animated WebP is read by Pillow, which is not installed: pip install pillow"
+        ) from None
+    try:
+        with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+            for frame in ImageSequence.Iterator(image):
+                pixels = np.asarray(frame.convert("RGBA"))  # the duration is known once the frame is decoded
+                yield av.VideoFrame.from_ndarray(pixels, "rgba"), int(frame.info.get("duration", 0))
+    except (OSError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: this animated WebP cannot be decoded: {one_line(error)}") from error
+
+
+def durations_ms(data: bytes) -> list[int]:
+    """How long each frame of an animated WebP is shown, by its ANMF chunks."""
+    found, at = [], 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"ANMF":
+            found.append(max(1, int.from_bytes(data[at + 20 : at + 23], "little")))
+        at += 8 + size + size % 2
+    return found
+
+
+def image_decoder(path: Path, options: InputOptions) -> ImageDecoder | AnimationDecoder | None:
+    """What decodes a path if it is a folder of images or an image; None if it is something else."""
+    if path.is_dir():
+        files = pictures_in(path)
+        if not files:
+            raise InputError(f"{path}: is a folder without pictures; name one video")
+        return ImageDecoder(files, options.rate)
+    if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:  # it is said by whoever opens it next
+        return None
+    kind = kind_of(head)
+    if kind is None or (kind == "png" and is_animated_png(head)):
+        return None
+    return AnimationDecoder(path) if kind == ANIMATED_WEBP else ImageDecoder([path], options.rate)
