@@ -248,8 +248,8 @@ def test_a_cache_that_others_can_write_to_is_not_used(tmp_path, monkeypatch, cap
 def test_the_cache_of_another_user_is_not_used(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("TINYHD_CACHE", str(tmp_path / "theirs"))
     (tmp_path / "theirs").mkdir(mode=0o700)
-    us = os.getuid()
-    monkeypatch.setattr(os, "getuid", lambda: us + 1)
+    us = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: us + 1)
     assert cache.folder() is None
     assert "theirs: belongs to another user; working without a cache: set TINYHD_CACHE" in caplog.text
 

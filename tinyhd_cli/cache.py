@@ -78,10 +78,10 @@ def unsafe(path: Path) -> str:
     Raises:
         OSError: there is no such folder.
     """
-    if not hasattr(os, "getuid"):
+    if not hasattr(os, "geteuid"):
         return ""  # Windows: folders of a user's profile are private by inheritance
     followed = path.stat()
-    if {path.lstat().st_uid, followed.st_uid} != {os.getuid()}:
+    if {path.lstat().st_uid, followed.st_uid} != {os.geteuid()}:
         return FOREIGN
     return WRITABLE if followed.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else ""
 
