@@ -57,12 +57,12 @@ class StoredArray:
     def _bytes(self, count: int) -> bytes:
         size = count * self.dtype.itemsize
         if size > MAX_ITEM_BYTES:
-            most = f"more than {MAX_ITEM_BYTES >> 30} GiB at once"
-            raise InputError(f"{self.name}: holds {self.dtype} {self.shape}, {most}")
+            limit = f"the limit is {MAX_ITEM_BYTES >> 30} GiB"
+            raise InputError(f"{self.name}: an array {self.dtype} {self.shape} is too large; {limit}")
         with readable(self.name):
             data = self._file.read(size)
         if len(data) < size:
-            raise InputError(f"{self.name}: breaks off before its end")
+            raise InputError(f"{self.name}: is truncated; copy or create it again")
         return data
 
 
@@ -74,7 +74,7 @@ def readable(name: str) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
     except DAMAGED as error:  # NumPy's words are about pickle, which is never read
-        raise InputError(f"{name}: is no {Path(name).suffix[1:]} file with an array of numbers") from error
+        raise InputError(f"{name}: is not an {Path(name).suffix[1:]} file with a numeric array") from error
 
 
 def stored(name: str, file: IO[bytes], size: int) -> StoredArray:
@@ -95,7 +95,7 @@ def stored(name: str, file: IO[bytes], size: int) -> StoredArray:
         if dtype.hasobject or not dtype.itemsize or min(shape, default=1) < 0:
             raise ValueError
     if math.prod(shape) * dtype.itemsize > size:
-        raise InputError(f"{name}: claims {dtype} {shape}, and is too short for that")
+        raise InputError(f"{name}: is too short for the array {dtype} {shape} in its header; copy or create it again")
     return StoredArray(name, shape, dtype, fortran_order, file)
 
 

@@ -40,7 +40,7 @@ def usable(root: Path, *names: str) -> Path | None:
         return None
     if problem:
         advice = f"run chmod 700 {root}" if problem == WRITABLE else "set TINYHD_CACHE to a folder of your own"
-        warn_once(f"{root}: {problem}; working without a cache: {advice}")
+        warn_once(f"{root}: {problem}, so the cache is not used; {advice}")
         return None
     return path
 
@@ -65,11 +65,11 @@ def check(path: Path, flag: str) -> None:
     except OSError as error:
         raise cannot_write(path, error) from error
     if problem:
-        raise UsageError(f"{flag} {path}: {problem}: name a folder of your own, or run chmod 700 on it")
+        raise UsageError(f"{flag} {path}: {problem}; choose a folder of your own, or run chmod 700 on it")
 
 
 FOREIGN = "belongs to another user"
-WRITABLE = "other users can write to it"
+WRITABLE = "is writable by other users"
 
 
 def unsafe(path: Path) -> str:

@@ -158,7 +158,7 @@ def run(args: Sequence[str]) -> int:
     arguments = take_config(arguments)
     show_log(debug, json_log)
     if not folder_exists():
-        complain("the current folder no longer exists; change to another one")
+        complain("the current folder no longer exists; change to another folder")
         return errors.WRONG_USAGE
     try:
         return run_command(arguments, debug)

@@ -83,7 +83,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object of pairs; ``ValueError`` if a key comes twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a key comes twice")
+        raise ValueError("a key occurs twice")
     return values
 
 

@@ -112,8 +112,8 @@ def crop(
             told = f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s -> {target}"
             if not is_special(target):  # it cannot be read
                 with VideoReader(target) as reader:
-                    sound = "with sound" if reader.info.has_sound else "no sound"
-                    told += f" ({reader.info.width} x {reader.info.height}, {sound})"
+                    audio = "with audio" if reader.info.has_sound else "no audio"
+                    told += f" ({reader.info.width} x {reader.info.height}, {audio})"
             say(told)
         return True
 

@@ -89,8 +89,8 @@ class ProgressDisplay:
             rate = done / (now - started)
             left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
             all_s = all_left(share_of(done, total))
-            for_all = "" if all_s is None else f", {all_s:.0f} s for all"
-            say(f"{label}: frame {done}{f' of {total}' if total else ''}, {rate:.1f} a second{left}{for_all}")
+            for_all = "" if all_s is None else f", {all_s:.0f} s for all inputs"
+            say(f"{label}: frame {done}{f' of {total}' if total else ''}, {rate:.1f} fps{left}{for_all}")
 
         return report
 

@@ -80,7 +80,7 @@ class Tally:
         for name, error in self.failed[:MOST_LISTED]:
             say(f"  {complaint(name, error)}")
         if len(self.failed) > MOST_LISTED:
-            say(f"  and {len(self.failed) - MOST_LISTED} more, which are named above")
+            say(f"  and {len(self.failed) - MOST_LISTED} more, reported above")
         return SOME_INPUT_FAILED
 
 
@@ -136,11 +136,11 @@ def for_each(
 
 def describe(plan: Plan) -> list[str]:
     """Say what was found and is no input."""
-    notes = [f"{folder}: the pictures beside the videos are left out" for folder in plan.pictures]
+    notes = [f"{folder}: images are ignored, because the folder also contains videos" for folder in plan.pictures]
     if files := plan.left_out:
         more = f" and {len(files) - MOST_LEFT_OUT} more" if len(files) > MOST_LEFT_OUT else ""
         names = ", ".join(map(str, files[:MOST_LEFT_OUT]))
-        notes.append(f"not taken as inputs, because they are outputs: {names}{more}")
+        notes.append(f"ignored as inputs, because they are outputs of this command: {names}{more}")
     return notes
 
 

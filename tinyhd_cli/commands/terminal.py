@@ -109,9 +109,9 @@ class Loading:
         """Begin, unless nothing is to be shown: the first thing that a command does."""
         self.stop()
         self._wanted = not quiet
-        self.show("loading the libraries")
+        self.show("loading libraries")
         if self._wanted and (as_json or not console().is_terminal):
-            self._timer = threading.Timer(PATIENCE_S, say, ["loading takes a while; the first time takes longest"])
+            self._timer = threading.Timer(PATIENCE_S, say, ["still loading; the first run takes longest"])
             self._timer.daemon = True
             self._timer.start()
 

@@ -94,23 +94,24 @@ def unread(folder: Path | None, suffixes: Iterable[str]) -> str:
         for path in folder.iterdir()
         if path.suffix.lower() not in suffixes and not path.name.startswith(".") and path.is_file()
     )
-    return ", ".join(plural(count, f"{kind or 'nameless'} file") for kind, count in kinds.most_common(3))
+    return ", ".join(
+        plural(count, f"{kind} file") if kind else plural(count, "file without suffix", "files without suffix")
+        for kind, count in kinds.most_common(3)
+    )
 
 
 def decode(path: Path, flags: int) -> NDArray[Any]:
     """A picture file as OpenCV decodes it; ``InputError`` says in one line why it cannot be."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path}: is larger than {MAX_FILE_BYTES >> 30} GiB, which no image is")
+            raise InputError(f"{path}: is larger than {MAX_FILE_BYTES >> 30} GiB, the limit for images")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not data:
         raise InputError(f"{path}: is empty")
     if (size := claimed_size(data)) and size[0] * size[1] > MAX_PIXELS:
-        raise InputError(
-            f"{path}: claims {size[0]:,} x {size[1]:,} pixels; at most {MAX_PIXELS >> 20} megapixels are read"
-        )
+        raise InputError(f"{path}: claims {size[0]:,} x {size[1]:,} pixels; the limit is {MAX_PIXELS >> 20} megapixels")
     if data.startswith(PNG_START) and PNG_END not in data:
         # OpenCV fills what is missing with zeros and returns the picture as if it were whole.
         raise InputError(f"{path}: breaks off before its end")
@@ -143,7 +144,7 @@ def read_map(path: Path) -> Map:
     """
     values = read_array(path) if path.suffix.lower() == ".npy" else decode(path, ANY_GREY)
     if values.dtype.kind not in NUMBERS:
-        raise InputError(f"{path}: holds {values.dtype} values; maps must be of numbers")
+        raise InputError(f"{path}: contains {values.dtype} values; maps must be numeric")
     return values
 
 
@@ -151,7 +152,7 @@ def read_array(path: Path) -> Map:
     """Return the map in an npy file; ``InputError`` if there is none."""
     with arrays.open_npy(path) as found:
         if len(found.shape) != 2 or not all(found.shape):
-            raise InputError(f"{path}: must hold a map (height, width), not {found.dtype} {found.shape}")
+            raise InputError(f"{path}: must contain one map (height, width), not {found.dtype} {found.shape}")
         return found.whole()
 
 
@@ -163,7 +164,7 @@ def read_density(path: Path) -> Map:
     """
     density = read_map(path)
     if density.dtype.kind == "f" and not np.isfinite(density).all():
-        raise InputError(f"{path}: holds NaN or infinity")
+        raise InputError(f"{path}: contains NaN or infinity")
     return density
 
 

@@ -87,7 +87,7 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
         raise InputError(f"{error.filename or root}: {error.strerror or error}") from error
     passed_over = tuple(sorted(without_truth(root, videos), key=natural)) if kind.find is anybody else ()
     if not videos:
-        what = f"no {f'{split} ' if split else ''}videos in the layout of {layout} ({EXPECTED[layout]})"
+        what = f"no {f'{split} ' if split else ''}videos in the {layout} layout ({EXPECTED[layout]})"
         raise InputError("; ".join([f"{root}: {what}", *([describe_left_out(passed_over)] if passed_over else [])]))
     for one, other in pairwise(videos):
         if one.name == other.name:
@@ -111,7 +111,7 @@ def without_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:
 
 def describe_left_out(names: Sequence[str]) -> str:
     """Say which videos of a dataset are left out for want of ground truth."""
-    return f"{plural(len(names), 'video')} left out, with neither maps nor fixation beside the frames: {some(names)}"
+    return f"{plural(len(names), 'video')} ignored, without a maps or fixation folder: {some(names)}"
 
 
 def place(video: Video) -> Path | None:

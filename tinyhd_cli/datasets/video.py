@@ -90,7 +90,7 @@ class Video:
         )
         for kind, folder, found, suffixes in kinds:
             if not found and (files := unread(folder, suffixes)):
-                lines.append(f"{folder}: {files} not read: {kind} maps must be {', '.join(suffixes)}")
+                lines.append(f"{folder}: ignored {files}; {kind} maps must be {', '.join(suffixes)}")
         return lines
 
     @property

@@ -146,7 +146,7 @@ class FileSource:
                     return path
         if self.alone and any(listed(self.root, MAPS)):
             return self.root
-        raise InputError(f"{video.name}: {self.root} holds no maps of this video{self._instead(names)}")
+        raise InputError(f"{video.name}: no maps of this video in {self.root}{self._instead(names)}")
 
     def _instead(self, names: list[str]) -> str:
         """Return what there is in place of a video's maps, for the end of a message; empty if there is nothing."""
@@ -155,7 +155,7 @@ class FileSource:
         found += [f"{name}.mat" for name in names if (self.root / f"{name}.mat").is_file()]
         if self.alone and not found and (files := unread(self.root, MAPS)):
             found = [files]
-        return f", but {found[0]}; maps must be {FORMATS}" if found else ""
+        return f", only {found[0]}; maps must be {FORMATS}" if found else ""
 
     def files(self, video: Video) -> list[Path]:
         try:
@@ -191,7 +191,7 @@ class FileSource:
             numbers = by_number(paths)
             if paths and not by_stem(paths, video) and (shift := counted_otherwise(list(numbers), video)) is not None:
                 ours, theirs = shift[0], next(iter(numbers))
-                return f"{video.name}: its frames are numbered from {ours} and the maps from {theirs}: matched in order"
+                return f"{video.name}: matched maps in order: frames are numbered from {ours}, maps from {theirs}"
         return None
 
     def describe(self) -> dict[str, Any]:
@@ -262,7 +262,7 @@ def archived(path: Path, video: Video) -> Iterator[tuple[int, Map]]:
     with arrays.Archive(path) as archive:
         names = archive.names
         if "saliency" not in names and len(names) != 1:
-            raise InputError(f"{path}: must hold an array called saliency, not {some(names) or 'nothing'}")
+            raise InputError(f"{path}: must contain an array named saliency, not {some(names) or 'nothing'}")
         numbers: Iterator[int | None] = iter(numbers_in_order(video))
         if "saliency" in names and "image" in names:
             with archive.open("image") as array:
@@ -278,7 +278,7 @@ def archived(path: Path, video: Video) -> Iterator[tuple[int, Map]]:
 def each_map(array: arrays.StoredArray) -> Iterator[Map]:
     """Yield the maps of an array ``(frames, height, width)``, or a single one; ``InputError`` if it is none."""
     if array.dtype.kind not in NUMBERS or len(array.shape) not in (2, 3) or not all(array.shape):
-        raise InputError(f"{array.name}: must hold maps (frames, height, width), not {array.dtype} {array.shape}")
+        raise InputError(f"{array.name}: must contain maps (frames, height, width), not {array.dtype} {array.shape}")
     yield from [array.whole()] if len(array.shape) == 2 else array.items()
 
 

@@ -105,10 +105,10 @@ def parse_areas(arguments: Sequence[str]) -> tuple[Area, ...]:
         if count > 1:
             raise UsageError(f"--aoi: two areas are called {name!r}")
     if len(areas) > MAX_AREAS:
-        raise UsageError(f"--aoi: {len(areas):,} areas; at most {MAX_AREAS} are possible")
+        raise UsageError(f"--aoi: {len(areas):,} areas; the limit is {MAX_AREAS}")
     corners = sum(len(area.corners[0]) for area in areas)
     if corners > MAX_ALL_CORNERS:
-        raise UsageError(f"--aoi: the areas have {corners:,} corners; at most {MAX_ALL_CORNERS:,} are possible")
+        raise UsageError(f"--aoi: the areas have {corners:,} corners in total; the limit is {MAX_ALL_CORNERS:,}")
     return tuple(areas)
 
 
@@ -143,7 +143,7 @@ def name_of(text: object) -> str:
     if not name:
         raise ValueError("area names must not be empty")
     if len(name) > MAX_NAME:
-        raise ValueError(f"area {name[:20]!r}...: the name has {len(name):,} characters; at most {MAX_NAME} fit")
+        raise ValueError(f"area {name[:20]!r}...: the name has {len(name):,} characters; the limit is {MAX_NAME}")
     return name
 
 
@@ -211,7 +211,7 @@ def corners_of(name: str, entry: Mapping[str, Any]) -> Points:
     if points.ndim != 2 or points.shape[0] < 3 or points.shape[1] != 2:
         raise ValueError(f"area {name!r}: needs a box [x, y, width, height] or a polygon of three or more [x, y]")
     if len(points) > MAX_CORNERS:
-        raise ValueError(f"area {name!r}: has {len(points):,} corners; at most {MAX_CORNERS:,} are possible")
+        raise ValueError(f"area {name!r}: has {len(points):,} corners; the limit is {MAX_CORNERS:,}")
     return points
 
 
@@ -222,9 +222,9 @@ def numbers(values: Any, what: str) -> Points:
         if found.dtype.kind not in "iuf" and found.size:
             raise ValueError
     except (ValueError, OverflowError):
-        raise ValueError(f"{what} must be of numbers") from None
+        raise ValueError(f"{what} must consist of numbers") from None
     if not (np.abs(found) <= MAX_COORDINATE).all():  # nor NaN
-        raise ValueError(f"{what} holds a number beyond {MAX_COORDINATE:,.0f}, or none at all")
+        raise ValueError(f"{what} contains NaN or a number beyond {MAX_COORDINATE:,.0f}")
     return found.astype(np.float64)
 
 

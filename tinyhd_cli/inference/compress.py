@@ -147,7 +147,7 @@ def compress_file(
     """
     check_two_passes(video, output)
     if is_special(output):
-        raise UsageError(f"--output {output}: must be a plain file, which is read again to measure the quality")
+        raise UsageError(f"--output {output}: must be a regular file, because it is read again to measure the quality")
     phase = progress or (lambda label: lambda done, total: None)
     held: list[Offsets] = []  # one for HOLD_FRAMES frames
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..video.source import DEFAULT_RATE, IMAGE_SUFFIXES, STDIN, pictures_in
+from ..wording import plural
 from .options import VIDEO_SUFFIXES
 
 
@@ -101,7 +102,7 @@ def by_pattern(pattern: str, errors: dict[str, InputError]) -> list[Input]:
                 errors[str(match)] = error
                 failed += 1
     if not found and not failed:
-        what = "folders alone, and they have neither videos nor pictures" if folders else "no file"
+        what = "only folders without videos or images" if folders else "no file"
         raise InputError(f"{pattern}: matches {what}")
     return found
 
@@ -140,19 +141,14 @@ def in_folder(folder: Path) -> list[Input]:
         return [Input(folder, named=True)]
     if below:
         pattern = shlex.quote(str(folder / "**" / "*.mp4"))
-        raise NoVideos(f"{folder}: no videos in this folder itself; for those in the folders below it: {pattern}")
+        raise NoVideos(f"{folder}: no videos directly in this folder; for its subfolders use {pattern}")
     known = " ".join(sorted(VIDEO_SUFFIXES))
-    raise NoVideos(f"{folder}: no videos in this folder, and no pictures (videos: {known})")
+    raise NoVideos(f"{folder}: no videos or images in this folder (video suffixes: {known})")
 
 
 def is_video(file: Path) -> bool:
     """Return whether a file of a folder is taken for a video."""
     return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
-
-
-def of(count: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def describe_pictures(videos: Sequence[Path], rate: Fraction | None) -> list[str]:
@@ -165,12 +161,14 @@ def describe_pictures(videos: Sequence[Path], rate: Fraction | None) -> list[str
     notes = []
     singles = [video for video in videos if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file()]
     if len(singles) == 1:
-        notes.append(f"{singles[0]}: a single picture, read as a video of one frame")
+        notes.append(f"{singles[0]}: a single image, read as a video of one frame")
     elif singles:
-        notes.append(f"{len(singles)} pictures, each read as a video of one frame; name their folder to make them one")
+        notes.append(
+            f"{len(singles)} images, each read as a video of one frame; to read them as one video, give their folder"
+        )
     for folder in videos:
         if folder != STDIN and folder.is_dir():
-            pictures = len(pictures_in(folder))
+            images = len(pictures_in(folder))
             speed = f"{float(rate or DEFAULT_RATE):g} frames per second{' (see --rate)' if rate else ''}"
-            notes.append(f"{folder}: {of(pictures, 'picture')} read as one video of {speed}")
+            notes.append(f"{folder}: {plural(images, 'image')} read as one video at {speed}")
     return notes

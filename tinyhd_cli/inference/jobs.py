@@ -139,9 +139,9 @@ def too_long(job: Job, vary: set[str]) -> OutputError | None:
     """Return an error if a video's name makes that of an output longer than file systems take."""
     for kind, path in job.outputs.items():
         if kind in vary and (size := len(os.fsencode(path.name))) > LONGEST_NAME:
-            advice = f"give it a shorter one (--{flag(kind)} FILE)"
+            advice = f"give a shorter name (--{flag(kind)} FILE)"
             return OutputError(
-                f"{job.video}: the output's name would have {size} bytes of at most {LONGEST_NAME}; {advice}"
+                f"{job.video}: the output's name has {size} bytes, the limit is {LONGEST_NAME}; {advice}"
             )
     return None
 
@@ -150,8 +150,8 @@ def check_folder(jobs: Sequence[Job], wanted: Mapping[str, str], vary: set[str])
     """``UsageError`` if the outputs of several videos have one name."""
     for kind, name in wanted.items():
         if len(jobs) > 1 and kind not in vary:
-            ways = "--out-dir DIR, or {name} in the file's name"
-            raise UsageError(f"--{flag(kind)} {name}: {len(jobs)} videos need a folder, {ways}")
+            ways = "use --out-dir DIR, or {name} in the file's name"
+            raise UsageError(f"--{flag(kind)} {name}: {len(jobs)} videos would be written to one file; {ways}")
 
 
 def check_overwriting(jobs: Sequence[Job]) -> None:
@@ -162,7 +162,7 @@ def check_overwriting(jobs: Sequence[Job]) -> None:
             if file_key(path) in inputs and path != STDIN:
                 if len(jobs) == 1:
                     raise UsageError(f"--{flag(kind)} {path}: is the input itself; write to another file")
-                advice = "leave it out, or write to another folder (--out-dir DIR)"
+                advice = "remove it from the inputs, or write to another folder (--out-dir DIR)"
                 raise UsageError(f"--{flag(kind)} {path}: is one of the inputs; {advice}")
 
 
@@ -184,7 +184,7 @@ def telling_apart(one: Path, other: Path, kind: str, template: str) -> str:
         return "give them different names"
     if "{name}" not in template:
         template = str(Path(template).with_name(f"{{name}}_{Path(template).name}"))
-    return f"tell them apart with --{flag(kind)} '{template.replace('{name}', f'{part}_{{name}}')}'"
+    return f"for different names use --{flag(kind)} '{template.replace('{name}', f'{part}_{{name}}')}'"
 
 
 def spelling(path: Path) -> Path:
@@ -207,7 +207,7 @@ def check_two_passes(video: Path, output: Path) -> None:
     if output.resolve() == video.resolve():
         raise UsageError(f"--output {output}: is the input itself")
     if read_once(video):
-        raise UsageError(f"{video}: the video is read twice, which a pipe does not allow; name a file")
+        raise UsageError(f"{video}: the video must be read twice, which is not possible with a pipe; give a file")
 
 
 def fill(template: str, video: Path, out_dir: Path | None) -> Path:
@@ -222,7 +222,7 @@ def fill(template: str, video: Path, out_dir: Path | None) -> Path:
     if not Path(template).name and (out_dir is not None or not template):
         raise UsageError(f"{template!r} is no name for an output")
     if len(os.fsencode(PLACEHOLDER.sub("", Path(template).name))) > LONGEST_NAME:
-        raise UsageError(f"{template}: too long for the name of an output ({LONGEST_NAME} bytes at most)")
+        raise UsageError(f"{template}: the output's name is too long; the limit is {LONGEST_NAME} bytes")
     if out_dir is not None and not PLACEHOLDER.search(template):
         template = str(Path(template).with_name("{name}_" + Path(template).name))
     parts = parts_of(video)

@@ -72,7 +72,7 @@ class Model:
         """
         maps = self.engine.infer(clip)
         if not np.isfinite(maps.sum()):  # one pass, and no array of its own
-            raise WeightsError(f"{self.name}: its maps are not finite numbers: these weights cannot be used")
+            raise WeightsError(f"{self.name}: the saliency maps contain NaN or infinity; use other weights")
         return maps
 
     def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
@@ -87,7 +87,7 @@ class Model:
             maps = self.infer(clip)
             if not reported and is_constant(maps):
                 reported = True
-                log.warning("%s: a map has the same value everywhere: is the network trained?", self.name)
+                log.warning("%s: a saliency map is constant; check that these weights are trained", self.name)
             return maps
 
         windows = sliding if self.config.frames_out == 1 else consecutive

@@ -51,7 +51,7 @@ class Outputs:
     def __post_init__(self) -> None:
         for name, path in self.wanted():
             if not path.absolute().name or len(os.fsencode(path.name)) > LONGEST_NAME:
-                raise UsageError(f"--{flag(name)} {path}: is no name for a file, or too long")
+                raise UsageError(f"--{flag(name)} {path}: is not a file name, or is too long")
             if not is_special(path):
                 destination(path)  # raises an error for what no path can be
         if self.overlay is not None and self.overlay != STDOUT:

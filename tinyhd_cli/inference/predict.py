@@ -168,7 +168,7 @@ def predict_file(
         for area in options.areas:
             area.check(reader.info.width, reader.info.height)
         if reader.info.lost_audio and options.audio and outputs.overlay not in (None, STDOUT):
-            log.warning("%s: a pipe is read once, for its frames: the overlay has no audio", video)
+            log.warning("%s: the overlay has no audio, because a pipe can be read only once; give a file", video)
         about = describe_run(reader, model, options, outputs)
         areas = AreaStatistics(options.areas, options.area_threshold)
         sinks = open_sinks(stack, reader, outputs, options, whole_video, about, areas)

@@ -332,7 +332,7 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
     try:
         values = parse_yaml(text) or {}
     except ValueError as error:
-        raise UsageError(f"{where}: not YAML: {one_line(error)}") from error
+        raise UsageError(f"{where}: is not valid YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{where}: must be settings, one a line, such as lr: 0.01")
     return values

@@ -59,7 +59,7 @@ class Teacher:
         try:
             self.model: Model = load_model(name, str(device), engine="torch")
         except WeightsError as error:  # which names the option that other commands have for a file
-            raise WeightsError(str(error).replace("add --weights ", "name it: --teacher ")) from error
+            raise WeightsError(str(error).replace("add --weights ", "use --teacher ")) from error
         self.config = config
         self.bf16 = config.precision == "bf16"
         self.lag = 1 if config.upstream_alignment and self.windows > 1 else 0
@@ -213,7 +213,7 @@ class CachedTeacher:
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
-            log.warning("%s: damaged, made again (%s)", self.path(key), one_line(error))
+            log.warning("%s: damaged, computing it again (%s)", self.path(key), one_line(error))
             return None
 
     def make(self, key: str, read: Tensor) -> Targets:
@@ -242,7 +242,7 @@ class CachedTeacher:
         device = self.teacher.model.device
         final, deep = (None if m is None else m.unsqueeze(0).to(device) for m in maps)
         if final is None:
-            raise ValueError("holds no maps")
+            raise ValueError("contains no maps")
         return Targets(final, deep)
 
 

@@ -83,8 +83,8 @@ class ContainerDecoder:
                 else:
                     self.time_base = 1 / (DEFAULT_RATE * step)
                     warn_once(
-                        f"{self._path}: claims {float(claimed):g} frames per second, which is implausible;"
-                        f" {DEFAULT_RATE} are assumed"
+                        f"{self._path}: claims an implausible rate of {float(claimed):g} frames per second;"
+                        f" assuming {DEFAULT_RATE}"
                     )
         self.frames = claimed_frames(self._container, stream, self.rate)
         self._origin = origin(self._container, self.time_base)
@@ -94,7 +94,7 @@ class ContainerDecoder:
         at_s -= float(self._origin * self.time_base)
         self.frames = None  # it was taken from the clock
         if not self._clock.jumped:
-            warn_once(f"{self._path}: its clock {how} at {at_s:.1f} s; frames and audio go on without a gap")
+            warn_once(f"{self._path}: the clock {how} at {at_s:.1f} s; frames and audio continue without a gap")
 
     def pictures(self) -> Iterator[Decoded]:
         """Every picture that decodes; damage is counted and passed over."""
@@ -227,7 +227,7 @@ def picture_stream(path: Path, container: InputContainer) -> VideoStream:
     moving = [stream for stream in container.streams.video if not stream.disposition & stills]
     moving = [stream for stream in moving if stream.codec_context is not None]
     if not moving:
-        what = "only sound" if container.streams.audio else "nothing to see"
+        what = "only audio" if container.streams.audio else "no audio either"
         raise InputError(f"{path}: has no video stream ({what})")
     return next((stream for stream in moving if stream.disposition & Disposition.default), moving[0])
 

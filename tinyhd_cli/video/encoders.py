@@ -190,6 +190,6 @@ def choose(path: Path, options: EncoderOptions, width: int, height: int, depth: 
             pixels = pixel_format(encoder, bits)
             if pixels and opens(encoder, options, width, height, pixels):
                 wanted = CODECS.get(codecs[0], (encoder,))[0]
-                warning = f"{path.name}: {wanted} is not to be had here, using {encoder}"
+                warning = f"{path.name}: {wanted} is not available, using {encoder}"
                 return Choice(encoder, pixels, bits, None if encoder == wanted else warning)
     raise OutputError(f"{path}: no encoder works for {width} x {height} (tried {', '.join(tried) or 'none'})")

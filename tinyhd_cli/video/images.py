@@ -116,7 +116,7 @@ def decoded_image(file: Path, number: int) -> tuple[str, Decoded]:
         data = file.read_bytes()
         kind = kind_of(data[:HEAD])
         if kind is None:
-            raise InputError(f"{file}: is not an image, in spite of its name")
+            raise InputError(f"{file}: is not an image, despite its suffix")
         if kind == ANIMATED_WEBP:
             return WEBP, Decoded(next(animation(file, data))[0], Layout(0, False, Fraction(1)), number, file)
         context = cast("VideoCodecContext", CodecContext.create(kind, "r"))
@@ -171,9 +171,7 @@ def animation(path: Path, data: bytes) -> Iterator[tuple[av.VideoFrame, int]]:
     try:
         from PIL import Image, ImageSequence
     except ImportError:
-        raise InputError(
-            f"{path}: animated WebP is read by Pillow, which is not installed: pip install pillow"
-        ) from None
+        raise InputError(f"{path}: reading animated WebP needs Pillow; install it with pip install pillow") from None
     try:
         with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
             for frame in ImageSequence.Iterator(image):
@@ -199,7 +197,7 @@ def image_decoder(path: Path, options: InputOptions) -> ImageDecoder | Animation
     if path.is_dir():
         files = pictures_in(path)
         if not files:
-            raise InputError(f"{path}: is a folder without pictures; name one video")
+            raise InputError(f"{path}: is a folder without images; give a video")
         return ImageDecoder(files, options.rate)
     if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
         return None

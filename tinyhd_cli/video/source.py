@@ -201,7 +201,7 @@ def open_file(path: Path) -> Opened:
         kind = next((kind for kind, pattern in PLAYLISTS.items() if re.match(pattern, head)), None)
         if kind is None or not isinstance(error, Exception):
             raise
-        can = "can refer to any other file; --allow-playlists reads it"
+        can = "can refer to any other file; to read it, use --allow-playlists"
         raise InputError(f"{path}: is a playlist ({kind}), which {can}") from error
 
 
@@ -220,7 +220,7 @@ def open_pipe(path: Path, options: InputOptions) -> Opened:
     pipe = Pipe(file)
     if os.isatty(file.fileno()):
         pipe.close()
-        raise InputError(f"{path}: is a terminal; pipe a video into it")
+        raise InputError(f"{path}: is a terminal; pipe a video into tinyhd")
     try:
         if options.size is None:
             return Opened(opened(pipe, CLOSED), cast("BinaryIO", pipe))
@@ -239,8 +239,8 @@ def open_pipe(path: Path, options: InputOptions) -> Opened:
 def index_comes_last(path: Path) -> InputError:
     """The error to raise where a pipe ends in what must be read first."""
     return InputError(
-        f"{path}: an MP4 or MOV whose index comes last cannot be read from a pipe; name the file itself, or write it"
-        " with -movflags +faststart"
+        f"{path}: cannot be read from a pipe, because the index of this MP4 or MOV is at its end; give the file, or"
+        " remux it with -movflags +faststart"
     )
 
 

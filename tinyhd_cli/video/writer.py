@@ -89,15 +89,15 @@ class VideoWriter:
         """The encoder's options for HDR metadata; a warning says which of the source's colours is lost."""
         name, encoder = self.path.name, self.encoder
         if self.info is not info:
-            colours = "its HDR or wide gamut is converted to SDR in BT.709" if info.conversion else "they are rounded"
-            log.warning(f"{name}: {encoder} takes 8 bits, the source has {info.depth}: {colours}")
+            colours = "HDR or wide gamut is converted to SDR (BT.709)" if info.conversion else "values are rounded"
+            log.warning(f"{name}: {encoder} supports only 8 bits, the source has {info.depth}; {colours}")
         elif info.depth > 10:
             log.warning(f"{name}: written with 10 bits, the source has {info.depth}")
         light = self.info.light
         options = encoders.hdr_settings(encoder, light) if light else {}
         if light and (options is None or light.dynamic):
             which = "dynamic HDR metadata (Dolby Vision, HDR10+)" if options is not None else "HDR metadata"
-            log.warning(f"{name}: the {which} of {info.path.name} cannot be carried over")
+            log.warning(f"{name}: the {which} of {info.path.name} cannot be copied")
         return options or {}
 
     def _open(self, sound: bool) -> None:
@@ -136,7 +136,7 @@ class VideoWriter:
             options["bf"] = "0"  # AVI stores no presentation times: frames must be in their order
         stream = container.add_stream(self.encoder, rate=self.info.rate, options=options)
         if not isinstance(stream, VideoStream):
-            raise OutputError(f"{self.path}: {self.encoder} is no video encoder")
+            raise OutputError(f"{self.path}: {self.encoder} is not a video encoder")
         stream.width, stream.height, stream.pix_fmt = self.width, self.height, self._choice.pixel_format
         if stream.codec.canonical_name == "hevc" and self.path.suffix.lower() in MP4_SUFFIXES:
             stream.codec_context.codec_tag = "hvc1"  # FFmpeg's own choice, hev1, is not played by Apple's players

@@ -32,7 +32,7 @@ ORIGINAL_SUFFIXES = (".pth", ".pt")
 NOT_IN_FILE = ("file", "bytes", "sha256", "hub")
 
 DAMAGED = "damaged, or not a safetensors file"
-WRONG_DIGEST = "its tensors do not have the digest that it states; get the file again"
+WRONG_DIGEST = "the tensors do not match the digest in the metadata; get the file again"
 
 # The network's tensors that are not trained.
 COUNTER = "num_batches_tracked"
@@ -54,7 +54,7 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error
     if size > limit:
-        raise WeightsError(f"{path}: larger than {limit >> 30} GiB, as no weights file is")
+        raise WeightsError(f"{path}: is larger than {limit >> 30} GiB, the limit for weights files")
     if not data:
         raise WeightsError(f"{path}: empty file")
     return data
@@ -77,7 +77,7 @@ def read_header(data: bytes) -> tuple[dict[str, Any], memoryview]:
         WeightsError: it is none.
     """
     if data[:4] == b"PK\3\4":
-        raise WeightsError("a PyTorch file by its content: give it a name that ends in .pth")
+        raise WeightsError("contains a PyTorch file: rename it to end in .pth")
     length = int.from_bytes(data[:8], "little")  # then so much JSON, then the tensors
     if length > min(MAX_HEADER, len(data) - 8):
         raise WeightsError(DAMAGED)
@@ -109,7 +109,7 @@ def metadata_of(header: Mapping[str, Any]) -> WeightsInfo:
         )
     try:
         if not isinstance(metadata[METADATA_KEY], str):
-            raise ValueError("no text")
+            raise ValueError("not a string")
         values = parse_json(metadata[METADATA_KEY], unique=True)
     except ValueError as error:
         raise WeightsError("its tinyhd metadata are damaged") from error
@@ -173,18 +173,18 @@ def checked(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ready = {}
     for name, tensor in state_dict.items():
         if not tensor.is_floating_point() and not name.endswith(COUNTER):
-            raise WeightsError(f"{name!r} has the type {tensor.dtype}: weights are fractions")
+            raise WeightsError(f"{name!r} has the type {tensor.dtype}; weights must be floating-point")
         ready[name] = tensor.float()
     values = torch.cat([tensor.flatten() for tensor in ready.values()])
     if not bool(torch.isfinite(values).all()):
         name = next(name for name, tensor in ready.items() if not bool(torch.isfinite(tensor).all()))
-        raise WeightsError(f"{name!r} holds values that are not finite: the training diverged, or the file is damaged")
+        raise WeightsError(f"{name!r} contains NaN or infinity: the training diverged, or the file is damaged")
     if not any(bool(tensor.any()) for name, tensor in ready.items() if not name.endswith(BUFFERS)):
-        raise WeightsError("all of its tensors are zero: it holds no weights")
+        raise WeightsError("all tensors are zero: the file contains no weights")
     variances = {name: tensor for name, tensor in ready.items() if name.endswith("running_var")}
     if variances and float(torch.cat(list(variances.values())).min()) < 0:
         name = next(name for name, tensor in variances.items() if float(tensor.min()) < 0)
-        raise WeightsError(f"{name!r} holds negative variances: the file is damaged")
+        raise WeightsError(f"{name!r} contains negative variances: the file is damaged")
     return {name: tensor.long() if name.endswith(COUNTER) else tensor for name, tensor in ready.items()}
 
 

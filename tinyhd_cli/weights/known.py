@@ -93,7 +93,7 @@ class WeightsInfo:
                 raise ValueError("it must be a table")
             missing = {"name", "config"} - values.keys()
             if missing:
-                raise ValueError(f"no {min(missing)!r}")
+                raise ValueError(f"{min(missing)!r} is missing")
             info = cls(**{name: field_of(name, values[name]) for name in READERS if name in values})
             info.config.check_size(info.input_size)
             return info

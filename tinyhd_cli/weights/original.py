@@ -109,14 +109,12 @@ def unpickle(data: bytes) -> object:
         raise
     except Exception as error:  # a damaged pickle can raise anything
         if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            mend = "save the network's state_dict() alone"
-            problem = f"refused: it holds more than tensors, and loading {match[1]} would run code; {mend}"
+            mend = "save only the network's state_dict()"
+            problem = f"refused: it contains more than tensors, and loading {match[1]} would run code; {mend}"
             raise WeightsError(problem) from error
         if "Unsupported operand" in str(error):
-            mend = "save it with torch.save's own protocol"
-            raise WeightsError(
-                f"its pickle protocol is newer than PyTorch reads without running code: {mend}"
-            ) from error
+            mend = "save it with the default protocol of torch.save"
+            raise WeightsError(f"PyTorch cannot read its pickle protocol without running code; {mend}") from error
         raise WeightsError("damaged, or not a PyTorch file of plain tensors") from error
 
 
@@ -129,23 +127,23 @@ def check_container(data: bytes) -> None:
     """
     if data[:4] != b"PK\3\4":  # the format before PyTorch 1.6: five pickles, then the numbers
         if data[8:10] == b'{"':
-            raise WeightsError("a safetensors file by its content: give it a name that ends in .safetensors")
+            raise WeightsError("contains safetensors data: rename it to end in .safetensors")
         if data[257:262] == b"ustar":
-            raise WeightsError("a checkpoint in the tar format of PyTorch 0.1: save it anew with a later version")
+            raise WeightsError("a checkpoint in the tar format of PyTorch 0.1; save it again with a later version")
         stream = io.BytesIO(data)
         check_pickles(stream, 5)
         return
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
         if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-            raise WeightsError("a TorchScript file: save the network's state_dict() instead")
+            raise WeightsError("a TorchScript file; save the network's state_dict() instead")
         # PyTorch stores tensors as they are; compressed ones could become a thousand times larger.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise WeightsError("refused: its content is compressed, as PyTorch never does")
+            raise WeightsError("refused: its content is compressed, which PyTorch never does")
         if sum(entry.file_size for entry in entries) > len(data):
-            raise WeightsError("refused: it claims to hold more than its size")
+            raise WeightsError("refused: it claims to contain more data than its size")
         if broken := archive.testzip():  # torch.load does not look at checksums
-            raise WeightsError(f"damaged: {printable(broken)} in it has a wrong checksum")
+            raise WeightsError(f"damaged: the checksum of {printable(broken)} is wrong")
         for entry in entries:
             if entry.filename.endswith(".pkl"):
                 check_pickles(io.BytesIO(archive.read(entry)), 1)
@@ -158,7 +156,7 @@ def check_pickles(stream: io.BytesIO, count: int) -> None:
         for _ in pickletools.genops(stream):
             steps += 1
             if steps > MAX_OPCODES:
-                raise WeightsError(f"refused: its pickle makes more than {MAX_OPCODES:,} objects")
+                raise WeightsError(f"refused: its pickle has more than {MAX_OPCODES:,} steps")
 
 
 # ---------------------------------------------------------------------------------------------- finding the state dict
@@ -225,7 +223,7 @@ def without(mapping: Mapping[str, Any], prefix: tuple[str, ...]) -> dict[str, An
             continue
         short = plain(parts[len(prefix) :])
         if short in kept:
-            raise WeightsError(f"it holds '{printable(short)}' twice: with and without the name of a wrapper")
+            raise WeightsError(f"it contains '{printable(short)}' twice, with and without a wrapper's prefix")
         kept[short] = value
     return kept
 
@@ -237,10 +235,10 @@ def tensor_of(name: str, value: object) -> Tensor:
     if isinstance(value, StandIn) and type(value).__name__ == "_reconstruct":
         value = array_of(value)
     if not isinstance(value, torch.Tensor):
-        raise WeightsError(f"'{printable(name)}' is no tensor but {article(value)}")
+        raise WeightsError(f"'{printable(name)}' is not a tensor but {article(value)}")
     ordinary = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
     if not ordinary or value.is_complex():
-        raise WeightsError(f"'{printable(name)}' is no ordinary tensor ({value.layout}, {value.dtype})")
+        raise WeightsError(f"'{printable(name)}' is not an ordinary tensor ({value.layout}, {value.dtype})")
     return value.detach()
 
 
@@ -319,10 +317,10 @@ def read_original(data: bytes, path: Path) -> Original:
         return from_training(checkpoint)
     found = state_dicts(checkpoint)
     if not found:
-        raise WeightsError(f"not an original TinyHD or HD2S file: it holds {content(checkpoint)}")
+        raise WeightsError(f"not an original TinyHD or HD2S file: it contains {content(checkpoint)}")
     if len(found) > 1:
         places = ["the top level" if not one.place else printable(".".join(one.place)) for one in found]
-        log.warning("%s: holds several networks (%s); the one in %s is read", path, ", ".join(places), places[0])
+        log.warning("%s: contains several networks (%s); reading the one in %s", path, ", ".join(places), places[0])
     tensors = {name: tensor_of(name, value) for name, value in found[0].tensors.items()}
     if upstream.is_upstream(tensors):
         config = upstream.recognise(tensors, path)
@@ -364,14 +362,14 @@ def from_training(checkpoint: Mapping[str, Any]) -> Original:
     """
     run, state = checkpoint["config"], checkpoint["ema"] or checkpoint["model"]
     if not isinstance(run, Mapping) or not isinstance(state, Mapping) or not isinstance(run.get("model"), str):
-        raise WeightsError("a damaged checkpoint of training: it does not say of which network")
+        raise WeightsError("a damaged training checkpoint: the network is not named")
     if run.get("stills"):
-        raise WeightsError("a checkpoint of training on single frames: take best.safetensors or last.safetensors")
+        raise WeightsError("a checkpoint of training on single frames; use best.safetensors or last.safetensors")
     try:
         order = {"decoders": run["decoders"]} if run.get("decoders") else {}
         config = named_config(run["model"], **order)
     except UsageError as error:
-        raise WeightsError(f"a damaged checkpoint of training: {error}") from error
+        raise WeightsError(f"a damaged training checkpoint: {error}") from error
     tensors = {str(name): tensor_of(str(name), value) for name, value in state.items()}
     upstream.check_state_dict(tensors, upstream.network_state(config), config)
     return Original(config, tensors, {"input_size": run["size"]} if "size" in run else {}, by_our_names=True)
