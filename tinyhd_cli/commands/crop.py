@@ -110,7 +110,7 @@ def crop(
         if not quiet:
             seconds = time.monotonic() - started
             told = f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s -> {target}"
-            if not is_special(target):  # it cannot be read
+            if not is_special(target):  # a pipe or device cannot be read back
                 with VideoReader(target) as reader:
                     audio = "with audio" if reader.info.has_sound else "no audio"
                     told += f" ({reader.info.width} x {reader.info.height}, {audio})"

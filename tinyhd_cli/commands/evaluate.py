@@ -32,7 +32,7 @@ INSTEAD = "Instead of scores"
 LAYOUTS = "\n\n".join(
     ["Folder layout of each --dataset:", *(f"{name}: {expected}" for name, expected in EXPECTED.items())]
 )
-"""The end of ``--help``."""
+"""Epilog of ``--help``."""
 
 MOST_VIDEOS = 12
 """Up to so many videos, the table has a row for each."""

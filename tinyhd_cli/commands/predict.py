@@ -204,7 +204,7 @@ def load(
 
 
 def run_job(turn: Turn, outputs: Outputs, model: Model, options: PredictOptions, quiet: bool) -> bool:
-    """Predict one video and report the result; returns whether there was anything to do."""
+    """Predict one video and report the result. Return False if there was nothing to do."""
     from ..inference.predict import predict_file
 
     if not outputs.wanted():

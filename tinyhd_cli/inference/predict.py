@@ -201,7 +201,7 @@ def spool_maps(
 
 
 def mean_rate(claimed: float, frames: int, duration_s: float) -> float:
-    """Frames per second as they were read; the claimed rate, which is free of rounding, where it is about right."""
+    """Return the measured frames per second, or the claimed rate, which has no rounding error, if it is close."""
     counted = frames / max(duration_s, 1e-9)
     return claimed if abs(counted / claimed - 1) < 0.25 else round(counted, 6)
 

@@ -28,7 +28,7 @@ from .options import TrainConfig, flag, from_dict
 FOLDER = "checkpoints"
 
 MAX_CHECKPOINT = 8 << 30
-"""Size limit, bytes."""
+"""Size limit of a checkpoint in bytes."""
 
 
 @dataclass
@@ -93,7 +93,7 @@ def read(out: Path) -> tuple[State, TrainConfig]:
 
 
 LENGTH = ("steps", "epochs")
-"""Settings that may differ where a run is extended."""
+"""Settings that may change when a run is extended."""
 
 
 def load(config: TrainConfig, extend: bool = False) -> State:
@@ -101,7 +101,7 @@ def load(config: TrainConfig, extend: bool = False) -> State:
 
     Args:
         config: the run.
-        extend: whether it may be of another length.
+        extend: whether the length may change.
 
     Raises:
         InputError: there is none, or it is damaged.

@@ -101,7 +101,7 @@ class Trainer:
     Args:
         config: what to train.
         resume: go on from the newest checkpoint in ``config.out``.
-        extend: the same, with more steps than the run had.
+        extend: continue a finished run with more steps than it had.
         on_progress: told of what comes before training.
         on_report: told of every step.
     """
@@ -133,7 +133,7 @@ class Trainer:
         self.constant = self.run_data.validator.best_constant() if self.is_main else {}
 
     def _check_end(self, extend: bool) -> None:
-        """Say how a run goes on that has ended, or raise ``UsageError`` if it cannot be extended to fewer steps."""
+        """Log how a finished run continues; ``UsageError`` if it would be extended to too few steps."""
         done, steps = self.state.step, self.run_data.schedule.steps
         if extend and done >= steps:
             raise UsageError(
