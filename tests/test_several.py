@@ -48,7 +48,7 @@ def test_names_are_checked_before_anything_is_done(tinyhd, folder, weights_file,
 @pytest.mark.parametrize("command", ["crop", "encode"])
 def test_two_passes_need_a_file(tinyhd, weights_file, capsys, command):
     assert tinyhd(command, "-", "--weights", weights_file) == 2
-    assert "a pipe does not allow" in capsys.readouterr().err
+    assert "not possible with a pipe" in capsys.readouterr().err
 
 
 def test_json_of_several(tinyhd, folder, weights_file, capsys):

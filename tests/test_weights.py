@@ -134,7 +134,7 @@ def test_folder(tmp_path: Path):
     ("text", "said"),
     [
         ("not toml at all", "not a TOML file"),
-        ('[weights."a.b"]\n', "a.b: not a description of weights: no 'config'"),
+        ('[weights."a.b"]\n', "a.b: not a description of weights: 'config' is missing"),
         ('[weights."a.b"]\nconfig = {architecture = "tinyhd", width = "tenth"}\n', "width must be one of"),
         ('[weights."a.b"]\nconfig = {architecture = "hd2s"}\nmean = 3\n', "a.b: not a description of weights"),
         ('[weights."a.b"]\nconfig = {architecture = "hd2s"}\nstd = [1, 1, 0]\n', "std must be 3 numbers"),

@@ -191,7 +191,7 @@ WEIGHT = "decoder.decoder.0.weight"
         (torch.ones(1, 6, 1, 1, dtype=torch.complex64), "is not an ordinary tensor"),
         (torch.ones(1, 6, 1, 1, dtype=torch.int32), "weights must be floating-point"),
         (torch.ones(1).expand(10**9), "'fusion.weight' has shape (1000000000,)"),
-        (torch.full((1, 6, 1, 1), 1e300, dtype=torch.float64), "values that are not finite"),
+        (torch.full((1, 6, 1, 1), 1e300, dtype=torch.float64), "contains NaN or infinity"),
         (torch.ones(()), "has shape ()"),
     ],
     ids="number sparse meta complex integers expanded overflow scalar".split(),

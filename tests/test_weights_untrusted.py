@@ -119,7 +119,7 @@ BAD = {
     "rather deep": (facts(provenance=json.loads("[" * 90 + "]" * 90)), METADATA),
     "a key twice": (lambda base: base.file('{"name": "a", ' + json.dumps(base.facts)[1:]), METADATA),
     "no name": (facts(name=DELETE), FACTS + "'name' is missing"),
-    "no config": (facts(config=DELETE), FACTS + "no 'config'"),
+    "no config": (facts(config=DELETE), FACTS + "'config' is missing"),
     "name null": (facts(name=None), "name must be a text of 1 to 200 characters, not None"),
     "name empty": (facts(name=""), "name must be a text of 1 to 200 characters, not ''"),
     "name long": (facts(name="x" * 10**6), "name must be a text of 1 to 200 characters, not 'xxx"),
@@ -340,5 +340,5 @@ def test_sizes_that_can_be_trained_can_be_loaded(tmp_path):
 
 def test_the_state_of_a_network_is_checked_by_the_python_api(tmp_path, base):
     (tmp_path / "bad.safetensors").write_bytes(values("fusion.weight", filled(torch.nan))(base))
-    with pytest.raises(WeightsError, match="not finite"):
+    with pytest.raises(WeightsError, match="NaN or infinity"):
         weights.load(tmp_path / "bad.safetensors")
