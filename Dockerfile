@@ -13,7 +13,7 @@ COPY --from=kernels /wheels /wheels
 RUN pip install --no-cache-dir --constraint /wheels/constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu \
         "$(grep '^torch==' /wheels/constraints.txt)+cpu" /wheels/*.whl \
     && rm -rf /wheels
-# Any user may run it, without a home: each container makes this folder for its user alone.
+# Any user, even without a home folder, may run the image: each container creates this folder for its own user.
 ENV TINYHD_CACHE=/tmp/tinyhd
 RUN useradd --uid 1000 --create-home tinyhd
 USER tinyhd

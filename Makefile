@@ -17,12 +17,12 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
-# With the oldest version of each package that pyproject.toml admits.
+# Test with the oldest version of each package that pyproject.toml allows.
 test-oldest: $(INSTALLED)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/oldest
 	$(BIN)/uv pip install --quiet --python build/oldest/bin/python --resolution lowest-direct --editable '.[dev]'
 	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
-		-W default::DeprecationWarning # of old packages about newer ones that they use
+		-W default::DeprecationWarning # old packages use deprecated functions of newer ones
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -67,10 +67,10 @@ UNREADABLE = {
     empty: "is empty",
     text: "not a video that FFmpeg can read",
     header_only: "not a video that FFmpeg can read",
-    only_sound: "has no video stream (only sound)",
+    only_sound: "has no video stream (only audio)",
     zero_length_stream: "not a video that FFmpeg can read (End of file)",
     all_frames_damaged: "not one frame could be decoded",
-    a_folder: "no videos in this folder",
+    a_folder: "no videos or images in this folder",
 }
 OUTPUTS = ("--overlay", "o.mp4", "--maps", "maps", "--npz", "o.npz", "--csv", "o.csv", "--json", "o.json")
 
@@ -129,7 +129,7 @@ def test_permission_denied(tinyhd, tmp_path, weights_file, capsys, request):
     assert tinyhd("predict", video, "--weights", weights_file, "--csv", "o.csv") == 3
     *warnings, last = capsys.readouterr().err.splitlines()
     assert last == f"tinyhd: {video}: permission denied"
-    assert all("working without a cache" in line for line in warnings)  # it is another user's, too
+    assert all("so the cache is not used" in line for line in warnings)  # it is another user's, too
 
 
 @pytest.mark.parametrize("output", OUTPUTS[::2])
@@ -209,7 +209,7 @@ def test_bad_weights(tinyhd, tmp_path, capsys):
     weights.save(tmp_path / "single.safetensors", single.state_dict(), single.config)
     cases = {
         ("--weights", tmp_path / "other.safetensors"): "not weights of tinyhd-m-quarter",
-        ("--weights", tmp_path / "bomb.pth"): "refused: it holds more than tensors",
+        ("--weights", tmp_path / "bomb.pth"): "refused: it contains more than tensors",
         ("--weights", tmp_path / "text.pth"): "damaged, or not a PyTorch file",
         ("--weights", tmp_path / "empty.safetensors"): "empty file",
         ("--weights", tmp_path / "missing.safetensors"): "no such file",

@@ -63,8 +63,8 @@ def test_joined_files_go_on(tmp_path, caplog, suffix, second_s):
     joined = join(tmp_path / f"ab{suffix}", first, make(tmp_path / f"b{suffix}", second_s))
     assert regular(times(joined), 100)
     (warning,) = [record.getMessage() for record in caplog.records]
-    assert warning.startswith(f"{joined}: its clock {'jumps ahead by 49' if second_s else 'steps back by 2.0 s'}")
-    assert "at 2.0 s; frames and audio go on without a gap" in warning
+    assert warning.startswith(f"{joined}: the clock {'jumps ahead by 49' if second_s else 'steps back by 2.0 s'}")
+    assert "at 2.0 s; frames and audio continue without a gap" in warning
 
 
 def test_several_jumps_are_said_once(tmp_path, caplog):

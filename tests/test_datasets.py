@@ -134,7 +134,7 @@ def test_splits_are_folders(tmp_path, layout):
     build = {"hollywood2": on_disk.hollywood2, "ucf-sports": on_disk.ucf_sports}[layout]
     build(tmp_path, split="train")
     assert len(open_dataset(layout, tmp_path, "train").videos) > 1
-    with pytest.raises(InputError, match=rf"no test videos in the layout of {layout} \(testing/"):
+    with pytest.raises(InputError, match=rf"no test videos in the {layout} layout \(testing/"):
         open_dataset(layout, tmp_path)
 
 
@@ -242,9 +242,9 @@ def test_what_cannot_be_opened(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file: is no folder$"):
         open_dataset("dhf1k", tmp_path / "file")
-    with pytest.raises(InputError, match=r"ucf: no val videos in the layout of dhf1k \(video/0601\.AVI or "):
+    with pytest.raises(InputError, match=r"ucf: no val videos in the dhf1k layout \(video/0601\.AVI or "):
         open_dataset("dhf1k", tmp_path / "ucf")
-    with pytest.raises(InputError, match=r": no videos in the layout of images \(images/NAME\.jpg, "):
+    with pytest.raises(InputError, match=r": no videos in the images layout \(images/NAME\.jpg, "):
         open_dataset("images", tmp_path / "ucf")
 
 
@@ -443,7 +443,7 @@ def test_maps_of_floats(tmp_path):
     values = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
     np.testing.assert_array_equal(read_density(on_disk.write_picture(tmp_path / "a.tiff", values)), values)
     values[1, 1] = np.nan
-    with pytest.raises(InputError, match=r"b\.tiff: holds NaN or infinity$"):
+    with pytest.raises(InputError, match=r"b\.tiff: contains NaN or infinity$"):
         read_density(on_disk.write_picture(tmp_path / "b.tiff", values))
 
 

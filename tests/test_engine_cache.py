@@ -235,7 +235,7 @@ def test_a_cache_that_others_can_write_to_is_not_used(tmp_path, monkeypatch, cap
     (tmp_path / "shared").chmod(mode)
     for _ in range(2):
         assert cache.folder("engines") is None
-    line = f"{tmp_path / 'shared'}: other users can write to it; working without a cache: run chmod 700"
+    line = f"{tmp_path / 'shared'}: is writable by other users, so the cache is not used; run chmod 700"
     assert [record.getMessage() for record in caplog.records] == [f"{line} {tmp_path / 'shared'}"]
     if mode == 0o777:
         assert load(small).graph == ""
@@ -251,7 +251,7 @@ def test_the_cache_of_another_user_is_not_used(tmp_path, monkeypatch, caplog):
     us = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: us + 1)
     assert cache.folder() is None
-    assert "theirs: belongs to another user; working without a cache: set TINYHD_CACHE" in caplog.text
+    assert "theirs: belongs to another user, so the cache is not used; set TINYHD_CACHE" in caplog.text
 
 
 @posix
@@ -272,7 +272,7 @@ def test_the_cache_of_a_training(tmp_path):
     assert cache_root(config) == tmp_path / "shared"
     assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o700
     (tmp_path / "shared").chmod(0o777)
-    with pytest.raises(UsageError, match=r"--cache .*shared: other users can write to it: name a folder of your own"):
+    with pytest.raises(UsageError, match=r"--cache .*shared: is writable by other users; choose a folder of your own"):
         cache_root(config)
 
 

@@ -244,9 +244,9 @@ def test_what_is_wrong_with_maps_is_said(tinyhd, park, maps, capsys):
     assert "park: no map for 2 frames (2, 5)" in said
     assert "0005.png: breaks off before its end" in said
     assert "park: no ground truth for frame 99" in said
-    assert "park: 1 map of another size than the truth, resized" in said
+    assert "park: 1 map resized to the size of the ground truth" in said
     assert "street: frame 2: the map holds NaN or infinity" in said
-    assert f"yard: {maps} holds no maps of this video" in said
+    assert f"yard: no maps of this video in {maps}" in said
     found = results()
     assert found["frames"] == {"scored": 8, "failed": 1, "missing": 6, "unannotated": 1, "constant": 0}
     assert found["videos"]["yard"]["CC"] is None
@@ -524,7 +524,7 @@ def test_pictures_of_a_networks_frames(tinyhd, tmp_path, weights_file):
         (["--root", "DATA", "--split", "val"], 2, "folder has none"),
         (["--root", "DATA", "--dataset", "dhf1k", "--split", "validation"], 2, "there are train, val, test"),
         (["--root", "nowhere"], 3, "nowhere: no such folder"),
-        (["--root", "DATA", "--dataset", "dhf1k"], 3, "no val videos in the layout of dhf1k"),
+        (["--root", "DATA", "--dataset", "dhf1k"], 3, "no val videos in the dhf1k layout"),
         (["--root", "DATA", "--pred-dir", "nowhere"], 3, "nowhere: no such folder"),
         (["--root", "DATA", "--pred-dir", "MAPS", "--prior"], 2, "--pred-dir and --prior exclude each other"),
         (["--root", "DATA", "--check", "--compare"], 2, "exclude each other"),
@@ -582,10 +582,10 @@ def test_published_weights_on_real_fixations(shared, tinyhd, capsys):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (lambda path: path.write_bytes(b"junk"), "is no npz file with an array of numbers"),
-        (lambda path: np.savez(path, saliency=np.array([{}], object)), "is no npz file with an array of numbers"),
-        (lambda path: np.savez(path, saliency=np.zeros((3, 1, 9, 9))), "must hold maps (frames, height, width)"),
-        (lambda path: np.savez(path, a=np.zeros((3, 9, 9)), b=np.zeros(3)), "must hold an array called saliency"),
+        (lambda path: path.write_bytes(b"junk"), "is not an npz file with a numeric array"),
+        (lambda path: np.savez(path, saliency=np.array([{}], object)), "is not an npz file with a numeric array"),
+        (lambda path: np.savez(path, saliency=np.zeros((3, 1, 9, 9))), "must contain maps (frames, height, width)"),
+        (lambda path: np.savez(path, a=np.zeros((3, 9, 9)), b=np.zeros(3)), "must contain an array named saliency"),
     ],
 )
 def test_odd_archives(tinyhd, park, maps, capsys, content, said):

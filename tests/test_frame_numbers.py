@@ -80,7 +80,7 @@ def test_maps_that_merely_count(tinyhd, tmp_path, stems, first, capsys):
     assert found["mean"]["CC"] == pytest.approx(1, abs=1e-9)
     ours = open_dataset("folder", root).videos[0].frames[0].number
     same = stems in (STEMS["from zero"], STEMS["from one"]) and ours == first
-    note = f"v: its frames are numbered from {ours} and the maps from {first}: matched in order"
+    note = f"v: matched maps in order: frames are numbered from {ours}, maps from {first}"
     assert (note in capsys.readouterr().err) == (not same)
 
 
@@ -159,7 +159,7 @@ def test_skip_existing_looks_for_the_maps_of_all_images(tinyhd, tmp_path, weight
     run = ["predict", root / "v" / "images", "--weights", weights_file, "--maps", "png", "--skip-existing"]
     assert tinyhd(*run) == 0
     assert tinyhd(*run) == 0
-    assert "skipped, all outputs are there" in capsys.readouterr().err
+    assert "skipped, all outputs exist" in capsys.readouterr().err
     Path("png/9.png").unlink()
     assert tinyhd(*run) == 0
     assert cv2.imdecode(np.fromfile("png/9.png", np.uint8), 0).shape == (36, 64)
@@ -188,8 +188,8 @@ def test_maps_of_kinds_that_are_not_read_are_named(tinyhd, tmp_path, capsys):
         Path(f"maps/v/{number}.mat").write_bytes(b"MATLAB 5.0 MAT-file")
     assert tinyhd("evaluate", "--root", root, "--pred-dir", "maps", "--json", "s.json") == 3
     said = capsys.readouterr().err
-    assert "v: maps holds no maps of this video, but v: 3 .mat files; maps must be NAME/*.png" in said
-    with pytest.raises(Exception, match=r"holds no maps of this video$"):
+    assert "v: no maps of this video in maps, only v: 3 .mat files; maps must be NAME/*.png" in said
+    with pytest.raises(Exception, match=r"no maps of this video in maps$"):
         FileSource(tmp_path, alone=True).find(open_dataset("folder", root).videos[0])
 
 
@@ -201,7 +201,7 @@ def test_fixations_with_losses_are_refused(tinyhd, tmp_path, capsys):
     perfect(root, Path("maps/v"), [f"{stem}.png" for stem in STEMS["from one"]])
     assert tinyhd("evaluate", "--root", root, "--pred-dir", "maps", "--json", "s.json") == 1
     said = capsys.readouterr().err
-    assert "fixation: 8 .jpg files not read: fixation maps must be .png, .bmp, .tif, .tiff" in said
+    assert "fixation: ignored 8 .jpg files; fixation maps must be .png, .bmp, .tif, .tiff" in said
     assert json.loads(Path("s.json").read_text())["mean"]["CC"] == pytest.approx(1)
     assert tinyhd("evaluate", "--root", root, "--check") == 1
-    assert "8 .jpg files not read" in capsys.readouterr().out
+    assert "ignored 8 .jpg files" in capsys.readouterr().out

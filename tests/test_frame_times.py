@@ -95,7 +95,7 @@ def test_a_rate_that_cannot_be_is_said(tmp_path, caplog):
     path.write_bytes(data)
     for _ in range(2):
         read(path)
-    claim = "claims 1e+08 frames per second, which is implausible; 25 are assumed"
+    claim = "claims an implausible rate of 1e+08 frames per second; assuming 25"
     assert [record.getMessage() for record in caplog.records] == [f"{path}: {claim}"]
 
 

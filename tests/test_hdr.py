@@ -275,9 +275,15 @@ def test_sdr_of_ten_bits_and_wide_gamut_of_eight(tmp_path):
 @pytest.mark.parametrize(
     ("code", "tags", "target", "codec", "warning"),
     [
-        (as_pq, PQ_TAGS, "o.avi", None, "mpeg4 takes 8 bits, the source has 10: its HDR or wide gamut is converted to"),
-        (as_hlg, HLG_TAGS, "o.mkv", "mpeg4", "mpeg4 takes 8 bits, the source has 10: its HDR or wide gamut is conver"),
-        (lambda image: image, SDR_TAGS, "o.mkv", "mpeg4", "mpeg4 takes 8 bits, the source has 10: they are rounded"),
+        (as_pq, PQ_TAGS, "o.avi", None, "mpeg4 supports only 8 bits, the source has 10; HDR or wide gamut"),
+        (as_hlg, HLG_TAGS, "o.mkv", "mpeg4", "mpeg4 supports only 8 bits, the source has 10; HDR or wide gamut"),
+        (
+            lambda image: image,
+            SDR_TAGS,
+            "o.mkv",
+            "mpeg4",
+            "mpeg4 supports only 8 bits, the source has 10; values are rounded",
+        ),
     ],
 )
 def test_encoders_of_eight_bits_get_sdr_and_a_warning(tmp_path, caplog, code, tags, target, codec, warning):

@@ -141,7 +141,7 @@ def test_images_that_cannot_be_decoded_leave_a_gap(tmp_path, caplog):
         assert reader.damaged == 2
     assert [frame.path.name for frame in frames] == ["0.png", "3.png"]
     assert [round(frame.time_s, 6) for frame in frames] == [0, 0.12]
-    assert f"{tmp_path / '1.png'}: is not an image, in spite of its name" in caplog.text
+    assert f"{tmp_path / '1.png'}: is not an image, despite its suffix" in caplog.text
     assert f"{tmp_path / '2.png'}: cannot be decoded" in caplog.text
 
 

@@ -38,7 +38,7 @@ def test_pictures_in_the_order_of_their_numbers(tmp_path, suffix):
 
 
 def test_folder_without_pictures(tmp_path):
-    with pytest.raises(InputError, match="folder without pictures; name one video"):
+    with pytest.raises(InputError, match="folder without images; give a video"):
         VideoReader(tmp_path)
 
 

@@ -57,7 +57,7 @@ def test_the_last_lines_name_what_failed(tinyhd, clip_folder, weights_file, caps
         "tinyhd: 24 of 26 inputs failed:",
         "  gone.mp4: no such file",
         *(f"  {name}: {BROKEN}" for name in names[: MOST_LISTED - 1]),
-        "  and 4 more, which are named above",
+        "  and 4 more, reported above",
     ]
     assert tinyhd(*command, "--skip-existing", "--json-log") == 1
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -116,11 +116,11 @@ def test_pictures_are_named_as_what_they_are_taken_for(tinyhd, weights_file, cap
     rest = ("--csv", "{name}.csv", "--weights", weights_file, "--engine", "torch")
     assert tinyhd("predict", "one.png", "walk", "--rate", "10", *rest) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "one.png: a single picture, read as a video of one frame"
-    assert lines[1] == "walk: 3 pictures read as one video of 10 frames per second (see --rate)"
+    assert lines[0] == "one.png: a single image, read as a video of one frame"
+    assert lines[1] == "walk: 3 images read as one video at 10 frames per second (see --rate)"
     assert tinyhd("predict", "walk/*.png", *rest, "--skip-existing") == 0
     said = capsys.readouterr().err
-    assert "3 pictures, each read as a video of one frame; name their folder to make them one" in said
+    assert "3 images, each read as a video of one frame; to read them as one video, give their folder" in said
     assert tinyhd("predict", "walk", *rest, "-q") == 0
     assert capsys.readouterr().err == ""
 
@@ -234,7 +234,7 @@ def test_a_terminal_says_at_once_what_is_being_loaded(tmp_path, options):
             break
     os.close(ours)
     assert process.wait() == 4
-    shown, torch = said.find(b"tinyhd: loading the libraries ..."), re.search(rb"\|\s+torch\r\n", said)
+    shown, torch = said.find(b"tinyhd: loading libraries ..."), re.search(rb"\|\s+torch\r\n", said)
     if options:
         assert b"loading" not in said
     else:

@@ -214,7 +214,7 @@ def test_a_file_that_cannot_be_replaced_is_overwritten(tmp_path, monkeypatch):
 def test_encode_wants_a_plain_file(tmp_path):
     """It reads the output again."""
     os.mkfifo(tmp_path / "pipe.mp4")
-    with pytest.raises(UsageError, match=r"pipe\.mp4: must be a plain file"):
+    with pytest.raises(UsageError, match=r"pipe\.mp4: must be a regular file"):
         compress_file(tmp_path / "clip.mp4", None, tmp_path / "pipe.mp4", CompressOptions(EncoderOptions()))
 
 
@@ -446,7 +446,7 @@ def test_the_current_folder_is_gone(tinyhd, clip, capsys):
     os.chdir("gone")
     Path("../gone").rmdir()
     assert tinyhd("predict", source, "--csv", "x.csv") == WRONG_USAGE
-    assert capsys.readouterr().err.strip() == "tinyhd: the current folder no longer exists; change to another one"
+    assert capsys.readouterr().err.strip() == "tinyhd: the current folder no longer exists; change to another folder"
 
 
 def test_plots_of_names_that_are_alike(tmp_path, monkeypatch):

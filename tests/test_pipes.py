@@ -56,7 +56,9 @@ def test_frames_are_read_and_lost_audio_is_said(tinyhd, weights_file, feed, clip
     pipe = feed(clip.read_bytes(), named=named)
     assert tinyhd("predict", pipe, "-o", "out.mp4", "--weights", weights_file, "--engine", "torch") == 0
     said = capsys.readouterr().err
-    assert f"{pipe}: a pipe is read once, for its frames: the overlay has no audio" in " ".join(said.split())
+    assert f"{pipe}: the overlay has no audio, because a pipe can be read only once; give a file" in " ".join(
+        said.split()
+    )
     assert len(clips.frames(Path("out.mp4"))) == 4
     with av.open("out.mp4") as container:
         assert not container.streams.audio
@@ -95,7 +97,7 @@ def test_an_index_at_the_end_cannot_be_waited_for(tmp_path, tinyhd, weights_file
     far = data[:index] + (200_000).to_bytes(4, "big") + b"free" + bytes(199_992) + data[index:]
     options = ("--csv", "out.csv", "--weights", weights_file, "--engine", "torch")
     assert tinyhd("predict", feed(far), *options) == 3
-    assert "write it with -movflags +faststart" in " ".join(capsys.readouterr().err.split())
+    assert "remux it with -movflags +faststart" in " ".join(capsys.readouterr().err.split())
     first = clips.make(tmp_path / "first.mp4", frames=4, container={"movflags": "faststart"})
     assert tinyhd("predict", feed(first.read_bytes()), *options) == 0
     assert len(Path("out.csv").read_text().splitlines()) == 5

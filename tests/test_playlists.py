@@ -56,7 +56,7 @@ def test_playlists_are_refused(secret, kind):
     with pytest.raises(InputError) as error:
         VideoReader(path)
     called = kind.partition(",")[0]
-    reason = f"is a playlist ({called}), which can refer to any other file; --allow-playlists reads it"
+    reason = f"is a playlist ({called}), which can refer to any other file; to read it, use --allow-playlists"
     assert str(error.value) == f"{path}: {reason}"
 
 

@@ -85,7 +85,7 @@ def test_what_is_named_by_itself_is_an_input():
     assert list(planned("clip.mp4", ".")[0]) == ["clip.mp4"]
     for arguments in (["clip.mp4", "clip_overlay.mp4"], [".", "clip_overlay.mp4"], ["clip_overlay.mp4", "*.mp4"]):
         with pytest.raises(
-            UsageError, match=r"clip_overlay.mp4: is one of the inputs; leave it out, or .*--out-dir DIR"
+            UsageError, match=r"clip_overlay.mp4: is one of the inputs; remove it from the inputs, or .*--out-dir DIR"
         ):
             planned(*arguments)
     assert planned("clip_overlay.mp4")[0] == {"clip_overlay.mp4": ["clip_overlay_overlay.mp4"]}
@@ -103,9 +103,9 @@ def test_an_original_is_not_overwritten_by_its_namesake():
 
 def test_videos_of_one_name_can_be_told_apart():
     touch("a/clip.mp4", "b/clip.mp4", "b/clip.mov")
-    with pytest.raises(UsageError, match=r"tell them apart with --overlay '\{folder\}_\{name\}_overlay.mp4'"):
+    with pytest.raises(UsageError, match=r"for different names use --overlay '\{folder\}_\{name\}_overlay.mp4'"):
         planned("a/clip.mp4", "b/clip.mp4")
-    with pytest.raises(UsageError, match=r"tell them apart with --csv '\{suffix\}_\{name\}_x.csv'"):
+    with pytest.raises(UsageError, match=r"for different names use --csv '\{suffix\}_\{name\}_x.csv'"):
         planned("b", out_dir="out", csv="x.csv")
     assert planned("a", "b", out_dir="out", csv="{folder}/{name}.{suffix}.csv")[0] == {
         "a/clip.mp4": ["out/a/clip.mp4.csv"],
@@ -156,9 +156,7 @@ def test_names_of_255_bytes():
     touch(long, "ok.mp4")
     plan = make_plan(find_videos(["."]).found, DEFAULT_OUTPUT, None)
     assert [job.video.name for job in plan.jobs] == ["ok.mp4"]
-    assert str(plan.errors[long]).endswith(
-        "would have 260 bytes of at most 255; give it a shorter one (--overlay FILE)"
-    )
+    assert str(plan.errors[long]).endswith("has 260 bytes, the limit is 255; give a shorter name (--overlay FILE)")
     assert list(planned(long, overlay="short.mp4")[0]) == [long]
     assert list(planned(long, overlay="{name}.mkv")[0]) == [long]
 
@@ -166,9 +164,9 @@ def test_names_of_255_bytes():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("parts", r"parts: no videos in this folder itself; for those in the folders below it: 'parts/\*\*/\*.mp4'"),
-        ("empty", "empty: no videos in this folder, and no pictures"),
-        ("empt*", r"empt\*: matches folders alone, and they have neither videos nor pictures"),
+        ("parts", r"parts: no videos directly in this folder; for its subfolders use 'parts/\*\*/\*.mp4'"),
+        ("empty", "empty: no videos or images in this folder"),
+        ("empt*", r"empt\*: matches only folders without videos or images"),
         ("x*.mp4", r"x\*.mp4: matches no file"),
         ("gone.mp4", "gone.mp4: no such file"),
         ("n" * 300, "no such file"),
@@ -194,11 +192,11 @@ def test_commands_twice_in_a_folder(tinyhd, weights_file, capsys, monkeypatch, c
         made = {path.name for path in Path("d").iterdir()} - {video.name, "cover.png"}
         assert len(made) == 1
         said = capsys.readouterr().err
-        assert "d: the pictures beside the videos are left out" in said
-    assert ("not taken as inputs, because they are outputs: d/clip_" in said) == (command != "report")
+        assert "d: images are ignored, because the folder also contains videos" in said
+    assert ("ignored as inputs, because they are outputs of this command: d/clip_" in said) == (command != "report")
     if command == "predict":
         assert (
             tinyhd(command, "d", "--out-dir", "d", "--weights", weights_file, "--engine", "torch", "--skip-existing")
             == 0
         )
-        assert "clip.mp4: skipped, all outputs are there" in capsys.readouterr().err
+        assert "clip.mp4: skipped, all outputs exist" in capsys.readouterr().err

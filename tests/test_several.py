@@ -39,7 +39,7 @@ def test_a_folder_with_a_broken_file(tinyhd, folder, weights_file, capsys, comma
 def test_names_are_checked_before_anything_is_done(tinyhd, folder, weights_file, capsys, command):
     name = f"out{Path(SUFFIXES[command]).suffix}"
     assert tinyhd(command, folder, "-o", name, "--weights", weights_file) == 2
-    assert "3 videos need a folder" in capsys.readouterr().err
+    assert "3 videos would be written to one file" in capsys.readouterr().err
     assert tinyhd(command, "none.mp4", "--weights", weights_file) == 3
     assert "none.mp4: no such file" in capsys.readouterr().err
     assert not list(Path.cwd().iterdir())
@@ -48,7 +48,7 @@ def test_names_are_checked_before_anything_is_done(tinyhd, folder, weights_file,
 @pytest.mark.parametrize("command", ["crop", "encode"])
 def test_two_passes_need_a_file(tinyhd, weights_file, capsys, command):
     assert tinyhd(command, "-", "--weights", weights_file) == 2
-    assert "a pipe does not allow" in capsys.readouterr().err
+    assert "not possible with a pipe" in capsys.readouterr().err
 
 
 def test_json_of_several(tinyhd, folder, weights_file, capsys):

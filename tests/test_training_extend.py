@@ -49,17 +49,17 @@ def test_an_extended_run_is_the_straight_run_to_the_bit(data, tmp_path, caplog):
     with pytest.raises(UsageError) as refused:
         loop.train(longer, resume=True)
     assert str(refused.value) == (
-        f"--resume: the run in {longer.out} has --steps 2, not 3; --extend trains it on;"
-        f" for a new run that begins with its weights: --init {longer.out / 'best.safetensors'} --out DIR"
+        f"--resume: the run in {longer.out} has --steps 2, not 3; to make it longer, use --extend;"
+        f"; to start a new run from its weights, use --init {longer.out / 'best.safetensors'} --out DIR"
     )
-    with pytest.raises(UsageError, match="the run has done 2 steps; name more with --steps or --epochs, not 2"):
+    with pytest.raises(UsageError, match="the run already has 2 steps; give more with --steps or --epochs, not 2"):
         loop.train(settings(data, longer.out, **late), extend=True)
     with pytest.raises(UsageError, match=r"--lr 0\.01, not 0\.5"):
         loop.train(settings(data, longer.out, steps=3, lr=0.5, **late), extend=True)
     with caplog.at_level(logging.WARNING, "tinyhd"):
         logging.getLogger("tinyhd").propagate = True
         loop.train(longer, extend=True)
-    assert "the schedule of 3 steps: 1 x --lr from here, after 1 x" in caplog.text
+    assert "the schedule of 3 steps: from here 1 x --lr, before 1 x" in caplog.text
     straight, extended = (checkpoints.read(tmp_path / name)[0] for name in ("straight", "extended"))
     assert straight.step == extended.step == 3
     for part in ("model", "ema"):
@@ -85,13 +85,13 @@ def test_the_learning_rate_rises_where_the_longer_schedule_has_it_higher(data, t
     assert tinyhd(*run, "--steps", "2", "--milestones", "0.5") == 0
     assert tinyhd("train", "--out", "run", "--extend", "--steps", "2", "-q") == 2
     assert tinyhd("train", "--out", "run", "--extend", "--epochs", "4", "-q") == 0
-    assert "the schedule of 4 steps: 0.1 x --lr from here, after 0.1 x" in capsys.readouterr().err
+    assert "the schedule of 4 steps: from here 0.1 x --lr, before 0.1 x" in capsys.readouterr().err
     rates = [line.split(",")[3] for line in Path("run/log.csv").read_text().splitlines() if ",train," in line]
     assert [float(rate) for rate in rates] == pytest.approx([0.01, 0.001, 0.001, 0.001])
     assert tinyhd("train", "--out", "run", "--resume", "-q") == 0
-    assert "the run has ended at step 4; --extend --steps N trains it on" in capsys.readouterr().err
+    assert "the run is finished (step 4); to continue it, use --extend --steps N" in capsys.readouterr().err
     assert tinyhd("train", "--out", "run", "--resume", "--epochs", "9", "-q") == 2
-    assert "--extend trains it on" in capsys.readouterr().err
+    assert "use --extend --steps N" in capsys.readouterr().err
 
 
 def test_a_teacher_without_its_file(tinyhd, data, capsys, monkeypatch):
@@ -99,7 +99,7 @@ def test_a_teacher_without_its_file(tinyhd, data, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert tinyhd("distill", "--teacher", "hd2s", "--data", data, "--hold-out", "0", *OPTIONS, "--out", "run") == 4
     said = capsys.readouterr().err
-    assert "name it: --teacher weight_MinLoss_new.pt" in said
+    assert "use --teacher weight_MinLoss_new.pt" in said
     assert "--weights" not in said
 
 

@@ -39,18 +39,18 @@ def npz(path: Path, member: bytes, name: str = "saliency.npy") -> Path:
 
 
 PEBIBYTES = header("<f4", (20_000_000_000, 192, 256))
-NO_ARRAY = "is no npz file with an array of numbers"
+NO_ARRAY = "is not an npz file with a numeric array"
 BAD_ARCHIVES = {
-    "3.5 PiB": (PEBIBYTES, "claims float32 (20000000000, 192, 256), and is too short for that"),
-    "one huge map": (header("<f4", (1, 10**9, 10**9)), "and is too short for that"),
+    "3.5 PiB": (PEBIBYTES, "is too short for the array float32 (20000000000, 192, 256)"),
+    "one huge map": (header("<f4", (1, 10**9, 10**9)), "is too short for the array"),
     "negative": (header("<f4", (-1, 9, 9)), NO_ARRAY),
-    "no side": (header("<f4", (10**15, 0, 9)), "must hold maps (frames, height, width)"),
+    "no side": (header("<f4", (10**15, 0, 9)), "must contain maps (frames, height, width)"),
     "brackets": (b"\x93NUMPY\x01\x00" + struct.pack("<H", 60_000) + b"(" * 60_000, NO_ARRAY),
     "later version": (b"\x93NUMPY\x03\x00" + struct.pack("<I", 2**31) + b" " * 100, NO_ARRAY),
-    "text": (header("<U5", (3, 9, 9)) + bytes(5000), "must hold maps (frames, height, width), not <U5"),
-    "complex": (header("<c8", (3, 9, 9)) + bytes(5000), "must hold maps"),
+    "text": (header("<U5", (3, 9, 9)) + bytes(5000), "must contain maps (frames, height, width), not <U5"),
+    "complex": (header("<c8", (3, 9, 9)) + bytes(5000), "must contain maps"),
     "objects": (header("|O", (3, 9, 9)) + bytes(5000), NO_ARRAY),
-    "a bomb": (header("<f8", (1, 30_000, 30_000)) + bytes(1000), "and is too short for that"),
+    "a bomb": (header("<f8", (1, 30_000, 30_000)) + bytes(1000), "is too short for the array"),
     "a flat map": (np.zeros(9).tobytes(), NO_ARRAY),
 }
 
@@ -86,7 +86,7 @@ def test_a_compressed_bomb_takes_the_memory_of_a_map(tmp_path):
         assert sum(not one.any() for one in array.items()) == 64
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # KiB
     (tmp_path / "large.npy").write_bytes(header("<f8", (20_000, 20_000)))
-    with pytest.raises(InputError, match="too short for that"):
+    with pytest.raises(InputError, match="too short for the array"):
         read_map(tmp_path / "large.npy")
 
 
@@ -128,7 +128,7 @@ def test_images_that_claim_too_much(tmp_path, suffix):
     for read in (read_image, read_map):
         with pytest.raises(InputError) as error:
             read(path)
-        assert str(error.value) == f"{path}: claims 60,000 x 60,000 pixels; at most 256 megapixels are read"
+        assert str(error.value) == f"{path}: claims 60,000 x 60,000 pixels; the limit is 256 megapixels"
 
 
 @pytest.mark.parametrize("quality", [80, 101])
@@ -151,18 +151,27 @@ CORNERS = [[number % 640, number % 360] for number in range(100_000)]
     ("content", "said"),
     [
         (DEEP, "is no JSON file (nested more than 64 levels deep)"),
-        (json.dumps({"areas": [{"name": "a", "polygon": CORNERS}]}), "area 'a': has 100,000 corners; at most 10,000"),
-        (json.dumps({"areas": [{"name": "a" * 101, "box": [0, 0, 1, 1]}]}), "the name has 101 characters; at most 100"),
-        ('{"areas": [{"name": "a", "box": [NaN, 0, 1, 1]}]}', "area 'a': a box holds a number beyond 1,000,000"),
-        ('{"areas": [{"name": "a", "box": [0, 0, Infinity, 1]}]}', "area 'a': a box holds a number beyond"),
-        ('{"areas": [{"name": "a", "box": [0, 0, 1e300, 1]}]}', "area 'a': a box holds a number beyond"),
-        ('{"areas": [{"name": "a", "box": [0, 0, 1%s, 1]}]}' % ("0" * 400), "area 'a': a box must be of numbers"),
-        ('{"areas": [{"name": "a", "box": ["0", 0, 1, 1]}]}', "area 'a': a box must be of numbers"),
-        ('{"areas": [{"name": "a", "box": null}]}', "area 'a': a box must be of numbers"),
-        ('{"areas": [{"name": "a", "polygon": [[1, 2], [3], [4, 5]]}]}', "area 'a': a polygon must be of numbers"),
+        (
+            json.dumps({"areas": [{"name": "a", "polygon": CORNERS}]}),
+            "area 'a': has 100,000 corners; the limit is 10,000",
+        ),
+        (
+            json.dumps({"areas": [{"name": "a" * 101, "box": [0, 0, 1, 1]}]}),
+            "the name has 101 characters; the limit is 100",
+        ),
+        (
+            '{"areas": [{"name": "a", "box": [NaN, 0, 1, 1]}]}',
+            "area 'a': a box contains NaN or a number beyond 1,000,000",
+        ),
+        ('{"areas": [{"name": "a", "box": [0, 0, Infinity, 1]}]}', "area 'a': a box contains NaN or a number beyond"),
+        ('{"areas": [{"name": "a", "box": [0, 0, 1e300, 1]}]}', "area 'a': a box contains NaN or a number beyond"),
+        ('{"areas": [{"name": "a", "box": [0, 0, 1%s, 1]}]}' % ("0" * 400), "area 'a': a box must consist of numbers"),
+        ('{"areas": [{"name": "a", "box": ["0", 0, 1, 1]}]}', "area 'a': a box must consist of numbers"),
+        ('{"areas": [{"name": "a", "box": null}]}', "area 'a': a box must consist of numbers"),
+        ('{"areas": [{"name": "a", "polygon": [[1, 2], [3], [4, 5]]}]}', "area 'a': a polygon must consist of numbers"),
         ('{"areas": [{"name": {"x": 1}, "box": [0, 0, 1, 1]}]}', "area names must be text"),
         ('{"areas": [{"name": " ", "box": [0, 0, 1, 1]}]}', "area names must not be empty"),
-        ('{"areas": [{"name": "a", "keyframes": [{"time_s": NaN, "box": [0, 0, 1, 1]}]}]}', "area 'a': a time holds"),
+        ('{"areas": [{"name": "a", "keyframes": [{"time_s": NaN, "box": [0, 0, 1, 1]}]}]}', "area 'a': a time contains NaN"),
         ('{"areas": [{"name": "a", "keyframes": "abc"}]}', "keyframes must be a list of objects"),
         ('{"areas": 5}', "areas must be a list of objects"),
         ('{"areas": ["a"]}', "areas must be a list of objects"),
@@ -183,11 +192,11 @@ def test_areas_that_nobody_means(content, said):
 def test_too_many_areas(tmp_path):
     path = tmp_path / "areas.json"
     path.write_text(json.dumps({"areas": [{"name": str(number), "box": [0, 0, 1, 1]} for number in range(257)]}))
-    with pytest.raises(UsageError, match="257 areas; at most 256 are possible"):
+    with pytest.raises(UsageError, match="257 areas; the limit is 256"):
         parse_areas([str(path)])
     outline = CORNERS[:10_000]
     path.write_text(json.dumps({"areas": [{"name": str(number), "polygon": outline} for number in range(11)]}))
-    with pytest.raises(UsageError, match="110,000 corners; at most 100,000 are possible"):
+    with pytest.raises(UsageError, match="110,000 corners in total; the limit is 100,000"):
         parse_areas([str(path)])
     path.write_bytes(b" " * (16 << 20) + b"{}")
     with pytest.raises(InputError, match=r"larger than 16 MiB"):
@@ -244,9 +253,9 @@ def test_settings_files(tinyhd, tmp_path, capsys, content, said):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (f"lr: {DEEP}", "not YAML: nested more than 64 levels deep"),
-        ("a: &a [1]\nb: *a", "not YAML: aliases"),
-        ("!!python/object/apply:os.system ['true']", "not YAML"),
+        (f"lr: {DEEP}", "is not valid YAML: nested more than 64 levels deep"),
+        ("a: &a [1]\nb: *a", "is not valid YAML: aliases"),
+        ("!!python/object/apply:os.system ['true']", "is not valid YAML"),
         ("lr: .nan", "--lr must be X, not nan"),
         ("lr: 0", "--lr must be above 0"),
         ("lr: true", "--lr must be X, not True"),
@@ -284,14 +293,14 @@ def test_what_is_left_out_is_said(tinyhd, park, tmp_path, capsys):
     npz(park / "clip3" / "saliency.npz", header("<f4", (2, 3, 3)) + bytes(72))
     clips.make(park / "lonely.mp4", frames=1)
     on_disk.write_frames(park / "frames", "f", {1: "1"})
-    said = "3 videos left out, with neither maps nor fixation beside the frames: clip3, frames, lonely.mp4"
+    said = "3 videos ignored, without a maps or fixation folder: clip3, frames, lonely.mp4"
     assert tinyhd("evaluate", "--root", park, "--prior", "--baseline", "gaussian", "--json", "s.json") == 0
     assert said in json.loads(Path("s.json").read_text())["notes"]
     assert said in " ".join(capsys.readouterr().out.split())
     assert tinyhd("evaluate", "--root", park, "--check") == 0
     assert f"note: {said}" in capsys.readouterr().out
     assert tinyhd("evaluate", "--root", park / "clip3") == 3
-    assert "1 video left out" in capsys.readouterr().err
+    assert "1 video ignored" in capsys.readouterr().err
 
 
 def test_layouts_are_shown(tinyhd, capsys):
@@ -299,8 +308,8 @@ def test_layouts_are_shown(tinyhd, capsys):
 
     assert tinyhd("evaluate", "--dataset", "dhf1k") == 2
     assert capsys.readouterr().err == (
-        f"tinyhd: --root is missing: the dataset's folder, which holds {EXPECTED['dhf1k']} (--dataset dhf1k);"
-        " tinyhd evaluate --help shows all layouts\n"
+        f"tinyhd: --root is missing: give the dataset's folder, which must contain {EXPECTED['dhf1k']}"
+        " (--dataset dhf1k); tinyhd evaluate --help lists all layouts\n"
     )
     assert tinyhd("evaluate", "--help") == 0
     shown = " ".join(capsys.readouterr().out.split())

@@ -281,5 +281,5 @@ def test_what_is_no_video(tmp_path, content, message):
 def test_folders_and_sound_are_no_video(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
         VideoReader(tmp_path)
-    with pytest.raises(InputError, match="only sound"):
+    with pytest.raises(InputError, match="only audio"):
         VideoReader(clips.sound_only(tmp_path / "song.mp4"))

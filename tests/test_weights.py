@@ -134,7 +134,7 @@ def test_folder(tmp_path: Path):
     ("text", "said"),
     [
         ("not toml at all", "not a TOML file"),
-        ('[weights."a.b"]\n', "a.b: not a description of weights: no 'config'"),
+        ('[weights."a.b"]\n', "a.b: not a description of weights: 'config' is missing"),
         ('[weights."a.b"]\nconfig = {architecture = "tinyhd", width = "tenth"}\n', "width must be one of"),
         ('[weights."a.b"]\nconfig = {architecture = "hd2s"}\nmean = 3\n', "a.b: not a description of weights"),
         ('[weights."a.b"]\nconfig = {architecture = "hd2s"}\nstd = [1, 1, 0]\n', "std must be 3 numbers"),
@@ -263,8 +263,8 @@ def test_file_that_would_run_code_is_refused(tmp_path: Path, way: str):
     said = refusal(path)
     assert not (tmp_path / "bombed").exists()
     if way in ("zip", "legacy"):
-        code = f"refused: it holds more than tensors, and loading {os.name}.mkdir would run code"
-        assert said == f"{code}; save the network's state_dict() alone"
+        code = f"refused: it contains more than tensors, and loading {os.name}.mkdir would run code"
+        assert said == f"{code}; save only the network's state_dict()"
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_damaged_original(shared: Path, tmp_path: Path):
     assert refusal(path) == "damaged, or not a PyTorch file of plain tensors"
     original[len(original) // 2] ^= 1
     path.write_bytes(original)
-    assert refusal(path).endswith("has a wrong checksum")
+    assert refusal(path).endswith(" is wrong")
     assert weights.verify(path).state == "wrong hash"
 
 

@@ -99,15 +99,15 @@ def test_places(tmp_path, state, ours, wrap, request):
 def test_the_network_comes_before_its_copies(tmp_path, state, ours, caplog):
     other = {name: tensor + 1 for name, tensor in state.items()}
     loads(tmp_path / "a.pth", {"ema": other, "model": state}, ours)
-    assert "holds several networks (model, ema); the one in model is read" in caplog.text
+    assert "contains several networks (model, ema); reading the one in model" in caplog.text
     caplog.clear()
     loads(tmp_path / "b.pth", {"state_dict": named("teacher.", other) | named("student.", state)}, ours)
-    assert "the one in state_dict.student is read" in caplog.text
+    assert "reading the one in state_dict.student" in caplog.text
 
 
 def test_a_name_with_and_without_its_wrapper(tmp_path, state):
     torch.save({**state, "module.decoder.decoder.0.bias": torch.zeros(1)}, tmp_path / "twice.pth")
-    assert refusal(tmp_path / "twice.pth").startswith("it holds 'decoder.decoder.0.bias' twice")
+    assert refusal(tmp_path / "twice.pth").startswith("it contains 'decoder.decoder.0.bias' twice")
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -146,7 +146,7 @@ def test_a_checkpoint_of_our_training(tmp_path, ours):
     loads(tmp_path / "step-9.pt", {"config": run, "model": other, "ema": ours, **rest}, ours)
     assert weights.load(tmp_path / "step-9.pt").info.input_size == (96, 128)
     torch.save({"config": run | {"stills": True}, "model": ours, "ema": {}, **rest}, tmp_path / "step-9.pt")
-    assert "single frames: take best.safetensors" in refusal(tmp_path / "step-9.pt")
+    assert "single frames; use best.safetensors" in refusal(tmp_path / "step-9.pt")
 
 
 @pytest.mark.parametrize("command", [("weights", "convert"), ("reduce-channels", "--to", "half", "--from")])
@@ -161,16 +161,16 @@ def test_wrapped_checkpoints_in_commands(tinyhd, capsys, command):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ([1], "it holds a list of 1"),
-        (torch.zeros(2, 3), "it holds a tensor of shape (2, 3)"),
-        (np.float64(1), "it holds an object of type numpy._core.multiarray.scalar"),
-        ({}, "it holds a dict of 0"),
-        ({1: torch.zeros(1)}, "it holds a dict of 1; keys: 1"),
+        ([1], "it contains a list of 1"),
+        (torch.zeros(2, 3), "it contains a tensor of shape (2, 3)"),
+        (np.float64(1), "it contains an object of type numpy._core.multiarray.scalar"),
+        ({}, "it contains a dict of 0"),
+        ({1: torch.zeros(1)}, "it contains a dict of 1; keys: 1"),
         (
             {"epoch": 1, "state_dict": {"conv1.weight": torch.zeros(1), "fc.bias\x1b[2J\n": torch.zeros(1)}},
-            "it holds a dict of 2; keys: epoch, state_dict; in state_dict: conv1.weight, fc.bias\\x1b[2J\\n",
+            "it contains a dict of 2; keys: epoch, state_dict; in state_dict: conv1.weight, fc.bias\\x1b[2J\\n",
         ),
-        ({f"k{i}": i for i in range(9)}, "it holds a dict of 9; keys: k0, k1, k2, k3, k4, k5 and 3 more"),
+        ({f"k{i}": i for i in range(9)}, "it contains a dict of 9; keys: k0, k1, k2, k3, k4, k5 and 3 more"),
     ],
     ids=repr,
 )
@@ -185,13 +185,13 @@ WEIGHT = "decoder.decoder.0.weight"
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (5, "is no tensor but a value of type int"),
-        (torch.ones(1, 6, 1, 1).to_sparse(), "is no ordinary tensor"),
-        (torch.ones(1, 6, 1, 1, device="meta"), "is no ordinary tensor"),
-        (torch.ones(1, 6, 1, 1, dtype=torch.complex64), "is no ordinary tensor"),
-        (torch.ones(1, 6, 1, 1, dtype=torch.int32), "weights are fractions"),
+        (5, "is not a tensor but a value of type int"),
+        (torch.ones(1, 6, 1, 1).to_sparse(), "is not an ordinary tensor"),
+        (torch.ones(1, 6, 1, 1, device="meta"), "is not an ordinary tensor"),
+        (torch.ones(1, 6, 1, 1, dtype=torch.complex64), "is not an ordinary tensor"),
+        (torch.ones(1, 6, 1, 1, dtype=torch.int32), "weights must be floating-point"),
         (torch.ones(1).expand(10**9), "'fusion.weight' has shape (1000000000,)"),
-        (torch.full((1, 6, 1, 1), 1e300, dtype=torch.float64), "values that are not finite"),
+        (torch.full((1, 6, 1, 1), 1e300, dtype=torch.float64), "contains NaN or infinity"),
         (torch.ones(()), "has shape ()"),
     ],
     ids="number sparse meta complex integers expanded overflow scalar".split(),
@@ -230,12 +230,12 @@ DAMAGED = "damaged, or not a PyTorch file of plain tensors"
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (lying_size(), "it claims to hold more than its size"),
-        (zipped(b"\x80\x02](" + b"]" * 510_000 + b"e."), "its pickle makes more than 500,000 objects"),
+        (lying_size(), "it claims to contain more data than its size"),
+        (zipped(b"\x80\x02](" + b"]" * 510_000 + b"e."), "its pickle has more than 500,000 steps"),
         (zipped(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."), "not an original TinyHD or HD2S file"),
         (zipped(b"\x80\x02X\xff\xff\xff\x7fabc."), DAMAGED),
         (zipped(b"\x80\x02\x8b\xff\xff\xff\x7f1."), DAMAGED),
-        (b"\x80\x02](" + b"]" * 510_000 + b"e.", "its pickle makes more than 500,000 objects"),
+        (b"\x80\x02](" + b"]" * 510_000 + b"e.", "its pickle has more than 500,000 steps"),
         (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7fabc.", DAMAGED),
         (bytes(257) + b"ustar" + bytes(999), "the tar format of PyTorch 0.1"),
     ],
@@ -254,7 +254,7 @@ def test_what_would_inflate_takes_no_memory(tmp_path):
     (tmp_path / "bomb.pth").write_bytes(bomb)
     tracemalloc.start()
     try:
-        assert refusal(tmp_path / "bomb.pth") == "refused: its content is compressed, as PyTorch never does"
+        assert refusal(tmp_path / "bomb.pth") == "refused: its content is compressed, which PyTorch never does"
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
@@ -262,17 +262,17 @@ def test_what_would_inflate_takes_no_memory(tmp_path):
 
 def test_files_under_the_wrong_name(tmp_path, ours, state):
     torch.save(state, tmp_path / "a.safetensors")
-    assert refusal(tmp_path / "a.safetensors") == "a PyTorch file by its content: give it a name that ends in .pth"
+    assert refusal(tmp_path / "a.safetensors") == "contains a PyTorch file: rename it to end in .pth"
     save_file(ours, tmp_path / "b.pth")
-    assert "give it a name that ends in .safetensors" in refusal(tmp_path / "b.pth")
+    assert "rename it to end in .safetensors" in refusal(tmp_path / "b.pth")
     torch.save(state, tmp_path / "c.pth", pickle_protocol=4)
-    assert "its pickle protocol is newer" in refusal(tmp_path / "c.pth")
+    assert "cannot read its pickle protocol" in refusal(tmp_path / "c.pth")
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
     with (tmp_path / "huge.pth").open("wb") as file:
         file.truncate(5 << 30)
-    assert refusal(tmp_path / "huge.pth") == "larger than 1 GiB, as no weights file is"
+    assert refusal(tmp_path / "huge.pth") == "is larger than 1 GiB, the limit for weights files"
 
 
 def test_convert_with_two_names_hints_at_out(tinyhd, capsys):

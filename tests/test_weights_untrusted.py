@@ -118,8 +118,8 @@ BAD = {
     "deep dicts": (lambda base: base.file('{"a":' * 100_000 + "1" + "}" * 100_000), METADATA),
     "rather deep": (facts(provenance=json.loads("[" * 90 + "]" * 90)), METADATA),
     "a key twice": (lambda base: base.file('{"name": "a", ' + json.dumps(base.facts)[1:]), METADATA),
-    "no name": (facts(name=DELETE), FACTS + "no 'name'"),
-    "no config": (facts(config=DELETE), FACTS + "no 'config'"),
+    "no name": (facts(name=DELETE), FACTS + "'name' is missing"),
+    "no config": (facts(config=DELETE), FACTS + "'config' is missing"),
     "name null": (facts(name=None), "name must be a text of 1 to 200 characters, not None"),
     "name empty": (facts(name=""), "name must be a text of 1 to 200 characters, not ''"),
     "name long": (facts(name="x" * 10**6), "name must be a text of 1 to 200 characters, not 'xxx"),
@@ -195,12 +195,12 @@ BAD = {
     "shape claim": (tensor(shape=[10**12]), "damaged"),
     "shape null": (tensor(shape=None), "damaged"),
     # the tensors
-    "bit flipped": (flipped, "its tensors do not have the digest that it states"),
+    "bit flipped": (flipped, "the tensors do not match the digest in the metadata"),
     "cut": (lambda base: base.file(body=base.body[:-1000]), "damaged"),
-    "NaN": (values("fusion.bias", filled(np.nan)), "'fusion.bias' holds values that are not finite"),
-    "infinity": (values(VARIANCE, filled(np.inf, 0)), f"'{VARIANCE}' holds values that are not finite"),
-    "zeros": (all_zero, "all of its tensors are zero"),
-    "negative variance": (values(VARIANCE, filled(-0.5, 3)), f"'{VARIANCE}' holds negative variances"),
+    "NaN": (values("fusion.bias", filled(np.nan)), "'fusion.bias' contains NaN or infinity"),
+    "infinity": (values(VARIANCE, filled(np.inf, 0)), f"'{VARIANCE}' contains NaN or infinity"),
+    "zeros": (all_zero, "all tensors are zero"),
+    "negative variance": (values(VARIANCE, filled(-0.5, 3)), f"'{VARIANCE}' contains negative variances"),
 }
 
 
@@ -317,7 +317,7 @@ def test_maps_that_are_not_finite_are_never_written(tinyhd, capsys):
     )
     assert tinyhd("predict", "clip.mp4", "--weights", bad, "--engine", "torch", "--npz", "o.npz", "--csv", "o.csv") == 4
     err = capsys.readouterr().err
-    assert err == "tinyhd: tinyhd-m-quarter: its maps are not finite numbers: these weights cannot be used\n"
+    assert err == "tinyhd: tinyhd-m-quarter: the saliency maps contain NaN or infinity; use other weights\n"
     assert sorted(path.name for path in Path().iterdir()) == ["bad.safetensors", "clip.mp4"]
 
 
@@ -326,7 +326,7 @@ def test_a_constant_map_is_reported_once_a_video(tinyhd, capsys):
         clips.make(Path(f"{name}.mp4"), frames=40)
     flat = with_tensors("flat.safetensors", lively(), fusion__weight=0)
     assert tinyhd("predict", "a.mp4", "b.mp4", "--weights", flat, "--engine", "torch", "--csv", "{name}.csv") == 0
-    assert capsys.readouterr().err.count("a map has the same value everywhere") == 2
+    assert capsys.readouterr().err.count("a saliency map is constant") == 2
 
 
 def test_sizes_that_can_be_trained_can_be_loaded(tmp_path):
@@ -340,5 +340,5 @@ def test_sizes_that_can_be_trained_can_be_loaded(tmp_path):
 
 def test_the_state_of_a_network_is_checked_by_the_python_api(tmp_path, base):
     (tmp_path / "bad.safetensors").write_bytes(values("fusion.weight", filled(torch.nan))(base))
-    with pytest.raises(WeightsError, match="not finite"):
+    with pytest.raises(WeightsError, match="NaN or infinity"):
         weights.load(tmp_path / "bad.safetensors")

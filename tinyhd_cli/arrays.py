@@ -1,4 +1,4 @@
-"""Arrays in npy and npz files: what a file claims is checked before memory is taken, and no code in it is run."""
+"""Read arrays in npy and npz files. Claimed sizes are checked before memory is allocated; pickles are refused."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from .errors import InputError
 Array = NDArray[Any]
 
 MAX_ITEM_BYTES = 1 << 31
-"""The largest array, or item of a longer one, that is held in memory."""
+"""Size limit of an array that is read whole, and of one item of an array that is read item by item."""
 
 DAMAGED = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError)
-"""What NumPy and zipfile raise at a damaged or encrypted file."""
+"""Exceptions that NumPy and zipfile raise for a damaged or encrypted file."""
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array in a file, of which no more than the header is read. Good while the file is open."""
+    """An array in an open file, of which only the header has been read."""
 
     name: str
-    """For messages."""
+    """The file's name in messages."""
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fortran_order: bool
     _file: IO[bytes]
 
     def whole(self) -> Array:
-        """Return the array; ``InputError`` if it is too large or breaks off."""
+        """Return the array; ``InputError`` if it is too large or truncated."""
         values = np.frombuffer(self._bytes(math.prod(self.shape)), self.dtype)
         return values.reshape(self.shape, order="F" if self.fortran_order else "C")
 
     def items(self) -> Iterator[Array]:
-        """Yield what the first dimension counts, one by one, in the memory of one; ``InputError`` as above."""
+        """Yield the items along the first dimension, one in memory at a time; ``InputError`` as in :meth:`whole`."""
         if self.fortran_order:
             yield from self.whole()
             return
@@ -51,57 +51,57 @@ class StoredArray:
             yield self.item()
 
     def item(self) -> Array:
-        """Return the next item; ``InputError`` as above."""
+        """Return the next item; ``InputError`` as in :meth:`whole`."""
         return np.frombuffer(self._bytes(math.prod(self.shape[1:])), self.dtype).reshape(self.shape[1:])
 
     def _bytes(self, count: int) -> bytes:
         size = count * self.dtype.itemsize
         if size > MAX_ITEM_BYTES:
-            most = f"more than {MAX_ITEM_BYTES >> 30} GiB at once"
-            raise InputError(f"{self.name}: holds {self.dtype} {self.shape}, {most}")
+            limit = f"the limit is {MAX_ITEM_BYTES >> 30} GiB"
+            raise InputError(f"{self.name}: an array {self.dtype} {self.shape} is too large; {limit}")
         with readable(self.name):
             data = self._file.read(size)
         if len(data) < size:
-            raise InputError(f"{self.name}: breaks off before its end")
+            raise InputError(f"{self.name}: is truncated; copy or create it again")
         return data
 
 
 @contextlib.contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Turn what NumPy and zipfile raise inside the block into ``InputError``."""
+    """Convert the exceptions of NumPy and zipfile inside the block to ``InputError``."""
     try:
         yield
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
-    except DAMAGED as error:  # NumPy's words are about pickle, which is never read
-        raise InputError(f"{name}: is no {Path(name).suffix[1:]} file with an array of numbers") from error
+    except DAMAGED as error:  # NumPy's message advises to enable pickle
+        raise InputError(f"{name}: is not an {Path(name).suffix[1:]} file with a numeric array") from error
 
 
 def stored(name: str, file: IO[bytes], size: int) -> StoredArray:
-    """Return the array that begins here in a file; ``InputError`` if there is none, or less of it than it claims.
+    """Return the array at the current position of a file; ``InputError`` if it is not one, or shorter than claimed.
 
     Args:
-        name: for messages.
+        name: the file's name in messages.
         file: open for reading.
-        size: how many bytes there are.
+        size: number of bytes in the file.
     """
     with readable(name):
         try:
-            if np.lib.format.read_magic(file) != (1, 0):  # later versions are for arrays of other things
+            if np.lib.format.read_magic(file) != (1, 0):  # later versions are for structured arrays
                 raise ValueError
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        except MemoryError as error:  # of the parser, at thousands of brackets
+        except MemoryError as error:  # the parser raises it for thousands of brackets
             raise ValueError from error
         if dtype.hasobject or not dtype.itemsize or min(shape, default=1) < 0:
             raise ValueError
     if math.prod(shape) * dtype.itemsize > size:
-        raise InputError(f"{name}: claims {dtype} {shape}, and is too short for that")
+        raise InputError(f"{name}: is too short for the array {dtype} {shape} in its header; copy or create it again")
     return StoredArray(name, shape, dtype, fortran_order, file)
 
 
 @contextlib.contextmanager
 def open_npy(path: Path) -> Iterator[StoredArray]:
-    """Open the array of an npy file; ``InputError`` if there is none."""
+    """Open the array of an npy file; ``InputError`` if it is not one."""
     with contextlib.ExitStack() as stack:
         with readable(str(path)):
             file = stack.enter_context(path.open("rb"))

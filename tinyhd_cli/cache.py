@@ -1,6 +1,6 @@
-"""The cache: folders for files that can be made again. They belong to the user alone.
+"""The cache: private folders for files that can be recreated.
 
-What is in them is trusted (a compiled graph is run), so a folder that another user can write to is not used.
+Cached files are trusted (a compiled graph is executed), so a folder that another user can write to is not used.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ log = logging.getLogger("tinyhd")
 
 
 def folder(*names: str) -> Path | None:
-    """A folder inside the cache, made where needed; None, and one warning, where the cache cannot be used."""
+    """Return a folder inside the cache, created if needed; None, with one warning, if the cache cannot be used."""
     return usable(settings.cache_folder(), *names)
 
 
 def usable(root: Path, *names: str) -> Path | None:
-    """The folder ``names`` inside ``root``, made where needed; None where there can be none.
+    """Return the folder ``names`` inside ``root``, created if needed; None if that is not possible.
 
-    A ``root`` that cannot be made is done without silently (a read-only home, a container), an unsafe one is reported
-    once.
+    A ``root`` that cannot be created (a read-only home, a container) is not reported; an unsafe one is reported once.
     """
     try:
         make_private(root)
@@ -40,24 +39,24 @@ def usable(root: Path, *names: str) -> Path | None:
         return None
     if problem:
         advice = f"run chmod 700 {root}" if problem == WRITABLE else "set TINYHD_CACHE to a folder of your own"
-        warn_once(f"{root}: {problem}; working without a cache: {advice}")
+        warn_once(f"{root}: {problem}, so the cache is not used; {advice}")
         return None
     return path
 
 
 def make_private(path: Path) -> None:
-    """Make a folder that only this user can read or write, if there is none yet."""
+    """Create a folder that only this user can read or write, if it does not exist."""
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
 
 
 def check(path: Path, flag: str) -> None:
-    """Make a folder for what a run cannot do without, which a flag names.
+    """Create a folder that a run needs, given with ``flag``.
 
     Raises:
-        UsageError: another user can change what is in it.
-        OutputError: it cannot be made.
+        UsageError: another user can change its contents.
+        OutputError: it cannot be created.
     """
     try:
         make_private(path)
@@ -65,18 +64,18 @@ def check(path: Path, flag: str) -> None:
     except OSError as error:
         raise cannot_write(path, error) from error
     if problem:
-        raise UsageError(f"{flag} {path}: {problem}: name a folder of your own, or run chmod 700 on it")
+        raise UsageError(f"{flag} {path}: {problem}; choose a folder of your own, or run chmod 700 on it")
 
 
 FOREIGN = "belongs to another user"
-WRITABLE = "other users can write to it"
+WRITABLE = "is writable by other users"
 
 
 def unsafe(path: Path) -> str:
-    """Why a folder, or the link to it, cannot be trusted; empty if it can be.
+    """Return why a folder, or the link to it, cannot be trusted; empty if it can be trusted.
 
     Raises:
-        OSError: there is no such folder.
+        OSError: the folder does not exist.
     """
     if not hasattr(os, "geteuid"):
         return ""  # Windows: folders of a user's profile are private by inheritance
@@ -88,5 +87,5 @@ def unsafe(path: Path) -> str:
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """Log a warning the first time that it comes up."""
+    """Log a warning the first time that it is raised."""
     log.warning("%s", message)

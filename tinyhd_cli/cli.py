@@ -132,7 +132,7 @@ def complain(message: str, debug: bool = False) -> None:
 
 
 def hint(error: TyperException, arguments: Sequence[str]) -> str:
-    """Where to look after wrong usage: the command's own help, or the command or option that was meant."""
+    """Return advice after wrong usage: see the command's help, or the command or option that was probably meant."""
     if arguments and arguments[0] not in commands() and Path(arguments[0]).exists():
         return f"did you mean tinyhd predict {arguments[0]}?"
     context = getattr(error, "ctx", None)
@@ -143,7 +143,7 @@ def hint(error: TyperException, arguments: Sequence[str]) -> str:
 
 
 def folder_exists() -> bool:
-    """Whether the current folder is still there, without which no relative path means anything."""
+    """Return whether the current folder still exists; relative paths are useless without it."""
     try:
         Path.cwd()
     except OSError:
@@ -158,7 +158,7 @@ def run(args: Sequence[str]) -> int:
     arguments = take_config(arguments)
     show_log(debug, json_log)
     if not folder_exists():
-        complain("the current folder no longer exists; change to another one")
+        complain("the current folder no longer exists; change to another folder")
         return errors.WRONG_USAGE
     try:
         return run_command(arguments, debug)
@@ -167,7 +167,7 @@ def run(args: Sequence[str]) -> int:
 
 
 def run_command(arguments: list[str], debug: bool) -> int:
-    """Run a command and return its exit code; errors become a line."""
+    """Run a command and return its exit code; print each error as one line."""
     try:
         command = typer.main.get_command(app)
         code = command.main(arguments, prog_name="tinyhd", standalone_mode=False, default_map=defaults(arguments))

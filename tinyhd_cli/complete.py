@@ -1,4 +1,4 @@
-"""Whether a file that is there is a finished output, as far as its format tells in a few reads."""
+"""Check whether an existing file is a finished output, as far as a few reads can tell."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ PNG_END = b"IEND\xaeB`\x82"
 """The last chunk of a PNG, without its length."""
 
 MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
-"""The element that holds all others but the first."""
+"""ID of the element that contains all others except the first."""
 
 SEGMENT_WITHIN = 256
-"""Bytes from the start in which it begins."""
+"""The segment starts within this many bytes."""
 
 UNKNOWN_SIZE = (1 << 56) - 1
-"""Size of an element of eight bytes whose end was never written."""
+"""The eight-byte size of an element that was never finished."""
 
 
 def is_complete(path: Path) -> bool:
-    """Whether a file is there, is not empty, and does not end early.
+    """Return whether a file exists, is not empty and is not truncated.
 
-    The last is checked for npz, png, json, csv, mp4, m4v, mov, avi, mkv and webm.
+    Truncation is checked for npz, png, json, csv, mp4, m4v, mov, avi, mkv and webm.
     """
     check = CHECKS.get(path.suffix.lower())
     try:
@@ -36,7 +36,7 @@ def is_complete(path: Path) -> bool:
 
 
 def holds_complete(folder: Path, pattern: str) -> bool:
-    """Whether a folder holds files whose names match, all of them complete."""
+    """Return whether a folder contains files that match a pattern, and all of them are complete."""
     try:
         files = list(folder.glob(pattern))
     except OSError:
@@ -45,7 +45,7 @@ def holds_complete(folder: Path, pattern: str) -> bool:
 
 
 def ends_with(*endings: bytes) -> Callable[[BinaryIO, int], bool]:
-    """Return a check that a file ends with one of these, white space aside."""
+    """Return a check that a file ends with one of ``endings``, ignoring trailing white space."""
 
     def check(file: BinaryIO, size: int) -> bool:
         file.seek(max(0, size - 64))
@@ -55,7 +55,7 @@ def ends_with(*endings: bytes) -> Callable[[BinaryIO, int], bool]:
 
 
 def boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
-    """Yield the kinds and ends of the boxes of an MP4 file; the last end is not the file's size if that is cut off."""
+    """Yield the type and end of each box of an MP4 file; the last end differs from ``size`` if it is truncated."""
     at = 0
     while at + 8 <= size:
         file.seek(at)
@@ -68,24 +68,24 @@ def boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
 
 
 def is_whole_mp4(file: BinaryIO, size: int) -> bool:
-    """Whether the boxes end where the file does, and the table of frames is among them."""
+    """Return whether the boxes end at the end of the file and include the index (``moov``)."""
     kinds, ends = zip(*boxes(file, size), strict=True) if size >= 8 else ((), (0,))
     return b"moov" in kinds and ends[-1] == size
 
 
 def is_whole_matroska(file: BinaryIO, size: int) -> bool:
-    """Whether the segment has a size, and does not go on behind the end of the file."""
+    """Return whether the segment has a known size and ends within the file."""
     start = file.read(SEGMENT_WITHIN)
     at = start.find(MATROSKA_SEGMENT) + len(MATROSKA_SEGMENT)
     if at < len(MATROSKA_SEGMENT) or not start[at]:
         return False
-    length = 9 - start[at].bit_length()  # of the size itself; its highest bit says it
+    length = 9 - start[at].bit_length()  # length of the size field, given by its highest set bit
     segment = int.from_bytes(start[at : at + length]) & ((1 << 7 * length) - 1)
     return segment != UNKNOWN_SIZE and at + length + segment <= size
 
 
 def is_whole_avi(file: BinaryIO, size: int) -> bool:
-    """Whether the first RIFF chunk has a size, and does not go on behind the end of the file."""
+    """Return whether the first RIFF chunk has a size and ends within the file."""
     length = int.from_bytes(file.read(8)[4:], "little")
     return 0 < length <= size - 8
 
@@ -99,4 +99,4 @@ CHECKS: dict[str, Callable[[BinaryIO, int], bool]] = {
     **dict.fromkeys((".mkv", ".webm"), is_whole_matroska),
     ".avi": is_whole_avi,
 }
-"""By suffix."""
+"""Checks by file suffix."""

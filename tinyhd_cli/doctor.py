@@ -164,7 +164,7 @@ def folders() -> Iterator[Finding]:
     elif can_write(folder):
         yield Finding("cache", "ok", str(folder))
     else:
-        yield Finding("cache", "note", f"{folder}: cannot be written", "set TINYHD_CACHE to a folder that can")
+        yield Finding("cache", "note", f"{folder}: is not writable", "set TINYHD_CACHE to a writable folder")
     from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 
     if HF_HUB_OFFLINE:

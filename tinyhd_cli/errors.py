@@ -58,11 +58,11 @@ NO_MEMORY = "not enough memory"
 
 
 def unexpected(error: Exception) -> str:
-    """Describe an exception that nothing handles: a bug, unless memory ran out."""
+    """Describe an unhandled exception: a bug, unless memory ran out."""
     opencv_code = -4  # cv2.Error.StsNoMem
     if (
         isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"  # of PyTorch, on a GPU
+        or type(error).__name__ == "OutOfMemoryError"  # PyTorch, on a GPU
         or getattr(error, "code", None) == opencv_code
         or "DefaultCPUAllocator" in str(error)
     ):

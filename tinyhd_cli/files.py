@@ -1,7 +1,7 @@
-"""Outputs that exist whole or not at all.
+"""Outputs that appear complete or not at all.
 
-A file is written under a temporary name beside its target and then renamed. Symbolic links stay and their targets are
-replaced. What is no plain file, such as a pipe, a device or ``/dev/stdout``, gets the complete content at the end.
+A file is written under a temporary name next to its target and then renamed. Symbolic links are kept and their targets
+are replaced. A pipe, a device or ``/dev/stdout`` receives the complete content at the end.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from .errors import OutputError
 from .processes import identity, is_gone
 
 SWEEP_EVERY_S = 10.0
-"""How often a folder is searched for temporary files of killed processes."""
+"""Seconds between two searches of a folder for temporary files of killed processes."""
 
 ABANDONED_S = 24 * 3600.0
-"""Age from which a temporary file of another machine is taken for a killed process's: a live one goes on writing."""
+"""Age at which a temporary file of another machine is considered abandoned: a running process keeps writing to it."""
 
 TEMPORARY = re.compile(
     r"\..*\.[0-9a-f]{8}\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)\.partial(\..*)?", re.DOTALL
 )
-"""Names of temporary files."""
+"""Matches the names of temporary files."""
 
 DESCRIPTOR = re.compile(r"/(?:dev|proc/self|proc/thread-self)/fd/(\d+)")
-"""Names of this process's open files."""
+"""Matches the paths of this process's open files."""
 
 MOST_LINKS = 40
-"""Symbolic links that are followed one after the other, as in Linux."""
+"""Limit on a chain of symbolic links, the same as in Linux."""
 
 _swept: dict[Path, float] = {}
-"""When each folder was last searched."""
+"""Time of the last search of each folder."""
 
 
 def partial(path: Path) -> Path:
-    """Return a hidden name to write to until the content is complete; :func:`publish` gives it the name ``path``.
+    """Return a hidden temporary path to write to; :func:`publish` renames it to ``path`` when it is complete.
 
-    It is beside the target of ``path``, where the temporary files of killed processes are removed. The suffix stays:
-    it tells formats.
+    It is next to the target of ``path``; temporary files of killed processes there are removed. It keeps the suffix,
+    because writers derive the format from it.
 
     Raises:
-        OutputError: nothing can be there.
+        OutputError: nothing can be written there.
     """
     special = is_special(path)
     target = Path(tempfile.gettempdir()) / path.name if special else destination(path)
@@ -61,12 +61,12 @@ def partial(path: Path) -> Path:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Give complete content its place: rename it, or write it to what is no plain file.
+    """Move complete content to its destination: rename it, or copy it to a pipe, a device or an open file.
 
-    The files of a folder replace those of the same names in a folder that is there.
+    The files of a folder replace files of the same names in an existing folder.
 
     Raises:
-        OSError: that is impossible.
+        OSError: it cannot be moved.
     """
     if is_special(path):
         pour(temporary, path)
@@ -81,7 +81,7 @@ def publish(temporary: Path, path: Path) -> None:
     try:
         temporary.replace(target)
     except OSError as error:
-        # A single file that is mounted into a container can be written, but not replaced.
+        # A single file that is mounted into a container can be overwritten, but not replaced.
         if error.errno not in (errno.EBUSY, errno.EXDEV) or not target.is_file():
             raise
         shutil.copyfile(temporary, target)
@@ -92,24 +92,24 @@ def pour(temporary: Path, path: Path) -> None:
     """Write the content of a file to a pipe, a device or an open file."""
     number = descriptor(path)
     if number is not None and sys.stdout is not None:
-        sys.stdout.flush()  # what was printed before comes before
+        sys.stdout.flush()  # keep the order of earlier output
     opened = path.open("wb") if number is None else os.fdopen(os.dup(number), "wb")
     with opened as output, temporary.open("rb") as content:
         shutil.copyfileobj(content, output)
 
 
 def destination(path: Path) -> Path:
-    """Return the file or folder that a path leads to through symbolic links, whether it exists or not."""
+    """Return the file or folder that a path refers to through symbolic links; it need not exist."""
     try:
         with contextlib.suppress(FileNotFoundError):
             path.stat()
         return Path(os.path.realpath(path))
-    except OSError as error:  # a loop of links, a name that is too long, a file in place of a folder
+    except OSError as error:  # a loop of links, a name that is too long, a file instead of a folder
         raise cannot_write(path, error) from error
 
 
 def is_special(path: Path) -> bool:
-    """Whether a path is neither a file nor a folder, existing or to be made: a pipe, a device, an open file."""
+    """Return whether a path is a pipe, a device or an open file, not a file or folder, existing or not."""
     if descriptor(path) is not None:
         return True
     try:
@@ -120,20 +120,20 @@ def is_special(path: Path) -> bool:
 
 
 def descriptor(path: Path) -> int | None:
-    """Return the number of the open file that ``/dev/stdout``, ``/dev/fd/3`` or a link to them stands for."""
+    """Return the file descriptor that ``/dev/stdout``, ``/dev/fd/3`` or a link to one of them refers to; else None."""
     try:
         path = path.absolute()
         for _ in range(MOST_LINKS):
             if match := DESCRIPTOR.fullmatch(os.path.normpath(path)):
                 return int(match[1])
             path = path.parent / path.readlink()
-    except (OSError, ValueError):  # no link
+    except (OSError, ValueError):  # not a link
         pass
     return None
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files and folders of processes that are gone."""
+    """Remove the temporary files and folders of processes that have ended."""
     now = time.monotonic()
     if now - _swept.get(folder, -SWEEP_EVERY_S) < SWEEP_EVERY_S:
         return
@@ -145,14 +145,14 @@ def sweep(folder: Path) -> None:
 
 
 def is_abandoned(entry: os.DirEntry[str], name: re.Match[str]) -> bool:
-    """Whether the process that wrote a temporary file is gone."""
+    """Return whether the process that wrote a temporary file has ended."""
     if name["machine"] == identity()[0]:
         return is_gone(int(name["pid"]), int(name["started"]))
     return time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_S
 
 
 def file_name(text: str) -> str:
-    """Return a text as the name of one file in a folder: without separators, and neither the folder nor its parent."""
+    """Return a text as a file name: without separators, and neither ``.`` nor ``..``."""
     name = re.sub(r"[/\\\0]" if os.sep == "\\" else r"[/\0]", "_", text)
     return name.replace(".", "_") if name in (".", "..") else name or "_"
 
@@ -195,7 +195,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         publish(temporary, path)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and descriptor(path) == 1:
-            raise  # the reader of standard output has gone, which is not reported
+            raise  # the reader of stdout has closed it, which is not an error
         raise cannot_write(path, error) from error
     finally:
         remove(temporary)

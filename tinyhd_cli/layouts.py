@@ -1,4 +1,4 @@
-"""What datasets look like on disk, in words, for messages and ``--help``. Imports nothing."""
+"""Descriptions of dataset layouts on disk, for messages and ``--help``. Imports nothing."""
 
 EXPECTED = {
     "dhf1k": "video/0601.AVI or video/0601/0001.png, annotation/0601/maps/0001.png, annotation/0601/fixation/0001.png",
@@ -7,6 +7,6 @@ EXPECTED = {
     "folder": "NAME.mp4 with maps/NAME and fixation/NAME, or NAME/{images,maps,fixation}",
     "images": "images/NAME.jpg, maps/NAME.png, fixation/NAME.png",
 }
-"""The layouts by the name that ``--dataset`` takes."""
+"""Layout descriptions by the value of ``--dataset``."""
 
 DEFAULT = "folder"

@@ -1,4 +1,4 @@
-"""Which process wrote a file, and whether it is still there."""
+"""Identify the process that wrote a file, and check whether it still runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 
 DEAD_STATES = (b"Z", b"X")
-"""Of processes that have ended and are still listed."""
+"""States of processes that have ended but are still listed."""
 
 
 @cache
 def machine() -> str:
-    """Return a checksum of where numbers of processes mean the same: the host and, in containers, the namespace."""
+    """Return a checksum of the host and the PID namespace, within which PIDs are unique."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -24,15 +24,15 @@ def machine() -> str:
 
 
 def identity() -> tuple[str, int, int]:
-    """Return what tells this process from all others: its machine, its number and, as numbers are reused, its start."""
+    """Return a key of this process: its machine, its PID and, because PIDs are reused, its start time."""
     known = status(os.getpid())
     return machine(), os.getpid(), known[1] if known else 0
 
 
 def status(pid: int) -> tuple[bytes, int] | None:
-    """Return a process's state, and its start in ticks since that of the system; None where they are not known."""
+    """Return a process's state, and its start in ticks since boot; None if they are unknown."""
     try:
-        # The name of the program, in parentheses, may hold anything.
+        # The program's name, in parentheses, may contain any character.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return fields[0], int(fields[19])
     except (OSError, ValueError, IndexError):
@@ -40,14 +40,14 @@ def status(pid: int) -> tuple[bytes, int] | None:
 
 
 def is_gone(pid: int, started: int) -> bool:
-    """Whether the process of this machine with a number, and a start if it is not 0, has ended for certain."""
+    """Return whether the process on this machine with this PID, and this start unless 0, has certainly ended."""
     if sys.platform == "win32":
-        return False  # signal 0 would end the process there
+        return False  # on Windows, signal 0 would terminate the process
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):
-        pass  # somebody else's
+        pass  # another user's process
     known = status(pid)
     return known is not None and (known[0] in DEAD_STATES or (started != 0 and known[1] != started))

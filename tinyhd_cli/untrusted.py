@@ -1,4 +1,4 @@
-"""Text and small documents that come from files: parsed within limits, and cleaned before they are shown."""
+"""Parse small documents from untrusted files within limits, and escape their text before it is shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def printable(text: object) -> str:
-    """Escape whatever could move the cursor, forge a line or reverse the order of reading (``\\x1b``, ``\\n``)."""
+    """Escape characters that could move the cursor, forge a line or reverse the text direction (``\\x1b``, ``\\n``)."""
     return "".join(
         character if character.isprintable() or character in JOINERS else ascii(character)[1:-1]
         for character in str(text)
@@ -30,13 +30,13 @@ def printable(text: object) -> str:
 
 
 def csv_cell(text: object) -> str:
-    """Return :func:`printable` text that no spreadsheet takes for a formula: those get an apostrophe in front."""
+    """Return :func:`printable` text that no spreadsheet evaluates: an apostrophe is prepended to formulas."""
     cell = printable(text)
     return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
 
 
 def json_text(value: Any) -> str:
-    """Return indented JSON in which names are legible, and whatever :func:`printable` escapes is escaped as in JSON."""
+    """Return indented JSON with readable Unicode names; characters that :func:`printable` escapes get JSON escapes."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     characters = (
         character
@@ -66,7 +66,7 @@ def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
 
     Args:
         text: the document.
-        unique: also refuse objects in which a key comes twice, which other parsers may read in another way.
+        unique: also reject objects with a duplicate key, which other parsers may read differently.
 
     Raises:
         ValueError: it is malformed, or nests deeper than ``MAX_DEPTH``.
@@ -80,10 +80,10 @@ def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object of pairs; ``ValueError`` if a key comes twice."""
+    """Return a JSON object; ``ValueError`` if a key occurs twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a key comes twice")
+        raise ValueError("a key occurs twice")
     return values
 
 

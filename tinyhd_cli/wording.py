@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 
 def plural(count: int, one: str, several: str | None = None) -> str:
-    """Return a number with its noun: ``1 map``, ``2 maps``, ``1,200 maps``; ``several`` where adding an s is wrong."""
+    """Return a number with its noun: ``1 map``, ``2 maps``, ``1,200 maps``; ``several`` is an irregular plural."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def damage(count: int) -> str:
-    """Return how much of a video could not be decoded, in words."""
+    """Return the number of damaged packets or frames as text."""
     return plural(count, "damaged packet or frame", "damaged packets or frames")
 
 

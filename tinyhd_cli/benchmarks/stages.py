@@ -63,7 +63,7 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str, frames: Sized) -> Iterator[None]:
-        """Time what is done inside, for as many frames as there are in the end."""
+        """Time the block, per frame in ``frames`` when the block ends."""
         wall, processor = time.perf_counter(), time.process_time()
         yield
         spent = time.perf_counter() - wall, time.process_time() - processor

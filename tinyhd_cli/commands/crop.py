@@ -110,10 +110,10 @@ def crop(
         if not quiet:
             seconds = time.monotonic() - started
             told = f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s -> {target}"
-            if not is_special(target):  # it cannot be read
+            if not is_special(target):  # a pipe or device cannot be read back
                 with VideoReader(target) as reader:
-                    sound = "with sound" if reader.info.has_sound else "no sound"
-                    told += f" ({reader.info.width} x {reader.info.height}, {sound})"
+                    audio = "with audio" if reader.info.has_sound else "no audio"
+                    told += f" ({reader.info.width} x {reader.info.height}, {audio})"
             say(told)
         return True
 

@@ -30,9 +30,9 @@ PROTOCOL = "Protocol"
 INSTEAD = "Instead of scores"
 
 LAYOUTS = "\n\n".join(
-    ["Layouts on disk, by --dataset:", *(f"{name}: {expected}" for name, expected in EXPECTED.items())]
+    ["Folder layout of each --dataset:", *(f"{name}: {expected}" for name, expected in EXPECTED.items())]
 )
-"""The end of ``--help``."""
+"""Epilog of ``--help``."""
 
 MOST_VIDEOS = 12
 """Up to so many videos, the table has a row for each."""
@@ -161,8 +161,10 @@ def evaluate(
     options = EvaluateOptions(seed, monte_carlo, baseline, workers)  # type: ignore[arg-type]  # checked there
     if root is None:
         expected = EXPECTED.get(dataset)
-        shape = f", which holds {expected} (--dataset {dataset})" if expected else ""
-        raise UsageError(f"--root is missing: the dataset's folder{shape}; tinyhd evaluate --help shows all layouts")
+        shape = f", which must contain {expected} (--dataset {dataset})" if expected else ""
+        raise UsageError(
+            f"--root is missing: give the dataset's folder{shape}; tinyhd evaluate --help lists all layouts"
+        )
     if models and not compare:
         raise UsageError(f"unexpected {models[0]!r}: models stand there with --compare only")
     if sum([check, compare, submission is not None]) > 1:
@@ -299,7 +301,7 @@ def remarks(results: Results) -> Iterator[tuple[str, str]]:
         yield "left out", f"{left_out} of {plural(frames['scored'] + frames['failed'] + frames['missing'], 'frame')}"
     undefined = ", ".join(f"{name} in {count}" for name, count in results.undefined().items() if count)
     if undefined:
-        yield "undefined", f"{undefined} (frames; they are not in the means)"
+        yield "undefined", f"{undefined} (frames, excluded from the means)"
     yield "AUCs", protocol["aucs"]
     if "s-AUC" in results.metrics:
         yield "s-AUC", f"against fixations {protocol['other_fixations']}, seed {protocol['seed']}"

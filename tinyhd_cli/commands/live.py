@@ -62,8 +62,8 @@ def live(
     if not quiet:
         rate, maps = summary.shown / summary.seconds, summary.maps / summary.seconds
         say(
-            f"{plural(summary.shown, 'frame')} shown ({rate:.1f} a second), {summary.dropped} dropped,"
-            f" {maps:.1f} maps a second, mean lag {summary.lag_s:.2f} s"
+            f"{plural(summary.shown, 'frame')} shown ({rate:.1f} fps), {summary.dropped} dropped,"
+            f" {maps:.1f} maps per second, mean lag {summary.lag_s:.2f} s"
         )
     return OK
 

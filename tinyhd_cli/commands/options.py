@@ -20,8 +20,8 @@ OutDir = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Folder for all outputs. In their names {name}, {folder} and {suffix} stand for parts of the video's path;"
-        " one without these gets the video's name in front.",
+        help="Folder for all outputs. {name}, {folder} and {suffix} in an output's name are replaced by parts of the"
+        " video's path; without any of them, the video's name is prepended.",
         rich_help_panel=OUTPUTS,
         show_default=False,
     ),
@@ -64,7 +64,7 @@ AllowPlaylists = Annotated[
     bool,
     typer.Option(
         "--allow-playlists",
-        help="Read videos that refer to other files: ffconcat, HLS, DASH, SDP.",
+        help="Read playlists, which refer to other files: ffconcat, HLS, DASH, SDP.",
         rich_help_panel=RUN,
     ),
 ]

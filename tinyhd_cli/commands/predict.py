@@ -204,12 +204,12 @@ def load(
 
 
 def run_job(turn: Turn, outputs: Outputs, model: Model, options: PredictOptions, quiet: bool) -> bool:
-    """Predict one video and report the result; returns whether there was anything to do."""
+    """Predict one video and report the result. Return False if there was nothing to do."""
     from ..inference.predict import predict_file
 
     if not outputs.wanted():
         if not quiet:
-            say(f"{turn.label}: skipped, all outputs are there")
+            say(f"{turn.label}: skipped, all outputs exist")
         return False
     started = time.monotonic()
     summary = predict_file(turn.job.video, model, outputs, options, turn.progress())
@@ -218,7 +218,7 @@ def run_job(turn: Turn, outputs: Outputs, model: Model, options: PredictOptions,
         seconds = time.monotonic() - started
         written = ", ".join(str(path) for _, path in outputs.wanted())
         rate = summary.frames / seconds
-        say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s ({rate:.1f} a second) -> {written}")
+        say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s ({rate:.1f} fps) -> {written}")
         for name, found in summary.areas.items():
             say(f"{name}: {attention(found)}")
     return True

@@ -1,4 +1,4 @@
-"""Progress of the work on videos: a bar on a terminal, events for programs, a line now and then elsewhere."""
+"""Progress over videos: a bar on a terminal, JSON events with ``--json-log``, otherwise periodic lines."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from ..inference.predict import Progress as OnProgress
 
 LABEL_WIDTH = 28
-"""Columns for a video's name and number beside a progress bar, where there is room."""
+"""Terminal columns for a video's name and number next to a progress bar, if the terminal is wide enough."""
 
 PARTS = {"left": 8, "all": 13, "count": 12, "speed": 10, "bar": 9}
-"""What stands beside the label, from the most important on, and the columns that each needs at least."""
+"""Parts next to the label, the most important first, with the minimum number of terminal columns of each."""
 
 EVENT_INTERVAL_S = 1.0
 """Seconds between progress events with ``--json-log``."""
 
 PLAIN_INTERVAL_S = 10.0
-"""Seconds between the lines that stand for a progress bar where stderr is no terminal."""
+"""Seconds between progress lines if stderr is not a terminal."""
 
 AllLeft = Callable[[float], "float | None"]
-"""Estimates the seconds that are left for all videos, from the share of the current one that is done."""
+"""Estimates the seconds left for all videos from the fraction of the current video that is done."""
 
 
 class ProgressDisplay:
-    """Progress over several videos: a bar on a terminal, a line now and then elsewhere, nothing if quiet."""
+    """Progress over several videos: a bar on a terminal, otherwise periodic lines, nothing if quiet."""
 
     def __init__(self, bars: Progress | None, quiet: bool, label_width: int = LABEL_WIDTH) -> None:
         self._bars = bars
@@ -40,13 +40,13 @@ class ProgressDisplay:
         self._label_width = label_width
 
     def video(self, name: str, count: str = "", phase: str = "", all_left: AllLeft | None = None) -> OnProgress:
-        """Return what to call as the frames of one video are done.
+        """Return a callback that reports the finished frames of one video.
 
         Args:
-            name: the video's.
-            count: which of several it is, such as "(1/2)".
-            phase: what is being done, if the work has several parts.
-            all_left: estimates the seconds that are left for all videos.
+            name: the video's name.
+            count: its number among several videos, such as "(1/2)".
+            phase: name of the current phase, if the work has several.
+            all_left: estimates the seconds left for all videos.
         """
         if self._quiet:
             return lambda done, total: None
@@ -65,12 +65,12 @@ class ProgressDisplay:
         return lambda done, total: bars.update(task, completed=done, total=total)
 
     def _events(self, label: str, all_left: AllLeft) -> OnProgress:
-        spoken = 0.0
+        printed_s = 0.0
 
         def report(done: int, total: int | None) -> None:
-            nonlocal spoken
-            if time.monotonic() - spoken >= EVENT_INTERVAL_S or done == total:
-                spoken = time.monotonic()
+            nonlocal printed_s
+            if time.monotonic() - printed_s >= EVENT_INTERVAL_S or done == total:
+                printed_s = time.monotonic()
                 left = all_left(share_of(done, total))
                 more = {} if left is None else {"all_left_s": round(left, 1)}
                 tell(level="progress", label=label, done=done, total=total, **more)
@@ -78,30 +78,30 @@ class ProgressDisplay:
         return report
 
     def _lines(self, label: str, all_left: AllLeft) -> OnProgress:
-        started = spoken = time.monotonic()
+        started = printed_s = time.monotonic()
 
         def report(done: int, total: int | None) -> None:
-            nonlocal spoken
+            nonlocal printed_s
             now = time.monotonic()
-            if now - spoken < PLAIN_INTERVAL_S:
+            if now - printed_s < PLAIN_INTERVAL_S:
                 return
-            spoken = now
+            printed_s = now
             rate = done / (now - started)
             left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
             all_s = all_left(share_of(done, total))
-            for_all = "" if all_s is None else f", {all_s:.0f} s for all"
-            say(f"{label}: frame {done}{f' of {total}' if total else ''}, {rate:.1f} a second{left}{for_all}")
+            for_all = "" if all_s is None else f", {all_s:.0f} s for all inputs"
+            say(f"{label}: frame {done}{f' of {total}' if total else ''}, {rate:.1f} fps{left}{for_all}")
 
         return report
 
 
 def share_of(done: float, total: float | None) -> float:
-    """Return the share of a video that is done; 0 if its length is unknown."""
+    """Return the fraction of a video that is done; 0 if its length is unknown."""
     return min(1.0, done / total) if total else 0.0
 
 
 def shortened(name: str, rest: str, width: int) -> str:
-    """Return a label of at most so many columns: the middle of the name gives way to an ellipsis, the rest stays."""
+    """Return a label of at most ``width`` columns: an ellipsis replaces the middle of the name, ``rest`` is kept."""
     from rich.cells import cell_len, set_cell_size
 
     from ..untrusted import printable
@@ -122,7 +122,7 @@ def shortened(name: str, rest: str, width: int) -> str:
 
 
 def parts_for(width: int, several: bool) -> list[str]:
-    """Return what fits beside the label on a terminal of this width."""
+    """Return the parts that fit next to the label on a terminal of this width."""
     room = width - LABEL_WIDTH if width > 2 * LABEL_WIDTH else max(width // 2, width - 18)
     parts = []
     for part, columns in PARTS.items():
@@ -137,8 +137,8 @@ def progress_display(quiet: bool = False, several: bool = False) -> Iterator[Pro
     """Show progress while the block runs.
 
     Args:
-        quiet: show none.
-        several: whether there is an estimate for several videos.
+        quiet: show nothing.
+        several: whether to show an estimate for several videos.
     """
     loading.stop()
     if quiet or terminal.as_json or not console().is_terminal:
@@ -153,7 +153,7 @@ def progress_display(quiet: bool = False, several: bool = False) -> Iterator[Pro
 
 
 def columns(parts: list[str]) -> list[ProgressColumn]:
-    """Return the columns of the progress bar: the label, then the parts in the order of reading."""
+    """Return the columns of the progress bar: the label, then the parts from left to right."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -171,7 +171,7 @@ def columns(parts: list[str]) -> list[ProgressColumn]:
             return Text(f"{task.speed:.1f} fps" if task.speed else "", no_wrap=True)
 
     class AllColumn(ProgressColumn):
-        """The time that is left for all videos."""
+        """Time left for all videos."""
 
         max_refresh = 0.5
 
@@ -191,6 +191,6 @@ def columns(parts: list[str]) -> list[ProgressColumn]:
 
 
 def hours(seconds: float) -> str:
-    """Return a time as ``h:mm:ss``, as rich shows it."""
+    """Return a time as ``h:mm:ss``, the format of rich."""
     minutes, second = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"

@@ -1,4 +1,4 @@
-"""How long a command with several videos will take, estimated from the frames that they claim to have."""
+"""Estimate of the time left for several videos, from the number of frames that each file claims."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SETTLE_S = 2.0
-"""No estimate is made from less work than this: the first frames wait for the network to start."""
+"""Minimum work for an estimate: the first frames are slow, because the network starts."""
 
 LEAVE_S = 1.0
-"""How long the end of the work waits for the thread that reads claims."""
+"""Join timeout of the thread that reads claims."""
 
 
 class Remaining:
-    """Estimates the time that is left, in proportion to frames. Use it as a context manager.
+    """Estimates the time left, in proportion to frames. Use it as a context manager.
 
-    A thread reads the number of frames that each video claims, while the first ones are worked on. One without a
-    claim counts as the mean of the others.
+    A thread reads the number of frames that each video claims while the first videos are processed. A video without
+    a claim is assumed to have the mean number of frames of the others.
     """
 
     def __init__(self, videos: Sequence[Path]) -> None:
@@ -46,23 +46,23 @@ class Remaining:
         for number, video in enumerate(self._videos):
             if self._ended.is_set():
                 return
-            with contextlib.suppress(Exception):  # the work itself finds out what is wrong with a video
+            with contextlib.suppress(Exception):  # processing the video reports the error
                 self._claims[number] = claim(video)
 
     def start(self, number: int) -> None:
-        """The work on a video begins."""
+        """Record that processing of a video starts."""
         self._current, self._started = number, time.monotonic()
 
     def finish(self, number: int) -> None:
-        """It has ended. Not called where it failed or there was nothing to do, which takes hardly any time."""
+        """Record that it has finished. Not called for failed and skipped videos, which take hardly any time."""
         self._worked.add(number)
         self._worked_s += time.monotonic() - self._started
 
     def seconds(self, share: float) -> float | None:
-        """Estimate the seconds that are left for all videos.
+        """Estimate the seconds left for all videos.
 
         Args:
-            share: of the current video that is done; 0 if nobody knows, as in the phases of some commands.
+            share: fraction of the current video that is done; 0 if it is unknown, as in the phases of some commands.
         """
         known = [frames for frames in self._claims if frames]
         mean = sum(known) / len(known) if known else 1.0
@@ -78,7 +78,7 @@ class Remaining:
 
 
 def claim(video: Path) -> int | None:
-    """Return the number of frames that a file claims to have; None where that is not cheap to know."""
+    """Return the number of frames that a file claims; None if finding it is not cheap."""
     from ..video.reader import decoder_of
     from ..video.source import InputOptions, read_once
 
@@ -88,4 +88,4 @@ def claim(video: Path) -> int | None:
         frames = decoder.frames
     if frames is None or video.is_dir():
         return frames
-    return max(0, min(frames, video.stat().st_size))  # a frame takes a byte at least
+    return max(0, min(frames, video.stat().st_size))  # a frame takes at least one byte

@@ -1,4 +1,4 @@
-"""Several videos, one after the other: those that fail do not stop the others, and are listed at the end."""
+"""Process several videos in sequence. A failed video does not stop the others; failures are listed at the end."""
 
 from __future__ import annotations
 
@@ -25,50 +25,50 @@ if TYPE_CHECKING:
 log = logging.getLogger("tinyhd")
 
 MOST_LISTED = 20
-"""Inputs that the list of failures names."""
+"""Maximum number of inputs in the list of failures."""
 
 MOST_LEFT_OUT = 3
-"""Files that the note on what was left out names."""
+"""Maximum number of files in the note on ignored files."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """The work on one video."""
+    """One video to process."""
 
     job: Job
     label: str
-    """The video's name in messages, with its number if there are several."""
+    """The video's name in messages, with its number if there are several videos."""
     progress: Callable[..., OnProgress]
-    """Starts the display of progress; takes the name of a phase if the work has several."""
+    """Starts the progress display; takes the name of a phase if the work has several."""
 
 
 Work = Callable[["Model", Turn], bool]
-"""Does the work on a video. Returns False if there was nothing to do."""
+"""Processes a video. Returns False if there was nothing to do."""
 
 
 @dataclass
 class Tally:
-    """What became of the inputs of a command."""
+    """Results of the inputs of a command."""
 
     total: int
     done: int = 0
     skipped: int = 0
     failed: list[tuple[str, TinyhdError]] = field(default_factory=list)
-    """The input, and why."""
+    """Each failed input with its error."""
 
     def fail(self, name: str, error: TinyhdError) -> None:
-        """Record a failure and say so."""
+        """Record and print a failure."""
         self.failed.append((name, error))
         say(f"tinyhd: {error}")
 
     def summary(self) -> str:
-        """Return the counts as a line."""
+        """Return the counts as one line."""
         left = self.total - self.done - self.skipped - len(self.failed)
         counts = {"done": self.done, "skipped": self.skipped, "failed": len(self.failed), "not done": left}
         return f"{self.total} inputs: {', '.join(f'{count} {name}' for name, count in counts.items() if count)}"
 
     def close(self) -> int:
-        """List the failures, if there are several inputs, and return the exit code."""
+        """Print the failures, if there are several inputs, and return the exit code."""
         if self.total < 2 or not self.failed:
             return self.failed[0][1].exit_code if self.failed else OK
         headline = f"{len(self.failed)} of {self.total} inputs failed"
@@ -80,12 +80,12 @@ class Tally:
         for name, error in self.failed[:MOST_LISTED]:
             say(f"  {complaint(name, error)}")
         if len(self.failed) > MOST_LISTED:
-            say(f"  and {len(self.failed) - MOST_LISTED} more, which are named above")
+            say(f"  and {len(self.failed) - MOST_LISTED} more, reported above")
         return SOME_INPUT_FAILED
 
 
 def complaint(name: str, error: TinyhdError) -> str:
-    """Return an error's message, with the input's name if it does not begin with that."""
+    """Return an error's message, prefixed with the input's name if the message does not start with it."""
     return str(error) if str(error).startswith(name) else f"{name}: {error}"
 
 
@@ -99,17 +99,17 @@ def for_each(
     quiet: bool,
     rate: Fraction | None = None,
 ) -> int:
-    """Do the work on each video of a command line.
+    """Process each video of a command line.
 
     Args:
-        arguments: the inputs as they stand on the command line.
-        wanted: names of the outputs by kind, see ``jobs.fill``.
+        arguments: the inputs as given on the command line.
+        wanted: kind of output to its name, see ``jobs.fill``.
         out_dir: likewise.
-        check: raises ``UsageError`` for outputs that cannot be right.
+        check: raises ``UsageError`` for invalid outputs.
         load: gives the model; called if there is any video, after all names were found right.
-        work: the work.
+        work: processes one video.
         quiet: show no progress.
-        rate: frames per second of pictures, where the command has an option for it.
+        rate: frames per second of a folder of images, if the command has an option for it.
 
     Returns:
         The exit code.
@@ -135,17 +135,17 @@ def for_each(
 
 
 def describe(plan: Plan) -> list[str]:
-    """Say what was found and is no input."""
-    notes = [f"{folder}: the pictures beside the videos are left out" for folder in plan.pictures]
+    """Return notes on files that were found but are not inputs."""
+    notes = [f"{folder}: images are ignored, because the folder also contains videos" for folder in plan.pictures]
     if files := plan.left_out:
         more = f" and {len(files) - MOST_LEFT_OUT} more" if len(files) > MOST_LEFT_OUT else ""
         names = ", ".join(map(str, files[:MOST_LEFT_OUT]))
-        notes.append(f"not taken as inputs, because they are outputs: {names}{more}")
+        notes.append(f"ignored as inputs, because they are outputs of this command: {names}{more}")
     return notes
 
 
 def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: Tally) -> None:
-    """Do the work on every video and count what became of it."""
+    """Process every video and count the results."""
     with progress_display(quiet, len(jobs) > 1) as progress, Remaining([job.video for job in jobs]) as remaining:
         for number, job in enumerate(jobs):
             turn = make_turn(job, number, len(jobs), progress, remaining)
@@ -159,7 +159,7 @@ def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: T
                     say(f"tinyhd: interrupted at {turn.label}; {tally.summary()}")
                     tally.close()
                 raise
-            except Exception as error:  # one video must not stop the others, whatever is wrong with it
+            except Exception as error:  # no error in one video may stop the others
                 log.debug("%s", job.video, exc_info=True)
                 tally.fail(str(job.video), TinyhdError(f"{job.video}: {unexpected(error)}"))
             else:
@@ -170,7 +170,7 @@ def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: T
 
 
 def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, remaining: Remaining) -> Turn:
-    """Return the turn of one of the videos."""
+    """Return the turn of one video."""
     several = total > 1
     count = f"({number + 1}/{total})" if several else ""
     remaining.start(number)

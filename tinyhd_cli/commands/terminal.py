@@ -1,4 +1,4 @@
-"""Messages on stderr: lines that stay, and the one that says what is being loaded."""
+"""Messages on stderr: permanent lines, and a temporary line while libraries and weights are loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PATIENCE_S = 20.0
-"""Where stderr is no terminal, a line says what is being loaded if it takes longer than this."""
+"""Loading time after which a line is printed if stderr is not a terminal."""
 
 
 @functools.cache
@@ -30,7 +30,7 @@ def console() -> Console:
 
 
 def stdout_console() -> Console:
-    """The console on stdout, for tables. ``[bold]`` and ``:x:`` in a name are text, as on stderr."""
+    """Return the console on stdout, for tables. As on stderr, ``[bold]`` and ``:x:`` in a name stay plain text."""
     from rich.console import Console
 
     return Console(highlight=False, markup=False, emoji=False)
@@ -75,13 +75,13 @@ class TerminalHandler(logging.Handler):
 
 
 def text_of(record: logging.LogRecord) -> str:
-    """Return the message of a record in one line, and below it the traceback if there is one."""
+    """Return the message of a record as one line, followed by the traceback, if any."""
     error = record.exc_info[1] if record.exc_info else None
     return "\n".join([printable(record.getMessage()), *(traceback_lines(error) if error else ())])
 
 
 def traceback_lines(error: BaseException) -> list[str]:
-    """Return the lines of an exception's traceback, each of them printable."""
+    """Return the lines of an exception's traceback, made printable."""
     return [printable(line) for part in traceback.format_exception(error) for line in part.splitlines()]
 
 
@@ -96,9 +96,9 @@ def show_log(debug: bool, json_log: bool = False) -> None:
 
 
 class Loading:
-    """Says what is being loaded before there is progress to show.
+    """Shows what is being loaded until there is progress to show.
 
-    On a terminal this is a line that the next message replaces; elsewhere a line is printed if it takes long.
+    On a terminal, this is a line that the next message replaces. Otherwise, a line is printed if loading takes long.
     """
 
     def __init__(self) -> None:
@@ -106,12 +106,12 @@ class Loading:
         self._timer: threading.Timer | None = None
 
     def start(self, quiet: bool) -> None:
-        """Begin, unless nothing is to be shown: the first thing that a command does."""
+        """Start, unless ``quiet``. Every command calls this first."""
         self.stop()
         self._wanted = not quiet
-        self.show("loading the libraries")
+        self.show("loading libraries")
         if self._wanted and (as_json or not console().is_terminal):
-            self._timer = threading.Timer(PATIENCE_S, say, ["loading takes a while; the first time takes longest"])
+            self._timer = threading.Timer(PATIENCE_S, say, ["still loading; the first run takes longest"])
             self._timer.daemon = True
             self._timer.start()
 
@@ -136,7 +136,7 @@ class Loading:
             console().control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
 
     def stop(self) -> None:
-        """End: what follows shows progress, or the command is over."""
+        """Stop: progress follows, or the command has ended."""
         with contextlib.suppress(OSError, ValueError):
             self.hide()
         self._wanted = False

@@ -28,8 +28,8 @@ EXTRA = {
         bool,
         False,
         None,
-        "Train a run on that has ended: as --resume, with more --steps or --epochs. The learning rate follows the "
-        "schedule of the longer run, and may rise again.",
+        "Continue a finished run: like --resume, with more --steps or --epochs. The learning rate follows the "
+        "schedule of the longer run, so it may rise again.",
     ),
     "dry_run": (bool, False, None, "Show what would be done, and how long it would take."),
     "quiet": (bool, False, None, "Say nothing but errors and warnings."),

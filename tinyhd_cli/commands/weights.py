@@ -134,7 +134,7 @@ def verify(
 ) -> None:
     """Compare files with the sha256 they should have: ok, wrong hash, or unknown hash.
 
-    A file without a name of ours is compared with the digest of its tensors, if it states one.
+    The tensors of a file with another name are compared with the digest in its metadata, if any.
     Exit code 4 if any is wrong or missing.
     """
     from .. import weights

@@ -23,22 +23,22 @@ Map = NDArray[Any]
 ANY_GREY = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE
 
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
-"""What counts as an image by its name, the preferred format first where one frame has several."""
+"""Suffixes of image files, in order of preference if one frame has several files."""
 
 FIXATIONS = (".png", ".bmp", ".tif", ".tiff")
-"""Fixation maps, the preferred format first. JPEG would blur the points."""
+"""Suffixes of fixation maps, in order of preference. JPEG is excluded, because it blurs the points."""
 
 MAPS = (*FIXATIONS, ".npy", ".jpg", ".jpeg")
-"""Density and predicted maps, likewise."""
+"""Suffixes of density and predicted maps, in order of preference."""
 
 NUMBERS = "biuf"
-"""Kinds of NumPy types that a map may have."""
+"""NumPy dtype kinds that a map may have."""
 
 MAX_PIXELS = 1 << 28
-"""The largest image that is decoded; cameras of 200 megapixels are below that."""
+"""Limit on the pixels of an image; enough for cameras of 200 megapixels."""
 
 MAX_FILE_BYTES = 1 << 31
-"""The largest image file that is read."""
+"""Size limit of an image file."""
 
 
 def natural(text: str) -> tuple[tuple[int, str | int], ...]:
@@ -65,7 +65,7 @@ def listed(folder: Path | None, suffixes: Iterable[str]) -> Iterator[Path]:
 def by_number(paths: Iterable[Path]) -> dict[int, Path]:
     """Return files or folders by the last number in their names, in numeric order.
 
-    Those without a number are left out; of two with the same number the first one counts.
+    Names without a number are ignored; of two with the same number, the first is used.
     """
     found: dict[int, Path] = {}
     for path in paths:
@@ -76,17 +76,17 @@ def by_number(paths: Iterable[Path]) -> dict[int, Path]:
 
 
 def preferred(folder: Path | None, suffixes: Sequence[str]) -> list[Path]:
-    """Return the files of a folder that have one of these suffixes: by suffix in their order, then by name."""
+    """Return the files of a folder with one of ``suffixes``, sorted by the order of suffixes, then by name."""
     return sorted(listed(folder, suffixes), key=lambda path: (suffixes.index(path.suffix.lower()), path))
 
 
 def numbered(folder: Path | None, suffixes: Sequence[str]) -> dict[int, Path]:
-    """Return the files of a folder as :func:`by_number` has them; the doctor reports those that it leaves out."""
+    """Return the files of a folder by number, see :func:`by_number`; the doctor reports the files that it ignores."""
     return by_number(preferred(folder, suffixes))
 
 
 def unread(folder: Path | None, suffixes: Iterable[str]) -> str:
-    """Name the files of a folder that have none of these suffixes: ``12 .mat files``; empty if there are none."""
+    """Describe the files of a folder with other suffixes, as in ``12 .mat files``; empty if there are none."""
     if folder is None or not folder.is_dir():
         return ""
     kinds = Counter(
@@ -94,23 +94,24 @@ def unread(folder: Path | None, suffixes: Iterable[str]) -> str:
         for path in folder.iterdir()
         if path.suffix.lower() not in suffixes and not path.name.startswith(".") and path.is_file()
     )
-    return ", ".join(plural(count, f"{kind or 'nameless'} file") for kind, count in kinds.most_common(3))
+    return ", ".join(
+        plural(count, f"{kind} file") if kind else plural(count, "file without suffix", "files without suffix")
+        for kind, count in kinds.most_common(3)
+    )
 
 
 def decode(path: Path, flags: int) -> NDArray[Any]:
     """A picture file as OpenCV decodes it; ``InputError`` says in one line why it cannot be."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path}: is larger than {MAX_FILE_BYTES >> 30} GiB, which no image is")
+            raise InputError(f"{path}: is larger than {MAX_FILE_BYTES >> 30} GiB, the limit for images")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not data:
         raise InputError(f"{path}: is empty")
     if (size := claimed_size(data)) and size[0] * size[1] > MAX_PIXELS:
-        raise InputError(
-            f"{path}: claims {size[0]:,} x {size[1]:,} pixels; at most {MAX_PIXELS >> 20} megapixels are read"
-        )
+        raise InputError(f"{path}: claims {size[0]:,} x {size[1]:,} pixels; the limit is {MAX_PIXELS >> 20} megapixels")
     if data.startswith(PNG_START) and PNG_END not in data:
         # OpenCV fills what is missing with zeros and returns the picture as if it were whole.
         raise InputError(f"{path}: breaks off before its end")
@@ -136,22 +137,22 @@ def read_image(path: Path) -> Image:
 
 
 def read_map(path: Path) -> Map:
-    """Return a grey image ``(h, w)`` with the values of the file; colours are turned into grey.
+    """Return a grey image ``(h, w)`` with the values of the file; colour images are converted to grey.
 
     Raises:
-        InputError: it cannot be read, or holds something else than numbers that can be compared.
+        InputError: it cannot be read, or its values are not real numbers.
     """
     values = read_array(path) if path.suffix.lower() == ".npy" else decode(path, ANY_GREY)
     if values.dtype.kind not in NUMBERS:
-        raise InputError(f"{path}: holds {values.dtype} values; maps must be of numbers")
+        raise InputError(f"{path}: contains {values.dtype} values; maps must be numeric")
     return values
 
 
 def read_array(path: Path) -> Map:
-    """Return the map in an npy file; ``InputError`` if there is none."""
+    """Return the map in an npy file; ``InputError`` if it contains none."""
     with arrays.open_npy(path) as found:
         if len(found.shape) != 2 or not all(found.shape):
-            raise InputError(f"{path}: must hold a map (height, width), not {found.dtype} {found.shape}")
+            raise InputError(f"{path}: must contain one map (height, width), not {found.dtype} {found.shape}")
         return found.whole()
 
 
@@ -163,7 +164,7 @@ def read_density(path: Path) -> Map:
     """
     density = read_map(path)
     if density.dtype.kind == "f" and not np.isfinite(density).all():
-        raise InputError(f"{path}: holds NaN or infinity")
+        raise InputError(f"{path}: contains NaN or infinity")
     return density
 
 

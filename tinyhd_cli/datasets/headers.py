@@ -1,4 +1,4 @@
-"""Sizes that image files claim, read from their first bytes: a few kilobytes can claim gigabytes of pixels."""
+"""Read the image size from file headers before decoding: a few kilobytes can claim gigabytes of pixels."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ Size = tuple[int, int]
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 NO_FRAME = (0xC4, 0xC8, 0xCC)
-"""JPEG markers among those of frame headers (C0 to CF) that are others."""
+"""JPEG markers from C0 to CF that are not frame headers."""
 
 OS2_HEADER = 12
-"""Bytes of the oldest header of BMP."""
+"""Bytes of the oldest BMP header."""
 
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 
 
 def claimed_size(data: bytes) -> Size | None:
-    """Return the size that a PNG, JPEG, BMP, TIFF or WebP file claims; None if it is none of them, or broken."""
+    """Return the size that a PNG, JPEG, BMP, TIFF or WebP file claims; None for other and damaged files."""
     try:
         if data.startswith(PNG_START):
             return struct.unpack_from(">II", data, 16)
         if data.startswith(b"BM"):
             (header,) = struct.unpack_from("<I", data, 14)
             width, height = struct.unpack_from("<HH" if header == OS2_HEADER else "<ii", data, 18)
-            return abs(width), abs(height)  # a negative height means that rows begin at the top
+            return abs(width), abs(height)  # a negative height means that the top row is first
         if data.startswith(b"\xff\xd8"):
             return jpeg_size(data)
         if data[:4] in (b"II*\0", b"MM\0*"):
@@ -62,7 +62,7 @@ def tiff_size(data: bytes) -> Size | None:
 
 
 def tiff_numbers(data: bytes, order: str) -> Iterator[tuple[int, int]]:
-    """Yield the tags of a TIFF file's first directory that are single numbers, with their values."""
+    """Yield the tags of a TIFF file's first directory that have a single integer, with its value."""
     (directory,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, directory)
     for entry in range(directory + 2, directory + 2 + 12 * count, 12):

@@ -51,7 +51,7 @@ class Dataset:
     split: str | None
     videos: tuple[Video, ...]
     left_out: tuple[str, ...] = ()
-    """Videos and folders of images without ground truth beside them, as paths below the root."""
+    """Videos and folders of images without ground truth, as paths relative to the root."""
 
     @property
     def official(self) -> Official | None:
@@ -87,7 +87,7 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
         raise InputError(f"{error.filename or root}: {error.strerror or error}") from error
     passed_over = tuple(sorted(without_truth(root, videos), key=natural)) if kind.find is anybody else ()
     if not videos:
-        what = f"no {f'{split} ' if split else ''}videos in the layout of {layout} ({EXPECTED[layout]})"
+        what = f"no {f'{split} ' if split else ''}videos in the {layout} layout ({EXPECTED[layout]})"
         raise InputError("; ".join([f"{root}: {what}", *([describe_left_out(passed_over)] if passed_over else [])]))
     for one, other in pairwise(videos):
         if one.name == other.name:
@@ -96,7 +96,7 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
 
 
 def without_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:
-    """Yield what looks like a video below a folder and is none of these, as paths below it."""
+    """Yield videos and folders of images below ``root`` that are not in ``videos``, as paths relative to it."""
     known = {video.source for video in videos}
     known |= {path.parent for path in known if path and (path.name == "images" or not path.is_dir())}
     for path in root.rglob("*"):
@@ -110,8 +110,8 @@ def without_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:
 
 
 def describe_left_out(names: Sequence[str]) -> str:
-    """Say which videos of a dataset are left out for want of ground truth."""
-    return f"{plural(len(names), 'video')} left out, with neither maps nor fixation beside the frames: {some(names)}"
+    """Return a message about the videos of a dataset that are ignored because they have no ground truth."""
+    return f"{plural(len(names), 'video')} ignored, without a maps or fixation folder: {some(names)}"
 
 
 def place(video: Video) -> Path | None:

@@ -41,7 +41,7 @@ class Video:
     single: FrameFiles | None = None
     """The one frame of a photograph; its folders are not looked at."""
     from_one: bool = False
-    """Whether frames of a video file count from 1 whatever the annotations are called."""
+    """Whether frames of a video file are numbered from 1 regardless of the names of the annotations."""
 
     @property
     def is_file(self) -> bool:
@@ -71,7 +71,7 @@ class Video:
 
     @property
     def first_number(self) -> int:
-        """The number of a video file's first frame: 0 where annotations are numbered from 0, else 1."""
+        """Number of a video file's first frame: 0 if annotations are numbered from 0, else 1."""
         return 0 if not self.from_one and (0 in self.densities or 0 in self.fixations) else 1
 
     @cached_property
@@ -82,7 +82,7 @@ class Video:
 
     @property
     def passed_over(self) -> list[str]:
-        """A line for each folder of ground truth whose files are all of kinds that are not read."""
+        """One message for each folder of ground truth that contains only files of unsupported formats."""
         lines = []
         kinds = (
             ("density", self.density_folder, self.densities, MAPS),
@@ -90,7 +90,7 @@ class Video:
         )
         for kind, folder, found, suffixes in kinds:
             if not found and (files := unread(folder, suffixes)):
-                lines.append(f"{folder}: {files} not read: {kind} maps must be {', '.join(suffixes)}")
+                lines.append(f"{folder}: ignored {files}; {kind} maps must be {', '.join(suffixes)}")
         return lines
 
     @property
@@ -139,7 +139,7 @@ class Video:
 
 
 def numbered_frames(reader: VideoReader, first: int = 1) -> Iterator[tuple[int, Frame]]:
-    """The frames of a video file with their numbers, of which ``first`` is that of the first frame.
+    """Yield the frames of a video file with their numbers; the first frame has the number ``first``.
 
     Frames that do not decode are counted by the gap that they leave in the timestamps: those after them keep their
     annotations. Some decoders then hand out others too late; these are left out.

@@ -63,7 +63,7 @@ class Engine(Protocol):
     name: str
     precision: str
     graph: str
-    """Digest of the compiled graph that is kept between runs; empty if none is."""
+    """Digest of the compiled graph in the cache; empty if it is not cached."""
 
     def infer(self, clip: Array) -> Array:
         """Saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``, float32 both."""

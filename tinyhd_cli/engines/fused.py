@@ -243,7 +243,7 @@ class Head(Protocol):
     """An engine for the beginning of a graph, whose outputs are ``(T, H, W, C)``."""
 
     graph: str
-    """Digest of the compiled graph that is kept between runs; empty if none is."""
+    """Digest of the compiled graph in the cache; empty if it is not cached."""
 
     @property
     def outputs(self) -> Sequence[Array]:

@@ -1,8 +1,8 @@
-"""What engines keep between runs: compiled graphs, and the verdicts of the self-test on them.
+"""Cache of engines: compiled graphs, and the results of their self-tests.
 
-Several processes may work in the folder at once. A file is written under another name and renamed, read whole rather
-than mapped into memory, and used only if its content has the digest that it states: a file that is replaced, cut or
-damaged at any moment costs a new compilation and no more. A verdict names the digest of the graph that was tested.
+Several processes may use the folder at the same time. A file is written under a temporary name and renamed, read whole
+instead of memory-mapped, and used only if its content matches its digest: a file that is replaced, truncated or damaged
+at any moment only costs a new compilation. A verdict contains the digest of the graph that was tested.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ from .graph import Node
 
 try:
     import fcntl
-except ImportError:  # Windows: each process compiles for itself
+except ImportError:  # Windows: each process compiles its own graph
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("tinyhd")
 
 KEPT_GRAPHS = 6
-"""Compiled graphs in the cache, of about 4 MB each; the oldest go."""
+"""Maximum number of compiled graphs in the cache, of about 4 MB each; the oldest are removed."""
 
 MAGIC = b"tinyhd graph 1\n"
-"""What the file of a compiled graph begins with; the SHA-256 of its name and of the rest follows."""
+"""First bytes of the file of a compiled graph. The SHA-256 of the file's name and remaining content follows."""
 
 PATIENCE_S = 60.0
-"""How long a process waits for another one that compiles, before it does so itself."""
+"""How long a process waits while another one compiles, before it compiles itself."""
 
 POLL_S = 0.05
 
 
 def folder(*names: str) -> Path | None:
-    """Where verdicts and compiled graphs are kept: ``$TINYHD_ENGINE_CACHE``, else in the cache; None: nowhere."""
+    """Return the folder for verdicts and graphs: ``$TINYHD_ENGINE_CACHE``, else in the cache; None if unusable."""
     if override := os.environ.get("TINYHD_ENGINE_CACHE"):
         return cache.usable(Path(override), *names)
     return cache.folder("engines", *names)
 
 
 def machine() -> tuple[str, ...]:
-    """What a compiled graph and a verdict depend on besides the network and the packages."""
+    """Return the properties of machine and version that a compiled graph and a verdict depend on."""
     return platform.node(), platform.machine(), platform.platform(), __version__
 
 
 def digest_of(results: Sequence[Node]) -> str:
-    """The SHA-256 of a graph: its operations, how they are connected, and their weights."""
+    """Return the SHA-256 of a graph: its operations, their connections and their weights."""
     found = hashlib.sha256()
     numbers: dict[Node, int] = {}
     for result in results:
@@ -80,11 +80,11 @@ def digest_of(results: Sequence[Node]) -> str:
 
 
 def graph_file(results: Sequence[Node], *facts: object) -> Path | None:
-    """The file for a compiled graph, whether it is there or not; None where there is no cache.
+    """Return the path for a compiled graph, which need not exist; None if there is no cache.
 
     Args:
-        results: the nodes that it computes.
-        facts: what else it depends on: how it is compiled, and by which version of what.
+        results: the output nodes.
+        facts: other facts that the graph depends on, such as compile options and versions.
     """
     place = folder("compiled")
     if place is None:
@@ -94,7 +94,7 @@ def graph_file(results: Sequence[Node], *facts: object) -> Path | None:
 
 
 def read_graph(path: Path | None) -> tuple[bytes, str] | None:
-    """A compiled graph and its digest; None if there is none, or it is damaged."""
+    """Return a compiled graph and its digest; None if it does not exist or is damaged."""
     if path is None:
         return None
     try:
@@ -105,21 +105,21 @@ def read_graph(path: Path | None) -> tuple[bytes, str] | None:
     content = data[start:]
     digest = digest_in(path, content)
     if data[:start] != MAGIC + digest:
-        log.debug("%s: damaged, or not the graph that belongs there", path)
+        log.debug("%s: damaged, or another graph", path)
         return None
     return content, digest.hex()
 
 
 def digest_in(path: Path, content: bytes) -> bytes:
-    """The SHA-256 of a compiled graph and of the name of its file, which tells what it was made of."""
+    """Return the SHA-256 of a compiled graph and its file name, which identifies the source of the graph."""
     return hashlib.sha256(path.name.encode() + content).digest()
 
 
 def keep_graph(path: Path | None, content: bytes) -> str:
-    """Keep a compiled graph, if that is possible, and remove the oldest ones.
+    """Write a compiled graph to the cache, if possible, and remove the oldest graphs.
 
     Returns:
-        Its digest; empty if it could not be kept.
+        Its digest; empty if it could not be written.
     """
     if path is None:
         return ""
@@ -133,14 +133,14 @@ def keep_graph(path: Path | None, content: bytes) -> str:
 
 
 def verdict_file(*facts: object) -> Path | None:
-    """The file for the verdict of a self-test, whether it is there or not; None where there is no cache."""
+    """Return the path for the verdict of a self-test, which need not exist; None if there is no cache."""
     place = folder()
     key = "\n".join((*map(str, facts), *machine()))
     return place / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json" if place else None
 
 
 def remembered(path: Path | None, tested: str) -> str | None:
-    """An earlier verdict on the graph with the digest ``tested``: what is wrong with it. None if there is none."""
+    """Return the stored verdict (an error, or empty) on the graph with the digest ``tested``; None if there is none."""
     if path is None or not tested:
         return None
     try:
@@ -151,13 +151,13 @@ def remembered(path: Path | None, tested: str) -> str | None:
 
 
 def remember(path: Path | None, tested: str, verdict: str) -> None:
-    """Keep the verdict on a graph, if that is possible."""
+    """Store the verdict on a graph, if possible."""
     if path is not None and tested:
         write(path, json.dumps({"wrong": verdict, "graph": tested}).encode())
 
 
 def write(path: Path, content: bytes) -> bool:
-    """Replace a file as a whole; returns whether that was possible."""
+    """Replace a file atomically. Return whether that succeeded."""
     try:
         with written_whole(path) as temporary:
             temporary.write_bytes(content)
@@ -169,12 +169,12 @@ def write(path: Path, content: bytes) -> bool:
 
 @contextlib.contextmanager
 def one_at_a_time() -> Iterator[None]:
-    """Let other processes wait while this one compiles for all of them: at most ``PATIENCE_S``, and where possible."""
+    """Hold a lock, if possible, so that other processes wait for this compilation, at most ``PATIENCE_S``."""
     place = folder()
     with contextlib.ExitStack() as stack:
         if fcntl is not None and place is not None:
             with contextlib.suppress(OSError):
-                file = stack.enter_context((place / "lock").open("ab"))  # unlocked when it is closed
+                file = stack.enter_context((place / "lock").open("ab"))  # closing it releases the lock
                 deadline = time.monotonic() + PATIENCE_S
                 while time.monotonic() < deadline:
                     with contextlib.suppress(BlockingIOError):

@@ -130,10 +130,10 @@ def rounded(weight: Array) -> Any:
 def compiled(
     make: Callable[[], ov.Model], precision: str, threads: int, keep: Path | None = None
 ) -> tuple[ov.CompiledModel, str]:
-    """A compiled graph, and the digest of its kept form; see :class:`OpenVino`.
+    """Return a compiled graph and the digest of its cached form; see :class:`OpenVino`.
 
-    OpenVINO's own cache (``CACHE_DIR``) maps its files into memory: one that is cut while it is in use ends the
-    process.
+    OpenVINO's own cache (``CACHE_DIR``) is not used, because it memory-maps its files: truncating a file that is in
+    use kills the process.
     """
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -160,10 +160,10 @@ class OpenVino:
     """A compiled graph.
 
     Args:
-        make: makes the graph, as :func:`to_openvino` does; called only if the compiled one was not kept.
-        precision: ``float32``, ``bf16`` or ``int8``; the graph must have been made for 8 bits.
+        make: builds the graph, see :func:`to_openvino`; called only if no compiled graph is cached.
+        precision: ``float32``, ``bf16`` or ``int8``; ``int8`` needs a graph that was built for 8 bits.
         threads: how many processor cores to use; 0 for all.
-        keep: file for the compiled graph; None to compile anew.
+        keep: cache file of the compiled graph; None to compile without a cache.
     """
 
     name = "openvino"
@@ -184,8 +184,8 @@ class OpenVinoPart:
     """The compiled beginning of a graph, for what goes on with its outputs.
 
     Args:
-        make: makes the graph, as :func:`part_to_openvino` does.
-        precision, threads, keep: as in :class:`OpenVino`.
+        make: builds the graph, see :func:`part_to_openvino`.
+        precision, threads, keep: see :class:`OpenVino`.
     """
 
     def __init__(self, make: Callable[[], ov.Model], precision: str, threads: int, keep: Path | None = None) -> None:

@@ -15,7 +15,7 @@ from .fixations import fingerprint
 from .scoring import VideoScores
 
 MAX_BYTES = 1 << 28
-"""The scores of a frame take about 200 bytes."""
+"""Size limit of a file of scores; a frame takes about 200 bytes."""
 
 FORMAT = 1
 """Raise it when scores change their meaning."""

@@ -37,7 +37,7 @@ STRIP = 4
 """Frames in a picture strip."""
 
 MOST_LETTERS = 48
-"""Of a video's name in that of a plot: file systems take 255 bytes."""
+"""Maximum length of a video's name in the name of a plot; file systems allow 255 bytes."""
 
 MOST_VIDEOS = 6
 """Up to so many videos, each is drawn over time; of more, the best, the middle and the worst."""
@@ -62,7 +62,7 @@ def plot(results: Results, dataset: Dataset, source: Source, folder: Path) -> li
             continue  # a photograph, or a shot of one frame
         name = re.sub(r"[^\w.-]+", "_", video.name)[:MOST_LETTERS]
         path = folder / f"over_time_{name}.png"
-        if path in written:  # "a b" and "a/b" give the same name
+        if path in written:  # "a b" and "a/b" become the same name
             path = path.with_stem(f"{path.stem}_{zlib.crc32(video.name.encode(errors='surrogateescape')):08x}")
         written.append(plot_over_time(video, path))
     painter = Painter(OverlayStyle(threshold=0.05))

@@ -158,7 +158,7 @@ def score_video(index: int, source: Source, truth: GroundTruth, done: Callable[[
     look_back(result, video, predicted, complete)
     if isinstance(source, FileSource):
         if result.resized:
-            line = f"{video.name}: {plural(result.resized, 'map')} of another size than the truth, resized"
+            line = f"{video.name}: {plural(result.resized, 'map')} resized to the size of the ground truth"
             result.notes.append(line)
         if note := source.note(video):
             result.notes.append(note)

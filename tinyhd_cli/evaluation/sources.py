@@ -31,7 +31,7 @@ MAPS_ENDING = "_maps"
 """What ``tinyhd predict --out-dir DIR --maps maps`` puts behind a video's name."""
 
 FORMATS = "NAME/*.png (also .bmp, .tif, .npy, .jpg), NAME.npz, NAME.npy or NAME.mp4"
-"""Of maps, for messages."""
+"""Supported files of maps, for messages."""
 
 
 class Source(Protocol):
@@ -110,9 +110,9 @@ class PriorSource:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Maps in a folder, for each video as images, as a grey video or as an npz or npy file; or one for a single video.
+    """Maps of each video in a folder, as images, a grey video, an npz or an npy file; or one such file for one video.
 
-    What belongs to a video is found by its name, with or without leading zeros: ``NAME/0001.png`` (see
+    The maps of a video are found by its name, with or without leading zeros: ``NAME/0001.png`` (see
     :func:`by_frame`), ``NAME.mp4`` (frames in order), ``NAME.npz`` (an array ``saliency``, or the only one),
     ``NAME.npy``, each also as ``NAME_maps``; npz also as ``NAME_out.npz``. For photographs: ``NAME.png``.
     """
@@ -146,16 +146,16 @@ class FileSource:
                     return path
         if self.alone and any(listed(self.root, MAPS)):
             return self.root
-        raise InputError(f"{video.name}: {self.root} holds no maps of this video{self._instead(names)}")
+        raise InputError(f"{video.name}: no maps of this video in {self.root}{self._instead(names)}")
 
     def _instead(self, names: list[str]) -> str:
-        """Return what there is in place of a video's maps, for the end of a message; empty if there is nothing."""
+        """Return the end of a message that names unsupported files of a video's maps; empty if there are none."""
         folders = [self.root / f"{name}{end}" for name in names for end in ("", MAPS_ENDING)]
         found = [f"{folder.name}: {files}" for folder in folders if (files := unread(folder, MAPS))]
         found += [f"{name}.mat" for name in names if (self.root / f"{name}.mat").is_file()]
         if self.alone and not found and (files := unread(self.root, MAPS)):
             found = [files]
-        return f", but {found[0]}; maps must be {FORMATS}" if found else ""
+        return f", only {found[0]}; maps must be {FORMATS}" if found else ""
 
     def files(self, video: Video) -> list[Path]:
         try:
@@ -184,14 +184,14 @@ class FileSource:
             yield from zip(numbers_in_order(video), grey_video(found), strict=False)
 
     def note(self, video: Video) -> str | None:
-        """Say if maps were matched with frames in another way than by their numbers; None if not."""
+        """Return a message if maps were matched to frames in order, not by number; else None."""
         with contextlib.suppress(InputError):
             found = self.find(video)
             paths = preferred(found, MAPS) if found.is_dir() else []
             numbers = by_number(paths)
             if paths and not by_stem(paths, video) and (shift := counted_otherwise(list(numbers), video)) is not None:
                 ours, theirs = shift[0], next(iter(numbers))
-                return f"{video.name}: its frames are numbered from {ours} and the maps from {theirs}: matched in order"
+                return f"{video.name}: matched maps in order: frames are numbered from {ours}, maps from {theirs}"
         return None
 
     def describe(self) -> dict[str, Any]:
@@ -199,7 +199,7 @@ class FileSource:
 
 
 def names_of(video: Video) -> list[str]:
-    """Return the names by which a video's maps may be called, the likeliest first."""
+    """Return the possible names of a video's maps, the most likely first."""
     short = Path(video.name).name
     names = [video.name, short, short.lstrip("0") or "0"]
     if video.is_file and video.source:
@@ -208,11 +208,11 @@ def names_of(video: Video) -> list[str]:
 
 
 def by_frame(paths: Sequence[Path], video: Video) -> dict[int, Path]:
-    """Return maps by the numbers of their frames, in order.
+    """Return maps by the number of their frame, in order.
 
-    A map belongs to the frame whose image, density or fixation map has the same name without suffix. Others go by the
-    last number in their names. Where no name is the same and the numbers merely count, from 0 or 1, frames that are
-    numbered otherwise, the maps are matched in order.
+    A map belongs to the frame whose image, density or fixation map has the same name without suffix. Other maps are
+    matched by the last number in their names. If no name matches, and the maps are numbered consecutively from 0 or 1
+    but the frames are not numbered that way, the maps are matched in order.
     """
     found = by_stem(paths, video)
     taken = set(found.values())
@@ -223,7 +223,7 @@ def by_frame(paths: Sequence[Path], video: Video) -> dict[int, Path]:
 
 
 def by_stem(paths: Sequence[Path], video: Video) -> dict[int, Path]:
-    """Return the maps that have the name of a frame's image or ground truth, by the frame's number."""
+    """Return the maps with the same name as a frame's image or ground truth, by the frame's number."""
     named: dict[str, Path] = {}
     for path in paths:
         named.setdefault(path.stem, path)
@@ -234,22 +234,27 @@ def by_stem(paths: Sequence[Path], video: Video) -> dict[int, Path]:
 
 
 def counted_otherwise(numbers: list[int], video: Video) -> list[int] | None:
-    """Return the frames that maps with these ascending numbers are for, where their numbers merely count the frames.
+    """Return the frame numbers of maps that are numbered consecutively, unlike the frames.
 
-    None where the numbers are those of the frames, as far as can be known.
+    Args:
+        numbers: the numbers of the maps, ascending.
+        video: the video.
+
+    Returns:
+        One frame number for each map; None if the numbers of the maps are those of the frames, as far as is known.
     """
     if not numbers or numbers[0] not in (0, 1) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         return None
     ours = [frame.number for frame in video.frames]
     if len(ours) == len(numbers) and ours != numbers:
         return ours
-    if video.is_file and video.first_number == 0 and numbers[0] == 1:  # as tinyhd predict names maps of video files
+    if video.is_file and video.first_number == 0 and numbers[0] == 1:  # maps written by tinyhd predict
         return [number - 1 for number in numbers]
     return None
 
 
 def numbers_in_order(video: Video) -> Iterator[int]:
-    """Yield the numbers of a video's frames; those of a video file go on for ever."""
+    """Yield the numbers of a video's frames; endless for a video file."""
     if video.is_file:
         yield from count(video.first_number)
     numbers = [frame.number for frame in video.frames]
@@ -258,11 +263,11 @@ def numbers_in_order(video: Video) -> Iterator[int]:
 
 
 def archived(path: Path, video: Video) -> Iterator[tuple[int, Map]]:
-    """Yield the maps of an npz file with the numbers of their frames; ``InputError`` if it holds none."""
+    """Yield the maps of an npz file with the numbers of their frames; ``InputError`` if it contains none."""
     with arrays.Archive(path) as archive:
         names = archive.names
         if "saliency" not in names and len(names) != 1:
-            raise InputError(f"{path}: must hold an array called saliency, not {some(names) or 'nothing'}")
+            raise InputError(f"{path}: must contain an array named saliency, not {some(names) or 'nothing'}")
         numbers: Iterator[int | None] = iter(numbers_in_order(video))
         if "saliency" in names and "image" in names:
             with archive.open("image") as array:
@@ -276,9 +281,9 @@ def archived(path: Path, video: Video) -> Iterator[tuple[int, Map]]:
 
 
 def each_map(array: arrays.StoredArray) -> Iterator[Map]:
-    """Yield the maps of an array ``(frames, height, width)``, or a single one; ``InputError`` if it is none."""
+    """Yield the maps of an array ``(frames, height, width)`` or ``(height, width)``; ``InputError`` for others."""
     if array.dtype.kind not in NUMBERS or len(array.shape) not in (2, 3) or not all(array.shape):
-        raise InputError(f"{array.name}: must hold maps (frames, height, width), not {array.dtype} {array.shape}")
+        raise InputError(f"{array.name}: must contain maps (frames, height, width), not {array.dtype} {array.shape}")
     yield from [array.whole()] if len(array.shape) == 2 else array.items()
 
 

@@ -29,20 +29,20 @@ ROWS_A_CELL = 4
 """Lines through each row of a map along which areas are measured. Along a line they are exact."""
 
 CROSSINGS_AT_ONCE = 1 << 20
-"""At most so many crossings of lines and sides are held in memory."""
+"""Limit on the crossings of lines and sides in memory at a time."""
 
 MAX_AREAS = 256
 MAX_CORNERS = 10_000
-"""Of one polygon; the outline of a person, traced pixel by pixel, has a few thousand."""
+"""Limit for one polygon; the outline of a person, traced pixel by pixel, has a few thousand corners."""
 
 MAX_ALL_CORNERS = 100_000
-"""Of all areas together: each takes its time in every frame."""
+"""Limit for all areas together: each corner costs time in every frame."""
 
 MAX_NAME = 100
-"""Characters; longer names leave no room for plots."""
+"""Maximum characters of a name; longer names leave no space in plots."""
 
 MAX_COORDINATE = 1e6
-"""Pixels, percent or seconds."""
+"""Limit on coordinates and times, in pixels, percent or seconds."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def box(values: Sequence[float]) -> Points:
 
 
 def parse_areas(arguments: Sequence[str]) -> tuple[Area, ...]:
-    """Return the areas that ``--aoi`` options name: ``logo=x,y,w,h`` in pixels or percent, or a JSON file of several.
+    """Return the areas of ``--aoi`` options: each is ``logo=x,y,w,h`` in pixels or percent, or a JSON file of areas.
 
     Raises:
         UsageError: one is malformed, two have the same name, or there are too many.
@@ -105,10 +105,10 @@ def parse_areas(arguments: Sequence[str]) -> tuple[Area, ...]:
         if count > 1:
             raise UsageError(f"--aoi: two areas are called {name!r}")
     if len(areas) > MAX_AREAS:
-        raise UsageError(f"--aoi: {len(areas):,} areas; at most {MAX_AREAS} are possible")
+        raise UsageError(f"--aoi: {len(areas):,} areas; the limit is {MAX_AREAS}")
     corners = sum(len(area.corners[0]) for area in areas)
     if corners > MAX_ALL_CORNERS:
-        raise UsageError(f"--aoi: the areas have {corners:,} corners; at most {MAX_ALL_CORNERS:,} are possible")
+        raise UsageError(f"--aoi: the areas have {corners:,} corners in total; the limit is {MAX_ALL_CORNERS:,}")
     return tuple(areas)
 
 
@@ -136,14 +136,14 @@ def parse_box(argument: str) -> Area:
 
 
 def name_of(text: object) -> str:
-    """Return an area's name fit to be shown; ``ValueError`` if it can be no name."""
+    """Return an area's name, made printable; ``ValueError`` if it is not a valid name."""
     if not isinstance(text, str | int | float) or isinstance(text, bool):
         raise ValueError("area names must be text")
     name = printable(str(text).strip())
     if not name:
         raise ValueError("area names must not be empty")
     if len(name) > MAX_NAME:
-        raise ValueError(f"area {name[:20]!r}...: the name has {len(name):,} characters; at most {MAX_NAME} fit")
+        raise ValueError(f"area {name[:20]!r}...: the name has {len(name):,} characters; the limit is {MAX_NAME}")
     return name
 
 
@@ -180,7 +180,7 @@ def read_areas(argument: str) -> list[Area]:
 
 
 def entries(parent: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    """Return a list of objects in a JSON object; ``ValueError`` if it is something else."""
+    """Return the list of objects at a key of a JSON object; ``ValueError`` if it is not one."""
     found = parent[key]
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
         raise ValueError(f"{key} must be a list of objects, [{{...}}, ...]")
@@ -211,20 +211,20 @@ def corners_of(name: str, entry: Mapping[str, Any]) -> Points:
     if points.ndim != 2 or points.shape[0] < 3 or points.shape[1] != 2:
         raise ValueError(f"area {name!r}: needs a box [x, y, width, height] or a polygon of three or more [x, y]")
     if len(points) > MAX_CORNERS:
-        raise ValueError(f"area {name!r}: has {len(points):,} corners; at most {MAX_CORNERS:,} are possible")
+        raise ValueError(f"area {name!r}: has {len(points):,} corners; the limit is {MAX_CORNERS:,}")
     return points
 
 
 def numbers(values: Any, what: str) -> Points:
-    """Return the numbers of a JSON list; ``ValueError`` if there is something else in it, or one without meaning."""
+    """Return the numbers of a JSON list; ``ValueError`` if it contains anything else, NaN or too large numbers."""
     try:
         found = np.asarray(values)
         if found.dtype.kind not in "iuf" and found.size:
             raise ValueError
     except (ValueError, OverflowError):
-        raise ValueError(f"{what} must be of numbers") from None
-    if not (np.abs(found) <= MAX_COORDINATE).all():  # nor NaN
-        raise ValueError(f"{what} holds a number beyond {MAX_COORDINATE:,.0f}, or none at all")
+        raise ValueError(f"{what} must consist of numbers") from None
+    if not (np.abs(found) <= MAX_COORDINATE).all():  # false for NaN, too
+        raise ValueError(f"{what} contains NaN or a number beyond {MAX_COORDINATE:,.0f}")
     return found.astype(np.float64)
 
 
@@ -263,7 +263,7 @@ class Attention:
         return inside / ROWS_A_CELL / self._total
 
     def _inside(self, corners: Points, lines: NDArray[np.float64]) -> float:
-        """Return the sum of the map along the parts of some lines that are inside a polygon of cells."""
+        """Return the sum of the map along the parts of ``lines`` inside a polygon, in units of cells."""
         line, x = crossings_of(corners, lines)
         x = np.clip(x, 0, self._columns)
         row, column = lines[line].astype(np.int64), np.minimum(x.astype(np.int64), self._columns - 1)
@@ -283,7 +283,7 @@ def covered(corners: Points, width: int, height: int) -> float:
 
 
 def crossings_of(corners: Points, lines: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Find where a polygon's sides cross horizontal lines.
+    """Find the crossings of a polygon's sides with horizontal lines.
 
     A side belongs to the lines from its upper end on, without its lower end, and is followed downwards: so both
     polygons beside a common side find the very same crossings.
@@ -293,7 +293,7 @@ def crossings_of(corners: Points, lines: NDArray[np.float64]) -> tuple[NDArray[n
         lines: y of each line, ascending.
 
     Returns:
-        Index of the line and x of each crossing, ordered by line and on each line by x.
+        Index of the line and x of each crossing, sorted by line, then by x.
     """
     ends = np.stack([corners, np.roll(corners, -1, axis=0)])  # (2, n, 2)
     downwards = np.argsort(ends[..., 1], axis=0, kind="stable")

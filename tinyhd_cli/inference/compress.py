@@ -56,7 +56,7 @@ class CompressOptions:
     audio: bool = True
     """Whether the sound is kept."""
     input: InputOptions = field(default_factory=InputOptions)
-    """What the video does not say of itself."""
+    """Facts about the video that it does not contain."""
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 20:
@@ -147,7 +147,7 @@ def compress_file(
     """
     check_two_passes(video, output)
     if is_special(output):
-        raise UsageError(f"--output {output}: must be a plain file, which is read again to measure the quality")
+        raise UsageError(f"--output {output}: must be a regular file, because it is read again to measure the quality")
     phase = progress or (lambda label: lambda done, total: None)
     held: list[Offsets] = []  # one for HOLD_FRAMES frames
 
@@ -226,7 +226,7 @@ def plain_of_equal_size(
 
 
 def with_factor(options: CompressOptions, crf: float) -> CompressOptions:
-    """The same options with another quality factor."""
+    """Return the same options with another quality factor."""
     return replace(options, encoder=replace(options.encoder, crf=crf))
 
 

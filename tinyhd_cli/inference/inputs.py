@@ -1,4 +1,4 @@
-"""From the arguments of a command line to a list of videos."""
+"""Find the videos of a command line."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..video.source import DEFAULT_RATE, IMAGE_SUFFIXES, STDIN, pictures_in
+from ..wording import plural
 from .options import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)
 class Input:
-    """A video of the command line."""
+    """A video given on the command line."""
 
     path: Path
     named: bool
-    """Whether an argument is this file itself, rather than a folder or a pattern in which it was found."""
+    """Whether an argument names this file itself, rather than a folder or pattern that contains it."""
     beside: Path | None = None
-    """The folder that holds it, if it holds pictures, too: they are a video if this is one of our outputs."""
+    """Its folder, if that also contains images; they are the input if this video is an output of tinyhd."""
 
 
 class NoVideos(InputError):
-    """A folder has neither videos nor pictures."""
+    """A folder contains neither videos nor images."""
 
 
 @dataclass
 class Inputs:
-    """The videos that arguments lead to, each once."""
+    """The videos that the arguments refer to, without duplicates."""
 
     found: list[Input] = field(default_factory=list)
     errors: dict[str, InputError] = field(default_factory=dict)
-    """One for each argument that is a missing file, or a folder or pattern without videos."""
+    """An error for each argument that is a missing file, or a folder or pattern without videos."""
 
 
 def find_videos(arguments: Sequence[str]) -> Inputs:
     """Find the videos of a command line: files, and the sorted videos of folders and of glob patterns.
 
-    A folder of pictures without videos is a video itself, and ``-`` is standard input.
+    A folder with images but no videos is a video itself, and ``-`` is standard input.
     """
     inputs = Inputs()
     videos: dict[Path, Input] = {}
@@ -62,12 +63,12 @@ def find_videos(arguments: Sequence[str]) -> Inputs:
 
 
 def place_of(path: Path) -> Path:
-    """Return one path for all spellings of a name. Links keep their names, so that each gets its own output."""
+    """Return the same path for all spellings of a name. Links keep their names, so that each has its own output."""
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
 def matching(argument: str, errors: dict[str, InputError]) -> list[Input]:
-    """Return the videos of one argument; ``InputError`` if there are none. Errors of parts of it go to ``errors``."""
+    """Return the videos of an argument; ``InputError`` if there are none. Errors of single matches go to ``errors``."""
     path = Path(argument)
     if path == STDIN:
         return [Input(path, named=True)]
@@ -75,7 +76,7 @@ def matching(argument: str, errors: dict[str, InputError]) -> list[Input]:
         mode = path.stat().st_mode
     except PermissionError:
         raise InputError(f"{argument}: permission denied") from None
-    except (OSError, ValueError):  # a pattern can be no name at all
+    except (OSError, ValueError):  # a pattern may be an invalid name
         if not glob.has_magic(argument):
             raise InputError(f"{argument}: no such file") from None
         return by_pattern(argument, errors)
@@ -83,7 +84,7 @@ def matching(argument: str, errors: dict[str, InputError]) -> list[Input]:
 
 
 def by_pattern(pattern: str, errors: dict[str, InputError]) -> list[Input]:
-    """Return the files that match a pattern, and the videos of folders that match although nothing in them does."""
+    """Return the files that match a pattern, and the videos of matching folders whose content does not match."""
     matches = sorted(expanded(pattern))
     parents = {match.parent for match in matches}
     found: list[Input] = []
@@ -101,13 +102,13 @@ def by_pattern(pattern: str, errors: dict[str, InputError]) -> list[Input]:
                 errors[str(match)] = error
                 failed += 1
     if not found and not failed:
-        what = "folders alone, and they have neither videos nor pictures" if folders else "no file"
+        what = "only folders without videos or images" if folders else "no file"
         raise InputError(f"{pattern}: matches {what}")
     return found
 
 
 def expanded(pattern: str) -> set[Path]:
-    """Return what matches a pattern. ``**`` visits each folder once, because links may lead in circles."""
+    """Return all matches of a pattern. ``**`` visits each folder once, because links may form cycles."""
     parts = Path(pattern).parts
     if "**" not in parts:
         return {Path(match) for match in glob.glob(pattern)}
@@ -126,7 +127,7 @@ def expanded(pattern: str) -> set[Path]:
 
 
 def in_folder(folder: Path) -> list[Input]:
-    """Return the videos of a folder, or the folder itself if it holds pictures alone."""
+    """Return the videos of a folder, or the folder itself if it contains images but no videos."""
     try:
         videos = [file for file in sorted(folder.iterdir()) if is_video(file)]
         pictures = bool(pictures_in(folder))
@@ -140,37 +141,34 @@ def in_folder(folder: Path) -> list[Input]:
         return [Input(folder, named=True)]
     if below:
         pattern = shlex.quote(str(folder / "**" / "*.mp4"))
-        raise NoVideos(f"{folder}: no videos in this folder itself; for those in the folders below it: {pattern}")
+        raise NoVideos(f"{folder}: no videos directly in this folder; for its subfolders use {pattern}")
     known = " ".join(sorted(VIDEO_SUFFIXES))
-    raise NoVideos(f"{folder}: no videos in this folder, and no pictures (videos: {known})")
+    raise NoVideos(f"{folder}: no videos or images in this folder (video suffixes: {known})")
 
 
 def is_video(file: Path) -> bool:
-    """Return whether a file of a folder is taken for a video."""
+    """Return whether a file in a folder is used as a video."""
     return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
-def of(count: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def describe_pictures(videos: Sequence[Path], rate: Fraction | None) -> list[str]:
-    """Say which inputs are pictures, and how they are read.
+    """Return notes on the inputs that are images: how they are read.
 
     Args:
         videos: all inputs.
-        rate: frames per second of pictures; None where the command cannot change it.
+        rate: frames per second of a folder of images; None if the command has no option for it.
     """
     notes = []
     singles = [video for video in videos if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file()]
     if len(singles) == 1:
-        notes.append(f"{singles[0]}: a single picture, read as a video of one frame")
+        notes.append(f"{singles[0]}: a single image, read as a video of one frame")
     elif singles:
-        notes.append(f"{len(singles)} pictures, each read as a video of one frame; name their folder to make them one")
+        notes.append(
+            f"{len(singles)} images, each read as a video of one frame; to read them as one video, give their folder"
+        )
     for folder in videos:
         if folder != STDIN and folder.is_dir():
-            pictures = len(pictures_in(folder))
+            images = len(pictures_in(folder))
             speed = f"{float(rate or DEFAULT_RATE):g} frames per second{' (see --rate)' if rate else ''}"
-            notes.append(f"{folder}: {of(pictures, 'picture')} read as one video of {speed}")
+            notes.append(f"{folder}: {plural(images, 'image')} read as one video at {speed}")
     return notes

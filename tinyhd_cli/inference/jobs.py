@@ -1,4 +1,4 @@
-"""Which files each video's outputs go to."""
+"""Name the output files of each video."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ DEFAULT_OUTPUT = {"overlay": "{name}_overlay.mp4"}
 """What ``predict`` writes if nothing is asked for."""
 
 PLACEHOLDER = re.compile(r"\{(name|folder|suffix)\}")
-"""Stands in the name of an output for a part of its video's path: see :func:`fill`."""
+"""Placeholder in an output's name for a part of the video's path, see :func:`fill`."""
 
 MAP_NAME = re.compile(r"\d{4,}\.png")
-"""Names of the files in a folder of maps."""
+"""Matches the names of the files in a folder of maps."""
 
 FileKey = tuple[int, int]
-"""Device and inode: the same for all names of a file."""
+"""Device and inode: equal for all names of a file."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One video and the files to write for it, by kind."""
+    """One video and its output files, by kind."""
 
     video: Path
     outputs: Mapping[str, Path]
 
     @property
     def name(self) -> str:
-        """The video's name in messages."""
+        """Name of the video in messages."""
         return self.video.name or self.video.resolve().name
 
 
 @dataclass
 class Plan:
-    """What a command has to do."""
+    """The jobs of a command."""
 
     jobs: list[Job] = field(default_factory=list)
     errors: dict[str, OutputError] = field(default_factory=dict)
-    """One for each video whose outputs cannot be named."""
+    """An error for each video whose outputs cannot be named."""
     left_out: list[Path] = field(default_factory=list)
-    """Files that were found, but are outputs of this command."""
+    """Files that were found but are outputs of this command."""
     pictures: list[Path] = field(default_factory=list)
-    """Folders whose pictures are left out, because there are videos beside them."""
+    """Folders whose images are ignored, because they also contain videos."""
 
 
 def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path | None) -> Plan:
-    """Name the outputs of each video, and leave out the files that are outputs of an earlier run.
+    """Name the outputs of each video, and ignore files that are outputs of an earlier run.
 
     Args:
         found: the inputs.
-        wanted: kind of output to its file name, see :func:`fill`.
-        out_dir: folder for all outputs. A file name without placeholder then gets the video's name put in front.
+        wanted: kind of output to its name, see :func:`fill`.
+        out_dir: folder for all outputs. The video's name is then prepended to names without a placeholder.
 
     Raises:
-        UsageError: a name cannot be right, an output would overwrite an input, or two videos would write one file.
+        UsageError: a name is invalid, an output would overwrite an input, or two videos would write the same file.
     """
     result = Plan()
     vary = {kind for kind, name in wanted.items() if out_dir is not None or PLACEHOLDER.search(name)}
@@ -76,7 +76,7 @@ def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path |
         ]
 
     for folder in dict.fromkeys(item.beside for item in found if item.beside is not None):
-        # An earlier run may have written into the folder of its pictures.
+        # An earlier run may have written videos into its folder of images.
         jobs = jobs_of([Input(folder, named=True), *(item for item in found if item.beside == folder)])
         earlier = EarlierOutputs(jobs, vary)
         if all(job in earlier for job in jobs[1:]):
@@ -99,11 +99,11 @@ def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path |
 
 
 class EarlierOutputs:
-    """The files that jobs are going to write and that are there already.
+    """The output files of jobs that already exist.
 
     Args:
-        jobs: all of them, those of files that turn out to be outputs included.
-        vary: kinds of outputs whose names differ from video to video.
+        jobs: all jobs, including those of files that turn out to be outputs.
+        vary: kinds of outputs with a different name for each video.
     """
 
     def __init__(self, jobs: Sequence[Job], vary: set[str]) -> None:
@@ -115,11 +115,11 @@ class EarlierOutputs:
         self._writers.pop(None, None)
 
     def __contains__(self, job: Job) -> bool:
-        """Whether the video of a job is written for another video."""
+        """Return whether the video of a job is an output of another video."""
         key = file_key(job.video)
         in_place = any(file_key(path) == key for kind, path in job.outputs.items() if kind in self._vary)
         if in_place and job.video.suffix.lower() in {*VIDEO_SUFFIXES, *IMAGE_SUFFIXES}:
-            return False  # '{name}.mp4' in the folder of the videos: it may well be an original
+            return False  # '{name}.mp4' in the folder of the videos: it may be an original
         writers = set(self._writers.get(key, ()))
         if MAP_NAME.fullmatch(job.video.name):
             writers |= self._writers.get(file_key(job.video.parent), set())
@@ -127,7 +127,7 @@ class EarlierOutputs:
 
 
 def file_key(path: Path) -> FileKey | None:
-    """Return what identifies a file under all its names; None if there is no such file."""
+    """Return a key that is the same for all names of a file; None if the file does not exist."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -136,38 +136,38 @@ def file_key(path: Path) -> FileKey | None:
 
 
 def too_long(job: Job, vary: set[str]) -> OutputError | None:
-    """Return an error if a video's name makes that of an output longer than file systems take."""
+    """Return an error if the name of a video's output is longer than file systems allow; else None."""
     for kind, path in job.outputs.items():
         if kind in vary and (size := len(os.fsencode(path.name))) > LONGEST_NAME:
-            advice = f"give it a shorter one (--{flag(kind)} FILE)"
+            advice = f"give a shorter name (--{flag(kind)} FILE)"
             return OutputError(
-                f"{job.video}: the output's name would have {size} bytes of at most {LONGEST_NAME}; {advice}"
+                f"{job.video}: the output's name has {size} bytes, the limit is {LONGEST_NAME}; {advice}"
             )
     return None
 
 
 def check_folder(jobs: Sequence[Job], wanted: Mapping[str, str], vary: set[str]) -> None:
-    """``UsageError`` if the outputs of several videos have one name."""
+    """Raise ``UsageError`` if the outputs of several videos have the same name."""
     for kind, name in wanted.items():
         if len(jobs) > 1 and kind not in vary:
-            ways = "--out-dir DIR, or {name} in the file's name"
-            raise UsageError(f"--{flag(kind)} {name}: {len(jobs)} videos need a folder, {ways}")
+            ways = "use --out-dir DIR, or {name} in the file's name"
+            raise UsageError(f"--{flag(kind)} {name}: {len(jobs)} videos would be written to one file; {ways}")
 
 
 def check_overwriting(jobs: Sequence[Job]) -> None:
-    """``UsageError`` if an output would overwrite an input."""
+    """Raise ``UsageError`` if an output would overwrite an input."""
     inputs = {file_key(job.video) for job in jobs if job.video != STDIN} - {None}
     for job in jobs:
         for kind, path in job.outputs.items():
             if file_key(path) in inputs and path != STDIN:
                 if len(jobs) == 1:
                     raise UsageError(f"--{flag(kind)} {path}: is the input itself; write to another file")
-                advice = "leave it out, or write to another folder (--out-dir DIR)"
+                advice = "remove it from the inputs, or write to another folder (--out-dir DIR)"
                 raise UsageError(f"--{flag(kind)} {path}: is one of the inputs; {advice}")
 
 
 def check_distinct(jobs: Sequence[Job], wanted: Mapping[str, str]) -> None:
-    """``UsageError`` if two videos would write the same file."""
+    """Raise ``UsageError`` if two videos would write the same file."""
     owners: dict[Path, Job] = {}
     for job in jobs:
         for kind, path in job.outputs.items():
@@ -178,23 +178,23 @@ def check_distinct(jobs: Sequence[Job], wanted: Mapping[str, str]) -> None:
 
 
 def telling_apart(one: Path, other: Path, kind: str, template: str) -> str:
-    """Return advice on how the outputs of two videos get different names."""
+    """Return advice for giving the outputs of two videos different names."""
     part = "{suffix}" if one.parent.resolve() == other.parent.resolve() else "{folder}"
     if part in template:
         return "give them different names"
     if "{name}" not in template:
         template = str(Path(template).with_name(f"{{name}}_{Path(template).name}"))
-    return f"tell them apart with --{flag(kind)} '{template.replace('{name}', f'{part}_{{name}}')}'"
+    return f"for different names use --{flag(kind)} '{template.replace('{name}', f'{part}_{{name}}')}'"
 
 
 def spelling(path: Path) -> Path:
-    """Return a path that is the same for all spellings of a file's name that its file system takes for one."""
+    """Return the same path for all spellings of a name that the file system treats as equal."""
     path = path.absolute()
     return Path(unicodedata.normalize("NFC", str(path)).casefold()) if ignores_case(path.parent) else path
 
 
 def ignores_case(folder: Path) -> bool:
-    """Return whether the file system of a folder, which need not exist yet, ignores case."""
+    """Return whether the file system of a folder ignores case; the folder need not exist."""
     while file_key(folder) is None and folder != folder.parent:
         folder = folder.parent
     other = folder.with_name(folder.name.swapcase()) if folder.name else folder
@@ -207,22 +207,22 @@ def check_two_passes(video: Path, output: Path) -> None:
     if output.resolve() == video.resolve():
         raise UsageError(f"--output {output}: is the input itself")
     if read_once(video):
-        raise UsageError(f"{video}: the video is read twice, which a pipe does not allow; name a file")
+        raise UsageError(f"{video}: the video must be read twice, which is not possible with a pipe; give a file")
 
 
 def fill(template: str, video: Path, out_dir: Path | None) -> Path:
     """Return an output's path for one video.
 
     Args:
-        template: a path in which ``{name}`` stands for the video's name without suffix, ``{folder}`` for the name of
-            the folder that holds it, and ``{suffix}`` for its suffix without the dot.
+        template: a path in which ``{name}`` is replaced by the video's name without suffix, ``{folder}`` by the name
+            of its folder, and ``{suffix}`` by its suffix without the dot.
         video: the input.
         out_dir: see :func:`make_plan`.
     """
     if not Path(template).name and (out_dir is not None or not template):
         raise UsageError(f"{template!r} is no name for an output")
     if len(os.fsencode(PLACEHOLDER.sub("", Path(template).name))) > LONGEST_NAME:
-        raise UsageError(f"{template}: too long for the name of an output ({LONGEST_NAME} bytes at most)")
+        raise UsageError(f"{template}: the output's name is too long; the limit is {LONGEST_NAME} bytes")
     if out_dir is not None and not PLACEHOLDER.search(template):
         template = str(Path(template).with_name("{name}_" + Path(template).name))
     parts = parts_of(video)
@@ -231,7 +231,7 @@ def fill(template: str, video: Path, out_dir: Path | None) -> Path:
 
 
 def parts_of(video: Path) -> dict[str, str]:
-    """Return what the placeholders stand for. None is a way to another folder, whatever the video is called."""
+    """Return the values of the placeholders. No value leads to another folder, whatever the video's name."""
     if video == STDIN:
         return {"name": "stdin", "folder": "stdin", "suffix": "stdin"}
     video = video.resolve() if video.is_dir() else video.parent.resolve() / video.name

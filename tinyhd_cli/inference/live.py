@@ -41,7 +41,7 @@ class Source:
 
 
 def find_source(what: str | None, camera: int | None, playlists: bool = False) -> Source:
-    """The source that a command line names: a camera by its number, a URL, a file, which may be a playlist.
+    """Return the source of a command line: a camera by its number, a URL, or a file, which may be a playlist.
 
     Raises:
         UsageError: none or two are named.

@@ -23,7 +23,7 @@ from .windows import Map, Payload, Pixels, consecutive, sliding
 log = logging.getLogger("tinyhd")
 
 FLAT = 1e-6
-"""Share of its largest value that a map varies by, at most, to count as constant."""
+"""A map is constant if its range is at most this fraction of its largest value."""
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,20 @@ class Model:
         return x
 
     def infer(self, clip: Pixels) -> Map:
-        """Saliency of one clip, float32 ``(3, 16, H, W)`` from :meth:`prepare`: float32 ``(T, H, W)`` in 0..1.
+        """Return the saliency, float32 ``(T, H, W)`` in 0..1, of a clip ``(3, 16, H, W)`` from :meth:`prepare`.
 
         Raises:
             WeightsError: a value is not finite.
         """
         maps = self.engine.infer(clip)
-        if not np.isfinite(maps.sum()):  # one pass, and no array of its own
-            raise WeightsError(f"{self.name}: its maps are not finite numbers: these weights cannot be used")
+        if not np.isfinite(maps.sum()):  # one pass, without a temporary array
+            raise WeightsError(f"{self.name}: the saliency maps contain NaN or infinity; use other weights")
         return maps
 
     def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
-        """One map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through.
+        """Yield one map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through.
 
-        A map with the same value everywhere is reported once a video, in the log.
+        The first constant map of a video is logged as a warning.
         """
         reported = False
 
@@ -87,7 +87,7 @@ class Model:
             maps = self.infer(clip)
             if not reported and is_constant(maps):
                 reported = True
-                log.warning("%s: a map has the same value everywhere: is the network trained?", self.name)
+                log.warning("%s: a saliency map is constant; check that these weights are trained", self.name)
             return maps
 
         windows = sliding if self.config.frames_out == 1 else consecutive
@@ -95,7 +95,7 @@ class Model:
 
 
 def is_constant(maps: Map) -> bool:
-    """Whether any of some maps ``(T, H, W)`` has the same value everywhere, up to rounding."""
+    """Return whether any of ``maps`` ``(T, H, W)`` is constant, up to rounding."""
     flat = maps.reshape(len(maps), -1)
     largest = flat.max(axis=1)
     return bool((largest - flat.min(axis=1) <= FLAT * largest).any())

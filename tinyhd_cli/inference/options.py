@@ -23,7 +23,7 @@ STDOUT = Path("-")
 """Stands for standard output."""
 
 FIRST_MAP = "0001.png"
-"""The map of a video's first frame."""
+"""File name of the map of a video's first frame."""
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split(),
@@ -51,9 +51,9 @@ class Outputs:
     def __post_init__(self) -> None:
         for name, path in self.wanted():
             if not path.absolute().name or len(os.fsencode(path.name)) > LONGEST_NAME:
-                raise UsageError(f"--{flag(name)} {path}: is no name for a file, or too long")
+                raise UsageError(f"--{flag(name)} {path}: is not a file name, or is too long")
             if not is_special(path):
-                destination(path)  # raises an error for what no path can be
+                destination(path)  # raises an error for an invalid path
         if self.overlay is not None and self.overlay != STDOUT:
             check_container(self.overlay)
         if self.maps is not None and self.maps_are_video:
@@ -92,7 +92,7 @@ class Outputs:
         return [(name, path) for name, path in pairs if path is not None]
 
     def missing(self, maps: Collection[str] = (FIRST_MAP,)) -> Outputs:
-        """Return those that are not complete yet; a folder of maps is once it holds the ``maps`` of these names."""
+        """Return the outputs that are not complete; a folder is complete if it contains all files named in ``maps``."""
         files = [(name, path) for name, path in self.wanted() if path != STDOUT]
         there = {name for name, path in files if is_complete(path) or all(is_complete(path / one) for one in maps)}
         return Outputs(**{name: path for name, path in self.wanted() if name not in there})

@@ -102,10 +102,10 @@ class MapVideoSink:
 
 
 def map_names(video: Path) -> dict[Path, str]:
-    """Return the names of the maps of a folder of images, by image; none for other videos, whose maps are numbered.
+    """Return the names of the maps of a folder of images, by image; empty for other videos, whose maps are numbered.
 
-    Each is named as its image, so that it belongs to the same frame of a dataset whatever the numbers begin with; with
-    the image's suffix where several images would have the same name.
+    A map has the name of its image, so that it matches the same frame of a dataset however frames are numbered. It
+    includes the image's suffix if several images have the same stem.
     """
     images = pictures_in(video) if video.is_dir() else []
     alike = Counter(image.stem.casefold() for image in images)
@@ -113,13 +113,13 @@ def map_names(video: Path) -> dict[Path, str]:
 
 
 class MapFolderSink:
-    """One 8-bit grey PNG a frame, of the source's size, named as its image, or 0001.png and on for other videos.
+    """One 8-bit grey PNG per frame, of the source's size, named after its image, or 0001.png etc. for other videos.
 
     Maps are collected in a hidden folder beside the final one. Those of an earlier run are replaced, other files stay.
 
     Args:
-        path: the folder.
-        scale: how maps are scaled to be seen.
+        path: the output folder.
+        scale: how maps are scaled for display.
         names: see :func:`map_names`.
     """
 
@@ -200,9 +200,9 @@ class MapSpool:
 
 
 class NpzSink:
-    """``saliency`` float32 ``(frames, H, W)`` as the network gave it, and ``time_s`` float64 ``(frames,)``.
+    """Raw ``saliency`` float32 ``(frames, H, W)``, and ``time_s`` float64 ``(frames,)``.
 
-    Of a folder of images also ``image``, their names.
+    For a folder of images, also ``image``, the names of the images.
     """
 
     def __init__(self, path: Path) -> None:
@@ -271,9 +271,9 @@ class TextSink:
 
 
 class CsvSink(TextSink):
-    """One row a frame: its number from 1, its time in seconds, :class:`MapStatistics`, shares of areas of interest.
+    """One row per frame: number from 1, time in seconds, :class:`MapStatistics`, shares of areas of interest.
 
-    Of a folder of images also ``image``, the name of each frame's file.
+    For a folder of images, also ``image``, the name of each frame's file.
     """
 
     def __init__(self, path: Path, info: VideoInfo, areas: AreaStatistics) -> None:
@@ -289,7 +289,7 @@ class CsvSink(TextSink):
     def write(self, frame: Frame, saliency: Map) -> None:
         statistics = asdict(describe(saliency, frame.info.width, frame.info.height))
         shares = self._areas.shares(frame, saliency)
-        row = [*statistics.values(), *shares.values()]  # no dict: an area may have the name of a statistic
+        row = [*statistics.values(), *shares.values()]  # not a dict: an area may have the name of a statistic
         try:
             image = [csv_cell(frame.path.name if frame.path else "") for _ in self._image]
             cells = [frame.index + 1, f"{frame.time_s:.6f}", *image, *(f"{value:.4f}" for value in row)]

@@ -168,7 +168,7 @@ def predict_file(
         for area in options.areas:
             area.check(reader.info.width, reader.info.height)
         if reader.info.lost_audio and options.audio and outputs.overlay not in (None, STDOUT):
-            log.warning("%s: a pipe is read once, for its frames: the overlay has no audio", video)
+            log.warning("%s: the overlay has no audio, because a pipe can be read only once; give a file", video)
         about = describe_run(reader, model, options, outputs)
         areas = AreaStatistics(options.areas, options.area_threshold)
         sinks = open_sinks(stack, reader, outputs, options, whole_video, about, areas)
@@ -201,7 +201,7 @@ def spool_maps(
 
 
 def mean_rate(claimed: float, frames: int, duration_s: float) -> float:
-    """Frames per second as they were read; the claimed rate, which is free of rounding, where it is about right."""
+    """Return the measured frames per second, or the claimed rate, which has no rounding error, if it is close."""
     counted = frames / max(duration_s, 1e-9)
     return claimed if abs(counted / claimed - 1) < 0.25 else round(counted, 6)
 

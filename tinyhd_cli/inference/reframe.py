@@ -56,7 +56,7 @@ class CropOptions:
     size: tuple[int, int] | None = None
     """Width and height of the result in pixels, in place of ``aspect``; None: those of the window."""
     input: InputOptions = field(default_factory=InputOptions)
-    """What the video does not say of itself."""
+    """Facts about the video that it does not contain."""
 
     def __post_init__(self) -> None:
         if self.size is not None:

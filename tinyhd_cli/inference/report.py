@@ -45,19 +45,19 @@ MOST_SCENES = 40
 """Scenes with a picture of their own; of later ones only the times are kept, so that memory does not grow."""
 
 TICKS_S = (30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
-"""Distances of the marks on the time axis of a long video."""
+"""Possible tick intervals on the time axis of a long video."""
 
 MOST_TICKS = 8
-"""Marks on a time axis."""
+"""Maximum number of ticks on a time axis."""
 
 LEGEND_ROWS = 12
-"""Areas in a column of a plot's legend."""
+"""Areas per column of a plot's legend."""
 
 MOST_CUTS = 150
-"""Cuts that are drawn into a plot; more would be a grey area."""
+"""Maximum number of cuts drawn into a plot; more would blur into grey."""
 
 MOST_STRETCHED = Fraction(8)
-"""Width of a pixel through its height, or the reverse, above which a file is not believed."""
+"""Limit on the pixel aspect ratio, or its inverse; larger values are clipped."""
 
 SETTLE_S = 0.5
 """A scene's picture is taken so long after its cut, when the eyes have arrived."""
@@ -104,7 +104,7 @@ class Collected:
 
     @property
     def middle(self) -> Image:
-        """A picture from the middle of the clip."""
+        """A frame from the middle of the clip."""
         return self.stills.chosen(1, self.end_s)[0].image
 
 
@@ -127,7 +127,7 @@ def report_file(
 ) -> Collected:
     """Write a page about a video: one HTML file that needs nothing else.
 
-    ``source`` is what the video does not say of itself.
+    ``source`` has facts about the video that it does not contain.
 
     Raises:
         InputError: the video cannot be read; nothing is written.
@@ -195,12 +195,12 @@ class Collector:
 
 
 def pixel_aspect(info: VideoInfo) -> Fraction:
-    """Width of a video's pixel through its height, within limits."""
+    """Return the pixel aspect ratio of a video, within limits."""
     return min(max(info.sample_aspect_ratio, 1 / MOST_STRETCHED), MOST_STRETCHED)
 
 
 def square_pixels(image: Image, aspect: Fraction) -> Image:
-    """An image whose pixels are ``aspect`` times as wide as high, at the aspect in which it is shown; none is lost."""
+    """Enlarge an image, whose pixels are ``aspect`` times as wide as high, so that its pixels are square."""
     if aspect == 1:
         return image
     height, width = image.shape[:2]
@@ -245,7 +245,7 @@ def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
 
 
 def filmstrip(collected: Collected, areas: tuple[Area, ...]) -> list[tuple[str, str]]:
-    """Time and picture of frames that are even in time, with their maps and the areas of interest."""
+    """Return the time and JPEG of frames evenly spread over time, with their maps and the areas of interest."""
     painter = Painter(OverlayStyle())
     strip = []
     for still in collected.stills.chosen(FILMSTRIP, collected.end_s):
@@ -255,7 +255,7 @@ def filmstrip(collected: Collected, areas: tuple[Area, ...]) -> list[tuple[str, 
 
 
 def with_areas(image: Image, areas: tuple[Area, ...], collected: Collected, time_s: float) -> Image:
-    """Draw the areas of interest on a small picture, and return it."""
+    """Draw the areas of interest on a thumbnail and return it."""
     width, height = collected.info.width, collected.info.height
     for number, area in enumerate(areas):
         corners = area.at(time_s, width, height) * (image.shape[1] / width, image.shape[0] / height)
@@ -270,7 +270,7 @@ def in_own_range(values: NDArray[np.float64]) -> Map:
 
 
 def clock(time_s: float) -> str:
-    """A time as ``m:ss.t``, from an hour on as ``h:mm:ss``."""
+    """Return a time as ``m:ss.t``, or as ``h:mm:ss`` from one hour on."""
     tenths = round(time_s * 10)
     if tenths >= 36000:
         return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}"
@@ -341,7 +341,7 @@ def drawn(width: float, height: float, draw: Any) -> str:
 
 
 def mark_times(axis: Axis, end_s: float) -> str:
-    """Put marks on a time axis, at round minutes and hours in a long video; returns the axis's title."""
+    """Place the ticks of a time axis, at round minutes and hours for a long video. Return the axis's title."""
     if end_s < TICKS_S[0] * MOST_TICKS / 2:
         return "seconds"
     from matplotlib.ticker import FuncFormatter, MultipleLocator
@@ -374,7 +374,7 @@ def plot_over_time(collected: Collected) -> str:
 
 
 def limit_axes(axes: Axes, collected: Collected, note: str = "") -> None:
-    """Let a plot over time begin at 0 and end with the video, with room above the lines."""
+    """Set the limits of a plot over time: x to the length of the video, y with space above the lines."""
     axes.set_xlim(collected.times_s[0], collected.times_s[-1])
     axes.set_ylim(0, 1.08 * max(axes.get_ylim()[1], 1e-9))
     axes.set_xlabel(mark_times(axes.xaxis, collected.times_s[-1]) + note)

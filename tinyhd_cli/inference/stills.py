@@ -1,4 +1,4 @@
-"""Pictures of a video at even times, chosen while it is read and without knowing how long it is."""
+"""Select frames evenly spread over a video of unknown length, while it is read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ..video.reader import Image
 from .windows import Map
 
 MOST_KEPT = 48
-"""Pictures that are kept at the same time, so that memory does not grow with the video."""
+"""Maximum number of frames in memory, so that memory does not grow with the length of the video."""
 
 
 @dataclass(frozen=True)
 class Still:
-    """A frame, reduced, with its map."""
+    """A frame at reduced size, with its map."""
 
     time_s: float
     image: Image
@@ -22,10 +22,10 @@ class Still:
 
 
 class Stills:
-    """Keeps pictures of a video that are about evenly spread over its time.
+    """Keeps frames that are spread about evenly over a video.
 
-    The container's number of frames is not used: it may be missing or wrong. At first every frame is kept; whenever
-    there are too many, every other goes and the distance doubles.
+    The container's number of frames is not used, because it may be missing or wrong. At first, every frame is kept.
+    Whenever there are too many, every second frame is removed and the interval doubles.
     """
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class Stills:
         self._step_s = 0.0
 
     def wants(self, time_s: float) -> bool:
-        """Return whether the frame at this time is to be kept."""
+        """Return whether to keep the frame at this time."""
         return not self._kept or time_s >= self._kept[-1].time_s + self._step_s
 
     def add(self, still: Still) -> None:
-        """Keep a picture; times increase."""
+        """Keep a frame; times must increase."""
         self._kept.append(still)
         if len(self._kept) > MOST_KEPT:
             self._step_s = 2 * (still.time_s - self._kept[0].time_s) / MOST_KEPT
@@ -48,7 +48,7 @@ class Stills:
             self._kept = kept
 
     def chosen(self, count: int, end_s: float) -> list[Still]:
-        """Return at most so many pictures, from the middles of equal parts of the time up to ``end_s``."""
+        """Return at most ``count`` frames, nearest to the middles of equal parts of the time up to ``end_s``."""
         if len(self._kept) <= count:
             return list(self._kept)
         first_s = self._kept[0].time_s

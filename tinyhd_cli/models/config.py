@@ -17,10 +17,10 @@ INPUT_HEIGHT, INPUT_WIDTH = 192, 256
 """Pixels of the network's input, and of its maps (Hu et al. 2023, section 4.2)."""
 
 STRIDE = 32
-"""What the networks' deepest features are smaller by than their input: both sides must be multiples."""
+"""Downsampling factor of the networks' deepest features; both sides of the input must be multiples of it."""
 
 SMALLEST_SIDE = 64
-"""Pixels. Below, the deepest features are a single one."""
+"""Minimum input side in pixels; below it, the deepest features have a single position."""
 
 MOST_DECODERS = 8
 

@@ -24,15 +24,15 @@ CHECKPOINT_KEYS = (
     *("student_model", "state_dict", "model_state_dict", "model", "net", "network", "student", "weights", "params"),
     *("ema", "model_ema", "ema_model"),
 )
-"""Where a state dict may be inside a checkpoint, the first choice first."""
+"""Keys of state dicts in checkpoints, in order of preference."""
 
 ANCHORS = (
     "encoder.encoder.0.0.weight",  # TinyHD's
     "featureExtractor.block1.0.conv_s.weight",  # HD2S's
-    "encoder.stem.conv.weight",  # TinyHD by our names
-    "encoder.stage1.space.conv.weight",  # HD2S by our names
+    "encoder.stem.conv.weight",  # TinyHD, tinyhd's names
+    "encoder.stage1.space.conv.weight",  # HD2S, tinyhd's names
 )
-"""The first tensor of each network: what stands before it in a checkpoint is no part of the network's names."""
+"""The first tensor of each network: anything before its name in a checkpoint is a prefix added by a wrapper."""
 
 ANCHOR_ENDINGS = tuple(name.rpartition(".")[2] for name in ANCHORS)
 
@@ -151,7 +151,7 @@ def recognise(state_dict: Mapping[str, Tensor], filename: str | Path = "") -> Mo
 
 
 def width_of(stem: Tensor) -> Literal["full", "half", "quarter"]:
-    """The width of a TinyHD network by its first layer's kernels; ``WeightsError`` if there is none like that."""
+    """Return the width of a TinyHD network from its first layer; ``WeightsError`` if no width matches."""
     widths: dict[int, Literal["full", "half", "quarter"]] = {32: "full", 16: "half", 8: "quarter"}
     channels = stem.shape[0] if stem.dim() else 0
     if channels not in widths:
@@ -165,7 +165,7 @@ def renamed(state_dict: Mapping[str, Tensor], config: ModelConfig) -> Iterator[t
     for name, tensor in state_dict.items():
         try:
             ours = to_ours(name)
-        except (KeyError, IndexError, ValueError):  # a number that no network has
+        except (KeyError, IndexError, ValueError):  # an index that no network has
             ours = None
         if ours is None:
             raise WeightsError(f"the original {config.name} has no tensor '{printable(name)[:80]}'")
@@ -195,7 +195,7 @@ def convert(state_dict: Mapping[str, Tensor], name: str | ModelConfig) -> dict[s
 
 @functools.cache
 def network_state(config: ModelConfig) -> dict[str, Tensor]:
-    """The tensors of a network without their values."""
+    """Return the tensors of a network, without values."""
     import torch
 
     from .registry import build

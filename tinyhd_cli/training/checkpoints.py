@@ -28,7 +28,7 @@ from .options import TrainConfig, flag, from_dict
 FOLDER = "checkpoints"
 
 MAX_CHECKPOINT = 8 << 30
-"""Size limit, bytes."""
+"""Size limit of a checkpoint in bytes."""
 
 
 @dataclass
@@ -85,15 +85,15 @@ def read(out: Path) -> tuple[State, TrainConfig]:
     try:
         values = unpickle(read_bytes(found[-1], MAX_CHECKPOINT))
         if not isinstance(values, dict):
-            raise InputError("it holds no table")
+            raise InputError("the content is not a dict")
         saved = from_dict(values.pop("config"), where=str(found[-1]))
         return State(**values), saved
     except Exception as error:  # a damaged file can raise anything
-        raise InputError(f"{found[-1]}: damaged, or no checkpoint ({one_line(error)}); remove it") from error
+        raise InputError(f"{found[-1]}: damaged, or not a checkpoint ({one_line(error)}); remove it") from error
 
 
 LENGTH = ("steps", "epochs")
-"""Settings that may differ where a run is extended."""
+"""Settings that may change when a run is extended."""
 
 
 def load(config: TrainConfig, extend: bool = False) -> State:
@@ -101,7 +101,7 @@ def load(config: TrainConfig, extend: bool = False) -> State:
 
     Args:
         config: the run.
-        extend: whether it may be of another length.
+        extend: whether the length may change.
 
     Raises:
         InputError: there is none, or it is damaged.
@@ -112,8 +112,8 @@ def load(config: TrainConfig, extend: bool = False) -> State:
     if different:
         name = different[0]
         then, now = getattr(saved, name), getattr(config, name)
-        longer = "; --extend trains it on" if name in LENGTH else ""
-        another = f"; for a new run that begins with its weights: --init {config.out / 'best.safetensors'} --out DIR"
+        longer = "; to make it longer, use --extend" if name in LENGTH else ""
+        another = f"; to start a new run from its weights, use --init {config.out / 'best.safetensors'} --out DIR"
         raise UsageError(f"--resume: the run in {config.out} has {flag(name)} {then}, not {now}{longer}{another}")
     return state
 

@@ -6,7 +6,7 @@ last. Here every tensor stays channels last, and
 - a depthwise convolution's gradient by its input is a convolution with the kernel turned round, and that by its kernel
   is taken frame by frame, one time step of the kernel after the other, as of 2D convolutions;
 - a 1x1x1 convolution is a matrix product;
-- a dense 3D convolution is computed in float32, also where the others are in bf16: see :func:`dense`;
+- a dense 3D convolution is always computed in float32, even if the others use bf16: see :func:`dense`;
 - BatchNorm and ReLU6 go back together, in pieces that fit the cache. Over several processes BatchNorm's statistics are
   those of the whole batch, which PyTorch offers for GPUs only.
 
@@ -245,7 +245,7 @@ class FastConvNorm(nn.Module):
 
 
 class DenseConv(nn.Module):
-    """A dense 3D convolution with the same parameters under the same names; see :func:`dense`."""
+    """A dense 3D convolution in float32, with the parameters and names of ``nn.Conv3d``; see :func:`dense`."""
 
     def __init__(self, conv: nn.Conv3d) -> None:
         super().__init__()
@@ -258,10 +258,10 @@ class DenseConv(nn.Module):
 
 
 def dense(x: Tensor, kernel: Tensor, bias: Tensor | None, *shape: Any) -> Tensor:
-    """Convolve in float32 and return the dtype of ``x``.
+    """Convolve in float32 (float64 for float64 input) and return the dtype of ``x``.
 
-    In bf16, PyTorch's gradient by the kernel of a dense 3D convolution writes past the end of its buffer on CPUs with
-    AMX (oneDNN's ``brgconv_bwd_w``, seen in PyTorch 2.13): training ends in a segmentation fault.
+    In bf16 on CPUs with AMX, PyTorch's weight gradient of a dense 3D convolution writes past the end of its buffer
+    (oneDNN's ``brgconv_bwd_w``, seen in PyTorch 2.13), and training crashes with a segmentation fault.
     """
     exact = torch.float64 if x.dtype == torch.float64 else torch.float32
     kernel = kernel.to(exact, memory_format=CHANNELS_LAST)

@@ -101,7 +101,7 @@ class Trainer:
     Args:
         config: what to train.
         resume: go on from the newest checkpoint in ``config.out``.
-        extend: the same, with more steps than the run had.
+        extend: continue a finished run with more steps than it had.
         on_progress: told of what comes before training.
         on_report: told of every step.
     """
@@ -133,21 +133,21 @@ class Trainer:
         self.constant = self.run_data.validator.best_constant() if self.is_main else {}
 
     def _check_end(self, extend: bool) -> None:
-        """Say how a run goes on that has ended, or raise ``UsageError`` if it cannot be extended to fewer steps."""
+        """Log how a finished run continues; ``UsageError`` if it would be extended to too few steps."""
         done, steps = self.state.step, self.run_data.schedule.steps
         if extend and done >= steps:
             raise UsageError(
-                f"--extend: the run has done {done} steps; name more with --steps or --epochs, not {steps}"
+                f"--extend: the run already has {done} steps; give more with --steps or --epochs, not {steps}"
             )
         if extend:
             group = self.state.optimiser["param_groups"][0]
             before, after = group["lr"] / group["base_lr"], lr_factor(self.config, done, steps)
             message = (
-                "--extend: the learning rate follows the schedule of %d steps: %.3g x --lr from here, after %.3g x"
+                "--extend: the learning rate follows the schedule of %d steps: from here %.3g x --lr, before %.3g x"
             )
             log.warning(message, steps, after, before)
         elif done >= steps:
-            log.warning("--resume: the run has ended at step %d; --extend --steps N trains it on", done)
+            log.warning("--resume: the run is finished (step %d); to continue it, use --extend --steps N", done)
 
     def _build(self, resume: bool) -> None:
         """Network, optimiser and running mean, with the state of a checkpoint if there is one."""

@@ -287,7 +287,7 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainC
     try:
         for name, value in values.items():
             if isinstance(value, str) and str(known[name].type) == "float":
-                values[name] = value = float(value)  # YAML takes 1e-4, without a point, for a text
+                values[name] = value = float(value)  # YAML reads 1e-4, without a point, as a string
             if not fits(value, known[name]):
                 shown = repr(value) if len(repr(value)) < 80 else type(value).__name__
                 raise ValueError(
@@ -299,12 +299,12 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainC
 
 
 def fits(value: Any, item: dataclasses.Field[Any]) -> bool:
-    """Whether a plain value has the type of a field."""
+    """Return whether a plain value has the type of a field."""
     kind, _, optional = str(item.type).partition(" | ")
     if value is None:
         return bool(optional) or item.name == "teacher"
     if kind.startswith("tuple"):
-        if item.name == "teacher" and isinstance(value, str):  # as older configurations have it
+        if item.name == "teacher" and isinstance(value, str):  # the format of older configurations
             return True
         of, count = kind.removeprefix("tuple[").split(", ")[0], 2 if kind == "tuple[int, int]" else None
         several = isinstance(value, list | tuple) and len(value) == (count or len(value))
@@ -313,7 +313,7 @@ def fits(value: Any, item: dataclasses.Field[Any]) -> bool:
 
 
 def is_a(kind: str, value: Any) -> bool:
-    """Whether a plain value is of the type of this name."""
+    """Return whether a plain value has the type named ``kind``."""
     if isinstance(value, bool) or kind == "bool":
         return isinstance(value, bool) and kind == "bool"
     if kind == "float":
@@ -332,7 +332,7 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
     try:
         values = parse_yaml(text) or {}
     except ValueError as error:
-        raise UsageError(f"{where}: not YAML: {one_line(error)}") from error
+        raise UsageError(f"{where}: is not valid YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{where}: must be settings, one a line, such as lr: 0.01")
     return values

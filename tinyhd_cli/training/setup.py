@@ -120,11 +120,11 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
 
 
 def cache_root(config: TrainConfig) -> Path:
-    """The folder for decoded clips and the teacher's maps, which belongs to the user alone.
+    """Return the private folder for decoded clips and the teacher's maps.
 
     Raises:
-        UsageError: another user can change what is in it.
-        OutputError: it cannot be made.
+        UsageError: another user can change its contents.
+        OutputError: it cannot be created.
     """
     root = config.cache or config.out / "cache"
     cache.check(root, "--cache")

@@ -58,7 +58,7 @@ def labelled(argument: str, splits: Sequence[str]) -> tuple[Video, ...]:
     annotated = tuple(video for video in videos if video.annotated)
     if not annotated:
         raise InputError(
-            f"{root}: {plural(len(videos), 'video')}, and no ground truth for any of them (use --aux for such)"
+            f"{root}: no ground truth for any of {plural(len(videos), 'video')}; to train without it, use --aux"
         )
     return annotated
 

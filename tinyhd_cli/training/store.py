@@ -137,7 +137,7 @@ def decode(video: Video, root: Path, size: tuple[int, int]) -> Stored:
 
 
 def frames_in(folder: Path, size: tuple[int, int]) -> int | None:
-    """The number of frames in a decoded video; None if there is none, or its files are not what they should be."""
+    """Return the number of frames of a decoded video; None if it is missing or its files are damaged."""
     try:
         frames = parse_json(read_document(folder / "meta.json"))["frames"]
         whole = (folder / "frames.u8").stat().st_size == frames * size[0] * size[1] * 3

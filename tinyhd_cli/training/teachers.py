@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tinyhd")
 
 DAMAGED = (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What NumPy and PyTorch raise at files that are not what was stored."""
+"""Exceptions that NumPy and PyTorch raise for damaged files."""
 
 WINDOWS = 4
 """Windows of 16 frames that a single-output teacher sees at once: more do not fit a processor's cache."""
@@ -58,8 +58,8 @@ class Teacher:
 
         try:
             self.model: Model = load_model(name, str(device), engine="torch")
-        except WeightsError as error:  # which names the option that other commands have for a file
-            raise WeightsError(str(error).replace("add --weights ", "name it: --teacher ")) from error
+        except WeightsError as error:  # its message names the option of other commands
+            raise WeightsError(str(error).replace("add --weights ", "use --teacher ")) from error
         self.config = config
         self.bf16 = config.precision == "bf16"
         self.lag = 1 if config.upstream_alignment and self.windows > 1 else 0
@@ -198,7 +198,7 @@ class CachedTeacher:
         return Targets(torch.cat([maps.final for maps in found]), torch.cat(deep) if deep else None)
 
     def kept(self, key: str, size: tuple[int, int]) -> Targets | None:
-        """The maps on disk; None if there are none, or the file is damaged."""
+        """Return the maps on disk; None if there are none, or the file is damaged."""
         if not self.has(key):
             return None
         try:
@@ -213,7 +213,7 @@ class CachedTeacher:
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
-            log.warning("%s: damaged, made again (%s)", self.path(key), one_line(error))
+            log.warning("%s: damaged, computing it again (%s)", self.path(key), one_line(error))
             return None
 
     def make(self, key: str, read: Tensor) -> Targets:
@@ -237,12 +237,12 @@ class CachedTeacher:
         """The maps on disk."""
         path = self.path(key)
         assert path is not None
-        with path.open("rb") as file, np.load(file) as arrays:  # NumPy leaves a damaged file that it opens open
+        with path.open("rb") as file, np.load(file) as arrays:  # NumPy would not close a damaged file that it opened
             maps = [unpacked(name, dict(arrays), size) for name in ("final", "intermediate")]
         device = self.teacher.model.device
         final, deep = (None if m is None else m.unsqueeze(0).to(device) for m in maps)
         if final is None:
-            raise ValueError("holds no maps")
+            raise ValueError("contains no maps")
         return Targets(final, deep)
 
 

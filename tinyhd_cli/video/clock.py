@@ -1,4 +1,4 @@
-"""One continuous clock for formats whose own may step back or jump: transport streams, program streams, Ogg."""
+"""Continuous timestamps for formats whose clock may step back or jump: transport streams, program streams, Ogg."""
 
 from __future__ import annotations
 
@@ -15,63 +15,63 @@ if TYPE_CHECKING:
     AnyPacket = Packet[Any]
 
 LONGEST_GAP_S = 10
-"""A longer gap between two packets of a stream is no pause but another clock. FFmpeg draws the line there, too."""
+"""A longer gap between two packets of a stream is a jump of the clock, not a pause. FFmpeg uses the same limit."""
 
 LONGEST_STEP_S = 1
-"""A longer time from one frame to the next is no measure of how long the last one before a jump is shown."""
+"""A longer interval between two frames is not used as the duration of the last frame before a jump."""
 
 AUDIO_SLACK_S = Fraction(1, 10)
-"""Audio packets may overlap by this much; so may FFmpeg's."""
+"""Audio packets may overlap by this much, as in FFmpeg."""
 
 MOST_HELD = 500
-"""Audio packets that wait for the video to jump, too: about 10 s."""
+"""Maximum number of audio packets held until the video jumps, too: about 10 s."""
 
 OnJump = Callable[[float, float], None]
-"""Called with the seconds by which the clock jumps, negative if it steps back, and the time at which it does."""
+"""Called with the seconds by which the clock jumps, negative if it steps back, and the time of the jump."""
 
 
 def may_jump(container: InputContainer) -> bool:
-    """Whether the clock of a container's format may start anywhere and jump."""
+    """Return whether the clock of a container's format may start at any value and jump."""
     flags: Any = container.format.flags
     return bool(flags & Flags.ts_discont.value)
 
 
 @dataclass
 class _Stream:
-    """Where one stream is, in its own ticks; decoding times, because presentation times go back and forth."""
+    """Position of one stream in its own ticks: decoding times, because presentation times are not monotonic."""
 
     time_base: Fraction
     slack: int
     shift: int
-    """Ticks that are added to its timestamps."""
+    """Ticks added to its timestamps."""
     former: int | None = None
-    """Those from before the last jump, as long as packets from before it may still come."""
+    """The shift before the last jump, as long as packets from before the jump may follow."""
     last: int | None = None
     following: int = 0
-    """Decoding time at which the next packet is due."""
+    """Expected decoding time of the next packet."""
 
     def fits(self, dts: int, step: int) -> bool:
-        """Whether a corrected decoding time can follow the last."""
+        """Return whether a corrected decoding time can follow the last one."""
         if self.last is None:
             return True
         slack = self.slack or step // 2
         return self.last - slack <= dts <= self.following + LONGEST_GAP_S / self.time_base
 
     def ticks(self, offset: Fraction) -> int:
-        """An offset in seconds as ticks."""
+        """Convert an offset in seconds to ticks."""
         return round(offset / self.time_base)
 
 
 class Clock:
-    """Corrects the timestamps of packets where a file's clock jumps.
+    """Corrects the timestamps of packets after a file's clock jumps.
 
-    Where the decoding times of the video step back or leave a gap above ``LONGEST_GAP_S``, all streams are shifted so
-    that the video goes on where it ended. They are shifted together, so that they stay in step. Containers interleave
-    loosely: audio packets from beyond the jump wait until the video has reached it, and late ones from before it get
-    the shift of that time.
+    If the decoding times of the video step back or have a gap above ``LONGEST_GAP_S``, all streams are shifted so that
+    the video continues where it ended. They are shifted together, so that they stay in sync. Containers interleave
+    loosely: audio packets from after the jump are held until the video reaches it, and late packets from before it get
+    the earlier shift.
 
-    Packets must be those of all video and audio streams of interest, in the file's order. Two instances that are given
-    the same packets correct them alike.
+    The packets must be those of all video and audio streams of interest, in the file's order. Two instances correct
+    the same packets identically.
 
     Args:
         video: index of the video stream.
@@ -87,9 +87,9 @@ class Clock:
         self.jumped = False
 
     def corrected(self, packets: Iterable[AnyPacket]) -> Iterator[AnyPacket]:
-        """The packets, corrected; some come later than they went in."""
+        """Yield the packets, corrected; some are yielded later than they were read."""
         for packet in packets:
-            if not packet.size:  # the end: such packets flush decoders
+            if not packet.size:  # an empty packet at the end flushes the decoder
                 yield from self._released()
                 yield packet
             elif packet.dts is None:
@@ -109,10 +109,10 @@ class Clock:
     def _placed(self, packet: AnyPacket, dts: int) -> Iterator[AnyPacket]:
         stream = self._stream(packet)
         step = max(packet.duration or 0, stream.following - stream.last if stream.last is not None else 0)
-        if stream.former is not None:  # the clock jumped: is this from before or from behind?
-            before, behind = (abs(dts + shift - stream.following) for shift in (stream.former, stream.shift))
-            shift = stream.former if before < behind else stream.shift
-            stream.former = stream.former if before < behind else None
+        if stream.former is not None:  # the clock jumped: is this packet from before or after the jump?
+            before, after = (abs(dts + shift - stream.following) for shift in (stream.former, stream.shift))
+            shift = stream.former if before < after else stream.shift
+            stream.former = stream.former if before < after else None
             yield self._accepted(packet, dts, stream, shift)
         elif stream.fits(dts + stream.shift, step):
             yield self._accepted(packet, dts, stream, stream.shift)
@@ -126,7 +126,7 @@ class Clock:
                 yield from self._released()
 
     def _jump(self, stream: _Stream, packet: AnyPacket, dts: int) -> None:
-        """Shift everything so that a packet of the video follows the last."""
+        """Shift all streams so that this packet of the video follows the last one."""
         late = stream.following - (dts + stream.shift)
         if self._on_jump:
             shown = stream.following + ((packet.pts or dts) - dts)
@@ -139,7 +139,7 @@ class Clock:
         self.jumped = True
 
     def _released(self) -> Iterator[AnyPacket]:
-        """Packets that waited. One that still does not fit had a jump of its own: it goes on where its stream ended."""
+        """Yield held packets. If one still does not fit, only its stream jumped; it continues where that ended."""
         held, self._held = self._held, []
         for packet in held:
             stream, dts = self._stream(packet), packet.dts or 0
@@ -158,7 +158,7 @@ class Clock:
             step = since if 0 < since <= LONGEST_STEP_S / stream.time_base else step
         stream.last, stream.following = dts + shift, dts + shift + step
         if packet.pts is not None and not 0 <= packet.pts - dts <= LONGEST_GAP_S / stream.time_base:
-            packet.pts = dts + step  # FFmpeg guesses missing ones from the next packet, be it beyond a jump
+            packet.pts = dts + step  # FFmpeg derives a missing pts from the next packet, even after a jump
         return self._shifted(packet, shift)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Pictures of a container's video stream, with timestamps that mean something."""
+"""Decode the video stream of a container, with reliable timestamps."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from .source import DEFAULT_RATE, InputOptions, index_comes_last, open_container
 log = logging.getLogger("tinyhd")
 
 UNSPECIFIED = 2
-"""What FFmpeg calls a colour matrix that a file does not state."""
+"""FFmpeg's number of an unspecified colour matrix."""
 
 RGB = 0
-"""Its matrix for pictures that need none."""
+"""FFmpeg's matrix number of RGB frames."""
 
 KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)
-"""BT.709, FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020: those that FFmpeg's scaler converts."""
+"""BT.709, FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020: the matrices that FFmpeg's scaler supports."""
 
 PLAUSIBLE_RATES = (Fraction(1, 3600), 10_000)
-"""Frames per second: from a time lapse to a high-speed camera."""
+"""Range of frames per second, from a time lapse to a high-speed camera."""
 
 
 class ContainerDecoder:
-    """Decodes the video stream of a file, a pipe or a network stream; a ``decoded.Decoder``.
+    """Decodes the video stream of a file, a pipe or a network stream. Implements ``decoded.Decoder``.
 
     Args:
-        path: the input, or how to call it.
-        options: what it does not say of itself.
+        path: the input, or its name in messages.
+        options: facts about the input that it does not contain.
 
     Raises:
         InputError: it cannot be opened, or has no video stream.
@@ -54,7 +54,7 @@ class ContainerDecoder:
         self._opened = open_container(path, options)
         try:
             self._container = self._opened.container
-            # AVI has decoding times alone, and what FFmpeg makes of them is wrong with B frames.
+            # AVI has decoding times only; the presentation times that FFmpeg derives are wrong with B frames.
             self._decoding_times = self._container.format.name == "avi"
             if self._decoding_times:
                 self._container.flags &= ~cast("int", Flags.gen_pts.value)
@@ -75,7 +75,7 @@ class ContainerDecoder:
         self.rate = claimed = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
         if not is_plausible(claimed):
             self.rate = DEFAULT_RATE
-            if stream.frames and stream.duration:  # then timestamps tell more
+            if stream.frames and stream.duration:  # the timestamps are more reliable
                 step = Fraction(stream.duration, stream.frames)
                 by_table = 1 / (step * self.time_base)
                 if is_plausible(by_table):
@@ -83,8 +83,8 @@ class ContainerDecoder:
                 else:
                     self.time_base = 1 / (DEFAULT_RATE * step)
                     warn_once(
-                        f"{self._path}: claims {float(claimed):g} frames per second, which is implausible;"
-                        f" {DEFAULT_RATE} are assumed"
+                        f"{self._path}: claims an implausible rate of {float(claimed):g} frames per second;"
+                        f" assuming {DEFAULT_RATE}"
                     )
         self.frames = claimed_frames(self._container, stream, self.rate)
         self._origin = origin(self._container, self.time_base)
@@ -92,12 +92,12 @@ class ContainerDecoder:
     def _on_jump(self, seconds: float, at_s: float) -> None:
         how = f"jumps ahead by {seconds:.1f} s" if seconds > 0 else f"steps back by {-seconds:.1f} s"
         at_s -= float(self._origin * self.time_base)
-        self.frames = None  # it was taken from the clock
+        self.frames = None  # it was derived from the clock
         if not self._clock.jumped:
-            warn_once(f"{self._path}: its clock {how} at {at_s:.1f} s; frames and audio go on without a gap")
+            warn_once(f"{self._path}: the clock {how} at {at_s:.1f} s; frames and audio continue without a gap")
 
     def pictures(self) -> Iterator[Decoded]:
-        """Every picture that decodes; damage is counted and passed over."""
+        """Yield every frame that can be decoded; damaged packets and frames are counted and skipped."""
         context = self._stream.codec_context
         stored = context.sample_aspect_ratio
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
@@ -116,12 +116,12 @@ class ContainerDecoder:
                 if picture.is_corrupt or not isinstance(picture, av.VideoFrame):
                     self.damaged += 1
                     continue
-                # The decoder's context is ahead of the pictures, by as many as it reorders.
+                # The decoder's context is ahead of its output by the reorder depth.
                 if picture.key_frame and context.sample_aspect_ratio != stored:
                     stored = context.sample_aspect_ratio
                     aspect = stored or Fraction(1)
                 if picture.colorspace != RGB and picture.colorspace not in KNOWN_MATRICES:
-                    picture.colorspace = UNSPECIFIED  # else FFmpeg's scaler refuses the picture
+                    picture.colorspace = UNSPECIFIED  # FFmpeg's scaler rejects other matrices
                 readable = True
                 yield Decoded(picture, layout_of(picture, aspect), self._timestamp(picture))
         if not readable:
@@ -147,7 +147,7 @@ class ContainerDecoder:
         return self._order.shown(picture.pts, self._stream.codec_context.reorder_depth) - self._origin
 
     def end(self) -> int | None:
-        """Timestamp at which the stream ends, as claimed; None where nothing says, or its clock jumps."""
+        """Return the claimed end of the stream as a timestamp; None if it is unknown or the clock jumps."""
         if self._stream.duration is None or self._clock.jumped:
             return None
         return (self._stream.start_time or 0) - self._origin + self._stream.duration
@@ -158,13 +158,13 @@ class ContainerDecoder:
 
 
 class DisplayOrder:
-    """Times of display for pictures of which a container stores times of decoding alone.
+    """Computes presentation times for containers that store only decoding times.
 
-    Pictures are shown in another order than they are decoded in, but at the same times: the first one shown gets the
-    earliest of them.
+    Frames are displayed in another order than they are decoded, but at the same set of times: the first displayed frame
+    gets the earliest time.
 
     Args:
-        step: units from one picture to the next.
+        step: units between two frames.
     """
 
     def __init__(self, step: int) -> None:
@@ -172,15 +172,15 @@ class DisplayOrder:
         self._free: list[int] = []
 
     def add(self, dts: int) -> None:
-        """Take the time of a picture that is to be decoded."""
+        """Add the decoding time of a frame before it is decoded."""
         heapq.heappush(self._free, dts)
 
     def shown(self, dts: int, reordered: int) -> int:
-        """The time of the next picture.
+        """Return the presentation time of the next frame.
 
         Args:
-            dts: when it was decoded; its time itself, if it was not given to :meth:`add`.
-            reordered: how many places it can have come forward at most. Times before that are of lost pictures.
+            dts: its decoding time; also the result if no time was added.
+            reordered: the reorder depth. Earlier times belong to lost frames.
         """
         while self._free and self._free[0] < dts - reordered * self._step:
             heapq.heappop(self._free)
@@ -188,14 +188,14 @@ class DisplayOrder:
 
 
 def is_plausible(rate: Fraction) -> bool:
-    """Whether a file can have so many frames per second."""
+    """Return whether a frame rate is plausible."""
     return PLAUSIBLE_RATES[0] <= rate <= PLAUSIBLE_RATES[1]
 
 
 def demuxed(container: InputContainer, video: Stream, clock: Clock) -> Iterator[Packet[Any]]:
-    """The packets of the audio and the video streams of a container, in which their clock does not jump.
+    """Return the packets of the audio streams and one video stream, with a continuous clock.
 
-    Of formats whose clock cannot, those of the streams beside ``video`` are left out.
+    For formats whose clock cannot jump, only the packets of ``video`` are returned.
     """
     if not may_jump(container):
         return demuxed_again(container, [video])
@@ -204,39 +204,39 @@ def demuxed(container: InputContainer, video: Stream, clock: Clock) -> Iterator[
 
 
 def demuxed_again(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Any]]:
-    """The packets of streams, also beyond one of a stream that was not there when the container was opened."""
+    """Yield the packets of streams, even if a new stream appears after the container was opened."""
     packets = container.demux(streams)
     while True:
         try:
             yield next(packets)
         except StopIteration:
             return
-        except IndexError:  # which PyAV raises there
+        except IndexError:  # PyAV raises it for a packet of a new stream
             packets = container.demux(streams)
 
 
 @cache
 def warn_once(message: str) -> None:
-    """Log a warning, but not again when the same file is read again."""
+    """Log a warning once, even if the same file is read again."""
     log.warning(message)
 
 
 def picture_stream(path: Path, container: InputContainer) -> VideoStream:
-    """The moving pictures of a file: by type, never by number, and not an album cover or a thumbnail."""
+    """Return the main video stream, selected by type instead of index; cover art and thumbnails are excluded."""
     stills = Disposition.attached_pic | Disposition.timed_thumbnails
     moving = [stream for stream in container.streams.video if not stream.disposition & stills]
     moving = [stream for stream in moving if stream.codec_context is not None]
     if not moving:
-        what = "only sound" if container.streams.audio else "nothing to see"
+        what = "only audio" if container.streams.audio else "no audio either"
         raise InputError(f"{path}: has no video stream ({what})")
     return next((stream for stream in moving if stream.disposition & Disposition.default), moving[0])
 
 
 def origin(container: InputContainer, time_base: Fraction) -> int:
-    """The timestamp, in ``time_base``, that counts as zero.
+    """Return the timestamp, in ``time_base``, of time zero.
 
-    It is 0, except in formats whose clock starts anywhere (MPEG transport and program streams): there it is the start
-    of the earliest stream, so that sound and picture move together.
+    It is 0, except in formats whose clock starts at any value (MPEG transport and program streams). There it is the
+    start of the earliest stream, so that audio and video stay in sync.
     """
     if not may_jump(container) or container.start_time is None:
         return 0
@@ -244,7 +244,7 @@ def origin(container: InputContainer, time_base: Fraction) -> int:
 
 
 def claimed_frames(container: InputContainer, stream: VideoStream, rate: Fraction) -> int | None:
-    """The number of frames by the container's tables, or by its duration."""
+    """Return the number of frames from the container's tables, or estimated from its duration; else None."""
     if stream.frames:
         return stream.frames
     if stream.duration and stream.time_base:

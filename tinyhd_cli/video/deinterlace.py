@@ -1,4 +1,4 @@
-"""Interlaced frames become progressive: FFmpeg's bwdif, one frame out for one frame in, at the same time."""
+"""Deinterlace frames with FFmpeg's bwdif: one frame out per frame in, at the same time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from av.filter import Graph
 from .decoded import Decoded
 
 SMALLEST = 4
-"""Rows and columns that the filter needs."""
+"""Minimum rows and columns that the filter needs."""
 
 
 def deinterlaced(frames: Iterable[Decoded]) -> Iterator[Decoded]:
-    """All frames, those that are flagged as interlaced deinterlaced.
+    """Yield all frames; deinterlace those flagged as interlaced.
 
-    Once one was, all that follow go through the filter, which needs each frame's neighbours; it leaves progressive ones
-    as they are.
+    After the first interlaced frame, all frames pass through the filter, because it needs each frame's neighbours. It
+    does not change progressive frames.
     """
     filter_: Deinterlacer | None = None
     for frame in frames:
@@ -37,12 +37,12 @@ def deinterlaced(frames: Iterable[Decoded]) -> Iterator[Decoded]:
 
 
 def size_of(picture: av.VideoFrame) -> tuple[int, int]:
-    """Width and height."""
+    """Return width and height."""
     return picture.width, picture.height
 
 
 class Deinterlacer:
-    """The filter, for frames like the given one."""
+    """The filter, for frames of the same size and format as ``like``."""
 
     def __init__(self, like: av.VideoFrame) -> None:
         self._kind = self._kind_of(like)
@@ -59,17 +59,17 @@ class Deinterlacer:
         return *size_of(picture), picture.format.name
 
     def takes(self, picture: av.VideoFrame) -> bool:
-        """Whether a frame is of the size and format that the filter was made for."""
+        """Return whether a frame has the size and format of this filter."""
         return self._kind_of(picture) == self._kind
 
     def push(self, frame: Decoded) -> Iterator[Decoded]:
-        """Take a frame and give those that are done: the filter is one frame behind."""
+        """Add a frame and yield finished frames: the filter is one frame behind."""
         self._inside.append(frame)
         self._graph.vpush(frame.picture)
         return self._pull()
 
     def flush(self) -> Iterator[Decoded]:
-        """The rest."""
+        """Yield the remaining frames."""
         self._graph.vpush(None)
         return self._pull()
 
@@ -80,6 +80,6 @@ class Deinterlacer:
             except (BlockingIOError, EOFError):
                 return
             frame = self._inside.popleft()
-            picture.duration = frame.picture.duration  # the filter counts in halves
+            picture.duration = frame.picture.duration  # the filter's unit is half as long
             frame.picture = picture
             yield frame

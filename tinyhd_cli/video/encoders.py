@@ -35,11 +35,11 @@ DEFAULT_CODECS = {
     ".webm": ("vp9", "av1"),
 }
 
-# Of pictures with more than 8 bits: devices decode hevc and av1 of 10 bits, hardly ever h264 or vp9.
+# For sources of more than 8 bits: devices decode 10-bit hevc and av1, but hardly ever 10-bit h264 or vp9.
 DEEP_CODECS = {".mp4": "hevc", ".m4v": "hevc", ".mov": "hevc", ".mkv": "hevc", ".webm": "av1"}
 
 PIXEL_FORMATS = {8: ("yuv420p",), 10: ("yuv420p10le", "p010le")}
-"""By bits of a component; the first that an encoder takes."""
+"""Pixel formats by bits per component, in order of preference."""
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
@@ -93,14 +93,14 @@ def candidates(codec: str) -> list[str]:
 
 
 def pixel_format(encoder: str, depth: int) -> str | None:
-    """Return the format with so many bits that an encoder takes; None if there is none."""
+    """Return the pixel format of ``depth`` bits that an encoder supports; None if there is none."""
     taken = {taken.name for taken in Codec(encoder, "w").video_formats or ()}
     return next((name for name in PIXEL_FORMATS[depth] if name in taken or name == "yuv420p"), None)
 
 
 def hdr_settings(encoder: str, light: Light) -> dict[str, str] | None:
-    """Return the options that make an encoder write static HDR metadata; None if it cannot."""
-    # x264 and x265 count chromaticities in 1/50000 and light in 1/10000 cd/m2, as the bitstream does.
+    """Return the encoder options for static HDR metadata; None if the encoder cannot write it."""
+    # x264 and x265 use the units of the bitstream: chromaticities in 1/50000, luminance in 1/10000 cd/m2.
     unit, dim = (1, 1) if encoder == "libsvtav1" else (50000, 10000)
     found = {}
     if light.display and light.display_range:
@@ -147,7 +147,7 @@ def settings(encoder: str, options: EncoderOptions) -> dict[str, str]:
 
 
 def opens(encoder: str, options: EncoderOptions, width: int, height: int, pixels: str = "yuv420p") -> bool:
-    """Whether the encoder really works here, for such pictures: a hardware encoder may lack its hardware."""
+    """Return whether an encoder opens on this machine with these settings: a hardware encoder may lack its hardware."""
     context = av.CodecContext.create(encoder, "w")
     if not isinstance(context, av.VideoCodecContext):
         return False
@@ -164,18 +164,18 @@ def opens(encoder: str, options: EncoderOptions, width: int, height: int, pixels
 
 @dataclass(frozen=True)
 class Choice:
-    """An encoder that works."""
+    """A working encoder."""
 
     encoder: str
     pixel_format: str
     depth: int
-    """Bits of a component: 8 or 10."""
+    """Bits per component: 8 or 10."""
     warning: str | None
-    """A sentence, if it is not the first choice."""
+    """A message, if it is not the preferred encoder."""
 
 
 def choose(path: Path, options: EncoderOptions, width: int, height: int, depth: int = 8) -> Choice:
-    """Find the encoder for a video of this size: of 10 bits, if ``depth`` is above 8 and any of them can, else of 8.
+    """Find the encoder for a video of this size: with 10 bits if ``depth`` is above 8 and one supports it, else 8.
 
     Raises:
         OutputError: none works.
@@ -190,6 +190,6 @@ def choose(path: Path, options: EncoderOptions, width: int, height: int, depth: 
             pixels = pixel_format(encoder, bits)
             if pixels and opens(encoder, options, width, height, pixels):
                 wanted = CODECS.get(codecs[0], (encoder,))[0]
-                warning = f"{path.name}: {wanted} is not to be had here, using {encoder}"
+                warning = f"{path.name}: {wanted} is not available, using {encoder}"
                 return Choice(encoder, pixels, bits, None if encoder == wanted else warning)
     raise OutputError(f"{path}: no encoder works for {width} x {height} (tried {', '.join(tried) or 'none'})")

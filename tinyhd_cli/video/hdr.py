@@ -1,8 +1,8 @@
-"""Conversion of high dynamic range and wide gamut pictures to SDR in BT.709, which networks and screens expect.
+"""Convert high dynamic range and wide gamut frames to SDR in BT.709, which networks and screens expect.
 
-A picture's code values go through one 3D lookup table, which FFmpeg interpolates. The table holds the whole chain:
-light of the display, BT.709 primaries, highlights compressed, BT.1886 code values. Reference white (203 cd/m2,
-ITU-R BT.2408) comes out a little below SDR white; below ``KNEE`` nothing is changed.
+FFmpeg maps the code values through one interpolated 3D lookup table, which contains the whole chain: display light,
+BT.709 primaries, compression of highlights, BT.1886 code values. Reference white (203 cd/m2, ITU-R BT.2408) is mapped
+slightly below SDR white; values below ``KNEE`` are not compressed.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from .decoded import side_data
 Values = NDArray[np.float64]
 
 PQ = 16
-"""SMPTE ST 2084, by the numbers of ITU-T H.273, as all that follow."""
+"""SMPTE ST 2084. This and the following numbers are those of ITU-T H.273."""
 
 HLG = 18
 """ARIB STD-B67."""
 
 SDR_TRANSFERS = (1, 2, 4, 5, 6, 13, 14, 15)
-"""BT.709, unspecified, gamma 2.2 and 2.8, BT.601, sRGB, BT.2020: near enough to each other to be shown alike."""
+"""BT.709, unspecified, gamma 2.2 and 2.8, BT.601, sRGB, BT.2020: similar enough to be treated as equal."""
 
 UNSPECIFIED, BT2020, DCI_P3, DISPLAY_P3 = 2, 9, 11, 12
-"""Numbers of primaries."""
+"""Colour primaries."""
 
 BT2020_MATRIX = 9
-"""Number of the matrix that only BT.2020 uses."""
+"""Colour matrix that only BT.2020 uses."""
 
 CHROMATICITIES = {
     1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
@@ -48,64 +48,64 @@ CHROMATICITIES = {
 D65 = (0.3127, 0.3290)
 
 REFERENCE_WHITE = 203.0
-"""Light of diffuse white in HDR, in cd/m2 (ITU-R BT.2408)."""
+"""Luminance of diffuse white in HDR, in cd/m2 (ITU-R BT.2408)."""
 
 COMMON_PEAK = 1000.0
-"""Brightest light of HDR pictures that do not state theirs, and of the display that HLG is defined for, in cd/m2."""
+"""Peak luminance of HDR video without metadata, and of the nominal HLG display, in cd/m2."""
 
 SDR_GAMMA = 2.4
-"""Of the reference display (ITU-R BT.1886)."""
+"""Gamma of the reference display (ITU-R BT.1886)."""
 
 KNEE = 0.75
-"""Light, relative to reference white, above which highlights are compressed: code value 226 of 255."""
+"""Luminance, relative to reference white, above which highlights are compressed: code value 226 of 255."""
 
 NODES = 65
-"""Of the table, in each direction. Greys are less than one code value of 8 bits away from the exact conversion, colours
-0.3 on average; the darkest channel of the most saturated ones up to 35."""
+"""Nodes of the table in each dimension. The error against the exact conversion is less than one 8-bit code value for
+greys and 0.3 on average for colours, up to 35 in the darkest channel of the most saturated colours."""
 
 WORKING_FORMAT = "gbrp16le"
-"""RGB in which FFmpeg interpolates the table with vector instructions, five times as fast as in 8 or 10 bits."""
+"""RGB format for which FFmpeg interpolates with vector instructions, five times as fast as for 8 or 10 bits."""
 
 MOST_GRAPHS = 4
-"""Picture sizes that a thread keeps graphs for."""
+"""Maximum number of graphs that a thread keeps."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """From what pictures are converted to SDR."""
+    """The source of a conversion to SDR."""
 
     transfer: int
     primaries: int
     peak: float
-    """Brightest light in cd/m2; highlights are compressed so that it becomes SDR white."""
+    """Peak luminance in cd/m2; highlights are compressed so that it is mapped to SDR white."""
 
 
 @dataclass(frozen=True)
 class Light:
-    """Static HDR metadata (SMPTE ST 2086 and CTA-861.3); None where they are not stated."""
+    """Static HDR metadata (SMPTE ST 2086 and CTA-861.3); None for absent values."""
 
     display: tuple[float, ...] | None
     """The mastering display's chromaticities: x and y of red, green, blue and white."""
     display_range: tuple[float, float] | None
-    """Its darkest and brightest light in cd/m2."""
+    """The mastering display's minimum and maximum luminance in cd/m2."""
     content: tuple[int, int] | None
-    """Greatest light of a pixel, and of a frame on average, in cd/m2."""
+    """Maximum luminance of a pixel (MaxCLL) and maximum frame average (MaxFALL), in cd/m2."""
     dynamic: bool = False
-    """Whether there are others that change from frame to frame: Dolby Vision, HDR10+, HDR Vivid."""
+    """Whether there is also metadata that changes from frame to frame: Dolby Vision, HDR10+, HDR Vivid."""
 
     @property
     def peak(self) -> float | None:
-        """The brightest light in cd/m2, as far as it is stated and can be believed."""
+        """Peak luminance in cd/m2; None if it is not stated or not plausible."""
         stated = [self.content[0] if self.content else 0, self.display_range[1] if self.display_range else 0]
         return next((light for light in stated if REFERENCE_WHITE < light <= 1e4), None)
 
 
 DYNAMIC = ("DOVI_METADATA", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID")
-"""FFmpeg's names of metadata that change from frame to frame."""
+"""PyAV's names of side data with dynamic metadata."""
 
 
 def light_of(picture: av.VideoFrame) -> Light | None:
-    """Return the static HDR metadata of a picture, None if there are none."""
+    """Return the HDR metadata of a frame; None if there is none."""
     dynamic = any(side_data(picture, name) is not None for name in DYNAMIC)
     mastering, level = (
         None if (data := side_data(picture, name)) is None else np.frombuffer(data, np.int32)
@@ -114,7 +114,7 @@ def light_of(picture: av.VideoFrame) -> Light | None:
     if mastering is None and level is None and not dynamic:
         return None
     display = display_range = content = None
-    # FFmpeg's AVMasteringDisplayMetadata: ten fractions, then whether the first eight and the last two are set.
+    # FFmpeg's AVMasteringDisplayMetadata: ten fractions, then flags for the first eight and the last two.
     if mastering is not None and len(mastering) == 22:
         values = tuple(float(a / b) if b else 0.0 for a, b in mastering[:20].reshape(10, 2).tolist())
         display = values[:8] if mastering[20] else None
@@ -125,13 +125,13 @@ def light_of(picture: av.VideoFrame) -> Light | None:
 
 
 def conversion(matrix: int, primaries: int, transfer: int, peak: float | None = None) -> Conversion | None:
-    """Return the conversion that pictures need, or None if they are SDR in BT.709 or near it.
+    """Return the conversion that frames need; None if they are SDR in BT.709 or close to it.
 
     Args:
-        matrix: of the colours, by FFmpeg's numbers (ITU-T H.273), as the next two.
-        primaries: of the colours.
-        transfer: of the colours.
-        peak: brightest light in cd/m2, where the pictures state it.
+        matrix: FFmpeg's number of the colour matrix (ITU-T H.273).
+        primaries: number of the colour primaries.
+        transfer: number of the transfer function.
+        peak: peak luminance in cd/m2, if known.
     """
     if is_bt2020(primaries, transfer) or (primaries == UNSPECIFIED and matrix == BT2020_MATRIX):
         primaries = BT2020
@@ -144,19 +144,19 @@ def conversion(matrix: int, primaries: int, transfer: int, peak: float | None = 
 
 
 def is_bt2020(primaries: int, transfer: int) -> bool:
-    """Whether colours are those of BT.2020, as HDR is unless it states otherwise."""
+    """Return whether the primaries are BT.2020, the default of HDR."""
     return primaries == BT2020 or (primaries == UNSPECIFIED and transfer in (PQ, HLG))
 
 
 def pq_light(code: Values) -> Values:
-    """Light in cd/m2 of PQ code values in 0..1 (SMPTE ST 2084)."""
+    """Convert PQ code values in 0..1 to luminance in cd/m2 (SMPTE ST 2084)."""
     m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
     powered = np.asarray(code) ** (1 / m2)
     return np.asarray(1e4 * (np.maximum(powered - c1, 0) / (c2 - c3 * powered)) ** (1 / m1))
 
 
 def hlg_light(code: Values) -> Values:
-    """Light in cd/m2 of HLG code values ``(..., 3)`` in 0..1 on a display of 1000 cd/m2 (ITU-R BT.2100)."""
+    """Convert HLG code values ``(..., 3)`` in 0..1 to light in cd/m2 on a display of 1000 cd/m2 (ITU-R BT.2100)."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
     luminance = scene @ np.array([0.2627, 0.6780, 0.0593])
@@ -164,20 +164,21 @@ def hlg_light(code: Values) -> Values:
 
 
 def to_xyz(primaries: int) -> Values:
-    """The matrix ``(3, 3)`` from linear RGB of some primaries, white being D65, to CIE XYZ."""
+    """Return the matrix ``(3, 3)`` from linear RGB with these primaries and D65 white to CIE XYZ."""
     columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in CHROMATICITIES[primaries]]).T
     x, y = D65
     return np.asarray(columns * np.linalg.solve(columns, np.array([x / y, 1, (1 - x - y) / y])))
 
 
 def compressed(light: Values, peak: float) -> Values:
-    """Linear RGB ``(..., 3)``, 1 being reference white, with ``peak`` brought to 1 along a smooth curve from KNEE on.
+    """Compress the highlights of linear RGB ``(..., 3)``, 1 being reference white, so that ``peak`` is mapped to 1.
 
-    All three channels are scaled by what the greatest needs, which keeps the hue.
+    The curve is smooth and starts at ``KNEE``. All three channels are scaled by the factor of the greatest, which keeps
+    the hue.
     """
     if peak <= 1:
         return light
-    # Möbius's transform with value and slope of the identity at the knee, and 1 at the peak.
+    # Möbius transform with the value and slope of the identity at the knee, and the value 1 at the peak.
     a = -(KNEE**2) * (peak - 1) / (KNEE**2 - 2 * KNEE + peak)
     b = (KNEE**2 - 2 * KNEE * peak + peak) / (peak - 1)
     greatest = np.maximum(light.max(axis=-1, keepdims=True), 1e-9)
@@ -187,7 +188,7 @@ def compressed(light: Values, peak: float) -> Values:
 
 
 def converted(code: Values, how: Conversion) -> Values:
-    """RGB code values ``(..., 3)`` in 0..1 as SDR in BT.709, exactly; pictures go through a table of this."""
+    """Convert RGB code values ``(..., 3)`` in 0..1 to SDR in BT.709 exactly; frames use a table of this function."""
     if how.transfer == PQ:
         light = pq_light(code) / REFERENCE_WHITE
     elif how.transfer == HLG:
@@ -200,7 +201,7 @@ def converted(code: Values, how: Conversion) -> Values:
 
 @lru_cache(maxsize=4)
 def cube(how: Conversion) -> str:
-    """Return the table of a conversion as a file in Adobe's ``.cube`` format."""
+    """Return the table of a conversion as text in Adobe's ``.cube`` format."""
     steps = np.linspace(0, 1, NODES)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red changes fastest
     rows = converted(np.stack([red, green, blue], axis=-1).reshape(-1, 3), how).tolist()
@@ -208,10 +209,10 @@ def cube(how: Conversion) -> str:
 
 
 def build(how: Conversion, width: int, height: int) -> av.filter.Graph:
-    """Return a graph that sends pictures of one size, in ``WORKING_FORMAT``, through the table of a conversion."""
+    """Return a filter graph that applies a conversion's table to frames of one size in ``WORKING_FORMAT``."""
     graph = av.filter.Graph()
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(WORKING_FORMAT), time_base=Fraction(1))
-    with tempfile.TemporaryDirectory(prefix="tinyhd-") as folder:  # FFmpeg reads the table as the filter is added
+    with tempfile.TemporaryDirectory(prefix="tinyhd-") as folder:  # FFmpeg reads the table when the filter is added
         file = Path(folder) / "table.cube"
         file.write_text(cube(how), encoding="ascii")
         table = graph.add("lut3d", file=str(file), interp="tetrahedral")
@@ -220,13 +221,13 @@ def build(how: Conversion, width: int, height: int) -> av.filter.Graph:
 
 
 class Graphs(threading.local):
-    """Graphs of the current thread, by what they convert; the latest last."""
+    """Cache of the current thread's graphs by conversion and size, the most recent last."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[Conversion, int, int], av.filter.Graph] = {}
 
     def get(self, how: Conversion, width: int, height: int) -> av.filter.Graph:
-        """Return the graph for pictures of one size."""
+        """Return the graph of a conversion for frames of one size."""
         key = (how, width, height)
         graph = self.kept.pop(key, None) or build(how, width, height)
         while len(self.kept) >= MOST_GRAPHS:
@@ -239,8 +240,8 @@ GRAPHS = Graphs()
 
 
 def to_sdr(picture: av.VideoFrame, how: Conversion) -> av.VideoFrame:
-    """Convert a picture in ``WORKING_FORMAT``; the result has the same format."""
+    """Convert a frame in ``WORKING_FORMAT``; the result has the same format."""
     graph = GRAPHS.get(how, picture.width, picture.height)
-    picture.colorspace, picture.color_range = UNSPECIFIED, 0  # as the graph was set up; it is RGB
+    picture.colorspace, picture.color_range = UNSPECIFIED, 0  # the same as in the graph; the frame is RGB
     graph.vpush(picture)
     return graph.vpull()

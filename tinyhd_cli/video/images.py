@@ -1,4 +1,4 @@
-"""Images as a video: one file or a folder of them, each decoded by itself, whatever else its file holds."""
+"""Read one image or a folder of images as a video. Each file gives one frame, whatever else it contains."""
 
 from __future__ import annotations
 
@@ -34,36 +34,36 @@ SIGNATURES = (
     (b"\0\0\0\x0cjP  ", "jpeg2000"),
     (b"\xff\x4f\xff\x51", "jpeg2000"),
 )
-"""How image files begin, and the decoder; their names are often wrong."""
+"""First bytes of image files and the decoder; suffixes are often wrong."""
 
 WEBP = "webp"
 ANIMATED_WEBP = "animated webp"
-"""Decoded by Pillow: FFmpeg decodes none."""
+"""Decoded with Pillow, because FFmpeg has no decoder."""
 
 HEAD = 4096
-"""Bytes of a file that tell its kind."""
+"""Bytes of a file that are read to detect its format."""
 
 WORKERS = min(4, os.cpu_count() or 1)
-"""Images that are decoded at the same time."""
+"""Number of images that are decoded in parallel."""
 
 
 def kind_of(head: bytes) -> str | None:
-    """The decoder for an image file that begins so; None if it is none."""
+    """Return the decoder for an image file with these first bytes; None if it is not an image."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return ANIMATED_WEBP if head[12:16] == b"VP8X" and head[20] & 2 else WEBP
     return next((codec for signature, codec in SIGNATURES if head.startswith(signature)), None)
 
 
 def is_animated_png(head: bytes) -> bool:
-    """Whether a PNG file is a video; FFmpeg reads it as one."""
+    """Return whether a PNG file is animated; FFmpeg reads it as a video."""
     return b"acTL" in head.partition(b"IDAT")[0]
 
 
 class ImageDecoder:
-    """Decodes image files, one frame each, a few at a time; a ``decoded.Decoder``.
+    """Decodes image files in parallel, one frame per file. Implements ``decoded.Decoder``.
 
     Args:
-        files: the images, in their order.
+        files: the images, in order.
         rate: frames per second.
     """
 
@@ -78,7 +78,7 @@ class ImageDecoder:
         self.codec = ""
 
     def pictures(self) -> Iterator[Decoded]:
-        """One picture a file; those that cannot be decoded leave a gap."""
+        """Yield one frame per file; a file that cannot be decoded leaves a gap."""
         waiting: deque[Future[tuple[str, Decoded]]] = deque()
         with ThreadPoolExecutor(WORKERS) as pool:
             for number, file in enumerate(self._files):
@@ -99,15 +99,15 @@ class ImageDecoder:
             yield decoded
 
     def end(self) -> int | None:
-        """Each image is shown equally long."""
+        """Return the end of the last image; all images have the same duration."""
         return len(self._files)
 
     def close(self) -> None:
-        """No file stays open."""
+        """Do nothing: no file stays open."""
 
 
 def decoded_image(file: Path, number: int) -> tuple[str, Decoded]:
-    """The codec of an image file and its first picture, as the frame with a number.
+    """Return the codec of an image file and its first image as frame ``number``.
 
     Raises:
         InputError: it cannot be read or decoded.
@@ -116,13 +116,13 @@ def decoded_image(file: Path, number: int) -> tuple[str, Decoded]:
         data = file.read_bytes()
         kind = kind_of(data[:HEAD])
         if kind is None:
-            raise InputError(f"{file}: is not an image, in spite of its name")
+            raise InputError(f"{file}: is not an image, despite its suffix")
         if kind == ANIMATED_WEBP:
             return WEBP, Decoded(next(animation(file, data))[0], Layout(0, False, Fraction(1)), number, file)
         context = cast("VideoCodecContext", CodecContext.create(kind, "r"))
-        context.thread_count = 1  # other images are decoded beside it
+        context.thread_count = 1  # other images are decoded in parallel
         packet = av.Packet(data)
-        packet.is_keyframe = True  # the PNG decoder adds any other to the picture before it
+        packet.is_keyframe = True  # the PNG decoder would blend other packets with the image before
         picture = (context.decode(packet) or context.decode(None))[0]
     except (av.FFmpegError, OSError, EOFError, IndexError) as error:
         raise InputError(f"{file}: cannot be decoded ({ffmpeg_reason(error)})") from error
@@ -132,7 +132,7 @@ def decoded_image(file: Path, number: int) -> tuple[str, Decoded]:
 
 
 class AnimationDecoder:
-    """Decodes an animated WebP; a ``decoded.Decoder``."""
+    """Decodes an animated WebP. Implements ``decoded.Decoder``."""
 
     has_audio = False
     codec = "webp"
@@ -149,7 +149,7 @@ class AnimationDecoder:
         self.damaged = 0
 
     def pictures(self) -> Iterator[Decoded]:
-        """Every frame of the animation."""
+        """Yield every frame of the animation."""
         try:
             for picture, duration_ms in self._frames:
                 yield Decoded(picture, Layout(0, False, Fraction(1)), self._end)
@@ -159,21 +159,19 @@ class AnimationDecoder:
             self.damaged += 1
 
     def end(self) -> int | None:
-        """The sum of the durations so far."""
+        """Return the sum of the durations so far."""
         return self._end
 
     def close(self) -> None:
-        """No file stays open."""
+        """Do nothing: no file stays open."""
 
 
 def animation(path: Path, data: bytes) -> Iterator[tuple[av.VideoFrame, int]]:
-    """The frames of an animated WebP and how long each is shown, in milliseconds; ``InputError`` if that fails."""
+    """Yield the frames of an animated WebP with their durations in milliseconds; ``InputError`` if it is damaged."""
     try:
         from PIL import Image, ImageSequence
     except ImportError:
-        raise InputError(
-            f"{path}: animated WebP is read by Pillow, which is not installed: pip install pillow"
-        ) from None
+        raise InputError(f"{path}: reading animated WebP needs Pillow; install it with pip install pillow") from None
     try:
         with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
             for frame in ImageSequence.Iterator(image):
@@ -184,7 +182,7 @@ def animation(path: Path, data: bytes) -> Iterator[tuple[av.VideoFrame, int]]:
 
 
 def durations_ms(data: bytes) -> list[int]:
-    """How long each frame of an animated WebP is shown, by its ANMF chunks."""
+    """Return the duration of each frame of an animated WebP from its ANMF chunks, in milliseconds."""
     found, at = [], 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -195,18 +193,18 @@ def durations_ms(data: bytes) -> list[int]:
 
 
 def image_decoder(path: Path, options: InputOptions) -> ImageDecoder | AnimationDecoder | None:
-    """What decodes a path if it is a folder of images or an image; None if it is something else."""
+    """Return the decoder of a folder of images or an image; None for other paths."""
     if path.is_dir():
         files = pictures_in(path)
         if not files:
-            raise InputError(f"{path}: is a folder without pictures; name one video")
+            raise InputError(f"{path}: is a folder without images; give a video")
         return ImageDecoder(files, options.rate)
     if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
         return None
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
-    except OSError:  # it is said by whoever opens it next
+    except OSError:  # reported when the file is opened next
         return None
     kind = kind_of(head)
     if kind is None or (kind == "png" and is_animated_png(head)):

@@ -204,7 +204,7 @@ def as_bytes(saliency: NDArray[np.float32]) -> Image:
 
 
 def resized(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """A picture, ``(h, w)`` or ``(h, w, 3)``, at another size."""
+    """Resize an image ``(h, w)`` or ``(h, w, 3)``."""
     shrinks = width < image.shape[1] and height < image.shape[0]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(image, (width, height), interpolation=interpolation).astype(image.dtype, copy=False)

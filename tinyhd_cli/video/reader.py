@@ -71,28 +71,28 @@ class VideoInfo:
     """Width of a pixel through its height, after rotation."""
     colour: Colour
     depth: int
-    """Bits of a component, at least 8."""
+    """Bits per component, at least 8."""
     light: hdr.Light | None
-    """Static HDR metadata, where the first picture has them."""
+    """HDR metadata of the first frame; None if it has none."""
     conversion: hdr.Conversion | None
-    """How pictures become SDR in BT.709; None: they are."""
+    """Conversion of the frames to SDR in BT.709; None if they need none."""
     codec: str
     pixel_format: str
     has_sound: bool
-    """Whether there is audio that can be read: what comes through a pipe is read once, for the pictures."""
+    """Whether there is audio that can be read; a pipe is read only once, for its frames."""
     lost_audio: bool = False
-    """Whether there is audio that cannot."""
+    """Whether there is audio that cannot be read."""
     options: InputOptions = field(default_factory=InputOptions)
-    """With which it was opened."""
+    """Options with which the video was opened."""
 
     @property
     def as_sdr(self) -> VideoInfo:
-        """Of the same video in 8 bits, and SDR in BT.709 if it is not near that: as :meth:`Frame.rgb` shows it."""
+        """The same video as output by :meth:`Frame.rgb`: 8 bits, and SDR in BT.709 if it needs a conversion."""
         return replace(self, depth=8, colour=SDR if self.conversion else self.colour, light=None, conversion=None)
 
 
 Scalers = defaultdict[tuple[float, str, int], VideoReformatter]
-"""Reduction factor, pixel format and thread to FFmpeg's scaler, which is slow to set up, fast to use again, and belongs
+"""Reduction factor, pixel format and thread to FFmpeg's scaler. A scaler is slow to set up, fast to reuse, and belongs
 to one thread."""
 
 
@@ -104,8 +104,8 @@ class Frame:
         pts: presentation timestamp in units of ``info.time_base``.
         duration: in the same units; that to the next frame.
         time_s: presentation time in seconds.
-        picture: FFmpeg's frame, as stored (not rotated), deinterlaced.
-        path: the image file that it comes from, if each frame has its own.
+        picture: FFmpeg's frame as stored (not rotated), deinterlaced.
+        path: the image file, if each frame has its own.
     """
 
     __slots__ = ("_layout", "_scalers", "duration", "index", "info", "path", "picture", "pts", "time_s")
@@ -123,7 +123,7 @@ class Frame:
 
     @property
     def as_shown(self) -> bool:
-        """Whether the stored picture needs no turning and no fitting: it is what :meth:`rgb` gives, in its own form."""
+        """Whether the stored frame needs no rotation, flip or fitting: only its format differs from :meth:`rgb`."""
         size = (self.info.width, self.info.height)
         upright = not self._layout.rotation and not self._layout.mirrored
         return upright and (self.picture.width, self.picture.height) == size == self._fitted(*size)
@@ -133,10 +133,10 @@ class Frame:
         return self.reduced_rgb(1)
 
     def reduced_rgb(self, factor: float) -> Image:
-        """The upright picture with both sides divided by ``factor``, by area averaging where this is above 1.
+        """Return the upright frame with both sides divided by ``factor``, with area averaging if it is above 1.
 
-        A picture of another shape than the video's first one is fitted into its size, with black bars. Transparent
-        pictures are shown on white. HDR and wide gamut are converted to SDR in BT.709, after the reduction.
+        A frame with another shape than the first one is fitted into the video's size with black bars. Transparent
+        frames are shown on white. HDR and wide gamut are converted to SDR in BT.709 after the reduction.
         """
         how = self.info.conversion
         if how is None:
@@ -147,13 +147,13 @@ class Frame:
         return self._upright(rgb, factor).astype(np.uint8, copy=False)
 
     def stored_rgb(self) -> DeepImage:
-        """The upright picture in its own colours: uint8, or uint16 in 0..65535 if it has more than 8 bits."""
+        """Return the upright frame in its original colours: uint8, or uint16 in 0..65535 for more than 8 bits."""
         if self.info.depth > 8:
             return self._upright(self._scaled(1, "rgb48le"), 1)
         return self._upright(self._scaled(1, "rgba" if has_alpha(self.picture.format.name) else "rgb24"), 1)
 
     def _scaled(self, factor: float, pixel_format: str) -> av.VideoFrame:
-        """The picture as stored, in RGB, with both sides divided by ``factor`` and fitted into the video's size."""
+        """Return the stored frame in RGB, with both sides divided by ``factor`` and fitted into the video's size."""
         picture = self.picture
         width, height = self._fitted(*self._reduced(factor))
         if self._layout.turned:
@@ -170,7 +170,7 @@ class Frame:
         )
 
     def _upright(self, picture: av.VideoFrame, factor: float) -> NDArray[Any]:
-        """What :meth:`_scaled` gave, upright and with bars where it does not fill the video's size."""
+        """Return the output of :meth:`_scaled` upright, with bars if it does not fill the video's size."""
         rgb = picture.to_ndarray()
         if rgb.shape[-1] == 4:
             rgb = on_white(rgb)
@@ -181,11 +181,11 @@ class Frame:
         return upright if upright.shape[:2] == (height, width) else with_bars(upright, width, height)
 
     def _reduced(self, factor: float) -> tuple[int, int]:
-        """Width and height of the video with both sides divided by ``factor``."""
+        """Return the video's width and height divided by ``factor``."""
         return max(1, round(self.info.width / factor)), max(1, round(self.info.height / factor))
 
     def _fitted(self, width: int, height: int) -> tuple[int, int]:
-        """The size of the upright picture inside of one of the video, itself scaled to ``width`` and ``height``."""
+        """Return the size of the upright frame fitted into the video, itself scaled to ``width`` x ``height``."""
         info = self.info
         own = self._layout.upright(self.picture.width, self.picture.height)
         if own == (info.width, info.height, info.sample_aspect_ratio):
@@ -198,18 +198,18 @@ class Frame:
 
 @cache
 def has_alpha(pixel_format: str) -> bool:
-    """Whether pictures of a format can be transparent."""
+    """Return whether frames of a pixel format can be transparent."""
     return pixel_format == "pal8" or any(part.is_alpha for part in av.VideoFormat(pixel_format).components)
 
 
 def on_white(rgba: NDArray[Any]) -> Image:
-    """An image ``(h, w, 4)`` with transparency, uint8, before a white ground."""
+    """Blend an RGBA image ``(h, w, 4)``, uint8, with a white background."""
     opacity = rgba[..., 3:].astype(np.uint16)
     return ((rgba[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
 def with_bars(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """An image ``(h, w, 3)`` in the middle of a larger black one."""
+    """Centre an image ``(h, w, 3)`` in a larger black image."""
     canvas = np.zeros((height, width, 3), image.dtype)
     top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
@@ -253,7 +253,7 @@ class VideoReader:
 
     @property
     def frames(self) -> int | None:
-        """How many frames there are, as claimed; None where nothing says, or the claim has turned out wrong."""
+        """Claimed number of frames; None if it is unknown or has turned out to be wrong."""
         return self._decoder.frames
 
     def __enter__(self) -> VideoReader:
@@ -297,12 +297,12 @@ class VideoReader:
                 decoded = next(self._pictures, None)
 
     def _last_duration(self, last: Frame, step: int, others: tuple[int, ...]) -> int:
-        """How long the last frame is shown: to the end of the stream, if that is plausible.
+        """Return the duration of the last frame: until the end of the stream, if that is plausible.
 
         Args:
             last: the frame.
-            step: what is usual at the claimed rate.
-            others: the shortest and the longest duration of the other frames, which tell more.
+            step: the duration at the claimed rate.
+            others: the shortest and the longest duration of the other frames, which are more reliable.
         """
         shortest, longest = min(others), max(10 * step, *others)
         end = self._decoder.end()
@@ -340,7 +340,7 @@ class VideoReader:
 
 
 def decoder_of(path: Path, options: InputOptions) -> Decoder:
-    """What decodes an input."""
+    """Return the decoder of an input."""
     return (None if options.address else image_decoder(path, options)) or ContainerDecoder(path, options)
 
 

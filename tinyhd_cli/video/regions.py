@@ -16,7 +16,7 @@ ENCODERS = ("libx264", "libx265")
 """Encoders that listen."""
 
 QP_RANGE = 51
-"""What FFmpeg's offsets of -1 to 1 are multiplied by, for 8 bits; for each bit more, 6 more."""
+"""Factor of FFmpeg's offsets of -1 to 1 for 8 bits; 6 more for each additional bit."""
 
 Offsets = NDArray[np.float64]
 """Change of the quantisation parameter in each cell of a grid over the picture, ``(rows, columns)``. Less is better."""

@@ -138,7 +138,7 @@ class Sound:
             return iter(())
         if not may_jump(self._input):
             return demuxed_again(self._input, sources)
-        # All streams are read as they are for the pictures, so that the same is done where the clock jumps.
+        # The same streams are read as for the frames, so that jumps of the clock are corrected identically.
         video = picture_stream(self._path, self._input)
         packets = demuxed(self._input, video, Clock(video.index))
         return (packet for packet in packets if packet.stream_index in self._tracks)

@@ -1,4 +1,4 @@
-"""What a video can come from: a file, a pipe, a stream, a folder of pictures. FFmpeg opens no file by itself."""
+"""Open a video: a file, a pipe, a stream or a folder of images. FFmpeg may not open other files by itself."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ STDIN = Path("-")
 """Stands for standard input."""
 
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp .jp2".split())
-"""Of images that make up a video, one frame a file."""
+"""Suffixes of images that are read as a video, one frame per file."""
 
 DEFAULT_RATE = Fraction(25)
 """Frames a second where nothing says."""
 
 
 TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if "metadata_errors" in str(av.open.__doc__) else {}
-"""Makes ``av.open`` accept metadata that are not UTF-8. PyAV 19 does so by itself and has no such argument."""
+"""Makes ``av.open`` accept metadata that is not UTF-8. PyAV 19 always does and has no such argument."""
 
 TIMEOUT_S = 10.0
 """How long a stream may keep us waiting."""
 
 READ_AT_ONCE = 1 << 17
-"""Bytes that FFmpeg is given at once."""
+"""Bytes that FFmpeg reads at a time."""
 
 MERGED = {"merge_pmt_versions": "1"}
-"""Joined transport streams under other numbers go on with the first ones."""
+"""Makes streams with other IDs in concatenated transport streams continue the first streams."""
 
 CLOSED = {"protocol_whitelist": "none", **MERGED}
-"""FFmpeg's options for an input that may open nothing else. (An empty list of protocols would allow all.)"""
+"""FFmpeg options for an input that may not open other files. (An empty list of protocols would allow all.)"""
 
 STREAMING = "tcp,udp,tls,crypto,data"
-"""Protocols that others are built on; none of them reaches local files."""
+"""Protocols that other protocols use; none of them can open local files."""
 
 PROTOCOLS = {
     "http": "http,https,httpproxy",
@@ -50,7 +50,7 @@ PROTOCOLS = {
     "rtsp": "rtsp,rtp,srtp",
     "rtsps": "rtsp,rtp,srtp",
 }
-"""Protocols that a URL may lead to, beside its own and those of ``STREAMING``."""
+"""Protocols that a URL may use in addition to its own and those of ``STREAMING``."""
 
 PLAYLISTS = {
     "ffconcat": rb"ffconcat\b",
@@ -60,7 +60,7 @@ PLAYLISTS = {
     "Smooth Streaming": rb"<[^\0]*?SmoothStreamingMedia\b",
     "VobSub": rb"# VobSub index file",
 }
-"""Patterns at the beginning of files that refer FFmpeg to other files or addresses."""
+"""Patterns at the start of files that refer to other files or addresses."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def as_rate(value: float) -> Fraction:
 
 @dataclass
 class Opened:
-    """An input that FFmpeg reads, and the file that it reads from, if it was opened here."""
+    """An input that FFmpeg reads, with its file object, if it has one."""
 
     container: InputContainer
     file: BinaryIO | None = None
@@ -114,7 +114,7 @@ class Opened:
 
 
 class Pipe:
-    """Reads from a pipe for FFmpeg: once, forwards, and remembers how it began.
+    """Lets FFmpeg read a pipe once, forwards, and stores its first bytes.
 
     Attributes:
         head: its first bytes.
@@ -122,11 +122,11 @@ class Pipe:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.name = "pipe"  # FFmpeg would look at the suffix of any other
+        self.name = "pipe"  # FFmpeg would use the suffix of another name
         self.head = b""
 
     def read(self, size: int) -> bytes:
-        """The next bytes; empty at the end."""
+        """Return the next bytes; empty at the end."""
         data = self._file.read(size)
         if len(self.head) < 12:
             self.head = (self.head + data)[:12]
@@ -139,7 +139,7 @@ class Pipe:
 
 
 def read_once(path: Path) -> bool:
-    """Whether an input can be read but once: standard input, a pipe by its path, a device."""
+    """Return whether an input can be read only once: standard input, a named pipe or a device."""
     if path == STDIN:
         return True
     try:
@@ -150,7 +150,7 @@ def read_once(path: Path) -> bool:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, of whatever kinds, in natural order: 2 comes before 10."""
+    """Return the images of a folder, of all formats, in natural order: 2 before 10."""
     found = [
         path
         for path in folder.iterdir()
@@ -160,7 +160,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def natural(name: str) -> list[str | int]:
-    """What to sort names by so that their numbers count as such; text and numbers take turns in it."""
+    """Return a sort key for natural order: text and numbers, alternating."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
@@ -185,12 +185,12 @@ def open_container(path: Path, options: InputOptions) -> Opened:
 
 
 def opened(source: object, options: dict[str, str], **arguments: Any) -> InputContainer:
-    """What ``av.open`` makes of a name or a file."""
+    """Open a name or a file with ``av.open``."""
     return cast("InputContainer", av.open(source, "r", options=options, **TOLERANT, **arguments))
 
 
 def open_file(path: Path) -> Opened:
-    """A file, opened here: FFmpeg gets to read it and may open no other, whatever stands in it."""
+    """Open a file for FFmpeg, which then may not open any other file, whatever the content."""
     file = path.open("rb", buffering=0)
     try:
         return Opened(opened(file, CLOSED, buffer_size=READ_AT_ONCE), file)
@@ -201,12 +201,12 @@ def open_file(path: Path) -> Opened:
         kind = next((kind for kind, pattern in PLAYLISTS.items() if re.match(pattern, head)), None)
         if kind is None or not isinstance(error, Exception):
             raise
-        can = "can refer to any other file; --allow-playlists reads it"
+        can = "can refer to any other file; to read it, use --allow-playlists"
         raise InputError(f"{path}: is a playlist ({kind}), which {can}") from error
 
 
 def open_address(options: InputOptions) -> InputContainer:
-    """A stream or a camera. A stream may lead to what streams are made of, but to no local file."""
+    """Open a stream or a camera. A stream may refer to other network addresses, but not to local files."""
     if options.format is not None:
         return opened(options.address, {}, format=options.format, timeout=TIMEOUT_S)
     scheme = options.address.partition(":")[0].lower()
@@ -215,12 +215,12 @@ def open_address(options: InputOptions) -> InputContainer:
 
 
 def open_pipe(path: Path, options: InputOptions) -> Opened:
-    """Standard input or a pipe: raw RGB if a size is given, else whatever FFmpeg finds that it is."""
+    """Open standard input or a pipe: raw RGB if a size is given, else the format that FFmpeg detects."""
     file = standard_input() if path == STDIN else path.open("rb", buffering=0)
     pipe = Pipe(file)
     if os.isatty(file.fileno()):
         pipe.close()
-        raise InputError(f"{path}: is a terminal; pipe a video into it")
+        raise InputError(f"{path}: is a terminal; pipe a video into tinyhd")
     try:
         if options.size is None:
             return Opened(opened(pipe, CLOSED), cast("BinaryIO", pipe))
@@ -237,15 +237,15 @@ def open_pipe(path: Path, options: InputOptions) -> Opened:
 
 
 def index_comes_last(path: Path) -> InputError:
-    """The error to raise where a pipe ends in what must be read first."""
+    """Return the error for a pipe whose index is at its end."""
     return InputError(
-        f"{path}: an MP4 or MOV whose index comes last cannot be read from a pipe; name the file itself, or write it"
-        " with -movflags +faststart"
+        f"{path}: cannot be read from a pipe, because the index of this MP4 or MOV is at its end; give the file, or"
+        " remux it with -movflags +faststart"
     )
 
 
 def standard_input() -> BinaryIO:
-    """Standard input, if anything is piped into it."""
+    """Return standard input, if data is piped into it."""
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("-: nothing is piped in; for example: ffmpeg -i clip.mp4 -f yuv4mpegpipe - | tinyhd predict -")
     return sys.stdin.buffer

@@ -44,8 +44,8 @@ class VideoWriter:
         size: width and height of the pictures in pixels; odd ones are made even by repeating the last column or row.
         options: codec and quality.
         sound: whether the source's sound is carried over.
-        as_stored: whether pictures have the depth and the colours of the source, HDR for example, and come from
-            :meth:`rgb_of`; else they have 8 bits and are SDR.
+        as_stored: whether images have the depth and colours of the source, such as HDR, and come from
+            :meth:`rgb_of`; else they are 8-bit SDR.
 
     Raises:
         OutputError: the file cannot be written, or no encoder works.
@@ -86,18 +86,18 @@ class VideoWriter:
             raise
 
     def _carried_over(self, info: VideoInfo) -> dict[str, str]:
-        """The encoder's options for HDR metadata; a warning says which of the source's colours is lost."""
+        """Return the encoder's options for HDR metadata; warn about lost depth, colours and metadata."""
         name, encoder = self.path.name, self.encoder
         if self.info is not info:
-            colours = "its HDR or wide gamut is converted to SDR in BT.709" if info.conversion else "they are rounded"
-            log.warning(f"{name}: {encoder} takes 8 bits, the source has {info.depth}: {colours}")
+            colours = "HDR or wide gamut is converted to SDR (BT.709)" if info.conversion else "values are rounded"
+            log.warning(f"{name}: {encoder} supports only 8 bits, the source has {info.depth}; {colours}")
         elif info.depth > 10:
             log.warning(f"{name}: written with 10 bits, the source has {info.depth}")
         light = self.info.light
         options = encoders.hdr_settings(encoder, light) if light else {}
         if light and (options is None or light.dynamic):
             which = "dynamic HDR metadata (Dolby Vision, HDR10+)" if options is not None else "HDR metadata"
-            log.warning(f"{name}: the {which} of {info.path.name} cannot be carried over")
+            log.warning(f"{name}: the {which} of {info.path.name} cannot be copied")
         return options or {}
 
     def _open(self, sound: bool) -> None:
@@ -121,7 +121,7 @@ class VideoWriter:
 
     def _open_once(self, sound: bool, *, transcode: bool) -> None:
         options = {"movflags": "+faststart"} if self.path.suffix.lower() in MP4_SUFFIXES else {}
-        # FFmpeg's own format for .m4v takes no hevc, vp9 and av1.
+        # FFmpeg's default format for .m4v does not support hevc, vp9 and av1.
         container_format = "mp4" if self.path.suffix.lower() == ".m4v" else None
         self._container = av.open(ffmpeg_name(self._partial), "w", format=container_format, options=options)
         self._stream = self._add_stream(self._container)
@@ -136,10 +136,10 @@ class VideoWriter:
             options["bf"] = "0"  # AVI stores no presentation times: frames must be in their order
         stream = container.add_stream(self.encoder, rate=self.info.rate, options=options)
         if not isinstance(stream, VideoStream):
-            raise OutputError(f"{self.path}: {self.encoder} is no video encoder")
+            raise OutputError(f"{self.path}: {self.encoder} is not a video encoder")
         stream.width, stream.height, stream.pix_fmt = self.width, self.height, self._choice.pixel_format
         if stream.codec.canonical_name == "hevc" and self.path.suffix.lower() in MP4_SUFFIXES:
-            stream.codec_context.codec_tag = "hvc1"  # FFmpeg's own choice, hev1, is not played by Apple's players
+            stream.codec_context.codec_tag = "hvc1"  # Apple's players do not play FFmpeg's default, hev1
         stream.codec_context.time_base = self.time_base
         stream.time_base = self.time_base
         colour = self.info.colour
@@ -171,15 +171,15 @@ class VideoWriter:
             self.abort()
 
     def rgb_of(self, frame: Frame) -> DeepImage:
-        """The upright picture of a frame of the source, in the colours and depth that this writer keeps."""
+        """Return the upright image of a source frame, in the colours and depth that this writer keeps."""
         return frame.rgb() if self.info.depth < frame.info.depth else frame.stored_rgb()
 
     def write(self, image: DeepImage | av.VideoFrame, frame: Frame, offsets: Offsets | None = None) -> None:
         """Write a picture at the time of a frame.
 
         Args:
-            image: RGB ``(height, width, 3)``, uint8 or uint16, of the size given at the start; or one in the encoder's
-                own form, yuv420p in the source's colours, which is not copied.
+            image: RGB ``(height, width, 3)``, uint8 or uint16, of the writer's size; or a frame in the encoder's
+                format, yuv420p in the source's colours, which is not copied.
             frame: the source's frame that it stands for; gives timestamp and duration.
             offsets: where to spend more or fewer bits, for encoders that listen (see ``regions``).
         """

@@ -1,7 +1,7 @@
-"""The values of a weights file's metadata and of the registry: checked one by one, because files are not believed.
+"""Validate the fields of a weights file's metadata and of the registry, because files are not trusted.
 
-Each function returns its value as the program uses it, or raises ``ValueError`` with the end of a sentence that begins
-with the field's name: ``must be 3 numbers, not null``.
+Each function returns the converted value, or raises ``ValueError`` with the end of a sentence that starts with the
+field's name: ``must be 3 numbers, not null``.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ from typing import Any
 from ..untrusted import printable
 
 MAX_TEXT = 20_000
-"""Characters of a text. The longest real ones are lists of training data."""
+"""Maximum characters of a text. The longest real texts are lists of training data."""
 
 MAX_ENTRIES = 100
-"""Entries of a table: scores, provenance."""
+"""Maximum entries of a table (scores, provenance)."""
 
 MAX_SHOWN = 60
-"""Characters of a wrong value that a message shows."""
+"""Maximum characters of a wrong value in a message."""
 
 MEAN_RANGE = (-1.0, 2.0)
-"""Of RGB / 255. Real ones are in 0..1."""
+"""Range of the mean of RGB / 255. Real values are in 0..1."""
 
 STD_RANGE = (1e-3, 10.0)
-"""Of RGB / 255. Real ones go from 1/255 (a network that reads 0..255) to 1."""
+"""Range of the standard deviation of RGB / 255. Real values are in 1/255 (a network that reads 0..255) to 1."""
 
 
 def wrong(wanted: str, value: object) -> ValueError:
-    """The error for a value that is not what it should be."""
+    """Return the error for a wrong value."""
     shown = printable(repr(value))
     return ValueError(f"must be {wanted}, not {shown if len(shown) <= MAX_SHOWN else f'{shown[: MAX_SHOWN - 1]}…'}")
 
 
 def text(value: object) -> str:
-    """A text, with its control characters escaped."""
+    """Return a text, with control characters escaped."""
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise wrong(f"a text of at most {MAX_TEXT:,} characters", value)
     return printable(value)
 
 
 def title(value: object) -> str:
-    """A short text that is not empty."""
+    """Return a short text that is not empty."""
     if not isinstance(value, str) or not 0 < len(value) <= 200:
         raise wrong("a text of 1 to 200 characters", value)
     return text(value)
 
 
 def number(value: object, least: float = -math.inf, most: float = math.inf) -> float:
-    """A finite number in a range."""
+    """Return a finite number in a range."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             if math.isfinite(value) and least <= value <= most:
@@ -62,26 +62,26 @@ def number(value: object, least: float = -math.inf, most: float = math.inf) -> f
 
 
 def count(value: object) -> int:
-    """A whole number from 0."""
+    """Return a whole number, at least 0."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise wrong("a whole number", value)
     return value
 
 
 def optional_count(value: object) -> int | None:
-    """A whole number from 0, or nothing."""
+    """Return a whole number, at least 0, or None."""
     return None if value is None else count(value)
 
 
 def pair(value: object) -> tuple[int, int]:
-    """Height and width."""
+    """Return height and width."""
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise wrong("2 whole numbers", value)
     return count(value[0]), count(value[1])
 
 
 def channels(limits: tuple[float, float]) -> Callable[[object], tuple[float, ...]]:
-    """A reader of one number for each of red, green and blue."""
+    """Return a reader of three numbers: red, green and blue."""
 
     def read(value: object) -> tuple[float, ...]:
         wanted = f"3 numbers from {limits[0]:g} to {limits[1]:g}"
@@ -96,21 +96,21 @@ def channels(limits: tuple[float, float]) -> Callable[[object], tuple[float, ...
 
 
 def sha256(value: object) -> str:
-    """A SHA-256 in hexadecimal, or nothing."""
+    """Return a SHA-256 in hexadecimal, or an empty string."""
     if not isinstance(value, str) or not re.fullmatch(r"([0-9a-f]{64})?", value):
         raise wrong("64 hexadecimal digits", value)
     return value
 
 
 def filename(value: object) -> str:
-    """The name of a file in a known folder, or nothing: no path that leads out of it."""
+    """Return a file name without path separators, or an empty string."""
     if not isinstance(value, str) or (value and not re.fullmatch(r"[\w+-][\w.+-]{0,199}", value)):
         raise wrong("a plain file name", value)
     return value
 
 
 def table(read: Callable[[object], Any]) -> Callable[[object], dict[str, Any]]:
-    """A reader of a table from names to values."""
+    """Return a reader of a table from names to values."""
 
     def read_table(value: object) -> dict[str, Any]:
         if not isinstance(value, Mapping) or len(value) > MAX_ENTRIES:
@@ -121,14 +121,14 @@ def table(read: Callable[[object], Any]) -> Callable[[object], dict[str, Any]]:
 
 
 def hub_repo(value: object) -> str:
-    """A repository on the Hub: ``owner/name`` or ``name``."""
+    """Return a Hub repository: ``owner/name`` or ``name``."""
     if not isinstance(value, str) or not re.fullmatch(r"([\w.-]{1,96}/)?[\w.-]{1,96}", value):
         raise wrong("a Hub repository (owner/name)", value)
     return value
 
 
 def hub_revision(value: object) -> str:
-    """A branch, tag or commit on the Hub."""
+    """Return a branch, tag or commit on the Hub."""
     if not isinstance(value, str) or not re.fullmatch(r"[\w./-]{1,200}", value):
         raise wrong("a branch, tag or commit", value)
     return value

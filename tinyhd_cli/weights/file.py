@@ -32,21 +32,21 @@ ORIGINAL_SUFFIXES = (".pth", ".pt")
 NOT_IN_FILE = ("file", "bytes", "sha256", "hub")
 
 DAMAGED = "damaged, or not a safetensors file"
-WRONG_DIGEST = "its tensors do not have the digest that it states; get the file again"
+WRONG_DIGEST = "the tensors do not match the digest in the metadata; get the file again"
 
 # The network's tensors that are not trained.
 COUNTER = "num_batches_tracked"
 BUFFERS = ("running_mean", "running_var", COUNTER)
 
 MAX_BYTES = 1 << 30
-"""Size limit of a weights file. HD2S, the largest network here, has 120 MB; a checkpoint with its optimiser 500 MB."""
+"""Size limit of a weights file. HD2S, the largest network, has 120 MB; a checkpoint with its optimiser has 500 MB."""
 
 MAX_HEADER = 4 << 20
-"""Size limit of the JSON in a safetensors file: 100 KB are usual."""
+"""Size limit of the JSON header of a safetensors file; 100 KB is usual."""
 
 
 def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """A file's content; ``WeightsError`` if it cannot be read, is empty, or is larger than ``limit`` bytes."""
+    """Return a file's content; ``WeightsError`` if it cannot be read, is empty, or is larger than ``limit`` bytes."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -54,7 +54,7 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error
     if size > limit:
-        raise WeightsError(f"{path}: larger than {limit >> 30} GiB, as no weights file is")
+        raise WeightsError(f"{path}: is larger than {limit >> 30} GiB, the limit for weights files")
     if not data:
         raise WeightsError(f"{path}: empty file")
     return data
@@ -71,14 +71,14 @@ def is_ours(path: Path) -> bool:
 
 
 def read_header(data: bytes) -> tuple[dict[str, Any], memoryview]:
-    """The header of a safetensors file, and the bytes of its tensors.
+    """Return the header of a safetensors file and the bytes of its tensors.
 
     Raises:
-        WeightsError: it is none.
+        WeightsError: it is not a safetensors file.
     """
     if data[:4] == b"PK\3\4":
-        raise WeightsError("a PyTorch file by its content: give it a name that ends in .pth")
-    length = int.from_bytes(data[:8], "little")  # then so much JSON, then the tensors
+        raise WeightsError("contains a PyTorch file: rename it to end in .pth")
+    length = int.from_bytes(data[:8], "little")  # followed by that many bytes of JSON, then the tensors
     if length > min(MAX_HEADER, len(data) - 8):
         raise WeightsError(DAMAGED)
     try:
@@ -100,7 +100,7 @@ def read_metadata(data: bytes) -> WeightsInfo:
 
 
 def metadata_of(header: Mapping[str, Any]) -> WeightsInfo:
-    """What the header of a safetensors file says of it."""
+    """Return the weights' metadata in the header of a safetensors file."""
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
         raise WeightsError(
@@ -109,7 +109,7 @@ def metadata_of(header: Mapping[str, Any]) -> WeightsInfo:
         )
     try:
         if not isinstance(metadata[METADATA_KEY], str):
-            raise ValueError("no text")
+            raise ValueError("not a string")
         values = parse_json(metadata[METADATA_KEY], unique=True)
     except ValueError as error:
         raise WeightsError("its tinyhd metadata are damaged") from error
@@ -117,7 +117,7 @@ def metadata_of(header: Mapping[str, Any]) -> WeightsInfo:
 
 
 def digest_of(header: Mapping[str, Any], body: memoryview) -> str:
-    """The digest of a file's tensors: SHA-256 over names, types, shapes and bytes, sorted by name.
+    """Return the digest of a file's tensors: SHA-256 over names, types, shapes and bytes, sorted by name.
 
     Raises:
         WeightsError: the header does not describe tensors.
@@ -135,7 +135,7 @@ def digest_of(header: Mapping[str, Any], body: memoryview) -> str:
 
 
 def has_its_digest(data: bytes) -> bool | None:
-    """Whether the tensors of a file have the digest that it states; None if it states none."""
+    """Return whether the tensors of a file match the digest in its metadata; None if it has none."""
     header, body = read_header(data)
     stated = metadata_of(header).tensors_sha256
     return stated == digest_of(header, body) if stated else None
@@ -154,7 +154,7 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], WeightsInfo]:
     info = metadata_of(header)
     try:
         state_dict = load(data)
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:  # KeyError: a type that PyTorch has not
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:  # KeyError: a type that PyTorch lacks
         raise WeightsError(f"{DAMAGED} ({one_line(error)})") from error
     upstream.check_state_dict(state_dict, upstream.network_state(info.config), info.config)
     if info.tensors_sha256 and digest_of(header, body) != info.tensors_sha256:
@@ -163,28 +163,28 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], WeightsInfo]:
 
 
 def checked(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a network, all fractions float32, if they can be weights.
+    """Return the tensors of a network, floating-point tensors as float32, after checking their values.
 
     Raises:
-        WeightsError: a type or a value is none that a network can have.
+        WeightsError: a type or a value is invalid.
     """
     import torch
 
     ready = {}
     for name, tensor in state_dict.items():
         if not tensor.is_floating_point() and not name.endswith(COUNTER):
-            raise WeightsError(f"{name!r} has the type {tensor.dtype}: weights are fractions")
+            raise WeightsError(f"{name!r} has the type {tensor.dtype}; weights must be floating-point")
         ready[name] = tensor.float()
     values = torch.cat([tensor.flatten() for tensor in ready.values()])
     if not bool(torch.isfinite(values).all()):
         name = next(name for name, tensor in ready.items() if not bool(torch.isfinite(tensor).all()))
-        raise WeightsError(f"{name!r} holds values that are not finite: the training diverged, or the file is damaged")
+        raise WeightsError(f"{name!r} contains NaN or infinity: the training diverged, or the file is damaged")
     if not any(bool(tensor.any()) for name, tensor in ready.items() if not name.endswith(BUFFERS)):
-        raise WeightsError("all of its tensors are zero: it holds no weights")
+        raise WeightsError("all tensors are zero: the file contains no weights")
     variances = {name: tensor for name, tensor in ready.items() if name.endswith("running_var")}
     if variances and float(torch.cat(list(variances.values())).min()) < 0:
         name = next(name for name, tensor in variances.items() if float(tensor.min()) < 0)
-        raise WeightsError(f"{name!r} holds negative variances: the file is damaged")
+        raise WeightsError(f"{name!r} contains negative variances: the file is damaged")
     return {name: tensor.long() if name.endswith(COUNTER) else tensor for name, tensor in ready.items()}
 
 
@@ -214,12 +214,12 @@ def save(
         raise UsageError(f"{path}: the name of a weight file must end in {SUFFIX}")
     upstream.check_state_dict(state_dict, upstream.network_state(config), config)
     trained = sum(tensor.numel() for name, tensor in state_dict.items() if not name.endswith(BUFFERS))
-    # A copy each, because safetensors refuses tensors that are views of one another.
+    # Each tensor is copied, because safetensors rejects tensors that share memory.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state_dict.items()}
     digest = digest_of(*read_header(serialize(tensors)))
     info = describe(config, **{**known, "parameters": trained, "tensors_sha256": digest})
     facts = {name: value for name, value in info.to_dict().items() if value and name not in NOT_IN_FILE}
-    # A second key of metadata would come in random order.
+    # A single metadata key: the order of several keys would be random.
     data = serialize(tensors, {METADATA_KEY: json.dumps(facts, sort_keys=True)})
     with written_whole(path) as temporary:
         temporary.write_bytes(data)

@@ -195,7 +195,7 @@ def hub_licence(licence: str) -> list[str]:
 
 
 def cell(text: str) -> str:
-    """Text in a Markdown table, whose columns it must not end."""
+    """Escape text for a cell of a Markdown table."""
     return text.replace("|", "\\|")
 
 

@@ -59,7 +59,7 @@ class WeightsInfo:
     bytes: int | None = None
     sha256: str = ""
     tensors_sha256: str = ""
-    """Digest of the tensors alone, in the file's metadata; empty in files of earlier versions."""
+    """Digest of only the tensors, in the file's metadata; empty in files of earlier versions."""
 
     licence: str = ""
     origin: str = ""
@@ -86,14 +86,14 @@ class WeightsInfo:
         """The info that :meth:`to_dict` wrote. Fields that a later version may add are ignored.
 
         Raises:
-            WeightsError: a field is missing, or is not what it must be.
+            WeightsError: a field is missing or invalid.
         """
         try:
             if not isinstance(values, Mapping):
                 raise ValueError("it must be a table")
             missing = {"name", "config"} - values.keys()
             if missing:
-                raise ValueError(f"no {min(missing)!r}")
+                raise ValueError(f"{min(missing)!r} is missing")
             info = cls(**{name: field_of(name, values[name]) for name in READERS if name in values})
             info.config.check_size(info.input_size)
             return info
@@ -123,7 +123,7 @@ def network_name(config: ModelConfig) -> str:
 
 
 def hub_file(value: object) -> HubFile | None:
-    """Where a file is on the Hub, from a table; None where nothing is said."""
+    """Return the location of a file on the Hub from a table; None for None."""
     if value is None:
         return None
     if not isinstance(value, Mapping) or not {"repo", "filename"} <= value.keys() <= {"repo", "filename", "revision"}:
@@ -154,11 +154,11 @@ READERS: dict[str, Callable[[object], Any]] = {
     "hub": hub_file,
     "provenance": fields.table(fields.text),
 }
-"""How each field of :class:`WeightsInfo` is read; each raises ``ValueError`` for what it must not be."""
+"""Reader of each field of :class:`WeightsInfo`; each raises ``ValueError`` for an invalid value."""
 
 
 def field_of(name: str, value: object) -> Any:
-    """The value of a field; ``ValueError``, beginning with the field's name, if it is not what it must be."""
+    """Return the value of a field; ``ValueError``, starting with the field's name, if it is invalid."""
     try:
         return READERS[name](value)
     except ValueError as error:

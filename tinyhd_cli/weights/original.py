@@ -1,8 +1,8 @@
-"""PyTorch files of other programs: the state dict in them, without running their code or believing their sizes.
+"""Read the state dict in PyTorch files of other programs, without running their code or trusting their sizes.
 
-Their tensors may lie under a key (``state_dict``, ``model``, ...), and their names may begin with those of the modules
-that the network was wrapped in. Both are found by a tensor that every network here has: what stands before its name is
-what the wrappers put there.
+The tensors may be under a key (``state_dict``, ``model``, ...), and their names may start with the names of modules
+that wrap the network. Both are found with a tensor that every network has: anything before its name is a prefix added
+by a wrapper.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ if TYPE_CHECKING:
 log = logging.getLogger("tinyhd")
 
 MAX_OPCODES = 500_000
-"""Steps of a pickle. Each may make an object of some hundred bytes; HD2S with its optimiser takes some 30,000."""
+"""Limit on the steps of a pickle. Each may create an object of some hundred bytes; HD2S with optimiser has 30,000."""
 
 MAX_NESTING = 4
-"""Levels of a checkpoint at which a state dict is looked for."""
+"""Maximum nesting of a state dict in a checkpoint."""
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""Modules that torch puts around others (data parallelism, compilation, ...), at any place in a name."""
+"""Names of PyTorch's wrapper modules (data parallelism, compilation, ...), at any position in a tensor's name."""
 
 LEFT_BEHIND = ("n_averaged", "total_ops", "total_params")
-"""Last parts of names that averaging (SWA, EMA) and profiling (thop) add to state dicts."""
+"""Last parts of the names of extra tensors from averaging (SWA, EMA) and profiling (thop)."""
 
 SECOND_CHOICE = {"ema", "model_ema", "ema_model", "teacher", "teacher_model", "target", "average", "averaged", "swa"}
-"""Names of copies: used if the network itself is not there."""
+"""Names of copies, which are used only if the network itself is missing."""
 
 MOST_NAMES = 6
-"""Keys that a message shows."""
+"""Maximum number of keys in a message."""
 
 
-# ------------------------------------------------------------------------------------------- reading without believing
+# ------------------------------------------------------------------------------------------- reading without trusting
 
 
 class StandIn:
-    """Takes the place of an object that is no tensor: holds what it was made of and does nothing.
+    """Placeholder for an object that is not a tensor: stores its arguments and does nothing.
 
-    NumPy's own unpickling trusts the file; of its arrays only the bytes are wanted here.
+    It replaces NumPy's unpickling, which trusts the file; only the bytes of arrays are used.
     """
 
     def __init__(self, *made_of: Any) -> None:
@@ -79,11 +79,11 @@ HARMLESS = (
     *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in PATHS),
     *("argparse.Namespace", "types.SimpleNamespace", "datetime.datetime", "datetime.date", "datetime.timedelta"),
 )
-"""What checkpoints hold besides tensors and plain values; each gets a stand-in of its name."""
+"""Types in checkpoints besides tensors and plain values; each is replaced by a stand-in with its name."""
 
 
 def stand_in(path: str) -> type[StandIn]:
-    """A class that PyTorch takes for the one with this path."""
+    """Return a class that PyTorch accepts as the class with this path."""
     module, _, name = path.rpartition(".")
     return type(name, (StandIn,), {"__module__": module, "__qualname__": name})
 
@@ -92,73 +92,71 @@ STAND_INS: list[Any] = [stand_in(path) for path in HARMLESS]
 
 
 def unpickle(data: bytes) -> object:
-    """The content of a PyTorch file, if it is nothing but tensors, plain values and what is ``HARMLESS``.
+    """Return the content of a PyTorch file that contains only tensors, plain values and ``HARMLESS`` types.
 
     Raises:
-        WeightsError: it is damaged, would run code, or takes more memory than its size allows.
+        WeightsError: it is damaged, would run code, or needs more memory than its size suggests.
     """
     import torch
 
     try:
         check_container(data)
         with warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
-            warnings.simplefilter("ignore")  # of pickle protocols and TorchScript: an error follows, or nothing
+            warnings.simplefilter("ignore")  # on pickle protocols and TorchScript; real problems also raise an error
             checkpoint: object = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
             return checkpoint
     except WeightsError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
         if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            mend = "save the network's state_dict() alone"
-            problem = f"refused: it holds more than tensors, and loading {match[1]} would run code; {mend}"
+            mend = "save only the network's state_dict()"
+            problem = f"refused: it contains more than tensors, and loading {match[1]} would run code; {mend}"
             raise WeightsError(problem) from error
         if "Unsupported operand" in str(error):
-            mend = "save it with torch.save's own protocol"
-            raise WeightsError(
-                f"its pickle protocol is newer than PyTorch reads without running code: {mend}"
-            ) from error
+            mend = "save it with the default protocol of torch.save"
+            raise WeightsError(f"PyTorch cannot read its pickle protocol without running code; {mend}") from error
         raise WeightsError("damaged, or not a PyTorch file of plain tensors") from error
 
 
 def check_container(data: bytes) -> None:
-    """Check that a file takes no more memory than its size suggests.
+    """Check that a file needs no more memory than its size suggests.
 
     Raises:
-        WeightsError: it would, or it is damaged.
-        ValueError: it has no pickle.
+        WeightsError: it needs more, or is damaged.
+        ValueError: it contains no pickle.
     """
-    if data[:4] != b"PK\3\4":  # the format before PyTorch 1.6: five pickles, then the numbers
+    if data[:4] != b"PK\3\4":  # the format before PyTorch 1.6: five pickles, then the data
         if data[8:10] == b'{"':
-            raise WeightsError("a safetensors file by its content: give it a name that ends in .safetensors")
+            raise WeightsError("contains safetensors data: rename it to end in .safetensors")
         if data[257:262] == b"ustar":
-            raise WeightsError("a checkpoint in the tar format of PyTorch 0.1: save it anew with a later version")
+            raise WeightsError("a checkpoint in the tar format of PyTorch 0.1; save it again with a later version")
         stream = io.BytesIO(data)
         check_pickles(stream, 5)
         return
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
         if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-            raise WeightsError("a TorchScript file: save the network's state_dict() instead")
-        # PyTorch stores tensors as they are; compressed ones could become a thousand times larger.
+            raise WeightsError("a TorchScript file; save the network's state_dict() instead")
+        # PyTorch stores tensors uncompressed; compressed ones could expand a thousandfold.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise WeightsError("refused: its content is compressed, as PyTorch never does")
+            raise WeightsError("refused: its content is compressed, which PyTorch never does")
         if sum(entry.file_size for entry in entries) > len(data):
-            raise WeightsError("refused: it claims to hold more than its size")
-        if broken := archive.testzip():  # torch.load does not look at checksums
-            raise WeightsError(f"damaged: {printable(broken)} in it has a wrong checksum")
+            raise WeightsError("refused: it claims to contain more data than its size")
+        if broken := archive.testzip():  # torch.load ignores checksums
+            raise WeightsError(f"damaged: the checksum of {printable(broken)} is wrong")
         for entry in entries:
             if entry.filename.endswith(".pkl"):
                 check_pickles(io.BytesIO(archive.read(entry)), 1)
 
 
 def check_pickles(stream: io.BytesIO, count: int) -> None:
-    """Read past some pickles without making their objects; ``WeightsError`` if they are of too many."""
+    """Scan ``count`` pickles without creating their objects; ``WeightsError`` if they have too many steps."""
     steps = 0
     for _ in range(count):
         for _ in pickletools.genops(stream):
             steps += 1
             if steps > MAX_OPCODES:
-                raise WeightsError(f"refused: its pickle makes more than {MAX_OPCODES:,} objects")
+                raise WeightsError(f"refused: its pickle has more than {MAX_OPCODES:,} steps")
 
 
 # ---------------------------------------------------------------------------------------------- finding the state dict
@@ -169,9 +167,9 @@ class Found:
     """A state dict inside a checkpoint."""
 
     place: tuple[str, ...]
-    """Keys that lead to it, then the parts of names that stand before those of the network."""
+    """Its path of keys, followed by the prefix of its names."""
     tensors: dict[str, Any]
-    """By the network's names."""
+    """Tensors by their names in the network."""
 
     @property
     def second_choice(self) -> bool:
@@ -180,7 +178,7 @@ class Found:
 
 
 def state_dicts(checkpoint: object) -> list[Found]:
-    """The state dicts of networks known here in a checkpoint, the one to read first."""
+    """Return the state dicts of known networks in a checkpoint, the preferred one first."""
     found = []
     for place, mapping in mappings(checkpoint):
         for prefix in prefixes(mapping):
@@ -189,7 +187,7 @@ def state_dicts(checkpoint: object) -> list[Found]:
 
 
 def mappings(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """The dicts in a checkpoint with the keys that lead to them; the usual keys of state dicts first."""
+    """Yield the dicts in a checkpoint with their paths of keys; the usual keys of state dicts first."""
     if not isinstance(value, Mapping) or len(place) > MAX_NESTING:
         return
     named = {key: inner for key, inner in value.items() if isinstance(key, str)}
@@ -200,7 +198,7 @@ def mappings(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple
 
 
 def prefixes(mapping: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The parts that stand before the names of a network, one entry for each network in a dict."""
+    """Return the prefixes of tensor names, one for each network in a dict."""
     found: dict[tuple[str, ...], None] = {}
     for name in mapping:
         if name.endswith(upstream.ANCHOR_ENDINGS):
@@ -212,12 +210,12 @@ def prefixes(mapping: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def plain(parts: list[str]) -> str:
-    """A name without the wrappers in it."""
+    """Return a name without the names of wrappers."""
     return ".".join(part for part in parts if part not in WRAPPERS)
 
 
 def without(mapping: Mapping[str, Any], prefix: tuple[str, ...]) -> dict[str, Any]:
-    """The tensors whose names begin with a prefix, without it and without wrappers."""
+    """Return the tensors whose names start with a prefix, by name without the prefix and wrappers."""
     kept: dict[str, Any] = {}
     for name, value in mapping.items():
         parts = name.split(".")
@@ -225,27 +223,27 @@ def without(mapping: Mapping[str, Any], prefix: tuple[str, ...]) -> dict[str, An
             continue
         short = plain(parts[len(prefix) :])
         if short in kept:
-            raise WeightsError(f"it holds '{printable(short)}' twice: with and without the name of a wrapper")
+            raise WeightsError(f"it contains '{printable(short)}' twice, with and without a wrapper's prefix")
         kept[short] = value
     return kept
 
 
 def tensor_of(name: str, value: object) -> Tensor:
-    """A value of a state dict as an ordinary tensor; ``WeightsError`` if it is none."""
+    """Return a value of a state dict as a tensor; ``WeightsError`` if it is not an ordinary tensor."""
     import torch
 
     if isinstance(value, StandIn) and type(value).__name__ == "_reconstruct":
         value = array_of(value)
     if not isinstance(value, torch.Tensor):
-        raise WeightsError(f"'{printable(name)}' is no tensor but {article(value)}")
+        raise WeightsError(f"'{printable(name)}' is not a tensor but {article(value)}")
     ordinary = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
     if not ordinary or value.is_complex():
-        raise WeightsError(f"'{printable(name)}' is no ordinary tensor ({value.layout}, {value.dtype})")
+        raise WeightsError(f"'{printable(name)}' is not an ordinary tensor ({value.layout}, {value.dtype})")
     return value.detach()
 
 
 def array_of(value: StandIn) -> object:
-    """The tensor of a NumPy array of numbers; the stand-in itself if it is of anything else."""
+    """Return the tensor of a numeric NumPy array; the stand-in itself for any other array."""
     import torch
 
     try:
@@ -259,11 +257,11 @@ def array_of(value: StandIn) -> object:
         return value
 
 
-# ------------------------------------------------------------------------------------------------------------- telling
+# ---------------------------------------------------------------------------------------------------------- describing
 
 
 def article(value: object) -> str:
-    """What a value is, in a few words."""
+    """Describe a value in a few words."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -275,7 +273,7 @@ def article(value: object) -> str:
 
 
 def content(checkpoint: object) -> str:
-    """What a checkpoint holds, in a line."""
+    """Describe the content of a checkpoint in one line."""
     told = article(checkpoint)
     if not isinstance(checkpoint, Mapping) or not checkpoint:
         return told
@@ -287,7 +285,7 @@ def content(checkpoint: object) -> str:
 
 
 def listed(mapping: Mapping[Any, Any]) -> str:
-    """The first keys of a mapping."""
+    """Return the first keys of a mapping as text."""
     names = [printable(key)[:60] for _, key in zip(range(MOST_NAMES), mapping, strict=False)]
     return ", ".join(names) + (f" and {len(mapping) - len(names)} more" if len(mapping) > len(names) else "")
 
@@ -297,32 +295,32 @@ def listed(mapping: Mapping[Any, Any]) -> str:
 
 @dataclass(frozen=True)
 class Original:
-    """A network out of a PyTorch file."""
+    """A network from a PyTorch file."""
 
     config: ModelConfig
     state_dict: dict[str, Tensor]
-    """By our names, every tensor of the network and no other."""
+    """Exactly the tensors of the network, by tinyhd's names."""
     known: Mapping[str, Any] = field(default_factory=dict)
-    """What else the file tells: fields of ``WeightsInfo``."""
+    """Other fields of ``WeightsInfo`` that the file contains."""
     by_our_names: bool = False
-    """Whether the file itself has our names, which tell the order of fusion."""
+    """Whether the file itself uses tinyhd's names, which determine the order of fusion."""
 
 
 def read_original(data: bytes, path: Path) -> Original:
-    """The network in a PyTorch file: an original one, one around such a network, or a checkpoint of our training.
+    """Return the network in a PyTorch file: an original file, a checkpoint that wraps one, or tinyhd's own checkpoint.
 
     Raises:
-        WeightsError: it is damaged, would run code, or holds no TinyHD or HD2S network.
+        WeightsError: it is damaged, would run code, or contains no TinyHD or HD2S network.
     """
     checkpoint = unpickle(data)
     if is_ours(checkpoint):
         return from_training(checkpoint)
     found = state_dicts(checkpoint)
     if not found:
-        raise WeightsError(f"not an original TinyHD or HD2S file: it holds {content(checkpoint)}")
+        raise WeightsError(f"not an original TinyHD or HD2S file: it contains {content(checkpoint)}")
     if len(found) > 1:
         places = ["the top level" if not one.place else printable(".".join(one.place)) for one in found]
-        log.warning("%s: holds several networks (%s); the one in %s is read", path, ", ".join(places), places[0])
+        log.warning("%s: contains several networks (%s); reading the one in %s", path, ", ".join(places), places[0])
     tensors = {name: tensor_of(name, value) for name, value in found[0].tensors.items()}
     if upstream.is_upstream(tensors):
         config = upstream.recognise(tensors, path)
@@ -333,7 +331,7 @@ def read_original(data: bytes, path: Path) -> Original:
 
 
 def by_our_names(tensors: Mapping[str, Tensor]) -> ModelConfig:
-    """Which network tensors with our names belong to; the order of the decoders is that of their names."""
+    """Return the network of tensors with tinyhd's names; the decoders are in the order of their names."""
     stem = tensors.get("encoder.stem.conv.weight")
     if stem is None:
         return HD2SConfig()
@@ -352,26 +350,26 @@ def by_our_names(tensors: Mapping[str, Tensor]) -> ModelConfig:
 
 
 def is_ours(checkpoint: object) -> TypeGuard[Mapping[str, Any]]:
-    """Whether this is a checkpoint of our own training."""
+    """Return whether this is a checkpoint of tinyhd's training."""
     return isinstance(checkpoint, Mapping) and {"config", "model", "optimiser", "ema", "rng"} <= checkpoint.keys()
 
 
 def from_training(checkpoint: Mapping[str, Any]) -> Original:
-    """The network of a checkpoint of our training: the running mean of its weights, if there is one.
+    """Return the network of tinyhd's training checkpoint, with the running mean of its weights, if there is one.
 
     Raises:
-        WeightsError: it is damaged, or of single frames.
+        WeightsError: it is damaged, or contains a single-frame network.
     """
     run, state = checkpoint["config"], checkpoint["ema"] or checkpoint["model"]
     if not isinstance(run, Mapping) or not isinstance(state, Mapping) or not isinstance(run.get("model"), str):
-        raise WeightsError("a damaged checkpoint of training: it does not say of which network")
+        raise WeightsError("a damaged training checkpoint: the network is not named")
     if run.get("stills"):
-        raise WeightsError("a checkpoint of training on single frames: take best.safetensors or last.safetensors")
+        raise WeightsError("a checkpoint of training on single frames; use best.safetensors or last.safetensors")
     try:
         order = {"decoders": run["decoders"]} if run.get("decoders") else {}
         config = named_config(run["model"], **order)
     except UsageError as error:
-        raise WeightsError(f"a damaged checkpoint of training: {error}") from error
+        raise WeightsError(f"a damaged training checkpoint: {error}") from error
     tensors = {str(name): tensor_of(str(name), value) for name, value in state.items()}
     upstream.check_state_dict(tensors, upstream.network_state(config), config)
     return Original(config, tensors, {"input_size": run["size"]} if "size" in run else {}, by_our_names=True)

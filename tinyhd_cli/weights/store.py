@@ -149,10 +149,10 @@ def check(located: Located, data: bytes) -> None:
 
 
 def verify(name_or_path: NameOrPath) -> Verdict:
-    """Compare a file's sha256 with the registry's, or its tensors with the digest that it states. Downloads nothing.
+    """Compare a file's sha256 with the registry, or its tensors with the digest in its metadata. Download nothing.
 
-    A path is compared with all known files; it has the wrong hash if it is called like one of them and is none, or if
-    its tensors do not have the digest that it states.
+    A path is compared with all known files. It has the wrong hash if it has the name but not the hash of one of them,
+    or if its tensors do not match the digest in its metadata.
 
     Raises:
         WeightsError: the weights are not on this machine, or the file cannot be read.
