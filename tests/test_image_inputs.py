@@ -201,3 +201,14 @@ def test_a_damaged_animation(tmp_path):
     (tmp_path / "a.webp").write_bytes((tmp_path / "a.webp").read_bytes()[:60])
     with pytest.raises(InputError, match="not one frame could be decoded"):
         VideoReader(tmp_path / "a.webp")
+
+
+def test_an_animation_is_not_called_a_single_image(tmp_path):
+    from tinyhd_cli.inference.inputs import describe_pictures
+
+    still, moving = tmp_path / "still.webp", tmp_path / "moving.webp"
+    frames = [Image.new("RGB", (32, 24), (value, 0, 0)) for value in (0, 90, 180)]
+    frames[0].save(still)
+    frames[0].save(moving, save_all=True, append_images=frames[1:], duration=100)
+    assert describe_pictures([moving], None) == []
+    assert describe_pictures([still], None) == [f"{still}: a single image, read as a video of one frame"]

@@ -117,10 +117,13 @@ def test_pictures_are_named_as_what_they_are_taken_for(tinyhd, weights_file, cap
     assert tinyhd("predict", "one.png", "walk", "--rate", "10", *rest) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "one.png: a single image, read as a video of one frame"
-    assert lines[1] == "walk: 3 images read as one video at 10 frames per second (see --rate)"
+    assert lines[1] == (
+        "walk: 3 images read as one video at 10 frames per second (see --rate), each map depending on several images;"
+        " if they are unrelated, give the files: 'walk/*.png'"
+    )
     assert tinyhd("predict", "walk/*.png", *rest, "--skip-existing") == 0
     said = capsys.readouterr().err
-    assert "3 images, each read as a video of one frame; to read them as one video, give their folder" in said
+    assert "3 images, each read as a video of one frame; if they are frames of one video, give their folder" in said
     assert tinyhd("predict", "walk", *rest, "-q") == 0
     assert capsys.readouterr().err == ""
 

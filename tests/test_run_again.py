@@ -165,6 +165,7 @@ def test_names_of_255_bytes():
     ("argument", "message"),
     [
         ("parts", r"parts: no videos directly in this folder; for its subfolders use 'parts/\*\*/\*.mp4'"),
+        ("shots", "shots: no videos directly in this folder; there are images in shots/a/images: give that folder"),
         ("empty", "empty: no videos or images in this folder"),
         ("empt*", r"empt\*: matches only folders without videos or images"),
         ("x*.mp4", r"x\*.mp4: matches no file"),
@@ -173,7 +174,7 @@ def test_names_of_255_bytes():
     ],
 )
 def test_arguments_without_videos(argument, message):
-    touch("parts/1/a.mp4", "empty/notes.txt", "ok.mp4", ".hidden.mp4", ".hidden/v.mp4")
+    touch("parts/1/a.mp4", "shots/a/images/1.png", "empty/notes.txt", "ok.mp4", ".hidden.mp4", ".hidden/v.mp4")
     found = find_videos([argument, "*.mp4"])
     assert [str(item.path) for item in found.found] == ["ok.mp4"]
     with pytest.raises(InputError, match=message):

@@ -228,7 +228,7 @@ def test_bad_files_in_predict(tinyhd, capsys, base, command):
     clips.make(Path("clip.mp4"), frames=2)
     Path("bad.safetensors").write_bytes(flipped(base))
     assert tinyhd(*command, "--weights", "bad.safetensors") == 4
-    assert "do not have the digest" in capsys.readouterr().err
+    assert "do not match the digest" in capsys.readouterr().err
     assert sorted(path.name for path in Path().iterdir()) == ["bad.safetensors", "clip.mp4"]
 
 
@@ -342,3 +342,19 @@ def test_the_state_of_a_network_is_checked_by_the_python_api(tmp_path, base):
     (tmp_path / "bad.safetensors").write_bytes(values("fusion.weight", filled(torch.nan))(base))
     with pytest.raises(WeightsError, match="NaN or infinity"):
         weights.load(tmp_path / "bad.safetensors")
+
+
+def test_info_and_verify_refuse_damaged_files_and_other_files(tinyhd, capsys, base):
+    Path("flipped.safetensors").write_bytes(flipped(base))
+    Path("half.safetensors").write_bytes(base.file()[: len(base.file()) // 2])
+    clips.make(Path("clip.mp4"), frames=2)
+    for command, name, code, message in (
+        ("info", "flipped.safetensors", 4, "the tensors do not match the digest"),
+        ("info", "half.safetensors", 4, "damaged"),
+        ("verify", "half.safetensors", 4, ""),
+        ("verify", "clip.mp4", 4, "clip.mp4: "),
+    ):
+        assert tinyhd("weights", command, name) == code, (command, name)
+        said = capsys.readouterr()
+        assert message in said.err
+        assert "scores" not in said.out

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import InputError
+from ..video.images import is_still
 from ..video.source import DEFAULT_RATE, IMAGE_SUFFIXES, STDIN, pictures_in
 from ..wording import plural
 from .options import VIDEO_SUFFIXES
@@ -139,11 +140,22 @@ def in_folder(folder: Path) -> list[Input]:
         return [Input(file, named=False, beside=folder if pictures else None) for file in videos]
     if pictures:
         return [Input(folder, named=True)]
-    if below:
-        pattern = shlex.quote(str(folder / "**" / "*.mp4"))
-        raise NoVideos(f"{folder}: no videos directly in this folder; for its subfolders use {pattern}")
+    if below and (hint := subfolders_hint(folder)):
+        raise NoVideos(f"{folder}: no videos directly in this folder; {hint}")
     known = " ".join(sorted(VIDEO_SUFFIXES))
     raise NoVideos(f"{folder}: no videos or images in this folder (video suffixes: {known})")
+
+
+def subfolders_hint(folder: Path) -> str:
+    """Return how to name the videos or images in the subfolders of a folder; empty if there are none."""
+    images: Path | None = None
+    for place, _, names in os.walk(folder):
+        for suffix in sorted({Path(name).suffix for name in names if not name.startswith(".")}):
+            if suffix.lower() in VIDEO_SUFFIXES:
+                return f"for its subfolders use {shlex.quote(str(folder / '**' / f'*{suffix}'))}"
+            if suffix.lower() in IMAGE_SUFFIXES:
+                images = images or Path(place)
+    return f"there are images in {images}: give that folder" if images else ""
 
 
 def is_video(file: Path) -> bool:
@@ -159,16 +171,21 @@ def describe_pictures(videos: Sequence[Path], rate: Fraction | None) -> list[str
         rate: frames per second of a folder of images; None if the command has no option for it.
     """
     notes = []
-    singles = [video for video in videos if video.suffix.lower() in IMAGE_SUFFIXES and video.is_file()]
+    singles = [video for video in videos if video.suffix.lower() in IMAGE_SUFFIXES and is_still(video)]
     if len(singles) == 1:
         notes.append(f"{singles[0]}: a single image, read as a video of one frame")
     elif singles:
         notes.append(
-            f"{len(singles)} images, each read as a video of one frame; to read them as one video, give their folder"
+            f"{len(singles)} images, each read as a video of one frame;"
+            " if they are frames of one video, give their folder"
         )
     for folder in videos:
         if folder != STDIN and folder.is_dir():
-            images = len(pictures_in(folder))
+            images = pictures_in(folder)
             speed = f"{float(rate or DEFAULT_RATE):g} frames per second{' (see --rate)' if rate else ''}"
-            notes.append(f"{folder}: {plural(images, 'image')} read as one video at {speed}")
+            note = f"{folder}: {plural(len(images), 'image')} read as one video at {speed}"
+            if len(images) > 1:  # the network reads clips: unrelated images get each other's maps
+                files = shlex.quote(str(folder / f"*{images[0].suffix}"))
+                note += f", each map depending on several images; if they are unrelated, give the files: {files}"
+            notes.append(note)
     return notes

@@ -59,6 +59,17 @@ def is_animated_png(head: bytes) -> bool:
     return b"acTL" in head.partition(b"IDAT")[0]
 
 
+def is_still(path: Path) -> bool:
+    """Return whether a file is an image of one frame, by its content; False if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return False
+    kind = kind_of(head)
+    return kind not in (None, ANIMATED_WEBP) and not (kind == "png" and is_animated_png(head))
+
+
 class ImageDecoder:
     """Decodes image files in parallel, one frame per file. Implements ``decoded.Decoder``.
 

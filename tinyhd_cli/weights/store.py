@@ -180,7 +180,11 @@ def verify(name_or_path: NameOrPath) -> Verdict:
     if hashes.get(path.name):
         return Verdict(str(path), path, found, "wrong hash")
     with about(path):
-        sound = has_its_digest(data) if is_ours(path) else None
+        if is_ours(path):
+            sound = has_its_digest(data)
+        else:
+            read(data, path)  # raises an error if it is no weights file at all
+            sound = None
     return Verdict(str(path), path, found, "unknown hash" if sound is None else "ok" if sound else "wrong hash")
 
 
@@ -265,7 +269,12 @@ def inspect(name_or_path: NameOrPath) -> tuple[WeightsInfo, Located | None]:
         return info, find_local(info)
     data = read_bytes(path)
     with about(path):
-        info = read_metadata(data) if is_ours(path) else read(data, path)[1]
+        if is_ours(path):
+            info = read_metadata(data)
+            if has_its_digest(data) is False:
+                raise WeightsError(f"damaged: {WRONG_DIGEST}")
+        else:
+            info = read(data, path)[1]
     return replace(info, file="", hub=None, bytes=len(data), sha256=sha256_of(data)), Located(path, None, "file")
 
 
