@@ -75,11 +75,8 @@ class Model:
             raise WeightsError(f"{self.name}: its maps are not finite numbers: these weights cannot be used")
         return maps
 
-    def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
-        """One map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through.
-
-        A map with the same value everywhere is reported once a video, in the log.
-        """
+    def watched(self) -> Callable[[Pixels], Map]:
+        """Return :meth:`infer` for the clips of one video; a map with the same value everywhere is logged once."""
         reported = False
 
         def infer(clip: Pixels) -> Map:
@@ -90,8 +87,12 @@ class Model:
                 log.warning("%s: a map has the same value everywhere: is the network trained?", self.name)
             return maps
 
+        return infer
+
+    def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
+        """One map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through."""
         windows = sliding if self.config.frames_out == 1 else consecutive
-        return windows(frames, infer)
+        return windows(frames, self.watched())
 
 
 def is_constant(maps: Map) -> bool:
