@@ -53,3 +53,13 @@ def test_evaluate_reports_maps_that_are_not_finite(tinyhd, capsys, not_finite):
     assert tinyhd(*command) == 4
     assert capsys.readouterr().err == UNUSABLE
     assert not Path("scores.json").exists()
+
+
+def test_a_teacher_whose_maps_are_not_finite_is_refused(tinyhd, capsys, not_finite):
+    """Not the learning rate is at fault, and none of its maps is kept."""
+    root = datasets_on_disk.folder(Path("set"), {"one": 3, "two": 3})
+    command = ("distill", "--teacher", not_finite, "--data", f"folder:{root}", "--out", "run", "--size", "64x64")
+    options = ("--steps", 2, "--batch-size", 1, "--workers", 0, "--device", "cpu", "--init", "none", "--quiet")
+    assert tinyhd(*command, *options, "--cache", "cache") == 4
+    assert capsys.readouterr().err == UNUSABLE
+    assert not list(Path("cache").rglob("*.npz"))

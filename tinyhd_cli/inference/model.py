@@ -72,8 +72,12 @@ class Model:
         """
         maps = self.engine.infer(clip)
         if not np.isfinite(maps.sum()):  # one pass, and no array of its own
-            raise WeightsError(f"{self.name}: its maps are not finite numbers: these weights cannot be used")
+            raise self.not_finite()
         return maps
+
+    def not_finite(self) -> WeightsError:
+        """Return the error of maps that are no numbers."""
+        return WeightsError(f"{self.name}: its maps are not finite numbers: these weights cannot be used")
 
     def watched(self) -> Callable[[Pixels], Map]:
         """Return :meth:`infer` for the clips of one video; a map with the same value everywhere is logged once."""
