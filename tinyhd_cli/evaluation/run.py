@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import __version__
 from ..datasets import LAYOUTS, Dataset, Video, describe_left_out, open_dataset
-from ..errors import InputError, OutputError, UsageError, unexpected
+from ..errors import InputError, OutputError, UsageError, WeightsError, unexpected
 from ..machine import cores
 from ..wording import plural
 from . import parallel
@@ -90,7 +90,7 @@ class Scoring:
         def score(index: int, done: parallel.Done) -> VideoScores:
             try:
                 return score_video(index, opened, truth, done)
-            except parallel.Stopped:
+            except (parallel.Stopped, WeightsError):  # weights that cannot be used fail on the other videos, too
                 raise
             except Exception as error:  # one video must not stop the others, whatever is wrong with it
                 name = self.dataset.videos[index].name

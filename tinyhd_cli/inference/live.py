@@ -161,13 +161,14 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         last = -1
         try:
+            infer = self._model.watched()
             while not self._ending.is_set() and not self._grabber.ended:
                 clip = self._grabber.clip()
                 if not clip or clip[-1].frame.index == last:
                     time.sleep(0.002)
                     continue
                 last = clip[-1].frame.index
-                self.latest = Seen(self._model.infer(self._pixels(clip))[-1], clip[-1].at_s)
+                self.latest = Seen(infer(self._pixels(clip))[-1], clip[-1].at_s)
                 self.maps += 1
         except Exception as error:  # it is told to whoever shows the maps
             self.error = error
@@ -225,18 +226,18 @@ def watch(
 
     Raises:
         InputError: the source cannot be read.
+        WeightsError: a map is not finite.
     """
     grabber = Grabber(reader, paced)
     watcher = Watcher(grabber, model)
     scale = RunningScale()
     summary = LiveSummary()
     started = time.monotonic()
+    interrupted = False
     grabber.start()
     watcher.start()
     try:
-        while (grabbed := grabber.newest()) is not None:
-            if watcher.error is not None:
-                raise watcher.error
+        while watcher.error is None and (grabbed := grabber.newest()) is not None:
             image, seen = grabbed.image, watcher.latest
             now = time.monotonic()
             if seen is not None:
@@ -248,15 +249,16 @@ def watch(
             if not show(image, grabbed.frame) or (duration_s is not None and now - started >= duration_s):
                 break
     except KeyboardInterrupt:
-        pass
-    else:
-        if grabber.error is not None:
-            raise grabber.error if isinstance(grabber.error, InputError) else InputError(str(grabber.error))
+        interrupted = True
     finally:
         grabber.stop()
         watcher.stop()
         watcher.join()
         grabber.join(1)
+    if watcher.error is not None and not interrupted:  # also one that came after the last frame of a short video
+        raise watcher.error
+    if grabber.error is not None and not interrupted:
+        raise grabber.error if isinstance(grabber.error, InputError) else InputError(str(grabber.error))
     summary.dropped, summary.maps = grabber.dropped, watcher.maps
     summary.seconds = time.monotonic() - started
     summary.lag_s /= max(1, summary.shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -72,14 +72,15 @@ class Model:
         """
         maps = self.engine.infer(clip)
         if not np.isfinite(maps.sum()):  # one pass, without a temporary array
-            raise WeightsError(f"{self.name}: the saliency maps contain NaN or infinity; use other weights")
+            raise self.not_finite()
         return maps
 
-    def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
-        """Yield one map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through.
+    def not_finite(self) -> WeightsError:
+        """Return the error for maps that contain NaN or infinity."""
+        return WeightsError(f"{self.name}: the saliency maps contain NaN or infinity; use other weights")
 
-        The first constant map of a video is logged as a warning.
-        """
+    def watched(self) -> Callable[[Pixels], Map]:
+        """Return :meth:`infer` for the clips of one video; its first constant map is logged as a warning."""
         reported = False
 
         def infer(clip: Pixels) -> Map:
@@ -90,8 +91,12 @@ class Model:
                 log.warning("%s: a saliency map is constant; check that these weights are trained", self.name)
             return maps
 
+        return infer
+
+    def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
+        """Yield one map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through."""
         windows = sliding if self.config.frames_out == 1 else consecutive
-        return windows(frames, infer)
+        return windows(frames, self.watched())
 
 
 def is_constant(maps: Map) -> bool:

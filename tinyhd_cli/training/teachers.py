@@ -128,6 +128,8 @@ class Teacher:
         x = (x - self.model.mean.to(device).unsqueeze(1)) / self.model.std.to(device).unsqueeze(1)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             final, maps = self.model.network(x, intermediate=True)
+        if not bool(torch.isfinite(final.sum(dtype=torch.float32))):  # kept in 8 bits, NaN would become a sound 0
+            raise self.model.not_finite()
         deep = maps["maps"] if isinstance(self.model.config, HD2SConfig) else maps.get("d1")
         return final.float(), None if deep is None else deep.float()
 
