@@ -228,7 +228,7 @@ def test_bad_files_in_predict(tinyhd, capsys, base, command):
     clips.make(Path("clip.mp4"), frames=2)
     Path("bad.safetensors").write_bytes(flipped(base))
     assert tinyhd(*command, "--weights", "bad.safetensors") == 4
-    assert "do not have the digest" in capsys.readouterr().err
+    assert "do not match the digest" in capsys.readouterr().err
     assert sorted(path.name for path in Path().iterdir()) == ["bad.safetensors", "clip.mp4"]
 
 
