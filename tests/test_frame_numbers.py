@@ -189,7 +189,7 @@ def test_maps_of_kinds_that_are_not_read_are_named(tinyhd, tmp_path, capsys):
     assert tinyhd("evaluate", "--root", root, "--pred-dir", "maps", "--json", "s.json") == 3
     said = capsys.readouterr().err
     assert "v: no maps of this video in maps, only v: 3 .mat files; maps must be NAME/*.png" in said
-    with pytest.raises(Exception, match=r"no maps of this video in maps$"):
+    with pytest.raises(Exception, match=r"no maps of this video in [^,]*$"):
         FileSource(tmp_path, alone=True).find(open_dataset("folder", root).videos[0])
 
 

@@ -110,7 +110,7 @@ def test_the_option_of_the_commands(secret, tinyhd, weights_file, capsys):
     model = ("--weights", weights_file, "--engine", "torch")
     for command in ("predict", "report", "crop", "encode"):
         assert tinyhd(command, path, *model) == 3
-        assert capsys.readouterr().err.splitlines()[-1].endswith("--allow-playlists reads it")
+        assert capsys.readouterr().err.splitlines()[-1].endswith("use --allow-playlists")
     assert not list(Path().iterdir())
     assert tinyhd("predict", path, "--csv", "a.csv", "--allow-playlists", *model) == 0
     assert len(Path("a.csv").read_text().splitlines()) == 6

@@ -49,7 +49,7 @@ def test_an_extended_run_is_the_straight_run_to_the_bit(data, tmp_path, caplog):
     with pytest.raises(UsageError) as refused:
         loop.train(longer, resume=True)
     assert str(refused.value) == (
-        f"--resume: the run in {longer.out} has --steps 2, not 3; to make it longer, use --extend;"
+        f"--resume: the run in {longer.out} has --steps 2, not 3; to make it longer, use --extend"
         f"; to start a new run from its weights, use --init {longer.out / 'best.safetensors'} --out DIR"
     )
     with pytest.raises(UsageError, match="the run already has 2 steps; give more with --steps or --epochs, not 2"):
@@ -91,7 +91,7 @@ def test_the_learning_rate_rises_where_the_longer_schedule_has_it_higher(data, t
     assert tinyhd("train", "--out", "run", "--resume", "-q") == 0
     assert "the run is finished (step 4); to continue it, use --extend --steps N" in capsys.readouterr().err
     assert tinyhd("train", "--out", "run", "--resume", "--epochs", "9", "-q") == 2
-    assert "use --extend --steps N" in capsys.readouterr().err
+    assert "to make it longer, use --extend;" in capsys.readouterr().err
 
 
 def test_a_teacher_without_its_file(tinyhd, data, capsys, monkeypatch):

@@ -150,7 +150,7 @@ def predict_file(
         if os.path.realpath(path) == os.path.realpath(video) and video != STDIN:
             raise UsageError(f"--{flag(kind)} {path}: is the input itself")
         if read_once(video) and options.normalize == "video":
-            raise UsageError("--normalize video reads the video twice, which a pipe does not allow: try running")
+            raise UsageError("--normalize video reads the video twice, which is not possible with a pipe; use running")
         if kind == "maps" and os.path.realpath(path) == str(video.resolve().parent) and video.suffix.lower() == ".png":
             raise UsageError(f"--{kind} {path}: holds the input, which a map could replace")
     with contextlib.ExitStack() as stack:
