@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import copy
-import dataclasses
+import importlib
 import json
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from tinyhd_cli import weights
 from tinyhd_cli.models import build
 from tinyhd_cli.models.config import CLIP_FRAMES
 from tinyhd_cli.models.tinyhd import TinyHD
-from tinyhd_cli.training import gpu, losses, resident
+from tinyhd_cli.training import losses, resident
 from tinyhd_cli.training.initial import darken, load_encoder
 from tinyhd_cli.training.losses import Targets
 from tinyhd_cli.training.optimiser import build_optimiser, lr_factor, set_lr
@@ -87,8 +88,10 @@ class Course:
         self.config, self.student, self.teachers, self.batches, self.grid = config, student, teachers, batches, grid
         self.average = copy.deepcopy(student).eval().requires_grad_(False)
         self.optimiser = build_optimiser(student, config)
+        pairs = zip(self.average.state_dict().values(), student.state_dict().values(), strict=True)
+        mine, theirs = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        self.followed = list(mine), list(theirs)
         self.step, self.timing, self.last = 0, False, 0.0
-        self.forward = maps_of
 
     def clock(self, what: str = "") -> None:
         """Print how long a part of a step took, if that is wanted."""
@@ -110,6 +113,19 @@ class Course:
         for part, name in ((self.student, "student"), (self.average, "average"), (self.optimiser, "optimiser")):
             part.load_state_dict(state[name])
 
+    def steer(self, given: argparse.Namespace) -> None:
+        """Take over what somebody who watches the run has written into its folder."""
+        path = given.out / "control.json"
+        if not path.is_file():
+            return
+        wanted = json.loads(path.read_text())
+        path.unlink()
+        given.minutes = wanted.get("minutes", given.minutes)
+        self.grid = wanted.get("grid", self.grid)
+        for group in self.optimiser.param_groups:
+            group["base_lr"] *= wanted.get("lr", 1)
+        print(f"from now on {wanted}", flush=True)
+
     def advance(self, share: float) -> dict[str, Tensor]:
         """One step at a share of the schedule; the terms of its loss."""
         set_lr(self.optimiser, lr_factor(self.config, int(share * PARTS), PARTS))
@@ -119,7 +135,7 @@ class Course:
         wanted = taught(self.teachers, batch)
         self.clock("teachers")
         self.student.train()
-        saliency, maps = self.forward(self.student, batch.student)
+        saliency, maps = maps_of(self.student, batch.student)
         self.clock("forward")
         terms = losses.loss_terms(saliency, maps, self.batches.mix.labelled, wanted, batch.truth, self.config.weights)
         loss = losses.total(terms, self.config.weights)
@@ -143,9 +159,7 @@ class Course:
     def follow(self) -> None:
         """Move the running mean of weights and statistics."""
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        for mine, theirs in zip(self.average.state_dict().values(), self.student.state_dict().values(), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - decay)
+        torch._foreach_lerp_(*self.followed, 1 - decay)
 
     @torch.no_grad()
     def settled(self, count: int) -> TinyHD:
@@ -219,17 +233,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--part", type=float, nargs=2, default=(0.0, 1.0), help="of the schedule, for runs in parts")
     parser.add_argument("--resume", type=Path, help="state.pt of an earlier part")
     parser.add_argument("--steps", type=int, help="at most")
-    parser.add_argument("--mix", type=int, nargs=4, default=(2, 4, 7, 15), help="still, moving, animated, films")
-    parser.add_argument("--lr", type=float, default=0.003)
+    parser.add_argument("--mix", type=int, nargs=4, default=(1, 3, 4, 8), help="still, moving, animated, films")
+    parser.add_argument("--lr", type=float, default=0.004)
     parser.add_argument("--grid", type=float, default=5.0, help="weight of the penalty on periodic patterns")
-    parser.add_argument("--ema", type=float, default=0.998)
+    parser.add_argument("--ema", type=float, default=0.997)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--limit", type=int, help="videos and photographs of each kind, for a trial")
     parser.add_argument("--probe", type=Path, help="folder of clips with truth.json, to watch the run by")
-    parser.add_argument("--layers", choices=["plain", "matmul", "fast"], default="fast")
+    parser.add_argument("--layers", default="gpu" if torch.cuda.is_available() else "plain")
     parser.add_argument("--timing", action="store_true")
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--save-every", type=float, default=60, help="seconds")
+    parser.add_argument("--save-every", type=float, default=30, help="seconds")
+    parser.add_argument("--measure-every", type=float, default=1e9, help="seconds")
     return parser.parse_args()
 
 
@@ -252,6 +266,20 @@ def load_data(given: argparse.Namespace, config: TrainConfig, device: torch.devi
     return batches, resident.load_films(held[: given.limit or 32], config.size, device, workers)
 
 
+def warm_up(teachers: Sequence[TinyHD], given: argparse.Namespace, layers: object) -> None:
+    """Have all kernels compiled, while the data are decoded."""
+    began, device = time.monotonic(), torch.device(given.device)
+    network = network_of(given.init, device).train()
+    layers.accelerate(network)
+    clip = torch.randn(1, 3, CLIP_FRAMES, 192, 256, device=device)
+    saliency, maps = maps_of(network, clip)
+    (saliency.mean() + sum(value.mean() for value in maps.values())).backward()
+    with torch.inference_mode():
+        for teacher in teachers:
+            maps_of(teacher, clip)
+    print(f"kernels compiled after {time.monotonic() - began:.0f} s", flush=True)
+
+
 def main() -> None:
     """Train."""
     given, began = parse(), time.monotonic()
@@ -261,8 +289,12 @@ def main() -> None:
     config = build_config({"lr": given.lr, "ema": given.ema, "out": given.out, "teacher": given.teachers}, "default")
     torch.manual_seed(config.seed)
     teachers = [network_of(name, device) for name in given.teachers]
-    for teacher in teachers:
-        gpu.accelerate(teacher)
+    if given.layers != "plain":
+        layers = importlib.import_module(f"tinyhd_cli.training.{given.layers}")
+        for teacher in teachers:
+            layers.accelerate(teacher)
+        warm = threading.Thread(target=warm_up, args=(teachers, given, layers))
+        warm.start()
     batches, held = load_data(given, config, device)
     if given.init.endswith(".npz"):
         student = build(config.model_config)
@@ -272,11 +304,9 @@ def main() -> None:
     else:
         student = network_of(given.init, torch.device("cpu"))
     if given.layers != "plain":
-        gpu.accelerate(student, own_norm=given.layers == "fast")
+        layers.accelerate(student)
+        warm.join()
     course = Course(config, student.to(device), teachers, batches, given.grid)
-    if given.compile:
-        torch._inductor.config.layout_optimization = False
-        course.forward = torch.compile(maps_of, dynamic=False)
     if given.resume:
         course.resume(given.resume)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -289,7 +319,9 @@ def main() -> None:
 
     print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
     measure(course.average, "before")
-    started = last_saved = last_shown = time.monotonic()
+    if given.probe:
+        print("first teacher:", probe(teachers[0], given.probe, device), flush=True)
+    started = last_saved = last_shown = last_measured = time.monotonic()
     first = course.step
     while (passed := (time.monotonic() - started) / (60 * given.minutes)) < 1:
         if given.steps and course.step - first >= given.steps:
@@ -305,6 +337,10 @@ def main() -> None:
         if now - last_saved > given.save_every:
             last_saved = now
             save(given.out / "running.safetensors", course.average, config, facts)
+            course.steer(given)
+        if now - last_measured > given.measure_every:
+            last_measured = now
+            measure(course.average, f"{now - started:.0f} s")
     if device.type == "cuda":
         print(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
     torch.save(course.state(), given.out / "state.pt")

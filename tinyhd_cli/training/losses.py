@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -149,48 +150,48 @@ def total(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 
-PERIODS = (2, 4, 8, 16)
+PERIODS = (2, 4, 8)
 """Pixels between the lines of a grid that layers of pixel shuffle can leave."""
-
-TILE = 64
-"""Sides of the pieces of a map that are looked at on their own: a pattern may change its sign from one to the next."""
 
 SMOOTH = 6.0
 """Standard deviation in pixels of what counts as a map's smooth part."""
 
 
 def smooth(maps: Tensor) -> Tensor:
-    """Maps ``(N, 1, H, W)`` under a Gaussian of deviation ``SMOOTH``."""
+    """Maps ``(..., H, W)`` under a Gaussian of deviation ``SMOOTH``."""
+    rows, columns = (blurring(side).to(maps) for side in maps.shape[-2:])
+    return rows @ maps @ columns.T
+
+
+@lru_cache
+def blurring(side: int) -> Tensor:
+    """The Gaussian on so many pixels, reflected at the ends, as a matrix."""
     reach = round(3 * SMOOTH)
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=maps.device) / SMOOTH) ** 2)
-    kernel = (kernel / kernel.sum()).to(maps)
-    maps = F.conv2d(F.pad(maps, (reach, reach, 0, 0), mode="reflect"), kernel.view(1, 1, 1, -1))
-    return F.conv2d(F.pad(maps, (0, 0, reach, reach), mode="reflect"), kernel.view(1, 1, -1, 1))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / SMOOTH) ** 2)
+    around = F.pad(torch.eye(side).unsqueeze(1), (reach, reach), mode="reflect")
+    return F.conv1d(around, (kernel / kernel.sum()).view(1, 1, -1)).squeeze(1).T.contiguous()
 
 
 def grid_pattern(maps: Tensor) -> Tensor:
-    """How much of a grid is in maps: the deviation of what repeats every 2, 4, 8 or 16 pixels, as a share of the range.
+    """How much of a grid is in maps: the deviation of what repeats every 2, 4 or 8 pixels, as a share of the range.
 
-    Of each piece of 64 x 64 pixels the sum over the periods; then the mean, where the maps are high. Mended where it
-    arises, in training, it need not be blurred away.
+    Mended where it arises, in training, it need not be blurred away.
 
     Args:
-        maps: ``(N, H, W)``, H and W multiples of 64.
+        maps: ``(N, H, W)``, H and W multiples of 8.
 
     Returns:
-        One number, differentiable.
+        One number, differentiable: the sum over the periods, the mean over the maps.
     """
     maps = maps.float()
     low, high = maps.amin((-2, -1), keepdim=True).detach(), maps.amax((-2, -1), keepdim=True).detach()
-    maps = ((maps - low) / (high - low).clamp_min(1e-6)).unsqueeze(1)
-    weight, rest = maps.detach(), maps - smooth(maps)
-    tiles = [F.unfold(x, TILE, stride=TILE).transpose(1, 2).unflatten(-1, (TILE, TILE)) for x in (weight, weight * rest)]
-    found = torch.zeros(tiles[0].shape[:2], device=maps.device)
+    maps = (maps - low) / (high - low).clamp_min(1e-6)
+    weight = maps.detach()  # the grid is seen where a map is high
+    found = maps.new_zeros(len(maps))
     for period in PERIODS:
-        rows = TILE // period
-        weights, values = (x.unflatten(-1, (rows, period)).unflatten(-3, (rows, period)).sum((-4, -2)) for x in tiles)
+        parts = [x.unflatten(-1, (-1, period)).unflatten(-3, (-1, period)) for x in (weight, weight * (maps - smooth(maps)))]
+        weights, values = (part.sum((-4, -2)) for part in parts)
         pattern = values / weights.clamp_min(1e-6)
         away = pattern - pattern.mean((-2, -1), keepdim=True)
         found = found + (away.square().mean((-2, -1)) + 1e-10).sqrt()
-    mass = tiles[0].sum((-2, -1))
-    return (found * mass).sum() / mass.sum().clamp_min(1e-6)
+    return found.mean()
