@@ -18,7 +18,9 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +58,7 @@ def network_of(name: str, device: torch.device) -> TinyHD:
 
 def maps_of(network: TinyHD, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The maps of a network, in mixed precision but for its last layer."""
-    with torch.autocast(clips.device.type, torch.bfloat16, enabled=clips.device.type == "cuda"):
+    with torch.autocast(clips.device.type, torch.bfloat16, clips.device.type == "cuda", cache_enabled=False):
         streams = network.encoder(clips)
         raw = {name: decoder(streams) for name, decoder in network.decoders.items()}
     maps = {name: torch.sigmoid(value.float()) for name, value in raw.items()}
@@ -64,21 +66,52 @@ def maps_of(network: TinyHD, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     return torch.sigmoid(network.fusion(torch.cat(aligned, dim=1))).squeeze(1), maps
 
 
-@torch.inference_mode()
-def taught(teachers: Sequence[TinyHD], batch: Batch) -> Targets:
-    """The mean of the teachers' maps of a batch's clips; of a clip that stands still the mean over time."""
-    found = []
-    for teacher in teachers:
-        if teacher.frames > 1:
-            final, maps = maps_of(teacher, batch.shown[:, :, CONTEXT:])
-            found.append(Targets(final, maps["d1"].mean(2)))
-        else:
-            windows = [maps_of(teacher, batch.shown[:, :, place : place + CLIP_FRAMES]) for place in ASKED]
-            final = between(torch.stack([final[:, 0] for final, _ in windows]), ASKED).transpose(0, 1)
-            found.append(Targets(final, torch.stack([maps["d1"].mean(2) for _, maps in windows]).mean(0)))
-    both = mean(found)
+@lru_cache
+def blending(device: torch.device) -> Tensor:
+    """Shares ``(16, P)`` of the frames that a single-output teacher is asked for in each frame of a clip."""
+    return between(torch.eye(len(ASKED)), ASKED).to(device)
+
+
+@torch.no_grad()
+def maps_by(teacher: TinyHD, shown: Tensor) -> Targets:
+    """A teacher's maps of clips with what goes before them."""
+    if teacher.frames > 1:
+        final, maps = maps_of(teacher, shown[:, :, CONTEXT:])
+        return Targets(final, maps["d1"].mean(2))
+    windows = [maps_of(teacher, shown[:, :, place : place + CLIP_FRAMES]) for place in ASKED]
+    final = torch.einsum("tp,pnhw->nthw", blending(shown.device), torch.stack([final[:, 0] for final, _ in windows]))
+    return Targets(final, torch.stack([maps["d1"].mean(2) for _, maps in windows]).mean(0))
+
+
+@torch.no_grad()
+def taught(teachers: Sequence[TinyHD], batch: Batch, alone: int = 0) -> Targets:
+    """The mean of the teachers' maps of a batch's clips; of a clip that stands still the mean over time.
+
+    The first ``alone`` clips, which have ground truth besides, are taught by the first teacher alone.
+    """
+    first = maps_by(teachers[0], batch.shown)
+    others = [maps_by(teacher, batch.shown[alone:]) for teacher in teachers[1:]]
+    assert first.intermediate is not None
+    both = mean([Targets(first.final[alone:], first.intermediate[alone:]), *others])
+    assert both.intermediate is not None
+    final = torch.cat([losses.distribution(first.final[:alone]), both.final])
+    deep = torch.cat([losses.distribution(first.intermediate[:alone]), both.intermediate])
     still = batch.calm.view(-1, 1, 1, 1)
-    return Targets(torch.where(still, both.final.mean(1, keepdim=True), both.final), both.intermediate)
+    return Targets(torch.where(still, final.mean(1, keepdim=True), final), deep)
+
+
+def stirred(wanted: Targets, paths: Tensor, first: int, share: float) -> Targets:
+    """Targets with a share of each animated clip's map on what moves there; those clips begin with ``first``."""
+    parts = wanted.final[:first], wanted.final[first : first + len(paths)], wanted.final[first + len(paths) :]
+    weight = share * (paths.sum((-2, -1), keepdim=True) > 0)
+    mixed = torch.lerp(parts[1], losses.distribution(paths), weight.expand_as(paths))
+    return Targets(torch.cat([parts[0], mixed, parts[2]]), wanted.intermediate)
+
+
+def tensors_of(batch: Batch) -> list[Tensor]:
+    """A batch's tensors, in order."""
+    truth = [batch.truth.density, batch.truth.fixation] if batch.truth is not None else []
+    return [batch.shown, batch.student, batch.calm, batch.paths, *truth]
 
 
 class Course:
@@ -91,15 +124,9 @@ class Course:
         pairs = zip(self.average.state_dict().values(), student.state_dict().values(), strict=True)
         mine, theirs = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
         self.followed = list(mine), list(theirs)
-        self.step, self.timing, self.last = 0, False, 0.0
-
-    def clock(self, what: str = "") -> None:
-        """Print how long a part of a step took, if that is wanted."""
-        if self.timing:
-            torch.cuda.synchronize()
-            now = time.monotonic()
-            print(f"{what} {1000 * (now - self.last):.0f} ms" if what else "", end=", " if what else "\n", flush=True)
-            self.last = now
+        self.step, self.agreement, self.stir = 0, 0.0, 0.0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.marks: list[torch.cuda.Event] = []
 
     def state(self) -> dict[str, object]:
         """All that is needed to go on."""
@@ -129,31 +156,64 @@ class Course:
     def advance(self, share: float) -> dict[str, Tensor]:
         """One step at a share of the schedule; the terms of its loss."""
         set_lr(self.optimiser, lr_factor(self.config, int(share * PARTS), PARTS))
-        self.clock()
         batch = self.batches.batch(self.step)
-        self.clock("batch")
-        wanted = taught(self.teachers, batch)
-        self.clock("teachers")
-        self.student.train()
-        saliency, maps = maps_of(self.student, batch.student)
-        self.clock("forward")
-        terms = losses.loss_terms(saliency, maps, self.batches.mix.labelled, wanted, batch.truth, self.config.weights)
-        loss = losses.total(terms, self.config.weights)
-        if self.grid:
-            some = [saliency[:, self.step % 4 :: 4].flatten(0, 1), maps["d3"][:, 0, self.step % 4 :: 4].flatten(0, 1)]
-            terms["grid"] = losses.grid_pattern(some[0])
-            loss = loss + self.grid * (terms["grid"] + 0.5 * losses.grid_pattern(some[1]))
-        self.clock("loss")
-        loss.backward()
-        self.clock("backward")
+        if self.graph is None:
+            self.optimiser.zero_grad()
+            terms = self.gradients(batch)
+        else:
+            for mine, new in zip(tensors_of(self.held), tensors_of(batch), strict=True):
+                mine.copy_(new)
+            self.graph.replay()
+            terms = self.terms
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.config.clip)
-        if torch.isfinite(norm):
-            self.optimiser.step()
-        self.optimiser.zero_grad()
+        self.optimiser.step()
         self.step += 1
         self.follow()
-        self.clock("optimiser")
-        return {**{name: value.detach() for name, value in terms.items()}, "norm": norm.detach()}
+        self.wait()
+        return {**terms, "norm": norm}
+
+    def wait(self) -> None:
+        """Let the processor be one step ahead of the card, not more: the run goes by the clock."""
+        if self.batches.device.type == "cuda":
+            self.marks.append(torch.cuda.Event())
+            self.marks[-1].record()
+            if len(self.marks) > 2:
+                self.marks.pop(0).synchronize()
+
+    def gradients(self, batch: Batch) -> dict[str, Tensor]:
+        """Give the student's parameters their gradients; the terms of the loss."""
+        labelled = self.batches.mix.labelled
+        wanted = stirred(taught(self.teachers, batch, labelled), batch.paths, labelled, self.stir)
+        self.student.train()
+        saliency, maps = maps_of(self.student, batch.student)
+        terms = losses.loss_terms(saliency, maps, labelled, wanted, batch.truth, self.config.weights)
+        loss = losses.total(terms, self.config.weights)
+        final, aggregated = (m[:, 2::4].flatten(0, 1) for m in (saliency, maps["d3"][:, 0]))
+        terms["grid"] = losses.grid_pattern(final)
+        loss = loss + self.grid * (terms["grid"] + 0.5 * losses.grid_pattern(aggregated))
+        if self.agreement:
+            terms["cc"] = (1 - losses.correlation(saliency[labelled:], wanted.final[labelled:])).mean()
+            loss = loss + self.agreement * terms["cc"]
+        loss.backward()
+        return {name: value.detach() for name, value in terms.items()}
+
+    def capture(self) -> None:
+        """Record a step's work on the card, to be repeated without a word from the processor, which is too slow."""
+        self.held = self.batches.batch(self.step)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        before = copy.deepcopy(self.student.state_dict())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                self.optimiser.zero_grad()
+                self.gradients(self.held)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.optimiser.zero_grad()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.terms = self.gradients(self.held)
+        self.student.load_state_dict(before)  # the statistics were moved
+        self.graph = graph
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -166,10 +226,9 @@ class Course:
         """The running mean, with the statistics that its own layers give on some batches."""
         network = copy.deepcopy(self.average).train()
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the mean of all
         for number in range(count):
+            for norm in norms:
+                norm.momentum = 1 / (number + 1)  # the mean of all
             maps_of(network, self.batches.batch(10_000_000 + number).student)
         return network.eval()
 
@@ -182,7 +241,7 @@ def divergence(network: TinyHD, teachers: Sequence[TinyHD], films: resident.Film
         start = max(0, len(pixels) // 2 - CLIP_FRAMES)
         places = torch.arange(start - CONTEXT, start + CLIP_FRAMES).clamp(0, len(pixels) - 1).to(pixels.device)
         shown = resident.normalised(pixels[places].permute(3, 0, 1, 2).unsqueeze(0).float() / 255)
-        batch = Batch(shown, shown[:, :, CONTEXT:], torch.zeros(1, dtype=torch.bool, device=shown.device), None)
+        batch = Batch(shown, shown[:, :, CONTEXT:], torch.zeros(1, dtype=torch.bool, device=shown.device), None, shown[:0, 0])
         found.append(losses.kl_divergence(maps_of(network, batch.student)[0], taught(teachers, batch).final).mean())
     return float(torch.stack(found).mean())
 
@@ -233,15 +292,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--part", type=float, nargs=2, default=(0.0, 1.0), help="of the schedule, for runs in parts")
     parser.add_argument("--resume", type=Path, help="state.pt of an earlier part")
     parser.add_argument("--steps", type=int, help="at most")
-    parser.add_argument("--mix", type=int, nargs=4, default=(1, 3, 4, 8), help="still, moving, animated, films")
-    parser.add_argument("--lr", type=float, default=0.004)
+    parser.add_argument("--mix", type=int, nargs=4, default=(1, 2, 5, 8), help="still, moving, animated, films")
+    parser.add_argument("--lr", type=float, default=0.003)
     parser.add_argument("--grid", type=float, default=5.0, help="weight of the penalty on periodic patterns")
+    parser.add_argument("--agreement", type=float, default=1.0, help="weight of 1 - CC with the teachers' maps")
+    parser.add_argument("--stir", type=float, default=0.15, help="share of an animated clip's target on what moves")
+    parser.add_argument("--within", type=float, help="seconds from the start of the program, but for the last scores")
     parser.add_argument("--ema", type=float, default=0.997)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--limit", type=int, help="videos and photographs of each kind, for a trial")
     parser.add_argument("--probe", type=Path, help="folder of clips with truth.json, to watch the run by")
     parser.add_argument("--layers", default="gpu" if torch.cuda.is_available() else "plain")
-    parser.add_argument("--timing", action="store_true")
+    parser.add_argument("--eager", action="store_true", help="do not record a step's work")
     parser.add_argument("--save-every", type=float, default=30, help="seconds")
     parser.add_argument("--measure-every", type=float, default=1e9, help="seconds")
     return parser.parse_args()
@@ -266,18 +328,23 @@ def load_data(given: argparse.Namespace, config: TrainConfig, device: torch.devi
     return batches, resident.load_films(held[: given.limit or 32], config.size, device, workers)
 
 
-def warm_up(teachers: Sequence[TinyHD], given: argparse.Namespace, layers: object) -> None:
-    """Have all kernels compiled, while the data are decoded."""
+def warm_up(teachers: Sequence[TinyHD], given: argparse.Namespace, layers: Any, found: list[float]) -> None:
+    """Have all kernels compiled while the data are decoded, and see that their gradients are those of PyTorch."""
     began, device = time.monotonic(), torch.device(given.device)
-    network = network_of(given.init, device).train()
-    layers.accelerate(network)
     clip = torch.randn(1, 3, CLIP_FRAMES, 192, 256, device=device)
-    saliency, maps = maps_of(network, clip)
-    (saliency.mean() + sum(value.mean() for value in maps.values())).backward()
-    with torch.inference_mode():
+    gradients = []
+    for fast in (True, False):
+        network = network_of(given.init, device).train()
+        if fast:
+            layers.accelerate(network)
+        saliency, maps = maps_of(network, clip)
+        (saliency.log().mean() + sum(value.square().mean() for value in maps.values())).backward()
+        gradients.append(torch.cat([p.grad.float().flatten() for p in network.parameters() if p.grad is not None]))
+    with torch.no_grad():
         for teacher in teachers:
             maps_of(teacher, clip)
-    print(f"kernels compiled after {time.monotonic() - began:.0f} s", flush=True)
+    found.append(float(nn.functional.cosine_similarity(gradients[0], gradients[1], 0)))
+    print(f"kernels compiled after {time.monotonic() - began:.0f} s; gradients' cosine {found[0]:.5f}", flush=True)
 
 
 def main() -> None:
@@ -293,7 +360,8 @@ def main() -> None:
         layers = importlib.import_module(f"tinyhd_cli.training.{given.layers}")
         for teacher in teachers:
             layers.accelerate(teacher)
-        warm = threading.Thread(target=warm_up, args=(teachers, given, layers))
+        agreed: list[float] = []
+        warm = threading.Thread(target=warm_up, args=(teachers, given, layers, agreed))
         warm.start()
     batches, held = load_data(given, config, device)
     if given.init.endswith(".npz"):
@@ -306,7 +374,10 @@ def main() -> None:
     if given.layers != "plain":
         layers.accelerate(student)
         warm.join()
+        if not agreed or not agreed[0] > 0.9:
+            raise SystemExit("the fast layers do not work here: --layers plain")
     course = Course(config, student.to(device), teachers, batches, given.grid)
+    course.agreement, course.stir = given.agreement, given.stir
     if given.resume:
         course.resume(given.resume)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -318,21 +389,26 @@ def main() -> None:
         print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in found.items()), flush=True)
 
     print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
-    measure(course.average, "before")
-    if given.probe:
-        print("first teacher:", probe(teachers[0], given.probe, device), flush=True)
+    if device.type == "cuda" and not given.eager:
+        try:
+            course.capture()
+        except RuntimeError as error:
+            print(f"not recorded: {error}", flush=True)
+            course.graph = None
+        print(f"recorded after {time.monotonic() - began:.0f} s", flush=True)
+    if given.within:
+        given.minutes = min(given.minutes, (given.within - (time.monotonic() - began)) / 60)
     started = last_saved = last_shown = last_measured = time.monotonic()
     first = course.step
     while (passed := (time.monotonic() - started) / (60 * given.minutes)) < 1:
         if given.steps and course.step - first >= given.steps:
             break
-        course.timing = given.timing and course.step - first in (10, 30)
         terms = course.advance(given.part[0] + (given.part[1] - given.part[0]) * passed)
         now = time.monotonic()
-        if now - last_shown > 10 or course.step - first in (1, 5, 20):
+        if now - last_shown > 10 or course.step - first in (1, 5, 20, 60):
             last_shown = now
             rate = (course.step - first) * batches.mix.total / (now - started)
-            shown = ", ".join(f"{name.replace('target', 't').replace('aux', 'a')} {float(v):.3f}" for name, v in terms.items())
+            shown = ", ".join(f"{name} {float(value):.3f}" for name, value in terms.items())
             print(f"{now - started:.0f} s, step {course.step}, {rate:.1f} clips/s: {shown}", flush=True)
         if now - last_saved > given.save_every:
             last_saved = now

@@ -178,6 +178,23 @@ def paste(clips: Tensor, pictures: Tensor, moving: Patches) -> Tensor:
     return clips
 
 
+STIRRING = 0.02
+"""Way of a patch's centre through a clip above which it counts as moving, as a share of half the sides."""
+
+
+def paths(moving: Patches, first: int, size: tuple[int, int]) -> Tensor:
+    """Where patches move, from the frame ``first`` on: float32 ``(N, T, *size)``, zeros where none does."""
+    here = raster(size, moving.place.device)
+    way = (moving.place[:, :, first:].amax(2) - moving.place[:, :, first:].amin(2)).amax(-1)
+    stirs = moving.shown * (way > STIRRING)
+    total = torch.zeros((*moving.place[:, 0, first:, 0].shape, *size), device=here.device)
+    for index in range(stirs.shape[1]):
+        place, radius = (values[:, index, first:, None, None] for values in (moving.place, moving.radius))
+        away = ((here - place) / (0.6 * radius)).square().sum(-1)
+        total = total + torch.exp(-0.5 * away) * stirs[:, index].view(-1, 1, 1, 1)
+    return total
+
+
 def seen_points(points: Tensor, view: View, size: tuple[int, int]) -> Tensor:
     """Fixations as cameras see them: points stay points.
 

@@ -27,105 +27,103 @@ BLOCK = 1024
 ROUNDS = 16
 """Blocks that one program sums over."""
 
-TAP_BLOCK, TAP_ROUNDS = 128, 64
-"""Places that a program multiplies with all taps of a kernel at once, and how many times."""
-
-
-SIZES = ("clips", "channels", "time", "height", "width", "time_out", "height_out", "width_out")
+SIZES = ("channels", "time", "height", "width", "time_out", "height_out", "width_out", "shift", "per_frame")
 SIZES += ("pad_t", "pad_h", "pad_w")
 """Arguments for whose values no kernels of their own are compiled, which would be dozens."""
 
 
 @triton.jit(do_not_specialize=SIZES)
 def convolve_kernel(
-    x, kernel, y, channels, time, height, width, time_out, height_out, width_out,
-    pad_t, pad_h, pad_w, stride_t: tl.constexpr, stride_h: tl.constexpr, stride_w: tl.constexpr,
+    x, kernel, y, channels, time, height, width, time_out, height_out, width_out, pad_t, pad_h, pad_w, shift, per_frame,
+    stride_t: tl.constexpr, stride_h: tl.constexpr, stride_w: tl.constexpr,
     KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Depthwise convolution: one block of places of one channel of one clip."""
-    plane = tl.program_id(0)
-    size = time_out * height_out * width_out
-    place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    """Depthwise convolution: one block of places of one frame of one channel of one clip."""
+    plane, t = tl.program_id(0), tl.program_id(1) // per_frame
+    place = (tl.program_id(1) % per_frame) * BLOCK + tl.arange(0, BLOCK)
+    size = height_out * width_out
     there = place < size
-    w = place % width_out
-    h = (place // width_out) % height_out
-    t = place // (width_out * height_out)
+    h, w = place >> shift, place & (width_out - 1)
     source = x + plane.to(tl.int64) * (time * height * width)
     weights = kernel + (plane % channels) * (KT * KH * KW)
     total = tl.zeros((BLOCK,), tl.float32)
     for a in tl.static_range(KT):
+        i = t * stride_t - pad_t + a
         for b in tl.static_range(KH):
+            j = h * stride_h - pad_h + b
+            inside = there & (i >= 0) & (i < time) & (j >= 0) & (j < height)
+            row = (i * height + j) * width
             for c in tl.static_range(KW):
-                i, j, k = t * stride_t - pad_t + a, h * stride_h - pad_h + b, w * stride_w - pad_w + c
-                inside = there & (i >= 0) & (i < time) & (j >= 0) & (j < height) & (k >= 0) & (k < width)
-                value = tl.load(source + (i * height + j) * width + k, mask=inside, other=0.0).to(tl.float32)
-                total += value * tl.load(weights + (a * KH + b) * KW + c).to(tl.float32)
-    tl.store(y + plane.to(tl.int64) * size + place, total.to(y.dtype.element_ty), mask=there)
+                k = w * stride_w - pad_w + c
+                value = tl.load(source + row + k, mask=inside & (k >= 0) & (k < width), other=0.0)
+                total += value.to(tl.float32) * tl.load(weights + (a * KH + b) * KW + c).to(tl.float32)
+    tl.store(y + (plane.to(tl.int64) * time_out + t) * size + place, total.to(y.dtype.element_ty), mask=there)
 
 
 @triton.jit(do_not_specialize=SIZES)
 def input_gradient_kernel(
-    grad, kernel, y, channels, time, height, width, time_out, height_out, width_out,
-    pad_t, pad_h, pad_w, stride_t: tl.constexpr, stride_h: tl.constexpr, stride_w: tl.constexpr,
+    grad, kernel, y, channels, time, height, width, time_out, height_out, width_out, pad_t, pad_h, pad_w, shift, per_frame,
+    stride_t: tl.constexpr, stride_h: tl.constexpr, stride_w: tl.constexpr,
     KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of a depthwise convolution by its input, ``y``: one block of places of one channel of one clip."""
-    plane = tl.program_id(0)
-    size = time * height * width
-    place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    """Gradient of a depthwise convolution by its input, ``y``: one block of places of one frame of a channel."""
+    plane, t = tl.program_id(0), tl.program_id(1) // per_frame
+    place = (tl.program_id(1) % per_frame) * BLOCK + tl.arange(0, BLOCK)
+    size = height * width
     there = place < size
-    w = place % width
-    h = (place // width) % height
-    t = place // (width * height)
+    h, w = place >> shift, place & (width - 1)
     source = grad + plane.to(tl.int64) * (time_out * height_out * width_out)
     weights = kernel + (plane % channels) * (KT * KH * KW)
     total = tl.zeros((BLOCK,), tl.float32)
     for a in tl.static_range(KT):
+        i = t + pad_t - a
+        fits = (i >= 0) & (i % stride_t == 0) & (i // stride_t < time_out)
         for b in tl.static_range(KH):
+            j = h + pad_h - b
+            inside = there & fits & (j >= 0) & (j % stride_h == 0) & (j // stride_h < height_out)
+            row = ((i // stride_t) * height_out + j // stride_h) * width_out
             for c in tl.static_range(KW):
-                i, j, k = t + pad_t - a, h + pad_h - b, w + pad_w - c
-                inside = there & (i >= 0) & (j >= 0) & (k >= 0)
-                inside = inside & (i % stride_t == 0) & (j % stride_h == 0) & (k % stride_w == 0)
-                i, j, k = i // stride_t, j // stride_h, k // stride_w
-                inside = inside & (i < time_out) & (j < height_out) & (k < width_out)
-                value = tl.load(source + (i * height_out + j) * width_out + k, mask=inside, other=0.0).to(tl.float32)
-                total += value * tl.load(weights + (a * KH + b) * KW + c).to(tl.float32)
-    tl.store(y + plane.to(tl.int64) * size + place, total.to(y.dtype.element_ty), mask=there)
+                k = w + pad_w - c
+                mask = inside & (k >= 0) & (k % stride_w == 0) & (k // stride_w < width_out)
+                value = tl.load(source + row + k // stride_w, mask=mask, other=0.0)
+                total += value.to(tl.float32) * tl.load(weights + (a * KH + b) * KW + c).to(tl.float32)
+    tl.store(y + (plane.to(tl.int64) * time + t) * size + place, total.to(y.dtype.element_ty), mask=there)
 
 
 @triton.jit(do_not_specialize=SIZES)
 def kernel_gradient_kernel(
-    grad, x, y, clips, channels, time, height, width, time_out, height_out, width_out,
-    pad_t, pad_h, pad_w, stride_t: tl.constexpr, stride_h: tl.constexpr, stride_w: tl.constexpr,
-    ROUNDS: tl.constexpr, KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, TAPS: tl.constexpr, BLOCK: tl.constexpr,
+    grad, x, y, channels, time, height, width, time_out, height_out, width_out, pad_t, pad_h, pad_w, shift, per_frame,
+    stride_t: tl.constexpr, stride_h: tl.constexpr, stride_w: tl.constexpr,
+    KT: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of a depthwise convolution by its kernel, added to ``y``: some blocks of places of one channel."""
-    channel = tl.program_id(0)
-    size = time_out * height_out * width_out
-    tap = tl.arange(0, TAPS)
-    c = (tap % KW)[:, None]
-    b = ((tap // KW) % KH)[:, None]
-    a = (tap // (KW * KH))[:, None]
-    real = tap < KT * KH * KW
-    total = tl.zeros((TAPS, BLOCK), tl.float32)
-    for turn in range(ROUNDS):
-        place = (tl.program_id(1) * ROUNDS + turn) * BLOCK + tl.arange(0, BLOCK)
-        there = place < clips * size
-        clip = place // size
-        rest = place % size
-        w = rest % width_out
-        h = (rest // width_out) % height_out
-        t = rest // (width_out * height_out)
-        plane = (clip * channels + channel).to(tl.int64)
-        g = tl.load(grad + plane * size + rest, mask=there, other=0.0).to(tl.float32)
-        i = (t * stride_t - pad_t)[None, :] + a
-        j = (h * stride_h - pad_h)[None, :] + b
-        k = (w * stride_w - pad_w)[None, :] + c
-        inside = there[None, :] & real[:, None] & (i >= 0) & (i < time) & (j >= 0) & (j < height)
-        inside = inside & (k >= 0) & (k < width)
-        source = x + (plane * (time * height * width))[None, :] + (i * height + j) * width + k
-        total += tl.load(source, mask=inside, other=0.0).to(tl.float32) * g[None, :]
-    tl.atomic_add(y + channel * (KT * KH * KW) + tap, tl.sum(total, 1), mask=real)
+    """Gradient of a depthwise convolution by a row of three of its kernel, added to ``y``: of one frame."""
+    tl.static_assert(KW == 3)
+    channel, a, b = tl.program_id(0), tl.program_id(1) // KH, tl.program_id(1) % KH
+    clip, t = tl.program_id(2) // time_out, tl.program_id(2) % time_out
+    plane = (clip * channels + channel).to(tl.int64)
+    size = height_out * width_out
+    i = t * stride_t - pad_t + a
+    from_grad = grad + (plane * time_out + t) * size
+    from_x = x + (plane * time + i) * (height * width)
+    first = tl.zeros((BLOCK,), tl.float32)
+    second = tl.zeros((BLOCK,), tl.float32)
+    third = tl.zeros((BLOCK,), tl.float32)
+    if (i >= 0) & (i < time):
+        for turn in range(per_frame):
+            place = turn * BLOCK + tl.arange(0, BLOCK)
+            there = place < size
+            h, w = place >> shift, place & (width_out - 1)
+            j, k = h * stride_h - pad_h + b, w * stride_w - pad_w
+            inside = there & (j >= 0) & (j < height)
+            g = tl.load(from_grad + place, mask=there, other=0.0).to(tl.float32)
+            row = from_x + j * width + k
+            first += g * tl.load(row, mask=inside & (k >= 0) & (k < width), other=0.0).to(tl.float32)
+            second += g * tl.load(row + 1, mask=inside & (k >= -1) & (k < width - 1), other=0.0).to(tl.float32)
+            third += g * tl.load(row + 2, mask=inside & (k >= -2) & (k < width - 2), other=0.0).to(tl.float32)
+        to = y + (channel * (KT * KH) + a * KH + b) * KW
+        tl.atomic_add(to, tl.sum(first, 0))
+        tl.atomic_add(to + 1, tl.sum(second, 0))
+        tl.atomic_add(to + 2, tl.sum(third, 0))
 
 
 @triton.jit(do_not_specialize=("clips", "channels"))
@@ -207,9 +205,20 @@ def blocks(count: int, block: int, rounds: int = 1) -> int:
     return triton.cdiv(count, block * rounds)
 
 
-def geometry(x: Tensor, y: Tensor, stride: Size3, padding: Size3) -> tuple[int, ...]:
-    """Channels, sizes of input and output, padding and stride, as the kernels take them."""
-    return (x.shape[1], *x.shape[2:], *y.shape[2:], *padding, *stride)
+def fits(width: int) -> bool:
+    """Whether the kernels can do rows of so many numbers: they divide by shifting."""
+    return width & (width - 1) == 0
+
+
+def arguments(x: Tensor, y: Tensor, frames: Tensor, stride: Size3, padding: Size3) -> tuple[int, ...]:
+    """Sizes of a convolution's input and output and how the frames that programs go over are divided."""
+    shift, per_frame = frames.shape[4].bit_length() - 1, blocks(frames.shape[3] * frames.shape[4], BLOCK)
+    return (x.shape[1], *x.shape[2:], *y.shape[2:], *padding, shift, per_frame, *stride)
+
+
+def programs(frames: Tensor) -> tuple[int, int]:
+    """The planes of channels and clips, and the blocks of their frames."""
+    return frames.shape[0] * frames.shape[1], frames.shape[2] * blocks(frames.shape[3] * frames.shape[4], BLOCK)
 
 
 class Depthwise(torch.autograd.Function):
@@ -221,8 +230,7 @@ class Depthwise(torch.autograd.Function):
         taps = kernel.shape[2:]
         sizes = [(side + 2 * p - k) // s + 1 for side, p, k, s in zip(x.shape[2:], padding, taps, stride, strict=True)]
         y = x.new_empty((*x.shape[:2], *sizes))
-        programs = (x.shape[0] * x.shape[1], blocks(y[0, 0].numel(), BLOCK))
-        convolve_kernel[programs](x, kernel, y, *geometry(x, y, stride, padding), *taps, BLOCK)
+        convolve_kernel[programs(y)](x, kernel, y, *arguments(x, y, y, stride, padding), *taps, BLOCK)
         ctx.save_for_backward(x, kernel)
         ctx.stride, ctx.padding = stride, padding
         return y
@@ -230,17 +238,16 @@ class Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         x, kernel = ctx.saved_tensors
-        grad = grad.contiguous()
-        taps, shape = kernel.shape[2:], geometry(x, grad, ctx.stride, ctx.padding)
+        grad, taps = grad.contiguous(), kernel.shape[2:]
         by_input = None
         if ctx.needs_input_grad[0]:
             by_input = torch.empty_like(x)
-            programs = (x.shape[0] * x.shape[1], blocks(x[0, 0].numel(), BLOCK))
-            input_gradient_kernel[programs](grad, kernel, by_input, *shape, *taps, BLOCK)
+            facts = arguments(x, grad, x, ctx.stride, ctx.padding)
+            input_gradient_kernel[programs(x)](grad, kernel, by_input, *facts, *taps, BLOCK)
         by_kernel = torch.zeros(kernel.shape, device=x.device)
-        programs = (x.shape[1], blocks(len(x) * grad[0, 0].numel(), TAP_BLOCK, TAP_ROUNDS))
-        count = triton.next_power_of_2(taps.numel())
-        kernel_gradient_kernel[programs](grad, x, by_kernel, len(x), *shape, TAP_ROUNDS, *taps, count, TAP_BLOCK, num_warps=8)
+        facts = arguments(x, grad, grad, ctx.stride, ctx.padding)
+        parts = (x.shape[1], taps[0] * taps[1], len(x) * grad.shape[2])
+        kernel_gradient_kernel[parts](grad, x, by_kernel, *facts, *taps, BLOCK)
         return by_input, by_kernel.to(kernel.dtype), None, None
 
 
@@ -252,8 +259,7 @@ class NormActivation(torch.autograd.Function):
         x = x.contiguous()
         count, size = x.numel() // x.shape[1], x[0, 0].numel()
         sums = torch.zeros((2, x.shape[1]), device=x.device)
-        programs = (x.shape[1], blocks(count, BLOCK, ROUNDS))
-        sums_kernel[programs](x, sums, len(x), x.shape[1], size, ROUNDS, BLOCK)
+        sums_kernel[x.shape[1], blocks(count, BLOCK, ROUNDS)](x, sums, len(x), x.shape[1], size, ROUNDS, BLOCK)
         mean, square = sums / count
         var = (square - mean.square()).clamp_min(0)
         assert norm.running_mean is not None
@@ -274,14 +280,12 @@ class NormActivation(torch.autograd.Function):
         channels, size = x.shape[1], x[0, 0].numel()
         count = len(x) * size
         sums = torch.zeros((2, channels), device=x.device)
-        programs = (channels, blocks(count, BLOCK, ROUNDS))
         facts = (len(x), channels, size, ROUNDS, ctx.activated, BLOCK)
-        gradient_sums_kernel[programs](grad, x, scale, shift, mean, sums, *facts)
+        gradient_sums_kernel[channels, blocks(count, BLOCK, ROUNDS)](grad, x, scale, shift, mean, sums, *facts)
         by_x = -scale * inverse.square() * sums[1] / count
         constant = -scale * sums[0] / count - by_x * mean
         result = torch.empty_like(x)
-        programs = (len(x) * channels, blocks(size, BLOCK))
-        gradient_kernel[programs](
+        gradient_kernel[len(x) * channels, blocks(size, BLOCK)](
             grad, x, scale, shift, by_x, constant, result, channels, size, ctx.activated, BLOCK
         )
         return result, None, sums[1] * inverse, sums[0], None
@@ -290,8 +294,8 @@ class NormActivation(torch.autograd.Function):
 def applied(x: Tensor, scale: Tensor, shift: Tensor, activated: bool) -> Tensor:
     """``x * scale + shift`` by channel, then ReLU6 if wanted."""
     y = torch.empty_like(x)
-    programs = (x.shape[0] * x.shape[1], blocks(x[0, 0].numel(), BLOCK))
-    apply_kernel[programs](x, scale, shift, y, x.shape[1], x[0, 0].numel(), activated, BLOCK)
+    planes = x.shape[0] * x.shape[1]
+    apply_kernel[planes, blocks(x[0, 0].numel(), BLOCK)](x, scale, shift, y, x.shape[1], x[0, 0].numel(), activated, BLOCK)
     return y
 
 
@@ -321,9 +325,9 @@ class FastConvNorm(nn.Module):
         conv = self.conv
         if conv.kernel_size == (1, 1, 1):
             return torch.matmul(kernel.flatten(1), x.flatten(2)).unflatten(2, x.shape[2:])
-        if conv.groups > 1:
+        if conv.groups > 1 and fits(x.shape[4]):
             return Depthwise.apply(x, kernel, conv.stride, conv.padding)  # type: ignore[no-any-return,no-untyped-call]
-        return torch.nn.functional.conv3d(x, kernel, None, conv.stride, conv.padding)
+        return torch.nn.functional.conv3d(x, kernel, None, conv.stride, conv.padding, 1, conv.groups)
 
 
 def accelerate(network: nn.Module) -> None:

@@ -159,17 +159,19 @@ SMOOTH = 6.0
 
 def smooth(maps: Tensor) -> Tensor:
     """Maps ``(..., H, W)`` under a Gaussian of deviation ``SMOOTH``."""
-    rows, columns = (blurring(side).to(maps) for side in maps.shape[-2:])
+    rows, columns = (blurring(side, maps.device) for side in maps.shape[-2:])
     return rows @ maps @ columns.T
 
 
 @lru_cache
-def blurring(side: int) -> Tensor:
+def blurring(side: int, device: torch.device) -> Tensor:
     """The Gaussian on so many pixels, reflected at the ends, as a matrix."""
-    reach = round(3 * SMOOTH)
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / SMOOTH) ** 2)
-    around = F.pad(torch.eye(side).unsqueeze(1), (reach, reach), mode="reflect")
-    return F.conv1d(around, (kernel / kernel.sum()).view(1, 1, -1)).squeeze(1).T.contiguous()
+    with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
+        reach = round(3 * SMOOTH)
+        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / SMOOTH) ** 2)
+        around = F.pad(torch.eye(side).unsqueeze(1), (reach, reach), mode="reflect")
+        blurred = F.conv1d(around, (kernel / kernel.sum()).view(1, 1, -1)).squeeze(1)
+        return blurred.T.to(device).contiguous()
 
 
 def grid_pattern(maps: Tensor) -> Tensor:

@@ -106,6 +106,8 @@ class Batch:
     calm: Tensor
     """``(N,)``: whether nothing moves in a clip."""
     truth: Truth | None
+    paths: Tensor
+    """Where patches move in the animated clips, which come after the labelled ones: ``(A, 16, H, W)``."""
 
 
 def held_back(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -227,13 +229,14 @@ class Batches:
         frames = CONTEXT + CLIP_FRAMES
         labelled, truth = self.labelled_clips(frames, generator)
         films, frozen = self.film_clips(frames, generator, rng)
-        clips = torch.cat([labelled, self.animated_clips(frames, generator), films]) / 255
+        animated, paths = self.animated_clips(frames, generator)
+        clips = torch.cat([labelled, animated, films]) / 255
         calm = torch.zeros(len(clips), dtype=torch.bool)
         calm[: self.mix.still] = True
         calm[len(clips) - self.mix.films :] = frozen
         colours = animate.uniform((len(clips), 3), 1 - self.jitter, 1 + self.jitter, generator)
         student = recoloured(clips[:, :, CONTEXT:], colours)
-        return Batch(normalised(clips), normalised(student), calm.to(self.device), truth)
+        return Batch(normalised(clips), normalised(student), calm.to(self.device), truth, paths)
 
     def labelled_clips(self, frames: int, generator: torch.Generator) -> tuple[Tensor, Truth | None]:
         """Photographs that stand still, then such under a moving camera, and where people looked."""
@@ -250,14 +253,15 @@ class Batches:
         fixation = animate.seen_points(pictures.points[chosen], late, self.size)
         return clips, Truth(density, fixation) if mix.labelled else None
 
-    def animated_clips(self, frames: int, generator: torch.Generator) -> Tensor:
-        """Photographs across which patches of others move, a third of them under a moving camera."""
+    def animated_clips(self, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Photographs across which patches of others move, a third of them under a moving camera; and their paths."""
         count, pictures = self.mix.animated, self.photographs.pixels
         view = self.sent(animate.camera(count, frames, generator, pan=0.15, shake=0.25))
         chosen = torch.randint(len(pictures), (count,), generator=generator).to(self.device)
         clips = animate.seen(pictures[chosen], view, self.size)
-        moving = animate.patches(count, frames, len(pictures), 3, generator)
-        return animate.paste(clips, pictures, animate.Patches(**{k: v.to(self.device) for k, v in vars(moving).items()}))
+        patches = animate.patches(count, frames, len(pictures), 3, generator)
+        moving = animate.Patches(**{name: value.to(self.device) for name, value in vars(patches).items()})
+        return animate.paste(clips, pictures, moving), animate.paths(moving, CONTEXT, self.size)
 
     def film_clips(self, frames: int, generator: torch.Generator, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Clips of videos by liveliness, at several frame rates; and which of them stand still."""
