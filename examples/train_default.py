@@ -4,8 +4,9 @@ python examples/train_default.py DATA --teachers MULTI SINGLE --init FILE --out 
 
 DATA holds folders of videos with a MANIFEST.json (clips, clips2) and of photographs with images/, maps/ and fixation/
 (static/*, static2/*). MULTI and SINGLE are weights of networks whose mean is taught. The whole of the data is decoded
-into the card's memory; clips are made, the teachers asked and the student trained there. The learning rate follows the
-clock, so that a run ends in time whatever the machine. RUN/average.safetensors is the result.
+into the card's memory; clips are made, the teachers run and the student trained there, a step recorded as one graph.
+The learning rate follows the clock, so that a run ends in time whatever the machine. RUN/average.safetensors is the
+result, RUN/state.pt what --resume goes on from. What was run for tinyhd-m-quarter.v2 is on its card.
 """
 
 from __future__ import annotations
@@ -241,7 +242,9 @@ def divergence(network: TinyHD, teachers: Sequence[TinyHD], films: resident.Film
         start = max(0, len(pixels) // 2 - CLIP_FRAMES)
         places = torch.arange(start - CONTEXT, start + CLIP_FRAMES).clamp(0, len(pixels) - 1).to(pixels.device)
         shown = resident.normalised(pixels[places].permute(3, 0, 1, 2).unsqueeze(0).float() / 255)
-        batch = Batch(shown, shown[:, :, CONTEXT:], torch.zeros(1, dtype=torch.bool, device=shown.device), None, shown[:0, 0])
+        batch = Batch(
+            shown, shown[:, :, CONTEXT:], torch.zeros(1, dtype=torch.bool, device=shown.device), None, shown[:0, 0]
+        )
         found.append(losses.kl_divergence(maps_of(network, batch.student)[0], taught(teachers, batch).final).mean())
     return float(torch.stack(found).mean())
 
@@ -272,7 +275,7 @@ def save(path: Path, network: TinyHD, config: TrainConfig, facts: dict[str, str]
         path,
         state,
         network.config,
-        name="tinyhd-m-quarter.v2",
+        name=f"{network.config.name}.new",
         input_size=config.size,
         training_data="photographs with fixations and unlabelled videos, distilled from two networks trained on DHF1K",
         scores={},
@@ -302,7 +305,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--limit", type=int, help="videos and photographs of each kind, for a trial")
     parser.add_argument("--probe", type=Path, help="folder of clips with truth.json, to watch the run by")
-    parser.add_argument("--layers", default="gpu" if torch.cuda.is_available() else "plain")
+    parser.add_argument(
+        "--layers", default="gpu" if torch.cuda.is_available() else "fast", choices=["gpu", "fast", "plain"]
+    )
     parser.add_argument("--eager", action="store_true", help="do not record a step's work")
     parser.add_argument("--save-every", type=float, default=30, help="seconds")
     parser.add_argument("--measure-every", type=float, default=1e9, help="seconds")
@@ -313,12 +318,12 @@ def load_data(given: argparse.Namespace, config: TrainConfig, device: torch.devi
     """What to train on, and the lively ones of the videos that are held back."""
     workers = os.cpu_count() or 1
     kept, held = [], []
-    for folder in (given.data / name for name in VIDEOS):
+    for folder in (given.data / name for name in VIDEOS if (given.data / name).is_dir()):
         mine, not_mine = resident.split_by_source(resident.sources_of(folder), folder)
         kept += mine
         held += [item for item in not_mine if item.get("motion", 0) > 2.4925]
     images: list[Path] = []
-    for name in PHOTOGRAPHS:
+    for name in (name for name in PHOTOGRAPHS if (given.data / name).is_dir()):
         images += resident.held_back(sorted((given.data / name / "images").iterdir()))[0][: given.limit]
     films = resident.load_films(kept[: given.limit], config.size, device, workers)
     photographs = resident.load_photographs(images, device, workers)
@@ -362,7 +367,8 @@ def main() -> None:
             layers.accelerate(teacher)
         agreed: list[float] = []
         warm = threading.Thread(target=warm_up, args=(teachers, given, layers, agreed))
-        warm.start()
+        if given.layers == "gpu":
+            warm.start()
     batches, held = load_data(given, config, device)
     if given.init.endswith(".npz"):
         student = build(config.model_config)
@@ -373,9 +379,10 @@ def main() -> None:
         student = network_of(given.init, torch.device("cpu"))
     if given.layers != "plain":
         layers.accelerate(student)
-        warm.join()
-        if not agreed or not agreed[0] > 0.9:
-            raise SystemExit("the fast layers do not work here: --layers plain")
+        if given.layers == "gpu":
+            warm.join()
+            if not agreed or not agreed[0] > 0.9:
+                raise SystemExit("the fast layers do not work here: --layers plain")
     course = Course(config, student.to(device), teachers, batches, given.grid)
     course.agreement, course.stir = given.agreement, given.stir
     if given.resume:

@@ -212,4 +212,4 @@ def seen_points(points: Tensor, view: View, size: tuple[int, int]) -> Tensor:
     inside = ((pixel >= 0) & (pixel < limits)).all(-1)  # NaN is not
     index = torch.where(inside, pixel[..., 1] * size[1] + pixel[..., 0], size[0] * size[1]).long()
     maps = torch.zeros((*index.shape[:2], size[0] * size[1] + 1), device=points.device)
-    return maps.scatter_(-1, index, 1.0)[..., :-1].unflatten(-1, size)
+    return maps.scatter_(-1, index, 1.0)[..., :-1].reshape(*index.shape[:2], *size)

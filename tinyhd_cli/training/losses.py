@@ -188,11 +188,11 @@ def grid_pattern(maps: Tensor) -> Tensor:
     maps = maps.float()
     low, high = maps.amin((-2, -1), keepdim=True).detach(), maps.amax((-2, -1), keepdim=True).detach()
     maps = (maps - low) / (high - low).clamp_min(1e-6)
-    weight = maps.detach()  # the grid is seen where a map is high
+    weight, rest = maps.detach(), maps - smooth(maps)  # the grid is seen where a map is high
     found = maps.new_zeros(len(maps))
     for period in PERIODS:
-        parts = [x.unflatten(-1, (-1, period)).unflatten(-3, (-1, period)) for x in (weight, weight * (maps - smooth(maps)))]
-        weights, values = (part.sum((-4, -2)) for part in parts)
+        shape = (len(maps), maps.shape[1] // period, period, maps.shape[2] // period, period)
+        weights, values = (x.reshape(shape).sum((1, 3)) for x in (weight, weight * rest))
         pattern = values / weights.clamp_min(1e-6)
         away = pattern - pattern.mean((-2, -1), keepdim=True)
         found = found + (away.square().mean((-2, -1)) + 1e-10).sqrt()

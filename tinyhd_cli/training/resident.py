@@ -155,33 +155,35 @@ def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(np.stack(frames), dtype=np.uint8)
 
 
-def load_films(
-    items: Sequence[dict[str, Any]], size: tuple[int, int], device: torch.device, workers: int
-) -> Films:
+def load_films(items: Sequence[dict[str, Any]], size: tuple[int, int], device: torch.device, workers: int) -> Films:
     """Decode videos into the device's memory."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
         pixels = [
-            torch.from_numpy(frames).to(device)
-            for frames in pool.map(lambda item: decode(item["at"], size), items)
+            torch.from_numpy(frames).to(device) for frames in pool.map(lambda item: decode(item["at"], size), items)
         ]
     return Films([item["file"] for item in items], pixels, [item["fps"] for item in items], shares(items))
 
 
 def load_photograph(image: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
     """A photograph RGB, its density (zeros without one), and its points ``(K, 2)``."""
-    size = STILL_SIZE[::-1]
-    pixels = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
-    density = np.zeros(STILL_SIZE, np.uint8)
+    from ..datasets import read_density, read_fixation, read_image
+
+    density = np.zeros(STILL_SIZE, np.float32)
     for path in image.parent.parent.glob(f"maps/{image.stem}.*"):
-        density = cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), size, interpolation=cv2.INTER_LINEAR)
+        density = fit(read_density(path).astype(np.float32))
     points = np.zeros((0, 2), np.float32)
     for path in image.parent.parent.glob(f"fixation/{image.stem}.*"):
-        fixation = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        y, x = np.nonzero(fixation > 127)
+        fixation = read_fixation(path)
+        y, x = np.nonzero(fixation)
         height, width = fixation.shape
         points = np.stack([(x + 0.5) * 2 / width - 1, (y + 0.5) * 2 / height - 1], -1).astype(np.float32)
-    resized = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8), np.asarray(density, np.uint8), points
+    scaled = np.rint(density * (255 / max(float(density.max()), 1e-6))).astype(np.uint8)
+    return fit(read_image(image)), scaled, points
+
+
+def fit(picture: NDArray[Any]) -> NDArray[Any]:
+    """A picture or map in the size in which photographs are kept."""
+    return np.asarray(cv2.resize(picture, STILL_SIZE[::-1], interpolation=cv2.INTER_LINEAR), picture.dtype)
 
 
 def load_photographs(images: Sequence[Path], device: torch.device, workers: int) -> Photographs:
@@ -281,7 +283,7 @@ class Batches:
         most = max(1, min(there // CLIP_FRAMES, int(self.films.fps[film] / SLOWEST)))
         stride = min(int(rng.choice(STRIDES, p=STRIDE_SHARES)), most)
         last = rng.integers(min(there, (CLIP_FRAMES - 1) * stride + 1) - 1, there)
-        return np.clip(last + stride * np.arange(1 - frames, 1), 0, there - 1)
+        return np.asarray(np.clip(last + stride * np.arange(1 - frames, 1), 0, there - 1))
 
     def sent(self, *views: animate.View) -> animate.View:
         """Views one after the other, on the device."""
