@@ -1,47 +1,439 @@
-"""How the embedded default weights were trained, in two steps: single frames first, then clips.
+"""How the embedded default weights were trained: one command, on one graphics card, in minutes.
 
-python examples/train_default.py --photos DIR [DIR ...] --videos DIR --teachers SINGLE MULTI --init FILE --out RUNS
+python examples/train_default.py DATA --teachers MULTI SINGLE --init FILE --out RUN --minutes 9
 
-DIR of photographs holds images/, maps/ and, for the NSS term, fixation/; the videos need no labels. The teachers are
-weight files of trained networks; the first one teaches on single frames, all of them on clips. What else is in the
-recipe stands in the presets `default-stills` and `default`. RUNS/default/best.safetensors is the result.
+DATA holds folders of videos with a MANIFEST.json (clips, clips2) and of photographs with images/, maps/ and fixation/
+(static/*, static2/*). MULTI and SINGLE are weights of networks whose mean is taught. The whole of the data is decoded
+into the card's memory; clips are made, the teachers run and the student trained there, a step recorded as one graph.
+The learning rate follows the clock, so that a run ends in time whatever the machine. RUN/average.safetensors is the
+result, RUN/state.pt what --resume goes on from. What was run for tinyhd-m-quarter.v2 is on its card.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import importlib
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from tinyhd_cli.training.loop import Report, train
-from tinyhd_cli.training.options import build_config
+import torch
+from torch import Tensor, nn
+
+from tinyhd_cli import weights
+from tinyhd_cli.models import build
+from tinyhd_cli.models.config import CLIP_FRAMES
+from tinyhd_cli.models.tinyhd import TinyHD
+from tinyhd_cli.training import losses, resident
+from tinyhd_cli.training.initial import darken, load_encoder
+from tinyhd_cli.training.losses import Targets
+from tinyhd_cli.training.optimiser import build_optimiser, lr_factor, set_lr
+from tinyhd_cli.training.options import TrainConfig, build_config
+from tinyhd_cli.training.resident import CONTEXT, Batch, Batches, Mix
+from tinyhd_cli.training.teachers import between, mean
+
+ASKED = (0, 5, 10, 15)
+"""Frames of a clip for which a single-output teacher is asked; between them its maps are blended."""
+
+PARTS = 10_000
+"""Of the schedule: the clock's share of the run in steps."""
+
+PHOTOGRAPHS = ("static/osie", "static/sun500", "static/mit1003", "static2/crowd", "static2/etocvd")
+VIDEOS = ("clips2", "clips")
 
 
-def show(report: Report) -> None:
-    if report.validation is not None:
-        scores = {**report.validation.terms, **report.validation.scores}
-        print(f"step {report.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()), flush=True)
+def network_of(name: str, device: torch.device) -> TinyHD:
+    """A network with its weights."""
+    checkpoint = weights.load(name)
+    network = build(checkpoint.config)
+    assert isinstance(network, TinyHD)
+    network.load_state_dict(checkpoint.state_dict)
+    return network.to(device).eval()
+
+
+def maps_of(network: TinyHD, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The maps of a network, in mixed precision but for its last layer."""
+    with torch.autocast(clips.device.type, torch.bfloat16, clips.device.type == "cuda", cache_enabled=False):
+        streams = network.encoder(clips)
+        raw = {name: decoder(streams) for name, decoder in network.decoders.items()}
+    maps = {name: torch.sigmoid(value.float()) for name, value in raw.items()}
+    aligned = [m.expand(-1, -1, network.frames, -1, -1) for m in maps.values()]
+    return torch.sigmoid(network.fusion(torch.cat(aligned, dim=1))).squeeze(1), maps
+
+
+@lru_cache
+def blending(device: torch.device) -> Tensor:
+    """Shares ``(16, P)`` of the frames that a single-output teacher is asked for in each frame of a clip."""
+    return between(torch.eye(len(ASKED)), ASKED).to(device)
+
+
+@torch.no_grad()
+def maps_by(teacher: TinyHD, shown: Tensor) -> Targets:
+    """A teacher's maps of clips with what goes before them."""
+    if teacher.frames > 1:
+        final, maps = maps_of(teacher, shown[:, :, CONTEXT:])
+        return Targets(final, maps["d1"].mean(2))
+    windows = [maps_of(teacher, shown[:, :, place : place + CLIP_FRAMES]) for place in ASKED]
+    final = torch.einsum("tp,pnhw->nthw", blending(shown.device), torch.stack([final[:, 0] for final, _ in windows]))
+    return Targets(final, torch.stack([maps["d1"].mean(2) for _, maps in windows]).mean(0))
+
+
+@torch.no_grad()
+def taught(teachers: Sequence[TinyHD], batch: Batch, alone: int = 0) -> Targets:
+    """The mean of the teachers' maps of a batch's clips; of a clip that stands still the mean over time.
+
+    The first ``alone`` clips, which have ground truth besides, are taught by the first teacher alone.
+    """
+    first = maps_by(teachers[0], batch.shown)
+    others = [maps_by(teacher, batch.shown[alone:]) for teacher in teachers[1:]]
+    assert first.intermediate is not None
+    both = mean([Targets(first.final[alone:], first.intermediate[alone:]), *others])
+    assert both.intermediate is not None
+    final = torch.cat([losses.distribution(first.final[:alone]), both.final])
+    deep = torch.cat([losses.distribution(first.intermediate[:alone]), both.intermediate])
+    still = batch.calm.view(-1, 1, 1, 1)
+    return Targets(torch.where(still, final.mean(1, keepdim=True), final), deep)
+
+
+def stirred(wanted: Targets, paths: Tensor, first: int, share: float) -> Targets:
+    """Targets with a share of each animated clip's map on what moves there; those clips begin with ``first``."""
+    parts = wanted.final[:first], wanted.final[first : first + len(paths)], wanted.final[first + len(paths) :]
+    weight = share * (paths.sum((-2, -1), keepdim=True) > 0)
+    mixed = torch.lerp(parts[1], losses.distribution(paths), weight.expand_as(paths))
+    return Targets(torch.cat([parts[0], mixed, parts[2]]), wanted.intermediate)
+
+
+def tensors_of(batch: Batch) -> list[Tensor]:
+    """A batch's tensors, in order."""
+    truth = [batch.truth.density, batch.truth.fixation] if batch.truth is not None else []
+    return [batch.shown, batch.student, batch.calm, batch.paths, *truth]
+
+
+class Course:
+    """A run: student, running mean of its weights, optimiser."""
+
+    def __init__(self, config: TrainConfig, student: TinyHD, teachers: Sequence[TinyHD], batches: Batches, grid: float):
+        self.config, self.student, self.teachers, self.batches, self.grid = config, student, teachers, batches, grid
+        self.average = copy.deepcopy(student).eval().requires_grad_(False)
+        self.optimiser = build_optimiser(student, config)
+        pairs = zip(self.average.state_dict().values(), student.state_dict().values(), strict=True)
+        mine, theirs = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        self.followed = list(mine), list(theirs)
+        self.step, self.agreement, self.stir = 0, 0.0, 0.0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.marks: list[torch.cuda.Event] = []
+
+    def state(self) -> dict[str, object]:
+        """All that is needed to go on."""
+        parts = {"student": self.student, "average": self.average, "optimiser": self.optimiser}
+        return {"step": self.step, **{name: part.state_dict() for name, part in parts.items()}}
+
+    def resume(self, path: Path) -> None:
+        """Go on from a state."""
+        state = torch.load(path, weights_only=True, map_location=self.batches.device)
+        self.step = state["step"]
+        for part, name in ((self.student, "student"), (self.average, "average"), (self.optimiser, "optimiser")):
+            part.load_state_dict(state[name])
+
+    def steer(self, given: argparse.Namespace) -> None:
+        """Take over what somebody who watches the run has written into its folder."""
+        path = given.out / "control.json"
+        if not path.is_file():
+            return
+        wanted = json.loads(path.read_text())
+        path.unlink()
+        given.minutes = wanted.get("minutes", given.minutes)
+        self.grid = wanted.get("grid", self.grid)
+        for group in self.optimiser.param_groups:
+            group["base_lr"] *= wanted.get("lr", 1)
+        print(f"from now on {wanted}", flush=True)
+
+    def advance(self, share: float) -> dict[str, Tensor]:
+        """One step at a share of the schedule; the terms of its loss."""
+        set_lr(self.optimiser, lr_factor(self.config, int(share * PARTS), PARTS))
+        batch = self.batches.batch(self.step)
+        if self.graph is None:
+            self.optimiser.zero_grad()
+            terms = self.gradients(batch)
+        else:
+            for mine, new in zip(tensors_of(self.held), tensors_of(batch), strict=True):
+                mine.copy_(new)
+            self.graph.replay()
+            terms = self.terms
+        norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.config.clip)
+        self.optimiser.step()
+        self.step += 1
+        self.follow()
+        self.wait()
+        return {**terms, "norm": norm}
+
+    def wait(self) -> None:
+        """Let the processor be one step ahead of the card, not more: the run goes by the clock."""
+        if self.batches.device.type == "cuda":
+            self.marks.append(torch.cuda.Event())
+            self.marks[-1].record()
+            if len(self.marks) > 2:
+                self.marks.pop(0).synchronize()
+
+    def gradients(self, batch: Batch) -> dict[str, Tensor]:
+        """Give the student's parameters their gradients; the terms of the loss."""
+        labelled = self.batches.mix.labelled
+        wanted = stirred(taught(self.teachers, batch, labelled), batch.paths, labelled, self.stir)
+        self.student.train()
+        saliency, maps = maps_of(self.student, batch.student)
+        terms = losses.loss_terms(saliency, maps, labelled, wanted, batch.truth, self.config.weights)
+        loss = losses.total(terms, self.config.weights)
+        final, aggregated = (m[:, 2::4].flatten(0, 1) for m in (saliency, maps["d3"][:, 0]))
+        terms["grid"] = losses.grid_pattern(final)
+        loss = loss + self.grid * (terms["grid"] + 0.5 * losses.grid_pattern(aggregated))
+        if self.agreement:
+            terms["cc"] = (1 - losses.correlation(saliency[labelled:], wanted.final[labelled:])).mean()
+            loss = loss + self.agreement * terms["cc"]
+        loss.backward()
+        return {name: value.detach() for name, value in terms.items()}
+
+    def capture(self) -> None:
+        """Record a step's work on the card, to be repeated without a word from the processor, which is too slow."""
+        self.held = self.batches.batch(self.step)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        before = copy.deepcopy(self.student.state_dict())
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                self.optimiser.zero_grad()
+                self.gradients(self.held)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.optimiser.zero_grad()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.terms = self.gradients(self.held)
+        self.student.load_state_dict(before)  # the statistics were moved
+        self.graph = graph
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the running mean of weights and statistics."""
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(*self.followed, 1 - decay)
+
+    @torch.no_grad()
+    def settled(self, count: int) -> TinyHD:
+        """The running mean, with the statistics that its own layers give on some batches."""
+        network = copy.deepcopy(self.average).train()
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
+        for number in range(count):
+            for norm in norms:
+                norm.momentum = 1 / (number + 1)  # the mean of all
+            maps_of(network, self.batches.batch(10_000_000 + number).student)
+        return network.eval()
+
+
+@torch.inference_mode()
+def divergence(network: TinyHD, teachers: Sequence[TinyHD], films: resident.Films) -> float:
+    """Mean KL of a network's maps from the teachers', for the clip in the middle of each video."""
+    found = []
+    for pixels in films.pixels:
+        start = max(0, len(pixels) // 2 - CLIP_FRAMES)
+        places = torch.arange(start - CONTEXT, start + CLIP_FRAMES).clamp(0, len(pixels) - 1).to(pixels.device)
+        shown = resident.normalised(pixels[places].permute(3, 0, 1, 2).unsqueeze(0).float() / 255)
+        batch = Batch(
+            shown, shown[:, :, CONTEXT:], torch.zeros(1, dtype=torch.bool, device=shown.device), None, shown[:0, 0]
+        )
+        found.append(losses.kl_divergence(maps_of(network, batch.student)[0], taught(teachers, batch).final).mean())
+    return float(torch.stack(found).mean())
+
+
+@torch.inference_mode()
+def probe(network: TinyHD, folder: Path, device: torch.device) -> dict[str, float]:
+    """Moving patches found (z, hit) and the grid, as percent of the range by period, on clips with truth.json."""
+    found: dict[str, list[float]] = {"z": [], "hit": [], "grid": []}
+    for name, track in json.loads((folder / "truth.json").read_text()).items():
+        pixels = torch.from_numpy(resident.decode(folder / f"{name}.mp4", (192, 256))).to(device)
+        shown = resident.normalised(pixels[:64].view(-1, CLIP_FRAMES, 192, 256, 3).permute(0, 4, 1, 2, 3).float() / 255)
+        saliency = maps_of(network, shown)[0].flatten(0, 1)[CLIP_FRAMES:]
+        z = losses.standardised(saliency)
+        peak = saliency.flatten(1).argmax(1).tolist()
+        for index, (x, y, side) in enumerate(track[CLIP_FRAMES:]):
+            found["z"].append(float(z[index, int(y / 240 * 192), int(x / 426 * 256)]))
+            row, column = divmod(peak[index], 256)
+            away = ((column / 256 * 426 - x) ** 2 + (row / 192 * 240 - y) ** 2) ** 0.5
+            found["hit"].append(float(away < max(side, 24)))
+        found["grid"].append(100 * float(losses.grid_pattern(saliency[::8])))
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def save(path: Path, network: TinyHD, config: TrainConfig, facts: dict[str, str]) -> None:
+    """Write a weight file."""
+    state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    weights.save(
+        path,
+        state,
+        network.config,
+        name=f"{network.config.name}.new",
+        input_size=config.size,
+        training_data="photographs with fixations and unlabelled videos, distilled from two networks trained on DHF1K",
+        scores={},
+        scores_on="",
+        provenance=facts,
+    )
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--teachers", nargs="+", required=True)
+    parser.add_argument("--init", required=True, help="weights to begin with, or MobileNetV2 of ImageNet (.npz)")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=9)
+    parser.add_argument("--part", type=float, nargs=2, default=(0.0, 1.0), help="of the schedule, for runs in parts")
+    parser.add_argument("--resume", type=Path, help="state.pt of an earlier part")
+    parser.add_argument("--steps", type=int, help="at most")
+    parser.add_argument("--mix", type=int, nargs=4, default=(1, 2, 5, 8), help="still, moving, animated, films")
+    parser.add_argument("--lr", type=float, default=0.003)
+    parser.add_argument("--grid", type=float, default=5.0, help="weight of the penalty on periodic patterns")
+    parser.add_argument("--agreement", type=float, default=1.0, help="weight of 1 - CC with the teachers' maps")
+    parser.add_argument("--stir", type=float, default=0.15, help="share of an animated clip's target on what moves")
+    parser.add_argument("--within", type=float, help="seconds from the start of the program, but for the last scores")
+    parser.add_argument("--ema", type=float, default=0.997)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--limit", type=int, help="videos and photographs of each kind, for a trial")
+    parser.add_argument("--probe", type=Path, help="folder of clips with truth.json, to watch the run by")
+    parser.add_argument(
+        "--layers", default="gpu" if torch.cuda.is_available() else "fast", choices=["gpu", "fast", "plain"]
+    )
+    parser.add_argument("--eager", action="store_true", help="do not record a step's work")
+    parser.add_argument("--save-every", type=float, default=30, help="seconds")
+    parser.add_argument("--measure-every", type=float, default=1e9, help="seconds")
+    return parser.parse_args()
+
+
+def load_data(given: argparse.Namespace, config: TrainConfig, device: torch.device) -> tuple[Batches, resident.Films]:
+    """What to train on, and the lively ones of the videos that are held back."""
+    workers = os.cpu_count() or 1
+    kept, held = [], []
+    for folder in (given.data / name for name in VIDEOS if (given.data / name).is_dir()):
+        mine, not_mine = resident.split_by_source(resident.sources_of(folder), folder)
+        kept += mine
+        held += [item for item in not_mine if item.get("motion", 0) > 2.4925]
+    images: list[Path] = []
+    for name in (name for name in PHOTOGRAPHS if (given.data / name).is_dir()):
+        images += resident.held_back(sorted((given.data / name / "images").iterdir()))[0][: given.limit]
+    films = resident.load_films(kept[: given.limit], config.size, device, workers)
+    photographs = resident.load_photographs(images, device, workers)
+    print(f"{len(films.pixels)} videos, {sum(map(len, films.pixels))} frames, {len(images)} photographs", flush=True)
+    mix = Mix(*given.mix)
+    batches = Batches(films, photographs, mix, config.size, config.jitter, config.seed)
+    return batches, resident.load_films(held[: given.limit or 32], config.size, device, workers)
+
+
+def warm_up(teachers: Sequence[TinyHD], given: argparse.Namespace, layers: Any, found: list[float]) -> None:
+    """Have all kernels compiled while the data are decoded, and see that their gradients are those of PyTorch."""
+    began, device = time.monotonic(), torch.device(given.device)
+    clip = torch.randn(1, 3, CLIP_FRAMES, 192, 256, device=device)
+    gradients = []
+    for fast in (True, False):
+        network = network_of(given.init, device).train()
+        if fast:
+            layers.accelerate(network)
+        saliency, maps = maps_of(network, clip)
+        (saliency.log().mean() + sum(value.square().mean() for value in maps.values())).backward()
+        gradients.append(torch.cat([p.grad.float().flatten() for p in network.parameters() if p.grad is not None]))
+    with torch.no_grad():
+        for teacher in teachers:
+            maps_of(teacher, clip)
+    found.append(float(nn.functional.cosine_similarity(gradients[0], gradients[1], 0)))
+    print(f"kernels compiled after {time.monotonic() - began:.0f} s; gradients' cosine {found[0]:.5f}", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", nargs="+", required=True)
-    parser.add_argument("--videos", nargs="+", required=True)
-    parser.add_argument("--teachers", nargs="+", required=True)
-    parser.add_argument("--init", required=True, help="MobileNetV2 of ImageNet, as for tinyhd distill --init")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, help="of each half; default: the recipe's")
-    given = parser.parse_args()
+    """Train."""
+    given, began = parse(), time.monotonic()
+    device = torch.device(given.device)
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    config = build_config({"lr": given.lr, "ema": given.ema, "out": given.out, "teacher": given.teachers}, "default")
+    torch.manual_seed(config.seed)
+    teachers = [network_of(name, device) for name in given.teachers]
+    if given.layers != "plain":
+        layers = importlib.import_module(f"tinyhd_cli.training.{given.layers}")
+        for teacher in teachers:
+            layers.accelerate(teacher)
+        agreed: list[float] = []
+        warm = threading.Thread(target=warm_up, args=(teachers, given, layers, agreed))
+        if given.layers == "gpu":
+            warm.start()
+    batches, held = load_data(given, config, device)
+    if given.init.endswith(".npz"):
+        student = build(config.model_config)
+        assert isinstance(student, TinyHD)
+        load_encoder(student, given.init, (batches.batch(n).student[:1].cpu() for n in range(24)))
+        darken(student)
+    else:
+        student = network_of(given.init, torch.device("cpu"))
+    if given.layers != "plain":
+        layers.accelerate(student)
+        if given.layers == "gpu":
+            warm.join()
+            if not agreed or not agreed[0] > 0.9:
+                raise SystemExit("the fast layers do not work here: --layers plain")
+    course = Course(config, student.to(device), teachers, batches, given.grid)
+    course.agreement, course.stir = given.agreement, given.stir
+    if given.resume:
+        course.resume(given.resume)
+    given.out.mkdir(parents=True, exist_ok=True)
+    facts = {key: str(value) for key, value in vars(given).items()}
 
-    data = {"data": [f"images:{folder}" for folder in given.photos], "aux": given.videos, "cache": given.out / "cache"}
-    halves = (
-        ("default-stills", {"teacher": given.teachers[:1], "init": given.init}),
-        ("default", {"teacher": given.teachers, "init": str(given.out / "default-stills" / "best.safetensors")}),
-    )
-    for preset, start in halves:
-        config = build_config({**data, **start, "steps": given.steps, "out": given.out / preset}, preset)
-        print(f"{preset}: {config.steps} steps", flush=True)
-        train(config, on_report=show)
-    print(given.out / "default" / "best.safetensors")
+    def measure(network: TinyHD, name: str) -> None:
+        found = {"KL": divergence(network, teachers, held)} if held.pixels else {}
+        found |= probe(network, given.probe, device) if given.probe else {}
+        print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in found.items()), flush=True)
+
+    print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
+    if device.type == "cuda" and not given.eager:
+        try:
+            course.capture()
+        except RuntimeError as error:
+            print(f"not recorded: {error}", flush=True)
+            course.graph = None
+        print(f"recorded after {time.monotonic() - began:.0f} s", flush=True)
+    if given.within:
+        given.minutes = min(given.minutes, (given.within - (time.monotonic() - began)) / 60)
+    started = last_saved = last_shown = last_measured = time.monotonic()
+    first = course.step
+    while (passed := (time.monotonic() - started) / (60 * given.minutes)) < 1:
+        if given.steps and course.step - first >= given.steps:
+            break
+        terms = course.advance(given.part[0] + (given.part[1] - given.part[0]) * passed)
+        now = time.monotonic()
+        if now - last_shown > 10 or course.step - first in (1, 5, 20, 60):
+            last_shown = now
+            rate = (course.step - first) * batches.mix.total / (now - started)
+            shown = ", ".join(f"{name} {float(value):.3f}" for name, value in terms.items())
+            print(f"{now - started:.0f} s, step {course.step}, {rate:.1f} clips/s: {shown}", flush=True)
+        if now - last_saved > given.save_every:
+            last_saved = now
+            save(given.out / "running.safetensors", course.average, config, facts)
+            course.steer(given)
+        if now - last_measured > given.measure_every:
+            last_measured = now
+            measure(course.average, f"{now - started:.0f} s")
+    if device.type == "cuda":
+        print(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
+    torch.save(course.state(), given.out / "state.pt")
+    save(given.out / "running.safetensors", course.average, config, facts)
+    measure(course.average, "running mean")
+    settled = course.settled(40 if device.type == "cuda" else 1)
+    facts["steps"] = str(course.step)
+    save(given.out / "average.safetensors", settled, config, facts)
+    measure(settled, "its statistics taken anew")
+    print(f"ended after {time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

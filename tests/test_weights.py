@@ -480,7 +480,7 @@ def test_convert_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_verify_command(file: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.run(["weights", "verify"]) == 0  # nothing is here but what is embedded
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.split()[:2] == ["ok", "tinyhd-m-quarter.v1"]
+    assert line.split()[:2] == ["ok", "tinyhd-m-quarter.v2"]
     assert cli.run(["weights", "verify", str(file)]) == 0
     assert capsys.readouterr().out == f"ok            {file}\n"
     assert cli.run(["weights", "verify", str(file), "tinyhd-s"]) == 4

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .options import INTERMEDIATE
@@ -146,3 +148,52 @@ def loss_terms(
 def total(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """The loss: the weighted sum of its terms."""
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+
+
+PERIODS = (2, 4, 8)
+"""Pixels between the lines of a grid that layers of pixel shuffle can leave."""
+
+SMOOTH = 6.0
+"""Standard deviation in pixels of what counts as a map's smooth part."""
+
+
+def smooth(maps: Tensor) -> Tensor:
+    """Maps ``(..., H, W)`` under a Gaussian of deviation ``SMOOTH``."""
+    rows, columns = (blurring(side, maps.device) for side in maps.shape[-2:])
+    return rows @ maps @ columns.T
+
+
+@lru_cache
+def blurring(side: int, device: torch.device) -> Tensor:
+    """The Gaussian on so many pixels, reflected at the ends, as a matrix."""
+    with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
+        reach = round(3 * SMOOTH)
+        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / SMOOTH) ** 2)
+        around = F.pad(torch.eye(side).unsqueeze(1), (reach, reach), mode="reflect")
+        blurred = F.conv1d(around, (kernel / kernel.sum()).view(1, 1, -1)).squeeze(1)
+        return blurred.T.to(device).contiguous()
+
+
+def grid_pattern(maps: Tensor) -> Tensor:
+    """How much of a grid is in maps: the deviation of what repeats every 2, 4 or 8 pixels, as a share of the range.
+
+    Mended where it arises, in training, it need not be blurred away.
+
+    Args:
+        maps: ``(N, H, W)``, H and W multiples of 8.
+
+    Returns:
+        One number, differentiable: the sum over the periods, the mean over the maps.
+    """
+    maps = maps.float()
+    low, high = maps.amin((-2, -1), keepdim=True).detach(), maps.amax((-2, -1), keepdim=True).detach()
+    maps = (maps - low) / (high - low).clamp_min(1e-6)
+    weight, rest = maps.detach(), maps - smooth(maps)  # the grid is seen where a map is high
+    found = maps.new_zeros(len(maps))
+    for period in PERIODS:
+        shape = (len(maps), maps.shape[1] // period, period, maps.shape[2] // period, period)
+        weights, values = (x.reshape(shape).sum((1, 3)) for x in (weight, weight * rest))
+        pattern = values / weights.clamp_min(1e-6)
+        away = pattern - pattern.mean((-2, -1), keepdim=True)
+        found = found + (away.square().mean((-2, -1)) + 1e-10).sqrt()
+    return found.mean()
