@@ -1,4 +1,4 @@
-"""How the embedded default weights were trained: one command, on one graphics card, in minutes.
+"""How the embedded default weights were trained: one command, on one GPU, in minutes.
 
 python examples/train_default.py DATA --teachers MULTI SINGLE --init FILE --out RUN --minutes 9
 

@@ -1,4 +1,4 @@
-"""The same layers, trained faster on a graphics card, by kernels in Triton.
+"""The same layers, trained faster on a GPU, by kernels in Triton.
 
 PyTorch's depthwise 3D convolutions are slow there, most of all by their kernel, and it gives each channel of BatchNorm
 one block of threads, though these networks have few channels of millions of numbers. Here

@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""Kernels in Triton for training on a graphics card: depthwise 3D convolution, and BatchNorm with ReLU6.
+"""Kernels in Triton for training on a GPU: depthwise 3D convolution, and BatchNorm with ReLU6.
 
 They are launched by :mod:`.gpu`. Sums are float32, whatever is read and written.
 """

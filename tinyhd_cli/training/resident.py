@@ -1,4 +1,4 @@
-"""A whole data set in a device's memory, and batches made there: for graphics cards, which else wait for their data.
+"""A whole data set in a device's memory, and batches made there: for GPUs, which else wait for their data.
 
 A minute of video at the network's size takes 265 MB, so that an hour or two fit. The batches are those of
 ``tinyhd distill --animate``, put together for all clips of a step at once.
