@@ -20,6 +20,7 @@ from tinyhd_cli.video.reader import VideoReader
 from tinyhd_cli.video.writer import VideoWriter
 
 SIZE = (128, 96)
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "gallery.mp4"
 SDR_TAGS, WIDE_TAGS, P3_TAGS = (1, 1, 1, 1), (9, 1, 9, 14), (1, 1, 12, 1)
 PQ_TAGS, HLG_TAGS = (9, 1, 9, 16), (9, 1, 9, 18)
 """Matrix, range, primaries and transfer."""
@@ -59,6 +60,12 @@ def sdr_picture(index):
     return image
 
 
+def gallery(index):
+    """A frame of the example clip, RGB in 0..1."""
+    frames = clips.frames(EXAMPLE)
+    return cv2.resize(frames[40 * index], SIZE, interpolation=cv2.INTER_AREA) / 255
+
+
 def as_pq(image):
     return pq(203 * np.asarray(image) ** 2.4 @ TO_2020.T)
 
@@ -67,8 +74,8 @@ def as_hlg(image):
     return hlg(203 * np.asarray(image) ** 2.4 @ TO_2020.T)
 
 
-def write(path, code, tags, codec="libx265", pixels="yuv420p10le", frames=3, options=None):
-    """A clip of ``code(sdr_picture(n))``, RGB code values in 0..1."""
+def write(path, code, tags, codec="libx265", pixels="yuv420p10le", frames=3, options=None, picture=sdr_picture):
+    """A clip of ``code(picture(n))``, RGB code values in 0..1."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=QUIET if options is None else options)
         stream.width, stream.height = SIZE
@@ -76,13 +83,13 @@ def write(path, code, tags, codec="libx265", pixels="yuv420p10le", frames=3, opt
         context = stream.codec_context
         context.colorspace, context.color_range, context.color_primaries, context.color_trc = tags
         for index in range(frames):
-            image = np.round(65535 * np.clip(code(sdr_picture(index)), 0, 1)).astype(np.uint16)
-            picture = av.VideoFrame.from_ndarray(image, "rgb48le")
+            image = np.round(65535 * np.clip(code(picture(index)), 0, 1)).astype(np.uint16)
+            frame = av.VideoFrame.from_ndarray(image, "rgb48le")
             matrix = 9 if tags[3] in (hdr.PQ, hdr.HLG) and tags[0] == 2 else tags[0]
-            picture = picture.reformat(format=pixels, dst_colorspace=matrix, dst_color_range=tags[1])
-            picture.colorspace, picture.color_range, picture.color_primaries, picture.color_trc = tags
-            picture.pts = index
-            container.mux(stream.encode(picture))
+            frame = frame.reformat(format=pixels, dst_colorspace=matrix, dst_color_range=tags[1])
+            frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc = tags
+            frame.pts = index
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 
@@ -103,10 +110,10 @@ def copy(source, target, codec=None):
 
 
 def test_maps_of_hdr_are_those_of_sdr(tinyhd, tmp_path):
-    """The same clip as SDR, PQ and HLG, by the default weights: what is predicted is the same."""
+    """The example clip as SDR, PQ and HLG gives the same maps, with the default weights."""
     kinds = {"sdr": (lambda image: image, SDR_TAGS), "pq": (as_pq, PQ_TAGS), "hlg": (as_hlg, HLG_TAGS)}
     for name, (code, tags) in kinds.items():
-        write(tmp_path / f"{name}.mp4", code, tags)
+        write(tmp_path / f"{name}.mp4", code, tags, picture=gallery)
     files = [tmp_path / f"{name}.mp4" for name in kinds]
     assert tinyhd("predict", *files, "--quiet", "--npz", "{name}.npz") == 0
     maps = {}
@@ -208,8 +215,11 @@ def test_which_colours_are_converted(tags, needed):
     assert (hdr.conversion(*tags) is not None) == needed
 
 
-def test_overlays_and_maps_are_sdr(tinyhd, tmp_path):
+def test_overlays_and_maps_are_sdr(tinyhd, tmp_path, monkeypatch):
     """8 bits and tags of BT.709; reference white, the picture and the heat colours are as for the SDR clip."""
+    y, x = np.mgrid[:192, :256] / np.array([192, 256])[:, np.newaxis, np.newaxis]
+    blob = np.exp(-((x - 0.4) ** 2 + (y - 0.6) ** 2) / 0.02).astype(np.float32)
+    monkeypatch.setattr("tinyhd_cli.inference.model.Model.infer", lambda self, clip: np.stack([blob] * 16))
     write(tmp_path / "pq.mp4", as_pq, PQ_TAGS)
     write(tmp_path / "sdr.mp4", lambda image: image, SDR_TAGS, "libx264", "yuv420p", options={"crf": "4"})
     clips_ = (tmp_path / "pq.mp4", tmp_path / "sdr.mp4")
