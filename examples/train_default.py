@@ -4,9 +4,9 @@ python examples/train_default.py DATA --teachers MULTI SINGLE --init FILE --out 
 
 DATA holds folders of videos with a MANIFEST.json (clips, clips2) and of photographs with images/, maps/ and fixation/
 (static/*, static2/*). MULTI and SINGLE are weights of networks whose mean is taught. The whole of the data is decoded
-into the card's memory; clips are made, the teachers run and the student trained there, a step recorded as one graph.
+into GPU memory; clips are built, the teachers run and the student trained there, each step recorded as one graph.
 The learning rate follows the clock, so that a run ends in time whatever the machine. RUN/average.safetensors is the
-result, RUN/state.pt what --resume goes on from. What was run for tinyhd-m-quarter.v2 is on its card.
+result, RUN/state.pt the state for --resume. The card of tinyhd-m-quarter.v2 has the commands that made it.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from tinyhd_cli.training.resident import CONTEXT, Batch, Batches, Mix
 from tinyhd_cli.training.teachers import between, mean
 
 ASKED = (0, 5, 10, 15)
-"""Frames of a clip for which a single-output teacher is asked; between them its maps are blended."""
+"""Frames of a clip for which a single-output teacher is run; its maps are interpolated between them."""
 
 PARTS = 10_000
-"""Of the schedule: the clock's share of the run in steps."""
+"""Scale of the schedule: the elapsed share of the run's time, expressed in steps."""
 
 PHOTOGRAPHS = ("static/osie", "static/sun500", "static/mit1003", "static2/crowd", "static2/etocvd")
 VIDEOS = ("clips2", "clips")
 
 
 def network_of(name: str, device: torch.device) -> TinyHD:
-    """A network with its weights."""
+    """Return a network with its weights."""
     checkpoint = weights.load(name)
     network = build(checkpoint.config)
     assert isinstance(network, TinyHD)
@@ -58,7 +58,7 @@ def network_of(name: str, device: torch.device) -> TinyHD:
 
 
 def maps_of(network: TinyHD, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The maps of a network, in mixed precision but for its last layer."""
+    """Return the maps of a network, in mixed precision except for its last layer."""
     with torch.autocast(clips.device.type, torch.bfloat16, clips.device.type == "cuda", cache_enabled=False):
         streams = network.encoder(clips)
         raw = {name: decoder(streams) for name, decoder in network.decoders.items()}
@@ -69,13 +69,13 @@ def maps_of(network: TinyHD, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
 
 @lru_cache
 def blending(device: torch.device) -> Tensor:
-    """Shares ``(16, P)`` of the frames that a single-output teacher is asked for in each frame of a clip."""
+    """Return the interpolation weights ``(16, P)`` from the P frames a single-output teacher is run for to all 16."""
     return between(torch.eye(len(ASKED)), ASKED).to(device)
 
 
 @torch.no_grad()
 def maps_by(teacher: TinyHD, shown: Tensor) -> Targets:
-    """A teacher's maps of clips with what goes before them."""
+    """Return a teacher's maps of clips, which are given with the frames before them."""
     if teacher.frames > 1:
         final, maps = maps_of(teacher, shown[:, :, CONTEXT:])
         return Targets(final, maps["d1"].mean(2))
@@ -86,7 +86,7 @@ def maps_by(teacher: TinyHD, shown: Tensor) -> Targets:
 
 @torch.no_grad()
 def taught(teachers: Sequence[TinyHD], batch: Batch, alone: int = 0) -> Targets:
-    """The mean of the teachers' maps of a batch's clips; of a clip that stands still the mean over time.
+    """Return the mean of the teachers' maps for a batch; for a static clip, also the mean over time.
 
     The first ``alone`` clips, which have ground truth besides, are taught by the first teacher alone.
     """
@@ -102,7 +102,7 @@ def taught(teachers: Sequence[TinyHD], batch: Batch, alone: int = 0) -> Targets:
 
 
 def stirred(wanted: Targets, paths: Tensor, first: int, share: float) -> Targets:
-    """Targets with a share of each animated clip's map on what moves there; those clips begin with ``first``."""
+    """Move a share of the target of each animated clip (from index ``first``) onto its moving patches."""
     parts = wanted.final[:first], wanted.final[first : first + len(paths)], wanted.final[first + len(paths) :]
     weight = share * (paths.sum((-2, -1), keepdim=True) > 0)
     mixed = torch.lerp(parts[1], losses.distribution(paths), weight.expand_as(paths))
@@ -110,13 +110,13 @@ def stirred(wanted: Targets, paths: Tensor, first: int, share: float) -> Targets
 
 
 def tensors_of(batch: Batch) -> list[Tensor]:
-    """A batch's tensors, in order."""
+    """Return the tensors of a batch in a fixed order."""
     truth = [batch.truth.density, batch.truth.fixation] if batch.truth is not None else []
     return [batch.shown, batch.student, batch.calm, batch.paths, *truth]
 
 
 class Course:
-    """A run: student, running mean of its weights, optimiser."""
+    """A training run: student, running mean of its weights, optimiser."""
 
     def __init__(self, config: TrainConfig, student: TinyHD, teachers: Sequence[TinyHD], batches: Batches, grid: float):
         self.config, self.student, self.teachers, self.batches, self.grid = config, student, teachers, batches, grid
@@ -130,19 +130,19 @@ class Course:
         self.marks: list[torch.cuda.Event] = []
 
     def state(self) -> dict[str, object]:
-        """All that is needed to go on."""
+        """Return everything that resuming needs."""
         parts = {"student": self.student, "average": self.average, "optimiser": self.optimiser}
         return {"step": self.step, **{name: part.state_dict() for name, part in parts.items()}}
 
     def resume(self, path: Path) -> None:
-        """Go on from a state."""
+        """Resume from a saved state."""
         state = torch.load(path, weights_only=True, map_location=self.batches.device)
         self.step = state["step"]
         for part, name in ((self.student, "student"), (self.average, "average"), (self.optimiser, "optimiser")):
             part.load_state_dict(state[name])
 
     def steer(self, given: argparse.Namespace) -> None:
-        """Take over what somebody who watches the run has written into its folder."""
+        """Apply the settings that were written into the run's folder since the last check."""
         path = given.out / "control.json"
         if not path.is_file():
             return
@@ -155,7 +155,7 @@ class Course:
         print(f"from now on {wanted}", flush=True)
 
     def advance(self, share: float) -> dict[str, Tensor]:
-        """One step at a share of the schedule; the terms of its loss."""
+        """Run one step at a position of the schedule and return the terms of its loss."""
         set_lr(self.optimiser, lr_factor(self.config, int(share * PARTS), PARTS))
         batch = self.batches.batch(self.step)
         if self.graph is None:
@@ -174,7 +174,7 @@ class Course:
         return {**terms, "norm": norm}
 
     def wait(self) -> None:
-        """Let the processor be one step ahead of the card, not more: the run goes by the clock."""
+        """Let the CPU run at most one step ahead of the GPU, because the run is limited by time."""
         if self.batches.device.type == "cuda":
             self.marks.append(torch.cuda.Event())
             self.marks[-1].record()
@@ -182,7 +182,7 @@ class Course:
                 self.marks.pop(0).synchronize()
 
     def gradients(self, batch: Batch) -> dict[str, Tensor]:
-        """Give the student's parameters their gradients; the terms of the loss."""
+        """Compute the gradients of the student's parameters and return the terms of the loss."""
         labelled = self.batches.mix.labelled
         wanted = stirred(taught(self.teachers, batch, labelled), batch.paths, labelled, self.stir)
         self.student.train()
@@ -199,7 +199,7 @@ class Course:
         return {name: value.detach() for name, value in terms.items()}
 
     def capture(self) -> None:
-        """Record a step's work on the card, to be repeated without a word from the processor, which is too slow."""
+        """Record a step as a CUDA graph: launching its kernels one by one from the CPU is too slow."""
         self.held = self.batches.batch(self.step)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -218,13 +218,13 @@ class Course:
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Move the running mean of weights and statistics."""
+        """Update the running mean of weights and BatchNorm statistics."""
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(*self.followed, 1 - decay)
 
     @torch.no_grad()
     def settled(self, count: int) -> TinyHD:
-        """The running mean, with the statistics that its own layers give on some batches."""
+        """Return the running mean of the weights, with BatchNorm statistics recomputed on some batches."""
         network = copy.deepcopy(self.average).train()
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
         for number in range(count):
@@ -236,7 +236,7 @@ class Course:
 
 @torch.inference_mode()
 def divergence(network: TinyHD, teachers: Sequence[TinyHD], films: resident.Films) -> float:
-    """Mean KL of a network's maps from the teachers', for the clip in the middle of each video."""
+    """Return the mean KL divergence of a network's maps from the teachers', on the middle clip of each video."""
     found = []
     for pixels in films.pixels:
         start = max(0, len(pixels) // 2 - CLIP_FRAMES)
@@ -251,7 +251,7 @@ def divergence(network: TinyHD, teachers: Sequence[TinyHD], films: resident.Film
 
 @torch.inference_mode()
 def probe(network: TinyHD, folder: Path, device: torch.device) -> dict[str, float]:
-    """Moving patches found (z, hit) and the grid, as percent of the range by period, on clips with truth.json."""
+    """Return the motion probe (z, hit) and the grid, in percent of the range by period, on clips with truth.json."""
     found: dict[str, list[float]] = {"z": [], "hit": [], "grid": []}
     for name, track in json.loads((folder / "truth.json").read_text()).items():
         pixels = torch.from_numpy(resident.decode(folder / f"{name}.mp4", (192, 256))).to(device)
@@ -269,7 +269,7 @@ def probe(network: TinyHD, folder: Path, device: torch.device) -> dict[str, floa
 
 
 def save(path: Path, network: TinyHD, config: TrainConfig, facts: dict[str, str]) -> None:
-    """Write a weight file."""
+    """Write a weights file."""
     state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     weights.save(
         path,
@@ -285,7 +285,7 @@ def save(path: Path, network: TinyHD, config: TrainConfig, facts: dict[str, str]
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--teachers", nargs="+", required=True)
@@ -315,7 +315,7 @@ def parse() -> argparse.Namespace:
 
 
 def load_data(given: argparse.Namespace, config: TrainConfig, device: torch.device) -> tuple[Batches, resident.Films]:
-    """What to train on, and the lively ones of the videos that are held back."""
+    """Return the training data and the lively videos that are held out."""
     workers = os.cpu_count() or 1
     kept, held = [], []
     for folder in (given.data / name for name in VIDEOS if (given.data / name).is_dir()):
@@ -334,7 +334,7 @@ def load_data(given: argparse.Namespace, config: TrainConfig, device: torch.devi
 
 
 def warm_up(teachers: Sequence[TinyHD], given: argparse.Namespace, layers: Any, found: list[float]) -> None:
-    """Have all kernels compiled while the data are decoded, and see that their gradients are those of PyTorch."""
+    """Compile all kernels while the data are decoded, and compare their gradients with PyTorch's."""
     began, device = time.monotonic(), torch.device(given.device)
     clip = torch.randn(1, 3, CLIP_FRAMES, 192, 256, device=device)
     gradients = []
@@ -353,7 +353,7 @@ def warm_up(teachers: Sequence[TinyHD], given: argparse.Namespace, layers: Any, 
 
 
 def main() -> None:
-    """Train."""
+    """Train until the time is up."""
     given, began = parse(), time.monotonic()
     device = torch.device(given.device)
     torch.backends.cudnn.benchmark = True

@@ -66,7 +66,7 @@ def cache(monkeypatch, tmp_path, engine_cache):
 
 @pytest.fixture(autouse=True)
 def log_as_imported(monkeypatch):
-    """The package's log as it is before a command line is run, whichever tests ran before in this process."""
+    """Restore the package's logger to its state at import, whichever tests ran before in this process."""
     logger = logging.getLogger("tinyhd")
     for name, value in (("propagate", True), ("handlers", []), ("level", logging.NOTSET)):
         monkeypatch.setattr(logger, name, value)

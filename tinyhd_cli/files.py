@@ -110,8 +110,11 @@ def destination(path: Path) -> Path:
 
 def is_special(path: Path) -> bool:
     """Return whether a path is a pipe, a device or an open file, not a file or folder, existing or not."""
-    if descriptor(path) is not None:
-        return True
+    return descriptor(path) is not None or is_stream(path)
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether a path exists and is neither a file nor a folder: a named pipe, a device or a socket."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):

@@ -24,24 +24,24 @@ SOFT_EDGE = 0.25
 
 @dataclass(frozen=True)
 class View:
-    """What a camera sees of a picture at each time."""
+    """The part of an image inside the camera's view at each time."""
 
     scale: Tensor
-    """``(N, T, 2)``: half the sides of what is seen, as shares of the picture's; x, then y."""
+    """``(N, T, 2)``: half the sides of the view, as shares of the image's; x, then y."""
     centre: Tensor
     """``(N, T, 2)``."""
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Discs and rounded boxes of other pictures on their way across a clip; P of them in each of N clips."""
+    """Discs and rounded boxes cut out of other images that move across a clip; P in each of N clips."""
 
     source: Tensor
-    """``(N, P)``: the picture that each is cut out of."""
+    """``(N, P)``: index of the source image of each patch."""
     origin: Tensor
-    """``(N, P, 2)``: where in that picture its centre is."""
+    """``(N, P, 2)``: its centre in the source image."""
     place: Tensor
-    """``(N, P, T, 2)``: where its centre is in the clip."""
+    """``(N, P, T, 2)``: its centre in the clip."""
     radius: Tensor
     """``(N, P, T, 2)``: half its sides, as shares of half the clip's."""
     roundness: Tensor
@@ -138,7 +138,7 @@ def raster(size: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def seen(pictures: Tensor, view: View, size: tuple[int, int]) -> Tensor:
-    """Clips of what cameras see.
+    """Render clips from the camera views.
 
     Args:
         pictures: ``(N, C, h, w)``, each seen at every time, or ``(N, T, C, h, w)``; uint8 or float.

@@ -1,7 +1,7 @@
-"""The same layers, trained faster on a GPU, by kernels in Triton.
+"""The same layers, trained faster on a GPU by Triton kernels.
 
-PyTorch's depthwise 3D convolutions are slow there, most of all by their kernel, and it gives each channel of BatchNorm
-one block of threads, though these networks have few channels of millions of numbers. Here
+PyTorch's depthwise 3D convolutions are slow on GPUs, above all the gradient by the kernel, and its BatchNorm runs one
+block of threads per channel, although these networks have few channels with millions of values. Here
 
 - depthwise convolutions and their gradients are kernels of a few lines;
 - BatchNorm and ReLU6 are one pass over memory for the statistics and one for the rest, forward and backward;
@@ -30,32 +30,32 @@ from .gpu_kernels import (
 )
 
 BLOCK = 1024
-"""Numbers that a program works on at once."""
+"""Values processed by one program at a time."""
 
 ROUNDS = 16
-"""Blocks that one program sums over."""
+"""Blocks summed by one program."""
 
 Apply = Callable[..., Tensor]
 
 
 def blocks(count: int, block: int, rounds: int = 1) -> int:
-    """Programs for so many numbers."""
+    """Return the number of programs for ``count`` values."""
     return -(-count // (block * rounds))
 
 
 def fits(width: int) -> bool:
-    """Whether the kernels can do rows of so many numbers: they divide by shifting."""
+    """Return whether the kernels support rows of this width: a power of two, because they divide by shifting."""
     return width & (width - 1) == 0
 
 
 def arguments(x: Tensor, y: Tensor, frames: Tensor, stride: Size3, padding: Size3) -> tuple[int, ...]:
-    """Sizes of a convolution's input and output and how the frames that programs go over are divided."""
+    """Return the sizes of a convolution's input and output, and how ``frames`` is divided among programs."""
     shift, per_frame = frames.shape[4].bit_length() - 1, blocks(frames.shape[3] * frames.shape[4], BLOCK)
     return (x.shape[1], *x.shape[2:], *y.shape[2:], *padding, shift, per_frame, *stride)
 
 
 def programs(frames: Tensor) -> tuple[int, int]:
-    """The planes of channels and clips, and the blocks of their frames."""
+    """Return the launch grid: planes (clips x channels) and blocks of their frames."""
     return frames.shape[0] * frames.shape[1], frames.shape[2] * blocks(frames.shape[3] * frames.shape[4], BLOCK)
 
 
@@ -90,7 +90,7 @@ class Depthwise(torch.autograd.Function):
 
 
 class NormActivation(torch.autograd.Function):
-    """BatchNorm in training mode, then ReLU6 if wanted. Statistics are float32."""
+    """BatchNorm in training mode, optionally followed by ReLU6. Statistics are float32."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: nn.BatchNorm3d, weight: Tensor, bias: Tensor, activated: bool) -> Tensor:
@@ -130,7 +130,7 @@ class NormActivation(torch.autograd.Function):
 
 
 def applied(x: Tensor, scale: Tensor, shift: Tensor, activated: bool) -> Tensor:
-    """``x * scale + shift`` by channel, then ReLU6 if wanted."""
+    """Return ``x * scale + shift`` per channel, optionally followed by ReLU6."""
     y = torch.empty_like(x)
     planes = x.shape[0] * x.shape[1]
     apply_kernel[planes, blocks(x[0, 0].numel(), BLOCK)](
@@ -162,7 +162,7 @@ class FastConvNorm(nn.Module):
             return applied(y.contiguous(), scale, norm.bias - norm.running_mean * scale, self.activated)
 
     def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """The convolution, by what is fastest for its kind."""
+        """Run the convolution with the fastest implementation for its kind."""
         conv = self.conv
         if conv.kernel_size == (1, 1, 1):
             product = torch.matmul(kernel.flatten(1), x.flatten(2))

@@ -1,7 +1,7 @@
 # mypy: ignore-errors
-"""Kernels in Triton for training on a GPU: depthwise 3D convolution, and BatchNorm with ReLU6.
+"""Triton kernels for training on a GPU: depthwise 3D convolution, and BatchNorm with ReLU6.
 
-They are launched by :mod:`.gpu`. Sums are float32, whatever is read and written.
+Launched by :mod:`.gpu`. Sums are float32, whatever the dtype of inputs and outputs.
 """
 
 import triton
@@ -9,7 +9,7 @@ import triton.language as tl
 
 SIZES = ("channels", "time", "height", "width", "time_out", "height_out", "width_out", "shift", "per_frame")
 SIZES += ("pad_t", "pad_h", "pad_w")
-"""Arguments for whose values no kernels of their own are compiled, which would be dozens."""
+"""Arguments that are not specialised: each combination of their values would compile another kernel."""
 
 
 @triton.jit(do_not_specialize=SIZES)

@@ -1,4 +1,4 @@
-"""A whole data set in a device's memory, and batches made there: for GPUs, which else wait for their data.
+"""A whole data set in device memory, and batches built there, so that a GPU does not wait for data.
 
 A minute of video at the network's size takes 265 MB, so that an hour or two fit. The batches are those of
 ``tinyhd distill --animate``, put together for all clips of a step at once.
@@ -27,24 +27,24 @@ from .batches import recoloured
 from .losses import Truth
 
 CONTEXT = CLIP_FRAMES - 1
-"""Frames before a clip, for teachers that give the map of the last of 16 frames."""
+"""Frames before a clip, for teachers that output one map, of the last of 16 frames."""
 
 STILL_SIZE = (288, 384)
-"""Height and width in which photographs are kept, so that a camera may zoom into them."""
+"""Height and width of stored photographs; larger than the input, so that a camera can zoom in."""
 
 EVERY = 10
-"""Of each set of photographs, and of the videos' sources, every tenth one is held back."""
+"""Every tenth photograph of each set and every tenth source of videos is held out."""
 
 CALM, LIVELY = 0.5, 5.0
-"""Motion below and above which a video gets no less and no more weight."""
+"""Range to which the motion score of a video is clipped for its sampling weight."""
 
 UNKNOWN_MOTION = 1.4
 
 STRIDES, STRIDE_SHARES = (1, 2, 3), (0.6, 0.25, 0.15)
-"""Every how many-th frame a clip consists of, and how often."""
+"""Frame strides of clips and their probabilities."""
 
 SLOWEST = 8
-"""Frames per second that the stride leaves at least."""
+"""Lowest frame rate that a stride may leave."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Films:
     """uint8 RGB, each ``(frames, H, W, 3)``."""
     fps: list[float]
     weights: NDArray[np.float64]
-    """How often each is shown, relative to the others."""
+    """Relative sampling weights."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,16 @@ class Photographs:
 
 @dataclass(frozen=True)
 class Mix:
-    """Clips of a batch by kind; the first two have ground truth."""
+    """Number of clips of each kind in a batch; the first two kinds have ground truth."""
 
     still: int
-    """Photographs that stand still."""
+    """Static photographs."""
     moving: int
     """Photographs under a moving camera."""
     animated: int
     """Photographs across which patches move."""
     films: int
-    """Of videos; every sixteenth or so is one frame that stands still."""
+    """Clips of videos; about one in sixteen repeats a single frame."""
 
     @property
     def labelled(self) -> int:
@@ -97,33 +97,33 @@ class Mix:
 
 @dataclass(frozen=True)
 class Batch:
-    """A step's clips, the labelled ones first."""
+    """The clips of one step, labelled clips first."""
 
     shown: Tensor
-    """float32 ``(N, 3, CONTEXT + 16, H, W)``, normalised: what teachers see."""
+    """float32 ``(N, 3, CONTEXT + 16, H, W)``, normalised: input of the teachers."""
     student: Tensor
-    """``(N, 3, 16, H, W)``: the last of it in other colours."""
+    """``(N, 3, 16, H, W)``: its last 16 frames with colour jitter: input of the student."""
     calm: Tensor
-    """``(N,)``: whether nothing moves in a clip."""
+    """``(N,)``: whether a clip is static."""
     truth: Truth | None
     paths: Tensor
     """Where patches move in the animated clips, which come after the labelled ones: ``(A, 16, H, W)``."""
 
 
 def held_back(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Items to train on, and every tenth."""
+    """Split items into a training part and every tenth."""
     kept = [item for index, item in enumerate(items) if index % EVERY != EVERY - 1]
     return kept, list(items[EVERY - 1 :: EVERY])
 
 
 def sources_of(folder: Path) -> list[dict[str, Any]]:
-    """A folder's videos that are there, as its MANIFEST.json describes them."""
+    """Return the entries of a folder's MANIFEST.json whose videos exist."""
     found = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
     return [{**item, "at": folder / item["file"]} for item in found if (folder / item["file"]).is_file()]
 
 
 def split_by_source(items: Sequence[dict[str, Any]], folder: Path) -> tuple[list[Any], list[Any]]:
-    """Videos to train on, and those of every tenth repository: by the whole manifest, whatever of it is there."""
+    """Split videos by repository: training, and every tenth repository of the whole manifest."""
     everything = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
     _, held = held_back(sorted({item["repository"] for item in everything}))
     kept = [item for item in items if item["repository"] not in held]
@@ -131,7 +131,7 @@ def split_by_source(items: Sequence[dict[str, Any]], folder: Path) -> tuple[list
 
 
 def shares(items: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
-    """How often videos are shown: by their motion, and for a source of many videos by the root of their number."""
+    """Return sampling weights: proportional to motion, divided by the square root of the total of the source."""
     lively = np.array([np.clip(item.get("motion", UNKNOWN_MOTION), CALM, LIVELY) for item in items])
     groups: dict[str, float] = defaultdict(float)
     for item, weight in zip(items, lively, strict=True):
@@ -141,7 +141,7 @@ def shares(items: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
 
 
 def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A video's frames, RGB ``(frames, *size, 3)``."""
+    """Return the frames of a video, RGB ``(frames, *size, 3)``."""
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     frames = []
     while True:
@@ -156,7 +156,7 @@ def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def load_films(items: Sequence[dict[str, Any]], size: tuple[int, int], device: torch.device, workers: int) -> Films:
-    """Decode videos into the device's memory."""
+    """Decode videos into device memory."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
         pixels = [
             torch.from_numpy(frames).to(device) for frames in pool.map(lambda item: decode(item["at"], size), items)
@@ -165,7 +165,7 @@ def load_films(items: Sequence[dict[str, Any]], size: tuple[int, int], device: t
 
 
 def load_photograph(image: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
-    """A photograph RGB, its density (zeros without one), and its points ``(K, 2)``."""
+    """Return a photograph (RGB), its density map (zeros if there is none) and its fixations ``(K, 2)``."""
     from ..datasets import read_density, read_fixation, read_image
 
     density = np.zeros(STILL_SIZE, np.float32)
@@ -182,12 +182,12 @@ def load_photograph(image: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], 
 
 
 def fit(picture: NDArray[Any]) -> NDArray[Any]:
-    """A picture or map in the size in which photographs are kept."""
+    """Resize an image or map to the size of stored photographs."""
     return np.asarray(cv2.resize(picture, STILL_SIZE[::-1], interpolation=cv2.INTER_LINEAR), picture.dtype)
 
 
 def load_photographs(images: Sequence[Path], device: torch.device, workers: int) -> Photographs:
-    """Read photographs into the device's memory."""
+    """Read photographs into device memory."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
         found = list(pool.map(load_photograph, images))
     most = max(1, *(len(points) for _, _, points in found))
@@ -200,13 +200,13 @@ def load_photographs(images: Sequence[Path], device: torch.device, workers: int)
 
 
 def normalised(clips: Tensor) -> Tensor:
-    """Clips ``(N, 3, T, H, W)`` in 0..1 as the networks read them."""
+    """Normalise clips ``(N, 3, T, H, W)`` in 0..1 for the networks."""
     mean, std = (torch.tensor(values, device=clips.device).view(3, 1, 1, 1) for values in IMAGENET)
     return (clips - mean) / std
 
 
 class Batches:
-    """Makes the batches of a run; what is in the n-th follows from the seed and n.
+    """Builds the batches of a run; the content of batch n depends only on the seed and n.
 
     Args:
         films: videos.
@@ -225,7 +225,7 @@ class Batches:
         self.device = photographs.pixels.device
 
     def batch(self, number: int) -> Batch:
-        """The batch of a step."""
+        """Return the batch of a step."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         rng = np.random.default_rng([self.seed, number])
         frames = CONTEXT + CLIP_FRAMES
@@ -241,7 +241,7 @@ class Batches:
         return Batch(normalised(clips), normalised(student), calm.to(self.device), truth, paths)
 
     def labelled_clips(self, frames: int, generator: torch.Generator) -> tuple[Tensor, Truth | None]:
-        """Photographs that stand still, then such under a moving camera, and where people looked."""
+        """Return static photographs, then photographs under a moving camera, with their ground truth."""
         mix, pictures = self.mix, self.photographs
         views = [
             animate.camera(mix.still, frames, generator, pan=0, shake=0),
@@ -256,7 +256,7 @@ class Batches:
         return clips, Truth(density, fixation) if mix.labelled else None
 
     def animated_clips(self, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Photographs across which patches of others move, a third of them under a moving camera; and their paths."""
+        """Return photographs with moving patches of others, a third of them under a moving camera, and the paths."""
         count, pictures = self.mix.animated, self.photographs.pixels
         view = self.sent(animate.camera(count, frames, generator, pan=0.15, shake=0.25))
         chosen = torch.randint(len(pictures), (count,), generator=generator).to(self.device)
@@ -266,7 +266,7 @@ class Batches:
         return animate.paste(clips, pictures, moving), animate.paths(moving, CONTEXT, self.size)
 
     def film_clips(self, frames: int, generator: torch.Generator, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Clips of videos by liveliness, at several frame rates; and which of them stand still."""
+        """Return clips of videos sampled by liveliness, at several frame rates, and which of them are static."""
         count = self.mix.films
         chosen = rng.choice(len(self.films.pixels), count, p=self.films.weights)
         frozen = rng.random(count) < 1 / 16
@@ -278,7 +278,7 @@ class Batches:
         return animate.seen(read.permute(0, 1, 4, 2, 3), view, self.size), torch.from_numpy(frozen)
 
     def frame_numbers(self, film: int, frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Which frames of a video a clip consists of; where it begins too early, its first frame fills the front."""
+        """Return the frame indices of a clip; indices before the start of the video repeat its first frame."""
         there = len(self.films.pixels[film])
         most = max(1, min(there // CLIP_FRAMES, int(self.films.fps[film] / SLOWEST)))
         stride = min(int(rng.choice(STRIDES, p=STRIDE_SHARES)), most)
@@ -286,6 +286,6 @@ class Batches:
         return np.asarray(np.clip(last + stride * np.arange(1 - frames, 1), 0, there - 1))
 
     def sent(self, *views: animate.View) -> animate.View:
-        """Views one after the other, on the device."""
+        """Stack views on the device."""
         scale = torch.cat([view.scale for view in views]).to(self.device)
         return animate.View(scale, torch.cat([view.centre for view in views]).to(self.device))

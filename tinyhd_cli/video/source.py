@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,7 @@ import av
 from av.container import InputContainer
 
 from ..errors import InputError, UsageError, one_line
+from ..files import is_stream
 
 STDIN = Path("-")
 """Stands for standard input."""
@@ -140,13 +140,7 @@ class Pipe:
 
 def read_once(path: Path) -> bool:
     """Return whether an input can be read only once: standard input, a named pipe or a device."""
-    if path == STDIN:
-        return True
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return path == STDIN or is_stream(path)
 
 
 def pictures_in(folder: Path) -> list[Path]:
