@@ -118,7 +118,9 @@ def ordinary_user():
 
 def test_permission_denied(tinyhd, tmp_path, weights_file, capsys, request):
     video = clips.make(tmp_path / "secret.mp4", frames=2)
-    assert tinyhd("predict", video, "--weights", weights_file, "--csv", "o.csv") == 0  # all modules are loaded now
+    # Other engines would report that their packages and the cache belong to another user.
+    command = ("predict", video, "--weights", weights_file, "--csv", "o.csv", "--engine", "torch")
+    assert tinyhd(*command) == 0  # all modules are loaded now
     Path("o.csv").unlink()
     video.chmod(0)
     for folder in (tmp_path, *list(tmp_path.parents)[:3], *weights_file.parents):
@@ -126,10 +128,8 @@ def test_permission_denied(tinyhd, tmp_path, weights_file, capsys, request):
             folder.chmod(0o755)
     request.getfixturevalue("ordinary_user")
     capsys.readouterr()
-    assert tinyhd("predict", video, "--weights", weights_file, "--csv", "o.csv") == 3
-    *warnings, last = capsys.readouterr().err.splitlines()
-    assert last == f"tinyhd: {video}: permission denied"
-    assert all("so the cache is not used" in line for line in warnings)  # it is another user's, too
+    assert tinyhd(*command) == 3
+    assert capsys.readouterr().err == f"tinyhd: {video}: permission denied\n"
 
 
 @pytest.mark.parametrize("output", OUTPUTS[::2])
