@@ -35,7 +35,7 @@ format: $(INSTALLED)
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt hatch_build.py tinyhd_cli/engines/blocks.c
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py tinyhd_cli/engines/csrc/blocks.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@

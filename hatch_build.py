@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER = "tinyhd_cli/engines"
+FOLDER = "tinyhd_cli/engines/csrc"
 LEVELS = {"avx512": ["-mavx512f", "-mfma"], "avx2": ["-mavx2", "-mfma"]}
 """Instruction sets of processors of the x86 family, and what compilers call them."""
 

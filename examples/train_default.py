@@ -28,12 +28,12 @@ from torch import Tensor, nn
 
 from tinyhd_cli import weights
 from tinyhd_cli.models import build
-from tinyhd_cli.models.config import CLIP_FRAMES
-from tinyhd_cli.models.tinyhd import TinyHD
+from tinyhd_cli.models.families.tinyhd import TinyHD
+from tinyhd_cli.models.spec import CLIP_FRAMES
 from tinyhd_cli.training import losses, resident
-from tinyhd_cli.training.initial import darken, load_encoder
+from tinyhd_cli.training.init_weights import darken, load_encoder
 from tinyhd_cli.training.losses import Targets
-from tinyhd_cli.training.optimiser import build_optimiser, lr_factor, set_lr
+from tinyhd_cli.training.optimizer import build_optimiser, lr_factor, set_lr
 from tinyhd_cli.training.options import TrainConfig, build_config
 from tinyhd_cli.training.resident import CONTEXT, Batch, Batches, Mix
 from tinyhd_cli.training.teachers import between, mean

@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def weights_file(tmp_path_factory):
     """A weight file of a quarter-width multi-output network that was never trained but reacts to what it sees."""
-    from networks import lively
+    from helpers.networks import lively
 
     from tinyhd_cli import weights
 

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import av
-import clips
 import pytest
 import torch
-from networks import lively
+from helpers import clips
+from helpers.networks import lively
 
 from tinyhd_cli import weights
 

@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 import av
-import clips
 import datasets_on_disk as on_disk
 import numpy as np
 import pytest
 import torch
-from networks import lively
+from helpers import clips
+from helpers.networks import lively
 
 from tinyhd_cli.datasets import read_density
 from tinyhd_cli.models import create
@@ -62,7 +62,7 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
 
 def original_names(state_dict, single=False):
     """A state dict of ours as the original would have named it; the single-output fusion works on images."""
-    from tinyhd_cli.models.upstream import DECODER_BLOCKS, tinyhd_name
+    from tinyhd_cli.models.original_names import DECODER_BLOCKS, tinyhd_name
 
     places = ["encoder.encoder.0.", "encoder.encoder.18.", "decoder.decoder.0."]
     places += [f"encoder.encoder.{i}.conv." for i in range(1, 18)]
@@ -96,7 +96,7 @@ def test_the_commands_of_the_readme(readers_folder, monkeypatch):
 
 def test_the_training_commands_of_the_readme(readers_folder, monkeypatch, capsys):
     """Each is planned, on small data of the same form; reducing is quick enough to be done."""
-    from training_data import aux_videos, photographs
+    from helpers.training_data import aux_videos, photographs
 
     from tinyhd_cli import cli, weights
 
@@ -223,7 +223,7 @@ def test_demo():
 def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
     """Two steps on small data of the same form, at a twelfth of the pixels: the weights move, all files are there."""
     import torch
-    from training_data import aux_videos, photographs
+    from helpers.training_data import aux_videos, photographs
 
     from tinyhd_cli import weights
     from tinyhd_cli.training import options

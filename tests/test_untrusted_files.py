@@ -10,15 +10,15 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import clips
 import cv2
 import datasets_on_disk as on_disk
 import numpy as np
 import pytest
+from helpers import clips
 
 from tinyhd_cli import arrays, settings
-from tinyhd_cli.datasets.files import read_image, read_map
 from tinyhd_cli.datasets.headers import claimed_size
+from tinyhd_cli.datasets.images import read_image, read_map
 from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.inference.areas import Attention, parse_areas
 from tinyhd_cli.training.options import build_config

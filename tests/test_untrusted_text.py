@@ -8,10 +8,10 @@ import logging
 import re
 from pathlib import Path
 
-import clips
 import datasets_on_disk as on_disk
 import numpy as np
 import pytest
+from helpers import clips
 
 from tinyhd_cli.commands import progress, terminal
 from tinyhd_cli.errors import unexpected

@@ -11,14 +11,14 @@ Names are imported on first use, so that importing the package costs nothing.
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from .version import __version__
 
 if TYPE_CHECKING:
     from .inference.model import Model, load_model
     from .inference.predict import predict
 
-__version__ = version("tinyhd")
 __all__ = ["Model", "__version__", "load_model", "predict"]
 
 

@@ -12,8 +12,8 @@ import stat
 from pathlib import Path
 
 from . import settings
+from .atomic_files import cannot_write
 from .errors import UsageError
-from .files import cannot_write
 
 log = logging.getLogger("tinyhd")
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from . import __version__, errors, settings
+from . import errors, settings
 from .commands import (
     benchmark,
     crop,
@@ -30,8 +30,9 @@ from .commands import (
     train,
     weights,
 )
-from .commands.defaults import option_defaults
+from .commands.config_file import option_defaults
 from .commands.terminal import loading, say, show_log, traceback_lines
+from .version import __version__
 
 app = typer.Typer(
     name="tinyhd",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .files import written_whole
+from .atomic_files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

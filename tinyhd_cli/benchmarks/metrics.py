@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ..evaluation.parallel import KEPT
-from ..machine import keep_memory
 from ..metrics import Comparison, resize, score_frame
+from ..system import keep_memory
 
 SIZE = (360, 640)
 """Height and width of DHF1K's frames."""

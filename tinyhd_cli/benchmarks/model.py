@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 from .. import weights
-from ..engines.choice import BUILDERS, Engine, Unusable, compare, trial_clip
-from ..engines.eager import Eager
+from ..engines.fuse_batchnorm import fold
 from ..engines.graph import Array
+from ..engines.selection import BUILDERS, Engine, Unusable, compare, trial_clip
+from ..engines.torch import Eager
 from ..errors import one_line
-from ..inference.folding import fold
-from ..machine import peak_memory_mb
 from ..models import create
-from ..models.config import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
-from ..models.tinyhd import TinyHD
+from ..models.families.tinyhd import TinyHD
+from ..models.spec import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
+from ..system import peak_memory_mb
 
 CPU = torch.device("cpu")
 SHAPE = (3, CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH)

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from ..inference.model import Model
+from ..inference.normalization import make_scale
 from ..inference.options import Outputs, PredictOptions
 from ..inference.predict import predict_file, prepare
-from ..inference.scaling import make_scale
-from ..machine import cores
-from ..models.config import CLIP_FRAMES
+from ..models.spec import CLIP_FRAMES
+from ..system import cores
 from ..video.overlay import FramePainter
 from ..video.reader import Frame, VideoReader
 from ..video.writer import VideoWriter

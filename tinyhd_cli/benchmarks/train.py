@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..machine import keep_memory
 from ..models import create
-from ..models.config import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
-from ..training import fast
+from ..models.spec import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
+from ..system import keep_memory
+from ..training import cpu_layers
 from ..training.losses import Targets, loss_terms, total
 from ..training.options import TERMS
 
@@ -47,7 +47,7 @@ def train_runs(model: str, batch: int, steps: int) -> list[TrainRun]:
         else:
             kinds |= {"eager, bf16": (False, torch.bfloat16)}
         if device == "cpu":
-            keep_memory(fast.KEPT)  # for all kinds: what is compared are the layers
+            keep_memory(cpu_layers.KEPT)  # for all kinds: what is compared are the layers
         step = {name: stepper(model, batch, device, *kind) for name, kind in kinds.items()}
         times: dict[str, list[float]] = {name: [] for name in kinds}
         for number in range(steps + 1):
@@ -67,7 +67,7 @@ def stepper(model: str, batch: int, device: str, quick: bool, dtype: torch.dtype
     network = create(model)
     frames = network.config.frames_out
     if quick:
-        fast.accelerate(network)
+        cpu_layers.accelerate(network)
     network.to(device).train()
     optimiser = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9)
     clip = torch.randn(batch, 3, CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH, device=device)

@@ -10,6 +10,7 @@ import typer
 
 from ..errors import UsageError
 from ..wording import plural
+from .batch import Turn, for_each, warn_of_damage
 from .options import (
     LOOK,
     OUTPUTS,
@@ -27,7 +28,6 @@ from .options import (
     WeightsFile,
 )
 from .predict import load
-from .several import Turn, for_each, warn_of_damage
 from .terminal import loading, say
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def crop(
     tinyhd crop clip.mp4 --aspect 9:16 -o vertical.mp4
     """
     loading.start(quiet)
-    from ..files import is_special
-    from ..inference.reframe import CropOptions, crop_file, parse_aspect
+    from ..apps.crop import CropOptions, crop_file, parse_aspect
+    from ..atomic_files import is_special
     from ..video.encoders import EncoderOptions, check_container
     from ..video.reader import VideoReader
     from ..video.source import InputOptions, parse_size

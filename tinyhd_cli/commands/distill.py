@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import UsageError
-from .training import run, with_training_options
+from .train_options import run, with_training_options
 
 
 @with_training_options()

@@ -18,7 +18,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
     Exit codes: 0 all that is needed is there, 1 something does not work.
     """
-    from ..doctor import examine
+    from ..diagnostics import examine
 
     findings = examine()
     code = SOME_INPUT_FAILED if any(finding.status == "fault" for finding in findings) else OK

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
+from .batch import Turn, for_each, warn_of_damage
 from .options import (
     LOOK,
     OUTPUTS,
@@ -26,13 +27,12 @@ from .options import (
     WeightsFile,
 )
 from .predict import load
-from .several import Turn, for_each, warn_of_damage
 from .terminal import loading, stdout_console
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..inference.compress import Compressed, Quality
+    from ..apps.encode import Compressed, Quality
     from ..inference.model import Model
 
 
@@ -77,7 +77,7 @@ def encode(
     tinyhd encode clip.mp4 -o out.mp4 --crf 28
     """
     loading.start(quiet)
-    from ..inference.compress import CompressOptions, compress_file
+    from ..apps.encode import CompressOptions, compress_file
     from ..video.encoders import EncoderOptions, check_container
     from ..video.source import InputOptions
 

@@ -206,7 +206,7 @@ def run_scores(
     from ..evaluation.parallel import KEPT
     from ..evaluation.results import write_csv, write_json
     from ..evaluation.run import evaluate
-    from ..machine import keep_memory
+    from ..system import keep_memory
 
     json, csv, plot = outputs
     keep_memory(KEPT)
@@ -323,8 +323,8 @@ def draw(results: Results, dataset: Dataset, maps: Maps, options: EvaluateOption
 
 def run_check(dataset: Dataset, quiet: bool) -> int:
     """The dataset doctor."""
-    from ..datasets.doctor import check
-    from ..machine import cores
+    from ..datasets.check import check
+    from ..system import cores
 
     with progress_display(quiet) as progress:
         report = check(dataset, cores(), progress.video("checking"))
@@ -353,8 +353,8 @@ def run_compare(
     """Compare the maps of several models, networks run as ``network`` says, show two tables, write what is wanted."""
     from rich.table import Table
 
-    from ..evaluation.compare import compare, write_json
     from ..evaluation.plots import plot_likeness
+    from ..evaluation.similarity import compare, write_json
 
     named: dict[str, Maps] = {}
     for model in models:
@@ -389,7 +389,7 @@ def run_compare(
 
 def run_submission(dataset: Dataset, maps: Maps, folder: Path, quiet: bool) -> int:
     """Write the maps of DHF1K's test split for the benchmark."""
-    from ..evaluation.sources import NetworkSource
+    from ..evaluation.predictions import NetworkSource
     from ..evaluation.submission import check_submission, write_submission
 
     check_submission(dataset)

@@ -25,7 +25,7 @@ def export(
     tinyhd export --model tinyhd-m-quarter --out tinyhd.onnx
     """
     loading.start(quiet)
-    from ..inference.export import export as write
+    from ..engines.export import export as write
 
     loaded = load(model, weights, "cpu", "torch", "float32")
     loading.show("writing and comparing")

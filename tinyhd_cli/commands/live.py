@@ -16,7 +16,7 @@ from .predict import load
 from .terminal import loading, say
 
 if TYPE_CHECKING:
-    from ..inference.live import Show
+    from ..apps.live import Show
     from ..video.reader import Frame, Image, VideoReader
 
 
@@ -48,7 +48,7 @@ def live(
     tinyhd live --camera 0
     """
     loading.start(quiet)
-    from ..inference.live import find_source, watch
+    from ..apps.live import find_source, watch
     from ..video.overlay import OverlayStyle, Painter
 
     found = find_source(source, camera, allow_playlists)
@@ -70,7 +70,7 @@ def live(
 
 def shown_in(overlay: str | None, reader: VideoReader, stack: contextlib.ExitStack) -> Show:
     """Where painted frames go: a window, standard output or a file, which is complete when the stack is left."""
-    from ..inference.live import Window
+    from ..apps.live import Window
     from ..inference.options import STDOUT
     from ..video.encoders import check_container
     from ..video.writer import PipeWriter, VideoWriter

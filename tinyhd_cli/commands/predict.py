@@ -10,6 +10,7 @@ import typer
 
 from ..errors import UsageError
 from ..wording import plural
+from .batch import Turn, for_each, warn_of_damage
 from .options import (
     AREAS,
     LOOK,
@@ -30,13 +31,12 @@ from .options import (
     Quiet,
     WeightsFile,
 )
-from .several import Turn, for_each, warn_of_damage
 from .terminal import loading, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..inference.jobs import Job
+    from ..inference.io_paths import Job
     from ..inference.model import Model
     from ..inference.options import Outputs, PredictOptions
 
@@ -144,7 +144,7 @@ def predict(
     """
     loading.start(quiet)
     from ..inference.areas import parse_areas
-    from ..inference.jobs import DEFAULT_OUTPUT
+    from ..inference.io_paths import DEFAULT_OUTPUT
     from ..inference.options import FIRST_MAP, Outputs, PredictOptions
     from ..inference.outputs import map_names
     from ..video.encoders import EncoderOptions

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .terminal import say
-from .training import run, with_training_options
+from .train_options import run, with_training_options
 
 
 @with_training_options(without=("out", "model", "decoders", "init", "teacher"))

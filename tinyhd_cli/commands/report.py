@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..wording import plural
+from .batch import Turn, for_each, warn_of_damage
 from .options import (
     AREAS,
     OUTPUTS,
@@ -22,7 +23,6 @@ from .options import (
     WeightsFile,
 )
 from .predict import load
-from .several import Turn, for_each, warn_of_damage
 from .terminal import loading, say
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def report(
     tinyhd report clip.mp4 -o report.html
     """
     loading.start(quiet)
+    from ..apps.report import check_page, report_file
     from ..inference.areas import parse_areas
     from ..inference.options import PredictOptions
-    from ..inference.report import check_page, report_file
     from ..video.source import InputOptions
 
     options = PredictOptions(

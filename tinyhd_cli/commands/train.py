@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .training import run, with_training_options
+from .train_options import run, with_training_options
 
 UNTAUGHT = (
     "teacher",

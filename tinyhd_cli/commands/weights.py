@@ -85,7 +85,7 @@ def show_one(
 
 def facts(info: WeightsInfo, located: Located | None) -> dict[str, str]:
     """What is known of weights, for people."""
-    from ..models.config import CLIP_FRAMES
+    from ..models.spec import CLIP_FRAMES
     from ..weights import network_name
     from ..weights.hub import place
 

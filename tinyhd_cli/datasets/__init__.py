@@ -1,6 +1,6 @@
 """Eye-tracking datasets as they are on disk: videos with a density map and a fixation map for each frame."""
 
-from .files import read_density, read_fixation, read_image
+from .images import read_density, read_fixation, read_image
 from .layouts import LAYOUTS, Dataset, describe_left_out, open_dataset
 from .video import FrameFiles, Video
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError, UsageError, did_you_mean
 from ..layouts import EXPECTED
 from ..wording import plural, some
-from .files import FIXATIONS, MAPS, PICTURES, by_number, listed, natural, preferred
+from .images import FIXATIONS, MAPS, PICTURES, by_number, listed, natural, preferred
 from .video import FrameFiles, Video
 
 VIDEOS = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..video.reader import Frame, VideoReader
 from ..wording import damage
-from .files import FIXATIONS, MAPS, PICTURES, Image, OnDamage, numbered, read_image, unread
+from .images import FIXATIONS, MAPS, PICTURES, Image, OnDamage, numbered, read_image, unread
 
 log = logging.getLogger("tinyhd")
 

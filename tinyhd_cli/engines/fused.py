@@ -207,7 +207,7 @@ class CProgram(ctypes.Structure):
 
 def library(level: str) -> Path:
     """The kernels for an instruction set: not there where the package was put together without a compiler."""
-    return Path(__file__).with_name(f"_blocks_{level}.so")
+    return Path(__file__).parent / "csrc" / f"_blocks_{level}.so"
 
 
 @functools.cache

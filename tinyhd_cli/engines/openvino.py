@@ -14,8 +14,8 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from . import graph
+from .engine_cache import keep_graph, read_graph
 from .graph import Array, Node, aligned
-from .kept import keep_graph, read_graph
 
 log = logging.getLogger("tinyhd")
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import arrays, cache
+from ..atomic_files import written_whole
 from ..datasets import Video, read_fixation
 from ..errors import InputError, OutputError
-from ..files import written_whole
 from ..untrusted import parse_json, read_document
 
 FORMAT = 1

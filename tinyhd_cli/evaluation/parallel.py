@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import TinyhdError
-from ..machine import keep_memory
+from ..system import keep_memory
 
 KEPT = 512 << 20
 """Bytes of free memory that a process holds on to."""

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets import Dataset, Video, read_density
-from ..datasets.files import Image
+from ..datasets.images import Image
 from ..errors import InputError
 from ..figures import new_figure, plain_text, save
 from ..untrusted import printable
 from ..video.overlay import OverlayStyle, Painter
 from ..wording import plural
-from .compare import Likeness
+from .predictions import Source
 from .results import Results
 from .scoring import VideoScores
-from .sources import Source
+from .similarity import Likeness
 
 DPI = 110
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..files import written_whole
+from ..atomic_files import written_whole
 from ..metrics import METRICS
 from ..untrusted import csv_cell, json_text
-from .published import PublishedRow
+from ..version import __version__
+from .paper_tables import PublishedRow
 from .scoring import VideoScores, nan_mean
 
 

@@ -8,20 +8,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..datasets import LAYOUTS, Dataset, Video, describe_left_out, open_dataset
 from ..errors import InputError, OutputError, UsageError, WeightsError, unexpected
-from ..machine import cores
+from ..system import cores
+from ..version import __version__
 from ..wording import plural
 from . import parallel
-from .baseline import CentreBias
-from .finished import Finished
+from .center_bias import CentreBias
 from .fixations import Fixations, OnProgress, read_fixations
 from .options import OTHER_FRAMES, EvaluateOptions
-from .published import rows_for
+from .paper_tables import rows_for
+from .predictions import FileSource, NetworkSource, PriorSource, Source
 from .results import Results
+from .resume import Finished
 from .scoring import GroundTruth, VideoScores, score_video
-from .sources import FileSource, NetworkSource, PriorSource, Source
 
 BASELINE_STEP = 10
 """The training split's centre bias is learned from every tenth frame: the rest would say the same."""

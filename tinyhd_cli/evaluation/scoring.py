@@ -14,10 +14,10 @@ from ..datasets import FrameFiles, Video, read_density
 from ..errors import InputError
 from ..metrics import METRICS, Comparison
 from ..wording import plural
-from .baseline import CentreBias
+from .center_bias import CentreBias
 from .fixations import Fixations
 from .options import OTHER_FRAMES, EvaluateOptions
-from .sources import FileSource, Source
+from .predictions import FileSource, Source
 
 LISTED = 5
 """How many frame numbers a line of problems names."""

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic_files import cannot_write, make_parent, partial, publish, remove, written_whole
 from ..complete import holds_complete
 from ..datasets import Dataset, Video
 from ..errors import InputError, UsageError
-from ..files import cannot_write, make_parent, partial, publish, remove, written_whole
 from ..metrics import resize
 from .fixations import OnProgress
-from .sources import Map, NetworkSource
+from .predictions import Map, NetworkSource
 
 SIZE = (360, 640)
 """Height and width of DHF1K's videos, and of its submissions."""

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import weights
-from ..engines.choice import PACKAGES, Engine, EngineOptions, choose
+from ..engines.fuse_batchnorm import fold
+from ..engines.selection import PACKAGES, Engine, EngineOptions, choose
 from ..errors import UsageError, WeightsError
 from ..models import ModelConfig, build
 from ..video.reader import Image
-from .folding import fold
 from .windows import Map, Payload, Pixels, consecutive, sliding
 
 log = logging.getLogger("tinyhd")

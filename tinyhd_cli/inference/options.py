@@ -7,14 +7,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from ..atomic_files import destination, is_special
 from ..complete import is_complete
 from ..errors import UsageError, did_you_mean
-from ..files import destination, is_special
 from ..video.encoders import EncoderOptions, check_container
 from ..video.overlay import OverlayStyle
 from ..video.source import InputOptions
 from .areas import Area
-from .scaling import NORMALIZE, Normalize
+from .normalization import NORMALIZE, Normalize
 
 LONGEST_NAME = 255
 """Bytes that file systems take."""

@@ -15,15 +15,15 @@ import cv2
 import numpy as np
 
 from .. import figures
-from ..files import cannot_write, make_parent, partial, publish, remove
+from ..atomic_files import cannot_write, make_parent, partial, publish, remove
 from ..untrusted import csv_cell, json_text
 from ..video.overlay import FramePainter, Painter, area_colour, as_grey, outline
 from ..video.reader import Frame, VideoInfo
 from ..video.source import pictures_in
 from ..video.writer import PipeWriter, VideoWriter
 from .areas import AreaStatistics
+from .normalization import Scale
 from .options import STDOUT, PredictOptions
-from .scaling import Scale
 from .statistics import MapStatistics, describe
 from .windows import Map
 

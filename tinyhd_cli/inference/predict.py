@@ -14,14 +14,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .. import __version__
 from ..errors import UsageError
-from ..machine import give_back
-from ..models.config import CLIP_FRAMES, to_dict
+from ..models.spec import CLIP_FRAMES, to_dict
+from ..system import give_back
+from ..version import __version__
 from ..video.reader import Frame, Image, VideoReader
 from ..video.source import STDIN, read_once
 from .areas import AreaStatistics
 from .model import Model, load_model
+from .normalization import FixedScale, VideoLimits, make_scale
 from .options import STDOUT, Outputs, PredictOptions, flag
 from .outputs import (
     AreaPlotSink,
@@ -36,7 +37,6 @@ from .outputs import (
     map_names,
 )
 from .pipeline import Pipeline
-from .scaling import FixedScale, VideoLimits, make_scale
 from .windows import Map, Pixels
 
 log = logging.getLogger("tinyhd")

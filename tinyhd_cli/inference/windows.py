@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.config import CLIP_FRAMES
+from ..models.spec import CLIP_FRAMES
 
 Map = NDArray[np.float32]
 Pixels = NDArray[np.float32]

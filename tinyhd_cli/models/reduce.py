@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .config import WIDTHS, ModelConfig, TinyHDConfig
+from .spec import WIDTHS, ModelConfig, TinyHDConfig
 
 if TYPE_CHECKING:
-    from .tinyhd import TinyHD
+    from .families.tinyhd import TinyHD
 
 MERGES = ("sum", "mean")
 """What can be done with the two kernels of a pair along the input."""

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, did_you_mean
-from .config import HD2SConfig, ModelConfig, TinyHDConfig
+from .spec import HD2SConfig, ModelConfig, TinyHDConfig
 
 if TYPE_CHECKING:
-    from .hd2s import HD2S
-    from .tinyhd import TinyHD
+    from .families.hd2s import HD2S
+    from .families.tinyhd import TinyHD
 
 CONFIGS: dict[str, ModelConfig] = {
     config.name: config
@@ -39,10 +39,10 @@ def config(name: str, **overrides: Any) -> ModelConfig:
 def build(config: ModelConfig) -> TinyHD | HD2S:
     """The network of a configuration, with fresh weights, in training mode."""
     if isinstance(config, HD2SConfig):
-        from .hd2s import HD2S
+        from .families.hd2s import HD2S
 
         return HD2S(config)
-    from .tinyhd import TinyHD
+    from .families.tinyhd import TinyHD
 
     return TinyHD(config)
 

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import __version__, weights
+from .. import weights
+from ..atomic_files import remove, written_whole
 from ..errors import InputError, OutputError, UsageError, one_line
-from ..files import remove, written_whole
-from ..models.config import ModelConfig
+from ..models.spec import ModelConfig
+from ..version import __version__
 from ..weights import WeightsInfo
 from ..weights.file import read_bytes
 from ..weights.hub import model_card

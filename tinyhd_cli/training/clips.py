@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ..models.config import CLIP_FRAMES
+from ..models.spec import CLIP_FRAMES
+from .clip_cache import STILL_MARGIN, Array, Stored
 from .options import TrainConfig
-from .store import STILL_MARGIN, Array, Stored
 
 TRAJECTORIES = 4
 """Ways of panning over one photograph; few, so that the teacher's maps of them can be used again."""

@@ -23,18 +23,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..errors import TinyhdError, UsageError
-from ..machine import keep_memory
 from ..models import build
-from ..models.still import with_time
-from ..models.tinyhd import TinyHD
-from . import checkpoints, fast
-from .batches import Batch, collate, mixed, student_clips, targets, truth
-from .journal import Journal, save_picture
+from ..models.families.tinyhd import TinyHD
+from ..models.static import with_time
+from ..system import keep_memory
+from . import checkpoints, cpu_layers
+from .augment import Batch, collate, mixed, student_clips, targets, truth
+from .clip_cache import OnProgress
 from .losses import loss_terms, total
-from .optimiser import build_optimiser, lr_factor, milestones, set_lr
+from .optimizer import build_optimiser, lr_factor, milestones, set_lr
 from .options import TrainConfig
-from .setup import Run, prepare
-from .store import OnProgress
+from .prepare import Run, prepare
+from .run_log import Journal, save_picture
 from .validation import Validation
 
 log = logging.getLogger("tinyhd")
@@ -154,8 +154,8 @@ class Trainer:
         on_cpu = self.accelerator.device.type == "cpu"
         several = self.accelerator.num_processes > 1
         if on_cpu and (several or not self.config.eager):
-            fast.accelerate(self.network)  # also what shares BatchNorm's statistics between processes on a CPU
-            keep_memory(fast.KEPT)
+            cpu_layers.accelerate(self.network)  # also what shares BatchNorm's statistics between processes on a CPU
+            keep_memory(cpu_layers.KEPT)
         network: nn.Module = self.network
         if several and not on_cpu:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, did_you_mean, one_line
-from ..models.config import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH, ModelConfig
 from ..models.registry import config as named_config
+from ..models.spec import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH, ModelConfig
 from ..untrusted import parse_yaml, read_document
 
 INTERMEDIATE = ("d1.1", "d1.2", "d1.3", "d1.4")

@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..models.config import CLIP_FRAMES
-from ..weights.known import IMAGENET
+from ..models.spec import CLIP_FRAMES
+from ..weights.registry import IMAGENET
 from . import animate
-from .batches import recoloured
+from .augment import recoloured
 from .losses import Truth
 
 CONTEXT = CLIP_FRAMES - 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..datasets import LAYOUTS, Video, open_dataset
-from ..datasets.files import natural
+from ..datasets.images import natural
 from ..datasets.layouts import VIDEOS
 from ..errors import InputError, UsageError
 from ..wording import plural
@@ -65,7 +65,7 @@ def labelled(argument: str, splits: Sequence[str]) -> tuple[Video, ...]:
 
 def looks_like_a_video(root: Path) -> bool:
     """Whether a folder with ``images`` and ``maps`` is one video, whose frames are numbered from about 1 on."""
-    from ..datasets.files import MAPS, PICTURES, numbered
+    from ..datasets.images import MAPS, PICTURES, numbered
 
     numbers = [set(numbered(root / kind, suffixes)) for kind, suffixes in (("images", PICTURES), ("maps", MAPS))]
     consecutive = bool(numbers[0]) and max(numbers[0]) - min(numbers[0]) + 1 == len(numbers[0])

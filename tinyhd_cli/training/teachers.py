@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..atomic_files import cannot_write, written_whole
 from ..complete import is_complete
 from ..errors import OutputError, WeightsError, one_line
-from ..files import cannot_write, written_whole
-from ..models.config import CLIP_FRAMES, HD2SConfig
+from ..models.spec import CLIP_FRAMES, HD2SConfig
 from .losses import Targets, distribution
 from .options import TrainConfig
 

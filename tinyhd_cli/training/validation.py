@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ..metrics import score_frame
-from .batches import collate, mixed, student_clips, targets, truth
+from .augment import collate, mixed, student_clips, targets, truth
 from .clips import Clips, Pick
-from .journal import SCORES, Pixels, coloured, picture
 from .losses import TINY, distribution, kl_divergence, loss_terms, total
 from .options import TrainConfig
+from .run_log import SCORES, Pixels, coloured, picture
 from .teachers import Teachers
 
 BATCH = 4

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, cast
 import av
 from av.container import InputContainer
 
+from ..atomic_files import is_stream
 from ..errors import InputError, UsageError, one_line
-from ..files import is_stream
 
 STDIN = Path("-")
 """Stands for standard input."""

@@ -17,13 +17,13 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from ..atomic_files import make_parent, partial, publish, remove
 from ..errors import OutputError, one_line
-from ..files import make_parent, partial, publish, remove
 from . import encoders
+from .audio import Sound
 from .encoders import EncoderOptions
 from .reader import DeepImage, Frame, Image, VideoInfo
 from .regions import Offsets, RegionMarker
-from .sound import Sound
 from .source import ffmpeg_name
 
 log = logging.getLogger("tinyhd")

@@ -4,7 +4,7 @@
 """
 
 from .file import save
-from .known import HubFile, WeightsInfo, card, default_name, describe, find, network_name, registry
+from .registry import HubFile, WeightsInfo, card, default_name, describe, find, network_name, registry
 from .store import (
     Checkpoint,
     Located,

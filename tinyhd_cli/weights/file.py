@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic_files import written_whole
 from ..errors import UsageError, WeightsError, one_line
-from ..files import written_whole
-from ..models import upstream
-from ..models.config import ModelConfig
+from ..models import original_names
+from ..models.spec import ModelConfig
 from ..untrusted import parse_json
-from .known import WeightsInfo, describe
+from .registry import WeightsInfo, describe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -156,7 +156,7 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], WeightsInfo]:
         state_dict = load(data)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:  # KeyError: a type that PyTorch lacks
         raise WeightsError(f"{DAMAGED} ({one_line(error)})") from error
-    upstream.check_state_dict(state_dict, upstream.network_state(info.config), info.config)
+    original_names.check_state_dict(state_dict, original_names.network_state(info.config), info.config)
     if info.tensors_sha256 and digest_of(header, body) != info.tensors_sha256:
         raise WeightsError(f"damaged: {WRONG_DIGEST}")
     return state_dict, info
@@ -212,7 +212,7 @@ def save(
     path = Path(path).expanduser()
     if not is_ours(path):
         raise UsageError(f"{path}: the name of a weight file must end in {SUFFIX}")
-    upstream.check_state_dict(state_dict, upstream.network_state(config), config)
+    original_names.check_state_dict(state_dict, original_names.network_state(config), config)
     trained = sum(tensor.numel() for name, tensor in state_dict.items() if not name.endswith(BUFFERS))
     # Each tensor is copied, because safetensors rejects tensors that share memory.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state_dict.items()}

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import WeightsError, one_line
-from ..models.config import CLIP_FRAMES, TinyHDConfig
+from ..models.spec import CLIP_FRAMES, TinyHDConfig
 from ..settings import hub_owner
-from .known import NOT_STATED, HubFile, WeightsInfo, network_name
+from .registry import NOT_STATED, HubFile, WeightsInfo, network_name
 
 LOG_IN = "set HF_TOKEN or run hf auth login"
 

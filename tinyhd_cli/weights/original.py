@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from ..errors import UsageError, WeightsError
-from ..models import upstream
-from ..models.config import HD2SConfig, ModelConfig, TinyHDConfig
+from ..models import original_names
 from ..models.registry import config as named_config
+from ..models.spec import HD2SConfig, ModelConfig, TinyHDConfig
 from ..untrusted import printable
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def mappings(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple
         return
     named = {key: inner for key, inner in value.items() if isinstance(key, str)}
     yield place, named
-    usual = [key for key in upstream.CHECKPOINT_KEYS if key in named]
+    usual = [key for key in original_names.CHECKPOINT_KEYS if key in named]
     for key in dict.fromkeys([*usual, *named]):
         yield from mappings(named[key], (*place, key))
 
@@ -201,9 +201,9 @@ def prefixes(mapping: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the prefixes of tensor names, one for each network in a dict."""
     found: dict[tuple[str, ...], None] = {}
     for name in mapping:
-        if name.endswith(upstream.ANCHOR_ENDINGS):
+        if name.endswith(original_names.ANCHOR_ENDINGS):
             parts = name.split(".")
-            starts = [at for at in range(len(parts)) if plain(parts[at:]) in upstream.ANCHORS]
+            starts = [at for at in range(len(parts)) if plain(parts[at:]) in original_names.ANCHORS]
             if starts:
                 found[tuple(parts[: starts[-1]])] = None
     return list(found)
@@ -279,7 +279,7 @@ def content(checkpoint: object) -> str:
         return told
     told += f"; keys: {listed(checkpoint)}"
     for place, mapping in mappings(checkpoint):
-        if place and place[-1] in upstream.CHECKPOINT_KEYS and mapping:
+        if place and place[-1] in original_names.CHECKPOINT_KEYS and mapping:
             return f"{told}; in {printable('.'.join(place))[:60]}: {listed(mapping)}"
     return told
 
@@ -322,11 +322,11 @@ def read_original(data: bytes, path: Path) -> Original:
         places = ["the top level" if not one.place else printable(".".join(one.place)) for one in found]
         log.warning("%s: contains several networks (%s); reading the one in %s", path, ", ".join(places), places[0])
     tensors = {name: tensor_of(name, value) for name, value in found[0].tensors.items()}
-    if upstream.is_upstream(tensors):
-        config = upstream.recognise(tensors, path)
-        return Original(config, upstream.convert(tensors, config))
+    if original_names.is_upstream(tensors):
+        config = original_names.recognise(tensors, path)
+        return Original(config, original_names.convert(tensors, config))
     config = by_our_names(tensors)
-    upstream.check_state_dict(tensors, upstream.network_state(config), config)
+    original_names.check_state_dict(tensors, original_names.network_state(config), config)
     return Original(config, tensors, by_our_names=True)
 
 
@@ -335,7 +335,7 @@ def by_our_names(tensors: Mapping[str, Tensor]) -> ModelConfig:
     stem = tensors.get("encoder.stem.conv.weight")
     if stem is None:
         return HD2SConfig()
-    width = upstream.width_of(stem)
+    width = original_names.width_of(stem)
     decoders = dict.fromkeys(name.split(".")[1] for name in tensors if name.startswith("decoders."))
     kinds = tuple(decoder.partition("_")[0] for decoder in decoders)
     try:
@@ -343,7 +343,7 @@ def by_our_names(tensors: Mapping[str, Tensor]) -> ModelConfig:
     except UsageError as error:
         raise WeightsError(f"not weights of TinyHD: {error}") from None
     for config in candidates:
-        expected = upstream.network_state(config)
+        expected = original_names.network_state(config)
         if all(name in tensors and tensors[name].shape == like.shape for name, like in expected.items()):
             return config
     return candidates[0]
@@ -371,5 +371,5 @@ def from_training(checkpoint: Mapping[str, Any]) -> Original:
     except UsageError as error:
         raise WeightsError(f"a damaged training checkpoint: {error}") from error
     tensors = {str(name): tensor_of(str(name), value) for name, value in state.items()}
-    upstream.check_state_dict(tensors, upstream.network_state(config), config)
+    original_names.check_state_dict(tensors, original_names.network_state(config), config)
     return Original(config, tensors, {"input_size": run["size"]} if "size" in run else {}, by_our_names=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UsageError, WeightsError
-from ..models.config import ModelConfig, TinyHDConfig
+from ..models.spec import ModelConfig, TinyHDConfig
 from . import hub
 from .file import (
     NOT_IN_FILE,
@@ -26,7 +26,8 @@ from .file import (
     save,
     sha256_of,
 )
-from .known import (
+from .original import read_original
+from .registry import (
     NOT_STATED,
     WeightsInfo,
     about,
@@ -36,7 +37,6 @@ from .known import (
     registry,
     registry_path,
 )
-from .original import read_original
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,127 @@
+"""``tinyhd encode``: bits go where people look."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from helpers import clips
+
+from tinyhd_cli.apps import encode
+from tinyhd_cli.apps.encode import COLUMNS, CompressOptions, Spending, next_factor
+from tinyhd_cli.errors import UsageError
+from tinyhd_cli.video.encoders import EncoderOptions
+from tinyhd_cli.video.reader import VideoReader
+from tinyhd_cli.video.regions import RegionMarker, rectangles
+
+
+def textured(path: Path, frames: int = 30, codec: str = "libx264") -> Path:
+    """A clip of noise that moves: hard to compress everywhere alike."""
+    rng = np.random.default_rng(0)
+    texture = rng.integers(60, 200, (45, 80, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30, options={"crf": "8"})
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        for number in range(frames):
+            image = np.ascontiguousarray(np.roll(texture, 3 * number, axis=1))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_rectangles_cover_every_cell_once():
+    offsets = np.random.default_rng(0).choice([-6.0, -3.0, 0.0, 4.0], (11, 20))
+    covered = np.zeros_like(offsets)
+    for top, first, bottom, end, value in rectangles(offsets):
+        assert (offsets[top:bottom, first:end] == value).all()
+        covered[top:bottom, first:end] += 1
+    np.testing.assert_array_equal(covered, offsets != 0)
+    assert list(rectangles(np.full((3, 4), -2.0))) == [(0, 0, 3, 4, -2.0)]
+    assert list(rectangles(np.zeros((3, 4)))) == []
+
+
+def test_marked_pictures_keep_content_and_time():
+    picture = av.VideoFrame.from_ndarray(np.random.default_rng(0).integers(0, 255, (72, 64), np.uint8), "yuv420p")
+    picture.pts, picture.time_base = 7, Fraction(1, 30)
+    marked = RegionMarker().mark(picture, np.array([[-6.0, 0.0], [0.0, 3.0]]))
+    assert (marked.pts, marked.time_base) == (7, Fraction(1, 30))
+    np.testing.assert_array_equal(marked.to_ndarray(), picture.to_ndarray())
+    assert "REGIONS_OF_INTEREST" in {data.type.name for data in marked.side_data}
+
+
+def test_the_most_salient_cells_get_the_best_quality(tmp_path):
+    with VideoReader(clips.make(tmp_path / "clip.mp4", frames=1, width=320, height=180)) as reader:
+        frame = next(iter(reader))
+    saliency = np.full((192, 256), 0.001, np.float32)
+    saliency[60:110, 100:150] = 1
+    offsets = Spending(320, 180, 6).offsets(frame, saliency)
+    assert offsets.shape == (11, COLUMNS)
+    assert offsets[5, 9] == -6 and offsets[0, 0] >= 0 and offsets.max() == pytest.approx(3.6)
+    assert 0.1 < (offsets < 0).mean() < 0.35
+
+
+@pytest.fixture
+def looks_left(monkeypatch):
+    """People look at the left, whatever the network says."""
+
+    def saliency_of(reader, model):
+        saliency = np.full((192, 256), 0.001, np.float32)
+        saliency[30:160, 10:70] = 1
+        return ((frame, saliency) for frame in reader)
+
+    monkeypatch.setattr(encode, "saliency_of", saliency_of)
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_quality_moves_to_where_people_look(tinyhd, tmp_path, weights_file, looks_left, capsys, codec):
+    clip = textured(tmp_path / "clip.mp4")
+    options = ["-o", "out.mp4", "--crf", "30", "--codec", codec, "--json", "--preset", "fast"]
+    assert tinyhd("encode", clip, "--weights", weights_file, *options) == 0
+    found = json.loads(capsys.readouterr().out)
+    ours, plain = found["ours"], found["plain"]
+    assert plain["bytes"] == pytest.approx(ours["bytes"], rel=0.06)
+    assert ours["psnr_inside_db"] > plain["psnr_inside_db"] + 1
+    assert ours["psnr_outside_db"] < plain["psnr_outside_db"]
+    assert ours["bytes"] == Path("out.mp4").stat().st_size
+    assert found["frames"] == 30
+    assert [path.name for path in Path.cwd().iterdir()] == ["out.mp4"]  # the plain encode is removed
+
+
+def test_phone_clip(tinyhd, tmp_path, weights_file, capsys):
+    """Sound, rotation and timestamps are kept."""
+    phone = {"width": 128, "height": 72, "durations": (20, 40), "rotation": -90, "sound": "aac"}
+    clip = clips.make(tmp_path / "clip.mp4", frames=12, **phone)
+    assert tinyhd("encode", clip, "-o", "out.mp4", "--weights", weights_file, "--no-compare") == 0
+    assert "plain" not in capsys.readouterr().out
+    with VideoReader(clip) as source, VideoReader("out.mp4") as encoded:
+        assert (encoded.info.width, encoded.info.height, encoded.info.has_sound) == (72, 128, True)
+        times = [[frame.time_s for frame in reader] for reader in (source, encoded)]
+        assert times[0] == pytest.approx(times[1], abs=1e-4)
+
+
+def test_next_factor():
+    assert next_factor({28.0: 2000}, 1000) == pytest.approx(34)
+    assert 28 < next_factor({28.0: 2000, 34.0: 900}, 1000) < 34
+    assert next_factor({28.0: 1000, 34.0: 1000}, 900) > 28  # sizes that do not tell anything do not lead astray
+
+
+def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
+    clip = clips.make(tmp_path / "clip.mp4", frames=2)
+    for arguments, code, said in (
+        (["-o", clip], 2, "is the input itself"),
+        (["-o", "out.webm"], 2, "knows no regions of interest"),
+        (["-o", "out.txt"], 2, "videos are written as"),
+        (["--strength", "0"], 2, "--strength"),
+        (["--preset", "ultrafast"], 2, "ultrafast"),
+        (["--crf", "99"], 2, "--crf"),
+    ):
+        assert tinyhd("encode", clip, "--weights", weights_file, *arguments) == code
+        assert said in capsys.readouterr().err
+    assert tinyhd("encode", tmp_path / "no.mp4") == 3
+    assert not list(Path.cwd().iterdir())
+    with pytest.raises(UsageError, match="--strength"):
+        CompressOptions(EncoderOptions(), strength=99)

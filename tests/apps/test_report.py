@@ -1,0 +1,132 @@
+"""``tinyhd report``: one page that stands alone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from helpers import clips
+
+from tinyhd_cli.apps.report import MOST_SCENES, clock, place_of
+
+
+class Page(HTMLParser):
+    """What is in a page: its pictures, its links to elsewhere, the cells of its tables, its text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.pictures: list[str] = []
+        self.links: list[str] = []
+        self.captions = 0
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href") and value:
+                (self.pictures if value.startswith("data:") else self.links).append(value)
+        self.captions += tag == "figcaption"
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def two_scenes(tmp_path):
+    """A clip with a cut in its middle, whose name must be escaped in a page."""
+    path = tmp_path / "a <b> & c.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(20):
+            image = clips.picture(number, 96, 64)
+            image = image if number < 10 else 255 - image[::-1]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_page(tinyhd, two_scenes, weights_file, capsys):
+    areas = ["--aoi", "left=0%,0%,50%,100%", "--aoi", "<i>right</i>=50%,0%,50%,100%"]
+    assert tinyhd("report", two_scenes, "-o", "out.html", "--weights", weights_file, *areas) == 0
+    assert "20 frames, 2 scenes" in capsys.readouterr().err
+    page = Page(Path("out.html"))
+    assert [link for link in page.links if not link.startswith("#")] == []  # it needs no other file and no network
+    assert len(page.pictures) >= 12 + 1 + 2  # filmstrip, heat map, scenes
+    assert "a <b> & c.mp4" in page.text and "<i>right</i>" in page.text
+    assert "0:00.0 to 0:01.0" in page.text and "0:01.0 to 0:02.0" in page.text
+    shares = re.findall(r"(\d+\.\d)%\s*50\.0%\s*\d+\.\d% at", page.text)
+    assert len(shares) == 2 and sum(map(float, shares)) == pytest.approx(100, abs=0.15)
+    assert "not a measurement" in page.text
+
+
+def test_default_name_and_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
+    clip = clips.make(tmp_path / "clip.mp4", frames=1)
+    assert tinyhd("report", clip, "--weights", weights_file) == 0  # a single frame makes a page, too
+    assert Path("clip_report.html").stat().st_size > 3_000
+    for arguments, code, said in (
+        (["-o", "out.pdf"], 2, "must end in .html"),
+        (["--aoi", "logo"], 2, "no such file"),
+        (["--aoi-threshold", "2"], 2, "--aoi-threshold"),
+        (["-o", "clip_report.html/out.html"], 5, "cannot be written"),
+    ):
+        assert tinyhd("report", clip, "--weights", weights_file, *arguments) == code
+        assert said in capsys.readouterr().err
+    assert tinyhd("report", tmp_path / "no.mp4") == 3
+    assert [path.name for path in Path.cwd().iterdir()] == ["clip_report.html"]
+
+
+def test_words():
+    assert clock(0) == "0:00.0" and clock(75.26) == "1:15.3" and clock(59.97) == "1:00.0"
+    attention = np.zeros((192, 256))
+    attention[10, 250] = 1
+    assert place_of(attention) == "upper right"
+    attention[100, 128] = 2
+    assert place_of(attention) == "centre"
+
+
+def test_memory_does_not_grow_with_scenes(tmp_path, weights_file):
+    """Of late scenes only the times are kept."""
+    from tinyhd_cli import load_model
+    from tinyhd_cli.apps.report import Collected, Collector, render
+    from tinyhd_cli.inference.areas import AreaStatistics
+    from tinyhd_cli.video.reader import VideoReader
+
+    clip = clips.make(tmp_path / "clip.mp4", frames=2)
+    areas = AreaStatistics((), 0.1)
+    with VideoReader(clip) as reader:
+        collected = Collected(reader.info)
+        collector = Collector(collected, areas)
+        collector._detector.is_cut = lambda image: True
+        frame = next(iter(reader))
+        for index in range(MOST_SCENES + 5):
+            frame.index, frame.time_s = index, index / 10
+            collector.add(frame, np.random.default_rng(index).random((192, 256)).astype(np.float32))
+    assert len(collected.scenes) == MOST_SCENES + 5
+    assert sum(scene.attention is not None for scene in collected.scenes) == MOST_SCENES
+    assert f"{MOST_SCENES + 5}." in render(collected, areas, load_model(weights_file))
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_page_in_a_browser(tinyhd, two_scenes, weights_file, tmp_path):
+    """A browser shows it: pictures, drawings, no scroll bar to the side."""
+    assert tinyhd("report", two_scenes, "-o", "out.html", "--weights", weights_file, "--aoi", "a=0,0,30,30") == 0
+    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    options += f" --disable-component-update --user-data-dir={tmp_path / 'browser'} --window-size=1100,1600"
+    command = [CHROMIUM, *options.split(), "--screenshot=page.png", Path("out.html").absolute().as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    shown = cv2.imdecode(np.fromfile("page.png", np.uint8), cv2.IMREAD_COLOR)
+    assert shown.shape[:2] == (1600, 1100)
+    hsv = cv2.cvtColor(shown, cv2.COLOR_BGR2HSV)
+    assert (hsv[..., 1] > 100).mean() > 0.05  # colours of the heat maps
+    assert (shown[-200:] < 250).any()  # the page reaches far down

@@ -1,0 +1,107 @@
+"""``tinyhd benchmark`` measures something; how much is not for a test to say."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers import clips
+
+
+def test_predict(tinyhd, weights_file, capsys):
+    options = ("--short", "0.2", "--long", "0.6", "--size", "64x48", "--weights", weights_file, "--json")
+    assert tinyhd("benchmark", "predict", *options) == 0
+    result = json.loads(capsys.readouterr().out)
+    short, long = result["runs"]
+    assert (short["frames"], long["frames"]) == (6, 18)
+    for run in (short, long):
+        assert run["seconds"] > 0.1
+        assert 100 < run["peak_mb"] < 10_000
+    assert result["growth_mb"] == pytest.approx(long["peak_mb"] - short["peak_mb"])
+
+
+def test_stages(tinyhd, tmp_path, weights_file, capsys):
+    video = clips.make(tmp_path / "clip.mp4", frames=20)
+    command = ("benchmark", "predict", "--stages", video, "--weights", weights_file)
+    assert tinyhd(*command, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    stages = {stage["name"]: stage for stage in found["stages"]}
+    assert list(stages) == ["decode", "scale", "network", "draw", "encode"]
+    assert found["frames"] == 20
+    assert all(stage["ms"] > 0 for stage in stages.values())
+    assert found["binding"] == max(stages, key=lambda name: stages[name]["processor_ms"])
+    assert tinyhd(*command) == 0
+    assert "Most goes into" in capsys.readouterr().out
+
+
+def test_model(tinyhd, weights_file, capsys):
+    command = ("benchmark", "model", "--weights", weights_file, "--rounds", "1", "--no-memory")
+    assert tinyhd(*command, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["networks"] == [
+        {"network": "tinyhd-m-quarter", "parameters": 515_281, "gmacs": pytest.approx(3.56, abs=0.01)}
+    ]
+    runs = {(run["engine"], run["precision"]): run for run in found["runs"]}
+    original = runs["torch, original graph", "float32"]
+    assert original["ratio"] == original["median_ratio"] == 1
+    for run in runs.values():
+        assert run["ratio"] == pytest.approx(original["best_ms"] / run["best_ms"])
+    assert runs["openvino", "float32"]["correlation"] > 0.9999
+    assert {("torch", "float32"), ("onnx", "float32"), ("openvino", "int8")} <= runs.keys()
+    assert tinyhd(*command) == 0
+    assert "515,281 parameters, 3.56 G" in capsys.readouterr().out
+
+
+def test_memory_of_a_model():
+    from tinyhd_cli.benchmarks.model import peak_of
+
+    found = peak_of("tinyhd-s-quarter", "openvino", "float32")
+    assert found is None or 100 < found < 2000
+
+
+@pytest.mark.parametrize(
+    "options", [("hd2s",), ("tinyhd-x",), ("--rounds", "0"), ("tinyhd-m", "--weights", "tinyhd-m.safetensors")]
+)
+def test_wrong_usage_of_model(tinyhd, capsys, options):
+    assert tinyhd("benchmark", "model", *options) == 2
+    assert options[-2:][0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [("--size", "63x48"), ("--size", "640"), ("--size", "0x0"), ("--rate", "0")])
+def test_wrong_usage(tinyhd, capsys, options):
+    assert tinyhd("benchmark", "predict", *options) == 2
+    assert options[0] in capsys.readouterr().err
+
+
+def test_a_failing_run_is_reported(tinyhd, tmp_path, capsys):
+    options = ("--short", "0.1", "--long", "0.1", "--size", "64x48", "--weights", tmp_path / "none.pth")
+    assert tinyhd("benchmark", "predict", *options) == 1
+    assert "exit code 4" in capsys.readouterr().err
+
+
+def test_metrics(tinyhd, capsys):
+    assert tinyhd("benchmark", "metrics", "--rounds", "2", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {"AUC-J", "AUC-B", "s-AUC", "CC", "NSS", "SIM", "KLDiv", "IG", "all eight"} <= result["timings"].keys()
+    assert all(0 < timing["best_ms"] <= timing["median_ms"] for timing in result["timings"].values())
+    assert result["times_faster_than_random_splits"] > 0
+    assert tinyhd("benchmark", "metrics", "--rounds", "1") == 0
+    assert "decoding three PNGs" in capsys.readouterr().out
+    assert tinyhd("benchmark", "metrics", "--rounds", "0") == 2
+
+
+def test_train(tinyhd, capsys):
+    assert tinyhd("benchmark", "train", "--batch", "1", "--steps", "1", "--json") == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    on_cpu = {run["name"]: run for run in runs if run["device"] == "cpu"}
+    assert set(on_cpu) == {"plain eager", "fast", "fast, bf16"}
+    plain = on_cpu["plain eager"]["clips_per_s"]
+    for run in on_cpu.values():
+        assert run["ratio"] == pytest.approx(run["clips_per_s"] / plain)
+
+
+@pytest.mark.parametrize("options", [("--batch", "0"), ("--steps", "0"), ("--model", "hd2s"), ("--model", "vgg")])
+def test_wrong_usage_of_train(tinyhd, capsys, options):
+    assert tinyhd("benchmark", "train", *options) == 2
+    error = capsys.readouterr().err
+    assert options[0] in error or options[1] in error

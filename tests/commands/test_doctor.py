@@ -1,0 +1,115 @@
+"""``tinyhd doctor`` tells the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def findings(capsys):
+    return {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
+
+
+def test_all_is_said(tinyhd, capsys, cache):
+    assert tinyhd("doctor", "--json") == 0
+    found = findings(capsys)
+    assert {"tinyhd", "python", "packages", "FFmpeg", "processor", "device", "encoders", "cache", "Hub"} <= found.keys()
+    assert "h264 (libx264)" in found["encoders"]["found"]
+    assert found["cache"] == {"what": "cache", "status": "ok", "found": str(cache), "advice": ""}
+    assert "TINYHD_CACHE" in found["settings"]["found"]
+    assert not cache.exists()  # looking leaves nothing behind
+
+
+def test_table(tinyhd, capsys):
+    assert tinyhd("doctor") == 0
+    assert "encoders" in capsys.readouterr().out
+
+
+def test_default_model(tinyhd, capsys, monkeypatch, weights_file, tmp_path):
+    monkeypatch.setenv("TINYHD_MODEL", str(weights_file))
+    assert tinyhd("doctor", "--json") == 0
+    assert findings(capsys)["default model"]["status"] == "ok"
+    monkeypatch.setenv("TINYHD_MODEL", str(tmp_path / "gone.safetensors"))
+    assert tinyhd("doctor", "--json") == 1
+    assert "no such file" in findings(capsys)["default model"]["found"]
+    registry = tmp_path / "registry.toml"
+    registry.write_text(
+        'default = "broken"\n[weights.broken]\nfile = "broken.safetensors"\n'
+        f'sha256 = "{"0" * 64}"\n'
+        'config = { architecture = "tinyhd", outputs = "multi", width = "quarter", decoders = ["d1", "d2", "d3"] }\n'
+    )
+    (tmp_path / "broken.safetensors").write_bytes(weights_file.read_bytes())
+    monkeypatch.setenv("TINYHD_REGISTRY", str(registry))
+    monkeypatch.delenv("TINYHD_MODEL")
+    assert tinyhd("doctor", "--json") == 1
+    assert findings(capsys)["default model"]["status"] == "fault"
+
+
+def test_engines(tinyhd, capsys, monkeypatch):
+    from tinyhd_cli.engines import selection
+
+    assert tinyhd("doctor", "--json") == 0
+    found = findings(capsys)["engines"]
+    assert found["status"] == ("ok" if selection.levels() else "note")
+    assert "openvino (openvino 2" in found["found"] and found["found"].endswith("torch")
+
+    if selection.levels():
+        assert "fused (openvino 2" in found["found"]
+    monkeypatch.setattr(selection, "levels", lambda: [])
+    assert tinyhd("doctor", "--json") == 0
+    found = findings(capsys)["engines"]
+    assert "fused" not in found["found"]
+    if (sys.platform, platform.machine()) == ("linux", "x86_64"):  # where they could be
+        assert found["status"] == "note" and "a C compiler" in found["advice"]
+
+    def broken(name):
+        raise ImportError("libopenvino.so: cannot open shared object file")
+
+    monkeypatch.setattr(selection, "trial", broken)
+    assert tinyhd("doctor", "--json") == 0
+    found = findings(capsys)["engines"]
+    assert (found["status"], found["found"]) == ("note", "torch")
+    assert "openvino does not work: ImportError: libopenvino.so" in found["advice"]
+    monkeypatch.setattr(selection, "PACKAGES", {"openvino": "no-such-package"})
+    assert tinyhd("doctor", "--json") == 0
+    assert "pip install openvino" in findings(capsys)["engines"]["advice"]
+
+
+def test_settings_file(tinyhd, capsys):
+    Path("tinyhd.toml").write_text("model = [")
+    assert tinyhd("doctor", "--json") == 1
+    assert "tinyhd.toml is not a TOML file" in findings(capsys)["settings"]["found"]
+
+
+def test_missing_encoders(tinyhd, capsys, monkeypatch):
+    from tinyhd_cli.video import encoders
+
+    monkeypatch.setattr(encoders, "candidates", lambda codec: [] if codec == "hevc" else [codec])
+    monkeypatch.setattr(encoders, "opens", lambda *rest: True)
+    assert tinyhd("doctor", "--json") == 0
+    assert findings(capsys)["encoders"]["status"] == "note"
+    monkeypatch.setattr(encoders, "opens", lambda *rest: False)
+    assert tinyhd("doctor", "--json") == 1
+    assert findings(capsys)["encoders"]["status"] == "fault"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the environment of a container")
+def test_in_a_bare_container(tmp_path):
+    """No home that can be written, no Hub, no terminal, the plainest locale: nothing breaks, and it is said."""
+    home = tmp_path / "file"
+    home.write_text("a home that cannot be")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "tinyhd_cli", "doctor", "--json"]
+    result = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    found = {finding["what"]: finding for finding in json.loads(result.stdout)}
+    assert result.returncode == 0, result.stderr
+    assert found["cache"]["status"] == "note" and "TINYHD_CACHE" in found["cache"]["advice"]
+    assert found["Hub"]["status"] == "note" and "offline" in found["Hub"]["found"]

@@ -1,0 +1,103 @@
+"""Settings files: which are read, what they may say, and what is said of those that are wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers import clips
+
+from tinyhd_cli import settings
+from tinyhd_cli.cli import commands
+from tinyhd_cli.commands.config_file import check, option_defaults
+
+
+@pytest.fixture(autouse=True)
+def no_other_settings(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "users"))
+    monkeypatch.setenv("APPDATA", str(tmp_path / "users"))
+    monkeypatch.setenv(settings.CONFIG_VARIABLE, "")  # so that what --config sets is taken back after the test
+
+
+@pytest.fixture
+def normalised(tinyhd, tmp_path, weights_file):
+    """Predict a clip with some arguments and tell how its maps were scaled, which settings may have said."""
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+
+    def run(*before, after=()):
+        command = ("predict", video, "--weights", weights_file, "--maps", "maps", "--json", "o.json", *after)
+        assert tinyhd(*before, *command) == 0
+        return json.loads(Path("o.json").read_text())["normalize"]["maps"]
+
+    return run
+
+
+def test_options_of_a_command(normalised, tmp_path):
+    assert normalised() == "frame"
+    Path("tinyhd.toml").write_text('[predict]\nnormalize = "video"\nside-by-side = true\nalpha = 0.5\n')
+    assert normalised() == "video"
+    assert normalised(after=("--normalize", "none")) == "none", "the command line counts more"
+    users = tmp_path / "users" / "tinyhd" / "tinyhd.toml"
+    users.parent.mkdir(parents=True)
+    users.write_text('[predict]\nnormalize = "none"\n')
+    assert normalised() == "video", "the file in this folder counts more"
+    Path("tinyhd.toml").unlink()
+    assert normalised() == "none"
+
+
+@pytest.mark.parametrize("arguments", [("--config", "other.toml"), ("--quiet-not", "--config=other.toml")])
+def test_a_named_file_is_read_in_place_of_the_others(normalised, arguments):
+    Path("tinyhd.toml").write_text('[predict]\nnormalize = "video"\nalpha = 2\n')
+    Path("other.toml").write_text('[predict]\nnormalize = "none"\n')
+    arguments = [argument.replace("--quiet-not", "--json-log") for argument in arguments]
+    assert normalised(*arguments) == "none"
+
+
+def test_the_variable_names_a_file(normalised, monkeypatch):
+    Path("other.toml").write_text('[predict]\nnormalize = "none"\n')
+    monkeypatch.setenv(settings.CONFIG_VARIABLE, "other.toml")
+    assert normalised() == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[predict]\nalhpa = 1\n", "[predict] has no option 'alhpa': did you mean alpha?"),
+        ("[perdict]\nalpha = 1\n", "unknown setting 'perdict': did you mean predict?"),
+        ("alpha = 1\n", "unknown setting 'alpha'"),
+        ("[distill]\nlr = 1\n", "tinyhd distill --config run.yaml"),
+        ("[predict]\nhelp = true\n", "[predict] has no option 'help'"),
+        ("[predict]\nalpha = 'much'\n", "--alpha"),
+        ("[predict\n", "is not a TOML file"),
+    ],
+)
+def test_wrong_settings(tinyhd, weights_file, capsys, text, message):
+    Path("tinyhd.toml").write_text(text)
+    video = clips.make(Path("clip.mp4"), frames=2)
+    assert tinyhd("predict", video, "--weights", weights_file) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert tinyhd("predict", "--help") == 0
+
+
+def test_the_doctor_names_wrong_settings(tinyhd, capsys):
+    Path("tinyhd.toml").write_text("[predict]\nalhpa = 1\n")
+    assert tinyhd("doctor", "--json") == 1
+    found = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert "did you mean alpha" in found["settings"]["found"]
+
+
+def test_a_named_file_that_is_not_there(tinyhd, capsys):
+    assert tinyhd("--config", "gone.toml", "predict", "clip.mp4") == 2
+    assert capsys.readouterr().err == "tinyhd: --config gone.toml: no such file\n"
+
+
+def test_the_readmes_example():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    example = readme.partition("```toml\n")[2].partition("```")[0]
+    Path("tinyhd.toml").write_text(example)
+    check(Path("tinyhd.toml"), settings.read(Path("tinyhd.toml")), commands())
+    assert option_defaults(commands(), "crop") == {"aspect": "9:16"}

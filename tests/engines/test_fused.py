@@ -1,0 +1,270 @@
+"""Our own kernels, block by block, and how a graph is read for them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import graph_runner
+from helpers.networks import lively
+
+from tinyhd_cli import __version__, load_model, weights
+from tinyhd_cli.engines import fused, graph, selection
+from tinyhd_cli.engines.fuse_batchnorm import fold
+from tinyhd_cli.engines.fused import Fused, Unknown, divide, levels
+from tinyhd_cli.engines.lower_tinyhd import rewritten
+
+ROOT = Path(__file__).parents[2]
+NETWORKS = [f"tinyhd-{outputs}{width}" for outputs in "ms" for width in ("", "-half", "-quarter")]
+
+needs_kernels = pytest.mark.skipif(not levels(), reason="there are no kernels for this machine")
+each_level = pytest.mark.parametrize("level", levels() or [None])
+
+
+def values(rng, *shape):
+    return rng.normal(0, 1, shape).astype(np.float32)
+
+
+def convolve(rng, x, outputs, kernel=(1, 1, 1), **more):
+    inputs = 1 if more.get("depthwise") else x.shape[0]
+    scale = (2 / np.prod([inputs, *kernel])) ** 0.5
+    return graph.convolve(x, values(rng, outputs, inputs, *kernel) * scale, values(rng, outputs) + 0.5, **more)
+
+
+def block(rng, x, inner, outer, taps=3, stride=1):
+    """An inverted residual without skip."""
+    y = graph.relu6(convolve(rng, x, inner))
+    depthwise = {"stride": (stride, 1, 1), "padding": (taps // 2, 1, 1), "depthwise": True}
+    y = graph.relu6(convolve(rng, y, inner, (taps, 3, 3), **depthwise))
+    return convolve(rng, y, outer)
+
+
+def network(rng, clip, kind, channels, inner, outer, taps=3, stride=1, added=False):
+    """A block that reads ``channels`` channels at half the resolution, another one that gives the map, the fusion."""
+    if kind == "stretched":
+        x = graph.interpolate(convolve(rng, clip, channels), time=2, space=2)
+    else:
+        x = graph.shuffle(graph.interpolate(convolve(rng, clip, 4 * channels), time=2))
+    x = block(rng, x, inner, outer, taps, stride)
+    if added:
+        frames = x.shape[1] // clip.shape[1]
+        x = graph.add(graph.shuffle(graph.interpolate(convolve(rng, clip, 4 * outer), time=frames)), x)
+    return fusion(block(rng, x, 2 * outer, 1))
+
+
+def fusion(*maps):
+    total = graph.scale(graph.sigmoid(maps[0]), 3.0, -1.0)
+    for one in maps[1:]:
+        total = graph.add(total, graph.scale(graph.sigmoid(one), -2.0))
+    return graph.sigmoid(total)
+
+
+class Head:
+    """What an engine has to give, from PyTorch."""
+
+    def __init__(self, given):
+        self.given = given
+        self.graph = ""
+        self.outputs = [graph.aligned(*node.shape[1:], node.shape[0]) for node in given]
+
+    def infer(self, clip):
+        for node, output in zip(self.given, self.outputs, strict=True):
+            output[...] = graph_runner.run(node, torch.from_numpy(clip).double()[None])[0].permute(1, 2, 3, 0).numpy()
+
+
+def agrees(result, clip_shape, level, threads=2):
+    engine = Fused(result, Head, "float32", threads, level)
+    for seed in range(2):  # the second time in the memory of the first
+        clip = values(np.random.default_rng(seed), *clip_shape)
+        expected = graph_runner.run(result, torch.from_numpy(clip).double()[None])[0, 0].numpy()
+        assert np.ptp(expected) > 0.01
+        # Where a pixel lies between others is rounded as PyTorch rounds it in float32.
+        np.testing.assert_allclose(engine.infer(clip), expected, atol=1e-5)
+
+
+@needs_kernels
+@each_level
+@pytest.mark.parametrize("kind", ["stretched", "shuffled"])
+@pytest.mark.parametrize(
+    ("channels", "inner", "outer", "taps", "stride", "added"),
+    [
+        (7, 14, 1, 3, 1, False),
+        (7, 14, 2, 3, 1, True),
+        (3, 5, 3, 3, 2, True),
+        (14, 28, 28, 2, 2, False),
+        (34, 68, 1, 1, 1, False),  # in several pieces
+        (1, 51, 9, 3, 2, False),
+    ],
+)
+def test_blocks(level, kind, channels, inner, outer, taps, stride, added):
+    rng = np.random.default_rng(0)
+    shape = (4, 4, 24, 48)
+    agrees(network(rng, graph.Clip(shape), kind, channels, inner, outer, taps, stride, added), shape, level)
+
+
+@needs_kernels
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("size", [(8, 16), (16, 32), (96, 128)])
+def test_sizes_and_threads(threads, size):
+    rng = np.random.default_rng(0)
+    shape = (3, 2, *size)
+    agrees(network(rng, graph.Clip(shape), "stretched", 3, 6, 2, added=True), shape, None, threads)
+
+
+@needs_kernels
+def test_several_threads_may_ask():
+    rng = np.random.default_rng(0)
+    result = network(rng, graph.Clip((3, 2, 32, 48)), "shuffled", 3, 6, 2)
+    engine = Fused(result, Head, "float32", 2)
+    clips = [values(rng, 3, 2, 32, 48) for _ in range(3)]
+    expected = [engine.infer(clip) for clip in clips]
+    with ThreadPoolExecutor(3) as threads:
+        found = threads.map(engine.infer, clips * 8)
+        assert all(np.array_equal(maps, other) for maps, other in zip(found, expected * 8, strict=True))
+
+
+@needs_kernels
+@each_level
+def test_maps_of_one_frame_count_for_all(level):
+    rng = np.random.default_rng(0)
+    clip = graph.Clip((4, 2, 16, 16))
+    moving = graph.shuffle(graph.interpolate(convolve(rng, clip, 8), time=2))
+    still = graph.shuffle(convolve(rng, clip, 8))
+    maps = [block(rng, still, 4, 1, 3, 2), block(rng, moving, 4, 1), block(rng, moving, 6, 1)]
+    result = fusion(*maps)
+    assert [map_.shape[1] for map_ in maps] == [1, 4, 4]
+    agrees(result, clip.shape, level)
+
+
+def projected(level, weight, bias):
+    """What comes out for one map, whose block has this projection."""
+    rng = np.random.default_rng(0)
+    clip = graph.Clip((4, 1, 8, 16))
+    map_ = block(rng, graph.shuffle(clip), 2, 1, taps=1)
+    weight, bias = np.float32(weight).reshape(map_.weight.shape), np.float32([bias])
+    map_ = graph.Conv(map_.shape, map_.inputs, weight=weight, bias=bias)
+    return Fused(fusion(map_), Head, "float32", 1, level).infer(values(rng, *clip.shape))
+
+
+@needs_kernels
+@each_level
+def test_a_block_without_weights_is_its_bias(level):
+    assert projected(level, [0, 0], 0.5) == pytest.approx(1 / (1 + np.exp(1 - 3 / (1 + np.exp(-0.5)))))
+
+
+@needs_kernels
+@each_level
+def test_far_values_have_a_sigmoid(level):
+    found = projected(level, [1000, -1000], 0)
+    assert found.min() == pytest.approx(1 / (1 + np.exp(1.0)))
+    assert found.max() == pytest.approx(1 / (1 + np.exp(-2.0)))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_left_to_the_engine(name):
+    """Nothing of it at full resolution; the kernels do all there is of it."""
+    network = lively(name)
+    fold(network)
+    result = rewritten(network)
+    blocks, last, given = divide(result)
+    assert {node.shape[2:] for node in given} == {(96, 128)}
+    left = {node for one in given for node in graph.operations(one)}
+    assert all(node.shape[2:] != (192, 256) or isinstance(node, graph.Clip) for node in left)
+    full = [node for node in graph.operations(result) if isinstance(node, graph.Conv) and node.depthwise]
+    assert len(blocks) == sum(node.shape[2:] == (192, 256) for node in full)
+    assert len(last.maps) == 6
+    assert last.bias == pytest.approx(network.fusion.bias.item())
+
+
+def test_graphs_that_end_otherwise_are_not_read():
+    rng = np.random.default_rng(0)
+    clip = graph.Clip((4, 2, 16, 32))
+    map_ = block(rng, graph.shuffle(clip), 4, 1)
+    for result in (
+        map_,  # no sigmoid
+        graph.sigmoid(graph.sigmoid(map_)),
+        fusion(convolve(rng, graph.shuffle(clip), 1)),  # no block
+        fusion(convolve(rng, graph.relu6(convolve(rng, clip, 1, (1, 3, 3), padding=(0, 1, 1))), 1)),
+        fusion(graph.add(map_, map_)),
+        fusion(graph.add(graph.shuffle(graph.interpolate(convolve(rng, clip, 4), time=2)), map_)),  # more frames
+        fusion(block(rng, graph.shuffle(clip), 4, 2)),  # a map of two channels
+        fusion(convolve(rng, map_.inputs[0], 1, stride=(2, 1, 1))),
+        fusion(convolve(rng, map_.inputs[0], 1, padding=(1, 0, 0))),
+        fusion(*[map_] * 9),
+        fusion(block(rng, graph.shuffle(graph.Clip((4, 2, 16, 8))), 4, 1)),  # too narrow
+        fusion(block(rng, graph.interpolate(convolve(rng, clip, 1), time=2), 4, 1)),  # not at twice the resolution
+    ):
+        with pytest.raises(Unknown):
+            divide(result)
+
+
+@pytest.fixture
+def weights_file(tmp_path):
+    network = lively()
+    weights.save(tmp_path / "net.safetensors", network.state_dict(), network.config)
+    return tmp_path / "net.safetensors"
+
+
+def test_without_kernels_openvino_does_it(weights_file, monkeypatch, tmp_path, caplog):
+    """Without a word, unless somebody asks for them."""
+    monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
+    monkeypatch.setattr(selection, "levels", lambda: [])
+    assert load_model(weights_file, "cpu").engine.name in ("openvino", "onnx", "torch")
+    assert not caplog.records
+    assert load_model(weights_file, engine="fused").engine.name == "torch"
+    assert "fused: no kernels for this machine" in caplog.text
+
+
+@needs_kernels
+def test_kernels_that_answer_wrongly_are_not_used(weights_file, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
+    infer = Fused.infer
+    monkeypatch.setattr(Fused, "infer", lambda self, clip: infer(self, clip)[:, ::-1])
+    assert load_model(weights_file, "cpu").engine.name == "openvino"
+    (record,) = caplog.records
+    assert "fused: answers differ from PyTorch's" in record.getMessage()
+
+
+@needs_kernels
+def test_kernels_of_another_version_are_not_used(weights_file, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
+    monkeypatch.setattr(fused, "GAP", fused.GAP + 16)
+    assert load_model(weights_file, "cpu").engine.name == "openvino"
+    (record,) = caplog.records
+    assert "fused: OSError: the kernels were compiled for another version" in record.getMessage()
+
+
+def wheel(folder, compiler):
+    """A wheel of the package, built with a compiler; its name, and the names of the kernels in it."""
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("tinyhd_cli", "weights"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    run = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"]
+    subprocess.run(run, cwd=folder, env=os.environ | {"CC": compiler}, check=True, capture_output=True)
+    (found,) = (folder / "dist").glob("*.whl")
+    return found.name, [Path(name).name for name in zipfile.ZipFile(found).namelist() if name.endswith(".so")]
+
+
+@pytest.mark.skipif(
+    not shutil.which("cc") or (sys.platform, platform.machine()) != ("linux", "x86_64"),
+    reason="kernels are compiled on Linux and x86, with cc",
+)
+def test_a_wheel_has_the_kernels(tmp_path):
+    name, kernels = wheel(tmp_path, "cc")
+    assert "-py3-none-linux_" in name
+    assert kernels == ["_blocks_avx2.so", "_blocks_avx512.so"]
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_a_wheel_without_a_compiler_has_none(tmp_path, compiler):
+    assert wheel(tmp_path, compiler) == (f"tinyhd-{__version__}-py3-none-any.whl", [])

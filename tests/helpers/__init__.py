@@ -1,0 +1,1 @@
+"""Inputs, networks and servers that several tests share."""

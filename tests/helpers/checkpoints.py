@@ -1,0 +1,33 @@
+"""State dicts by the names of the original TinyHD, without its files."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+
+from tinyhd_cli.models import create
+from tinyhd_cli.models.original_names import DECODER_BLOCKS, RESIDUAL, RESIDUAL_WITHOUT_EXPANSION, tinyhd_name
+
+FIELDS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+def original_names() -> dict[str, str]:
+    """Our tensor names to the original ones."""
+    inside = [*RESIDUAL, *RESIDUAL_WITHOUT_EXPANSION]
+    modules = [f"encoder.encoder.{block}.{layer}" for block, layer in product((0, 18), (0, 1))]
+    modules += [f"encoder.encoder.{block}.conv.{layer}" for block, layer in product(range(1, 18), inside)]
+    blocks = range(len(DECODER_BLOCKS))
+    modules += [f"aggregator.aggregate_adapter.{block}.conv.{layer}" for block, layer in product(blocks, inside)]
+    names = [f"{module}.{field}" for module, field in product([*modules, "decoder.decoder.0"], FIELDS)]
+    return {ours: name for name in names if (ours := tinyhd_name(name))}
+
+
+def original_state(name: str = "tinyhd-s-quarter", seed: int = 0) -> dict[str, torch.Tensor]:
+    """Fresh weights under their original names."""
+    torch.manual_seed(seed)
+    theirs = original_names()
+    state = {theirs[ours]: tensor for ours, tensor in create(name).state_dict().items()}
+    if "-s" in name:  # its fusion works on images there
+        state["decoder.decoder.0.weight"] = state["decoder.decoder.0.weight"].squeeze(2)
+    return state

@@ -1,0 +1,192 @@
+"""Photographs as clips: cameras, patches, ground truth that moves along, the mix of a batch, and the grid's measure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tinyhd_cli.training import animate, resident
+from tinyhd_cli.training.losses import grid_pattern
+
+SIZE = (48, 64)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def held(scale: float, centre: tuple[float, float]) -> animate.View:
+    """One camera for one frame."""
+    return animate.View(torch.tensor([[[scale, abs(scale)]]]), torch.tensor([[centre]]))
+
+
+def ramp() -> torch.Tensor:
+    """A picture whose values are its x coordinates."""
+    return animate.raster(SIZE, torch.device("cpu"))[..., 0].expand(1, 1, *SIZE)
+
+
+def test_a_view_is_what_the_camera_sees():
+    whole = animate.seen(ramp(), held(1.0, (0.0, 0.0)), SIZE)
+    assert whole.shape == (1, 1, 1, *SIZE)
+    assert torch.allclose(whole[:, :, 0], ramp(), atol=1e-5)
+    right_half = animate.seen(ramp(), held(0.5, (0.4, 0.0)), SIZE)[0, 0, 0, 0]
+    assert right_half[0] == pytest.approx(0.4 - 0.5 * (1 - 1 / 64), abs=1e-4)
+    mirrored = animate.seen(ramp(), held(-1.0, (0.0, 0.0)), SIZE)[0, 0, 0]
+    assert torch.allclose(mirrored, ramp()[0, 0].flip(-1), atol=1e-5)
+
+
+def test_fixations_go_where_the_picture_goes():
+    """A bright pixel and the point on it stay together, under every camera; one that leaves the view is gone."""
+    picture = torch.zeros(1, 1, 240, 320)
+    picture[..., 90:98, 200:208] = 1
+    spot = torch.tensor([204 * 2 / 320 - 1, 94 * 2 / 240 - 1])
+    points = torch.stack([spot, torch.tensor([float("nan")] * 2), torch.tensor([-0.99, -0.99])]).unsqueeze(0)
+    view = animate.camera(40, 16, generator(), pan=0.7, shake=0.5)
+    found = 0
+    for index in range(40):
+        one = animate.View(view.scale[index : index + 1], view.centre[index : index + 1])
+        maps = animate.seen_points(points, one, SIZE)[0]
+        bright = animate.seen(picture, one, SIZE)[0, 0]
+        for frame, map_ in zip(bright, maps, strict=True):
+            assert map_.sum() <= 2
+            inside = map_ > 0
+            if inside.any() and frame.max() > 0.3:
+                row, column = divmod(int(frame.argmax()), SIZE[1])
+                near = inside[max(0, row - 3) : row + 4, max(0, column - 3) : column + 4]
+                found += bool(near.any())
+    assert found > 400
+
+
+def test_patches_stay_inside_and_move():
+    moving = animate.patches(50, 31, 9, 3, generator())
+    assert ((moving.place.abs() + moving.radius) < 1.06).all()
+    assert (moving.shown[:, 0] == 1).all()
+    way = (moving.place[:, 0, -1] - moving.place[:, 0, 0]).norm(dim=-1)
+    assert (way > 0.05).float().mean() > 0.6
+    assert (moving.source < 9).all()
+
+
+def test_a_patch_is_another_picture_and_its_path_is_on_it():
+    ground = torch.zeros(1, 3, 31, *SIZE)
+    pictures = torch.full((2, 3, *SIZE), 200.0)
+    moving = animate.patches(1, 31, 2, 1, generator(2))
+    clip = animate.paste(ground, pictures, moving)
+    paths = animate.paths(moving, 15, SIZE)
+    assert clip.max() == pytest.approx(200)
+    assert (clip == 0).float().mean() > 0.8  # the rest is as it was
+    for frame, path in zip(clip[0, 0, 15:], paths[0], strict=True):
+        row, column = divmod(int(path.argmax()), SIZE[1])
+        assert frame[row, column] == pytest.approx(200, abs=1)
+
+
+def test_a_patch_that_stands_has_no_path():
+    moving = animate.patches(1, 31, 2, 1, generator())
+    still = animate.Patches(**{**vars(moving), "place": moving.place[:, :, :1].expand(-1, -1, 31, -1)})
+    assert animate.paths(still, 15, SIZE).sum() == 0
+
+
+def batches(seed: int = 0) -> resident.Batches:
+    """Two videos, one that runs through and one of a single grey, and six photographs."""
+    counting = torch.arange(60, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *SIZE, 3).contiguous()
+    films = resident.Films(["a", "b"], [counting, torch.full_like(counting, 90)], [30.0, 30.0], np.array([0.9, 0.1]))
+    pixels = torch.randint(0, 255, (6, 3, *resident.STILL_SIZE), generator=generator(), dtype=torch.uint8)
+    photographs = resident.Photographs(pixels, pixels[:, :1], torch.rand((6, 20, 2), generator=generator()) * 2 - 1)
+    return resident.Batches(films, photographs, resident.Mix(1, 2, 2, 11), SIZE, 0.2, seed)
+
+
+def test_a_batch_follows_from_seed_and_number():
+    one, again, other = batches().batch(3), batches().batch(3), batches(1).batch(3)
+    assert torch.equal(one.shown, again.shown)
+    assert torch.equal(one.student, again.student)
+    assert not torch.equal(one.shown, other.shown)
+    assert one.shown.shape == (16, 3, 31, *SIZE)
+    assert one.student.shape == (16, 3, 16, *SIZE)
+    assert one.truth is not None
+    assert one.truth.density.shape == one.truth.fixation.shape == (3, 16, *SIZE)
+
+
+def test_what_is_calm_stands_still():
+    batch = batches().batch(0)
+    change = batch.shown.diff(dim=2).abs().amax((1, 2, 3, 4))
+    assert batch.calm[0]
+    assert (change[batch.calm] < 1e-4).all()
+    assert (change[3:5] > 0.1).all()  # patches move
+
+
+def test_clips_are_of_several_frame_rates_and_stay_in_the_video():
+    maker = batches()
+    strides = []
+    for seed in range(200):
+        numbers = maker.frame_numbers(0, 31, np.random.default_rng(seed))
+        assert numbers.min() >= 0
+        assert numbers.max() < 60
+        strides.append(int(numbers[-1] - numbers[-2]))
+        assert len(set(numbers[-16:].tolist())) == 16  # the clip itself is whole
+    shares = [strides.count(stride) / 200 for stride in (1, 2, 3)]
+    assert shares == pytest.approx([0.6, 0.25, 0.15], abs=0.1)
+
+
+def test_every_tenth_source_is_held_back_whole(tmp_path: Path):
+    items = [{"file": f"{n}-{k}.mp4", "repository": f"r{n:02d}"} for n in range(20) for k in range(3)]
+    (tmp_path / "MANIFEST.json").write_text(json.dumps(items))
+    kept, back = resident.split_by_source(items, tmp_path)
+    assert {item["repository"] for item in back} == {"r09", "r19"}
+    assert len(kept) == 54
+
+
+def test_lively_clips_are_shown_more_and_large_sources_less():
+    items = [{"repository": "calm", "motion": 0.4}, {"repository": "lively", "motion": 9.0}]
+    items += [{"repository": "large", "motion": 9.0}] * 16
+    shares = resident.shares(items)
+    assert shares.sum() == pytest.approx(1)
+    assert shares[1] / shares[0] == pytest.approx((5 / 0.5) ** 0.5)
+    assert shares[2:].sum() / shares[1] == pytest.approx(4)
+
+
+@pytest.mark.parametrize(("period", "seen"), [(2, True), (4, True), (8, True), (3, False)])
+def test_the_measure_of_the_grid(period: int, seen: bool):
+    y, x = torch.meshgrid(torch.arange(192.0), torch.arange(256.0), indexing="ij")
+    blob = torch.exp(-((x - 120) ** 2 + (y - 90) ** 2) / 450)
+    lines = blob * (1 + 0.02 * torch.cos(2 * torch.pi * (x % period) / period))
+    assert float(grid_pattern(blob.unsqueeze(0))) < 1e-4
+    assert (float(grid_pattern(lines.unsqueeze(0))) > 5e-3) == seen
+
+
+def test_the_penalty_on_the_grid_removes_it():
+    """Gradient steps on the map itself take the pattern out and leave the patch."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    blob = torch.exp(-((x - 30) ** 2 + (y - 34) ** 2) / 200)
+    maps = (blob * (1 + 0.05 * (x % 2))).unsqueeze(0).requires_grad_()
+    before = float(grid_pattern(maps.detach()))
+    for _ in range(60):
+        (gradient,) = torch.autograd.grad(grid_pattern(maps), maps)
+        with torch.no_grad():
+            maps -= 0.15 * gradient / gradient.abs().max() * 0.01
+    assert float(grid_pattern(maps.detach())) < before / 4
+    assert (maps.detach()[0] - blob).abs().max() < 0.08
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels are for graphics cards")
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2), (2, 1, 1), (1, 2, 2)])
+def test_the_gpu_layers_are_pytorchs(stride: tuple[int, int, int]):
+    import copy
+
+    from tinyhd_cli.models.blocks.mobilenet3d import ConvNorm
+    from tinyhd_cli.training import gpu_layers
+
+    plain = ConvNorm(6, 6, kernel=(3, 3, 3), stride=stride, padding=(1, 1, 1), groups=6).cuda()
+    fast = gpu_layers.FastConvNorm(copy.deepcopy(plain))
+    clip = torch.randn(2, 6, 4, 24, 32, device="cuda")
+    inputs = [clip.clone().requires_grad_() for _ in range(2)]
+    outputs = [layer(x) for layer, x in zip((plain, fast), inputs, strict=True)]
+    assert torch.allclose(outputs[0], outputs[1], atol=1e-4)
+    weight = torch.randn_like(outputs[0])
+    for output in outputs:
+        (output * weight).sum().backward()
+    assert torch.allclose(inputs[0].grad, inputs[1].grad, atol=1e-4)
+    for mine, theirs in zip(plain.parameters(), fast.parameters(), strict=True):
+        assert torch.allclose(mine.grad, theirs.grad, rtol=1e-3, atol=1e-3)

@@ -1,0 +1,427 @@
+"""Where clips come from, how they are read, and what teachers say of them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import clips
+from helpers.networks import lively
+from helpers.training_data import SIZE, aux_videos, labelled_videos, photographs
+
+from tinyhd_cli import weights
+from tinyhd_cli.errors import InputError, UsageError, WeightsError
+from tinyhd_cli.training import sources
+from tinyhd_cli.training.augment import collate, recoloured, student_clips, targets, truth
+from tinyhd_cli.training.clip_cache import decode_all
+from tinyhd_cli.training.clips import WHOLE, Clips, Pick, PickSampler, Schedule, starts, validation_picks
+from tinyhd_cli.training.losses import Targets, correlation, distribution
+from tinyhd_cli.training.options import TrainConfig, replace
+from tinyhd_cli.training.teachers import CachedTeacher, Teacher, Teachers, between, mean, packed, unpacked
+
+CPU = torch.device("cpu")
+
+
+def decoded(videos, root, workers=0):
+    return decode_all(videos, root, SIZE, workers, lambda *progress: None)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    return {
+        "videos": labelled_videos(root / "videos"),
+        "photos": photographs(root / "photos"),
+        "aux": aux_videos(root / "aux"),
+    }
+
+
+def test_labelled_videos_are_stored_with_their_maps(folders, tmp_path):
+    found = sources.find(TrainConfig(data=(str(folders["videos"]),), hold_out=0))
+    stored = decoded(found.targets, tmp_path)
+    assert [(video.name, video.frames, video.labelled, video.still) for video in stored] == [
+        (f"v{i}", 20, True, False) for i in range(3)
+    ]
+    density, points = stored[1].truth("density"), stored[1].truth("fixation")
+    assert density.shape == (20, *SIZE)
+    y, x = np.unravel_index(density[4].argmax(), SIZE)
+    assert (x / SIZE[1], y / SIZE[0]) == pytest.approx((0.3 + 0.02 * 7, 0.6), abs=0.03)
+    assert density[4, points[4] > 0].min() > 200
+    assert 0 < points[4].sum() < 60
+    before = [path.stat().st_mtime_ns for path in tmp_path.rglob("*.u8")]
+    decoded(found.targets, tmp_path)  # nothing is made twice
+    assert [path.stat().st_mtime_ns for path in tmp_path.rglob("*.u8")] == before
+
+
+def test_damaged_clips_are_reported_and_left_out(folders, tmp_path, caplog):
+    root = aux_videos(tmp_path / "aux", count=2)
+    (root / "class0" / "broken.mp4").write_bytes(b"no video at all" * 100)
+    (root / "class1" / "notes.txt").write_text("no video")
+    videos = sources.unlabelled(str(root))
+    assert [video.name for video in videos] == ["class0/broken.mp4", "class0/clip0.mkv", "class1/clip1.mkv"]
+    logging.getLogger("tinyhd").propagate = True
+    stored = decoded(videos, tmp_path / "cache")
+    assert [video.name for video in stored] == ["class0/clip0.mkv", "class1/clip1.mkv"]
+    assert "broken.mp4" in caplog.text
+    assert "skipped" in caplog.text
+
+
+def test_worker_processes_decode_the_same(folders, tmp_path):
+    videos = sources.unlabelled(str(aux_videos(tmp_path / "aux", count=4)))
+    for one, other in zip(decoded(videos, tmp_path / "a"), decoded(videos, tmp_path / "b", workers=2), strict=True):
+        assert one.key == other.key
+        assert np.array_equal(one.pixels(), other.pixels())
+
+
+def test_a_flat_folder_of_photographs_is_recognised(folders):
+    found = sources.labelled(str(folders["photos"]), ("train",))
+    assert [video.name for video in found] == ["1000", "1007", "1014"]
+    one_video = sources.labelled(str(folders["videos"] / "v0"), ("train",))
+    assert [len(video.frames) for video in one_video] == [20]
+
+
+def test_photographs_stand_still_or_move_slowly(folders, tmp_path):
+    stored = decoded(sources.labelled(f"images:{folders['photos']}", ("train",)), tmp_path)
+    reader = Clips(stored, SIZE, context=0)
+    still, moving = reader[Pick(0, 0)], reader[Pick(0, 0, trajectory=1)]
+    assert (still["read"] == still["read"][:1]).all()
+    assert still["read"].shape == (16, *SIZE, 3)
+    steps = (moving["read"][1:].float() - moving["read"][:-1].float()).abs().mean((1, 2, 3))
+    assert (steps > 0).float().mean() > 0.6
+    assert steps.max() < 12
+    # The maps move with the picture: the density's peak stays on the yellow disc.
+    for sample in (still, moving):
+        for frame in (0, 15):
+            y, x = np.unravel_index(sample["density"][frame].numpy().argmax(), SIZE)
+            red, _, blue = sample["read"][frame, y, x].tolist()
+            assert red > 180
+            assert blue < 120
+            points = sample["fixation"][frame].bool()
+            assert points.any()
+            assert sample["density"][frame][points].min() > 150
+
+
+def test_the_same_seed_gives_the_same_clips_however_many_processes_share_them(folders, tmp_path):
+    stored = decoded(sources.unlabelled(str(folders["aux"])), tmp_path)
+    videos = list(enumerate(stored))
+    config = TrainConfig(aux=("x",), seed=3)
+    plan = Schedule(2, 4, steps_per_epoch=1, steps=6)
+    whole = PickSampler(config, plan, videos[:2], videos)
+    assert list(whole) == list(PickSampler(config, plan, videos[:2], videos))
+    halves = [PickSampler(config, plan, videos[:2], videos, rank=rank, processes=2) for rank in (0, 1)]
+    for step, together in enumerate(whole):
+        shares = [half.picks(step) for half in halves]
+        assert [len(share) for share in shares] == [3, 3]
+        assert together == [shares[0][0], shares[1][0], *shares[0][1:], *shares[1][1:]]
+    later = PickSampler(config, plan, videos[:2], videos, first_step=4)
+    assert list(later) == list(whole)[4:]
+    assert list(whole) != list(PickSampler(TrainConfig(aux=("x",), seed=4), plan, videos[:2], videos))
+    picked = Counter(pick.video for step in range(3) for pick in whole.picks(step)[2:])
+    assert set(picked.values()) == {4}  # each video equally often
+    flips = [pick.flip for step in range(6) for pick in whole.picks(step)]
+    assert 8 < sum(flips) < 28
+
+
+def test_clips_begin_on_the_grid_and_reach_the_end():
+    assert starts(40, 16) == [0, 16, 24]
+    assert starts(18, 1) == [0, 1, 2]
+    assert starts(16, 16) == [0]
+    assert starts(5, 16) == [-11]  # a video of five frames: the first one fills the front
+
+
+def test_validation_clips_fit_their_videos(folders, tmp_path):
+    stored = decoded(sources.unlabelled(str(folders["aux"])), tmp_path)
+    assert validation_picks(list(enumerate(stored)))[:2] == [Pick(0, 0), Pick(0, 8)]
+
+
+# ---------------------------------------------------------------------------------------------------------- teachers
+
+
+class Recorded:
+    """Stands for a teacher's network: its map says which frames it saw, by their brightness."""
+
+    def __init__(self, frames_out):
+        self.frames_out, self.seen = frames_out, []
+
+    def __call__(self, x, intermediate):
+        seen = (x.mean((1, 3, 4)) * 255).round().int()  # (N, 16): frame numbers
+        self.seen += seen.tolist()
+        last = seen[:, -self.frames_out :].float()
+        final = last[:, :, None, None].expand(-1, -1, *SIZE) / 255
+        return final, {"d1": final[:, None, -1:].expand(-1, 4, -1, -1, -1) * torch.arange(1, 5).view(1, 4, 1, 1, 1)}
+
+
+def teacher_of(tmp_path, student, teacher, **options):
+    network = lively(teacher)
+    path = tmp_path / f"{teacher}.safetensors"
+    weights.save(path, network.state_dict(), network.config, input_size=SIZE)
+    config = TrainConfig(aux=("x",), model=student, teacher=str(path), size=SIZE, **options)
+    made = Teacher(config, str(path), CPU)
+    recorded = Recorded(network.config.frames_out)
+    object.__setattr__(made.model, "network", recorded)
+    object.__setattr__(made.model, "mean", torch.zeros(3, 1, 1))
+    object.__setattr__(made.model, "std", torch.ones(3, 1, 1))
+    return made, recorded
+
+
+def numbered_frames(first, count):
+    return torch.arange(first, first + count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *SIZE, 3).contiguous()
+
+
+@pytest.mark.parametrize(("upstream", "lag"), [(False, 0), (True, 1)])
+def test_a_single_output_teachers_windows_end_at_the_students_frames(tmp_path, upstream, lag):
+    """The student's frames are 100 to 115; the original is one frame behind."""
+    teacher, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter", upstream_alignment=upstream)
+    assert teacher.context == 15 + lag
+    maps = teacher.maps(numbered_frames(100 - teacher.context, teacher.context + 16))
+    assert [window[-1] for window in recorded.seen] == list(range(100 - lag, 116 - lag))
+    assert all(window == list(range(window[-1] - 15, window[-1] + 1)) for window in recorded.seen)
+    assert (maps.final[0, :, 0, 0] * 255).round().tolist() == list(range(100 - lag, 116 - lag))
+    mean = np.mean(range(100 - lag, 116 - lag)) / 255  # over time, d1's one frame being for the whole clip
+    assert maps.intermediate[0, :, 0, 0].tolist() == pytest.approx([mean, 2 * mean, 3 * mean, 4 * mean])
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "windows", "last"),
+    [
+        ("tinyhd-s-quarter", "tinyhd-s-quarter", 1, [115]),
+        ("tinyhd-m-quarter", "tinyhd-m-quarter", 1, list(range(100, 116))),
+        ("tinyhd-s-quarter", "tinyhd-m-quarter", 1, [115]),
+    ],
+)
+def test_other_teachers_see_the_students_clip(tmp_path, student, teacher, windows, last):
+    made, recorded = teacher_of(tmp_path, student, teacher, upstream_alignment=True)
+    assert made.context == 0
+    maps = made.maps(numbered_frames(100, 16))
+    assert recorded.seen == [list(range(100, 116))] * windows
+    assert (maps.final[0, :, 0, 0] * 255).round().tolist() == last
+
+
+def test_a_still_clip_is_seen_once(tmp_path):
+    teacher, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
+    maps = teacher.maps(numbered_frames(7, 1).expand(31, -1, -1, -1))
+    assert len(recorded.seen) == 1
+    assert maps.final.shape == (1, 16, *SIZE)
+
+
+def test_a_teacher_is_asked_for_some_frames_and_blended(tmp_path):
+    teacher, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter", teacher_step=6)
+    maps = teacher.maps(numbered_frames(85, 31))
+    assert [window[-1] for window in recorded.seen] == [100, 106, 112, 115]
+    assert (maps.final[0, :, 0, 0] * 255).tolist() == pytest.approx(list(range(100, 116)), abs=1e-3)
+    assert float(maps.intermediate[0, 0, 0, 0] * 255) == pytest.approx(107.5, abs=1e-3)
+
+
+def test_maps_are_blended_between_their_places():
+    maps = torch.tensor([0.0, 1.0, 4.0]).view(3, 1)
+    assert between(maps, [0, 2, 3])[:, 0].tolist() == [0, 0.5, 1, 4]
+    assert between(maps, [0, 1, 2]) is maps
+
+
+def test_a_mirrored_clip_is_asked_for_too(tmp_path):
+    network = lively("tinyhd-m-quarter")
+    path = tmp_path / "m.safetensors"
+    weights.save(path, network.state_dict(), network.config, input_size=SIZE)
+    config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(path), size=SIZE)
+    once = Teacher(config, str(path), CPU)
+    twice = Teacher(replace(config, teacher_flip=True), str(path), CPU)
+    assert once.identity != twice.identity
+    read = torch.randint(0, 256, (16, *SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    plain, other = once.maps(read), once.maps(read.flip(2))
+    expected = (distribution(plain.final) + distribution(other.final.flip(-1))) / 2
+    torch.testing.assert_close(twice.maps(read).final, expected)
+    # Whichever way round the clip is, the answer is the same.
+    torch.testing.assert_close(twice.maps(read.flip(2)).final.flip(-1), expected)
+
+
+def test_several_teachers_speak_as_one(folders, tmp_path):
+    stored = decoded(sources.unlabelled(str(folders["aux"])), tmp_path / "clips")
+    single, seen = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
+    multi, _ = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-m-quarter")
+    both = Teachers([CachedTeacher(single, tmp_path / "maps"), CachedTeacher(multi, tmp_path / "maps")])
+    assert both.context == 15
+    batch = collate([Clips(stored, SIZE, both.context)[Pick(0, 8)]])
+    found = targets(batch, both)
+    alone = [targets(batch, Teachers([one])) for one in both.teachers]
+    torch.testing.assert_close(found.final, mean(alone).final)
+    assert len(seen.seen) == 16  # the maps of both were kept
+    assert len(list((tmp_path / "maps").iterdir())) == 2
+
+
+def test_the_mean_of_maps_is_one_of_distributions():
+    one, other = torch.rand(1, 16, 4, 4), torch.rand(1, 16, 4, 4)
+    scaled = mean([Targets(one, None), Targets(1000 * other, None)])
+    torch.testing.assert_close(scaled.final, (distribution(one) + distribution(other)) / 2)
+    assert scaled.intermediate is None
+
+
+@pytest.mark.parametrize("teacher", ["tinyhd-s-quarter", "tinyhd-m-quarter"])
+def test_teachers_see_a_single_frame_as_a_clip_that_stands_still(tmp_path, teacher):
+    made, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", teacher, stills=True)
+    assert made.context == 0
+    maps = made.maps(numbered_frames(7, 1))
+    assert recorded.seen == [[7] * 16]
+    assert maps.final.shape == (1, 1, *SIZE)
+    assert maps.intermediate.shape == (1, 4, *SIZE)
+
+
+def test_a_teacher_of_another_size_is_refused(tmp_path):
+    network = lively("tinyhd-s-quarter")
+    weights.save(tmp_path / "t.safetensors", network.state_dict(), network.config)
+    config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "t.safetensors"), size=SIZE)
+    with pytest.raises(WeightsError, match="reads 192x256 pixels, the student 64x64"):
+        Teacher(config, config.teacher[0], CPU)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "tolerance"), [("float16", 1, 1e-3), ("uint8", 1, 0.01), ("float16", 2, 0.05)]
+)
+def test_cached_maps_come_back(tmp_path, dtype, scale, tolerance):
+    y, x = torch.meshgrid(torch.linspace(0, 3, 64), torch.linspace(0, 5, 64), indexing="ij")
+    maps = torch.stack([1e-5 * (2 + torch.sin(x + t) * torch.cos(y)) for t in range(3)])
+    found = unpacked("final", packed("final", maps, dtype, scale), SIZE)
+    assert float((found - maps).abs().max() / maps.max()) < tolerance
+
+
+def test_a_teacher_is_asked_once_for_each_clip(folders, tmp_path):
+    stored = decoded(sources.unlabelled(str(folders["aux"])), tmp_path / "clips")
+    teacher, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
+    cached = CachedTeacher(teacher, tmp_path / "maps")
+    reader = Clips(stored, SIZE, teacher.context)
+    batch = collate([reader[Pick(0, 8)], reader[Pick(1, 0, flip=True)]])
+    first = targets(batch, cached)
+    asked = len(recorded.seen)
+    again = targets(batch, cached)
+    assert asked == 32
+    assert len(recorded.seen) == asked
+    assert torch.equal(first.final, again.final)
+    assert sorted(path.suffix for path in (tmp_path / "maps").rglob("*.npz")) == [".npz"] * 2
+
+
+@pytest.fixture
+def reader_and_teacher(folders, tmp_path):
+    """Labelled videos to draw clips from, and a TinyHD-M as a teacher."""
+    stored = decoded(sources.labelled(str(folders["videos"]), ("train",)), tmp_path / "clips")
+    network = lively("tinyhd-m-quarter")
+    weights.save(tmp_path / "m.safetensors", network.state_dict(), network.config, input_size=SIZE)
+    config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "m.safetensors"), size=SIZE)
+    return Clips(stored, SIZE, 0), CachedTeacher(Teacher(config, config.teacher[0], CPU), None)
+
+
+def test_flips_mirror_the_student_and_all_that_it_is_compared_with(reader_and_teacher):
+    reader, cached = reader_and_teacher
+    plain, mirror = (collate([reader[Pick(0, 2, flip=flip)]]) for flip in (False, True))
+    assert torch.equal(student_clips(plain, CPU).flip(-1), student_clips(mirror, CPU))
+    for kind in ("density", "fixation"):
+        one, other = (getattr(truth(batch, 1, 16, CPU), kind) for batch in (plain, mirror))
+        assert torch.equal(one.flip(-1), other)
+        assert not torch.equal(one, other)
+    assert torch.equal(targets(plain, cached).final.flip(-1), targets(mirror, cached).final)
+
+
+def test_crops_enlarge_the_student_and_all_that_it_is_compared_with(reader_and_teacher):
+    reader, cached = reader_and_teacher
+    plain, near = (collate([reader[Pick(0, 2, crop=crop)]]) for crop in (WHOLE, (0.5, 1.0, 0.0)))  # below, left
+    assert plain.keys == near.keys  # the teacher sees the whole
+    height, width = SIZE
+    corner = (slice(height // 2, None), slice(0, width // 2))
+
+    def close(enlarged, whole):
+        one = F.avg_pool2d(enlarged.flatten(0, -3).float(), 16)
+        other = F.avg_pool2d(whole[(..., *corner)].flatten(0, -3).float(), 8)
+        return float(correlation(one, other).min()) > 0.95
+
+    assert close(student_clips(near, CPU), student_clips(plain, CPU))
+    assert close(truth(near, 1, 16, CPU).density, truth(plain, 1, 16, CPU).density)
+    assert close(targets(near, cached).final, targets(plain, cached).final)
+    assert close(targets(near, cached).intermediate, targets(plain, cached).intermediate)
+    points = truth(plain, 1, 16, CPU).fixation[(..., *corner)]
+    assert points.any()
+    there = truth(near, 1, 16, CPU).fixation
+    assert set(there.unique().tolist()) <= {0, 1} and there.sum() == points.sum()
+    assert torch.equal(F.max_pool2d(there.float(), 2), points.float())
+
+
+def test_half_of_the_clips_are_cropped(folders, tmp_path):
+    stored = decoded(sources.labelled(str(folders["videos"]), ("train",)), tmp_path / "clips")
+    plan, videos = Schedule(2, 0, steps_per_epoch=1, steps=100), list(enumerate(stored))
+    whole, cropped = (
+        [pick for picks in PickSampler(TrainConfig(aux=("x",), crop=crop), plan, videos, []) for pick in picks]
+        for crop in (0.0, 0.4)
+    )
+    assert all(pick.crop[0] == 1 for pick in whole)
+    shares = np.array([pick.crop[0] for pick in cropped])
+    assert 0.4 < (shares < 1).mean() < 0.6
+    assert 0.6 <= shares.min() < 0.65
+
+
+def test_other_colours_are_for_the_student_alone(folders, tmp_path):
+    stored = decoded(sources.labelled(str(folders["videos"]), ("train",)), tmp_path / "clips")
+    reader = Clips(stored, SIZE, 0)
+    plain, other = (collate([reader[Pick(0, 2, colour=colour)]]) for colour in ((1.0, 1.0, 1.0), (0.8, 1.1, 0.7)))
+    assert torch.equal(plain.reads, other.reads) and torch.equal(plain.density, other.density)
+    assert plain.keys == other.keys  # the teacher's maps are the same
+    assert (student_clips(plain, CPU) - student_clips(other, CPU)).abs().mean() > 0.05
+    plan, videos = Schedule(2, 0, steps_per_epoch=1, steps=20), list(enumerate(stored))
+    still, jittered = (
+        [pick for picks in PickSampler(TrainConfig(aux=("x",), jitter=jitter), plan, videos, []) for pick in picks]
+        for jitter in (0.0, 0.3)
+    )
+    assert [(pick.video, pick.start, pick.flip) for pick in still] == [
+        (pick.video, pick.start, pick.flip) for pick in jittered
+    ]
+    assert {pick.colour for pick in still} == {(1.0, 1.0, 1.0)}
+    factors = np.array([pick.colour for pick in jittered])
+    assert 0.7 <= factors.min() < 0.75 and 1.25 < factors.max() <= 1.3
+
+
+def test_recoloured():
+    clips = torch.rand(2, 3, 16, 8, 8) * 0.5 + 0.2
+    assert torch.allclose(recoloured(clips, torch.ones(2, 3)), clips, atol=1e-6)
+    half = recoloured(clips, torch.tensor([[0.5, 1, 1], [1, 1, 1]]))
+    assert torch.allclose(half[0], clips[0] / 2, atol=1e-6) and torch.allclose(half[1], clips[1], atol=1e-6)
+    grey = recoloured(clips, torch.tensor([[1.0, 1, 0]] * 2))
+    assert torch.allclose(grey[:, 0], grey[:, 2]) and grey.std() > 0.01
+    flat = recoloured(clips, torch.tensor([[1.0, 0, 1]] * 2))
+    assert flat.flatten(1).std(1).max() < 1e-6
+    assert recoloured(clips, torch.tensor([[9.0, 9, 9]] * 2)).max() <= 1
+
+
+# --------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_data_that_cannot_be_trained_on(folders, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    shifted = labelled_videos(tmp_path / "shifted", count=1, frames=2)
+    for path in sorted((shifted / "v0" / "maps").iterdir()):
+        path.rename(path.with_name(f"9{path.name}"))
+    for path in sorted((shifted / "v0" / "fixation").iterdir()):
+        path.unlink()
+    only_maps = photographs(tmp_path / "maps_only")
+    for path in (only_maps / "fixation").iterdir():
+        path.unlink()
+    cases = [
+        ({}, UsageError, "nothing to train on"),
+        ({"aux": (str(folders["aux"]),)}, UsageError, "without a teacher"),
+        ({"data": (str(folders["videos"]),), "aux": (str(folders["aux"]),)}, UsageError, "needs a teacher"),
+        ({"aux": (str(empty),), "teacher": "hd2s"}, InputError, "no videos in it"),
+        ({"aux": (str(empty / "none"),), "teacher": "hd2s"}, InputError, "no such folder"),
+        ({"data": (str(empty),)}, InputError, str(empty)),
+        ({"data": (str(shifted),)}, InputError, "labels and frames do not match"),
+        ({"data": (str(only_maps),), "weight": ("nss=1",)}, InputError, "needs fixation maps"),
+    ]
+    for options, kind, message in cases:
+        with pytest.raises(kind, match=message):
+            sources.find(TrainConfig(**options))
+
+
+def test_held_back_videos_are_spread_evenly():
+    kept, held = sources.hold_out([clips.Clip(frames=n) for n in range(20)], 0.1)
+    assert [clip.frames for clip in held] == [9, 19]
+    assert len(kept) == 18
+    assert sources.hold_out([clips.Clip()], 0.5) == ((clips.Clip(),), ())

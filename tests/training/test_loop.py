@@ -1,0 +1,389 @@
+"""Whole runs, small: what is trained, written, resumed, shared between processes, and refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from helpers.networks import lively
+from helpers.training_data import OPTIONS, SIZE, aux_videos, labelled_videos, photographs, procedural_file
+
+from tinyhd_cli import weights
+from tinyhd_cli.errors import OutputError, TinyhdError, UsageError
+from tinyhd_cli.training import checkpoints, loop
+from tinyhd_cli.training.clip_cache import decode_all
+from tinyhd_cli.training.options import TrainConfig, build_config, presets
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three labelled videos, three photographs, four unlabelled clips, a teacher's weights."""
+    root = tmp_path_factory.mktemp("training")
+    labelled_videos(root / "videos")
+    photographs(root / "photos")
+    aux_videos(root / "aux", count=4)
+    network = lively("tinyhd-m-quarter", seed=5)
+    weights.save(root / "teacher.safetensors", network.state_dict(), network.config, input_size=SIZE)
+    return root
+
+
+SMALL_LR = 1e-5
+"""Training makes much of rounding, and the more so the faster it learns: too much for comparisons to 1e-4."""
+
+
+def settings(data, out, **changes):
+    """A run on all kinds of data, of few steps."""
+    values = {
+        "data": (str(data / "videos"), str(data / "photos")),
+        "aux": (str(data / "aux"),),
+        "hold_out": 0.34,
+        "teacher": str(data / "teacher.safetensors"),
+        "model": "tinyhd-m-quarter",
+        "init": "none",
+        "size": SIZE,
+        "steps": 2,
+        "batch_size": 2,
+        "workers": 0,
+        "device": "cpu",
+        "cache": data / "cache",
+        "out": out,
+    }
+    return TrainConfig(**(values | changes))
+
+
+def rows(out, split="train"):
+    with (out / "log.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["split"] == split]
+
+
+def best(out):
+    return weights.load(out / "best.safetensors").state_dict
+
+
+# Terms of four steps: HD2S with procedural weights teaches a trained single-output student, seed 0. Made by this
+# program when its parts had been checked one by one; what they guard against is change.
+GOLDEN = {
+    "target/d1.1": (1.19517, 1.14633, 1.28656, 1.16525),
+    "target/d1.2": (1.51401, 1.58804, 1.68329, 1.43607),
+    "target/d1.3": (1.14147, 1.23081, 1.5458, 1.0046),
+    "target/d1.4": (1.08365, 0.50608, 0.63193, 0.71336),
+    "target/final": (0.57875, 0.18921, 0.36973, 0.25483),
+    "target/ground-truth": (1.23212, 1.52305, 1.16425, 1.55563),
+    "aux/d1.1": (1.59808, 1.5871, 1.52821, 1.67066),
+    "aux/d1.2": (1.75409, 1.80998, 1.77455, 1.89185),
+    "aux/d1.3": (1.20112, 1.63014, 1.58227, 1.5269),
+    "aux/d1.4": (0.91988, 0.90285, 1.06698, 1.15447),
+    "aux/final": (0.78469, 0.9744, 0.85708, 1.10457),
+}
+
+
+@pytest.fixture
+def one_thread():
+    """Several threads add in another order, which four steps of training make into 1e-4."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_four_steps_of_distilling_hd2s(shared, data, tmp_path, one_thread):
+    teacher = procedural_file(tmp_path / "hd2s.safetensors", shared, "hd2s")
+    student = {"model": "tinyhd-s-quarter", "init": str(shared / "upstream" / "d123s_rc4_rc1T.pth"), "lr": SMALL_LR}
+    config = settings(data, tmp_path / "run", teacher=str(teacher), steps=4, cache=None, **student)
+    loop.train(config)
+    found = rows(tmp_path / "run")
+    assert [row["step"] for row in found] == ["1", "2", "3", "4"]
+    for name, values in GOLDEN.items():
+        assert [float(row[name]) for row in found] == pytest.approx(values, abs=1e-4), name
+    assert {name for name, value in found[0].items() if value and "/" in name} == set(GOLDEN)
+
+
+def test_what_a_run_leaves_behind(data, tmp_path, tinyhd):
+    out = tmp_path / "run"
+    loop.train(settings(data, out, ema=0.5, accumulate=2, clip=1.0, weight=("target/cc=1", "target/nss=0.1")))
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {"best.safetensors", "last.safetensors", "README.md", "log.csv", "curve.png"} <= names
+    assert {"pictures/epoch-0001.png", "checkpoints/step-0000002.pt"} <= names
+    assert not any("partial" in name for name in names)
+    info, _ = weights.inspect(out / "best.safetensors")
+    assert info.config.name == "tinyhd-m-quarter"
+    assert info.input_size == SIZE
+    assert info.provenance["seed"] == "0"
+    assert str(data / "videos") in info.training_data
+    assert {"CC", "NSS", "SIM", "AUC-J", "KL target/final"} <= set(info.scores)
+    card = (out / "README.md").read_text()
+    assert "| Teacher |" in card
+    assert "library_name: tinyhd" in card
+    (validation, *_) = rows(out, "val")
+    assert float(validation["target/final"]) > 0
+    assert float(validation["aux/final"]) > 0
+    train = rows(out)[0]
+    weighted = {
+        name: float(train[name]) * (0.1 if name == "target/nss" else 1) for name in train if "/" in name and train[name]
+    }
+    assert len(weighted) == 13
+    assert float(train["loss"]) == pytest.approx(sum(weighted.values()), rel=1e-4)
+    clip = next((data / "aux").rglob("*.mkv"))
+    assert tinyhd("predict", clip, "--weights", out / "best.safetensors", "--npz", "o.npz", "--quiet") == 0
+
+
+def test_a_resumed_run_is_the_straight_run_to_the_bit(data, tmp_path):
+    changes = {"steps": 3, "ema": 0.9, "reload_best": True, "milestones": (0.7,)}
+    loop.train(settings(data, tmp_path / "straight", **changes))
+    seen = []
+
+    def stop(report):
+        seen.append(report.step)
+        if report.step == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        loop.train(settings(data, tmp_path / "resumed", **changes), on_report=stop)
+    loop.train(settings(data, tmp_path / "resumed", **changes), resume=True, on_report=lambda r: seen.append(r.step))
+    assert seen == [1, 2, 3]
+    states = [checkpoints.read(tmp_path / name)[0] for name in ("straight", "resumed")]
+    for part in ("model", "ema", "best"):
+        one, other = (getattr(state, part) for state in states)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(value, other[name]) for name, value in one.items()), part
+    for index, value in states[0].optimiser["state"].items():
+        assert torch.equal(value["momentum_buffer"], states[1].optimiser["state"][index]["momentum_buffer"])
+    losses = [[row["loss"] for row in rows(tmp_path / name)] for name in ("straight", "resumed")]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 3
+    different = settings(data, tmp_path / "resumed", lr=0.5, **changes)
+    with pytest.raises(UsageError, match=r"--lr 0.01, not 0.5"):
+        loop.train(different, resume=True)
+
+
+def test_two_processes_follow_one(shared, data, tmp_path, one_thread):
+    """Half the batch each, BatchNorm over both halves."""
+    first = str(shared / "upstream" / "d123s_rc4_rc1T.pth")
+    changes = {"steps": 3, "model": "tinyhd-s-quarter", "init": first, "lr": SMALL_LR}
+    loop.train(settings(data, tmp_path / "one", **changes))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = settings(data, tmp_path / "two", **changes)
+    (tmp_path / "two.json").write_text(json.dumps(config.to_dict()))  # JSON is YAML, too
+    command = [sys.executable, "-m", "tinyhd_cli", "distill", "--config", str(tmp_path / "two.json"), "--quiet"]
+    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **places, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    one, two = (rows(tmp_path / name) for name in ("one", "two"))
+    assert len(two) == 3
+    for ours, theirs in zip(one, two, strict=True):
+        names = [name for name, value in ours.items() if "/" in name and value]
+        assert len(names) == 11
+        for name in names:
+            assert float(theirs[name]) == pytest.approx(float(ours[name]), rel=3e-4), name
+        assert float(theirs["loss"]) == pytest.approx(float(ours["loss"]), rel=1e-4)
+
+
+def test_ctrl_c_saves_the_step_that_it_interrupts(data, tmp_path):
+    def press(report):
+        if report.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    config = settings(data, tmp_path / "run", steps=6, checkpoint_every=100)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(config, on_report=press)
+    assert [path.name for path in checkpoints.paths(config.out)] == ["step-0000001.pt"]
+    loop.train(config, resume=True)
+    assert len(rows(config.out)) == 6
+    with pytest.raises(UsageError, match="--resume"):
+        loop.train(config)
+
+
+def test_ending_the_whole_process_group_saves_the_step(data, tmp_path):
+    """As a job scheduler does: the processes that load clips get the signal too."""
+    config = settings(data, tmp_path / "run", steps=500, workers=2, checkpoint_every=1000)
+    (tmp_path / "run.json").write_text(json.dumps(config.to_dict()))
+    command = [sys.executable, "-m", "tinyhd_cli", "distill", "--config", str(tmp_path / "run.json")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    log = config.out / "log.csv"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and (not log.is_file() or len(log.read_text().splitlines()) < 4):
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--resume goes on from the last whole step" in errors
+    (saved,) = checkpoints.paths(config.out)
+    assert checkpoints.step_of(saved) >= 2
+
+
+def test_a_loss_that_is_no_number_stops_with_the_batch_named(data, tmp_path):
+    def spoil(report):
+        with torch.no_grad():
+            trainer.network.fusion.bias.fill_(float("nan"))
+
+    trainer = loop.Trainer(settings(data, tmp_path / "run"), on_report=spoil)
+    with pytest.raises(TinyhdError, match=r"no number at step 2 .*batch was .*from frame \d+; .*--lr"):
+        trainer.run()
+
+
+def test_single_frames_give_a_network_for_clips(data, tmp_path):
+    """Trained without time, on photographs and frames of videos; training on clips goes on from there."""
+    first = settings(data, tmp_path / "stills", stills=True, steps=3)
+    loop.train(first)
+    info, _ = weights.inspect(tmp_path / "stills" / "best.safetensors")
+    assert info.config.name == "tinyhd-m-quarter"
+    (validation, *_) = rows(tmp_path / "stills", "val")
+    assert float(validation["aux/final"]) > 0
+    state = best(tmp_path / "stills")
+    stem = state["encoder.stem.conv.weight"]
+    assert stem.shape[2] == 3
+    assert not stem[:, :, (0, 2)].any()  # what it knows is in the middle of its time
+    assert stem[:, :, 1].any()
+    loop.train(settings(data, tmp_path / "clips", init=str(tmp_path / "stills" / "best.safetensors")))
+    assert best(tmp_path / "clips")["encoder.stem.conv.weight"][:, :, (0, 2)].any()
+
+
+def test_labels_alone_and_a_cosine(data, tmp_path, tinyhd):
+    arguments = ("--model", "tinyhd-m-quarter", "--optimiser", "adamw", "--schedule", "cosine", "--lr", "0.001")
+    arguments += ("--steps", "2", "--hold-out", "0.34", "--keep", "1", "--precision", "bf16", "--out", "run")
+    assert tinyhd("train", "--data", data / "videos", "--data", f"images:{data / 'photos'}", *arguments, *OPTIONS) == 0
+    from pathlib import Path
+
+    found = rows(Path("run"))
+    assert [float(row["lr"]) for row in found] == pytest.approx([0.001, 0.0005])
+    assert {name for name in found[0] if "/" in name and found[0][name]} == {"target/ground-truth"}
+    assert len(checkpoints.paths(Path("run"))) == 1
+
+
+def test_reduce_channels_goes_on_with_its_parent_as_teacher(data, tmp_path, tinyhd):
+    network = lively("tinyhd-m-half")
+    weights.save(tmp_path / "half.safetensors", network.state_dict(), network.config, input_size=SIZE)
+    out = tmp_path / "quarter.safetensors"
+    arguments = ("--from", tmp_path / "half.safetensors", "--to", "quarter", "-o", out, "--distill", tmp_path / "run")
+    options = [option for option in OPTIONS if option not in ("--init", "none")]
+    assert tinyhd("reduce-channels", *arguments, "--aux", data / "aux", "--steps", "1", *options) == 0
+    info, _ = weights.inspect(tmp_path / "run" / "best.safetensors")
+    assert info.config.name == "tinyhd-m-quarter"
+    assert info.provenance["teacher"] == str(tmp_path / "half.safetensors")
+    start, end = weights.load(out).state_dict, best(tmp_path / "run")
+    moved = (end["encoder.stem.conv.weight"] - start["encoder.stem.conv.weight"]).abs().max()
+    assert 0 < float(moved) < 0.1
+
+
+def test_the_plan_of_a_run(data, tmp_path, tinyhd, capsys):
+    (tmp_path / "run.yaml").write_text(
+        f"model: tinyhd-s-quarter\ndata: [{data / 'videos'}, {data / 'photos'}]\naux: [{data / 'aux'}]\n"
+        f"teacher: {data / 'teacher.safetensors'}\nhold-out: 0.34\nepochs: 30\n"
+    )
+    assert tinyhd("distill", "--config", tmp_path / "run.yaml", "--dry-run", "--out", "nothing", *OPTIONS) == 0
+    plan = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
+    assert plan["labelled"] == "4 videos, 2 to validate on"
+    assert plan["auxiliary"] == "3 videos, 1 to validate on"
+    assert plan["network"] == "tinyhd-s-quarter, 513,121 parameters"
+    assert plan["steps"] == "60 (2 an epoch)"
+    assert "s a step" in plan["expected"]
+    from pathlib import Path
+
+    assert not Path("nothing").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--batch-size", "9"), 2, "--batch-size 9 is larger than --data"),
+        (("--accumulate", "2", "--batch-size", "1"), 2, "cannot be divided into 2 equal parts"),
+        (("--teacher", "nowhere.pth"), 4, "nowhere.pth: no such file"),
+        (("--init", "nowhere.npz"), 4, "nowhere.npz: no such file"),
+        (("--init", "TEACHER", "--model", "tinyhd-s"), 4, "holds tinyhd-m-quarter (d1, d2, d3), not tinyhd-s"),
+        (("--model", "hd2s"), 2, "only TinyHD networks"),
+        (("--model", "tinyhd"), 2, "did you mean"),
+        (("--lr", "fast"), 2, "--lr must be X"),
+        (("--size", "100x100"), 2, "multiples of 32"),
+        (("--optimiser", "adam"), 2, "sgd, adamw"),
+        (("--preset", "paper"), 2, "paper-m"),
+        (("--config", "none.yaml"), 2, "none.yaml: cannot be read"),
+        (("--weight", "final"), 2, "TERM=NUMBER"),
+        (("--resume", "--out", "never"), 3, "no checkpoint in never"),
+        (("--device", "cuda:99"), 2, "--device"),
+    ],
+)
+def test_wrong_usage_is_found_before_any_work(data, tmp_path, tinyhd, capsys, options, code, message):
+    options = [str(data / "teacher.safetensors") if option == "TEACHER" else option for option in options]
+    start = ("--data", data / "videos", "--data", data / "photos", "--teacher", data / "teacher.safetensors")
+    assert tinyhd("distill", *start, "--out", "run", *OPTIONS, *options) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    from pathlib import Path
+
+    assert not Path("run").exists()
+
+
+def test_a_full_disk_is_one_clear_line(data, tmp_path, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tinyhd_cli.training.clip_cache.write_frames", full)
+    config = settings(data, tmp_path / "run", cache=None)
+    with pytest.raises(OutputError, match="No space left on device"):
+        loop.train(config)
+    assert not list((tmp_path / "run").rglob("*.u8"))
+    assert decode_all([], tmp_path, SIZE, 0, lambda *progress: None) == []
+
+
+def test_distill_without_a_teacher_is_wrong_usage(data, tinyhd, capsys):
+    assert tinyhd("distill", "--data", data / "videos") == 2
+    assert "--teacher is missing" in capsys.readouterr().err
+
+
+def test_presets_are_the_papers():
+    assert presets() == [
+        "default",
+        "default-stills",
+        "laptop",
+        "paper-m",
+        "paper-m-half",
+        "paper-m-quarter",
+        "paper-s",
+        "paper-ucf",
+    ]
+    for name in presets():
+        config = build_config({}, preset=name)
+        if name.startswith("paper"):
+            assert (config.epochs, config.batch_size, config.lr, config.momentum) == (200, 12, 0.01, 0.9)
+            assert config.milestones == (0.5, 0.75, 0.9)
+            assert config.reload_best
+    assert build_config({"lr": 0.1}, preset="paper-s").model_config.name == "tinyhd-s"
+    round_trip = build_config({"lr": 0.1, "size": (64, 96), "aux": ["a"]})
+    assert TrainConfig(**round_trip.to_dict()) == round_trip
+
+
+def test_learning_rates_of_the_original():
+    from tinyhd_cli.training.optimizer import build_optimiser, lr_factor
+
+    network = lively()
+    config = TrainConfig()
+    groups = build_optimiser(network, config).param_groups
+    of = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    assert of[id(network.encoder.stem.conv.weight)] == (0.005, 5e-4)
+    assert of[id(network.encoder.stem.norm.bias)] == (0.01, 0)
+    assert of[id(network.fusion.weight)] == (0.01, 5e-4)
+    assert of[id(network.fusion.bias)] == (0.02, 0)
+    assert len(of) == len(list(network.parameters()))
+    factors = [lr_factor(config, step, 200) for step in (0, 99, 100, 149, 150, 179, 180, 199)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])

@@ -1,0 +1,87 @@
+"""Maps drawn on frames: in RGB, and on the planes that a video stores."""
+
+from __future__ import annotations
+
+import av
+import cv2
+import numpy as np
+import pytest
+from av.video.reformatter import ColorRange, Colorspace
+from helpers import clips
+
+from tinyhd_cli.video.overlay import OverlayStyle, Painter, PlanePainter
+from tinyhd_cli.video.reader import VideoReader
+
+SIZE = (320, 192)
+COLOURS = {
+    "BT.601": (Colorspace.ITU601, ColorRange.MPEG),
+    "BT.709": (Colorspace.ITU709, ColorRange.MPEG),
+    "BT.709, full range": (Colorspace.ITU709, ColorRange.JPEG),
+}
+
+
+@pytest.fixture(scope="module")
+def saliency():
+    noise = np.random.default_rng(0).random((192, 256), np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 14)
+    return (smooth - smooth.min()) / np.ptp(smooth)
+
+
+@pytest.fixture(params=COLOURS)
+def coloured_video(tmp_path, request):
+    """A smooth picture, stored in one of the ways in which numbers stand for colours."""
+    space, colour_range = COLOURS[request.param]
+    noise = np.random.default_rng(1).integers(0, 256, (6, 10, 3), dtype=np.uint8)
+    image = cv2.resize(noise, SIZE, interpolation=cv2.INTER_CUBIC)
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "0"})
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = space, colour_range
+        picture = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
+            format="yuv420p", dst_colorspace=space, dst_color_range=colour_range
+        )
+        picture.colorspace, picture.color_range = space, colour_range
+        container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_on_planes_as_in_rgb(coloured_video, saliency):
+    style = OverlayStyle(alpha=0.7)
+    with VideoReader(coloured_video) as reader:
+        frame = next(iter(reader))
+        info = reader.info
+    assert PlanePainter.suits(frame)
+    expected = Painter(style).paint(frame.rgb(), saliency).astype(int)
+    painted = PlanePainter(style, info.colour).paint(frame, saliency)
+    found = painted.reformat(
+        format="rgb24", src_colorspace=info.colour.space, src_color_range=info.colour.range
+    ).to_ndarray()
+    difference = np.abs(expected - found)
+    assert np.abs(expected - frame.rgb()).mean() > 20, "else this test shows nothing"
+    assert difference.mean() < 2
+    assert np.percentile(difference, 99) < 10
+
+
+def test_where_nothing_is_drawn_the_stored_numbers_stay(coloured_video):
+    with VideoReader(coloured_video) as reader:
+        frame = next(iter(reader))
+        painter = PlanePainter(OverlayStyle(), reader.info.colour)
+    painted = painter.paint(frame, np.zeros((192, 256), np.float32))
+    assert np.array_equal(painted.to_ndarray(), frame.picture.to_ndarray(format="yuv420p"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rotation": 90},
+        {"width": 97, "height": 63, "pixel_format": "yuv444p"},
+        {"pixel_format": "yuv420p10le", "codec": "libx265", "options": {"x265-params": "log-level=none:bframes=0"}},
+    ],
+)
+def test_other_frames_go_through_rgb(tmp_path, changes):
+    path = clips.make(tmp_path / "clip.mp4", frames=2, **changes)
+    with VideoReader(path) as reader:
+        assert not any(PlanePainter.suits(frame) for frame in reader)

@@ -1,0 +1,280 @@
+"""PyTorch files of other programs: state dicts in wrappers, what is beside them, and files that claim too much."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import io
+import logging
+import pathlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.checkpoints import original_state
+from safetensors.torch import save_file
+
+from tinyhd_cli import models, weights
+from tinyhd_cli.errors import WeightsError
+from tinyhd_cli.models.original_names import convert
+
+
+@pytest.fixture(scope="module")
+def state():
+    return original_state()
+
+
+@pytest.fixture(scope="module")
+def ours(state):
+    return convert(state, "tinyhd-s-quarter")
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch):
+    monkeypatch.setattr(logging.getLogger("tinyhd"), "propagate", True)
+
+
+def loads(path: Path, checkpoint: object, ours: dict[str, torch.Tensor], **how: object) -> None:
+    """A checkpoint is read, and every tensor is the right one."""
+    torch.save(checkpoint, path, **how)
+    found = weights.load(path)
+    assert found.config == models.config("tinyhd-s-quarter")
+    assert found.state_dict.keys() == ours.keys()
+    assert all(torch.equal(found.state_dict[name], tensor) for name, tensor in ours.items())
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(WeightsError) as caught:
+        weights.load(path)
+    said = str(caught.value)
+    assert "\n" not in said and said.startswith(f"{path}: ")
+    return said.removeprefix(f"{path}: ")
+
+
+def named(prefix: str, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+PREFIXES = """
+    module. _orig_mod. module._orig_mod. _orig_mod.module. model. model._orig_mod. model.module. net. network. student.
+    module.student. student._orig_mod.net. lit.model.backbone. encoder. _fsdp_wrapped_module.
+""".split()
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_prefixes(tmp_path, state, ours, prefix):
+    loads(tmp_path / "wrapped.pth", named(prefix, state), ours)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {"student_model": s, "epoch": 3},
+        lambda s: {"state_dict": named("model.", s), "epoch": 3, "optimizer_states": [{"state": {0: {}}}]},
+        lambda s: {"state_dict": {**named("net.", s), "criterion.weight": torch.ones(2)}},
+        lambda s: {"model_state_dict": named("module._orig_mod.", s), "optimizer": {"param_groups": [{"lr": 0.1}]}},
+        lambda s: {"net": s, "acc": 0.5},
+        lambda s: {"ema": s, "step": 5},
+        lambda s: {"ema": named("module.", s), "model": None},
+        lambda s: {"checkpoint": {"networks": {"generator": named("module.", s)}}},
+        lambda s: {**named("module.", s), "n_averaged": torch.tensor(3)},
+        lambda s: {**s, "total_ops": torch.zeros(1), "encoder.total_params": torch.zeros(1)},
+        lambda s: {name.replace("encoder.encoder.", "encoder._orig_mod.encoder."): t for name, t in s.items()},
+        lambda s: {"state_dict": {name: tensor.numpy() for name, tensor in s.items()}},
+        lambda s: torch.nn.ParameterDict({"x": torch.ones(1)}).state_dict() | s,
+    ],
+    ids="original lightning criterion ddp net ema ema-alone deep swa profiled compiled-part numpy extra".split(),
+)
+def test_places(tmp_path, state, ours, wrap, request):
+    path = tmp_path / "checkpoint.pt"
+    if "extra" in request.node.callspec.id:  # at the top level, a tensor that no network has is an error
+        torch.save(wrap(state), path)
+        assert refusal(path) == "the original tinyhd-s-quarter has no tensor 'x'"
+        return
+    loads(path, wrap(state), ours)
+
+
+def test_the_network_comes_before_its_copies(tmp_path, state, ours, caplog):
+    other = {name: tensor + 1 for name, tensor in state.items()}
+    loads(tmp_path / "a.pth", {"ema": other, "model": state}, ours)
+    assert "contains several networks (model, ema); reading the one in model" in caplog.text
+    caplog.clear()
+    loads(tmp_path / "b.pth", {"state_dict": named("teacher.", other) | named("student.", state)}, ours)
+    assert "reading the one in state_dict.student" in caplog.text
+
+
+def test_a_name_with_and_without_its_wrapper(tmp_path, state):
+    torch.save({**state, "module.decoder.decoder.0.bias": torch.zeros(1)}, tmp_path / "twice.pth")
+    assert refusal(tmp_path / "twice.pth").startswith("it contains 'decoder.decoder.0.bias' twice")
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        np.float64(3.2),
+        np.int64(4),
+        np.str_("x"),
+        np.arange(6.0).reshape(2, 3),
+        np.dtype("f4"),
+        np.float32,
+        [np.bool_(True)],
+        argparse.Namespace(lr=1e-3, out=pathlib.PurePosixPath("x")),
+        datetime.timedelta(seconds=3),
+    ],
+    ids=repr,
+)
+def test_values_that_are_no_code(tmp_path, state, ours, beside, new):
+    loads(tmp_path / "x.pth", {"state_dict": state, "beside": beside}, ours, _use_new_zipfile_serialization=new)
+
+
+def test_our_names(tmp_path, ours):
+    for number, checkpoint in enumerate((ours, {"model": named("module.", ours)})):
+        loads(tmp_path / f"{number}.pth", checkpoint, ours)
+    twice = models.create("tinyhd-m-quarter", decoders=("d3", "d1", "d1"))
+    torch.save(twice.state_dict(), tmp_path / "twice.pth")
+    assert weights.load(tmp_path / "twice.pth").config == twice.config
+
+
+def test_a_checkpoint_of_our_training(tmp_path, ours):
+    run = {"model": "tinyhd-s-quarter", "decoders": ["d1", "d2", "d3"], "size": [96, 128], "stills": False}
+    rest = {"optimiser": {}, "best": {}, "best_score": 1.0, "best_step": 0, "rng": torch.zeros(1), "step": 9}
+    other = {name: tensor + 1 for name, tensor in ours.items()}
+    loads(tmp_path / "step-9.pt", {"config": run, "model": ours, "ema": {}, **rest}, ours)
+    loads(tmp_path / "step-9.pt", {"config": run, "model": other, "ema": ours, **rest}, ours)
+    assert weights.load(tmp_path / "step-9.pt").info.input_size == (96, 128)
+    torch.save({"config": run | {"stills": True}, "model": ours, "ema": {}, **rest}, tmp_path / "step-9.pt")
+    assert "single frames; use best.safetensors" in refusal(tmp_path / "step-9.pt")
+
+
+@pytest.mark.parametrize("command", [("weights", "convert"), ("reduce-channels", "--to", "half", "--from")])
+def test_wrapped_checkpoints_in_commands(tinyhd, capsys, command):
+    torch.save(
+        {"state_dict": named("model._orig_mod.", original_state("tinyhd-s")), "best": np.float64(1)}, "lit.ckpt.pth"
+    )
+    assert tinyhd(*command, "lit.ckpt.pth", "--out", "new.safetensors") == 0
+    assert weights.load("new.safetensors").config.name == ("tinyhd-s" if "convert" in command else "tinyhd-s-half")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([1], "it contains a list of 1"),
+        (torch.zeros(2, 3), "it contains a tensor of shape (2, 3)"),
+        (np.float64(1), "it contains an object of type numpy._core.multiarray.scalar"),
+        ({}, "it contains a dict of 0"),
+        ({1: torch.zeros(1)}, "it contains a dict of 1; keys: 1"),
+        (
+            {"epoch": 1, "state_dict": {"conv1.weight": torch.zeros(1), "fc.bias\x1b[2J\n": torch.zeros(1)}},
+            "it contains a dict of 2; keys: epoch, state_dict; in state_dict: conv1.weight, fc.bias\\x1b[2J\\n",
+        ),
+        ({f"k{i}": i for i in range(9)}, "it contains a dict of 9; keys: k0, k1, k2, k3, k4, k5 and 3 more"),
+    ],
+    ids=repr,
+)
+def test_what_was_found_is_said(tmp_path, value, said):
+    torch.save(value, tmp_path / "other.pth")
+    assert refusal(tmp_path / "other.pth") == f"not an original TinyHD or HD2S file: {said}"
+
+
+WEIGHT = "decoder.decoder.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (5, "is not a tensor but a value of type int"),
+        (torch.ones(1, 6, 1, 1).to_sparse(), "is not an ordinary tensor"),
+        (torch.ones(1, 6, 1, 1, device="meta"), "is not an ordinary tensor"),
+        (torch.ones(1, 6, 1, 1, dtype=torch.complex64), "is not an ordinary tensor"),
+        (torch.ones(1, 6, 1, 1, dtype=torch.int32), "weights must be floating-point"),
+        (torch.ones(1).expand(10**9), "'fusion.weight' has shape (1000000000,)"),
+        (torch.full((1, 6, 1, 1), 1e300, dtype=torch.float64), "contains NaN or infinity"),
+        (torch.ones(()), "has shape ()"),
+    ],
+    ids="number sparse meta complex integers expanded overflow scalar".split(),
+)
+def test_tensors_that_are_no_weights(tmp_path, state, value, said):
+    torch.save({**state, WEIGHT: value}, tmp_path / "bad.pth")
+    assert said in refusal(tmp_path / "bad.pth")
+
+
+@pytest.mark.parametrize("name", ["encoder.encoder.99.conv.7.weight", "aggregator.aggregate_adapter.9999.conv.2.bias"])
+def test_names_that_no_network_has(tmp_path, state, name):
+    torch.save({**state, name: torch.ones(1)}, tmp_path / "bad.pth")
+    assert refusal(tmp_path / "bad.pth") == f"the original tinyhd-s-quarter has no tensor '{name}'"
+
+
+def zipped(pickle: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
+    """A PyTorch file with this pickle."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", pickle)
+        archive.writestr("archive/version", "3\n")
+    return file.getvalue()
+
+
+def lying_size() -> bytes:
+    """An archive that claims 3 GB for an entry that it stores in a few bytes."""
+    data = bytearray(zipped(b"\x80\x02}."))
+    entry = data.index(b"PK\1\2")
+    data[entry + 24 : entry + 28] = (3_000_000_000).to_bytes(4, "little")
+    return bytes(data)
+
+
+DAMAGED = "damaged, or not a PyTorch file of plain tensors"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (lying_size(), "it claims to contain more data than its size"),
+        (zipped(b"\x80\x02](" + b"]" * 510_000 + b"e."), "its pickle has more than 500,000 steps"),
+        (zipped(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."), "not an original TinyHD or HD2S file"),
+        (zipped(b"\x80\x02X\xff\xff\xff\x7fabc."), DAMAGED),
+        (zipped(b"\x80\x02\x8b\xff\xff\xff\x7f1."), DAMAGED),
+        (b"\x80\x02](" + b"]" * 510_000 + b"e.", "its pickle has more than 500,000 steps"),
+        (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x7fabc.", DAMAGED),
+        (bytes(257) + b"ustar" + bytes(999), "the tar format of PyTorch 0.1"),
+    ],
+    ids="lies objects deep text long legacy bytes8 tar".split(),
+)
+def test_claims_are_not_believed(tmp_path, data, said):
+    (tmp_path / "bomb.pth").write_bytes(data)
+    assert said in refusal(tmp_path / "bomb.pth")
+
+
+def test_what_would_inflate_takes_no_memory(tmp_path):
+    """128 MB of zeros in a file of 128 KB."""
+    import tracemalloc
+
+    bomb = zipped(b"\x80\x02X\0\0\0\x08" + bytes(1 << 27) + b".", zipfile.ZIP_DEFLATED)
+    (tmp_path / "bomb.pth").write_bytes(bomb)
+    tracemalloc.start()
+    try:
+        assert refusal(tmp_path / "bomb.pth") == "refused: its content is compressed, which PyTorch never does"
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_files_under_the_wrong_name(tmp_path, ours, state):
+    torch.save(state, tmp_path / "a.safetensors")
+    assert refusal(tmp_path / "a.safetensors") == "contains a PyTorch file: rename it to end in .pth"
+    save_file(ours, tmp_path / "b.pth")
+    assert "rename it to end in .safetensors" in refusal(tmp_path / "b.pth")
+    torch.save(state, tmp_path / "c.pth", pickle_protocol=4)
+    assert "cannot read its pickle protocol" in refusal(tmp_path / "c.pth")
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "huge.pth").open("wb") as file:
+        file.truncate(5 << 30)
+    assert refusal(tmp_path / "huge.pth") == "is larger than 1 GiB, the limit for weights files"
+
+
+def test_convert_with_two_names_hints_at_out(tinyhd, capsys):
+    assert tinyhd("weights", "convert", "a.pth", "b.safetensors") == 2
+    assert capsys.readouterr().err.endswith("(b.safetensors) (did you mean --out b.safetensors?)\n")

@@ -1,0 +1,66 @@
+"""The embedded default weights: what they answer, and how well."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyhd_cli import load_model, predict, weights
+from tinyhd_cli.video.reader import VideoReader
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+FRAME = 12
+"""Of the example clip, from 0."""
+
+EXPECTED = {
+    (67, 212): 0.279714,  # its maximum, on the face of the portrait
+    (60, 200): 0.165840,
+    (96, 128): 0.006375,
+    (150, 60): 0.000488,
+    (180, 240): 0.000483,
+    (20, 30): 0.000391,
+}
+"""Maps at a few pixels (row, column) of that frame."""
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(engine="torch", device="cpu")
+
+
+def test_the_default_is_embedded_and_its_file_is_the_registrys():
+    info, located = weights.inspect(weights.default_name())
+    assert located is not None
+    assert located.source == "embedded"
+    assert weights.verify(info.name).state == "ok"
+    assert info.licence == "Apache-2.0"
+    assert info.scores["NSS"] > 2
+    assert "# tinyhd-m-quarter.v2" in weights.card(info)
+
+
+def test_its_answer_to_the_example_clip(model):
+    maps = [m for _, m in itertools.islice(predict(EXAMPLES / "gallery.mp4", model=model), 16)]
+    found = {place: float(maps[FRAME][place]) for place in EXPECTED}
+    assert found == pytest.approx(EXPECTED, rel=2e-3)
+
+
+def test_a_still_clip_does_not_flicker(model):
+    """The mean change between maps is under 1 % of their range, also from block to block."""
+    with VideoReader(EXAMPLES / "gallery.mp4") as reader:
+        still = model.prepare(next(iter(reader)).rgb())
+    maps = np.stack([m for _, m in model.maps((number, still) for number in range(40))])
+    assert np.abs(np.diff(maps, axis=0)).mean() < 0.01 * np.ptp(maps)
+
+
+def test_it_predicts_real_eyes_better_than_the_centre_does(shared, tinyhd):
+    """On a diver off the centre, whom a Gaussian at the centre gives CC 0.40 and NSS 1.97."""
+    root = shared / "data" / "val" / "ucfsports"
+    assert tinyhd("evaluate", "--dataset", "ucf-sports", "--root", root, "--json", "scores.json", "--quiet") == 0
+    mean = json.loads(Path("scores.json").read_text())["mean"]
+    assert mean["CC"] > 0.55
+    assert mean["NSS"] > 2.8

@@ -1,0 +1,1 @@
+"""Applications of saliency maps, named as their commands: crop, encode, report and live."""

@@ -1,0 +1,204 @@
+"""What ``distill``, ``train`` and ``reduce-channels`` share: one list of options, made from ``TrainConfig``."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from ..training.options import RUN, TrainConfig, build_config, flag, presets
+from .progress import PLAIN_INTERVAL_S
+from .terminal import console, say
+
+if TYPE_CHECKING:
+    from ..training.loop import Report
+
+EXTRA = {
+    "preset": (str | None, None, "NAME", f"Settings to begin with: {', '.join(presets())}."),
+    "config": (Path | None, None, "FILE", "Settings in YAML; they win over the preset, the command line over both."),
+    "resume": (bool, False, None, "Go on from the newest checkpoint in OUT."),
+    "extend": (
+        bool,
+        False,
+        None,
+        "Continue a finished run: like --resume, with more --steps or --epochs. The learning rate follows the "
+        "schedule of the longer run, so it may rise again.",
+    ),
+    "dry_run": (bool, False, None, "Show what would be done, and how long it would take."),
+    "quiet": (bool, False, None, "Say nothing but errors and warnings."),
+}
+"""Options beside those of ``TrainConfig``: type, default, metavar, help."""
+
+
+def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
+    """The options of a training command for Typer; all are None where the command line is silent."""
+    found = []
+    for item in dataclasses.fields(TrainConfig):
+        if item.name in without:
+            continue
+        facts, default = item.metadata, item.default
+        switch = isinstance(default, bool)
+        several = item.name in ("data", "aux", "val", "weight", "teacher")
+        shown = None if switch or several or default in (None, ()) else default
+        text = facts["help"] if shown is None else f"{facts['help']} [default: {as_text(shown)}]"
+        names = [flag(item.name), "-o"] if item.name == "out" else [flag(item.name)]
+        option = typer.Option(
+            *names, metavar=facts["metavar"] or None, help=text, rich_help_panel=facts["panel"], show_default=False
+        )
+        kind = (list[str] if several else bool if switch else str) | None
+        found.append(keyword(item.name, Annotated[kind, option], None))
+    for name, (extra, value, metavar, text) in EXTRA.items():
+        short = ["-q"] if name == "quiet" else []
+        option = typer.Option(flag(name), *short, metavar=metavar, help=text, rich_help_panel=RUN, show_default=False)
+        found.append(keyword(name, Annotated[extra, option], value))
+    return found
+
+
+def keyword(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    """A keyword parameter."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def as_text(value: Any) -> str:
+    """A value as it is written on a command line."""
+    if isinstance(value, tuple):
+        return ("x" if all(isinstance(part, int) for part in value) else ",").join(map(str, value))
+    return str(value)
+
+
+def with_training_options(without: Collection[str] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command that takes ``**options`` the options of a training run."""
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        every = [*own, *parameters(without)]
+        command.__signature__ = inspect.Signature(every, return_annotation=int)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in every} | {"return": int}
+        return command
+
+    return decorate
+
+
+def parse(name: str, text: Any) -> Any:
+    """A setting from its text on the command line; ``UsageError`` if it is no such thing."""
+    default = next(item for item in dataclasses.fields(TrainConfig) if item.name == name)
+    if not isinstance(text, str):
+        return text or None  # an empty list, or a switch
+    try:
+        if name == "size":
+            height, width = text.lower().split("x")
+            return int(height), int(width)
+        if name == "decoders":
+            return tuple(part.strip() for part in text.split(","))
+        if name == "milestones":
+            return tuple(float(part) for part in text.split(","))
+        if "int" in str(default.type):
+            return int(text)
+        if "float" in str(default.type):
+            return float(text)
+    except ValueError:
+        raise UsageError(f"{flag(name)} must be {default.metadata['metavar']}, not {text!r}") from None
+    return text
+
+
+def run(options: dict[str, Any], **fixed: Any) -> int:
+    """Train as the options say; ``fixed`` settings win over them."""
+    extra = {name: options.pop(name) for name in EXTRA}
+    given = {name: parse(name, text) for name, text in options.items()} | fixed
+    saved = None
+    if extra["resume"] or extra["extend"]:
+        from ..training import checkpoints
+
+        _, saved = checkpoints.read(Path(given["out"] or TrainConfig().out))
+        if extra["extend"] and given.get("epochs") and not given.get("steps"):
+            saved = dataclasses.replace(saved, steps=None)  # which would win over epochs
+    config = build_config(given, extra["preset"], extra["config"], saved)
+    if extra["dry_run"]:
+        from ..training.dry_run import plan
+
+        for what, value in plan(config).items():
+            print(f"{what:<18}{value}")
+        return 0
+    from ..training.loop import train
+
+    display = Display(quiet=extra["quiet"] or int(os.environ.get("RANK", "0")) > 0)
+    try:
+        train(
+            config,
+            resume=extra["resume"],
+            extend=extra["extend"],
+            on_progress=display.preparing,
+            on_report=display.step,
+        )
+    except KeyboardInterrupt:
+        display.stopped(config.out)
+        raise
+    display.done(config.out)
+    return 0
+
+
+class Display:
+    """Progress of a run, on stderr: a line now and then, and one for every validation."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.spoken = time.monotonic()
+        self.constant_said = False
+
+    def due(self, whole: bool) -> bool:
+        """Whether it is time to say something."""
+        interval = 1.0 if console().is_terminal else PLAIN_INTERVAL_S
+        now = time.monotonic()
+        if self.quiet or (now - self.spoken < interval and not whole):
+            return False
+        self.spoken = now
+        return True
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Before training."""
+        if self.due(done == total and total > 1):
+            say(f"{what}: {done} of {total}")
+
+    def step(self, report: Report) -> None:
+        """After each step."""
+        if self.due(report.validation is not None):
+            terms = ", ".join(f"{name} {value:.3f}" for name, value in report.terms.items() if "d1" not in name)
+            say(
+                f"step {report.step} of {report.steps} (epoch {report.epoch}): loss {report.loss:.3f} ({terms}), "
+                f"{report.clips_per_s:.2f} clips a second, {minutes(report.left_s)} left"
+            )
+        if report.validation is not None and not self.quiet and report.validation.terms:
+            found = {**report.validation.terms, **report.validation.scores}
+            values = ", ".join(f"{name} {value:.3f}" for name, value in found.items() if "d1" not in name)
+            constant = ", ".join(f"{name} {value:.3f}" for name, value in report.constant.items())
+            best = f"; best constant map: {constant}" if constant else ""
+            say(f"validation: loss {report.validation.loss:.3f} ({values}{best})")
+
+    def stopped(self, out: Path) -> None:
+        """After Ctrl-C."""
+        if not self.quiet:
+            say(f"stopped: --out {out} --resume goes on from the last whole step")
+
+    def done(self, out: Path) -> None:
+        """At the end."""
+        if not self.quiet:
+            say(f"weights, checkpoints, log and pictures are in {out}")
+            print(out / "best.safetensors")
+
+
+def minutes(seconds: float) -> str:
+    """A time, for people."""
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds >= 5400
+        else f"{seconds / 60:.0f} min"
+        if seconds >= 90
+        else f"{seconds:.0f} s"
+    )

@@ -1,0 +1,178 @@
+"""TinyHD as a graph that engines run fast: the same answers, to float32 rounding, by cheaper operations.
+
+What differs from the network as it is written down in ``models``:
+
+- BatchNorm is folded into the convolutions (``inference.folding``).
+- Kernels lose the taps that only ever see padding, and the first convolution of a block that reads what was
+  interpolated goes before the interpolation (:func:`graph.convolve`).
+- Pixel shuffle is a fixed transposed convolution (:func:`graph.shuffle`): engines otherwise shuffle by copying every
+  value through a layout that none of their other operations uses.
+- Time is interpolated before pixels are shuffled, not after (:func:`up`): both work on each pixel or frame alone.
+- Inside blocks, channels are filled up to whole vectors (:func:`rounded_up`).
+- The decoders' maps are fused as a weighted sum, neither repeated nor concatenated (:func:`fuse`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+from torch import Tensor, nn
+
+from ..models.blocks.mobilenet3d import GROUPS, ConvNorm, InvertedResidual, MobileNet3d
+from ..models.blocks.tinyhd_decoders import AggregationDecoder, Decoder, HierarchicalDecoder, UNetDecoder
+from ..models.families.tinyhd import TinyHD
+from ..models.spec import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
+from .graph import Array, Clip, Node, Shape, Size3, add, concat, convolve, interpolate, relu6, scale, shuffle, sigmoid
+
+CLIP_SHAPE: Shape = (3, CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH)
+
+LANES = 8
+"""Numbers that a vector of the processor holds, or half of them."""
+
+Streams = tuple[Node, Node, Node, Node]
+
+
+def rewritten(network: TinyHD, shape: Shape = CLIP_SHAPE) -> Node:
+    """The graph of a network.
+
+    Args:
+        network: its BatchNorms folded.
+        shape: of the clip.
+
+    Returns:
+        What gives the saliency, ``(1, T, H, W)``.
+    """
+    streams = encode(network.encoder, Clip(shape))
+    maps = [one for decoder in network.decoders.values() for one in decode(cast(Decoder, decoder), streams)]
+    assert network.fusion.bias is not None
+    return fuse(maps, array(network.fusion.weight).ravel(), network.fusion.bias.item())
+
+
+def array(parameter: Tensor) -> Array:
+    """A parameter's values, in the order of its dimensions."""
+    return np.ascontiguousarray(parameter.detach().cpu().numpy(), np.float32)
+
+
+def conv_norm(x: Node, layer: nn.Module, *, channels: int = 0) -> Node:
+    """A folded convolution with its ReLU6; with more output channels than it has, if wanted, which are 0."""
+    assert isinstance(layer, ConvNorm)
+    conv = layer.conv
+    assert conv.bias is not None
+    depthwise = conv.groups > 1
+    weight, bias = array(conv.weight), array(conv.bias)
+    weight = padded(weight, max(channels, len(bias)), weight.shape[1] if depthwise else x.shape[0])
+    bias = np.pad(bias, (0, len(weight) - len(bias)))
+    stride, padding = cast(Size3, conv.stride), cast(Size3, conv.padding)
+    y = convolve(x, weight, bias, stride=stride, padding=padding, depthwise=depthwise)
+    return relu6(y) if hasattr(layer, "activation") else y
+
+
+def padded(weight: Array, outputs: int, inputs: int) -> Array:
+    """A weight ``(out, in, ...)`` for more channels: those that are new read and give nothing."""
+    more = ((0, outputs - weight.shape[0]), (0, inputs - weight.shape[1]), (0, 0), (0, 0), (0, 0))
+    return np.pad(weight, more)
+
+
+def rounded_up(channels: int) -> int:
+    """The channels of a block's inside, filled up to a multiple of 8 if that adds no more than a third.
+
+    Engines keep a pixel's channels side by side: unless a pixel fills whole vectors, reading one crosses cache lines,
+    which costs depthwise convolutions and interpolations a fifth of their time.
+    """
+    filled = -(-channels // LANES) * LANES
+    return filled if 3 * (filled - channels) <= channels else channels
+
+
+def block(x: Node, layer: nn.Module) -> Node:
+    """An inverted residual, or the encoder's last convolution."""
+    if not isinstance(layer, InvertedResidual):
+        return conv_norm(x, layer)
+    y = x
+    if not isinstance(layer.expand, nn.Identity):
+        y = conv_norm(y, layer.expand, channels=rounded_up(layer.depthwise.conv.out_channels))
+    y = conv_norm(y, layer.depthwise, channels=y.shape[0])
+    y = conv_norm(y, layer.project)
+    return add(x, y) if layer.skip else y
+
+
+def encode(encoder: MobileNet3d, clip: Node) -> Streams:
+    """The encoder's four streams."""
+    x = conv_norm(clip, encoder.stem)
+    groups = []
+    for group in GROUPS:
+        taps = []
+        for number in group:
+            x = block(x, encoder.blocks[str(number)])
+            taps.append(x)
+        groups.append(concat(*taps))
+    shallow, *deeper = groups
+    half, quarter, eighth, sixteenth = (shuffle(group) for group in deeper)
+    return concat(shallow, half), quarter, eighth, sixteenth
+
+
+def decode(decoder: Decoder, streams: Streams) -> list[Node]:
+    """A decoder's maps before the sigmoid, each ``(1, T, H, W)``."""
+    if isinstance(decoder, HierarchicalDecoder):
+        return hierarchical(decoder, streams)
+    if isinstance(decoder, UNetDecoder):
+        return [unet(decoder, streams)]
+    assert isinstance(decoder, AggregationDecoder)
+    return [aggregation(decoder, streams)]
+
+
+def up(decoder: Decoder, x: Node) -> Node:
+    """Twice the resolution by pixel shuffle and, with several outputs, twice the time steps: these first."""
+    return shuffle(interpolate(x, time=2 if decoder.multi else 1))
+
+
+def stretch(decoder: Decoder, x: Node) -> Node:
+    """The same by interpolation alone."""
+    return interpolate(x, time=2 if decoder.multi else 1, space=2)
+
+
+def hierarchical(d: HierarchicalDecoder, streams: Streams) -> list[Node]:
+    """d1, without the concatenation of its four maps."""
+    x0, x1, x2, x3 = streams
+    a = shuffle(block(block(x0, d.x0[0]), d.x0[1]))
+    a = block(block(a, d.x0[2]), d.x0[3])
+    b = shuffle(block(shuffle(block(x1, d.x1[0])), d.x1[1]))
+    b = block(block(b, d.x1[2]), d.x1[3])
+    c = shuffle(block(shuffle(block(x2, d.x2[0])), d.x2[1]))
+    c = block(shuffle(block(c, d.x2[2])), d.x2[3])
+    e = block(interpolate(x3, space=2) if d.interpolates_x3 else shuffle(x3), d.x3[0])
+    for layer in list(d.x3)[1:]:
+        e = block(shuffle(e), layer)
+    return [a, b, c, e]
+
+
+def unet(d: UNetDecoder, streams: Streams) -> Node:
+    """d2."""
+    x0, x1, x2, x3 = streams
+    y = add(up(d, block(x3, d.from_x3)), x2)
+    y = add(up(d, block(y, d.from_x2)), block(x1, d.lateral_x1))
+    y = add(up(d, block(y, d.from_x1)), block(block(x0, d.lateral_x0[0]), d.lateral_x0[1]))
+    y = block(y, d.from_x0)
+    return block(stretch(d, y) if d.interpolates_last else up(d, y), d.to_map)
+
+
+def aggregation(d: AggregationDecoder, streams: Streams) -> Node:
+    """d3."""
+    u = [stretch(d, x) if d.interpolates_streams else up(d, x) for x in streams]
+    one = [u[0]] + [add(u[i + 1], block(streams[i], d.lateral1[i])) for i in range(3)]
+    two = [add(up(d, block(one[i + 1], d.up2[i])), block(one[i], d.lateral2[i])) for i in range(3)]
+    three = [add(up(d, two[i + 1]), block(two[i], d.lateral3[i])) for i in range(2)]
+    four = add(up(d, three[1]), block(three[0], d.lateral4))
+    return block(four, d.to_map)
+
+
+def fuse(maps: Sequence[Node], weights: Array, bias: float) -> Node:
+    """The fusion: a weighted sum of the maps, those with one time step counting for every frame."""
+    # Maps with one time step are added up first, while they are small.
+    terms = sorted(zip(maps, weights, strict=True), key=lambda term: term[0].shape[1])
+    (first, weight), *others = terms
+    total = scale(sigmoid(first), float(weight), bias)
+    for one, weight in others:
+        total = add(total, scale(sigmoid(one), float(weight)))
+    return sigmoid(total)

@@ -1,0 +1,63 @@
+"""Videos that an interrupted evaluation had finished, so that the next run goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import cache
+from ..atomic_files import remove, written_whole
+from ..untrusted import parse_json, read_document
+from .fixations import fingerprint
+from .scoring import VideoScores
+
+MAX_BYTES = 1 << 28
+"""Size limit of a file of scores; a frame takes about 200 bytes."""
+
+FORMAT = 1
+"""Raise it when scores change their meaning."""
+
+
+class Finished:
+    """The scores of finished videos, on disk until the whole run is done.
+
+    Args:
+        about: all that the scores depend on besides the videos' own files: another value, another run.
+    """
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        text = json.dumps({"format": FORMAT, **about}, sort_keys=True)
+        key = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+        place = cache.folder("evaluations")
+        self.folder = place / key[:32] if place else None
+
+    def _path(self, name: str, files: Sequence[Path]) -> Path:
+        assert self.folder is not None
+        named = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
+        return self.folder / f"{named[:16]}-{fingerprint(files)[:16]}.json"
+
+    def get(self, name: str, files: Sequence[Path]) -> VideoScores | None:
+        """The scores of a video, if it was finished and none of its files has changed since."""
+        if self.folder is None:
+            return None
+        try:
+            scores = VideoScores(**parse_json(read_document(self._path(name, files), MAX_BYTES)))
+            whole = all(len(column) == len(scores.numbers) for column in scores.scores.values())
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+        return scores if whole else None
+
+    def put(self, scores: VideoScores, files: Sequence[Path]) -> None:
+        """Keep the scores of a video; ``OutputError`` if the cache cannot be written."""
+        if self.folder is None:
+            return
+        with written_whole(self._path(scores.name, files)) as temporary:
+            temporary.write_text(json.dumps(scores.to_dict()), encoding="utf-8")
+
+    def clear(self) -> None:
+        """Forget them: the run is complete."""
+        if self.folder is not None:
+            remove(self.folder)

@@ -1,0 +1,1 @@
+"""Building blocks of the networks: encoders and decoders, one per file."""

@@ -1,0 +1,1 @@
+"""Model families: one file each, holding the network and everything that is particular to it."""
