@@ -46,9 +46,9 @@ def hang(wall: np.ndarray, picture: np.ndarray, x: int, y: int, height: int, woo
     width = round(picture.shape[1] * height / picture.shape[0])
     picture = cv2.resize(picture, (width * SCALE, height * SCALE), interpolation=cv2.INTER_AREA)
 
-    def rectangle(border: int, colour: tuple[int, int, int], shift: int = 0) -> None:
+    def rectangle(border: int, color: tuple[int, int, int], shift: int = 0) -> None:
         corners = [(x - border + shift, y - border + shift), (x + width + border + shift, y + height + border + shift)]
-        cv2.rectangle(wall, *[(a * SCALE, b * SCALE) for a, b in corners], colour, cv2.FILLED)
+        cv2.rectangle(wall, *[(a * SCALE, b * SCALE) for a, b in corners], color, cv2.FILLED)
 
     shadow = wall.copy()
     rectangle(17, tuple(int(c * 0.45) for c in wall[y * SCALE, x * SCALE]), shift=6)
@@ -104,8 +104,8 @@ def visitor(image: np.ndarray, x: float, frame: int) -> None:
     def point(dx: float, y: float) -> tuple[int, int]:
         return round((x + dx) * SCALE), round((y + bob) * SCALE)
 
-    def limb(start: tuple[float, float], end: tuple[float, float], width: int, colour: tuple[int, int, int]) -> None:
-        cv2.line(image, point(*start), point(*end), colour, width * SCALE, cv2.LINE_AA)
+    def limb(start: tuple[float, float], end: tuple[float, float], width: int, color: tuple[int, int, int]) -> None:
+        cv2.line(image, point(*start), point(*end), color, width * SCALE, cv2.LINE_AA)
 
     shadow = image.copy()
     cv2.ellipse(shadow, point(0, 345), (44 * SCALE, 7 * SCALE), 0, 0, 360, (24, 16, 10), cv2.FILLED, cv2.LINE_AA)
@@ -126,13 +126,13 @@ def visitor(image: np.ndarray, x: float, frame: int) -> None:
 
 
 def balloon(image: np.ndarray, x: float, y: float) -> None:
-    centre = (round(x * SCALE), round(y * SCALE))
+    center = (round(x * SCALE), round(y * SCALE))
     tail = np.array(
-        [(centre[0] + round(5 * SCALE * np.sin(i / 3)), centre[1] + (20 + 4 * i) * SCALE) for i in range(16)]
+        [(center[0] + round(5 * SCALE * np.sin(i / 3)), center[1] + (20 + 4 * i) * SCALE) for i in range(16)]
     )
     cv2.polylines(image, [tail], False, (235, 235, 230), SCALE, cv2.LINE_AA)
-    cv2.ellipse(image, centre, (18 * SCALE, 22 * SCALE), 0, 0, 360, (206, 32, 40), cv2.FILLED, cv2.LINE_AA)
-    shine = (centre[0] - 7 * SCALE, centre[1] - 9 * SCALE)
+    cv2.ellipse(image, center, (18 * SCALE, 22 * SCALE), 0, 0, 360, (206, 32, 40), cv2.FILLED, cv2.LINE_AA)
+    shine = (center[0] - 7 * SCALE, center[1] - 9 * SCALE)
     cv2.ellipse(image, shine, (4 * SCALE, 7 * SCALE), 25, 0, 360, (244, 132, 130), cv2.FILLED, cv2.LINE_AA)
 
 

@@ -33,7 +33,7 @@ from tinyhd_cli.models.spec import CLIP_FRAMES
 from tinyhd_cli.training import losses, resident
 from tinyhd_cli.training.init_weights import darken, load_encoder
 from tinyhd_cli.training.losses import Targets
-from tinyhd_cli.training.optimizer import build_optimiser, lr_factor, set_lr
+from tinyhd_cli.training.optimizer import build_optimizer, lr_factor, set_lr
 from tinyhd_cli.training.options import TrainConfig, build_config
 from tinyhd_cli.training.resident import CONTEXT, Batch, Batches, Mix
 from tinyhd_cli.training.teachers import between, mean
@@ -116,12 +116,12 @@ def tensors_of(batch: Batch) -> list[Tensor]:
 
 
 class Course:
-    """A training run: student, running mean of its weights, optimiser."""
+    """A training run: student, running mean of its weights, optimizer."""
 
     def __init__(self, config: TrainConfig, student: TinyHD, teachers: Sequence[TinyHD], batches: Batches, grid: float):
         self.config, self.student, self.teachers, self.batches, self.grid = config, student, teachers, batches, grid
         self.average = copy.deepcopy(student).eval().requires_grad_(False)
-        self.optimiser = build_optimiser(student, config)
+        self.optimizer = build_optimizer(student, config)
         pairs = zip(self.average.state_dict().values(), student.state_dict().values(), strict=True)
         mine, theirs = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
         self.followed = list(mine), list(theirs)
@@ -131,14 +131,14 @@ class Course:
 
     def state(self) -> dict[str, object]:
         """Return everything that resuming needs."""
-        parts = {"student": self.student, "average": self.average, "optimiser": self.optimiser}
+        parts = {"student": self.student, "average": self.average, "optimizer": self.optimizer}
         return {"step": self.step, **{name: part.state_dict() for name, part in parts.items()}}
 
     def resume(self, path: Path) -> None:
         """Resume from a saved state."""
         state = torch.load(path, weights_only=True, map_location=self.batches.device)
         self.step = state["step"]
-        for part, name in ((self.student, "student"), (self.average, "average"), (self.optimiser, "optimiser")):
+        for part, name in ((self.student, "student"), (self.average, "average"), (self.optimizer, "optimizer")):
             part.load_state_dict(state[name])
 
     def steer(self, given: argparse.Namespace) -> None:
@@ -150,16 +150,16 @@ class Course:
         path.unlink()
         given.minutes = wanted.get("minutes", given.minutes)
         self.grid = wanted.get("grid", self.grid)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["base_lr"] *= wanted.get("lr", 1)
         print(f"from now on {wanted}", flush=True)
 
     def advance(self, share: float) -> dict[str, Tensor]:
         """Run one step at a position of the schedule and return the terms of its loss."""
-        set_lr(self.optimiser, lr_factor(self.config, int(share * PARTS), PARTS))
+        set_lr(self.optimizer, lr_factor(self.config, int(share * PARTS), PARTS))
         batch = self.batches.batch(self.step)
         if self.graph is None:
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             terms = self.gradients(batch)
         else:
             for mine, new in zip(tensors_of(self.held), tensors_of(batch), strict=True):
@@ -167,7 +167,7 @@ class Course:
             self.graph.replay()
             terms = self.terms
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.config.clip)
-        self.optimiser.step()
+        self.optimizer.step()
         self.step += 1
         self.follow()
         self.wait()
@@ -183,17 +183,17 @@ class Course:
 
     def gradients(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the gradients of the student's parameters and return the terms of the loss."""
-        labelled = self.batches.mix.labelled
-        wanted = stirred(taught(self.teachers, batch, labelled), batch.paths, labelled, self.stir)
+        labeled = self.batches.mix.labeled
+        wanted = stirred(taught(self.teachers, batch, labeled), batch.paths, labeled, self.stir)
         self.student.train()
         saliency, maps = maps_of(self.student, batch.student)
-        terms = losses.loss_terms(saliency, maps, labelled, wanted, batch.truth, self.config.weights)
+        terms = losses.loss_terms(saliency, maps, labeled, wanted, batch.truth, self.config.weights)
         loss = losses.total(terms, self.config.weights)
         final, aggregated = (m[:, 2::4].flatten(0, 1) for m in (saliency, maps["d3"][:, 0]))
         terms["grid"] = losses.grid_pattern(final)
         loss = loss + self.grid * (terms["grid"] + 0.5 * losses.grid_pattern(aggregated))
         if self.agreement:
-            terms["cc"] = (1 - losses.correlation(saliency[labelled:], wanted.final[labelled:])).mean()
+            terms["cc"] = (1 - losses.correlation(saliency[labeled:], wanted.final[labeled:])).mean()
             loss = loss + self.agreement * terms["cc"]
         loss.backward()
         return {name: value.detach() for name, value in terms.items()}
@@ -206,10 +206,10 @@ class Course:
         before = copy.deepcopy(self.student.state_dict())
         with torch.cuda.stream(stream):
             for _ in range(2):
-                self.optimiser.zero_grad()
+                self.optimizer.zero_grad()
                 self.gradients(self.held)
         torch.cuda.current_stream().wait_stream(stream)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.terms = self.gradients(self.held)
@@ -241,7 +241,7 @@ def divergence(network: TinyHD, teachers: Sequence[TinyHD], films: resident.Film
     for pixels in films.pixels:
         start = max(0, len(pixels) // 2 - CLIP_FRAMES)
         places = torch.arange(start - CONTEXT, start + CLIP_FRAMES).clamp(0, len(pixels) - 1).to(pixels.device)
-        shown = resident.normalised(pixels[places].permute(3, 0, 1, 2).unsqueeze(0).float() / 255)
+        shown = resident.normalized(pixels[places].permute(3, 0, 1, 2).unsqueeze(0).float() / 255)
         batch = Batch(
             shown, shown[:, :, CONTEXT:], torch.zeros(1, dtype=torch.bool, device=shown.device), None, shown[:0, 0]
         )
@@ -255,9 +255,9 @@ def probe(network: TinyHD, folder: Path, device: torch.device) -> dict[str, floa
     found: dict[str, list[float]] = {"z": [], "hit": [], "grid": []}
     for name, track in json.loads((folder / "truth.json").read_text()).items():
         pixels = torch.from_numpy(resident.decode(folder / f"{name}.mp4", (192, 256))).to(device)
-        shown = resident.normalised(pixels[:64].view(-1, CLIP_FRAMES, 192, 256, 3).permute(0, 4, 1, 2, 3).float() / 255)
+        shown = resident.normalized(pixels[:64].view(-1, CLIP_FRAMES, 192, 256, 3).permute(0, 4, 1, 2, 3).float() / 255)
         saliency = maps_of(network, shown)[0].flatten(0, 1)[CLIP_FRAMES:]
-        z = losses.standardised(saliency)
+        z = losses.standardized(saliency)
         peak = saliency.flatten(1).argmax(1).tolist()
         for index, (x, y, side) in enumerate(track[CLIP_FRAMES:]):
             found["z"].append(float(z[index, int(y / 240 * 192), int(x / 426 * 256)]))
@@ -277,7 +277,7 @@ def save(path: Path, network: TinyHD, config: TrainConfig, facts: dict[str, str]
         network.config,
         name=f"{network.config.name}.new",
         input_size=config.size,
-        training_data="photographs with fixations and unlabelled videos, distilled from two networks trained on DHF1K",
+        training_data="photographs with fixations and unlabeled videos, distilled from two networks trained on DHF1K",
         scores={},
         scores_on="",
         provenance=facts,

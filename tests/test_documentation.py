@@ -89,7 +89,7 @@ def test_the_commands_of_the_readme(readers_folder, monkeypatch):
     written = {path.relative_to(readers_folder).as_posix() for path in readers_folder.rglob("*") if path.is_file()}
     assert {"out.mp4", "out.npz", "out.csv", "out.json", "maps/0017.png"} <= written
     assert {"results/one_overlay.mp4", "results/two_attention.csv", "results/two/overlay.mp4"} <= written
-    assert {"scores.json", "frames.csv", "pictures/scores.png", "pictures/likeness.png"} <= written
+    assert {"scores.json", "frames.csv", "pictures/scores.png", "pictures/similarity.png"} <= written
     assert {"areas.png", "report.html", "small.mp4", "vertical.mp4"} <= written
     assert {"submission.zip", "submission/0701/0002.png"} <= written
 

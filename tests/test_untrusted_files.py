@@ -91,7 +91,7 @@ def test_a_compressed_bomb_takes_the_memory_of_a_map(tmp_path):
 
 
 def png(width: int, height: int) -> bytes:
-    """A grey PNG of a size with next to no data in it."""
+    """A gray PNG of a size with next to no data in it."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -36,7 +36,7 @@ TEMPORARY = re.compile(
 DESCRIPTOR = re.compile(r"/(?:dev|proc/self|proc/thread-self)/fd/(\d+)")
 """Matches the paths of this process's open files."""
 
-MOST_LINKS = 40
+MAX_LINKS = 40
 """Limit on a chain of symbolic links, the same as in Linux."""
 
 _swept: dict[Path, float] = {}
@@ -126,7 +126,7 @@ def descriptor(path: Path) -> int | None:
     """Return the file descriptor that ``/dev/stdout``, ``/dev/fd/3`` or a link to one of them refers to; else None."""
     try:
         path = path.absolute()
-        for _ in range(MOST_LINKS):
+        for _ in range(MAX_LINKS):
             if match := DESCRIPTOR.fullmatch(os.path.normpath(path)):
                 return int(match[1])
             path = path.parent / path.readlink()

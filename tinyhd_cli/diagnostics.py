@@ -92,15 +92,15 @@ def devices() -> Iterator[Finding]:
 
 def engines() -> Iterator[Finding]:
     """What runs networks on the processor; each is tried, because some are installed and do not work."""
-    from .engines.selection import PACKAGES, Unusable, trial
+    from .engines.selection import PACKAGES, EngineUnavailable, self_test
 
     working, missing, faults = [], [], []
     for name, package in PACKAGES.items():
         try:
-            found = f"{name} ({package} {metadata.version(package)}{trial(name)})"
+            found = f"{name} ({package} {metadata.version(package)}{self_test(name)})"
         except metadata.PackageNotFoundError:
             continue
-        except Unusable as error:
+        except EngineUnavailable as error:
             missing.append(f"{name}: {error}")
         except Exception as error:  # of any kind: it is not ours
             faults.append(f"{name} does not work: {type(error).__name__}: {one_line(error)}")

@@ -14,7 +14,7 @@ OUTPUT_FAILED = 5
 INTERRUPTED = 130
 
 
-MOST_NAMES = 12
+MAX_NAMES = 12
 """How many names a message lists."""
 
 
@@ -76,4 +76,4 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(wrong.lower(), names, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"there are {', '.join(names[:MOST_NAMES])}{' and more' if len(names) > MOST_NAMES else ''}"
+    return f"there are {', '.join(names[:MAX_NAMES])}{' and more' if len(names) > MAX_NAMES else ''}"

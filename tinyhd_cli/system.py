@@ -29,7 +29,7 @@ def glibc(name: str) -> Call | None:
     return getattr(library, name, None)
 
 
-def keep_memory(most: int) -> None:
+def keep_freed_memory(most: int) -> None:
     """Keep freed memory, up to so many bytes, for what is asked for next, instead of giving it back.
 
     For processes that make many large arrays, one after the other: fresh pages cost a third of the time of a training
@@ -41,7 +41,7 @@ def keep_memory(most: int) -> None:
             tune(what, value)
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Give free memory back to the system.
 
     glibc keeps what it may need again, scattered over its heaps. A network takes and frees hundreds of megabytes for

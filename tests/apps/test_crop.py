@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import clips
 
-from tinyhd_cli.apps.crop import CropOptions, Wanted, Window, parse_aspect, path_of
+from tinyhd_cli.apps.crop import CropOptions, TargetTrack, Window, parse_aspect, path_of
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.video.reader import VideoReader
 from tinyhd_cli.video.scenes import SceneDetector
@@ -23,7 +23,7 @@ def info(tmp_path, **clip):
 
 def track(positions, cuts=(), rate=30, **options):
     """The window's path in a video 1000 wide, for a window 200 wide."""
-    wanted = Wanted(
+    wanted = TargetTrack(
         [n / rate for n in range(len(positions))], list(positions), [n in cuts for n in range(len(positions))]
     )
     return path_of(wanted, Window(200, 300, True, 800), CropOptions(**options))
@@ -120,7 +120,7 @@ def test_phone_clip(tinyhd, tmp_path, weights_file):
     )
     assert tinyhd("crop", clip, "--aspect", "1:1", "-o", "out.mp4", "--weights", weights_file, "--crf", "1") == 0
     with VideoReader(clip) as source, VideoReader("out.mp4") as cropped:
-        assert (cropped.info.width, cropped.info.height, cropped.info.has_sound) == (72, 72, True)
+        assert (cropped.info.width, cropped.info.height, cropped.info.has_audio) == (72, 72, True)
         pairs = list(zip(source, cropped, strict=True))
         for original, part in pairs:
             assert part.time_s == pytest.approx(original.time_s, abs=1e-4)

@@ -12,7 +12,7 @@ import pytest
 from helpers import clips
 
 from tinyhd_cli.apps import encode
-from tinyhd_cli.apps.encode import COLUMNS, CompressOptions, Spending, next_factor
+from tinyhd_cli.apps.encode import COLUMNS, CompressOptions, QpAllocator, next_factor
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.video.encoders import EncoderOptions
 from tinyhd_cli.video.reader import VideoReader
@@ -58,7 +58,7 @@ def test_the_most_salient_cells_get_the_best_quality(tmp_path):
         frame = next(iter(reader))
     saliency = np.full((192, 256), 0.001, np.float32)
     saliency[60:110, 100:150] = 1
-    offsets = Spending(320, 180, 6).offsets(frame, saliency)
+    offsets = QpAllocator(320, 180, 6).offsets(frame, saliency)
     assert offsets.shape == (11, COLUMNS)
     assert offsets[5, 9] == -6 and offsets[0, 0] >= 0 and offsets.max() == pytest.approx(3.6)
     assert 0.1 < (offsets < 0).mean() < 0.35
@@ -98,7 +98,7 @@ def test_phone_clip(tinyhd, tmp_path, weights_file, capsys):
     assert tinyhd("encode", clip, "-o", "out.mp4", "--weights", weights_file, "--no-compare") == 0
     assert "plain" not in capsys.readouterr().out
     with VideoReader(clip) as source, VideoReader("out.mp4") as encoded:
-        assert (encoded.info.width, encoded.info.height, encoded.info.has_sound) == (72, 128, True)
+        assert (encoded.info.width, encoded.info.height, encoded.info.has_audio) == (72, 128, True)
         times = [[frame.time_s for frame in reader] for reader in (source, encoded)]
         assert times[0] == pytest.approx(times[1], abs=1e-4)
 

@@ -155,10 +155,10 @@ def test_without_a_display(tinyhd, clip, weights_file, capsys, monkeypatch):
 
 WINDOW = """
 import numpy as np
-from tinyhd_cli.apps.live import Window
+from tinyhd_cli.apps.live import TkWindow
 picture = np.zeros((60, 80, 3), np.uint8)
 picture[:, 40:] = (250, 120, 10)
-window = Window("a window")
+window = TkWindow("a window")
 assert window(picture, None)
 assert [window._label.image.get(x, 30) for x in (10, 70)] == [(0, 0, 0), (250, 120, 10)]
 window._root.focus_force()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers import clips
 
-from tinyhd_cli.apps.report import MOST_SCENES, clock, place_of
+from tinyhd_cli.apps.report import MAX_SCENES, clock, place_of
 
 
 class Page(HTMLParser):
@@ -89,7 +89,7 @@ def test_words():
     attention[10, 250] = 1
     assert place_of(attention) == "upper right"
     attention[100, 128] = 2
-    assert place_of(attention) == "centre"
+    assert place_of(attention) == "center"
 
 
 def test_memory_does_not_grow_with_scenes(tmp_path, weights_file):
@@ -106,12 +106,12 @@ def test_memory_does_not_grow_with_scenes(tmp_path, weights_file):
         collector = Collector(collected, areas)
         collector._detector.is_cut = lambda image: True
         frame = next(iter(reader))
-        for index in range(MOST_SCENES + 5):
+        for index in range(MAX_SCENES + 5):
             frame.index, frame.time_s = index, index / 10
             collector.add(frame, np.random.default_rng(index).random((192, 256)).astype(np.float32))
-    assert len(collected.scenes) == MOST_SCENES + 5
-    assert sum(scene.attention is not None for scene in collected.scenes) == MOST_SCENES
-    assert f"{MOST_SCENES + 5}." in render(collected, areas, load_model(weights_file))
+    assert len(collected.scenes) == MAX_SCENES + 5
+    assert sum(scene.attention is not None for scene in collected.scenes) == MAX_SCENES
+    assert f"{MAX_SCENES + 5}." in render(collected, areas, load_model(weights_file))
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -128,5 +128,5 @@ def test_page_in_a_browser(tinyhd, two_scenes, weights_file, tmp_path):
     shown = cv2.imdecode(np.fromfile("page.png", np.uint8), cv2.IMREAD_COLOR)
     assert shown.shape[:2] == (1600, 1100)
     hsv = cv2.cvtColor(shown, cv2.COLOR_BGR2HSV)
-    assert (hsv[..., 1] > 100).mean() > 0.05  # colours of the heat maps
+    assert (hsv[..., 1] > 100).mean() > 0.05  # colors of the heat maps
     assert (shown[-200:] < 250).any()  # the page reaches far down

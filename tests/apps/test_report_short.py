@@ -12,7 +12,7 @@ from helpers import clips
 from test_report import Page
 
 from tinyhd_cli.apps.report import FILMSTRIP, clock
-from tinyhd_cli.inference.frame_samples import MOST_KEPT, Still, Stills
+from tinyhd_cli.inference.frame_samples import MAX_KEPT, Still, Stills
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +108,7 @@ def test_stills_are_even_in_time(count, spacing):
         if stills.wants(time_s):
             stills.add(Still(time_s, np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.float32)))
             most = max(most, len(stills._kept))
-    assert most <= MOST_KEPT + 1
+    assert most <= MAX_KEPT + 1
     chosen = np.array([still.time_s for still in stills.chosen(12, float(times[-1]))])
     assert (np.diff(chosen) > 0).all()
     span = times[-1] - times[0]
@@ -116,7 +116,7 @@ def test_stills_are_even_in_time(count, spacing):
     # Each is as near to its place as frames exist, up to the distance at which they are kept.
     for middle in middles:
         there = np.abs(times - middle).min()
-        assert np.abs(chosen - middle).min() <= there + 2 * span / MOST_KEPT + 1
+        assert np.abs(chosen - middle).min() <= there + 2 * span / MAX_KEPT + 1
 
 
 def test_times_of_long_videos():

@@ -73,7 +73,7 @@ def test_engines(tinyhd, capsys, monkeypatch):
     def broken(name):
         raise ImportError("libopenvino.so: cannot open shared object file")
 
-    monkeypatch.setattr(selection, "trial", broken)
+    monkeypatch.setattr(selection, "self_test", broken)
     assert tinyhd("doctor", "--json") == 0
     found = findings(capsys)["engines"]
     assert (found["status"], found["found"]) == ("note", "torch")

@@ -22,7 +22,7 @@ def no_other_settings(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def normalised(tinyhd, tmp_path, weights_file):
+def normalized(tinyhd, tmp_path, weights_file):
     """Predict a clip with some arguments and tell how its maps were scaled, which settings may have said."""
     video = clips.make(tmp_path / "clip.mp4", frames=2)
 
@@ -34,31 +34,31 @@ def normalised(tinyhd, tmp_path, weights_file):
     return run
 
 
-def test_options_of_a_command(normalised, tmp_path):
-    assert normalised() == "frame"
+def test_options_of_a_command(normalized, tmp_path):
+    assert normalized() == "frame"
     Path("tinyhd.toml").write_text('[predict]\nnormalize = "video"\nside-by-side = true\nalpha = 0.5\n')
-    assert normalised() == "video"
-    assert normalised(after=("--normalize", "none")) == "none", "the command line counts more"
+    assert normalized() == "video"
+    assert normalized(after=("--normalize", "none")) == "none", "the command line counts more"
     users = tmp_path / "users" / "tinyhd" / "tinyhd.toml"
     users.parent.mkdir(parents=True)
     users.write_text('[predict]\nnormalize = "none"\n')
-    assert normalised() == "video", "the file in this folder counts more"
+    assert normalized() == "video", "the file in this folder counts more"
     Path("tinyhd.toml").unlink()
-    assert normalised() == "none"
+    assert normalized() == "none"
 
 
 @pytest.mark.parametrize("arguments", [("--config", "other.toml"), ("--quiet-not", "--config=other.toml")])
-def test_a_named_file_is_read_in_place_of_the_others(normalised, arguments):
+def test_a_named_file_is_read_in_place_of_the_others(normalized, arguments):
     Path("tinyhd.toml").write_text('[predict]\nnormalize = "video"\nalpha = 2\n')
     Path("other.toml").write_text('[predict]\nnormalize = "none"\n')
     arguments = [argument.replace("--quiet-not", "--json-log") for argument in arguments]
-    assert normalised(*arguments) == "none"
+    assert normalized(*arguments) == "none"
 
 
-def test_the_variable_names_a_file(normalised, monkeypatch):
+def test_the_variable_names_a_file(normalized, monkeypatch):
     Path("other.toml").write_text('[predict]\nnormalize = "none"\n')
     monkeypatch.setenv(settings.CONFIG_VARIABLE, "other.toml")
-    assert normalised() == "none"
+    assert normalized() == "none"
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_hollywood2(tmp_path):
 
 
 def test_hollywood2_with_a_missing_frame(tmp_path):
-    """It keeps its maps; its neighbours keep theirs."""
+    """It keeps its maps; its neighbors keep theirs."""
     dataset = open_dataset("hollywood2", on_disk.hollywood2(tmp_path, missing=[5]))
     video = dataset.videos[0]
     assert numbers(video) == [files.number for files in video.frames] == [3, 4, 6, 7, 8]
@@ -382,11 +382,11 @@ def test_videos_of_which_nothing_can_be_read(tmp_path):
 
 
 def test_kinds_of_maps(tmp_path):
-    """1, 8 and 16 bits, grey and colour, with transparency: the values of the file."""
+    """1, 8 and 16 bits, gray and color, with transparency: the values of the file."""
     values = np.random.default_rng(0).integers(0, 256, (9, 12)).astype(np.uint8)
-    colour = values[..., np.newaxis].repeat(3, axis=2)
-    opaque = np.concatenate([colour, np.full((9, 12, 1), 255, np.uint8)], axis=2)
-    for name, image in (("grey", values), ("colour", colour), ("opaque", opaque)):
+    color = values[..., np.newaxis].repeat(3, axis=2)
+    opaque = np.concatenate([color, np.full((9, 12, 1), 255, np.uint8)], axis=2)
+    for name, image in (("gray", values), ("color", color), ("opaque", opaque)):
         path = tmp_path / f"{name}.png"
         path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
         np.testing.assert_array_equal(read_density(path), values)

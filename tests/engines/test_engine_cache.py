@@ -19,7 +19,7 @@ from tinyhd_cli.errors import UsageError
 from tinyhd_cli.training.prepare import cache_root
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes of POSIX")
-CLIP = selection.trial_clip((3, 16, 64, 64))
+CLIP = selection.self_test_clip((3, 16, 64, 64))
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def the_graph(folder):
 SEVERAL = """
     import hashlib, sys
     from tinyhd_cli import load_model
-    from tinyhd_cli.engines.selection import trial_clip
+    from tinyhd_cli.engines.selection import self_test_clip
     engine = load_model(sys.argv[1], "cpu", engine="openvino").engine
-    print(engine.name, hashlib.sha256(engine.infer(trial_clip((3, 16, 64, 64))).tobytes()).hexdigest())
+    print(engine.name, hashlib.sha256(engine.infer(self_test_clip((3, 16, 64, 64))).tobytes()).hexdigest())
 """
 
 
@@ -106,8 +106,8 @@ def test_a_graph_in_use_may_be_cut(small, folder):
         import os, sys
         from pathlib import Path
         from tinyhd_cli import load_model
-        from tinyhd_cli.engines.selection import trial_clip
-        engine, clip = load_model(sys.argv[1], "cpu", engine="openvino").engine, trial_clip((3, 16, 64, 64))
+        from tinyhd_cli.engines.selection import self_test_clip
+        engine, clip = load_model(sys.argv[1], "cpu", engine="openvino").engine, self_test_clip((3, 16, 64, 64))
         before = engine.infer(clip)
         files = list(Path(sys.argv[2]).rglob("*.blob"))
         for file in files:

@@ -20,7 +20,7 @@ from helpers.networks import lively
 from tinyhd_cli import load_model, weights
 from tinyhd_cli.engines import graph, selection
 from tinyhd_cli.engines.fuse_batchnorm import fold
-from tinyhd_cli.engines.fused import levels
+from tinyhd_cli.engines.fused import available_isas
 from tinyhd_cli.engines.lower_tinyhd import array, fuse, rewritten, rounded_up, up
 from tinyhd_cli.engines.lower_tinyhd import block as rewrite_block
 from tinyhd_cli.errors import UsageError
@@ -29,7 +29,7 @@ from tinyhd_cli.models.blocks.mobilenet3d import ConvNorm, InvertedResidual, pix
 from tinyhd_cli.models.blocks.tinyhd_decoders import UNetDecoder, interpolate
 from tinyhd_cli.video.reader import VideoReader
 
-FASTEST = "fused" if levels() else "openvino"
+FASTEST = "fused" if available_isas() else "openvino"
 NETWORKS = [f"tinyhd-{outputs}{width}" for outputs in "ms" for width in ("", "-half", "-quarter")]
 
 
@@ -43,14 +43,14 @@ def same(result, clip, expected):
 
 def test_shuffle():
     x = noise(1, 24, 3, 4, 5)
-    same(graph.shuffle(graph.Clip((24, 3, 4, 5))), x, pixel_shuffle_frames(x))
+    same(graph.shuffle(graph.Input((24, 3, 4, 5))), x, pixel_shuffle_frames(x))
 
 
 @pytest.mark.parametrize("multi", [False, True])
 def test_time_is_interpolated_before_the_shuffle(multi):
     decoder = UNetDecoder("multi" if multi else "single", 4)
     x = noise(1, 8, 3, 4, 5)
-    same(up(decoder, graph.Clip((8, 3, 4, 5))), x, decoder.up(x))
+    same(up(decoder, graph.Input((8, 3, 4, 5))), x, decoder.up(x))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 7])
@@ -61,7 +61,7 @@ def test_unused_taps(frames, kernel, stride, padding):
     layer = torch.nn.Conv3d(2, 2, (kernel, 3, 3), (stride, 1, 1), (padding, 1, 1), groups=2).double()
     x = noise(1, 2, frames, 4, 5)
     pruned = graph.convolve(
-        graph.Clip((2, frames, 4, 5)),
+        graph.Input((2, frames, 4, 5)),
         layer.weight.detach().numpy(),
         layer.bias.detach().numpy(),
         stride=layer.stride,
@@ -76,7 +76,7 @@ def test_unused_taps(frames, kernel, stride, padding):
 def test_a_pointwise_convolution_goes_before_an_interpolation():
     layer = torch.nn.Conv3d(3, 6, 1).double()
     x = noise(1, 3, 4, 4, 5)
-    stretched = graph.interpolate(graph.Clip((3, 4, 4, 5)), time=2, space=2)
+    stretched = graph.interpolate(graph.Input((3, 4, 4, 5)), time=2, space=2)
     result = graph.convolve(stretched, layer.weight.detach().numpy(), layer.bias.detach().numpy())
     assert isinstance(result, graph.Interpolate) and isinstance(result.inputs[0], graph.Conv)
     same(result, x, layer(interpolate(x, time=2, space=2)).detach())
@@ -86,7 +86,7 @@ def test_fusion_without_repetition():
     """Maps of one time step and of several, in an order that is not that of their sizes."""
     layer = torch.nn.Conv3d(3, 1, 1).double()
     x = noise(1, 1, 4, 4, 5)
-    clip = graph.Clip((1, 4, 4, 5))
+    clip = graph.Input((1, 4, 4, 5))
     first = graph.convolve(clip, np.ones((1, 1, 4, 1, 1)), np.zeros(1))  # the sum of all frames
     result = fuse([clip, first, clip], array(layer.weight).ravel(), layer.bias.item())
     repeated = torch.cat([x, x.sum(2, keepdim=True).expand(-1, -1, 4, -1, -1), x], dim=1)
@@ -119,7 +119,7 @@ def test_channels_fill_vectors(channels, filled):
     block.expand = ConvNorm(channels, channels).double()
     fold(block.eval())
     x = noise(1, channels, 3, 4, 5)
-    result = rewrite_block(graph.Clip((channels, 3, 4, 5)), block)
+    result = rewrite_block(graph.Input((channels, 3, 4, 5)), block)
     inside = [node.shape[0] for node in graph.operations(result) if isinstance(node, graph.Relu6)]
     assert inside == [rounded_up(channels)] * 2
     same(result, x, block(x).detach())
@@ -135,9 +135,9 @@ def lively_file(request, tmp_path_factory):
 
 @pytest.mark.parametrize("engine", [*selection.PACKAGES])
 def test_engines_agree(lively_file, engine):
-    if engine == "fused" and not levels():
+    if engine == "fused" and not available_isas():
         pytest.skip("there are no kernels for this machine")
-    clip = selection.trial_clip((3, 16, 192, 256))
+    clip = selection.self_test_clip((3, 16, 192, 256))
     loaded = load_model(lively_file, engine=engine)
     assert (loaded.engine.name, loaded.engine.precision) == (engine, "float32")
     difference, correlation = selection.compare(
@@ -155,7 +155,7 @@ def test_precisions_of_trained_weights(shared, engine, precision, limit):
 
     if precision == "bf16" and not has_bf16():
         pytest.skip("this processor has no bf16")
-    if engine == "fused" and not levels():
+    if engine == "fused" and not available_isas():
         pytest.skip("there are no kernels for this machine")
     for letter in "ms":
         file = shared / "upstream" / f"d123{letter}_rc4_rc1T.pth"
@@ -288,7 +288,7 @@ def test_export(tinyhd, weights_file, capsys, format, name):
     assert name in capsys.readouterr().err
     expected = {"net.onnx"} if format == "onnx" else {"net.xml", "net.bin"}
     assert {path.name for path in Path().iterdir()} == expected
-    clip = selection.trial_clip((3, 16, 192, 256))
+    clip = selection.self_test_clip((3, 16, 192, 256))
     if format == "onnx":
         import onnxruntime
 
@@ -312,12 +312,12 @@ def test_signals_arrive_after_engines_have_gone_in_any_order():
     # OpenVINO gives the thread a stack for signals, and takes the wrong one away: the next signal ended the process.
     source = """
         import faulthandler, gc, os, signal
-        from tinyhd_cli.engines.graph import Clip, convolve
+        from tinyhd_cli.engines.graph import Input, convolve
         from tinyhd_cli.engines.openvino import OpenVino, has_bf16, to_openvino
         import numpy as np
 
         faulthandler.enable()
-        graph = convolve(Clip((3, 1, 2, 2)), np.ones((1, 3, 1, 1, 1), np.float32), np.zeros(1, np.float32))
+        graph = convolve(Input((3, 1, 2, 2)), np.ones((1, 3, 1, 1, 1), np.float32), np.zeros(1, np.float32))
         engines = [OpenVino(lambda: to_openvino(graph), "float32", 1) for _ in range(3)]
         while engines:
             del engines[0]

@@ -20,14 +20,14 @@ from helpers.networks import lively
 from tinyhd_cli import __version__, load_model, weights
 from tinyhd_cli.engines import fused, graph, selection
 from tinyhd_cli.engines.fuse_batchnorm import fold
-from tinyhd_cli.engines.fused import Fused, Unknown, divide, levels
+from tinyhd_cli.engines.fused import Fused, UnsupportedGraph, available_isas, partition
 from tinyhd_cli.engines.lower_tinyhd import rewritten
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = [f"tinyhd-{outputs}{width}" for outputs in "ms" for width in ("", "-half", "-quarter")]
 
-needs_kernels = pytest.mark.skipif(not levels(), reason="there are no kernels for this machine")
-each_level = pytest.mark.parametrize("level", levels() or [None])
+needs_kernels = pytest.mark.skipif(not available_isas(), reason="there are no kernels for this machine")
+each_level = pytest.mark.parametrize("level", available_isas() or [None])
 
 
 def values(rng, *shape):
@@ -108,7 +108,7 @@ def agrees(result, clip_shape, level, threads=2):
 def test_blocks(level, kind, channels, inner, outer, taps, stride, added):
     rng = np.random.default_rng(0)
     shape = (4, 4, 24, 48)
-    agrees(network(rng, graph.Clip(shape), kind, channels, inner, outer, taps, stride, added), shape, level)
+    agrees(network(rng, graph.Input(shape), kind, channels, inner, outer, taps, stride, added), shape, level)
 
 
 @needs_kernels
@@ -117,13 +117,13 @@ def test_blocks(level, kind, channels, inner, outer, taps, stride, added):
 def test_sizes_and_threads(threads, size):
     rng = np.random.default_rng(0)
     shape = (3, 2, *size)
-    agrees(network(rng, graph.Clip(shape), "stretched", 3, 6, 2, added=True), shape, None, threads)
+    agrees(network(rng, graph.Input(shape), "stretched", 3, 6, 2, added=True), shape, None, threads)
 
 
 @needs_kernels
 def test_several_threads_may_ask():
     rng = np.random.default_rng(0)
-    result = network(rng, graph.Clip((3, 2, 32, 48)), "shuffled", 3, 6, 2)
+    result = network(rng, graph.Input((3, 2, 32, 48)), "shuffled", 3, 6, 2)
     engine = Fused(result, Head, "float32", 2)
     clips = [values(rng, 3, 2, 32, 48) for _ in range(3)]
     expected = [engine.infer(clip) for clip in clips]
@@ -136,7 +136,7 @@ def test_several_threads_may_ask():
 @each_level
 def test_maps_of_one_frame_count_for_all(level):
     rng = np.random.default_rng(0)
-    clip = graph.Clip((4, 2, 16, 16))
+    clip = graph.Input((4, 2, 16, 16))
     moving = graph.shuffle(graph.interpolate(convolve(rng, clip, 8), time=2))
     still = graph.shuffle(convolve(rng, clip, 8))
     maps = [block(rng, still, 4, 1, 3, 2), block(rng, moving, 4, 1), block(rng, moving, 6, 1)]
@@ -148,7 +148,7 @@ def test_maps_of_one_frame_count_for_all(level):
 def projected(level, weight, bias):
     """What comes out for one map, whose block has this projection."""
     rng = np.random.default_rng(0)
-    clip = graph.Clip((4, 1, 8, 16))
+    clip = graph.Input((4, 1, 8, 16))
     map_ = block(rng, graph.shuffle(clip), 2, 1, taps=1)
     weight, bias = np.float32(weight).reshape(map_.weight.shape), np.float32([bias])
     map_ = graph.Conv(map_.shape, map_.inputs, weight=weight, bias=bias)
@@ -175,10 +175,10 @@ def test_what_is_left_to_the_engine(name):
     network = lively(name)
     fold(network)
     result = rewritten(network)
-    blocks, last, given = divide(result)
+    blocks, last, given = partition(result)
     assert {node.shape[2:] for node in given} == {(96, 128)}
     left = {node for one in given for node in graph.operations(one)}
-    assert all(node.shape[2:] != (192, 256) or isinstance(node, graph.Clip) for node in left)
+    assert all(node.shape[2:] != (192, 256) or isinstance(node, graph.Input) for node in left)
     full = [node for node in graph.operations(result) if isinstance(node, graph.Conv) and node.depthwise]
     assert len(blocks) == sum(node.shape[2:] == (192, 256) for node in full)
     assert len(last.maps) == 6
@@ -187,7 +187,7 @@ def test_what_is_left_to_the_engine(name):
 
 def test_graphs_that_end_otherwise_are_not_read():
     rng = np.random.default_rng(0)
-    clip = graph.Clip((4, 2, 16, 32))
+    clip = graph.Input((4, 2, 16, 32))
     map_ = block(rng, graph.shuffle(clip), 4, 1)
     for result in (
         map_,  # no sigmoid
@@ -200,11 +200,11 @@ def test_graphs_that_end_otherwise_are_not_read():
         fusion(convolve(rng, map_.inputs[0], 1, stride=(2, 1, 1))),
         fusion(convolve(rng, map_.inputs[0], 1, padding=(1, 0, 0))),
         fusion(*[map_] * 9),
-        fusion(block(rng, graph.shuffle(graph.Clip((4, 2, 16, 8))), 4, 1)),  # too narrow
+        fusion(block(rng, graph.shuffle(graph.Input((4, 2, 16, 8))), 4, 1)),  # too narrow
         fusion(block(rng, graph.interpolate(convolve(rng, clip, 1), time=2), 4, 1)),  # not at twice the resolution
     ):
-        with pytest.raises(Unknown):
-            divide(result)
+        with pytest.raises(UnsupportedGraph):
+            partition(result)
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def weights_file(tmp_path):
 def test_without_kernels_openvino_does_it(weights_file, monkeypatch, tmp_path, caplog):
     """Without a word, unless somebody asks for them."""
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
-    monkeypatch.setattr(selection, "levels", lambda: [])
+    monkeypatch.setattr(selection, "available_isas", lambda: [])
     assert load_model(weights_file, "cpu").engine.name in ("openvino", "onnx", "torch")
     assert not caplog.records
     assert load_model(weights_file, engine="fused").engine.name == "torch"

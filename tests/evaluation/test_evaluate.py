@@ -198,8 +198,8 @@ def test_maps_as_png_npz_or_video(tinyhd, park, maps, tmp_path):
         values = [cv2.imdecode(np.fromfile(png, np.uint8), 0) for png in pngs]
         (tmp_path / "npz").mkdir(exist_ok=True)
         np.savez(tmp_path / "npz" / f"{video.name}_out.npz", saliency=np.array(values, np.float32))
-        grey = (np.repeat(value[..., np.newaxis], 3, axis=2) for value in values)
-        on_disk.write_video(tmp_path / "mp4" / f"{video.name}_maps.mp4", grey, "libx264")
+        gray = (np.repeat(value[..., np.newaxis], 3, axis=2) for value in values)
+        on_disk.write_video(tmp_path / "mp4" / f"{video.name}_maps.mp4", gray, "libx264")
     means = {}
     for form in ("maps", "npz", "mp4"):
         assert tinyhd("evaluate", "--root", park, "--pred-dir", tmp_path / form, "--json", "scores.json") == 0
@@ -288,7 +288,7 @@ def test_constant_maps(tinyhd, park, maps, capsys):
     assert results()["undefined"]["CC"] == 1 and results()["undefined"]["AUC-J"] == 0
 
 
-def test_centre_bias(tinyhd, tmp_path, capsys):
+def test_center_bias(tinyhd, tmp_path, capsys):
     """The prior gains nothing over itself; it is learned from the training split where that is there."""
     root = on_disk.ucf_sports(tmp_path / "ucf")
     options = ["--dataset", "ucf-sports", "--root", root, "--prior", "--json", "scores.json", "--workers", "1"]
@@ -301,7 +301,7 @@ def test_centre_bias(tinyhd, tmp_path, capsys):
     assert results()["protocol"]["baseline"] == "fixations of 2 frames of the training split (every 10th)"
     assert results()["mean"]["CC"] != learned["CC"]
     assert tinyhd("evaluate", *options, "--baseline", "gaussian") == 0
-    assert "Gaussian at the centre" in capsys.readouterr().out
+    assert "Gaussian at the center" in capsys.readouterr().out
     assert tinyhd("evaluate", *options, "--baseline", "none") == 2
 
 
@@ -474,22 +474,22 @@ def test_submitted_maps_have_no_negative_values():
 def test_compare(tinyhd, park, maps, tmp_path, weights_file, capsys):
     copy = write_maps(park, tmp_path / "copy")
     command = ["evaluate", "--root", park, "--compare", maps, copy, weights_file, "--workers", "1"]
-    assert tinyhd(*command, "--json", "likeness.json", "--plot", "pictures") == 0
-    found = json.loads(Path("likeness.json").read_text())
+    assert tinyhd(*command, "--json", "similarity.json", "--plot", "pictures") == 0
+    found = json.loads(Path("similarity.json").read_text())
     assert found["names"] == ["maps", "copy", "lively"] and found["frames"] == sum(VIDEOS.values())
     for metric in ("CC", "SIM"):
         matrix = np.array(found[metric])
         assert np.allclose(matrix, matrix.T) and np.allclose(np.diag(matrix), 1)
         assert matrix[0, 1] == pytest.approx(1) and matrix[0, 2] < 0.99
-    assert cv2.imdecode(np.fromfile("pictures/likeness.png", np.uint8), 1).shape[0] > 200
+    assert cv2.imdecode(np.fromfile("pictures/similarity.png", np.uint8), 1).shape[0] > 200
     assert "lively" in capsys.readouterr().out
     assert tinyhd(*command, "--prior", "--json", "again.json") == 0  # what is compared stands behind --compare
     assert json.loads(Path("again.json").read_text())["CC"] == found["CC"]
     (copy / "park" / "0003.png").unlink()
     for path in (copy / "yard").iterdir():
         path.unlink()
-    assert tinyhd(*command, "--json", "likeness.json") == 1
-    assert json.loads(Path("likeness.json").read_text())["frames"] == sum(VIDEOS.values()) - VIDEOS["yard"] - 1
+    assert tinyhd(*command, "--json", "similarity.json") == 1
+    assert json.loads(Path("similarity.json").read_text())["frames"] == sum(VIDEOS.values()) - VIDEOS["yard"] - 1
 
 
 def test_pictures(tinyhd, park, maps):
@@ -567,7 +567,7 @@ def test_check(tinyhd, park, capsys):
 
 
 def test_published_weights_on_real_fixations(shared, tinyhd, capsys):
-    """Real frames and real fixations in UCF-Sports' layout: the published network beats the centre bias by far."""
+    """Real frames and real fixations in UCF-Sports' layout: the published network beats the center bias by far."""
     root = shared / "data" / "val" / "ucfsports"
     weights = shared / "upstream" / "d123m_rc4_rc1T.pth"
     options = ["--dataset", "ucf-sports", "--root", root, "--json", "scores.json"]

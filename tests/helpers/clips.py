@@ -59,8 +59,8 @@ def picture(index: int, width: int, height: int) -> np.ndarray:
     image[: height // 4] = (220, 30, 30)
     image[height // 4 :, : width // 8] = (30, 30, 220)
     y, x = np.mgrid[:height, :width]
-    centre_x = width * (0.3 + 0.02 * (index % 20))
-    disc = (x - centre_x) ** 2 + (y - height * 0.6) ** 2 < (height / 8) ** 2
+    center_x = width * (0.3 + 0.02 * (index % 20))
+    disc = (x - center_x) ** 2 + (y - height * 0.6) ** 2 < (height / 8) ** 2
     image[disc] = (250, 240, 60)
     return image
 

@@ -81,7 +81,7 @@ def density(fixations: np.ndarray) -> np.ndarray:
 
 
 def write_picture(path: Path, image: np.ndarray) -> Path:
-    """Write a picture, RGB or grey, in the format of the path's ending, and the folders that it lies in."""
+    """Write a picture, RGB or gray, in the format of the path's ending, and the folders that it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(path.suffix, image[..., ::-1] if image.ndim == 3 else image)
     assert done

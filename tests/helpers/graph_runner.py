@@ -19,13 +19,13 @@ def run(result, clip):
 
 def operation(node, inputs, clip):
     match node:
-        case graph.Clip():
+        case graph.Input():
             return clip
         case graph.Conv():
             weight, bias = torch.from_numpy(node.weight).double(), torch.from_numpy(node.bias).double()
             groups = node.shape[0] if node.depthwise else 1
             return F.conv3d(inputs[0], weight, bias, node.stride, node.padding, groups=groups)
-        case graph.Shuffle():
+        case graph.PixelShuffle():
             return F.conv_transpose3d(inputs[0], torch.from_numpy(node.weight).double(), stride=(1, 2, 2))
         case graph.Interpolate():
             return F.interpolate(inputs[0], node.shape[1:], mode="trilinear", align_corners=True)

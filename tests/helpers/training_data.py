@@ -22,8 +22,8 @@ OPTIONS = ("--size", "64x64", "--workers", "0", "--init", "none", "--batch-size"
 def blob(number: int, width: int = 96, height: int = 72) -> np.ndarray:
     """Where people look: at the disc of ``clips.picture``."""
     y, x = np.mgrid[:height, :width]
-    centre = width * (0.3 + 0.02 * (number % 20))
-    return np.uint8(255 * np.exp(-((x - centre) ** 2 + (y - height * 0.6) ** 2) / (2 * 8**2)))
+    center = width * (0.3 + 0.02 * (number % 20))
+    return np.uint8(255 * np.exp(-((x - center) ** 2 + (y - height * 0.6) ** 2) / (2 * 8**2)))
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -31,7 +31,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
     path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
-def labelled_videos(root: Path, count: int = 3, frames: int = 20) -> Path:
+def labeled_videos(root: Path, count: int = 3, frames: int = 20) -> Path:
     """``NAME/{images,maps,fixation}``, each video brighter than the one before."""
     for video in range(count):
         for number in range(frames):

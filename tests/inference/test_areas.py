@@ -39,9 +39,9 @@ def test_boxes_that_tile_the_frame_share_all_attention(saliency):
 def test_polygons_that_tile_the_frame_share_all_attention(saliency):
     attention = Attention(saliency, 640, 360)
     frame = [(0, 0), (250, 0), (640, 0), (640, 360), (0, 360), (0, 77)]
-    for centre in ((320, 180), (0.3, 359.9), (640, 0)):
+    for center in ((320, 180), (0.3, 359.9), (640, 0)):
         sides = zip(frame, [*frame[1:], frame[0]], strict=True)
-        shares = [attention.share(np.array([one, other, centre], float)) for one, other in sides]
+        shares = [attention.share(np.array([one, other, center], float)) for one, other in sides]
         assert sum(shares) == pytest.approx(1, abs=1e-12)
 
 

@@ -16,7 +16,7 @@ import pytest
 from helpers import clips
 
 from tinyhd_cli.commands import progress, terminal, time_left
-from tinyhd_cli.commands.batch import MOST_LISTED, Tally
+from tinyhd_cli.commands.batch import MAX_LISTED, Tally
 from tinyhd_cli.commands.progress import LABEL_WIDTH, PARTS, ProgressDisplay, parts_for, shortened
 from tinyhd_cli.commands.time_left import Remaining, claim
 from tinyhd_cli.errors import InputError
@@ -40,23 +40,23 @@ def clip_folder(tmp_path):
     folder.mkdir()
     for name in ("good", "zebra"):
         clips.make(folder / f"{name}.mp4", frames=2)
-    for number in range(MOST_LISTED + 3):
+    for number in range(MAX_LISTED + 3):
         (folder / f"m{number:03d}.mp4").write_text("no video")
     return folder
 
 
 def test_the_last_lines_name_what_failed(tinyhd, clip_folder, weights_file, capsys):
-    names = [f"{clip_folder}/m{number:03d}.mp4" for number in range(MOST_LISTED + 3)]
+    names = [f"{clip_folder}/m{number:03d}.mp4" for number in range(MAX_LISTED + 3)]
     command = ("predict", "gone.mp4", clip_folder, "--csv", "n.csv", "--out-dir", "o")
     command += ("--weights", weights_file, "--engine", "torch")
     assert tinyhd(*command) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "tinyhd: gone.mp4: no such file"
-    assert lines[-MOST_LISTED - 3 :] == [
+    assert lines[-MAX_LISTED - 3 :] == [
         "26 inputs: 2 done, 24 failed",
         "tinyhd: 24 of 26 inputs failed:",
         "  gone.mp4: no such file",
-        *(f"  {name}: {BROKEN}" for name in names[: MOST_LISTED - 1]),
+        *(f"  {name}: {BROKEN}" for name in names[: MAX_LISTED - 1]),
         "  and 4 more, reported above",
     ]
     assert tinyhd(*command, "--skip-existing", "--json-log") == 1

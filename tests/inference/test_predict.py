@@ -202,7 +202,7 @@ def test_a_large_video_is_seen_whole(tmp_path, model, monkeypatch):
     seen = []
     monkeypatch.setattr(type(model), "infer", lambda self, clip: seen.append(clip) or np.zeros((16, 192, 256), "f4"))
     assert len(list(tinyhd_cli.predict(path, model=model))) == 1
-    level = 1 / 255 / 0.225  # one of 256 levels, after normalisation
+    level = 1 / 255 / 0.225  # one of 256 levels, after normalization
     assert np.abs(seen[0][:, -1] - model.prepare(scene)).max() < 4 * level
     assert np.abs(model.prepare(large) - model.prepare(scene)).max() > 20 * level, "else this test shows nothing"
 
@@ -274,12 +274,12 @@ def test_maps_as_video(tinyhd, tmp_path, weights_file):
     images = clips.frames(Path("maps.mp4"))
     assert len(images) == 6
     assert images[0].shape == (48, 64, 3)
-    assert np.ptp(images[0].astype(int), axis=-1).max() <= 3, "grey"
+    assert np.ptp(images[0].astype(int), axis=-1).max() <= 3, "gray"
     with av.open("maps.mp4") as container:
         assert not container.streams.audio
 
 
-def test_normalisations(tinyhd, tmp_path, weights_file):
+def test_normalizations(tinyhd, tmp_path, weights_file):
     video = clips.make(tmp_path / "clip.mp4", frames=20, width=256, height=192)
     pngs = {}
     for normalize in ("running", "video", "frame", "none"):
@@ -334,7 +334,7 @@ def test_looks_change_the_picture(tinyhd, tmp_path, weights_file):
     looks = {
         "plain": ("--alpha", "0"),
         "default": (),
-        "grey": ("--colormap", "gray"),
+        "gray": ("--colormap", "gray"),
         "opaque": ("--alpha", "1"),
         "tops": ("--threshold", "0.8"),
         "pair": ("--side-by-side",),
@@ -348,10 +348,10 @@ def test_looks_change_the_picture(tinyhd, tmp_path, weights_file):
     changed = {name: np.abs(image - source).mean() for name, image in images.items() if image.shape == source.shape}
     assert changed["plain"] < 3 < changed["default"] < changed["opaque"]
     assert changed["plain"] < changed["tops"] < changed["default"]
-    assert np.abs(images["grey"] - images["default"]).mean() > 3
+    assert np.abs(images["gray"] - images["default"]).mean() > 3
     assert images["pair"].shape == (64, 192, 3)
     assert np.abs(images["pair"][:, :96] - source).mean() < 4
-    # Side by side is drawn in RGB, the other on the stored planes, where colour has half the resolution.
+    # Side by side is drawn in RGB, the other on the stored planes, where color has half the resolution.
     assert np.abs((images["pair"][:, 96:] - images["default"]).mean(2)).mean() < 4
 
 

@@ -484,12 +484,12 @@ def test_resizing_keeps_constants_and_symmetry(size):
 
 
 def test_enlarging_follows_a_slope():
-    """A straight line stays one, with pixel centres where they belong."""
+    """A straight line stays one, with pixel centers where they belong."""
     line = np.arange(12.0)[np.newaxis]
     for width in (17, 24, 30):
-        centres = (np.arange(width) + 0.5) * 12 / width - 0.5
-        inside = (centres > 3) & (centres < 8)
-        np.testing.assert_allclose(resize(line, (1, width))[0][inside], centres[inside], atol=1e-12)
+        centers = (np.arange(width) + 0.5) * 12 / width - 0.5
+        inside = (centers > 3) & (centers < 8)
+        np.testing.assert_allclose(resize(line, (1, width))[0][inside], centers[inside], atol=1e-12)
 
 
 def test_predictions_are_resized_to_the_ground_truth_and_never_the_reverse():

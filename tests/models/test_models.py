@@ -14,7 +14,7 @@ from tinyhd_cli.engines.fuse_batchnorm import fold
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models import CONFIGS, create
 from tinyhd_cli.models.blocks.mobilenet3d import MobileNet3d
-from tinyhd_cli.models.original_names import convert, recognise
+from tinyhd_cli.models.original_names import convert, recognize
 from tinyhd_cli.models.spec import TinyHDConfig, from_dict, to_dict
 from tinyhd_cli.models.static import make_still, with_time
 
@@ -158,14 +158,14 @@ def test_convert_is_strict(upstream):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_recognises_originals_by_shape(upstream, name):
-    assert recognise(procedural_weights(upstream, NETWORKS[name][0])).name == name
+def test_recognizes_originals_by_shape(upstream, name):
+    assert recognize(procedural_weights(upstream, NETWORKS[name][0])).name == name
 
 
-def test_recognises_the_fusion_order_by_the_file_name(upstream):
+def test_recognizes_the_fusion_order_by_the_file_name(upstream):
     weights = procedural_weights(upstream, "tinyhd-m-x1")
-    assert recognise(weights, "somewhere/d1d2d3_M_lt.pth").decoders == ("d2", "d3", "d1")
-    assert recognise(weights, "ucf_d123m.pth").decoders == ("d1", "d2", "d3")
+    assert recognize(weights, "somewhere/d1d2d3_M_lt.pth").decoders == ("d2", "d3", "d1")
+    assert recognize(weights, "ucf_d123m.pth").decoders == ("d1", "d2", "d3")
 
 
 def test_config_round_trip():

@@ -19,9 +19,9 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def held(scale: float, centre: tuple[float, float]) -> animate.View:
+def held(scale: float, center: tuple[float, float]) -> animate.View:
     """One camera for one frame."""
-    return animate.View(torch.tensor([[[scale, abs(scale)]]]), torch.tensor([[centre]]))
+    return animate.View(torch.tensor([[[scale, abs(scale)]]]), torch.tensor([[center]]))
 
 
 def ramp() -> torch.Tensor:
@@ -48,7 +48,7 @@ def test_fixations_go_where_the_picture_goes():
     view = animate.camera(40, 16, generator(), pan=0.7, shake=0.5)
     found = 0
     for index in range(40):
-        one = animate.View(view.scale[index : index + 1], view.centre[index : index + 1])
+        one = animate.View(view.scale[index : index + 1], view.center[index : index + 1])
         maps = animate.seen_points(points, one, SIZE)[0]
         bright = animate.seen(picture, one, SIZE)[0, 0]
         for frame, map_ in zip(bright, maps, strict=True):
@@ -90,7 +90,7 @@ def test_a_patch_that_stands_has_no_path():
 
 
 def batches(seed: int = 0) -> resident.Batches:
-    """Two videos, one that runs through and one of a single grey, and six photographs."""
+    """Two videos, one that runs through and one of a single gray, and six photographs."""
     counting = torch.arange(60, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *SIZE, 3).contiguous()
     films = resident.Films(["a", "b"], [counting, torch.full_like(counting, 90)], [30.0, 30.0], np.array([0.9, 0.1]))
     pixels = torch.randint(0, 255, (6, 3, *resident.STILL_SIZE), generator=generator(), dtype=torch.uint8)

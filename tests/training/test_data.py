@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from helpers import clips
 from helpers.networks import lively
-from helpers.training_data import SIZE, aux_videos, labelled_videos, photographs
+from helpers.training_data import SIZE, aux_videos, labeled_videos, photographs
 
 from tinyhd_cli import weights
 from tinyhd_cli.errors import InputError, UsageError, WeightsError
 from tinyhd_cli.training import sources
-from tinyhd_cli.training.augment import collate, recoloured, student_clips, targets, truth
+from tinyhd_cli.training.augment import collate, recolored, student_clips, targets, truth
 from tinyhd_cli.training.clip_cache import decode_all
 from tinyhd_cli.training.clips import WHOLE, Clips, Pick, PickSampler, Schedule, starts, validation_picks
 from tinyhd_cli.training.losses import Targets, correlation, distribution
@@ -34,16 +34,16 @@ def decoded(videos, root, workers=0):
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     return {
-        "videos": labelled_videos(root / "videos"),
+        "videos": labeled_videos(root / "videos"),
         "photos": photographs(root / "photos"),
         "aux": aux_videos(root / "aux"),
     }
 
 
-def test_labelled_videos_are_stored_with_their_maps(folders, tmp_path):
+def test_labeled_videos_are_stored_with_their_maps(folders, tmp_path):
     found = sources.find(TrainConfig(data=(str(folders["videos"]),), hold_out=0))
     stored = decoded(found.targets, tmp_path)
-    assert [(video.name, video.frames, video.labelled, video.still) for video in stored] == [
+    assert [(video.name, video.frames, video.labeled, video.still) for video in stored] == [
         (f"v{i}", 20, True, False) for i in range(3)
     ]
     density, points = stored[1].truth("density"), stored[1].truth("fixation")
@@ -61,7 +61,7 @@ def test_damaged_clips_are_reported_and_left_out(folders, tmp_path, caplog):
     root = aux_videos(tmp_path / "aux", count=2)
     (root / "class0" / "broken.mp4").write_bytes(b"no video at all" * 100)
     (root / "class1" / "notes.txt").write_text("no video")
-    videos = sources.unlabelled(str(root))
+    videos = sources.unlabeled(str(root))
     assert [video.name for video in videos] == ["class0/broken.mp4", "class0/clip0.mkv", "class1/clip1.mkv"]
     logging.getLogger("tinyhd").propagate = True
     stored = decoded(videos, tmp_path / "cache")
@@ -71,21 +71,21 @@ def test_damaged_clips_are_reported_and_left_out(folders, tmp_path, caplog):
 
 
 def test_worker_processes_decode_the_same(folders, tmp_path):
-    videos = sources.unlabelled(str(aux_videos(tmp_path / "aux", count=4)))
+    videos = sources.unlabeled(str(aux_videos(tmp_path / "aux", count=4)))
     for one, other in zip(decoded(videos, tmp_path / "a"), decoded(videos, tmp_path / "b", workers=2), strict=True):
         assert one.key == other.key
         assert np.array_equal(one.pixels(), other.pixels())
 
 
-def test_a_flat_folder_of_photographs_is_recognised(folders):
-    found = sources.labelled(str(folders["photos"]), ("train",))
+def test_a_flat_folder_of_photographs_is_recognized(folders):
+    found = sources.labeled(str(folders["photos"]), ("train",))
     assert [video.name for video in found] == ["1000", "1007", "1014"]
-    one_video = sources.labelled(str(folders["videos"] / "v0"), ("train",))
+    one_video = sources.labeled(str(folders["videos"] / "v0"), ("train",))
     assert [len(video.frames) for video in one_video] == [20]
 
 
 def test_photographs_stand_still_or_move_slowly(folders, tmp_path):
-    stored = decoded(sources.labelled(f"images:{folders['photos']}", ("train",)), tmp_path)
+    stored = decoded(sources.labeled(f"images:{folders['photos']}", ("train",)), tmp_path)
     reader = Clips(stored, SIZE, context=0)
     still, moving = reader[Pick(0, 0)], reader[Pick(0, 0, trajectory=1)]
     assert (still["read"] == still["read"][:1]).all()
@@ -106,7 +106,7 @@ def test_photographs_stand_still_or_move_slowly(folders, tmp_path):
 
 
 def test_the_same_seed_gives_the_same_clips_however_many_processes_share_them(folders, tmp_path):
-    stored = decoded(sources.unlabelled(str(folders["aux"])), tmp_path)
+    stored = decoded(sources.unlabeled(str(folders["aux"])), tmp_path)
     videos = list(enumerate(stored))
     config = TrainConfig(aux=("x",), seed=3)
     plan = Schedule(2, 4, steps_per_epoch=1, steps=6)
@@ -134,7 +134,7 @@ def test_clips_begin_on_the_grid_and_reach_the_end():
 
 
 def test_validation_clips_fit_their_videos(folders, tmp_path):
-    stored = decoded(sources.unlabelled(str(folders["aux"])), tmp_path)
+    stored = decoded(sources.unlabeled(str(folders["aux"])), tmp_path)
     assert validation_picks(list(enumerate(stored)))[:2] == [Pick(0, 0), Pick(0, 8)]
 
 
@@ -239,7 +239,7 @@ def test_a_mirrored_clip_is_asked_for_too(tmp_path):
 
 
 def test_several_teachers_speak_as_one(folders, tmp_path):
-    stored = decoded(sources.unlabelled(str(folders["aux"])), tmp_path / "clips")
+    stored = decoded(sources.unlabeled(str(folders["aux"])), tmp_path / "clips")
     single, seen = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
     multi, _ = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-m-quarter")
     both = Teachers([CachedTeacher(single, tmp_path / "maps"), CachedTeacher(multi, tmp_path / "maps")])
@@ -288,7 +288,7 @@ def test_cached_maps_come_back(tmp_path, dtype, scale, tolerance):
 
 
 def test_a_teacher_is_asked_once_for_each_clip(folders, tmp_path):
-    stored = decoded(sources.unlabelled(str(folders["aux"])), tmp_path / "clips")
+    stored = decoded(sources.unlabeled(str(folders["aux"])), tmp_path / "clips")
     teacher, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
     cached = CachedTeacher(teacher, tmp_path / "maps")
     reader = Clips(stored, SIZE, teacher.context)
@@ -304,8 +304,8 @@ def test_a_teacher_is_asked_once_for_each_clip(folders, tmp_path):
 
 @pytest.fixture
 def reader_and_teacher(folders, tmp_path):
-    """Labelled videos to draw clips from, and a TinyHD-M as a teacher."""
-    stored = decoded(sources.labelled(str(folders["videos"]), ("train",)), tmp_path / "clips")
+    """Labeled videos to draw clips from, and a TinyHD-M as a teacher."""
+    stored = decoded(sources.labeled(str(folders["videos"]), ("train",)), tmp_path / "clips")
     network = lively("tinyhd-m-quarter")
     weights.save(tmp_path / "m.safetensors", network.state_dict(), network.config, input_size=SIZE)
     config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "m.safetensors"), size=SIZE)
@@ -347,7 +347,7 @@ def test_crops_enlarge_the_student_and_all_that_it_is_compared_with(reader_and_t
 
 
 def test_half_of_the_clips_are_cropped(folders, tmp_path):
-    stored = decoded(sources.labelled(str(folders["videos"]), ("train",)), tmp_path / "clips")
+    stored = decoded(sources.labeled(str(folders["videos"]), ("train",)), tmp_path / "clips")
     plan, videos = Schedule(2, 0, steps_per_epoch=1, steps=100), list(enumerate(stored))
     whole, cropped = (
         [pick for picks in PickSampler(TrainConfig(aux=("x",), crop=crop), plan, videos, []) for pick in picks]
@@ -359,10 +359,10 @@ def test_half_of_the_clips_are_cropped(folders, tmp_path):
     assert 0.6 <= shares.min() < 0.65
 
 
-def test_other_colours_are_for_the_student_alone(folders, tmp_path):
-    stored = decoded(sources.labelled(str(folders["videos"]), ("train",)), tmp_path / "clips")
+def test_other_colors_are_for_the_student_alone(folders, tmp_path):
+    stored = decoded(sources.labeled(str(folders["videos"]), ("train",)), tmp_path / "clips")
     reader = Clips(stored, SIZE, 0)
-    plain, other = (collate([reader[Pick(0, 2, colour=colour)]]) for colour in ((1.0, 1.0, 1.0), (0.8, 1.1, 0.7)))
+    plain, other = (collate([reader[Pick(0, 2, color=color)]]) for color in ((1.0, 1.0, 1.0), (0.8, 1.1, 0.7)))
     assert torch.equal(plain.reads, other.reads) and torch.equal(plain.density, other.density)
     assert plain.keys == other.keys  # the teacher's maps are the same
     assert (student_clips(plain, CPU) - student_clips(other, CPU)).abs().mean() > 0.05
@@ -374,21 +374,21 @@ def test_other_colours_are_for_the_student_alone(folders, tmp_path):
     assert [(pick.video, pick.start, pick.flip) for pick in still] == [
         (pick.video, pick.start, pick.flip) for pick in jittered
     ]
-    assert {pick.colour for pick in still} == {(1.0, 1.0, 1.0)}
-    factors = np.array([pick.colour for pick in jittered])
+    assert {pick.color for pick in still} == {(1.0, 1.0, 1.0)}
+    factors = np.array([pick.color for pick in jittered])
     assert 0.7 <= factors.min() < 0.75 and 1.25 < factors.max() <= 1.3
 
 
-def test_recoloured():
+def test_recolored():
     clips = torch.rand(2, 3, 16, 8, 8) * 0.5 + 0.2
-    assert torch.allclose(recoloured(clips, torch.ones(2, 3)), clips, atol=1e-6)
-    half = recoloured(clips, torch.tensor([[0.5, 1, 1], [1, 1, 1]]))
+    assert torch.allclose(recolored(clips, torch.ones(2, 3)), clips, atol=1e-6)
+    half = recolored(clips, torch.tensor([[0.5, 1, 1], [1, 1, 1]]))
     assert torch.allclose(half[0], clips[0] / 2, atol=1e-6) and torch.allclose(half[1], clips[1], atol=1e-6)
-    grey = recoloured(clips, torch.tensor([[1.0, 1, 0]] * 2))
-    assert torch.allclose(grey[:, 0], grey[:, 2]) and grey.std() > 0.01
-    flat = recoloured(clips, torch.tensor([[1.0, 0, 1]] * 2))
+    gray = recolored(clips, torch.tensor([[1.0, 1, 0]] * 2))
+    assert torch.allclose(gray[:, 0], gray[:, 2]) and gray.std() > 0.01
+    flat = recolored(clips, torch.tensor([[1.0, 0, 1]] * 2))
     assert flat.flatten(1).std(1).max() < 1e-6
-    assert recoloured(clips, torch.tensor([[9.0, 9, 9]] * 2)).max() <= 1
+    assert recolored(clips, torch.tensor([[9.0, 9, 9]] * 2)).max() <= 1
 
 
 # --------------------------------------------------------------------------------------------------------- bad input
@@ -397,7 +397,7 @@ def test_recoloured():
 def test_data_that_cannot_be_trained_on(folders, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    shifted = labelled_videos(tmp_path / "shifted", count=1, frames=2)
+    shifted = labeled_videos(tmp_path / "shifted", count=1, frames=2)
     for path in sorted((shifted / "v0" / "maps").iterdir()):
         path.rename(path.with_name(f"9{path.name}"))
     for path in sorted((shifted / "v0" / "fixation").iterdir()):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.networks import lively
-from helpers.training_data import OPTIONS, SIZE, labelled_videos
+from helpers.training_data import OPTIONS, SIZE, labeled_videos
 
 from tinyhd_cli import weights
 from tinyhd_cli.errors import UsageError
@@ -19,7 +19,7 @@ from tinyhd_cli.training.options import TrainConfig
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return labelled_videos(tmp_path_factory.mktemp("extend") / "videos", count=3, frames=16)
+    return labeled_videos(tmp_path_factory.mktemp("extend") / "videos", count=3, frames=16)
 
 
 def settings(data, out, **changes):

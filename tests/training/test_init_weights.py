@@ -74,7 +74,7 @@ def test_a_still_clip_gives_the_activations_of_the_picture(tmp_path):
 
 
 def test_the_folded_file_gives_the_features_that_its_source_gave(shared):
-    """On the picture that comes with it, in ImageNet's normalisation instead of the source's."""
+    """On the picture that comes with it, in ImageNet's normalization instead of the source's."""
     folder = shared / "data" / "init"
     check = np.load(folder / "check.npz")
     network = create("tinyhd-s")

@@ -14,7 +14,7 @@ import time
 import pytest
 import torch
 from helpers.networks import lively
-from helpers.training_data import OPTIONS, SIZE, aux_videos, labelled_videos, photographs, procedural_file
+from helpers.training_data import OPTIONS, SIZE, aux_videos, labeled_videos, photographs, procedural_file
 
 from tinyhd_cli import weights
 from tinyhd_cli.errors import OutputError, TinyhdError, UsageError
@@ -25,9 +25,9 @@ from tinyhd_cli.training.options import TrainConfig, build_config, presets
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Three labelled videos, three photographs, four unlabelled clips, a teacher's weights."""
+    """Three labeled videos, three photographs, four unlabeled clips, a teacher's weights."""
     root = tmp_path_factory.mktemp("training")
-    labelled_videos(root / "videos")
+    labeled_videos(root / "videos")
     photographs(root / "photos")
     aux_videos(root / "aux", count=4)
     network = lively("tinyhd-m-quarter", seed=5)
@@ -154,8 +154,8 @@ def test_a_resumed_run_is_the_straight_run_to_the_bit(data, tmp_path):
         one, other = (getattr(state, part) for state in states)
         assert one.keys() == other.keys()
         assert all(torch.equal(value, other[name]) for name, value in one.items()), part
-    for index, value in states[0].optimiser["state"].items():
-        assert torch.equal(value["momentum_buffer"], states[1].optimiser["state"][index]["momentum_buffer"])
+    for index, value in states[0].optimizer["state"].items():
+        assert torch.equal(value["momentum_buffer"], states[1].optimizer["state"][index]["momentum_buffer"])
     losses = [[row["loss"] for row in rows(tmp_path / name)] for name in ("straight", "resumed")]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 3
@@ -259,7 +259,7 @@ def test_single_frames_give_a_network_for_clips(data, tmp_path):
 
 
 def test_labels_alone_and_a_cosine(data, tmp_path, tinyhd):
-    arguments = ("--model", "tinyhd-m-quarter", "--optimiser", "adamw", "--schedule", "cosine", "--lr", "0.001")
+    arguments = ("--model", "tinyhd-m-quarter", "--optimizer", "adamw", "--schedule", "cosine", "--lr", "0.001")
     arguments += ("--steps", "2", "--hold-out", "0.34", "--keep", "1", "--precision", "bf16", "--out", "run")
     assert tinyhd("train", "--data", data / "videos", "--data", f"images:{data / 'photos'}", *arguments, *OPTIONS) == 0
     from pathlib import Path
@@ -292,7 +292,7 @@ def test_the_plan_of_a_run(data, tmp_path, tinyhd, capsys):
     )
     assert tinyhd("distill", "--config", tmp_path / "run.yaml", "--dry-run", "--out", "nothing", *OPTIONS) == 0
     plan = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
-    assert plan["labelled"] == "4 videos, 2 to validate on"
+    assert plan["labeled"] == "4 videos, 2 to validate on"
     assert plan["auxiliary"] == "3 videos, 1 to validate on"
     assert plan["network"] == "tinyhd-s-quarter, 513,121 parameters"
     assert plan["steps"] == "60 (2 an epoch)"
@@ -314,7 +314,7 @@ def test_the_plan_of_a_run(data, tmp_path, tinyhd, capsys):
         (("--model", "tinyhd"), 2, "did you mean"),
         (("--lr", "fast"), 2, "--lr must be X"),
         (("--size", "100x100"), 2, "multiples of 32"),
-        (("--optimiser", "adam"), 2, "sgd, adamw"),
+        (("--optimizer", "adam"), 2, "sgd, adamw"),
         (("--preset", "paper"), 2, "paper-m"),
         (("--config", "none.yaml"), 2, "none.yaml: cannot be read"),
         (("--weight", "final"), 2, "TERM=NUMBER"),
@@ -374,11 +374,11 @@ def test_presets_are_the_papers():
 
 
 def test_learning_rates_of_the_original():
-    from tinyhd_cli.training.optimizer import build_optimiser, lr_factor
+    from tinyhd_cli.training.optimizer import build_optimizer, lr_factor
 
     network = lively()
     config = TrainConfig()
-    groups = build_optimiser(network, config).param_groups
+    groups = build_optimizer(network, config).param_groups
     of = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert of[id(network.encoder.stem.conv.weight)] == (0.005, 5e-4)
     assert of[id(network.encoder.stem.norm.bias)] == (0.01, 0)

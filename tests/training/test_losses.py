@@ -8,13 +8,13 @@ import torch
 
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.training.losses import (
+    GroundTruth,
     Targets,
-    Truth,
     correlation,
     kl_divergence,
     log_distribution,
     loss_terms,
-    scanpath_saliency,
+    nss,
     total,
 )
 from tinyhd_cli.training.options import TERMS, TrainConfig
@@ -37,7 +37,7 @@ def test_equation_2_is_the_sum_of_its_terms_in_float64():
     clips, frames = 2, 3
     saliency, d1 = maps(0, clips, frames), maps(1, clips, 4, 1)
     targets = Targets(maps(2, clips, frames), maps(3, clips, 4))
-    truth = Truth((maps(4, clips, frames) * 5000).round(), torch.zeros(clips, frames, *SIZE))
+    truth = GroundTruth((maps(4, clips, frames) * 5000).round(), torch.zeros(clips, frames, *SIZE))
     truth.density[:, :, :4] = 0  # where nobody looked, the target is exactly 0
     terms = loss_terms(saliency, {"d1": d1, "d2": maps(9, clips, 1, 1)}, clips, targets, truth, TERMS)
 
@@ -56,9 +56,9 @@ def test_equation_2_is_the_sum_of_its_terms_in_float64():
 
 
 def test_auxiliary_clips_have_terms_of_their_own():
-    """Equation 3: the first clips are labelled, the others are not."""
+    """Equation 3: the first clips are labeled, the others are not."""
     saliency, d1, targets = maps(0, 3, 2), maps(1, 3, 4, 1), Targets(maps(2, 3, 2), maps(3, 3, 4))
-    truth = Truth(maps(4, 1, 2), torch.zeros(1, 2, *SIZE))
+    truth = GroundTruth(maps(4, 1, 2), torch.zeros(1, 2, *SIZE))
     terms = loss_terms(saliency, {"d1": d1}, 1, targets, truth, TERMS)
     assert set(terms) == {name for name, weight in TERMS.items() if weight}
     assert float(terms["target/final"]) == pytest.approx(float(kl_divergence(saliency[0], targets.final[0]).mean()))
@@ -95,13 +95,13 @@ def test_correlation_and_scanpath_saliency():
     points = torch.zeros(SIZE)
     points[2, 5] = points[7, 1] = 1
     standard = (a.double() - a.double().mean()) / a.double().std(correction=0)
-    assert float(scanpath_saliency(a, points)) == pytest.approx(float((standard[2, 5] + standard[7, 1]) / 2), abs=1e-5)
+    assert float(nss(a, points)) == pytest.approx(float((standard[2, 5] + standard[7, 1]) / 2), abs=1e-5)
 
 
 def test_frames_without_ground_truth_do_not_count():
     saliency, density = maps(0, 1, 2), maps(1, 1, 2)
     density[:, 1] = 0
-    truth = Truth(density, torch.zeros_like(density))
+    truth = GroundTruth(density, torch.zeros_like(density))
     terms = loss_terms(saliency, {}, 1, None, truth, TERMS | {"target/cc": 1.0, "target/nss": 1.0})
     assert float(terms["target/ground-truth"]) == pytest.approx(plain_kl(saliency[0, 0], density[0, 0]), rel=1e-5)
     assert float(terms["target/cc"]) == pytest.approx(1 - float(correlation(saliency[0, 0], density[0, 0])), rel=1e-5)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from helpers import clips
 
-from tinyhd_cli.video.clock import MOST_HELD, Clock
+from tinyhd_cli.video.clock import MAX_HELD, Clock
 from tinyhd_cli.video.reader import VideoReader
 
 KINDS = {
@@ -168,9 +168,9 @@ def test_a_jump_of_the_audio_alone_moves_no_frames():
 
 
 def test_audio_does_not_wait_for_ever():
-    packets = [*interleaved(0), *((AUDIO, 10**8 + 40 * number) for number in range(MOST_HELD)), (VIDEO, 400)]
+    packets = [*interleaved(0), *((AUDIO, 10**8 + 40 * number) for number in range(MAX_HELD)), (VIDEO, 400)]
     (video, audio), _ = corrected(packets)
-    assert audio == list(range(0, 40 * (10 + MOST_HELD), 40))
+    assert audio == list(range(0, 40 * (10 + MAX_HELD), 40))
     assert video[-1] == 400
 
 

@@ -142,7 +142,7 @@ def test_stills_are_shown_at_the_aspect_of_the_display(tmp_path, tinyhd, weights
     assert {image.shape for image in images} == {(48, 128, 3)}
 
 
-def grey_edge(frame):
+def gray_edge(frame):
     """Rows and columns of a frame that are not black."""
     where = np.argwhere(frame.rgb().max(-1) > 60)
     return *where.min(0), *where.max(0)
@@ -150,24 +150,24 @@ def grey_edge(frame):
 
 def test_sizes_and_pixels_that_change_are_fitted(tmp_path):
     """Landscape, then portrait, then anamorphic, then a larger size of the same shape, in one stream."""
-    grey = {size: [np.full((*size[::-1], 3), 120, np.uint8)] * 8 for size in ((96, 48), (48, 96), (192, 96))}
+    gray = {size: [np.full((*size[::-1], 3), 120, np.uint8)] * 8 for size in ((96, 48), (48, 96), (192, 96))}
     parts = [((96, 48), None), ((48, 96), None), ((96, 48), Fraction(2)), ((192, 96), None)]
     data = b""
     for number, (size, aspect) in enumerate(parts):
-        part = write(tmp_path / f"{number}.ts", grey[size], aspect=aspect)
+        part = write(tmp_path / f"{number}.ts", gray[size], aspect=aspect)
         data += part.read_bytes()
     (tmp_path / "all.ts").write_bytes(data)
     info, frames = read(tmp_path / "all.ts")
     assert (info.width, info.height, len(frames)) == (96, 48, 32)
     full, portrait, wide = (0, 0, 47, 95), (0, 36, 47, 59), (12, 0, 35, 95)
-    assert [grey_edge(frame) for frame in frames] == [full] * 8 + [portrait] * 8 + [wide] * 8 + [full] * 8
+    assert [gray_edge(frame) for frame in frames] == [full] * 8 + [portrait] * 8 + [wide] * 8 + [full] * 8
     assert np.allclose(np.diff([frame.time_s for frame in frames]), 0.04, atol=1e-4)
 
 
 def combs(image):
-    """How much neighbouring rows differ more than those of the same field: 0 without combs."""
-    grey = image.astype(float).mean(-1)
-    return np.abs(grey[1:-1] - (grey[:-2] + grey[2:]) / 2).mean() - np.abs(grey[2:] - grey[:-2]).mean() / 2
+    """How much neighboring rows differ more than those of the same field: 0 without combs."""
+    gray = image.astype(float).mean(-1)
+    return np.abs(gray[1:-1] - (gray[:-2] + gray[2:]) / 2).mean() - np.abs(gray[2:] - gray[:-2]).mean() / 2
 
 
 def moving(field, height=64, width=96):

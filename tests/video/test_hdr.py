@@ -51,7 +51,7 @@ def hlg(light):
 
 
 def sdr_picture(index):
-    """RGB in 0..1: a photograph's range of greys and colours, and a disc that wanders."""
+    """RGB in 0..1: a photograph's range of grays and colors, and a disc that wanders."""
     width, height = SIZE
     y, x = np.mgrid[:height, :width] / np.array([height, width])[:, np.newaxis, np.newaxis]
     image = np.stack([0.15 + 0.5 * x, 0.2 + 0.4 * y, 0.3 + 0.3 * (1 - x)], axis=-1)
@@ -96,8 +96,8 @@ def write(path, code, tags, codec="libx265", pixels="yuv420p10le", frames=3, opt
 
 def describe(path):
     with VideoReader(path) as reader:
-        colour = reader.info.colour
-        tags = (colour.space, colour.range, colour.primaries, colour.transfer)
+        color = reader.info.color
+        tags = (color.space, color.range, color.primaries, color.transfer)
         return reader.info.codec, reader.info.pixel_format, tags, reader.info.light
 
 
@@ -151,7 +151,7 @@ def test_maps_of_hdr_are_those_of_sdr(tinyhd, tmp_path):
     ],
 )
 def test_pictures_are_those_of_sdr(tmp_path, code, tags):
-    """Colours are equal to two code values of 255 on average, but for what is nearly white."""
+    """Colors are equal to two code values of 255 on average, but for what is nearly white."""
     with VideoReader(write(tmp_path / "clip.mp4", code, tags)) as reader:
         frame = next(iter(reader))
         for image in (frame.rgb(), frame.reduced_rgb(2.0)):
@@ -180,11 +180,11 @@ def test_reference_white_and_highlights():
 
 
 def test_the_table_is_near_the_exact_conversion():
-    """Greys of all light to one code value, colours of BT.709 to one on average."""
+    """Grays of all light to one code value, colors of BT.709 to one on average."""
     how = hdr.conversion(9, 9, hdr.PQ)
-    greys = np.linspace(0, 1, 4096)[:, np.newaxis].repeat(3, axis=1)
-    colours = as_pq(np.random.default_rng(0).random((4096, 3)))
-    for code, most, mean in ((greys, 1.0, 0.3), (colours, 60, 1.0)):
+    grays = np.linspace(0, 1, 4096)[:, np.newaxis].repeat(3, axis=1)
+    colors = as_pq(np.random.default_rng(0).random((4096, 3)))
+    for code, most, mean in ((grays, 1.0, 0.3), (colors, 60, 1.0)):
         image = np.round(code * 65535).astype(np.uint16).reshape(64, 64, 3)
         picture = av.VideoFrame.from_ndarray(image, "gbrp16le")
         found = hdr.to_sdr(picture, how).to_ndarray().reshape(-1, 3) / 257
@@ -211,12 +211,12 @@ def test_the_table_is_near_the_exact_conversion():
         ((1, 10, 16), True),
     ],
 )
-def test_which_colours_are_converted(tags, needed):
+def test_which_colors_are_converted(tags, needed):
     assert (hdr.conversion(*tags) is not None) == needed
 
 
 def test_overlays_and_maps_are_sdr(tinyhd, tmp_path, monkeypatch):
-    """8 bits and tags of BT.709; reference white, the picture and the heat colours are as for the SDR clip."""
+    """8 bits and tags of BT.709; reference white, the picture and the heat colors are as for the SDR clip."""
     y, x = np.mgrid[:192, :256] / np.array([192, 256])[:, np.newaxis, np.newaxis]
     blob = np.exp(-((x - 0.4) ** 2 + (y - 0.6) ** 2) / 0.02).astype(np.float32)
     monkeypatch.setattr("tinyhd_cli.inference.model.Model.infer", lambda self, clip: np.stack([blob] * 16))

@@ -167,7 +167,7 @@ def test_transparency_is_shown_on_white(tmp_path):
         assert transparent.tolist() == [255, 255, 255], path
 
 
-def test_depth_and_grey(tmp_path):
+def test_depth_and_gray(tmp_path):
     values = np.arange(256, dtype=np.uint16).repeat(12).reshape(48, 64) * 257
     Image.fromarray(values).save(tmp_path / "16.png")
     Image.fromarray((values >> 8).astype(np.uint8)).save(tmp_path / "8.png")

@@ -13,7 +13,7 @@ from tinyhd_cli.video.overlay import OverlayStyle, Painter, PlanePainter
 from tinyhd_cli.video.reader import VideoReader
 
 SIZE = (320, 192)
-COLOURS = {
+COLORS = {
     "BT.601": (Colorspace.ITU601, ColorRange.MPEG),
     "BT.709": (Colorspace.ITU709, ColorRange.MPEG),
     "BT.709, full range": (Colorspace.ITU709, ColorRange.JPEG),
@@ -27,10 +27,10 @@ def saliency():
     return (smooth - smooth.min()) / np.ptp(smooth)
 
 
-@pytest.fixture(params=COLOURS)
-def coloured_video(tmp_path, request):
-    """A smooth picture, stored in one of the ways in which numbers stand for colours."""
-    space, colour_range = COLOURS[request.param]
+@pytest.fixture(params=COLORS)
+def colored_video(tmp_path, request):
+    """A smooth picture, stored in one of the ways in which numbers stand for colors."""
+    space, color_range = COLORS[request.param]
     noise = np.random.default_rng(1).integers(0, 256, (6, 10, 3), dtype=np.uint8)
     image = cv2.resize(noise, SIZE, interpolation=cv2.INTER_CUBIC)
     path = tmp_path / "clip.mkv"
@@ -38,26 +38,26 @@ def coloured_video(tmp_path, request):
         stream = container.add_stream("libx264", rate=25, options={"crf": "0"})
         stream.width, stream.height = SIZE
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.colorspace, stream.codec_context.color_range = space, colour_range
+        stream.codec_context.colorspace, stream.codec_context.color_range = space, color_range
         picture = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
-            format="yuv420p", dst_colorspace=space, dst_color_range=colour_range
+            format="yuv420p", dst_colorspace=space, dst_color_range=color_range
         )
-        picture.colorspace, picture.color_range = space, colour_range
+        picture.colorspace, picture.color_range = space, color_range
         container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
     return path
 
 
-def test_on_planes_as_in_rgb(coloured_video, saliency):
+def test_on_planes_as_in_rgb(colored_video, saliency):
     style = OverlayStyle(alpha=0.7)
-    with VideoReader(coloured_video) as reader:
+    with VideoReader(colored_video) as reader:
         frame = next(iter(reader))
         info = reader.info
     assert PlanePainter.suits(frame)
     expected = Painter(style).paint(frame.rgb(), saliency).astype(int)
-    painted = PlanePainter(style, info.colour).paint(frame, saliency)
+    painted = PlanePainter(style, info.color).paint(frame, saliency)
     found = painted.reformat(
-        format="rgb24", src_colorspace=info.colour.space, src_color_range=info.colour.range
+        format="rgb24", src_colorspace=info.color.space, src_color_range=info.color.range
     ).to_ndarray()
     difference = np.abs(expected - found)
     assert np.abs(expected - frame.rgb()).mean() > 20, "else this test shows nothing"
@@ -65,10 +65,10 @@ def test_on_planes_as_in_rgb(coloured_video, saliency):
     assert np.percentile(difference, 99) < 10
 
 
-def test_where_nothing_is_drawn_the_stored_numbers_stay(coloured_video):
-    with VideoReader(coloured_video) as reader:
+def test_where_nothing_is_drawn_the_stored_numbers_stay(colored_video):
+    with VideoReader(colored_video) as reader:
         frame = next(iter(reader))
-        painter = PlanePainter(OverlayStyle(), reader.info.colour)
+        painter = PlanePainter(OverlayStyle(), reader.info.color)
     painted = painter.paint(frame, np.zeros((192, 256), np.float32))
     assert np.array_equal(painted.to_ndarray(), frame.picture.to_ndarray(format="yuv420p"))
 

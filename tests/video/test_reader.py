@@ -16,8 +16,8 @@ from tinyhd_cli.video.reader import VideoReader
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 
 
-def near(colour, expected):
-    return np.abs(np.asarray(colour, int) - expected).max() < 30
+def near(color, expected):
+    return np.abs(np.asarray(color, int) - expected).max() < 30
 
 
 def read(path):
@@ -73,7 +73,7 @@ def test_mirrored_pictures(tmp_path, hflip, vflip):
 
 
 @pytest.mark.parametrize("colorspace", [8, 10, 14, 1, 9])
-def test_exotic_colour_matrices(tmp_path, colorspace):
+def test_exotic_color_matrices(tmp_path, colorspace):
     path = tmp_path / "clip.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -129,7 +129,7 @@ def test_codecs(tmp_path, codec, pixel_format, suffix, monkeypatch):
 
 
 def test_full_range_is_not_stretched(tmp_path):
-    """A grey of 16 in full range is dark grey; read as limited range it would be black."""
+    """A gray of 16 in full range is dark gray; read as limited range it would be black."""
     path = tmp_path / "full.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
@@ -157,7 +157,7 @@ def test_sample_aspect_ratio_and_odd_size(tmp_path):
 
 
 def test_reduced_frames_are_averaged(tmp_path):
-    """A chequerboard of single pixels becomes grey, not a pattern."""
+    """A chequerboard of single pixels becomes gray, not a pattern."""
     board = np.indices((64, 64)).sum(0) % 2 * 255
     path = tmp_path / "board.mkv"
     with av.open(str(path), "w") as container:

@@ -174,7 +174,7 @@ def test_two_languages(tmp_path):
         assert [s.codec.canonical_name for s in container.streams.audio] == ["aac", "opus"]
 
 
-def test_pixel_shape_and_colours_are_kept(tmp_path):
+def test_pixel_shape_and_colors_are_kept(tmp_path):
     source = tmp_path / "clip.mkv"
     with av.open(str(source), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -195,7 +195,7 @@ def test_pixel_shape_and_colours_are_kept(tmp_path):
         assert stream.sample_aspect_ratio == Fraction(4, 3)
         assert (frame.colorspace, frame.color_primaries, frame.color_trc) == (1, 1, 1)
         ours = frame.to_ndarray(format="rgb24").astype(int)
-    assert np.abs(ours - clips.frames(source)[0]).mean() < 2, "converted with another matrix than it is labelled"
+    assert np.abs(ours - clips.frames(source)[0]).mean() < 2, "converted with another matrix than it is labeled"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_pictures_of_all_kinds_come_out_as_they_look(tmp_path, codec, pixel_form
     target = copy(source, tmp_path / "out.mp4", EncoderOptions(crf=2))
     with VideoReader(source) as one, VideoReader(target) as other:
         for theirs, ours in zip(one, other, strict=True):
-            # In cells of 8 x 8: what dithers (GIF) loses its colour pattern to 4:2:0, not its colour.
+            # In cells of 8 x 8: what dithers (GIF) loses its color pattern to 4:2:0, not its color.
             means = [image.rgb().reshape(8, 8, 8, 8, 3).mean((1, 3)) for image in (ours, theirs)]
             assert np.abs(means[0] - means[1]).mean() < 3
 

@@ -140,7 +140,7 @@ def test_our_names(tmp_path, ours):
 
 def test_a_checkpoint_of_our_training(tmp_path, ours):
     run = {"model": "tinyhd-s-quarter", "decoders": ["d1", "d2", "d3"], "size": [96, 128], "stills": False}
-    rest = {"optimiser": {}, "best": {}, "best_score": 1.0, "best_step": 0, "rng": torch.zeros(1), "step": 9}
+    rest = {"optimizer": {}, "best": {}, "best_score": 1.0, "best_step": 0, "rng": torch.zeros(1), "step": 9}
     other = {name: tensor + 1 for name, tensor in ours.items()}
     loads(tmp_path / "step-9.pt", {"config": run, "model": ours, "ema": {}, **rest}, ours)
     loads(tmp_path / "step-9.pt", {"config": run, "model": other, "ema": ours, **rest}, ours)

@@ -38,7 +38,7 @@ def test_the_default_is_embedded_and_its_file_is_the_registrys():
     assert located is not None
     assert located.source == "embedded"
     assert weights.verify(info.name).state == "ok"
-    assert info.licence == "Apache-2.0"
+    assert info.license == "Apache-2.0"
     assert info.scores["NSS"] > 2
     assert "# tinyhd-m-quarter.v2" in weights.card(info)
 
@@ -57,8 +57,8 @@ def test_a_still_clip_does_not_flicker(model):
     assert np.abs(np.diff(maps, axis=0)).mean() < 0.01 * np.ptp(maps)
 
 
-def test_it_predicts_real_eyes_better_than_the_centre_does(shared, tinyhd):
-    """On a diver off the centre, whom a Gaussian at the centre gives CC 0.40 and NSS 1.97."""
+def test_it_predicts_real_eyes_better_than_the_center_does(shared, tinyhd):
+    """On a diver off the center, whom a Gaussian at the center gives CC 0.40 and NSS 1.97."""
     root = shared / "data" / "val" / "ucfsports"
     assert tinyhd("evaluate", "--dataset", "ucf-sports", "--root", root, "--json", "scores.json", "--quiet") == 0
     mean = json.loads(Path("scores.json").read_text())["mean"]

@@ -38,7 +38,7 @@ def write_weights(folder: Path, name: str) -> bytes:
     config = models.config(name.partition(".")[0])
     torch.manual_seed(0)
     path = folder / f"{name}.safetensors"
-    weights.save(path, models.build(config).state_dict(), config, name=name, licence="MIT", training_data="nothing")
+    weights.save(path, models.build(config).state_dict(), config, name=name, license="MIT", training_data="nothing")
     return path.read_bytes()
 
 
@@ -295,8 +295,8 @@ def test_model_card_of_every_known_weight():
     for info in weights.registry().values():
         card = hub.model_card(info, f"{info.name}.safetensors", f"someone/{info.name}")
         front = card.split("---\n")[1]
-        expected = {"CC-BY-NC-4.0": "cc-by-nc-4.0", "Apache-2.0": "apache-2.0"}.get(info.licence, "unknown")
+        expected = {"CC-BY-NC-4.0": "cc-by-nc-4.0", "Apache-2.0": "apache-2.0"}.get(info.license, "unknown")
         assert f"license: {expected}\n" in front
         assert all(f"| {metric} | {score:g} |" in card for metric, score in info.scores.items())
         assert info.origin in card and info.training_data in card
-    assert hub.hub_licence("My own licence") == ["license: other", "license_name: my-own-licence"]
+    assert hub.hub_license("My own license") == ["license: other", "license_name: my-own-license"]

@@ -169,7 +169,7 @@ BAD = {
     "scores text": (facts(scores={"NSS": "high"}), "scores must be a number"),
     "scores many": (facts(scores={str(i): 1 for i in range(1000)}), "scores must be a table of at most 100"),
     "parameters": (facts(parameters="many"), "parameters must be a whole number"),
-    "licence": (facts(licence=3), "licence must be a text"),
+    "license": (facts(license=3), "license must be a text"),
     "provenance": (facts(provenance={"command": None}), "provenance must be a text"),
     "hub": (facts(hub=3), "hub must be a table"),
     "file": (facts(file="../../etc/passwd"), "file must be a plain file name"),
@@ -257,7 +257,7 @@ def test_half_precision_has_a_digest_of_its_own(tmp_path, base):
 
 def test_text_in_a_file_forges_no_line(tinyhd, capsys, base):
     name = "mine\nsha256          0000\x1b[31m\u202e"
-    Path("forged.safetensors").write_bytes(base.file({**base.facts, "name": name, "licence": "MIT\r\nsize 3"}))
+    Path("forged.safetensors").write_bytes(base.file({**base.facts, "name": name, "license": "MIT\r\nsize 3"}))
     assert tinyhd("weights", "info", "forged.safetensors") == 0
     out = capsys.readouterr().out
     assert out.isprintable() or set(out) - {"\n"} <= set(filter(str.isprintable, out))
@@ -270,7 +270,7 @@ def test_text_in_a_file_forges_no_line(tinyhd, capsys, base):
 
 
 def test_markup_in_the_registry_is_text(tinyhd, capsys, monkeypatch):
-    entry = 'config = { architecture = "hd2s" }\nlicence = "[red]MIT[/] :smile:"\n'
+    entry = 'config = { architecture = "hd2s" }\nlicense = "[red]MIT[/] :smile:"\n'
     Path("registry.toml").write_text(f'default = "hd2s"\n[weights."hd2s.x"]\n{entry}', encoding="utf-8")
     monkeypatch.setenv("TINYHD_REGISTRY", "registry.toml")
     assert tinyhd("weights", "list") == 0

@@ -47,7 +47,7 @@ CONFIG = models.config("tinyhd-s-quarter")
 @pytest.fixture
 def file(tmp_path: Path, state: dict[str, torch.Tensor]) -> Path:
     """A sound weight file."""
-    weights.save(tmp_path / "sound.safetensors", state, CONFIG, name="mine", licence="MIT", scores={"NSS": 1.5})
+    weights.save(tmp_path / "sound.safetensors", state, CONFIG, name="mine", license="MIT", scores={"NSS": 1.5})
     return tmp_path / "sound.safetensors"
 
 
@@ -79,7 +79,7 @@ def test_every_entry_describes_its_network():
         assert info.parameters == sum(parameter.numel() for parameter in network.parameters())
         assert info.input_size == (192, 256)
         assert (info.mean, info.std) == (weights.describe(info.config).mean, weights.describe(info.config).std)
-        assert info.licence and info.training_data
+        assert info.license and info.training_data
         assert bool(info.bytes) == bool(info.sha256)
     for name in PUBLISHED:
         assert entries[name].upstream_file and entries[name].origin and entries[name].scores and entries[name].scores_on
@@ -94,7 +94,7 @@ def test_facts_that_are_easily_mixed_up():
         if name in PUBLISHED and name not in ("tinyhd-m.dhf1k", "hd2s.dhf1k")
     )
     assert entries["hd2s.dhf1k"].mean == (0.5, 0.5, 0.5)
-    assert entries["hd2s.dhf1k"].licence == "CC-BY-NC-4.0"
+    assert entries["hd2s.dhf1k"].license == "CC-BY-NC-4.0"
     assert "validation" in entries["tinyhd-m-half.dhf1k"].scores_on
     assert "test" in entries["tinyhd-s.dhf1k"].scores_on
 
@@ -157,14 +157,14 @@ def test_save_then_load(file: Path, state: dict[str, torch.Tensor]):
     assert checkpoint.state_dict.keys() == state.keys()
     assert all(torch.equal(checkpoint.state_dict[name], tensor) for name, tensor in state.items())
     info = checkpoint.info
-    assert (info.name, info.licence, info.scores) == ("mine", "MIT", {"NSS": 1.5})
+    assert (info.name, info.license, info.scores) == ("mine", "MIT", {"NSS": 1.5})
     assert (info.bytes, info.sha256) == (file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
     models.build(checkpoint.config).load_state_dict(checkpoint.state_dict)
 
 
 def test_same_tensors_same_bytes(file: Path, tmp_path: Path, state: dict[str, torch.Tensor]):
     backwards = dict(reversed(state.items()))
-    facts = {"scores": {"NSS": 1.5}, "licence": "MIT", "name": "mine"}
+    facts = {"scores": {"NSS": 1.5}, "license": "MIT", "name": "mine"}
     weights.save(tmp_path / "again.safetensors", backwards, CONFIG, **facts)
     assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
 
@@ -388,7 +388,7 @@ def embedded(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         config = {{ architecture = "tinyhd", outputs = "single", width = "quarter", decoders = ["d1", "d2", "d3"] }}
         file = "here.safetensors"
         sha256 = "{hashlib.sha256(copy.read_bytes()).hexdigest()}"
-        licence = "MIT"
+        license = "MIT"
         """,
     )
     monkeypatch.setenv("TINYHD_REGISTRY", str(folder / "registry.toml"))

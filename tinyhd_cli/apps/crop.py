@@ -121,14 +121,14 @@ class Window:
         )
         before = np.concatenate([[0.0], np.cumsum(pixels)])
         inside = before[side:] - before[: self.room + 1]
-        # Of windows that are as good, the one nearest to the centre of attention: plateaus are common.
+        # Of windows that are as good, the one nearest to the center of attention: plateaus are common.
         good = np.flatnonzero(inside >= inside.max() * (1 - 1e-3))
-        centre = float(np.arange(len(pixels)) @ pixels / max(pixels.sum(), 1e-12)) - side / 2
-        return float(good[np.abs(good - centre).argmin()])
+        center = float(np.arange(len(pixels)) @ pixels / max(pixels.sum(), 1e-12)) - side / 2
+        return float(good[np.abs(good - center).argmin()])
 
 
 @dataclass
-class Wanted:
+class TargetTrack:
     """Where the window should be in each frame, before anything is smoothed."""
 
     times_s: list[float] = field(default_factory=list)
@@ -136,7 +136,7 @@ class Wanted:
     cuts: list[bool] = field(default_factory=list)
 
 
-def path_of(wanted: Wanted, window: Window, options: CropOptions) -> Track:
+def path_of(wanted: TargetTrack, window: Window, options: CropOptions) -> Track:
     """The window's position in each frame: smooth, never too fast, and jumping where the scene changes."""
     times, positions = np.array(wanted.times_s), np.array(wanted.positions)
     starts = [0, *np.flatnonzero(wanted.cuts), len(times)]
@@ -214,7 +214,7 @@ def crop_file(
     """
     check_two_passes(video, output)
     phase = progress or (lambda label: lambda done, total: None)
-    wanted = Wanted()
+    wanted = TargetTrack()
     detector = SceneDetector()
     with VideoReader(video, options.input) as reader:
         window = Window.of(reader.info, options.shape)

@@ -26,10 +26,10 @@ from ..video.source import InputOptions
 from ..video.writer import VideoWriter
 
 COLUMNS = 20
-"""Cells across a frame; they are about square. x264 changes its quantiser from block to block of 16 x 16 pixels."""
+"""Cells across a frame; they are about square. x264 changes its quantizer from block to block of 16 x 16 pixels."""
 
 LEVELS = ((0.12, -1.0), (0.30, -0.5), (0.55, 0.0), (1.0, 0.6))
-"""Share of the cells, from the most salient on, and the part of the strength that their quantiser is changed by."""
+"""Share of the cells, from the most salient on, and the part of the strength that their quantizer is changed by."""
 
 HOLD_FRAMES = 6
 """The offsets stand still for so many frames: quality that changes all the time flickers, and costs bits."""
@@ -40,7 +40,7 @@ FADE_S = 0.5
 TOLERANCE = 0.02
 """How far the plain encode's size may be from ours to count as equal."""
 
-MOST_TRIALS = 5
+MAX_TRIALS = 5
 """Plain encodes that are made to meet our size."""
 
 
@@ -50,7 +50,7 @@ class CompressOptions:
 
     encoder: EncoderOptions
     strength: float = 6.0
-    """Greatest change of the quantisation parameter. 6 is twice the step: about half the bits, or double."""
+    """Greatest change of the quantization parameter. 6 is twice the step: about half the bits, or double."""
     compare: bool = True
     """Whether a plain encode of equal size is made, to compare with."""
     audio: bool = True
@@ -71,7 +71,7 @@ class Quality:
     """Of the whole file, with its sound."""
     crf: float
     psnr_inside_db: float
-    """Peak signal-to-noise ratio of the brightness where people look: in the cells with a better quantiser."""
+    """Peak signal-to-noise ratio of the brightness where people look: in the cells with a better quantizer."""
     psnr_outside_db: float
     """The same everywhere else."""
 
@@ -93,8 +93,8 @@ class Compressed:
         return asdict(self)
 
 
-class Spending:
-    """Offsets of the quantiser from saliency, frame by frame."""
+class QpAllocator:
+    """Offsets of the quantizer from saliency, frame by frame."""
 
     def __init__(self, width: int, height: int, strength: float) -> None:
         self._shape = (max(1, round(COLUMNS * height / width)), COLUMNS)
@@ -152,7 +152,7 @@ def compress_file(
     held: list[Offsets] = []  # one for HOLD_FRAMES frames
 
     def ours(reader: VideoReader) -> Iterator[tuple[Frame, Offsets | None]]:
-        spending = Spending(reader.info.width, reader.info.height, options.strength)
+        spending = QpAllocator(reader.info.width, reader.info.height, options.strength)
         with contextlib.closing(saliency_of(reader, model)) as pairs:
             for frame, saliency in pairs:
                 offsets = spending.offsets(frame, saliency)
@@ -211,11 +211,11 @@ def plain_of_equal_size(
         return ((frame, None) for frame in reader)
 
     try:
-        for number in range(1, MOST_TRIALS + 1):
+        for number in range(1, MAX_TRIALS + 1):
             label = f"plain encode {number}"
             encode(video, trial, with_factor(options, crf), unmarked, phase(label))
             tried[crf] = trial.stat().st_size
-            if abs(tried[crf] / size - 1) <= TOLERANCE or number == MOST_TRIALS:
+            if abs(tried[crf] / size - 1) <= TOLERANCE or number == MAX_TRIALS:
                 break
             crf = next_factor(tried, size)
             if crf in tried:
@@ -241,15 +241,15 @@ def next_factor(tried: dict[float, int], size: int) -> float:
 
 
 def measure(video: Path, encoded: Path, held: list[Offsets], options: CompressOptions, progress: Progress) -> Quality:
-    """Compare an encode with its source, where the quantiser was better and elsewhere."""
+    """Compare an encode with its source, where the quantizer was better and elsewhere."""
     sums, counts = np.zeros(2), np.zeros(2)
     with VideoReader(video, options.input) as source, VideoReader(encoded) as reader:
         width, height = source.info.width, source.info.height
         for original, frame in zip(source, reader, strict=False):
             offsets = held[min(original.index // HOLD_FRAMES, len(held) - 1)]
             inside = cv2.resize((offsets < 0).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-            shown = grey(frame)[:height, :width]
-            squared = (grey(original).astype(np.float32) - shown) ** 2
+            shown = gray(frame)[:height, :width]
+            squared = (gray(original).astype(np.float32) - shown) ** 2
             for index, where in enumerate((inside, ~inside)):
                 sums[index] += float(squared[where].sum(dtype=np.float64))
                 counts[index] += int(where.sum())
@@ -261,6 +261,6 @@ def measure(video: Path, encoded: Path, held: list[Offsets], options: CompressOp
     return Quality(encoded.stat().st_size, options.encoder.crf, round(inside_db, 3), round(outside_db, 3))
 
 
-def grey(frame: Frame) -> NDArray[np.uint8]:
+def gray(frame: Frame) -> NDArray[np.uint8]:
     """The brightness of a frame, uint8 ``(h, w)``."""
     return cv2.cvtColor(frame.rgb(), cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)

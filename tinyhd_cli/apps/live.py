@@ -63,7 +63,7 @@ def find_source(what: str | None, camera: int | None, playlists: bool = False) -
 
 
 @dataclass(frozen=True)
-class Grabbed:
+class LiveFrame:
     """A frame and when it came, by the clock of ``time.monotonic``."""
 
     frame: Frame
@@ -71,7 +71,7 @@ class Grabbed:
     at_s: float
 
 
-class Grabber(threading.Thread):
+class FrameGrabber(threading.Thread):
     """Reads frames as they come and keeps the newest few.
 
     Attributes:
@@ -82,7 +82,7 @@ class Grabber(threading.Thread):
     def __init__(self, reader: VideoReader, paced: bool) -> None:
         super().__init__(daemon=True)
         self._reader, self._paced = reader, paced
-        self._recent: deque[Grabbed] = deque(maxlen=CLIP_FRAMES)
+        self._recent: deque[LiveFrame] = deque(maxlen=CLIP_FRAMES)
         self._changed = threading.Condition()
         self._ending = False
         self._taken = -1
@@ -104,7 +104,7 @@ class Grabber(threading.Thread):
         for frame in self._reader:
             if self._paced:
                 time.sleep(max(0.0, started + frame.time_s - time.monotonic()))
-            grabbed = Grabbed(frame, frame.rgb(), time.monotonic())
+            grabbed = LiveFrame(frame, frame.rgb(), time.monotonic())
             with self._changed:
                 if self._ending:
                     return
@@ -113,7 +113,7 @@ class Grabber(threading.Thread):
                 self._recent.append(grabbed)
                 self._changed.notify_all()
 
-    def newest(self) -> Grabbed | None:
+    def newest(self) -> LiveFrame | None:
         """The newest frame, which nobody has taken before; waits for it. None at the end."""
         with self._changed:
             while not self.ended and not (self._recent and self._recent[-1].frame.index > self._taken):
@@ -123,7 +123,7 @@ class Grabber(threading.Thread):
             self._taken = self._recent[-1].frame.index
             return self._recent[-1]
 
-    def clip(self) -> list[Grabbed]:
+    def clip(self) -> list[LiveFrame]:
         """The newest frames, up to as many as a network reads at once."""
         with self._changed:
             return list(self._recent)
@@ -135,26 +135,26 @@ class Grabber(threading.Thread):
 
 
 @dataclass(frozen=True)
-class Seen:
+class LiveMap:
     """A map and the moment that it is of."""
 
     saliency: Map
     at_s: float
 
 
-class Watcher(threading.Thread):
+class Predictor(threading.Thread):
     """Predicts the newest clip over and over, as fast as the network can.
 
     Attributes:
         maps: how many maps were made.
     """
 
-    def __init__(self, grabber: Grabber, model: Model) -> None:
+    def __init__(self, grabber: FrameGrabber, model: Model) -> None:
         super().__init__(daemon=True)
         self._grabber, self._model = grabber, model
         self._prepared: dict[int, Pixels] = {}
         self._ending = threading.Event()
-        self.latest: Seen | None = None
+        self.latest: LiveMap | None = None
         self.maps = 0
         self.error: Exception | None = None
 
@@ -168,12 +168,12 @@ class Watcher(threading.Thread):
                     time.sleep(0.002)
                     continue
                 last = clip[-1].frame.index
-                self.latest = Seen(infer(self._pixels(clip))[-1], clip[-1].at_s)
+                self.latest = LiveMap(infer(self._pixels(clip))[-1], clip[-1].at_s)
                 self.maps += 1
         except Exception as error:  # it is told to whoever shows the maps
             self.error = error
 
-    def _pixels(self, clip: list[Grabbed]) -> Pixels:
+    def _pixels(self, clip: list[LiveFrame]) -> Pixels:
         """The clip as the network reads it; the first frame fills the front."""
         kept = {item.frame.index: self._prepared.get(item.frame.index) for item in clip}
         for item in clip:
@@ -228,8 +228,8 @@ def watch(
         InputError: the source cannot be read.
         WeightsError: a map is not finite.
     """
-    grabber = Grabber(reader, paced)
-    watcher = Watcher(grabber, model)
+    grabber = FrameGrabber(reader, paced)
+    watcher = Predictor(grabber, model)
     scale = RunningScale()
     summary = LiveSummary()
     started = time.monotonic()
@@ -265,7 +265,7 @@ def watch(
     return summary
 
 
-class Window:
+class TkWindow:
     """A window that shows pictures, by Tk; closing it or pressing q or Esc ends the show.
 
     Raises:

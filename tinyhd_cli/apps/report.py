@@ -26,7 +26,7 @@ from ..inference.statistics import MapStatistics, describe
 from ..inference.windows import Map
 from ..untrusted import printable
 from ..version import __version__
-from ..video.overlay import OverlayStyle, Painter, area_colour, outline, resized
+from ..video.overlay import OverlayStyle, Painter, area_color, outline, resized
 from ..video.reader import Frame, Image, VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
 from ..video.source import InputOptions
@@ -42,22 +42,22 @@ THUMBNAIL_WIDTH = 320
 FILMSTRIP = 12
 """Pictures in the filmstrip."""
 
-MOST_SCENES = 40
+MAX_SCENES = 40
 """Scenes with a picture of their own; of later ones only the times are kept, so that memory does not grow."""
 
 TICKS_S = (30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 """Possible tick intervals on the time axis of a long video."""
 
-MOST_TICKS = 8
+MAX_TICKS = 8
 """Maximum number of ticks on a time axis."""
 
 LEGEND_ROWS = 12
 """Areas per column of a plot's legend."""
 
-MOST_CUTS = 150
-"""Maximum number of cuts drawn into a plot; more would blur into grey."""
+MAX_CUTS = 150
+"""Maximum number of cuts drawn into a plot; more would blur into gray."""
 
-MOST_STRETCHED = Fraction(8)
+MAX_UPSAMPLED = Fraction(8)
 """Limit on the pixel aspect ratio, or its inverse; larger values are clipped."""
 
 SETTLE_S = 0.5
@@ -85,7 +85,7 @@ class Collected:
     info: VideoInfo
     times_s: list[float] = field(default_factory=list)
     spreads: list[float] = field(default_factory=list)
-    centres: list[tuple[float, float]] = field(default_factory=list)
+    centers: list[tuple[float, float]] = field(default_factory=list)
     shares: list[tuple[float, ...]] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
     stills: Stills = field(default_factory=Stills)
@@ -171,7 +171,7 @@ class Collector:
         numbers = describe(saliency, info.width, info.height)
         to.times_s.append(frame.time_s)
         to.spreads.append(numbers.spread)
-        to.centres.append((numbers.centroid_x, numbers.centroid_y))
+        to.centers.append((numbers.centroid_x, numbers.centroid_y))
         shares = self._areas.shares(frame, saliency)
         to.shares.append(tuple(shares.values()))
         share = saliency / max(float(saliency.sum()), 1e-12)
@@ -188,7 +188,7 @@ class Collector:
         scene.end_s = frame.time_s + float(frame.duration * frame.info.time_base)
         scene.frames += 1
         scene.spread += numbers.spread
-        if len(self._to.scenes) > MOST_SCENES:
+        if len(self._to.scenes) > MAX_SCENES:
             return
         scene.attention = share.astype(np.float64) if scene.attention is None else scene.attention + share
         if scene.picture is None or frame.time_s <= scene.start_s + SETTLE_S:
@@ -197,7 +197,7 @@ class Collector:
 
 def pixel_aspect(info: VideoInfo) -> Fraction:
     """Return the pixel aspect ratio of a video, within limits."""
-    return min(max(info.sample_aspect_ratio, 1 / MOST_STRETCHED), MOST_STRETCHED)
+    return min(max(info.sample_aspect_ratio, 1 / MAX_UPSAMPLED), MAX_UPSAMPLED)
 
 
 def square_pixels(image: Image, aspect: Fraction) -> Image:
@@ -280,7 +280,7 @@ def describe_focus(spread: float, info: VideoInfo) -> str:
     """How concentrated the attention is, in words and as a share of the picture's diagonal."""
     share = spread / float(np.hypot(info.width, info.height))
     word = "concentrated" if share < 0.12 else "moderately spread" if share < 0.19 else "spread out"
-    return f"{word} ({share:.0%} of the diagonal around its centre)"
+    return f"{word} ({share:.0%} of the diagonal around its center)"
 
 
 def scene_row(number: int, scene: Scene, info: VideoInfo, painter: Painter) -> dict[str, Any]:
@@ -298,8 +298,8 @@ def place_of(attention: NDArray[np.float64]) -> str:
     """Where most of a scene's attention is: the peak's third of the picture, across and down."""
     row, column = np.unravel_index(int(np.argmax(attention)), attention.shape)
     across = ("left", "middle", "right")[int(column * 3 // attention.shape[1])]
-    down = ("upper", "centre", "lower")[int(row * 3 // attention.shape[0])]
-    return "centre" if (down, across) == ("centre", "middle") else f"{down} {across}"
+    down = ("upper", "center", "lower")[int(row * 3 // attention.shape[0])]
+    return "center" if (down, across) == ("center", "middle") else f"{down} {across}"
 
 
 def area_rows(areas: AreaStatistics, end_s: float) -> list[dict[str, str]]:
@@ -311,7 +311,7 @@ def area_rows(areas: AreaStatistics, end_s: float) -> list[dict[str, str]]:
         rows.append(
             {
                 "name": name,
-                "colour": "#{:02x}{:02x}{:02x}".format(*area_colour(number)),
+                "color": "#{:02x}{:02x}{:02x}".format(*area_color(number)),
                 "share": f"{share:.1%}",
                 "size": f"{found['size'] or 0.0:.1%}",
                 "most": f"{most:.1%} at {clock(found['most_at_s'] or 0.0)}",
@@ -341,11 +341,11 @@ def drawn(width: float, height: float, draw: Any) -> str:
 
 def mark_times(axis: Axis, end_s: float) -> str:
     """Place the ticks of a time axis, at round minutes and hours for a long video. Return the axis's title."""
-    if end_s < TICKS_S[0] * MOST_TICKS / 2:
+    if end_s < TICKS_S[0] * MAX_TICKS / 2:
         return "seconds"
     from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-    step_s = next((step_s for step_s in TICKS_S if end_s <= MOST_TICKS * step_s), end_s / MOST_TICKS)
+    step_s = next((step_s for step_s in TICKS_S if end_s <= MAX_TICKS * step_s), end_s / MAX_TICKS)
     axis.set_major_locator(MultipleLocator(step_s))
     axis.set_major_formatter(FuncFormatter(lambda time_s, _: clock(time_s).removesuffix(".0")))
     return "time"
@@ -363,9 +363,9 @@ def plot_over_time(collected: Collected) -> str:
     def draw(axes: Axes) -> None:
         some = thinned(len(collected.times_s))
         axes.plot(collected.times_s[some], 100 * np.array(collected.spreads[some]) / diagonal, linewidth=1.4)
-        cuts = collected.scenes[1:] if len(collected.scenes) <= MOST_CUTS else []
+        cuts = collected.scenes[1:] if len(collected.scenes) <= MAX_CUTS else []
         for scene in cuts:
-            axes.axvline(scene.start_s, color="grey", linewidth=0.7, linestyle=":")
+            axes.axvline(scene.start_s, color="gray", linewidth=0.7, linestyle=":")
         axes.set_ylabel("spread, % of diagonal")
         limit_axes(axes, collected, " (dotted: cuts)" if cuts else "")
 
@@ -381,12 +381,12 @@ def limit_axes(axes: Axes, collected: Collected, note: str = "") -> None:
 
 
 def plot_path(collected: Collected) -> str:
-    """The way of the centre of attention across the picture, from dark to light."""
+    """The way of the center of attention across the picture, from dark to light."""
     info = collected.info
 
     def draw(axes: Axes) -> None:
-        some = thinned(len(collected.centres))
-        x, y = np.array(collected.centres[some]).T
+        some = thinned(len(collected.centers))
+        x, y = np.array(collected.centers[some]).T
         axes.imshow(collected.middle, extent=(0, info.width, info.height, 0), alpha=0.45)
         axes.plot(x, y, color="black", linewidth=0.8, zorder=1)
         times = collected.times_s[some]
@@ -409,8 +409,8 @@ def plot_areas(collected: Collected, areas: tuple[Area, ...]) -> str:
         some = thinned(len(collected.times_s))
         for number in range(len(areas)):
             shares = [100 * row[number] for row in collected.shares[some]]
-            colour = [value / 255 for value in area_colour(number)]
-            axes.plot(collected.times_s[some], shares, color=colour, linewidth=1.4)
+            color = [value / 255 for value in area_color(number)]
+            axes.plot(collected.times_s[some], shares, color=color, linewidth=1.4)
         axes.set_ylabel("share of attention, %")
         limit_axes(axes, collected)
         names, columns = [area.name for area in areas], -(-len(areas) // LEGEND_ROWS)

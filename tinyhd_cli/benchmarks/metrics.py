@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from ..evaluation.parallel import KEPT
 from ..metrics import Comparison, resize, score_frame
-from ..system import keep_memory
+from ..system import keep_freed_memory
 
 SIZE = (360, 640)
 """Height and width of DHF1K's frames."""
@@ -70,7 +70,7 @@ def metric_timings(rounds: int) -> list[Timing]:
     cases["decoding three PNGs"] = lambda: [cv2.imdecode(png, cv2.IMREAD_GRAYSCALE) for png in pngs]
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    keep_memory(KEPT)
+    keep_freed_memory(KEPT)
     try:
         with threadpool_limits(1):
             return timed(cases, rounds)

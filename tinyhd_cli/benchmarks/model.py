@@ -16,8 +16,8 @@ from torch import nn
 from .. import weights
 from ..engines.fuse_batchnorm import fold
 from ..engines.graph import Array
-from ..engines.selection import BUILDERS, Engine, Unusable, compare, trial_clip
-from ..engines.torch import Eager
+from ..engines.selection import BUILDERS, Engine, EngineUnavailable, compare, self_test_clip
+from ..engines.torch import TorchEngine
 from ..errors import one_line
 from ..models import create
 from ..models.families.tinyhd import TinyHD
@@ -110,16 +110,16 @@ def fresh(name: str, file: Path | None = None) -> TinyHD:
 
 
 def build(network: TinyHD, engine: str, precision: str) -> Engine:
-    """An engine with a network, which is changed; ``Unusable`` where it is not to be had."""
+    """An engine with a network, which is changed; ``EngineUnavailable`` where it is not to be had."""
     if (engine, precision) == ORIGINAL:
-        return Eager(network, CPU, precision)
+        return TorchEngine(network, CPU, precision)
     fold(network)
     if engine == "torch":
-        return Eager(network, CPU, precision)
+        return TorchEngine(network, CPU, precision)
     try:
         return BUILDERS[engine](network, SHAPE, precision)
     except ImportError as error:
-        raise Unusable(one_line(error)) from None
+        raise EngineUnavailable(one_line(error)) from None
 
 
 def model_runs(
@@ -133,13 +133,13 @@ def model_runs(
         file: weights, of the one network that is named.
         memory: whether peak memory is measured, too, in a process for each engine.
     """
-    clip = trial_clip(SHAPE)
+    clip = self_test_clip(SHAPE)
     for name in names:
         engines: dict[tuple[str, str], Engine] = {}
         for kind in KINDS:
             try:
                 engines[kind] = build(fresh(name, file), *kind)
-            except Unusable:
+            except EngineUnavailable:
                 continue
         answers = {kind: engine.infer(clip) for kind, engine in engines.items()}
         times: dict[tuple[str, str], list[float]] = {kind: [] for kind in engines}
@@ -180,7 +180,7 @@ def peak_of(name: str, engine: str, precision: str) -> float | None:
 def peak(name: str, engine: str, precision: str) -> float | None:
     """Build an engine, ask it twice, and tell this process's peak memory."""
     made = build(fresh(name), engine, precision)
-    clip = trial_clip(SHAPE)
+    clip = self_test_clip(SHAPE)
     for _ in range(2):
         made.infer(clip)
     return peak_memory_mb()

@@ -75,7 +75,7 @@ def measure(arguments: list[str]) -> tuple[float, float]:
 
 
 def make_clip(path: Path, frames: int, size: tuple[int, int], rate: int) -> None:
-    """A clip of a coloured texture that drifts, with detail at several scales."""
+    """A clip of a colored texture that drifts, with detail at several scales."""
     import av
     import cv2
     import numpy as np

@@ -22,7 +22,7 @@ from ..video.overlay import FramePainter
 from ..video.reader import Frame, VideoReader
 from ..video.writer import VideoWriter
 
-MOST_FRAMES = 5 * CLIP_FRAMES
+MAX_FRAMES = 5 * CLIP_FRAMES
 """Frames that are kept in memory for one stage after the other."""
 
 
@@ -103,7 +103,7 @@ def alone(video: Path, model: Model, target: Path) -> list[Stage]:
         info = reader.info
         frames: list[Frame] = []
         with clock.stage("decode", frames):
-            frames += islice(reader, MOST_FRAMES)
+            frames += islice(reader, MAX_FRAMES)
     with clock.stage("scale", frames):
         prepared = [pixels for _, pixels in prepare(frames, model)]
     payloads = list(range(len(frames)))
@@ -111,7 +111,7 @@ def alone(video: Path, model: Model, target: Path) -> list[Stage]:
     with clock.stage("network", frames):
         maps = [saliency for _, saliency in model.maps(zip(payloads, prepared, strict=True))]
     scale, style = make_scale("running"), PredictOptions().style
-    painter = FramePainter(style, info.colour)
+    painter = FramePainter(style, info.color)
     with clock.stage("draw", frames):
         drawn = [
             painter.paint(frame, scale(saliency, frame.time_s)) for frame, saliency in zip(frames, maps, strict=True)

@@ -11,7 +11,7 @@ import torch
 
 from ..models import create
 from ..models.spec import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
-from ..system import keep_memory
+from ..system import keep_freed_memory
 from ..training import cpu_layers
 from ..training.losses import Targets, loss_terms, total
 from ..training.options import TERMS
@@ -47,7 +47,7 @@ def train_runs(model: str, batch: int, steps: int) -> list[TrainRun]:
         else:
             kinds |= {"eager, bf16": (False, torch.bfloat16)}
         if device == "cpu":
-            keep_memory(cpu_layers.KEPT)  # for all kinds: what is compared are the layers
+            keep_freed_memory(cpu_layers.MALLOC_KEEP_BYTES)  # for all kinds: what is compared are the layers
         step = {name: stepper(model, batch, device, *kind) for name, kind in kinds.items()}
         times: dict[str, list[float]] = {name: [] for name in kinds}
         for number in range(steps + 1):
@@ -69,7 +69,7 @@ def stepper(model: str, batch: int, device: str, quick: bool, dtype: torch.dtype
     if quick:
         cpu_layers.accelerate(network)
     network.to(device).train()
-    optimiser = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9)
     clip = torch.randn(batch, 3, CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH, device=device)
     size = (INPUT_HEIGHT, INPUT_WIDTH)
     targets = Targets(torch.rand(batch, frames, *size, device=device), torch.rand(batch, 4, *size, device=device))
@@ -79,9 +79,9 @@ def stepper(model: str, batch: int, device: str, quick: bool, dtype: torch.dtype
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
             saliency, maps = network(clip, intermediate=True)
         loss = total(loss_terms(saliency, maps, batch, targets, None, TERMS), TERMS)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         loss.item()  # waits for a GPU
         return time.perf_counter() - started
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tinyhd")
 
-MOST_LISTED = 20
+MAX_LISTED = 20
 """Maximum number of inputs in the list of failures."""
 
-MOST_LEFT_OUT = 3
+MAX_LEFT_OUT = 3
 """Maximum number of files in the note on ignored files."""
 
 
@@ -77,10 +77,10 @@ class Tally:
             tell(level="error", message=headline, failed=failed)
             return SOME_INPUT_FAILED
         say(f"tinyhd: {headline}:")
-        for name, error in self.failed[:MOST_LISTED]:
+        for name, error in self.failed[:MAX_LISTED]:
             say(f"  {complaint(name, error)}")
-        if len(self.failed) > MOST_LISTED:
-            say(f"  and {len(self.failed) - MOST_LISTED} more, reported above")
+        if len(self.failed) > MAX_LISTED:
+            say(f"  and {len(self.failed) - MAX_LISTED} more, reported above")
         return SOME_INPUT_FAILED
 
 
@@ -138,8 +138,8 @@ def describe(plan: Plan) -> list[str]:
     """Return notes on files that were found but are not inputs."""
     notes = [f"{folder}: images are ignored, because the folder also contains videos" for folder in plan.pictures]
     if files := plan.left_out:
-        more = f" and {len(files) - MOST_LEFT_OUT} more" if len(files) > MOST_LEFT_OUT else ""
-        names = ", ".join(map(str, files[:MOST_LEFT_OUT]))
+        more = f" and {len(files) - MAX_LEFT_OUT} more" if len(files) > MAX_LEFT_OUT else ""
+        names = ", ".join(map(str, files[:MAX_LEFT_OUT]))
         notes.append(f"ignored as inputs, because they are outputs of this command: {names}{more}")
     return notes
 

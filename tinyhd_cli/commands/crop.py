@@ -112,7 +112,7 @@ def crop(
             told = f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s -> {target}"
             if not is_special(target):  # a pipe or device cannot be read back
                 with VideoReader(target) as reader:
-                    audio = "with audio" if reader.info.has_sound else "no audio"
+                    audio = "with audio" if reader.info.has_audio else "no audio"
                     told += f" ({reader.info.width} x {reader.info.height}, {audio})"
             say(told)
         return True

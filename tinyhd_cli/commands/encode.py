@@ -46,7 +46,7 @@ def encode(
     strength: Annotated[
         float,
         typer.Option(
-            metavar="N", help="Greatest change of the quantiser: 6 is half the bits or double.", rich_help_panel=LOOK
+            metavar="N", help="Greatest change of the quantizer: 6 is half the bits or double.", rich_help_panel=LOOK
         ),
     ] = 6,
     codec: Annotated[
@@ -82,7 +82,7 @@ def encode(
     from ..video.source import InputOptions
 
     if preset == "ultrafast":
-        raise UsageError("--preset ultrafast has no adaptive quantisation, which regions of interest need")
+        raise UsageError("--preset ultrafast has no adaptive quantization, which regions of interest need")
     options = CompressOptions(
         EncoderOptions(codec, crf, preset),
         strength,

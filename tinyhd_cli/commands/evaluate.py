@@ -34,13 +34,13 @@ LAYOUTS = "\n\n".join(
 )
 """Epilog of ``--help``."""
 
-MOST_VIDEOS = 12
+MAX_VIDEOS = 12
 """Up to so many videos, the table has a row for each."""
 
 WIDE = 100
 """Columns of a terminal from which on scores have four digits."""
 
-MOST_LINES = 20
+MAX_LINES = 20
 """Of the lines about what went wrong, so many are shown; the JSON has all."""
 
 
@@ -77,7 +77,7 @@ def evaluate(
         ),
     ] = None,
     prior: Annotated[
-        bool, typer.Option("--prior", help="The centre bias: what a model must beat.", rich_help_panel=MAPS)
+        bool, typer.Option("--prior", help="The center bias: what a model must beat.", rich_help_panel=MAPS)
     ] = False,
     device: Annotated[
         str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where the network runs.", rich_help_panel=MAPS)
@@ -123,7 +123,7 @@ def evaluate(
         str,
         typer.Option(
             metavar="auto|train|self|gaussian|none",
-            help="The centre bias that IG is measured against, and --prior scores: fixations of the training split, of"
+            help="The center bias that IG is measured against, and --prior scores: fixations of the training split, of"
             " the set itself without the video in question, a Gaussian. Default: train if it is there, else self.",
             rich_help_panel=PROTOCOL,
         ),
@@ -206,10 +206,10 @@ def run_scores(
     from ..evaluation.parallel import KEPT
     from ..evaluation.results import write_csv, write_json
     from ..evaluation.run import evaluate
-    from ..system import keep_memory
+    from ..system import keep_freed_memory
 
     json, csv, plot = outputs
-    keep_memory(KEPT)
+    keep_freed_memory(KEPT)
     lines = Lines()
     try:
         with progress_display(quiet) as progress:
@@ -245,13 +245,13 @@ class Lines:
         """Say these, if there is room left."""
         for line in lines:
             self._count += 1
-            if self._count <= MOST_LINES:
+            if self._count <= MAX_LINES:
                 say(f"{self._kind}: {line}")
 
     def close(self) -> None:
         """Say how many were not said."""
-        if self._count > MOST_LINES:
-            say(f"{self._kind}: and {self._count - MOST_LINES} more (--json has all)")
+        if self._count > MAX_LINES:
+            say(f"{self._kind}: and {self._count - MAX_LINES} more (--json has all)")
 
 
 def show(results: Results) -> None:
@@ -273,7 +273,7 @@ def show(results: Results) -> None:
         label = label if len(label) <= label_width else f"…{label[1 - label_width :]}"
         table.add_row(label, *(number(scores.get(name, math.nan), digits) for name in metrics), frames, style=style)
 
-    if 1 < len(results.videos) <= MOST_VIDEOS:
+    if 1 < len(results.videos) <= MAX_VIDEOS:
         for video in results.videos:
             add(video.name, video.means(), str(len(video.numbers)))
     add("mean of frames", results.mean(), str(results.frames["scored"]), "bold")
@@ -306,7 +306,7 @@ def remarks(results: Results) -> Iterator[tuple[str, str]]:
     if "s-AUC" in results.metrics:
         yield "s-AUC", f"against fixations {protocol['other_fixations']}, seed {protocol['seed']}"
     if "IG" in results.metrics:
-        yield "IG", f"over a centre bias: {protocol['baseline']}"
+        yield "IG", f"over a center bias: {protocol['baseline']}"
     for note in results.notes:
         yield "note", note
 
@@ -366,25 +366,25 @@ def run_compare(
         raise UsageError("--compare needs two or more: model names, weight files or folders of maps")
     lines = Lines()
     with progress_display(quiet) as progress:
-        likeness = compare(dataset, named, options, progress.video("comparing"), lambda line: lines.say([line]))
+        similarity = compare(dataset, named, options, progress.video("comparing"), lambda line: lines.say([line]))
     lines.close()
     if json is not None:
-        write_json(likeness, json)
+        write_json(similarity, json)
     console = stdout_console()
-    for metric, matrix in (("CC", likeness.cc), ("SIM", likeness.sim)):
-        names = [printable(name) for name in likeness.names]
+    for metric, matrix in (("CC", similarity.cc), ("SIM", similarity.sim)):
+        names = [printable(name) for name in similarity.names]
         table = Table(metric, *names, box=None, header_style="bold", pad_edge=False)
         for name, row in zip(names, matrix, strict=True):
             table.add_row(name, *(f"{value:.4f}" for value in row))
         console.print(table)
-    console.print(f"Mean over {plural(likeness.frames, 'frame')} of {plural(len(dataset.videos), 'video')}.")
+    console.print(f"Mean over {plural(similarity.frames, 'frame')} of {plural(len(dataset.videos), 'video')}.")
     if plot is not None:
-        written = plot_likeness(likeness, plot / "likeness.png")
+        written = plot_likeness(similarity, plot / "similarity.png")
         if not quiet:
             say(f"picture: {written}")
-    if not likeness.frames:
+    if not similarity.frames:
         return INPUT_UNREADABLE
-    return SOME_INPUT_FAILED if likeness.failures else OK
+    return SOME_INPUT_FAILED if similarity.failures else OK
 
 
 def run_submission(dataset: Dataset, maps: Maps, folder: Path, quiet: bool) -> int:
@@ -401,5 +401,5 @@ def run_submission(dataset: Dataset, maps: Maps, folder: Path, quiet: bool) -> i
         count, archive = write_submission(dataset, source, folder, progress.video, lambda line: lines.say([line]))
     lines.close()
     print(f"{count} of {plural(len(dataset.videos), 'video')} in {folder}, packed as {archive}")
-    print("No scores: the annotations of this split are held out; the benchmark's organisers compute them.")
+    print("No scores: the annotations of this split are held out; the benchmark's organizers compute them.")
     return OK if count == len(dataset.videos) else SOME_INPUT_FAILED

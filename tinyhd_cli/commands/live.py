@@ -70,13 +70,13 @@ def live(
 
 def shown_in(overlay: str | None, reader: VideoReader, stack: contextlib.ExitStack) -> Show:
     """Where painted frames go: a window, standard output or a file, which is complete when the stack is left."""
-    from ..apps.live import Window
+    from ..apps.live import TkWindow
     from ..inference.options import STDOUT
     from ..video.encoders import check_container
     from ..video.writer import PipeWriter, VideoWriter
 
     if overlay is None:
-        return Window(reader.path.name)
+        return TkWindow(reader.path.name)
     path, size = Path(overlay), (reader.info.width, reader.info.height)
     writer: VideoWriter | PipeWriter
     if path == STDOUT:

@@ -58,7 +58,7 @@ Preset = Annotated[
     str, typer.Option(metavar="NAME", help="Encoding speed, ultrafast to veryslow.", rich_help_panel=LOOK)
 ]
 NoAudio = Annotated[bool, typer.Option("--no-audio", help="Leave the sound out.", rich_help_panel=LOOK)]
-Colormap = Annotated[str, typer.Option(metavar="NAME", help="Any colour map of matplotlib.", rich_help_panel=LOOK)]
+Colormap = Annotated[str, typer.Option(metavar="NAME", help="Any color map of matplotlib.", rich_help_panel=LOOK)]
 Alpha = Annotated[float, typer.Option(metavar="0..1", help="Opacity of the most salient places.", rich_help_panel=LOOK)]
 AllowPlaylists = Annotated[
     bool,

@@ -58,7 +58,7 @@ def predict(
     ] = None,
     maps: Annotated[
         str | None,
-        typer.Option(metavar="DIR|FILE", help="Maps as a folder of PNGs, or as a grey video.", rich_help_panel=OUTPUTS),
+        typer.Option(metavar="DIR|FILE", help="Maps as a folder of PNGs, or as a gray video.", rich_help_panel=OUTPUTS),
     ] = None,
     npz: Annotated[
         str | None,

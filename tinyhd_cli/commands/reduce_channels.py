@@ -45,7 +45,7 @@ def reduce_channels(
         reduced.state_dict,
         reduced.config,
         input_size=parent.info.input_size,
-        licence=parent.info.licence,
+        license=parent.info.license,
         training_data=parent.info.training_data,
         provenance={"reduced from": parent.info.name, "merge": merge},
     )

@@ -49,12 +49,12 @@ def show_all() -> None:
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("where", no_wrap=True)
-    table.add_column("licence", overflow="fold")
+    table.add_column("license", overflow="fold")
     absent = 0
     for info in weights.registry().values():
         located = weights.find_local(info)
         absent += located is None
-        table.add_row(info.name, f"{info.parameters or 0:,}", size(info, located), where(located), info.licence)
+        table.add_row(info.name, f"{info.parameters or 0:,}", size(info, located), where(located), info.license)
     Console(highlight=False, markup=False, emoji=False).print(table)
     say(f"Default: {weights.default_name()}")
     if absent:
@@ -101,7 +101,7 @@ def facts(info: WeightsInfo, located: Located | None) -> dict[str, str]:
         "trained on": info.training_data,
         "scores": ", ".join(f"{metric} {score:g}" for metric, score in info.scores.items()),
         "scores on": info.scores_on,
-        "licence": info.licence,
+        "license": info.license,
         "origin": info.origin,
         "original file": info.upstream_file,
         "original sha256": info.upstream_sha256,

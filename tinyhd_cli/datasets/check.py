@@ -21,7 +21,7 @@ from .video import Video, numbered_frames
 LISTED = 5
 """How many frame numbers one finding names."""
 
-MOST_FIXATED = 0.5
+MAX_FIXATED = 0.5
 """Share of fixated pixels above which a fixation map must be something else, such as one that is inverted."""
 
 OUTSIDE = 0.5
@@ -253,7 +253,7 @@ class Examination:
         fixation = values > 0
         if len(levels := np.unique(values)) > 2:
             self._say(f"{path}: has {len(levels)} values, not two, like a density map")
-        elif (share := float(fixation.mean())) > MOST_FIXATED:
+        elif (share := float(fixation.mean())) > MAX_FIXATED:
             self._say(f"{path}: marks {share:.0%} of all pixels as fixated")
         return fixation
 

@@ -20,7 +20,7 @@ from .headers import PNG_START, claimed_size
 Image = NDArray[np.uint8]
 Map = NDArray[Any]
 
-ANY_GREY = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE
+ANY_GRAY = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE
 
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
 """Suffixes of image files, in order of preference if one frame has several files."""
@@ -137,12 +137,12 @@ def read_image(path: Path) -> Image:
 
 
 def read_map(path: Path) -> Map:
-    """Return a grey image ``(h, w)`` with the values of the file; colour images are converted to grey.
+    """Return a gray image ``(h, w)`` with the values of the file; color images are converted to gray.
 
     Raises:
         InputError: it cannot be read, or its values are not real numbers.
     """
-    values = read_array(path) if path.suffix.lower() == ".npy" else decode(path, ANY_GREY)
+    values = read_array(path) if path.suffix.lower() == ".npy" else decode(path, ANY_GRAY)
     if values.dtype.kind not in NUMBERS:
         raise InputError(f"{path}: contains {values.dtype} values; maps must be numeric")
     return values

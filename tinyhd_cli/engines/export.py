@@ -14,8 +14,8 @@ from ..models.families.tinyhd import TinyHD
 from ..models.spec import CLIP_FRAMES
 from .graph import Node
 from .lower_tinyhd import rewritten
-from .selection import LIMITS, Engine, differs, trial_clip
-from .torch import Eager
+from .selection import LIMITS, Engine, differs, self_test_clip
+from .torch import TorchEngine
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 """Formats, and how their files' names end."""
@@ -56,8 +56,8 @@ def export(model: Model, format: str, path: Path) -> list[Path]:
         pairs.insert(0, (temporary.with_suffix(".bin"), path.with_suffix(".bin")))
     try:
         engine = write(rewritten(model.network, shape), temporary, about(model))
-        reference = Eager(model.network, model.device, "float32")
-        wrong = differs(engine, reference, trial_clip(shape), LIMITS["float32"])
+        reference = TorchEngine(model.network, model.device, "float32")
+        wrong = differs(engine, reference, self_test_clip(shape), LIMITS["float32"])
         if wrong:
             raise OutputError(f"{path}: not written: its {wrong}")
         for source, target in pairs:

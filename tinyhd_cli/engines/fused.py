@@ -6,7 +6,7 @@ carrying values that are used once to memory and back. Here the end of the graph
 - :class:`Block`: an inverted residual, with the upsampling of what it reads and of what is added to it,
 - :class:`Fusion`: the weighted sum of the maps between its sigmoids,
 
-and each of them is done in one go. :func:`divide` finds them; what they read is what the engine has to give.
+and each of them is done in one go. :func:`partition` finds them; what they read is what the engine has to give.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .graph import Add, Array, Conv, Interpolate, Node, Relu6, Scale, Shuffle, Sigmoid, aligned
+from .graph import Add, Array, Conv, Interpolate, Node, PixelShuffle, Relu6, Scale, Sigmoid, aligned
 
 FLAGS = {"avx512": "avx512f", "avx2": "avx2"}
 """Instruction sets that the kernels are compiled for, the fastest first, and what Linux calls them."""
 
-PLANES, SHUFFLED, STRETCHED = range(3)
+PLANES, SHUFFLED, UPSAMPLED = range(3)
 """How a block reads its source: as it is, after a pixel shuffle, after a trilinear interpolation."""
 
-MOST_TAPS, MOST_MAPS, GAP = 3, 8, 16
+MAX_TAPS, MAX_MAPS, GAP = 3, 8, 16
 """Frames that a depthwise kernel spans, maps that are fused, numbers between the channels of a result: as in C."""
 
 
-class Unknown(Exception):
+class UnsupportedGraph(Exception):
     """The end of a graph is not what the kernels are for."""
 
 
@@ -66,11 +66,11 @@ class Fusion:
     frames: int
 
 
-def divide(result: Node) -> tuple[list[Block], Fusion, list[Node]]:
+def partition(result: Node) -> tuple[list[Block], Fusion, list[Node]]:
     """The end of a graph: its blocks, each after those it reads; the fusion; what an engine has to give them.
 
     Raises:
-        Unknown: the graph ends in another way.
+        UnsupportedGraph: the graph ends in another way.
     """
     made: dict[Node, Block] = {}
     given: dict[Node, None] = {}
@@ -88,28 +88,29 @@ def divide(result: Node) -> tuple[list[Block], Fusion, list[Node]]:
         added: Node | None = None
         match node:
             case (
-                Add(inputs=(Shuffle() as more, Conv() as project)) | Add(inputs=(Conv() as project, Shuffle() as more))
+                Add(inputs=(PixelShuffle() as more, Conv() as project))
+                | Add(inputs=(Conv() as project, PixelShuffle() as more))
             ):
                 if more.shape != project.shape:
-                    raise Unknown(f"{more.shape} is added to {project.shape}")
+                    raise UnsupportedGraph(f"{more.shape} is added to {project.shape}")
                 added = source(before_shuffle(more))
             case Conv() as project:
                 pass
             case _:
-                raise Unknown(f"{type(node).__name__} where the last convolution of a block was expected")
+                raise UnsupportedGraph(f"{type(node).__name__} where the last convolution of a block was expected")
         match project.inputs[0]:
             case Relu6(inputs=(Conv(depthwise=True, inputs=(Relu6(inputs=(first,)),)) as depthwise,)):
                 pass
             case _:
-                raise Unknown("a block without a depthwise convolution")
+                raise UnsupportedGraph("a block without a depthwise convolution")
         match first:
             case Interpolate(inputs=(Conv(inputs=(x,)) as expand,)):
-                return Block(source(x), STRETCHED, added, expand, depthwise, project)
-            case Conv(inputs=(Shuffle() as x,)) as expand:
+                return Block(source(x), UPSAMPLED, added, expand, depthwise, project)
+            case Conv(inputs=(PixelShuffle() as x,)) as expand:
                 return Block(source(before_shuffle(x)), SHUFFLED, added, expand, depthwise, project)
             case Conv(inputs=(x,)) as expand:
                 return Block(block(x), PLANES, added, expand, depthwise, project)
-        raise Unknown("a block without an expansion")
+        raise UnsupportedGraph("a block without an expansion")
 
     fusion = read_fusion(result, block)
     blocks = list(made.values())
@@ -126,7 +127,7 @@ def read_fusion(result: Node, block: Callable[[Node], Block]) -> Fusion:
         case Sigmoid(inputs=(node,)):
             pass
         case _:
-            raise Unknown("the last operation is no sigmoid")
+            raise UnsupportedGraph("the last operation is no sigmoid")
     bias = 0.0
     terms = [node]
     while terms:
@@ -135,18 +136,18 @@ def read_fusion(result: Node, block: Callable[[Node], Block]) -> Fusion:
                 terms += [other, one]
             case Scale(inputs=(Sigmoid(inputs=(map_,)),)) as term:
                 if map_.shape[0] > 1:
-                    raise Unknown(f"a map of {map_.shape[0]} channels")
+                    raise UnsupportedGraph(f"a map of {map_.shape[0]} channels")
                 maps.append(block(map_))
                 weights.append(term.factor)
                 bias += term.offset
             case other:
-                raise Unknown(f"{type(other).__name__} in the fusion")
-    if len(maps) > MOST_MAPS:
-        raise Unknown(f"{len(maps)} maps")
+                raise UnsupportedGraph(f"{type(other).__name__} in the fusion")
+    if len(maps) > MAX_MAPS:
+        raise UnsupportedGraph(f"{len(maps)} maps")
     return Fusion(tuple(maps), tuple(weights), bias, result.shape[1])
 
 
-def before_shuffle(shuffle: Shuffle) -> Node:
+def before_shuffle(shuffle: PixelShuffle) -> Node:
     """What is shuffled, before the interpolation in time if there is one."""
     (x,) = shuffle.inputs
     return x.inputs[0] if isinstance(x, Interpolate) and x.inputs[0].shape[2:] == x.shape[2:] else x
@@ -157,17 +158,17 @@ def check(block: Block, size: Sequence[int]) -> None:
     kernel = block.depthwise
     taps, *sides = kernel.weight.shape[2:]
     height, width = size
-    if sides != [3, 3] or taps > MOST_TAPS or (kernel.padding[1:], kernel.stride[1:]) != ((1, 1), (1, 1)):
-        raise Unknown(f"a depthwise convolution of {kernel.weight.shape}")
+    if sides != [3, 3] or taps > MAX_TAPS or (kernel.padding[1:], kernel.stride[1:]) != ((1, 1), (1, 1)):
+        raise UnsupportedGraph(f"a depthwise convolution of {kernel.weight.shape}")
     for conv in (block.expand, block.project):
         if conv.depthwise or (math.prod(conv.weight.shape[2:]), conv.stride, conv.padding) != (1, (1, 1, 1), (0, 0, 0)):
-            raise Unknown("a block whose expansion or projection is no plain 1x1x1 convolution")
+            raise UnsupportedGraph("a block whose expansion or projection is no plain 1x1x1 convolution")
     read = [block.added] if block.added else []
     read += [block.source] if isinstance(block.source, Node) else []
     if kernel.shape[2:] != size or height % 8 or width % 32:
-        raise Unknown(f"a block of {kernel.shape} for a picture of {width} x {height}")
+        raise UnsupportedGraph(f"a block of {kernel.shape} for a picture of {width} x {height}")
     if any(node.shape[2:] != (height // 2, width // 2) for node in read):
-        raise Unknown(f"a block of {kernel.shape} that reads {[node.shape for node in read]}")
+        raise UnsupportedGraph(f"a block of {kernel.shape} that reads {[node.shape for node in read]}")
 
 
 class CBlock(ctypes.Structure):
@@ -186,9 +187,9 @@ class CFusion(ctypes.Structure):
     """``struct fusion``."""
 
     _fields_ = [
-        ("maps", POINTER(c_float) * MOST_MAPS),
-        ("weights", c_float * MOST_MAPS),
-        ("frames", c_int32 * MOST_MAPS),
+        ("maps", POINTER(c_float) * MAX_MAPS),
+        ("weights", c_float * MAX_MAPS),
+        ("frames", c_int32 * MAX_MAPS),
         ("result", POINTER(c_float)),
         ("bias", c_float),
         *((name, c_int32) for name in ("count", "frames_out", "next", "done")),
@@ -211,7 +212,7 @@ def library(level: str) -> Path:
 
 
 @functools.cache
-def levels() -> list[str]:
+def available_isas() -> list[str]:
     """Instruction sets for which there are kernels here, the fastest first."""
     try:
         found = re.search(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
@@ -224,7 +225,7 @@ def levels() -> list[str]:
 def load(level: str) -> ctypes.CDLL:
     """The kernels for an instruction set; ``OSError`` if they cannot be loaded or are of another version."""
     found = ctypes.CDLL(str(library(level)))
-    alike = [*map(ctypes.sizeof, (CBlock, CFusion, CProgram)), MOST_TAPS, MOST_MAPS, GAP]
+    alike = [*map(ctypes.sizeof, (CBlock, CFusion, CProgram)), MAX_TAPS, MAX_MAPS, GAP]
     try:
         theirs = list((c_int32 * len(alike)).in_dll(found, "layout"))
     except ValueError:  # no such name
@@ -236,7 +237,7 @@ def load(level: str) -> ctypes.CDLL:
 
 def fingerprint() -> str:
     """What changes when the kernels do; nothing where there are none."""
-    return "".join(hashlib.sha256(library(level).read_bytes()).hexdigest() for level in levels()[:1])
+    return "".join(hashlib.sha256(library(level).read_bytes()).hexdigest() for level in available_isas()[:1])
 
 
 class Head(Protocol):
@@ -263,10 +264,10 @@ class Fused:
         head: makes an engine that gives some nodes of it.
         precision: the engine's; the end is always in float32.
         threads: how many processor cores to use.
-        level: instruction set, one of :func:`levels`; None: the fastest.
+        level: instruction set, one of :func:`available_isas`; None: the fastest.
 
     Raises:
-        Unknown: the graph does not end as the kernels need it.
+        UnsupportedGraph: the graph does not end as the kernels need it.
     """
 
     name = "fused"
@@ -275,8 +276,8 @@ class Fused:
         self, result: Node, head: Callable[[list[Node]], Head], precision: str, threads: int, level: str | None = None
     ) -> None:
         self.precision = precision
-        kernels = load(level or levels()[0])
-        blocks, fusion, given = divide(result)
+        kernels = load(level or available_isas()[0])
+        blocks, fusion, given = partition(result)
         self._head = head(given)
         self.graph = self._head.graph
         self._result = aligned(*result.shape[1:])

@@ -26,7 +26,7 @@ class Node:
 
 
 @dataclass(frozen=True, eq=False)
-class Clip(Node):
+class Input(Node):
     """What goes into the network."""
 
 
@@ -45,7 +45,7 @@ class Conv(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Shuffle(Node):
+class PixelShuffle(Node):
     """Channels into space: a transposed convolution of kernel and stride (1, 2, 2), whose weight is 0 and 1."""
 
     weight: Array = field(kw_only=True)
@@ -137,7 +137,7 @@ def shuffle(x: Node) -> Node:
     weight = np.zeros((channels, channels // 4, 1, 2, 2), np.float32)
     source = np.arange(channels)
     weight[source, source // 4, 0, source % 4 // 2, source % 2] = 1
-    return Shuffle((channels // 4, time, 2 * height, 2 * width), (x,), weight=weight)
+    return PixelShuffle((channels // 4, time, 2 * height, 2 * width), (x,), weight=weight)
 
 
 def interpolate(x: Node, *, time: int = 1, space: int = 1) -> Node:

@@ -24,7 +24,7 @@ from ..models.blocks.mobilenet3d import GROUPS, ConvNorm, InvertedResidual, Mobi
 from ..models.blocks.tinyhd_decoders import AggregationDecoder, Decoder, HierarchicalDecoder, UNetDecoder
 from ..models.families.tinyhd import TinyHD
 from ..models.spec import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
-from .graph import Array, Clip, Node, Shape, Size3, add, concat, convolve, interpolate, relu6, scale, shuffle, sigmoid
+from .graph import Array, Input, Node, Shape, Size3, add, concat, convolve, interpolate, relu6, scale, shuffle, sigmoid
 
 CLIP_SHAPE: Shape = (3, CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH)
 
@@ -44,7 +44,7 @@ def rewritten(network: TinyHD, shape: Shape = CLIP_SHAPE) -> Node:
     Returns:
         What gives the saliency, ``(1, T, H, W)``.
     """
-    streams = encode(network.encoder, Clip(shape))
+    streams = encode(network.encoder, Input(shape))
     maps = [one for decoder in network.decoders.values() for one in decode(cast(Decoder, decoder), streams)]
     assert network.fusion.bias is not None
     return fuse(maps, array(network.fusion.weight).ravel(), network.fusion.bias.item())

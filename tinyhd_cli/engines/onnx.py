@@ -40,21 +40,21 @@ class Builder:
     def operation(self, node: Node, inputs: list[str]) -> str:
         """One operation of the graph."""
         match node:
-            case graph.Clip():
+            case graph.Input():
                 return "clip"
             case graph.Conv():
                 pads = [*node.padding, *node.padding]
                 groups = node.shape[0] if node.depthwise else 1
                 weights = self.constant(node.weight), self.constant(node.bias)
                 return self.add("Conv", inputs[0], *weights, strides=node.stride, pads=pads, group=groups)
-            case graph.Shuffle():
+            case graph.PixelShuffle():
                 return self.add("ConvTranspose", inputs[0], self.constant(node.weight), strides=[1, 2, 2])
             case graph.Interpolate():
                 sizes = self.constant(np.array([1, *node.shape]))
                 corners = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
                 return self.add("Resize", inputs[0], "", "", sizes, **corners)
             case graph.Relu6():
-                return self.add("Clip", inputs[0], self.constant(np.float32(0)), self.constant(np.float32(6)))
+                return self.add("Input", inputs[0], self.constant(np.float32(0)), self.constant(np.float32(6)))
             case graph.Sigmoid():
                 return self.add("Sigmoid", inputs[0])
             case graph.Add():
@@ -78,7 +78,7 @@ def to_onnx(result: Node, about: Mapping[str, str] | None = None) -> Any:
     for node in graph.operations(result):
         names[node] = builder.operation(node, [names[one] for one in node.inputs])
     squeezed = helper.make_node("Squeeze", [names[result], builder.constant(np.array([1]))], ["saliency"])
-    clip = next(node for node in names if isinstance(node, graph.Clip))
+    clip = next(node for node in names if isinstance(node, graph.Input))
     model = helper.make_model(
         helper.make_graph(
             [*builder.nodes, squeezed],
@@ -100,7 +100,7 @@ class OnnxRuntime:
     """A graph in ONNX Runtime.
 
     Args:
-        model: the serialised ONNX model.
+        model: the serialized ONNX model.
         threads: how many processor cores to use; 0 for all.
     """
 

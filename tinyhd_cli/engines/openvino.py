@@ -68,20 +68,20 @@ def translated(results: Sequence[Node], int8: bool) -> dict[Node, Any]:
 
 def clips(made: dict[Node, Any]) -> list[Any]:
     """The inputs among them."""
-    return [made[node] for node in made if isinstance(node, graph.Clip)]
+    return [made[node] for node in made if isinstance(node, graph.Input)]
 
 
 def operation(node: Node, inputs: Sequence[Any], int8: bool) -> Any:
     """One operation."""
     match node:
-        case graph.Clip():
+        case graph.Input():
             clip = ops.parameter([1, *node.shape], np.float32, "clip")
             clip.output(0).set_names({"clip"})
             return clip
         case graph.Conv():
             # ReLU6 leaves 0..6: the range that 8 bits have to cover is known without calibration.
             return convolution(node, inputs[0], int8 and isinstance(node.inputs[0], graph.Relu6))
-        case graph.Shuffle():
+        case graph.PixelShuffle():
             return ops.convolution_backprop_data(inputs[0], ops.constant(node.weight), [1, 2, 2])
         case graph.Interpolate():
             sizes, axes = np.array(node.shape[1:]), np.array([2, 3, 4])

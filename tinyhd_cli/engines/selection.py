@@ -19,9 +19,9 @@ from ..errors import UsageError, did_you_mean, one_line
 from ..models.families.tinyhd import TinyHD
 from ..models.spec import CLIP_FRAMES
 from . import engine_cache
-from .fused import Fused, Unknown, fingerprint, levels, load
-from .graph import Array, Clip, Node, Shape, convolve, relu6
-from .torch import Eager, to_bf16
+from .fused import Fused, UnsupportedGraph, available_isas, fingerprint, load
+from .graph import Array, Input, Node, Shape, convolve, relu6
+from .torch import TorchEngine, to_bf16
 
 log = logging.getLogger("tinyhd")
 
@@ -39,7 +39,7 @@ NO_KERNELS = (
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Tolerance:
     """How far an engine's maps may be from PyTorch's, both scaled to 0..1."""
 
     difference: float
@@ -50,10 +50,10 @@ class Agreement:
 
 LIMITS = {
     # Trained networks differ by 2e-6; those without training multiply rounding errors.
-    "float32": Agreement(1e-3, 0.99999),
-    # On the noise of the trial; on videos half of it.
-    "bf16": Agreement(0.06, 0.999),
-    "int8": Agreement(1.0, 0.995),
+    "float32": Tolerance(1e-3, 0.99999),
+    # On the noise of the self_test; on videos half of it.
+    "bf16": Tolerance(0.06, 0.999),
+    "int8": Tolerance(1.0, 0.995),
 }
 
 
@@ -70,7 +70,7 @@ class Engine(Protocol):
         ...
 
 
-class Unusable(Exception):
+class EngineUnavailable(Exception):
     """An engine cannot be used here; says why."""
 
 
@@ -94,7 +94,7 @@ class EngineOptions:
 
     def attempts(self, exact: bool) -> list[tuple[str, str]]:
         """Engines and precisions in the order in which they are tried, before PyTorch."""
-        here = ENGINES if levels() else [engine for engine in ENGINES if engine != "fused"]
+        here = ENGINES if available_isas() else [engine for engine in ENGINES if engine != "fused"]
         engines = here if self.engine == "auto" else [self.engine]
         if self.precision == "auto":
             precisions = ["float32"] if exact else ["bf16", "float32"]
@@ -121,13 +121,13 @@ def choose(
     if device.type != "cpu" or options.engine == "torch":
         if device.type != "cuda" and options.precision in ("bf16", "int8"):
             raise UsageError(f"--precision {options.precision}: PyTorch is used in float32 here; try --engine openvino")
-        return Eager(network, device, to_bf16(bf16, device))
-    reference = Eager(network, device, "float32")
+        return TorchEngine(network, device, to_bf16(bf16, device))
+    reference = TorchEngine(network, device, "float32")
     reasons: dict[str, list[str]] = {}
     for name, precision in options.attempts(exact):
         try:
             engine = usable(name, precision, network, size, reference, sha256)
-        except Unusable as error:
+        except EngineUnavailable as error:
             # That a processor has no bf16 is worth a line only if somebody asked for it.
             if precision != "bf16" or options.precision == "bf16":
                 reasons.setdefault(str(error), []).append(name)
@@ -155,15 +155,15 @@ def usable(
     """An engine that agrees with the reference.
 
     Raises:
-        Unusable: it is not installed, cannot do it, or gives other answers.
+        EngineUnavailable: it is not installed, cannot do it, or gives other answers.
     """
     if not isinstance(network, TinyHD):
-        raise Unusable("runs TinyHD networks alone")
+        raise EngineUnavailable("runs TinyHD networks alone")
     package = PACKAGES[name]
     try:
         version = metadata.version(package)
     except metadata.PackageNotFoundError:
-        raise Unusable(f"not installed (pip install {package})") from None
+        raise EngineUnavailable(f"not installed (pip install {package})") from None
     if name == "fused":
         version += fingerprint()
     shape = (3, CLIP_FRAMES, *size)
@@ -173,10 +173,10 @@ def usable(
         engine = BUILDERS[name](network, shape, precision)
         verdict = engine_cache.remembered(verdicts, engine.graph)
         if verdict is None:
-            verdict = differs(engine, reference, trial_clip(shape), LIMITS[precision])
+            verdict = differs(engine, reference, self_test_clip(shape), LIMITS[precision])
             engine_cache.remember(verdicts, engine.graph, verdict)
     if verdict:
-        raise Unusable(verdict)
+        raise EngineUnavailable(verdict)
     return engine
 
 
@@ -186,7 +186,7 @@ def build_openvino(network: TinyHD, shape: Shape, precision: str) -> Engine:
     from .openvino import OpenVino, has_bf16, to_openvino
 
     if precision == "bf16" and not has_bf16():
-        raise Unusable("this processor has no bf16")
+        raise EngineUnavailable("this processor has no bf16")
     result, threads = rewritten(network, shape), torch.get_num_threads()
     make = functools.partial(to_openvino, result, int8=precision == "int8")
     keep = engine_cache.graph_file([result], "whole", precision, threads, metadata.version("openvino"))
@@ -198,10 +198,10 @@ def build_fused(network: TinyHD, shape: Shape, precision: str) -> Engine:
     from .lower_tinyhd import rewritten
     from .openvino import OpenVinoPart, has_bf16, part_to_openvino
 
-    if not levels():
-        raise Unusable(NO_KERNELS)
+    if not available_isas():
+        raise EngineUnavailable(NO_KERNELS)
     if precision == "bf16" and not has_bf16():
-        raise Unusable("this processor has no bf16")
+        raise EngineUnavailable("this processor has no bf16")
     threads = torch.get_num_threads()
 
     def head(given: list[Node]) -> OpenVinoPart:
@@ -211,8 +211,8 @@ def build_fused(network: TinyHD, shape: Shape, precision: str) -> Engine:
 
     try:
         return Fused(rewritten(network, shape), head, precision, threads)
-    except Unknown as error:
-        raise Unusable(str(error)) from None
+    except UnsupportedGraph as error:
+        raise EngineUnavailable(str(error)) from None
 
 
 def build_onnx(network: TinyHD, shape: Shape, precision: str) -> Engine:
@@ -230,15 +230,15 @@ BUILDERS: dict[str, Callable[[TinyHD, Shape, str], Engine]] = {
 }
 
 
-def trial(name: str) -> str:
+def self_test(name: str) -> str:
     """Whether an engine works at all: it raises what it raises. Returns what is to be said of it."""
     if name == "fused":
-        if not levels():
-            raise Unusable(NO_KERNELS)
-        load(levels()[0])
-        return f", kernels for {levels()[0]}"
+        if not available_isas():
+            raise EngineUnavailable(NO_KERNELS)
+        load(available_isas()[0])
+        return f", kernels for {available_isas()[0]}"
     clip = np.ones((3, 1, 2, 2), np.float32)
-    result = relu6(convolve(Clip((3, 1, 2, 2)), np.ones((1, 3, 1, 1, 1), np.float32), np.zeros(1, np.float32)))
+    result = relu6(convolve(Input((3, 1, 2, 2)), np.ones((1, 3, 1, 1, 1), np.float32), np.zeros(1, np.float32)))
     note = ""
     engine: Engine
     if name == "openvino":
@@ -251,11 +251,11 @@ def trial(name: str) -> str:
 
         engine = OnnxRuntime(to_onnx(result).SerializeToString(), 1)
     if not np.allclose(engine.infer(clip), 3):
-        raise Unusable("3 times 1 is not 3 there")
+        raise EngineUnavailable("3 times 1 is not 3 there")
     return note
 
 
-def differs(engine: Engine, reference: Engine, clip: Array, limits: Agreement) -> str:
+def differs(engine: Engine, reference: Engine, clip: Array, limits: Tolerance) -> str:
     """What is wrong with an engine's answer to a clip; empty if nothing is."""
     ours, theirs = engine.infer(clip), reference.infer(clip)
     difference, correlation = compare(ours, theirs)
@@ -264,7 +264,7 @@ def differs(engine: Engine, reference: Engine, clip: Array, limits: Agreement) -
     return f"answers differ from PyTorch's here by up to {difference:.1g} of their range (CC {correlation:.5f})"
 
 
-def trial_clip(shape: Shape) -> Array:
+def self_test_clip(shape: Shape) -> Array:
     """A clip ``(3, 16, H, W)`` that makes a network work: smooth noise that changes."""
     rng = np.random.default_rng(0)
     noise = torch.from_numpy(rng.normal(0, 1.2, (1, 3, 5, 12, 16)).astype(np.float32))

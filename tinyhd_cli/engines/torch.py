@@ -14,7 +14,7 @@ def to_bf16(wanted: bool, device: torch.device) -> str:
     return "bf16" if wanted and has_it else "float32"
 
 
-class Eager:
+class TorchEngine:
     """A network as it is.
 
     Args:

@@ -1,4 +1,4 @@
-"""The centre bias: where people look on average, whatever is shown. What IG is measured against."""
+"""The center bias: where people look on average, whatever is shown. What IG is measured against."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BLUR = 0.035
 """Sigma of the Gaussian that makes a density of the counts, as a share of the width."""
 
 WIDE = 0.25
-"""Sigma of the Gaussian at the centre, as a share of either side."""
+"""Sigma of the Gaussian at the center, as a share of either side."""
 
 SMOOTHING = 0.1
 """The Gaussian's share of the whole, so that places that nobody has looked at yet are unlikely and not impossible."""
 
 
-class CentreBias:
+class CenterBias:
     """A density of fixations, learned from videos or simply a Gaussian.
 
     Args:
@@ -52,7 +52,7 @@ class CentreBias:
 
 
 def gaussian(size: tuple[int, int]) -> NDArray[np.float64]:
-    """A Gaussian at the centre that sums to 1."""
+    """A Gaussian at the center that sums to 1."""
     rows, columns = (np.exp(-0.5 * ((np.arange(n) + 0.5) / n - 0.5) ** 2 / WIDE**2) for n in size)
     product = np.outer(rows, columns)
     density: NDArray[np.float64] = product / product.sum()

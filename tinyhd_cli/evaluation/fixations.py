@@ -141,7 +141,7 @@ class Fixations:
 
 
 def scaled(points: Coordinates, old: tuple[int, int], new: tuple[int, int]) -> Coordinates:
-    """Coordinates of pixels in a frame of another size: the pixel that the old one's centre falls into."""
+    """Coordinates of pixels in a frame of another size: the pixel that the old one's center falls into."""
     if old == new:
         return points
     moved = (2 * points.astype(np.int64) + 1) * np.array(new) // (2 * np.array(old))

@@ -25,7 +25,7 @@ class EvaluateOptions:
 
     baseline: BaselineKind = "auto"
     """What IG is measured against: the fixations of the training split (``train``), those of the set itself without
-    the video in question (``self``), a Gaussian at the centre (``gaussian``), nothing. ``auto``: train where it is
+    the video in question (``self``), a Gaussian at the center (``gaussian``), nothing. ``auto``: train where it is
     there, else self."""
 
     workers: int = 0

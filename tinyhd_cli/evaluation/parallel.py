@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import TinyhdError
-from ..system import keep_memory
+from ..system import keep_freed_memory
 
 KEPT = 512 << 20
 """Bytes of free memory that a process holds on to."""
@@ -70,7 +70,7 @@ def start(make_work: Callable[[], Work], frames: Any, stop: Any, threads: int) -
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1, "blas")
-    keep_memory(KEPT)
+    keep_freed_memory(KEPT)
     this_process = Process(make_work(), frames, stop)
     if "torch" in sys.modules:  # where a network is at work; maps from files do without
         sys.modules["torch"].set_num_threads(threads)

@@ -36,10 +36,10 @@ OVER_TIME = ("NSS", "CC", "SIM", "AUC-J")
 STRIP = 4
 """Frames in a picture strip."""
 
-MOST_LETTERS = 48
+MAX_LETTERS = 48
 """Maximum length of a video's name in the name of a plot; file systems allow 255 bytes."""
 
-MOST_VIDEOS = 6
+MAX_VIDEOS = 6
 """Up to so many videos, each is drawn over time; of more, the best, the middle and the worst."""
 
 
@@ -56,11 +56,11 @@ def plot(results: Results, dataset: Dataset, source: Source, folder: Path) -> li
         return written
     scored = [video for video in results.videos if not math.isnan(video.means().get(metric, math.nan))]
     ranked = sorted(scored, key=lambda video: video.means()[metric])
-    chosen = ranked if len(ranked) <= MOST_VIDEOS else [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
+    chosen = ranked if len(ranked) <= MAX_VIDEOS else [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
     for video in chosen:
         if len(video.numbers) == 1:
             continue  # a photograph, or a shot of one frame
-        name = re.sub(r"[^\w.-]+", "_", video.name)[:MOST_LETTERS]
+        name = re.sub(r"[^\w.-]+", "_", video.name)[:MAX_LETTERS]
         path = folder / f"over_time_{name}.png"
         if path in written:  # "a b" and "a/b" become the same name
             path = path.with_stem(f"{path.stem}_{zlib.crc32(video.name.encode(errors='surrogateescape')):08x}")
@@ -148,7 +148,7 @@ def pick_frames(videos: Sequence[VideoScores], metric: str, sign: int) -> list[P
         scores = np.array(video.scores[metric])
         order = [int(at) for at in np.argsort(sign * scores, kind="stable") if not math.isnan(scores[at])]
         apart: list[int] = []
-        for at in order:  # neighbours look the same: take frames that are apart
+        for at in order:  # neighbors look the same: take frames that are apart
             if all(abs(at - other) > len(scores) / (2 * each) for other in apart):
                 apart.append(at)
         picked += [Picked(video.name, video.numbers[at], float(scores[at])) for at in apart[:each]]
@@ -207,13 +207,13 @@ def painted(painter: Painter, image: Image, values: NDArray[Any]) -> Image:
 
 
 @plain_text()
-def plot_likeness(likeness: Likeness, path: Path) -> Path:
+def plot_likeness(similarity: Likeness, path: Path) -> Path:
     """CC and SIM of every pair of models as heat maps with their numbers."""
-    names = [printable(name) for name in likeness.names]
+    names = [printable(name) for name in similarity.names]
     count = len(names)
     side = 2.2 + 0.8 * count
     figure = new_figure(2 * side, side)
-    for number, (name, matrix) in enumerate((("CC", likeness.cc), ("SIM", likeness.sim))):
+    for number, (name, matrix) in enumerate((("CC", similarity.cc), ("SIM", similarity.sim))):
         axes = figure.add_subplot(1, 2, number + 1)
         shown = axes.imshow(matrix, cmap="viridis", vmin=min(0.0, float(np.nanmin(matrix))), vmax=1)
         axes.set_xticks(range(count), names, rotation=30, ha="right", fontsize=8)
@@ -222,8 +222,8 @@ def plot_likeness(likeness: Likeness, path: Path) -> Path:
         for row in range(count):
             for column in range(count):
                 value = matrix[row, column]
-                colour = "black" if value > 0.6 else "white"
-                axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=8)
+                color = "black" if value > 0.6 else "white"
+                axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=color, fontsize=8)
         figure.colorbar(shown, ax=axes, shrink=0.8)
     save(figure, path, DPI)
     return path

@@ -1,4 +1,4 @@
-"""Where predicted maps come from: a network, files that somebody else made, or the centre bias."""
+"""Where predicted maps come from: a network, files that somebody else made, or the center bias."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..errors import InputError, UsageError
 from ..models.spec import CLIP_FRAMES, ModelConfig, to_dict
 from ..video.reader import VideoReader
 from ..wording import some
-from .center_bias import CentreBias
+from .center_bias import CenterBias
 
 if TYPE_CHECKING:
     from ..inference.model import Model
@@ -91,9 +91,9 @@ class NetworkSource:
 
 @dataclass(frozen=True)
 class PriorSource:
-    """The centre bias for every frame: what a prediction must beat."""
+    """The center bias for every frame: what a prediction must beat."""
 
-    baseline: CentreBias
+    baseline: CenterBias
     indices: Mapping[str, int]
     """Number of each video in the baseline's fixations."""
 
@@ -105,12 +105,12 @@ class PriorSource:
         return []
 
     def describe(self) -> dict[str, Any]:
-        return {"prior": "centre bias"}
+        return {"prior": "center bias"}
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """Maps of each video in a folder, as images, a grey video, an npz or an npy file; or one such file for one video.
+    """Maps of each video in a folder, as images, a gray video, an npz or an npy file; or one such file for one video.
 
     The maps of a video are found by its name, with or without leading zeros: ``NAME/0001.png`` (see
     :func:`by_frame`), ``NAME.mp4`` (frames in order), ``NAME.npz`` (an array ``saliency``, or the only one),
@@ -181,7 +181,7 @@ class FileSource:
         elif suffix in MAPS:
             yield video.frames[0].number, read_map(found)
         else:
-            yield from zip(numbers_in_order(video), grey_video(found), strict=False)
+            yield from zip(numbers_in_order(video), gray_video(found), strict=False)
 
     def note(self, video: Video) -> str | None:
         """Return a message if maps were matched to frames in order, not by number; else None."""
@@ -287,7 +287,7 @@ def each_map(array: arrays.StoredArray) -> Iterator[Map]:
     yield from [array.whole()] if len(array.shape) == 2 else array.items()
 
 
-def grey_video(path: Path) -> Iterator[Map]:
+def gray_video(path: Path) -> Iterator[Map]:
     """Yield the brightness of a video's frames, uint8."""
     with VideoReader(path) as reader:
         for frame in reader:

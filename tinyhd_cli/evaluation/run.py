@@ -14,17 +14,17 @@ from ..system import cores
 from ..version import __version__
 from ..wording import plural
 from . import parallel
-from .center_bias import CentreBias
+from .center_bias import CenterBias
 from .fixations import Fixations, OnProgress, read_fixations
 from .options import OTHER_FRAMES, EvaluateOptions
 from .paper_tables import rows_for
 from .predictions import FileSource, NetworkSource, PriorSource, Source
 from .results import Results
 from .resume import Finished
-from .scoring import GroundTruth, VideoScores, score_video
+from .scoring import GroundTruthReader, VideoScores, score_video
 
 BASELINE_STEP = 10
-"""The training split's centre bias is learned from every tenth frame: the rest would say the same."""
+"""The training split's center bias is learned from every tenth frame: the rest would say the same."""
 
 GPU_WORKERS = 4
 """Processes that share one GPU; each takes memory for its own copy of CUDA's libraries."""
@@ -35,7 +35,7 @@ Phase = Callable[[str], OnProgress]
 
 @dataclass(frozen=True)
 class Maps:
-    """Which maps to score: of a network, from files, or the centre bias. Small enough to be sent to other processes."""
+    """Which maps to score: of a network, from files, or the center bias. Small enough to be sent to other processes."""
 
     model: str | Path | None = None
     """A name or a weight file; None for the default network, if the other two are not given."""
@@ -43,19 +43,19 @@ class Maps:
     folder: Path | None = None
     """Maps that somebody else made."""
     prior: bool = False
-    """The centre bias."""
+    """The center bias."""
     engine: str = "torch"
     """What runs the network: the reference computes what is published."""
     precision: str = "auto"
     """How exactly; ``auto`` is float32."""
 
-    def open(self, dataset: Dataset, baseline: CentreBias | None) -> Source:
+    def open(self, dataset: Dataset, baseline: CenterBias | None) -> Source:
         """The maps' source; networks are loaded.
 
         Raises:
             WeightsError: the weights cannot be had.
             InputError: there is no such folder.
-            UsageError: the centre bias is asked for and there is no baseline.
+            UsageError: the center bias is asked for and there is no baseline.
         """
         if self.prior:
             if baseline is None:
@@ -85,7 +85,7 @@ class Scoring:
         """What scores a video, with a source that is open already or opened here."""
         baseline = self.bias.open(self.fixations)
         opened = source or self.maps.open(self.dataset, baseline)
-        truth = GroundTruth(self.dataset.videos, self.fixations, baseline, self.options)
+        truth = GroundTruthReader(self.dataset.videos, self.fixations, baseline, self.options)
 
         def score(index: int, done: parallel.Done) -> VideoScores:
             try:
@@ -101,21 +101,21 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Bias:
-    """Where the centre bias comes from."""
+    """Where the center bias comes from."""
 
     kind: str
     """``train``, ``self``, ``gaussian`` or ``none``."""
     training: Fixations | None = None
 
-    def open(self, fixations: Fixations) -> CentreBias | None:
-        """The centre bias, beside the fixations of the set that is scored."""
+    def open(self, fixations: Fixations) -> CenterBias | None:
+        """The center bias, beside the fixations of the set that is scored."""
         if self.kind == "none":
             return None
         if self.kind == "gaussian":
-            return CentreBias(None, leave_out=False)
+            return CenterBias(None, leave_out=False)
         if self.training is not None:
-            return CentreBias(self.training, leave_out=False)
-        return CentreBias(fixations, leave_out=fixations.videos > 1)
+            return CenterBias(self.training, leave_out=False)
+        return CenterBias(fixations, leave_out=fixations.videos > 1)
 
     def describe(self, fixations: Fixations) -> str:
         """What the protocol says of it."""
@@ -126,7 +126,7 @@ class Bias:
         if self.kind == "self":
             left_out = "without those of the video itself" if fixations.videos > 1 else "which is a single video"
             return f"fixations of the set itself, {left_out} ({plural(fixations.frames, 'frame')})"
-        return {"gaussian": "Gaussian at the centre, sigma a quarter of either side", "none": "none"}[self.kind]
+        return {"gaussian": "Gaussian at the center, sigma a quarter of either side", "none": "none"}[self.kind]
 
 
 def evaluate(
@@ -204,7 +204,7 @@ def check_annotated(dataset: Dataset) -> None:
 
 
 def find_bias(dataset: Dataset, options: EvaluateOptions, phase: Phase) -> Bias:
-    """Where the centre bias is to come from, having read the training split if that is it."""
+    """Where the center bias is to come from, having read the training split if that is it."""
     kind = options.baseline
     if kind not in ("auto", "train"):
         return Bias(kind)

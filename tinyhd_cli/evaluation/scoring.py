@@ -14,7 +14,7 @@ from ..datasets import FrameFiles, Video, read_density
 from ..errors import InputError
 from ..metrics import METRICS, Comparison
 from ..wording import plural
-from .center_bias import CentreBias
+from .center_bias import CenterBias
 from .fixations import Fixations
 from .options import OTHER_FRAMES, EvaluateOptions
 from .predictions import FileSource, Source
@@ -72,14 +72,14 @@ def nan_mean(values: Iterable[float]) -> float:
     return float(array.mean()) if array.size else float("nan")
 
 
-class GroundTruth:
+class GroundTruthReader:
     """What predictions are compared with. Videos are named by their position in ``videos`` and in ``fixations``."""
 
     def __init__(
         self,
         videos: tuple[Video, ...],
         fixations: Fixations,
-        baseline: CentreBias | None,
+        baseline: CenterBias | None,
         options: EvaluateOptions,
     ) -> None:
         self.videos = videos
@@ -120,7 +120,7 @@ class GroundTruth:
         )
 
 
-def score_video(index: int, source: Source, truth: GroundTruth, done: Callable[[], None]) -> VideoScores:
+def score_video(index: int, source: Source, truth: GroundTruthReader, done: Callable[[], None]) -> VideoScores:
     """Score all annotated frames of a video.
 
     Args:
@@ -167,7 +167,7 @@ def score_video(index: int, source: Source, truth: GroundTruth, done: Callable[[
 
 def score_frame_of(
     result: VideoScores,
-    truth: GroundTruth,
+    truth: GroundTruthReader,
     index: int,
     frame: FrameFiles,
     prediction: NDArray[Any],

@@ -26,7 +26,7 @@ from .scoring import nan_mean
 
 @dataclass(frozen=True)
 class Likeness:
-    """Pairwise likeness of maps, averaged over all frames of all videos."""
+    """Pairwise similarity of maps, averaged over all frames of all videos."""
 
     names: tuple[str, ...]
     cc: NDArray[np.float64]
@@ -47,10 +47,10 @@ class Likeness:
         }
 
 
-def write_json(likeness: Likeness, path: Path) -> None:
-    """Write the likeness to a file; ``OutputError`` if that is impossible."""
+def write_json(similarity: Likeness, path: Path) -> None:
+    """Write the similarity to a file; ``OutputError`` if that is impossible."""
     with written_whole(path) as temporary:
-        temporary.write_text(json_text(likeness.to_dict()), encoding="utf-8")
+        temporary.write_text(json_text(similarity.to_dict()), encoding="utf-8")
 
 
 def rows(matrix: NDArray[np.float64]) -> list[list[float | None]]:
@@ -78,7 +78,7 @@ class Comparing:
             try:
                 for number, maps in in_step([source.maps(video, failures.append) for source in sources]):
                     try:
-                        scores.append(likeness(maps))
+                        scores.append(similarity(maps))
                     except InputError as error:
                         failures.append(f"{video.name}: frame {number}: {error}")
                     done()
@@ -103,7 +103,7 @@ def in_step(sources: Sequence[Iterator[tuple[int, Map]]]) -> Iterator[tuple[int,
         ]
 
 
-def likeness(maps: Sequence[Map]) -> list[float]:
+def similarity(maps: Sequence[Map]) -> list[float]:
     """CC and SIM of every pair of maps, in the order (0, 1), (0, 2), ..., all at the size of the first."""
     size = (maps[0].shape[0], maps[0].shape[1])
     alike = [values if values.shape == size else resize(values, size) for values in maps]

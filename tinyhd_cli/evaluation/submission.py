@@ -1,4 +1,4 @@
-"""Maps for the DHF1K benchmark, whose organisers keep the annotations: a folder of PNGs for each video, and a zip."""
+"""Maps for the DHF1K benchmark, whose organizers keep the annotations: a folder of PNGs for each video, and a zip."""
 
 from __future__ import annotations
 

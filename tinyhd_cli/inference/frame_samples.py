@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..video.reader import Image
 from .windows import Map
 
-MOST_KEPT = 48
+MAX_KEPT = 48
 """Maximum number of frames in memory, so that memory does not grow with the length of the video."""
 
 
@@ -39,8 +39,8 @@ class Stills:
     def add(self, still: Still) -> None:
         """Keep a frame; times must increase."""
         self._kept.append(still)
-        if len(self._kept) > MOST_KEPT:
-            self._step_s = 2 * (still.time_s - self._kept[0].time_s) / MOST_KEPT
+        if len(self._kept) > MAX_KEPT:
+            self._step_s = 2 * (still.time_s - self._kept[0].time_s) / MAX_KEPT
             kept = self._kept[:1]
             for later in self._kept[1:]:
                 if later.time_s >= kept[-1].time_s + self._step_s:

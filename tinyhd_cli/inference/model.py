@@ -48,7 +48,7 @@ class Model:
     """Of the weights' file."""
 
     def prepare(self, image: Image) -> Pixels:
-        """A frame as the network reads it: scaled bilinearly without antialiasing, normalised, as by the original.
+        """A frame as the network reads it: scaled bilinearly without antialiasing, normalized, as by the original.
 
         Args:
             image: uint8 RGB ``(h, w, 3)``.

@@ -22,7 +22,7 @@ LOW, HIGH = 0.05, 0.998
 TIME_CONSTANT_S = 2.0
 """Seconds in which the running scale takes two thirds of a step."""
 
-TINY = 1e-12
+EPS = 1e-12
 
 
 class Scale(Protocol):
@@ -49,7 +49,7 @@ def quantile(values: Map, share: float) -> float:
 
 def stretch(saliency: Map, low: float, high: float) -> Map:
     """``low`` to 0, ``high`` to 1, clipped."""
-    scaled: Map = np.clip((saliency - low) / max(high - low, TINY), 0, 1).astype(np.float32, copy=False)
+    scaled: Map = np.clip((saliency - low) / max(high - low, EPS), 0, 1).astype(np.float32, copy=False)
     return scaled
 
 

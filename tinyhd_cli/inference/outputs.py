@@ -17,7 +17,7 @@ import numpy as np
 from .. import figures
 from ..atomic_files import cannot_write, make_parent, partial, publish, remove
 from ..untrusted import csv_cell, json_text
-from ..video.overlay import FramePainter, Painter, area_colour, as_grey, outline
+from ..video.overlay import FramePainter, Painter, area_color, as_gray, outline
 from ..video.reader import Frame, VideoInfo
 from ..video.source import pictures_in
 from ..video.writer import PipeWriter, VideoWriter
@@ -53,7 +53,7 @@ class OverlaySink:
         self._scale = scale
         self._areas = areas
         self._painter = Painter(options.style)
-        self._frame_painter = FramePainter(options.style, info.as_sdr.colour)
+        self._frame_painter = FramePainter(options.style, info.as_sdr.color)
         size = self._painter.size(info.width, info.height)
         self._writer: VideoWriter | PipeWriter
         if path == STDOUT:
@@ -84,15 +84,15 @@ class OverlaySink:
 
 
 class MapVideoSink:
-    """A grey video of the maps, of the source's size, without sound."""
+    """A gray video of the maps, of the source's size, without sound."""
 
     def __init__(self, path: Path, info: VideoInfo, options: PredictOptions, scale: Scale) -> None:
         self._scale = scale
         self._writer = VideoWriter(path, info, (info.width, info.height), options.encoder, sound=False)
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        grey = as_grey(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
-        self._writer.write(np.repeat(grey[..., np.newaxis], 3, axis=2), frame)
+        gray = as_gray(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
+        self._writer.write(np.repeat(gray[..., np.newaxis], 3, axis=2), frame)
 
     def close(self) -> None:
         self._writer.close()
@@ -113,7 +113,7 @@ def map_names(video: Path) -> dict[Path, str]:
 
 
 class MapFolderSink:
-    """One 8-bit grey PNG per frame, of the source's size, named after its image, or 0001.png etc. for other videos.
+    """One 8-bit gray PNG per frame, of the source's size, named after its image, or 0001.png etc. for other videos.
 
     Maps are collected in a hidden folder beside the final one. Those of an earlier run are replaced, other files stay.
 
@@ -136,8 +136,8 @@ class MapFolderSink:
             raise cannot_write(path, error) from error
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        grey = as_grey(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
-        _, png = cv2.imencode(".png", grey)
+        gray = as_gray(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
+        _, png = cv2.imencode(".png", gray)
         self._count = frame.index + 1
         name = (self._names.get(frame.path) if frame.path else None) or f"{self._count:04d}.png"
         try:
@@ -352,7 +352,7 @@ class AreaPlotSink:
         found = self._areas.results()
         for number in range(len(self._areas.areas)):
             shares = [100 * row[number] for row in self._shares]
-            axes.plot(self._times, shares, color=[value / 255 for value in area_colour(number)], linewidth=1.5)
+            axes.plot(self._times, shares, color=[value / 255 for value in area_color(number)], linewidth=1.5)
         axes.set_xlabel("seconds")
         axes.set_ylabel("share of attention, %")
         axes.set_ylim(bottom=0)

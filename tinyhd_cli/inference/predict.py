@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..models.spec import CLIP_FRAMES, to_dict
-from ..system import give_back
+from ..system import trim_heap
 from ..version import __version__
 from ..video.reader import Frame, Image, VideoReader
 from ..video.source import STDIN, read_once
@@ -94,7 +94,7 @@ def saliency_of(reader: VideoReader, model: Model) -> Generator[tuple[Frame, Map
         for done, pair in enumerate(stages.ahead(model.maps(frames), MAPS_AHEAD), start=1):
             yield pair
             if done % GIVE_BACK_FRAMES == 0:
-                give_back()
+                trim_heap()
 
 
 def prepare(frames: Iterable[Frame], model: Model) -> Iterator[tuple[Frame, Pixels]]:

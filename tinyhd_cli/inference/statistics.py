@@ -18,26 +18,26 @@ class MapStatistics:
     """Column of the highest value."""
     peak_y: float
     centroid_x: float
-    """Column of the centre of mass."""
+    """Column of the center of mass."""
     centroid_y: float
     entropy: float
     """Shannon entropy of the map as a distribution over the network's 192 x 256 positions, in bits: 0 (all in one
     place) to 15.58 (even)."""
     spread: float
-    """Root mean square distance from the centre of mass, in pixels."""
+    """Root mean square distance from the center of mass, in pixels."""
 
 
 def describe(saliency: Map, width: int, height: int) -> MapStatistics:
     """The statistics of a map ``(H, W)``, not negative, of a video of ``width`` x ``height`` pixels.
 
-    Positions are those of pixel centres, so that the middle of a 640-pixel row is 319.5.
+    Positions are those of pixel centers, so that the middle of a 640-pixel row is 319.5.
     """
     rows, columns = saliency.shape
     p = saliency.astype(np.float64)
     total = p.sum()
     p = p / total if total > 0 else np.full_like(p, 1 / p.size)
-    x = pixel_centres(columns, width)
-    y = pixel_centres(rows, height)
+    x = pixel_centers(columns, width)
+    y = pixel_centers(rows, height)
     peak_row, peak_column = np.unravel_index(np.argmax(saliency), saliency.shape)
     by_column, by_row = p.sum(axis=0), p.sum(axis=1)
     centroid_x, centroid_y = float(by_column @ x), float(by_row @ y)
@@ -53,6 +53,6 @@ def describe(saliency: Map, width: int, height: int) -> MapStatistics:
     )
 
 
-def pixel_centres(cells: int, pixels: int) -> NDArray[np.float64]:
-    """The centres of ``cells`` equal parts of a row of ``pixels``, in pixels."""
+def pixel_centers(cells: int, pixels: int) -> NDArray[np.float64]:
+    """The centers of ``cells`` equal parts of a row of ``pixels``, in pixels."""
     return (np.arange(cells) + 0.5) * pixels / cells - 0.5

@@ -41,7 +41,7 @@ def score_frame(
         density: density map ``(H, W)``, uint8 or float, in any scale. For CC, SIM, KLDiv.
         fixation: fixation map ``(H, W)``, not 0 where people looked. For AUC-J, AUC-B, s-AUC, NSS, IG.
         other_fixation: fixations of other videos, ``(H, W)``. For s-AUC.
-        baseline: a map without knowledge of this frame, such as a centre bias, ``(H, W)``. For IG.
+        baseline: a map without knowledge of this frame, such as a center bias, ``(H, W)``. For IG.
         rng: draw random numbers as the MATLAB code does, instead of exact expectations; for the three AUCs.
 
     Returns:
@@ -178,7 +178,7 @@ class Comparison:
         return auc.expected_over_splits(self._fixated, self._everywhere, *self._limits)
 
     def auc_shuffled(self) -> float:
-        """Shuffled AUC (AUC_shuffled.m): 0..1, chance and a pure centre bias are 1/2.
+        """Shuffled AUC (AUC_shuffled.m): 0..1, chance and a pure center bias are 1/2.
 
         NaN for a constant prediction, without fixations, and where the other videos have none.
         """
@@ -206,7 +206,7 @@ class Comparison:
         return not low < high
 
     def nss(self) -> float:
-        """Normalised scanpath saliency (NSS.m): the prediction at fixations in standard deviations; chance is 0.
+        """Normalized scanpath saliency (NSS.m): the prediction at fixations in standard deviations; chance is 0.
 
         NaN for a constant prediction and without fixations.
         """

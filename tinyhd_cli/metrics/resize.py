@@ -29,14 +29,14 @@ def filters(old: int, new: int) -> NDArray[np.float64]:
     """What each of ``new`` samples takes from each of ``old``, ``(new, old)``: a matrix product beats a loop."""
     scale = new / old
     widening = max(1.0, 1 / scale)
-    centres = (np.arange(new) + 0.5) / scale - 0.5
-    first = np.floor(centres - 2 * widening).astype(int)
+    centers = (np.arange(new) + 0.5) / scale - 0.5
+    first = np.floor(centers - 2 * widening).astype(int)
     matrix = np.zeros((new, old))
     for tap in range(int(np.ceil(4 * widening)) + 2):
         at = first + tap
         mirrored = at % (2 * old)
         mirrored = np.where(mirrored < old, mirrored, 2 * old - 1 - mirrored)
-        np.add.at(matrix, (np.arange(new), mirrored), cubic((centres - at) / widening))
+        np.add.at(matrix, (np.arange(new), mirrored), cubic((centers - at) / widening))
     matrix /= matrix.sum(axis=1, keepdims=True)
     return matrix
 

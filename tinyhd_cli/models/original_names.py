@@ -128,7 +128,7 @@ def is_upstream(state_dict: Mapping[str, Any]) -> bool:
     return any(name.startswith(("encoder.encoder.", "featureExtractor.")) for name in state_dict)
 
 
-def recognise(state_dict: Mapping[str, Tensor], filename: str | Path = "") -> ModelConfig:
+def recognize(state_dict: Mapping[str, Tensor], filename: str | Path = "") -> ModelConfig:
     """Which network an unwrapped original state dict belongs to: by its shapes, the fusion order by the file's name.
 
     The full-size multi-output file ``d1d2d3_M_lt.pth`` fuses d2, d3, d1; all others fuse d1, d2, d3. Shapes cannot

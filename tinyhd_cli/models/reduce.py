@@ -48,7 +48,7 @@ class Reduced:
 
 
 def pairs(channels: int, shuffled: bool) -> Tensor:
-    """Which channels are merged: ``(channels / 2, 2)``. Neighbours; before a pixel shuffle those of the same place."""
+    """Which channels are merged: ``(channels / 2, 2)``. Neighbors; before a pixel shuffle those of the same place."""
     index = torch.arange(channels)
     if shuffled and channels % 8 == 0:
         return index.view(-1, 2, 4).transpose(1, 2).reshape(-1, 2)
@@ -92,13 +92,13 @@ def merge_layer(wide: Mapping[str, Tensor], narrow: Mapping[str, Tensor], layer:
     folded = merged(merged(folded, out, ours, 0), inputs, theirs, 1, merge)
     shift = merged(beta - scale * mean, out, ours, 0)
     # On the parent's own data, its channels have the mean beta and the variance gamma squared.
-    centre = merged(beta, out, ours, 0)
+    center = merged(beta, out, ours, 0)
     spread = merged(gamma.square(), out, ours, 0) / (2 if len(kernel) > out else 1)
     result = {
         "conv.weight": folded,
         "norm.weight": merged(gamma.abs(), out, ours, 0),
-        "norm.bias": centre,
-        "norm.running_mean": centre - shift,
+        "norm.bias": center,
+        "norm.running_mean": center - shift,
         "norm.running_var": spread,
     }
     tensors = {f"{layer}.{name}": value.float() for name, value in result.items()}

@@ -19,10 +19,10 @@ INPUT_HEIGHT, INPUT_WIDTH = 192, 256
 STRIDE = 32
 """Downsampling factor of the networks' deepest features; both sides of the input must be multiples of it."""
 
-SMALLEST_SIDE = 64
+MIN_SIDE = 64
 """Minimum input side in pixels; below it, the deepest features have a single position."""
 
-MOST_DECODERS = 8
+MAX_DECODERS = 8
 
 WIDTHS = {"full": 1, "half": 2, "quarter": 4}
 """Width names and what they divide the encoder's channels by."""
@@ -48,8 +48,8 @@ class TinyHDConfig:
             raise UsageError(f"outputs must be single or multi, not {self.outputs!r}")
         if self.width not in tuple(WIDTHS):
             raise UsageError(f"width must be one of {', '.join(WIDTHS)}, not {self.width!r}")
-        if not isinstance(self.decoders, list | tuple) or len(self.decoders) > MOST_DECODERS:
-            raise UsageError(f"decoders must be a list of at most {MOST_DECODERS} names")
+        if not isinstance(self.decoders, list | tuple) or len(self.decoders) > MAX_DECODERS:
+            raise UsageError(f"decoders must be a list of at most {MAX_DECODERS} names")
         object.__setattr__(self, "decoders", tuple(self.decoders))
         wrong = [str(name) for name in self.decoders if name not in ("d1", "d2", "d3")]
         if wrong or not self.decoders:
@@ -108,9 +108,9 @@ class HD2SConfig:
 
 
 def check_size(size: tuple[int, int], largest: int) -> None:
-    """Raise ``UsageError`` unless both sides are multiples of ``STRIDE`` from ``SMALLEST_SIDE`` to ``largest``."""
-    if any(side % STRIDE or not SMALLEST_SIDE <= side <= largest for side in size):
-        limits = f"both sides must be multiples of {STRIDE} from {SMALLEST_SIDE} to {largest}"
+    """Raise ``UsageError`` unless both sides are multiples of ``STRIDE`` from ``MIN_SIDE`` to ``largest``."""
+    if any(side % STRIDE or not MIN_SIDE <= side <= largest for side in size):
+        limits = f"both sides must be multiples of {STRIDE} from {MIN_SIDE} to {largest}"
         raise UsageError(f"an input of {size[0]}x{size[1]} pixels: {limits}")
 
 

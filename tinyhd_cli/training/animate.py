@@ -6,7 +6,7 @@ what a moving camera does to a scene, and that a small thing which moves through
 All functions work on batches, on any device, and draw from the generator that they are given.
 
 Coordinates are those of ``torch.nn.functional.grid_sample``: from -1 to 1 between the outer edges of a picture. A view
-maps places of the output to places of the picture: ``place * scale + centre``, each ``(N, T, 2)``, x before y. A
+maps places of the output to places of the picture: ``place * scale + center``, each ``(N, T, 2)``, x before y. A
 negative scale mirrors.
 """
 
@@ -28,7 +28,7 @@ class View:
 
     scale: Tensor
     """``(N, T, 2)``: half the sides of the view, as shares of the image's; x, then y."""
-    centre: Tensor
+    center: Tensor
     """``(N, T, 2)``."""
 
 
@@ -39,9 +39,9 @@ class Patches:
     source: Tensor
     """``(N, P)``: index of the source image of each patch."""
     origin: Tensor
-    """``(N, P, 2)``: its centre in the source image."""
+    """``(N, P, 2)``: its center in the source image."""
     place: Tensor
-    """``(N, P, T, 2)``: its centre in the clip."""
+    """``(N, P, T, 2)``: its center in the clip."""
     radius: Tensor
     """``(N, P, T, 2)``: half its sides, as shares of half the clip's."""
     roundness: Tensor
@@ -85,9 +85,9 @@ def camera(
     where = torch.where(moves, first + (last - first) * reach * time, first)
     steps = torch.randn((count, frames, 2), generator=generator) * uniform((count, 1, 1), 0.001, 0.005, generator)
     trembles = chance(count, shake, generator).view(-1, 1, 1)
-    centre = where * (1 - scale) + torch.where(trembles, steps.cumsum(1), torch.zeros(()))
+    center = where * (1 - scale) + torch.where(trembles, steps.cumsum(1), torch.zeros(()))
     mirror = torch.where(chance(count, 0.5, generator), -1.0, 1.0).view(-1, 1, 1)
-    return View(scale * torch.cat([mirror, torch.ones_like(mirror)], -1), centre)
+    return View(scale * torch.cat([mirror, torch.ones_like(mirror)], -1), center)
 
 
 def patches(count: int, frames: int, pictures: int, most: int, generator: torch.Generator) -> Patches:
@@ -149,7 +149,7 @@ def seen(pictures: Tensor, view: View, size: tuple[int, int]) -> Tensor:
         float32 ``(N, C, T, *size)``. Outside a picture is its mirror image.
     """
     count, frames = view.scale.shape[:2]
-    grid = raster(size, pictures.device) * view.scale[:, :, None, None] + view.centre[:, :, None, None]
+    grid = raster(size, pictures.device) * view.scale[:, :, None, None] + view.center[:, :, None, None]
     if pictures.dim() == 4:
         flat = grid.view(count, frames * size[0], size[1], 2)
         found = F.grid_sample(pictures.float(), flat, padding_mode="reflection", align_corners=False)
@@ -179,7 +179,7 @@ def paste(clips: Tensor, pictures: Tensor, moving: Patches) -> Tensor:
 
 
 STIRRING = 0.02
-"""Way of a patch's centre through a clip above which it counts as moving, as a share of half the sides."""
+"""Way of a patch's center through a clip above which it counts as moving, as a share of half the sides."""
 
 
 def paths(moving: Patches, first: int, size: tuple[int, int]) -> Tensor:
@@ -206,7 +206,7 @@ def seen_points(points: Tensor, view: View, size: tuple[int, int]) -> Tensor:
     Returns:
         float32 ``(N, T, *size)``, 1 where there is a point.
     """
-    place = (points.unsqueeze(1) - view.centre.unsqueeze(2)) / view.scale.unsqueeze(2)  # (N, T, K, 2)
+    place = (points.unsqueeze(1) - view.center.unsqueeze(2)) / view.scale.unsqueeze(2)  # (N, T, K, 2)
     limits = torch.tensor(size[::-1], device=points.device)
     pixel = ((place + 1) / 2 * limits).floor()
     inside = ((pixel >= 0) & (pixel < limits)).all(-1)  # NaN is not

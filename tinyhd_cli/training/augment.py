@@ -11,14 +11,14 @@ from torch import Tensor
 
 from ..weights.registry import IMAGENET
 from .clips import WHOLE, Sample
-from .losses import Targets, Truth
+from .losses import GroundTruth, Targets
 from .options import TrainConfig
 from .teachers import Teachers
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips as they are read; the labelled ones come first."""
+    """Clips as they are read; the labeled ones come first."""
 
     keys: list[str]
     names: list[str]
@@ -28,7 +28,7 @@ class Batch:
     """uint8 ``(N, 16, H, W)``."""
     fixation: Tensor
     flips: list[bool]
-    colours: Tensor
+    colors: Tensor
     """Factors of brightness, contrast and saturation, ``(N, 3)``."""
     crops: list[tuple[float, float, float]]
     """See ``Pick``."""
@@ -43,7 +43,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         torch.stack([sample["density"] for sample in samples]),
         torch.stack([sample["fixation"] for sample in samples]),
         [sample["flip"] for sample in samples],
-        torch.tensor([sample["colour"] for sample in samples]),
+        torch.tensor([sample["color"] for sample in samples]),
         [sample["crop"] for sample in samples],
     )
 
@@ -94,39 +94,39 @@ def mixed(config: TrainConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
-def recoloured(clips: Tensor, colours: Tensor) -> Tensor:
-    """Clips ``(N, 3, T, H, W)`` in 0..1 in other colours, the same for all frames of a clip.
+def recolored(clips: Tensor, colors: Tensor) -> Tensor:
+    """Clips ``(N, 3, T, H, W)`` in 0..1 in other colors, the same for all frames of a clip.
 
     Args:
         clips: RGB.
-        colours: factors of brightness, contrast (around the clip's mean grey) and saturation, ``(N, 3)``.
+        colors: factors of brightness, contrast (around the clip's mean gray) and saturation, ``(N, 3)``.
     """
-    brightness, contrast, saturation = (factor.view(-1, 1, 1, 1, 1) for factor in colours.to(clips).unbind(1))
+    brightness, contrast, saturation = (factor.view(-1, 1, 1, 1, 1) for factor in colors.to(clips).unbind(1))
     luma = torch.tensor((0.299, 0.587, 0.114), device=clips.device).view(1, 3, 1, 1, 1)
     clips = clips * brightness
-    grey = (clips * luma).sum(1, keepdim=True)
-    clips = grey + (clips - grey) * saturation
-    middle = grey.mean((2, 3, 4), keepdim=True)
+    gray = (clips * luma).sum(1, keepdim=True)
+    clips = gray + (clips - gray) * saturation
+    middle = gray.mean((2, 3, 4), keepdim=True)
     return (middle + (clips - middle) * contrast).clamp(0, 1)
 
 
 def student_clips(batch: Batch, device: torch.device) -> Tensor:
-    """The frames that the student sees: float32 ``(N, 3, 16, H, W)``, normalised, mirrored, enlarged, recoloured."""
+    """The frames that the student sees: float32 ``(N, 3, 16, H, W)``, normalized, mirrored, enlarged, recolored."""
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1, 1) for values in IMAGENET)
     frames = batch.reads[:, -batch.density.shape[1] :].to(device).permute(0, 4, 1, 2, 3)
     clips = enlarged(mirrored(frames, batch.flips).float() / 255, batch.crops)
-    if (batch.colours != 1).any():
-        clips = recoloured(clips, batch.colours)
+    if (batch.colors != 1).any():
+        clips = recolored(clips, batch.colors)
     return (clips - mean) / std
 
 
-def truth(batch: Batch, labelled: int, frames: int, device: torch.device) -> Truth | None:
-    """The ground truth of the first ``labelled`` clips, for the student's ``frames`` maps; None if there is no clip."""
-    if not labelled:
+def truth(batch: Batch, labeled: int, frames: int, device: torch.device) -> GroundTruth | None:
+    """The ground truth of the first ``labeled`` clips, for the student's ``frames`` maps; None if there is no clip."""
+    if not labeled:
         return None
-    flips, crops = batch.flips[:labelled], batch.crops[:labelled]
-    density, fixation = (mirrored(m[:labelled, -frames:].to(device), flips) for m in (batch.density, batch.fixation))
-    return Truth(enlarged(density.float(), crops), enlarged_points(fixation, crops))
+    flips, crops = batch.flips[:labeled], batch.crops[:labeled]
+    density, fixation = (mirrored(m[:labeled, -frames:].to(device), flips) for m in (batch.density, batch.fixation))
+    return GroundTruth(enlarged(density.float(), crops), enlarged_points(fixation, crops))
 
 
 def targets(batch: Batch, teacher: Teachers | None) -> Targets | None:

@@ -39,7 +39,7 @@ class State:
     step: int = 0
     """Steps done."""
     model: dict[str, Tensor] = field(default_factory=dict)
-    optimiser: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
     ema: dict[str, Tensor] = field(default_factory=dict)
     """Empty without a running mean of the weights."""
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -88,6 +88,8 @@ def read(out: Path) -> tuple[State, TrainConfig]:
         if not isinstance(values, dict):
             raise InputError("the content is not a dict")
         saved = from_dict(values.pop("config"), where=str(found[-1]))
+        if "optimiser" in values:  # its name in checkpoints of earlier versions
+            values["optimizer"] = values.pop("optimiser")
         return State(**values), saved
     except Exception as error:  # a damaged file can raise anything
         raise InputError(f"{found[-1]}: damaged, or not a checkpoint ({one_line(error)}); remove it") from error
@@ -165,7 +167,7 @@ def save_weights(
     scores_on: str,
 ) -> WeightsInfo:
     """A weight file with where it comes from in its metadata."""
-    data = [f"labelled: {', '.join(config.data)}"] if config.data else []
+    data = [f"labeled: {', '.join(config.data)}"] if config.data else []
     data += [f"auxiliary: {', '.join(config.aux)}"] if config.aux else []
     return weights.save(
         path,

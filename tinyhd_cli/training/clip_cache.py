@@ -54,7 +54,7 @@ class Stored:
     """Height and width."""
     still: bool
     """Whether it is a photograph."""
-    labelled: bool
+    labeled: bool
 
     def pixels(self) -> Array:
         """All frames, RGB ``(frames, H, W, 3)``."""

@@ -36,7 +36,7 @@ class Pick:
     flip: bool = False
     trajectory: int = 0
     """How the view moves over a photograph; 0: not at all."""
-    colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    color: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Factors of brightness, contrast and saturation, for the student alone."""
     crop: tuple[float, float, float] = WHOLE
     """What the student sees of the clip: share of its sides, and of what is left out, how much above and left."""
@@ -56,7 +56,7 @@ class Sample(TypedDict):
     """Likewise."""
     flip: bool
     """Whether it is to be mirrored, which is done after the teacher has seen it."""
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
     """See ``Pick``; likewise."""
     crop: tuple[float, float, float]
     """Likewise."""
@@ -88,7 +88,7 @@ class Clips(Dataset[Sample]):
         read = self.gather(video.pixels(), indices, views)
         truth = {}
         for kind in ("density", "fixation"):
-            if video.labelled:
+            if video.labeled:
                 maps = self.gather(video.truth(kind), indices[self.context :], views[self.context :], kind)
             else:
                 maps = np.zeros((self.frames, *self.size), np.uint8)
@@ -100,7 +100,7 @@ class Clips(Dataset[Sample]):
             "density": truth["density"],
             "fixation": truth["fixation"],
             "flip": pick.flip,
-            "colour": pick.colour,
+            "color": pick.color,
             "crop": pick.crop,
         }
 
@@ -113,7 +113,7 @@ class Clips(Dataset[Sample]):
         if pick.trajectory:
             scale, (x, y) = trajectory(video.name, pick.trajectory, place / (CLIP_FRAMES - 1))
         zoom = scale * STILL_MARGIN
-        # Pixel centres are at halves.
+        # Pixel centers are at halves.
         left = x * width - scale * width / 2 + (zoom - 1) / 2
         top = y * height - scale * height / 2 + (zoom - 1) / 2
         return np.array([[zoom, 0, left], [0, zoom, top]])
@@ -144,7 +144,7 @@ def through(picture: Array, view: NDArray[np.float64] | None, size: tuple[int, i
 
 
 def trajectory(name: str, number: int, time: float) -> tuple[float, tuple[float, float]]:
-    """A slow pan and zoom: the side of the view and its centre, as shares of the picture, at a time from 0 to 1.
+    """A slow pan and zoom: the side of the view and its center, as shares of the picture, at a time from 0 to 1.
 
     Always the same for the same photograph and number. Times below 0 are those of the frames that only a teacher sees.
     """
@@ -165,7 +165,7 @@ class Schedule:
     """How many clips a step takes and how many steps there are."""
 
     target: int
-    """Labelled clips in a step, over all processes."""
+    """Labeled clips in a step, over all processes."""
     aux: int
     """Auxiliary clips in a step."""
     steps_per_epoch: int
@@ -174,7 +174,7 @@ class Schedule:
 
 @dataclass
 class PickSampler(Sampler[list[Pick]]):
-    """The picks of every step: each labelled video once an epoch, auxiliary ones in turn.
+    """The picks of every step: each labeled video once an epoch, auxiliary ones in turn.
 
     All that is random follows from the seed and the number of the step, so that a run can go on anywhere.
     """
@@ -182,7 +182,7 @@ class PickSampler(Sampler[list[Pick]]):
     config: TrainConfig
     schedule: Schedule
     targets: Sequence[tuple[int, Stored]]
-    """Labelled videos with their indices in the list of all."""
+    """Labeled videos with their indices in the list of all."""
     aux: Sequence[tuple[int, Stored]]
     first_step: int = 0
     rank: int = 0
@@ -199,7 +199,7 @@ class PickSampler(Sampler[list[Pick]]):
         return (self.schedule.steps - self.first_step) * self.config.accumulate
 
     def picks(self, step: int, part: int = 0) -> list[Pick]:
-        """One part of this process's share of a step: labelled clips first."""
+        """One part of this process's share of a step: labeled clips first."""
         chosen = []
         for kind, (videos, count) in enumerate(((self.targets, self.schedule.target), (self.aux, self.schedule.aux))):
             parts = self.processes * self.config.accumulate
@@ -224,10 +224,10 @@ class PickSampler(Sampler[list[Pick]]):
         elif rng.random() < self.config.still_motion:
             way = int(rng.integers(1, TRAJECTORIES + 1))
         brightness, contrast, saturation = 1 + self.config.jitter * rng.uniform(-1, 1, 3)
-        colour = (float(brightness), float(contrast), float(saturation))
+        color = (float(brightness), float(contrast), float(saturation))
         less, above, left = rng.random(3)
         crop = (1 - self.config.crop * float(less), float(above), float(left)) if rng.random() < 0.5 else WHOLE
-        return Pick(index, start, flip, way, colour, crop)
+        return Pick(index, start, flip, way, color, crop)
 
 
 def starts(frames: int, grid: int, length: int = CLIP_FRAMES) -> list[int]:

@@ -32,7 +32,7 @@ PIECE = 1 << 18
 WIDTH = 512
 """Numbers in a row of a matrix that is worked on, at least."""
 
-KEPT = (2 << 30) - 1
+MALLOC_KEEP_BYTES = (2 << 30) - 1
 """Bytes of free memory to hold on to while training: a step takes and frees gigabytes."""
 
 Apply = Callable[..., Tensor]
@@ -139,19 +139,19 @@ class NormActivation(torch.autograd.Function):
         repeats = source.shape[1] // channels
         exact = torch.promote_types(x.dtype, torch.float32)
         wide_sums = torch.zeros(2, source.shape[1], dtype=exact)
-        centre = mean.repeat(repeats)
+        center = mean.repeat(repeats)
         for piece in pieces(inputs):
             g = source[piece]
             if y is not None:
                 g = torch.ops.aten.hardtanh_backward.grad_input(g, wide(y)[piece], 0.0, 6.0, grad_input=target[piece])
             g = g.to(exact)
             wide_sums[0] += g.sum(0)
-            wide_sums[1] += (g * (inputs[piece].to(exact) - centre)).sum(0)
+            wide_sums[1] += (g * (inputs[piece].to(exact) - center)).sum(0)
         sums = wide_sums.view(2, repeats, channels).sum(1)
         by_bias, by_weight = sums[0].clone(), sums[1] * inverse
         if processes() > 1:
             dist.all_reduce(sums)
-        # weight * inverse * (g - mean of g - normalised x * mean of (g * normalised x)), as a + b x + scale g
+        # weight * inverse * (g - mean of g - normalized x * mean of (g * normalized x)), as a + b x + scale g
         scale = weight * inverse
         b = -scale * inverse.square() * sums[1] / ctx.count
         a = -scale * sums[0] / ctx.count - b * mean
@@ -194,9 +194,9 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor, int]:
     sums = torch.zeros(2, matrix.shape[1], dtype=torch.float64)
     # Squares of distances from about the mean: those from 0 would cancel.
     middle = matrix[: max(1, PIECE // matrix.shape[1])].to(exact).mean(0).view(-1, channels).mean(0)
-    centre = middle.repeat(matrix.shape[1] // channels)
+    center = middle.repeat(matrix.shape[1] // channels)
     for piece in pieces(matrix):
-        away = matrix[piece].to(exact) - centre
+        away = matrix[piece].to(exact) - center
         sums[0] += away.sum(0)
         sums[1] += away.square_().sum(0)
     count = x.numel() // channels

@@ -11,7 +11,7 @@ from ..models import build
 from ..models.families.tinyhd import TinyHD
 from ..models.spec import CLIP_FRAMES
 from ..models.static import make_still
-from ..system import keep_memory
+from ..system import keep_freed_memory
 from ..wording import plural
 from . import checkpoints, cpu_layers, sources
 from .loop import accelerator
@@ -42,11 +42,11 @@ def plan(config: TrainConfig) -> dict[str, str]:
     student_s = step_time(network, config, device) * clips
     teacher_s = sum(teacher_time(teacher, config) for teacher in teachers) * clips
     expected = {
-        "labelled": f"{plural(len(found.targets), 'video')}, {len(found.val_targets)} to validate on",
+        "labeled": f"{plural(len(found.targets), 'video')}, {len(found.val_targets)} to validate on",
         "auxiliary": f"{plural(len(found.aux), 'video')}, {len(found.val_aux)} to validate on",
         "network": f"{config.model}, {sum(p.numel() for p in network.parameters()):,} parameters",
         "teacher": ", ".join(f"{t.model.config.name} ({t.model.name})" for t in teachers) or "none",
-        "step": f"{counts.target} labelled and {counts.aux} auxiliary clips",
+        "step": f"{counts.target} labeled and {counts.aux} auxiliary clips",
         "steps": f"{counts.steps} ({counts.steps_per_epoch} an epoch)",
         "device": str(device),
         "expected time": f"{hours(counts.steps * (student_s + teacher_s))}: "
@@ -69,7 +69,7 @@ def step_time(network: TinyHD, config: TrainConfig, device: torch.device) -> flo
     network = network.to(device).train()
     if device.type == "cpu" and not config.eager:
         cpu_layers.accelerate(network)
-        keep_memory(cpu_layers.KEPT)
+        keep_freed_memory(cpu_layers.MALLOC_KEEP_BYTES)
     clip = torch.randn(1, 3, config.clip_frames, *config.size, device=device)
     best = float("inf")
     for _ in range(2):  # the first one is slower

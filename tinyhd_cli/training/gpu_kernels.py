@@ -9,7 +9,7 @@ import triton.language as tl
 
 SIZES = ("channels", "time", "height", "width", "time_out", "height_out", "width_out", "shift", "per_frame")
 SIZES += ("pad_t", "pad_h", "pad_w")
-"""Arguments that are not specialised: each combination of their values would compile another kernel."""
+"""Arguments that are not specialized: each combination of their values would compile another kernel."""
 
 
 @triton.jit(do_not_specialize=SIZES)

@@ -32,7 +32,7 @@ HUB_REPO, HUB_FILE = "timm/mobilenetv2_100.ra_in1k", "model.safetensors"
 # Blocks in timm's stages.
 STAGES = (1, 2, 3, 4, 3, 3, 1)
 
-# Input of the quantised TFLite file that the .npz files come from: (x - 127) / 127.5.
+# Input of the quantized TFLite file that the .npz files come from: (x - 127) / 127.5.
 TFLITE_OFFSET, TFLITE_SCALE = 127 / 127.5, 2.0
 
 
@@ -196,7 +196,7 @@ FUSION_WEIGHT, FUSION_BIAS = 2.0, -4.0
 
 @torch.no_grad()
 def darken(network: TinyHD) -> None:
-    """Let fresh decoders and their fusion begin with dark maps that have peaks, instead of even grey ones.
+    """Let fresh decoders and their fusion begin with dark maps that have peaks, instead of even gray ones.
 
     The prior of Lin et al., ICCV 2017, section 3.3, for outputs that are rarely on.
     """

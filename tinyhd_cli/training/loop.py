@@ -26,15 +26,15 @@ from ..errors import TinyhdError, UsageError
 from ..models import build
 from ..models.families.tinyhd import TinyHD
 from ..models.static import with_time
-from ..system import keep_memory
+from ..system import keep_freed_memory
 from . import checkpoints, cpu_layers
 from .augment import Batch, collate, mixed, student_clips, targets, truth
 from .clip_cache import OnProgress
 from .losses import loss_terms, total
-from .optimizer import build_optimiser, lr_factor, milestones, set_lr
+from .optimizer import build_optimizer, lr_factor, milestones, set_lr
 from .options import TrainConfig
 from .prepare import Run, prepare
-from .run_log import Journal, save_picture
+from .run_log import RunLog, save_picture
 from .validation import Validation
 
 log = logging.getLogger("tinyhd")
@@ -129,7 +129,7 @@ class Trainer:
         if resume:
             self._check_end(extend)
         self._build(resume)
-        self.journal: Journal | None = None
+        self.journal: RunLog | None = None
         self.constant = self.run_data.validator.best_constant() if self.is_main else {}
 
     def _check_end(self, extend: bool) -> None:
@@ -140,7 +140,7 @@ class Trainer:
                 f"--extend: the run already has {done} steps; give more with --steps or --epochs, not {steps}"
             )
         if extend:
-            group = self.state.optimiser["param_groups"][0]
+            group = self.state.optimizer["param_groups"][0]
             before, after = group["lr"] / group["base_lr"], lr_factor(self.config, done, steps)
             message = (
                 "--extend: the learning rate follows the schedule of %d steps: from here %.3g x --lr, before %.3g x"
@@ -150,12 +150,12 @@ class Trainer:
             log.warning("--resume: the run is finished (step %d); to continue it, use --extend --steps N", done)
 
     def _build(self, resume: bool) -> None:
-        """Network, optimiser and running mean, with the state of a checkpoint if there is one."""
+        """Network, optimizer and running mean, with the state of a checkpoint if there is one."""
         on_cpu = self.accelerator.device.type == "cpu"
         several = self.accelerator.num_processes > 1
         if on_cpu and (several or not self.config.eager):
             cpu_layers.accelerate(self.network)  # also what shares BatchNorm's statistics between processes on a CPU
-            keep_memory(cpu_layers.KEPT)
+            keep_freed_memory(cpu_layers.MALLOC_KEEP_BYTES)
         network: nn.Module = self.network
         if several and not on_cpu:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
@@ -164,10 +164,10 @@ class Trainer:
         self.average = copy.deepcopy(network).eval() if self.config.ema else None
         if self.average is not None and self.state.ema:
             self.average.load_state_dict(self.state.ema)
-        optimiser = build_optimiser(network, self.config)
-        self.model, self.optimiser = self.accelerator.prepare(network, optimiser)
+        optimizer = build_optimizer(network, self.config)
+        self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
         if resume:
-            self.optimiser.load_state_dict(self.state.optimiser)
+            self.optimizer.load_state_dict(self.state.optimizer)
             if self.state.rng is not None:
                 torch.set_rng_state(self.state.rng)
 
@@ -198,7 +198,7 @@ class Trainer:
                 begun = time.monotonic()
                 step = self.state.step
                 self._reload_best(step)
-                set_lr(self.optimiser, lr_factor(self.config, step, schedule.steps))
+                set_lr(self.optimizer, lr_factor(self.config, step, schedule.steps))
                 terms, loss = self._step(batches)
                 self.state.step = step + 1
                 rate = (schedule.target + schedule.aux) / (time.monotonic() - begun)
@@ -214,7 +214,7 @@ class Trainer:
         if not self.is_main:
             yield
             return
-        self.journal = Journal(self.config.out, self.state.step, self.config.tensorboard)
+        self.journal = RunLog(self.config.out, self.state.step, self.config.tensorboard)
         try:
             yield
         finally:
@@ -235,7 +235,7 @@ class Trainer:
         )
 
     def _step(self, batches: Iterator[Batch]) -> tuple[dict[str, float], float]:
-        """One optimiser step; the mean of its terms and of the loss over all processes."""
+        """One optimizer step; the mean of its terms and of the loss over all processes."""
         parts = self.config.accumulate
         sums: dict[str, Tensor] = {}
         self.model.train()
@@ -249,8 +249,8 @@ class Trainer:
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / parts
         if self.config.clip:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         if self.average is not None:
             self._follow(self.average)
         values = self.accelerator.reduce(torch.stack(list(sums.values())), "mean").tolist()
@@ -259,13 +259,13 @@ class Trainer:
 
     def _forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         device = self.accelerator.device
-        labelled = self.run_data.labelled_share
+        labeled = self.run_data.labeled_share
         frames = self.network.frames
         with mixed(self.config, device):
             saliency, maps = self.model(student_clips(batch, device), intermediate=True)
         wanted = targets(batch, self.run_data.teacher)
-        known = truth(batch, labelled, frames, device)
-        terms = loss_terms(saliency, maps, labelled, wanted, known, self.config.weights)
+        known = truth(batch, labeled, frames, device)
+        terms = loss_terms(saliency, maps, labeled, wanted, known, self.config.weights)
         loss = total(terms, self.config.weights)
         if not torch.isfinite(loss):
             bad = [name for name, value in terms.items() if not torch.isfinite(value)]
@@ -277,7 +277,7 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self, average: nn.Module) -> None:
-        """Move the running mean of the weights towards them; BatchNorm's statistics are taken over."""
+        """Move the running mean of the weights toward them; BatchNorm's statistics are taken over."""
         for mine, theirs in zip(average.parameters(), self.plain.parameters(), strict=True):
             mine.lerp_(theirs, 1 - self.config.ema)
         for buffer, its in zip(average.buffers(), self.plain.buffers(), strict=True):
@@ -356,7 +356,7 @@ class Trainer:
     def _checkpoint(self) -> None:
         if self.is_main:
             self.state.model = dict(self.plain.state_dict())
-            self.state.optimiser = self.optimiser.state_dict()
+            self.state.optimizer = self.optimizer.state_dict()
             self.state.ema = dict(self.average.state_dict()) if self.average is not None else {}
             self.state.rng = torch.get_rng_state()
             checkpoints.save(self.state, self.config)

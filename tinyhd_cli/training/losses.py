@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .options import INTERMEDIATE
 
-TINY = torch.finfo(torch.float32).tiny
+EPS = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Targets:
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """Where people looked in N clips."""
 
     density: Tensor
@@ -38,17 +38,17 @@ class Truth:
 def distribution(maps: Tensor) -> Tensor:
     """Maps ``(..., H, W)`` divided by their sums, float32; a map of zeros stays one."""
     maps = maps.float()
-    return maps / maps.sum((-2, -1), keepdim=True).clamp_min(TINY)
+    return maps / maps.sum((-2, -1), keepdim=True).clamp_min(EPS)
 
 
 def log_distribution(maps: Tensor) -> Tensor:
     """Logarithm of :func:`distribution`, finite everywhere."""
-    maps = maps.float().clamp_min(TINY)
+    maps = maps.float().clamp_min(EPS)
     return maps.log() - maps.sum((-2, -1), keepdim=True).log()
 
 
 def kl_divergence(prediction: Tensor, target: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of two sum-normalised maps, in nats (equation 1; y is the target, x the prediction).
+    """Kullback-Leibler divergence of two sum-normalized maps, in nats (equation 1; y is the target, x the prediction).
 
     Args:
         prediction: ``(..., H, W)``, not negative, in any scale and precision.
@@ -61,7 +61,7 @@ def kl_divergence(prediction: Tensor, target: Tensor) -> Tensor:
     return (torch.xlogy(y, y) - y * log_distribution(prediction)).sum((-2, -1))
 
 
-def standardised(maps: Tensor) -> Tensor:
+def standardized(maps: Tensor) -> Tensor:
     """Maps ``(..., H, W)`` with mean 0 and standard deviation 1, float32."""
     maps = maps.float()
     deviation = maps.std((-2, -1), keepdim=True, correction=0)
@@ -70,13 +70,13 @@ def standardised(maps: Tensor) -> Tensor:
 
 def correlation(prediction: Tensor, target: Tensor) -> Tensor:
     """Linear correlation coefficient (CC) of maps ``(..., H, W)``: ``(...)``."""
-    return (standardised(prediction) * standardised(target)).mean((-2, -1))
+    return (standardized(prediction) * standardized(target)).mean((-2, -1))
 
 
-def scanpath_saliency(prediction: Tensor, fixation: Tensor) -> Tensor:
-    """Normalized scanpath saliency (NSS): mean of the standardised map at the fixations; 0 where there are none."""
+def nss(prediction: Tensor, fixation: Tensor) -> Tensor:
+    """Normalized scanpath saliency (NSS): mean of the standardized map at the fixations; 0 where there are none."""
     points = fixation.float()
-    return (standardised(prediction) * points).sum((-2, -1)) / points.sum((-2, -1)).clamp_min(1)
+    return (standardized(prediction) * points).sum((-2, -1)) / points.sum((-2, -1)).clamp_min(1)
 
 
 def mean_where(values: Tensor, there: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def distillation_terms(saliency: Tensor, maps: Mapping[str, Tensor], targets: Ta
     return terms
 
 
-def truth_terms(saliency: Tensor, truth: Truth, wanted: Mapping[str, float]) -> dict[str, Tensor]:
+def truth_terms(saliency: Tensor, truth: GroundTruth, wanted: Mapping[str, float]) -> dict[str, Tensor]:
     """The terms about the ground truth: KL (equation 2), and 1 - CC and -NSS if they have a weight."""
     has_density = (truth.density.sum((-2, -1)) > 0).float()
     terms = {"ground-truth": mean_where(kl_divergence(saliency, truth.density), has_density)}
@@ -109,16 +109,16 @@ def truth_terms(saliency: Tensor, truth: Truth, wanted: Mapping[str, float]) -> 
         terms["cc"] = mean_where(1 - correlation(saliency, truth.density), has_density)
     if wanted.get("target/nss"):
         has_points = (truth.fixation.sum((-2, -1)) > 0).float()
-        terms["nss"] = mean_where(-scanpath_saliency(saliency, truth.fixation), has_points)
+        terms["nss"] = mean_where(-nss(saliency, truth.fixation), has_points)
     return terms
 
 
 def loss_terms(
     saliency: Tensor,
     maps: Mapping[str, Tensor],
-    labelled: int,
+    labeled: int,
     targets: Targets | None,
-    truth: Truth | None,
+    truth: GroundTruth | None,
     weights: Mapping[str, float],
 ) -> dict[str, Tensor]:
     """All terms of equation 3 that have a weight, by name.
@@ -126,21 +126,21 @@ def loss_terms(
     Args:
         saliency: the student's maps ``(N, T, H, W)``.
         maps: its decoders' maps.
-        labelled: how many of the N clips, from the first on, are of the target data; the others are auxiliary.
+        labeled: how many of the N clips, from the first on, are of the target data; the others are auxiliary.
         targets: the teacher's maps of all N; None without a teacher.
-        truth: of the labelled clips; None without ground truth.
+        truth: of the labeled clips; None without ground truth.
         weights: of the terms (``TrainConfig.weights``).
     """
     terms: dict[str, Tensor] = {}
-    parts = {"target": slice(0, labelled), "aux": slice(labelled, len(saliency))}
+    parts = {"target": slice(0, labeled), "aux": slice(labeled, len(saliency))}
     for kind, part in parts.items():
         if targets is not None and len(saliency[part]):
             deep = targets.intermediate
             own = Targets(targets.final[part], deep[part] if deep is not None else None)
             found = distillation_terms(saliency[part], {name: value[part] for name, value in maps.items()}, own)
             terms |= {f"{kind}/{name}": value for name, value in found.items()}
-    if truth is not None and labelled:
-        found = truth_terms(saliency[:labelled], truth, weights)
+    if truth is not None and labeled:
+        found = truth_terms(saliency[:labeled], truth, weights)
         terms |= {f"target/{name}": value for name, value in found.items()}
     return {name: value for name, value in terms.items() if weights.get(name)}
 

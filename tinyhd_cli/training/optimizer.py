@@ -1,4 +1,4 @@
-"""Optimiser and learning rate as in the paper (section 4.2) and its code, and AdamW with a cosine."""
+"""Optimizer and learning rate as in the paper (section 4.2) and its code, and AdamW with a cosine."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
     return result
 
 
-def build_optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW."""
     groups = parameter_groups(network, config)
-    if config.optimiser == "adamw":
+    if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
 
@@ -53,7 +53,7 @@ def lr_factor(config: TrainConfig, step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def set_lr(optimiser: torch.optim.Optimizer, factor: float) -> None:
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Scale the learning rate of every group."""
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor

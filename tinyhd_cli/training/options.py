@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,6 +16,8 @@ from ..models.registry import config as named_config
 from ..models.spec import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH, ModelConfig
 from ..untrusted import parse_yaml, read_document
 
+log = logging.getLogger("tinyhd")
+
 INTERMEDIATE = ("d1.1", "d1.2", "d1.3", "d1.4")
 """The teacher's four intermediate maps, shallow to deep, that d1's four are compared with."""
 
@@ -26,7 +29,7 @@ TERMS = {
 }
 """The terms of the loss by name, with their weights in the paper (equations 2 and 3); CC and NSS came later."""
 
-DATA, MODEL, LOSS, OPTIMISER, RUN = "Data", "Model", "Loss", "Optimiser", "Run"
+DATA, MODEL, LOSS, OPTIMIZER, RUN = "Data", "Model", "Loss", "Optimizer", "Run"
 
 
 def option(default: Any, panel: str, metavar: str, help: str, *, fixed: bool = True) -> Any:
@@ -48,11 +51,11 @@ class TrainConfig:
 
     # Data
     data: tuple[str, ...] = option(
-        (), DATA, "[LAYOUT:]DIR", "Labelled data. Layouts: as for tinyhd evaluate; without one, images or folder."
+        (), DATA, "[LAYOUT:]DIR", "Labeled data. Layouts: as for tinyhd evaluate; without one, images or folder."
     )
-    aux: tuple[str, ...] = option((), DATA, "DIR", "Unlabelled videos for distillation, at any depth of a folder.")
+    aux: tuple[str, ...] = option((), DATA, "DIR", "Unlabeled videos for distillation, at any depth of a folder.")
     val: tuple[str, ...] = option(
-        (), DATA, "[LAYOUT:]DIR", "Labelled data to validate on. Default: what --hold-out keeps back."
+        (), DATA, "[LAYOUT:]DIR", "Labeled data to validate on. Default: what --hold-out keeps back."
     )
     hold_out: float = option(0.1, DATA, "0..1", "Share of data and aux to validate on, evenly spread by name.")
     cache: Path | None = option(
@@ -99,7 +102,7 @@ class TrainConfig:
         "imagenet|none|FILE",
         "First weights: MobileNetV2 of ImageNet, from the Hub or an .npz or .safetensors file; a TinyHD file; none.",
     )
-    dark_start: bool = option(
+    sparse_init: bool = option(
         False,
         MODEL,
         "",
@@ -129,22 +132,22 @@ class TrainConfig:
         f"Weight of a term, such as target/cc=1; final=2 is target/ and aux/. Terms: {', '.join(TERMS)}.",
     )
 
-    # Optimiser
-    epochs: int = option(200, OPTIMISER, "N", "Passes over --data, or over --aux where there is no --data.")
-    steps: int | None = option(None, OPTIMISER, "N", "Optimiser steps, instead of --epochs.")
-    batch_size: int = option(12, OPTIMISER, "N", "Clips of --data in a step, over all processes; --aux comes on top.")
-    accumulate: int = option(1, OPTIMISER, "N", "Parts that a batch is computed in, one after the other.")
-    optimiser: str = option("sgd", OPTIMISER, "sgd|adamw", "SGD with momentum, or AdamW.")
-    lr: float = option(0.01, OPTIMISER, "X", "Learning rate; the encoder has half of it, biases have double.")
-    momentum: float = option(0.9, OPTIMISER, "X", "Of SGD.")
-    weight_decay: float = option(5e-4, OPTIMISER, "X", "Of all but biases.")
-    schedule: str = option("steps", OPTIMISER, "steps|cosine", "x 0.1 at each of --milestones, or a cosine to 0.")
-    milestones: tuple[float, ...] = option((0.5, 0.75, 0.9), OPTIMISER, "X,X,..", "Shares of the run, for steps.")
-    reload_best: bool = option(False, OPTIMISER, "", "Go on from the best weights at each milestone.")
-    warmup: float = option(0.0, OPTIMISER, "0..1", "Share of the run in which the learning rate rises from 0.")
-    clip: float = option(0.0, OPTIMISER, "X", "Greatest norm of the gradient; 0: any.")
+    # Optimizer
+    epochs: int = option(200, OPTIMIZER, "N", "Passes over --data, or over --aux where there is no --data.")
+    steps: int | None = option(None, OPTIMIZER, "N", "Optimizer steps, instead of --epochs.")
+    batch_size: int = option(12, OPTIMIZER, "N", "Clips of --data in a step, over all processes; --aux comes on top.")
+    accumulate: int = option(1, OPTIMIZER, "N", "Parts that a batch is computed in, one after the other.")
+    optimizer: str = option("sgd", OPTIMIZER, "sgd|adamw", "SGD with momentum, or AdamW.")
+    lr: float = option(0.01, OPTIMIZER, "X", "Learning rate; the encoder has half of it, biases have double.")
+    momentum: float = option(0.9, OPTIMIZER, "X", "Of SGD.")
+    weight_decay: float = option(5e-4, OPTIMIZER, "X", "Of all but biases.")
+    schedule: str = option("steps", OPTIMIZER, "steps|cosine", "x 0.1 at each of --milestones, or a cosine to 0.")
+    milestones: tuple[float, ...] = option((0.5, 0.75, 0.9), OPTIMIZER, "X,X,..", "Shares of the run, for steps.")
+    reload_best: bool = option(False, OPTIMIZER, "", "Go on from the best weights at each milestone.")
+    warmup: float = option(0.0, OPTIMIZER, "0..1", "Share of the run in which the learning rate rises from 0.")
+    clip: float = option(0.0, OPTIMIZER, "X", "Greatest norm of the gradient; 0: any.")
     ema: float = option(
-        0.0, OPTIMISER, "0..1", "Decay of a running mean of the weights, which is then what is kept; 0: none."
+        0.0, OPTIMIZER, "0..1", "Decay of a running mean of the weights, which is then what is kept; 0: none."
     )
 
     # Run
@@ -266,7 +269,7 @@ class TrainConfig:
 CHOICES: dict[str, tuple[Any, ...]] = {
     "cache_dtype": ("float16", "uint8"),
     "cache_scale": (1, 2, 4),
-    "optimiser": ("sgd", "adamw"),
+    "optimizer": ("sgd", "adamw"),
     "schedule": ("steps", "cosine"),
     "precision": ("fp32", "bf16"),
 }
@@ -280,7 +283,7 @@ def flag(name: str) -> str:
 def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainConfig:
     """The configuration of plain values; ``UsageError`` names what is unknown or wrong."""
     known = {item.name: item for item in fields(TrainConfig)}
-    values = {str(name).replace("-", "_"): value for name, value in values.items()}
+    values = renamed({str(name).replace("-", "_"): value for name, value in values.items()}, where)
     for name in values:
         if name not in known:
             raise UsageError(f"{where}: unknown setting {name!r}: {did_you_mean(name, known)}")
@@ -296,6 +299,17 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainC
         return TrainConfig(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+RENAMED = {"optimiser": "optimizer", "dark_start": "sparse_init"}
+"""Settings by their former names."""
+
+
+def renamed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the settings under their present names; each former name is reported."""
+    for old in values.keys() & RENAMED.keys():
+        log.warning("%s: the setting %r is now called %r", where, old, RENAMED[old])
+    return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
 def fits(value: Any, item: dataclasses.Field[Any]) -> bool:

@@ -43,8 +43,8 @@ class Run:
     sampler: PickSampler
     schedule: Schedule
     validator: Validator
-    labelled_share: int
-    """Labelled clips in each part that a process computes at once."""
+    labeled_share: int
+    """Labeled clips in each part that a process computes at once."""
 
 
 def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Schedule:
@@ -52,7 +52,7 @@ def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Sch
 
     Args:
         config: the run.
-        targets: labelled videos to train on.
+        targets: labeled videos to train on.
         aux: auxiliary ones.
         parts: what a step's clips are divided into: processes times accumulation.
 
@@ -112,7 +112,7 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     context = teacher.context if teacher and not config.stills else 0
     clips = Clips(videos, config.size, context, config.clip_frames)
     sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
-    initialise(network, config, calibration(clips, sampler))
+    initialize(network, config, calibration(clips, sampler))
     if config.stills:
         make_still(network)
     validator = Validator(config, clips, validation_picks(val_targets), validation_picks(val_aux), teacher)
@@ -172,14 +172,14 @@ def whole_network(config: TrainConfig) -> dict[str, Tensor]:
     return checkpoint.state_dict
 
 
-def initialise(network: TinyHD, config: TrainConfig, clips: Iterable[Tensor]) -> None:
+def initialize(network: TinyHD, config: TrainConfig, clips: Iterable[Tensor]) -> None:
     """Give a network its first weights; ``clips`` are looked at where they lack statistics."""
     if config.init != "none" and not is_imagenet(config):
         network.load_state_dict(whole_network(config))
         return
     if config.init != "none":
         init_weights.load_encoder(network, config.init, clips)
-    if config.dark_start:
+    if config.sparse_init:
         init_weights.darken(network)
 
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from ..models.spec import CLIP_FRAMES
 from ..weights.registry import IMAGENET
 from . import animate
-from .augment import recoloured
-from .losses import Truth
+from .augment import recolored
+from .losses import GroundTruth
 
 CONTEXT = CLIP_FRAMES - 1
 """Frames before a clip, for teachers that output one map, of the last of 16 frames."""
@@ -85,29 +85,29 @@ class Mix:
     """Clips of videos; about one in sixteen repeats a single frame."""
 
     @property
-    def labelled(self) -> int:
+    def labeled(self) -> int:
         """Clips with ground truth."""
         return self.still + self.moving
 
     @property
     def total(self) -> int:
         """Clips of a batch."""
-        return self.labelled + self.animated + self.films
+        return self.labeled + self.animated + self.films
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The clips of one step, labelled clips first."""
+    """The clips of one step, labeled clips first."""
 
     shown: Tensor
-    """float32 ``(N, 3, CONTEXT + 16, H, W)``, normalised: input of the teachers."""
+    """float32 ``(N, 3, CONTEXT + 16, H, W)``, normalized: input of the teachers."""
     student: Tensor
-    """``(N, 3, 16, H, W)``: its last 16 frames with colour jitter: input of the student."""
+    """``(N, 3, 16, H, W)``: its last 16 frames with color jitter: input of the student."""
     calm: Tensor
     """``(N,)``: whether a clip is static."""
-    truth: Truth | None
+    truth: GroundTruth | None
     paths: Tensor
-    """Where patches move in the animated clips, which come after the labelled ones: ``(A, 16, H, W)``."""
+    """Where patches move in the animated clips, which come after the labeled ones: ``(A, 16, H, W)``."""
 
 
 def held_back(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
@@ -199,8 +199,8 @@ def load_photographs(images: Sequence[Path], device: torch.device, workers: int)
     return Photographs(pixels.to(device), density.to(device), torch.from_numpy(points).to(device))
 
 
-def normalised(clips: Tensor) -> Tensor:
-    """Normalise clips ``(N, 3, T, H, W)`` in 0..1 for the networks."""
+def normalized(clips: Tensor) -> Tensor:
+    """Normalize clips ``(N, 3, T, H, W)`` in 0..1 for the networks."""
     mean, std = (torch.tensor(values, device=clips.device).view(3, 1, 1, 1) for values in IMAGENET)
     return (clips - mean) / std
 
@@ -213,7 +213,7 @@ class Batches:
         photographs: with ground truth.
         mix: of the kinds of clips.
         size: height and width of the clips.
-        jitter: by how much the student's colours change.
+        jitter: by how much the student's colors change.
         seed: of all that is random.
     """
 
@@ -229,18 +229,18 @@ class Batches:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         rng = np.random.default_rng([self.seed, number])
         frames = CONTEXT + CLIP_FRAMES
-        labelled, truth = self.labelled_clips(frames, generator)
+        labeled, truth = self.labeled_clips(frames, generator)
         films, frozen = self.film_clips(frames, generator, rng)
         animated, paths = self.animated_clips(frames, generator)
-        clips = torch.cat([labelled, animated, films]) / 255
+        clips = torch.cat([labeled, animated, films]) / 255
         calm = torch.zeros(len(clips), dtype=torch.bool)
         calm[: self.mix.still] = True
         calm[len(clips) - self.mix.films :] = frozen
-        colours = animate.uniform((len(clips), 3), 1 - self.jitter, 1 + self.jitter, generator)
-        student = recoloured(clips[:, :, CONTEXT:], colours)
-        return Batch(normalised(clips), normalised(student), calm.to(self.device), truth, paths)
+        colors = animate.uniform((len(clips), 3), 1 - self.jitter, 1 + self.jitter, generator)
+        student = recolored(clips[:, :, CONTEXT:], colors)
+        return Batch(normalized(clips), normalized(student), calm.to(self.device), truth, paths)
 
-    def labelled_clips(self, frames: int, generator: torch.Generator) -> tuple[Tensor, Truth | None]:
+    def labeled_clips(self, frames: int, generator: torch.Generator) -> tuple[Tensor, GroundTruth | None]:
         """Return static photographs, then photographs under a moving camera, with their ground truth."""
         mix, pictures = self.mix, self.photographs
         views = [
@@ -248,12 +248,12 @@ class Batches:
             animate.camera(mix.moving, frames, generator, pan=0.7, shake=0.5),
         ]
         view = self.sent(*views)
-        chosen = torch.randint(len(pictures.pixels), (mix.labelled,), generator=generator).to(self.device)
+        chosen = torch.randint(len(pictures.pixels), (mix.labeled,), generator=generator).to(self.device)
         clips = animate.seen(pictures.pixels[chosen], view, self.size)
-        late = animate.View(view.scale[:, CONTEXT:], view.centre[:, CONTEXT:])
+        late = animate.View(view.scale[:, CONTEXT:], view.center[:, CONTEXT:])
         density = animate.seen(pictures.density[chosen], late, self.size).squeeze(1)
         fixation = animate.seen_points(pictures.points[chosen], late, self.size)
-        return clips, Truth(density, fixation) if mix.labelled else None
+        return clips, GroundTruth(density, fixation) if mix.labeled else None
 
     def animated_clips(self, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return photographs with moving patches of others, a third of them under a moving camera, and the paths."""
@@ -288,4 +288,4 @@ class Batches:
     def sent(self, *views: animate.View) -> animate.View:
         """Stack views on the device."""
         scale = torch.cat([view.scale for view in views]).to(self.device)
-        return animate.View(scale, torch.cat([view.centre for view in views]).to(self.device))
+        return animate.View(scale, torch.cat([view.center for view in views]).to(self.device))

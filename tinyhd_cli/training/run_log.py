@@ -20,7 +20,7 @@ SCORES = ("AUC-J", "CC", "NSS", "SIM", "KLDiv")
 COLUMNS = ("step", "epoch", "split", "lr", "clips_per_s", "loss", *TERMS, *SCORES)
 
 
-class Journal:
+class RunLog:
     """The log of a run: a row for each step and each validation.
 
     Args:
@@ -84,7 +84,7 @@ class Journal:
             axis.set_xlabel("step")
             axis.set_yscale("log")
         for (term, value), line in zip((constant or {}).items(), (":", "--"), strict=False):
-            axes[1].axhline(value, color="grey", linestyle=line, label=f"best constant map, {term}")
+            axes[1].axhline(value, color="gray", linestyle=line, label=f"best constant map, {term}")
         for axis in axes:
             if axis.lines:
                 axis.legend(fontsize="small")
@@ -116,11 +116,11 @@ Pixels = NDArray[np.uint8]
 LABEL_HEIGHT = 18
 
 
-def coloured(values: NDArray[np.float32]) -> Pixels:
-    """A map ``(H, W)`` in colours, from its least to its greatest value: RGB ``(H, W, 3)``."""
+def colored(values: NDArray[np.float32]) -> Pixels:
+    """A map ``(H, W)`` in colors, from its least to its greatest value: RGB ``(H, W, 3)``."""
     low, high = float(values.min()), float(values.max())
-    grey = (np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
-    return np.asarray(cv2.applyColorMap(grey, cv2.COLORMAP_TURBO)[..., ::-1], dtype=np.uint8)
+    gray = (np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(gray, cv2.COLORMAP_TURBO)[..., ::-1], dtype=np.uint8)
 
 
 def picture(rows: Sequence[Mapping[str, Pixels]]) -> Pixels:

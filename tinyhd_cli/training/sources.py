@@ -1,4 +1,4 @@
-"""Where clips come from: labelled sets, folders of videos, and what of them is kept back for validation."""
+"""Where clips come from: labeled sets, folders of videos, and what of them is kept back for validation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Found:
     """The videos of a run. Nothing of them is read yet."""
 
     targets: tuple[Video, ...]
-    """Labelled ones to train on."""
+    """Labeled ones to train on."""
     aux: tuple[Video, ...]
-    """Unlabelled ones."""
+    """Unlabeled ones."""
     val_targets: tuple[Video, ...]
-    """Labelled ones to validate on."""
+    """Labeled ones to validate on."""
     val_aux: tuple[Video, ...]
-    """Unlabelled ones whose teacher's maps are validated on."""
+    """Unlabeled ones whose teacher's maps are validated on."""
 
 
 def split_name(argument: str) -> tuple[str | None, Path]:
@@ -37,7 +37,7 @@ def split_name(argument: str) -> tuple[str | None, Path]:
     return (layout, Path(rest)) if colon and layout in LAYOUTS else (None, Path(argument))
 
 
-def labelled(argument: str, splits: Sequence[str]) -> tuple[Video, ...]:
+def labeled(argument: str, splits: Sequence[str]) -> tuple[Video, ...]:
     """The videos of ``[LAYOUT:]DIR`` that have ground truth.
 
     Args:
@@ -78,7 +78,7 @@ def check(video: Video) -> None:
         raise InputError(f"{video.source}: no map has the number of a frame: labels and frames do not match")
 
 
-def unlabelled(folder: str) -> tuple[Video, ...]:
+def unlabeled(folder: str) -> tuple[Video, ...]:
     """The videos at any depth of a folder, in the order of their paths: Kinetics' layout, or flat."""
     root = Path(folder)
     if not root.is_dir():
@@ -109,21 +109,21 @@ def find(config: TrainConfig) -> Found:
         InputError: there is nothing where it says.
     """
     if not config.data and not config.aux:
-        raise UsageError("nothing to train on: name labelled data with --data, or videos with --aux")
+        raise UsageError("nothing to train on: name labeled data with --data, or videos with --aux")
     if not config.teacher and not config.data:
-        raise UsageError("without a teacher the loss needs ground truth: name labelled data with --data")
+        raise UsageError("without a teacher the loss needs ground truth: name labeled data with --data")
     if not config.teacher and config.aux:
         raise UsageError("--aux has no ground truth: it needs a teacher (tinyhd distill --teacher)")
     targets: list[Video] = []
-    val_targets = [video for name in config.val for video in labelled(name, VALIDATION_SPLITS)]
+    val_targets = [video for name in config.val for video in labeled(name, VALIDATION_SPLITS)]
     for name in config.data:
-        kept, held = hold_out(labelled(name, (TRAINING_SPLIT,)), 0 if config.val else config.hold_out)
+        kept, held = hold_out(labeled(name, (TRAINING_SPLIT,)), 0 if config.val else config.hold_out)
         targets += kept
         val_targets += held
     aux: list[Video] = []
     val_aux: list[Video] = []
     for name in config.aux:
-        kept, held = hold_out(unlabelled(name), config.hold_out)
+        kept, held = hold_out(unlabeled(name), config.hold_out)
         aux += kept
         val_aux += held
     needs = {"density": ("ground-truth", "cc"), "fixation": ("nss",)}

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from ..metrics import score_frame
 from .augment import collate, mixed, student_clips, targets, truth
 from .clips import Clips, Pick
-from .losses import TINY, distribution, kl_divergence, loss_terms, total
+from .losses import EPS, distribution, kl_divergence, loss_terms, total
 from .options import TrainConfig
-from .run_log import SCORES, Pixels, coloured, picture
+from .run_log import SCORES, Pixels, colored, picture
 from .teachers import Teachers
 
 BATCH = 4
@@ -32,7 +32,7 @@ class Validation:
     loss: float = float("nan")
     """Their weighted sum."""
     scores: dict[str, float] = field(default_factory=dict)
-    """Means of the metrics over the labelled clips' last frames; empty without ground truth."""
+    """Means of the metrics over the labeled clips' last frames; empty without ground truth."""
     picture: Pixels | None = None
 
 
@@ -42,7 +42,7 @@ class Validator:
     Args:
         config: the run.
         clips: reads clips.
-        labelled: clips with ground truth.
+        labeled: clips with ground truth.
         aux: clips without.
         teacher: None without one.
     """
@@ -51,13 +51,13 @@ class Validator:
         self,
         config: TrainConfig,
         clips: Clips,
-        labelled: Sequence[Pick],
+        labeled: Sequence[Pick],
         aux: Sequence[Pick],
         teacher: Teachers | None,
     ) -> None:
         self.config, self.clips, self.teacher = config, clips, teacher
         # Each batch is of one kind.
-        self.batches = [(list(labelled[i : i + BATCH]), True) for i in range(0, len(labelled), BATCH)]
+        self.batches = [(list(labeled[i : i + BATCH]), True) for i in range(0, len(labeled), BATCH)]
         if teacher is not None:
             self.batches += [(list(aux[i : i + BATCH]), False) for i in range(0, len(aux), BATCH)]
 
@@ -68,7 +68,7 @@ class Validator:
         """The batches whose first clips are in the picture: some of both kinds, spread evenly."""
         chosen = []
         for kind in (True, False):
-            numbers = [number for number, (_, labelled) in enumerate(self.batches) if labelled == kind]
+            numbers = [number for number, (_, labeled) in enumerate(self.batches) if labeled == kind]
             chosen += (
                 [numbers[i] for i in np.unique(np.linspace(0, len(numbers) - 1, PICTURES // 2).astype(int))]
                 if (numbers)
@@ -83,9 +83,9 @@ class Validator:
         sums: dict[str, list[tuple[float, int]]] = defaultdict(list)
         scores: dict[str, list[float]] = defaultdict(list)
         rows, shown = [], self.shown()
-        for number, (picks, labelled) in enumerate(self.batches):
+        for number, (picks, labeled) in enumerate(self.batches):
             batch = collate([self.clips[pick] for pick in picks])
-            count = len(picks) if labelled else 0
+            count = len(picks) if labeled else 0
             wanted, known = targets(batch, self.teacher), truth(batch, count, frames, device)
             with mixed(self.config, device):
                 saliency, maps = network(student_clips(batch, device), intermediate=True)
@@ -110,15 +110,15 @@ class Validator:
     def best_constant(self) -> dict[str, float]:
         """Divergence of the teacher's final maps from the one map that is nearest to all of them: their mean.
 
-        What a student that does not look at its input could reach at best, for labelled clips (``target/final``) and
+        What a student that does not look at its input could reach at best, for labeled clips (``target/final``) and
         the others (``aux/final``). Empty without a teacher.
         """
         found: dict[str, list[Tensor]] = defaultdict(list)
-        for picks, labelled in self.batches if self.teacher is not None else []:
+        for picks, labeled in self.batches if self.teacher is not None else []:
             wanted = targets(collate([self.clips[pick] for pick in picks]), self.teacher)
             assert wanted is not None
-            peaks = wanted.final.amax((-2, -1), keepdim=True).clamp_min(TINY)
-            found["target/final" if labelled else "aux/final"].append((wanted.final / peaks).half())  # takes less room
+            peaks = wanted.final.amax((-2, -1), keepdim=True).clamp_min(EPS)
+            found["target/final" if labeled else "aux/final"].append((wanted.final / peaks).half())  # takes less room
         return {name: mean_divergence(maps) for name, maps in found.items()}
 
 
@@ -128,7 +128,7 @@ def weighted_mean(pairs: Sequence[tuple[float, int]]) -> float:
 
 
 def mean_divergence(maps: Sequence[Tensor]) -> float:
-    """Mean divergence of maps ``(N, T, H, W)``, as distributions, from their mean, which minimises it."""
+    """Mean divergence of maps ``(N, T, H, W)``, as distributions, from their mean, which minimizes it."""
     count = sum(len(m) * m.shape[1] for m in maps)
     mean = torch.stack([distribution(m).double().sum((0, 1)) for m in maps]).sum(0) / count
     return float(sum(kl_divergence(mean, m).sum() for m in maps) / count)
@@ -150,11 +150,11 @@ def row(
 ) -> dict[str, Pixels]:
     """One clip's last frame and maps, for the picture of an epoch."""
     pictures = {"input": frame.numpy()}
-    grey: dict[str, Tensor | None] = {"ground truth": density, "teacher": teacher, "student": student}
+    gray: dict[str, Tensor | None] = {"ground truth": density, "teacher": teacher, "student": student}
     for name, several in maps.items():
         for index, one in enumerate(several[0, :, -1]):
-            grey[name if len(several[0]) == 1 else f"{name}.{index + 1}"] = one
-    for name, value in grey.items():
+            gray[name if len(several[0]) == 1 else f"{name}.{index + 1}"] = one
+    for name, value in gray.items():
         if value is not None:
-            pictures[name] = coloured(value.float().cpu().numpy())
+            pictures[name] = colored(value.float().cpu().numpy())
     return pictures

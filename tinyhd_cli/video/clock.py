@@ -23,7 +23,7 @@ LONGEST_STEP_S = 1
 AUDIO_SLACK_S = Fraction(1, 10)
 """Audio packets may overlap by this much, as in FFmpeg."""
 
-MOST_HELD = 500
+MAX_HELD = 500
 """Maximum number of audio packets held until the video jumps, too: about 10 s."""
 
 OnJump = Callable[[float, float], None]
@@ -122,7 +122,7 @@ class Clock:
             yield from self._released()
         else:
             self._held.append(packet)
-            if len(self._held) >= MOST_HELD:
+            if len(self._held) >= MAX_HELD:
                 yield from self._released()
 
     def _jump(self, stream: _Stream, packet: AnyPacket, dts: int) -> None:

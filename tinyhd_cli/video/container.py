@@ -25,7 +25,7 @@ from .source import DEFAULT_RATE, InputOptions, index_comes_last, open_container
 log = logging.getLogger("tinyhd")
 
 UNSPECIFIED = 2
-"""FFmpeg's number of an unspecified colour matrix."""
+"""FFmpeg's number of an unspecified color matrix."""
 
 RGB = 0
 """FFmpeg's matrix number of RGB frames."""

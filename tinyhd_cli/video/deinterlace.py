@@ -18,7 +18,7 @@ SMALLEST = 4
 def deinterlaced(frames: Iterable[Decoded]) -> Iterator[Decoded]:
     """Yield all frames; deinterlace those flagged as interlaced.
 
-    After the first interlaced frame, all frames pass through the filter, because it needs each frame's neighbours. It
+    After the first interlaced frame, all frames pass through the filter, because it needs each frame's neighbors. It
     does not change progressive frames.
     """
     filter_: Deinterlacer | None = None

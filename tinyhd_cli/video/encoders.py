@@ -138,9 +138,9 @@ def settings(encoder: str, options: EncoderOptions) -> dict[str, str]:
         return {"crf": crf, "preset": str(12 - speed)}
     if encoder == "libaom-av1":
         return {"crf": crf, "b": "0", "cpu-used": str(max(1, 8 - speed))}
-    if encoder == "mpeg4":  # a quantiser of 2 to 31 in place of the rate factor
-        quantiser = str(max(2, min(31, int(options.crf) // 4)))
-        return {"qmin": quantiser, "qmax": quantiser}
+    if encoder == "mpeg4":  # a quantizer of 2 to 31 in place of the rate factor
+        quantizer = str(max(2, min(31, int(options.crf) // 4)))
+        return {"qmin": quantizer, "qmax": quantizer}
     if encoder.endswith("_nvenc"):
         return {"cq": crf, "rc": "vbr"}
     return {"global_quality": crf}

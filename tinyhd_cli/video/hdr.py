@@ -32,10 +32,10 @@ SDR_TRANSFERS = (1, 2, 4, 5, 6, 13, 14, 15)
 """BT.709, unspecified, gamma 2.2 and 2.8, BT.601, sRGB, BT.2020: similar enough to be treated as equal."""
 
 UNSPECIFIED, BT2020, DCI_P3, DISPLAY_P3 = 2, 9, 11, 12
-"""Colour primaries."""
+"""Color primaries."""
 
 BT2020_MATRIX = 9
-"""Colour matrix that only BT.2020 uses."""
+"""Color matrix that only BT.2020 uses."""
 
 CHROMATICITIES = {
     1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
@@ -61,12 +61,12 @@ KNEE = 0.75
 
 NODES = 65
 """Nodes of the table in each dimension. The error against the exact conversion is less than one 8-bit code value for
-greys and 0.3 on average for colours, up to 35 in the darkest channel of the most saturated colours."""
+grays and 0.3 on average for colors, up to 35 in the darkest channel of the most saturated colors."""
 
 WORKING_FORMAT = "gbrp16le"
 """RGB format for which FFmpeg interpolates with vector instructions, five times as fast as for 8 or 10 bits."""
 
-MOST_GRAPHS = 4
+MAX_GRAPHS = 4
 """Maximum number of graphs that a thread keeps."""
 
 
@@ -128,8 +128,8 @@ def conversion(matrix: int, primaries: int, transfer: int, peak: float | None = 
     """Return the conversion that frames need; None if they are SDR in BT.709 or close to it.
 
     Args:
-        matrix: FFmpeg's number of the colour matrix (ITU-T H.273).
-        primaries: number of the colour primaries.
+        matrix: FFmpeg's number of the color matrix (ITU-T H.273).
+        primaries: number of the color primaries.
         transfer: number of the transfer function.
         peak: peak luminance in cd/m2, if known.
     """
@@ -230,7 +230,7 @@ class Graphs(threading.local):
         """Return the graph of a conversion for frames of one size."""
         key = (how, width, height)
         graph = self.kept.pop(key, None) or build(how, width, height)
-        while len(self.kept) >= MOST_GRAPHS:
+        while len(self.kept) >= MAX_GRAPHS:
             del self.kept[next(iter(self.kept))]
         self.kept[key] = graph
         return graph

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError, did_you_mean
-from .reader import Colour, Frame, Image, matrix
+from .reader import Color, Frame, Image, matrix
 
 FULL_RANGE = 2
 """FFmpeg's number of the range that uses all of 0 to 255."""
@@ -36,7 +36,7 @@ class OverlayStyle:
     """How an overlay looks."""
 
     colormap: str = "turbo"
-    """Any of matplotlib's colour maps."""
+    """Any of matplotlib's color maps."""
 
     alpha: float = 0.6
     """Opacity of the most salient places, 0 to 1. It falls with saliency: the rest of the picture stays as it is."""
@@ -66,7 +66,7 @@ class OverlayStyle:
         # Full opacity from the middle of the range on: a quadratic ease-out without a visible edge at the threshold.
         return np.asarray(self.alpha * (1 - np.clip(1 - 2 * above, 0, 1) ** 2)[:, np.newaxis])
 
-    def colours(self) -> NDArray[np.float64]:
+    def colors(self) -> NDArray[np.float64]:
         """RGB in 0..1 of each of 256 levels of saliency, ``(256, 3)``."""
         import matplotlib
 
@@ -79,8 +79,8 @@ class Painter:
     def __init__(self, style: OverlayStyle) -> None:
         self.style = style
         opacity = style.opacity()
-        # Tables from the map's 8 bits: the colour times its opacity, and what the frame is multiplied by.
-        self._tint = as_table(style.colours() * opacity)
+        # Tables from the map's 8 bits: the color times its opacity, and what the frame is multiplied by.
+        self._tint = as_table(style.colors() * opacity)
         self._keep = as_table(np.broadcast_to(1 - opacity, (256, 3)))
 
     def size(self, width: int, height: int) -> tuple[int, int]:
@@ -97,7 +97,7 @@ class Painter:
         Returns:
             uint8 RGB, ``(h, w, 3)``, or ``(h, 2 w, 3)`` side by side.
         """
-        value = as_grey(saliency, frame.shape[1], frame.shape[0])
+        value = as_gray(saliency, frame.shape[1], frame.shape[0])
         kept = cv2.multiply(frame, cv2.applyColorMap(value, self._keep), scale=1 / 255)
         painted = cv2.add(kept, cv2.applyColorMap(value, self._tint))
         if self.style.side_by_side:
@@ -106,19 +106,19 @@ class Painter:
 
 
 class PlanePainter:
-    """Draws maps on frames as they are stored, brightness and colour apart: no pixel is converted to RGB and back.
+    """Draws maps on frames as they are stored, brightness and color apart: no pixel is converted to RGB and back.
 
-    Mixing is the same sum in either form. What differs is rounding, and that colour is mixed at its own, lower
+    Mixing is the same sum in either form. What differs is rounding, and that color is mixed at its own, lower
     resolution.
 
     Args:
         style: how it looks; not side by side.
-        colour: how the video's numbers stand for colours.
+        color: how the video's numbers stand for colors.
     """
 
-    def __init__(self, style: OverlayStyle, colour: Colour) -> None:
+    def __init__(self, style: OverlayStyle, color: Color) -> None:
         opacity = style.opacity()
-        tint = to_yuv(style.colours(), colour) * opacity
+        tint = to_yuv(style.colors(), color) * opacity
         self._tint = [np.round(column).astype(np.uint8) for column in tint.T]
         self._keep = np.round(255 * (1 - opacity[:, 0])).astype(np.uint8)
 
@@ -126,13 +126,13 @@ class PlanePainter:
     def suits(frame: Frame) -> bool:
         """Whether a frame can be drawn on as it is: 8 bits, 4:2:0, upright, and like the rest of its video."""
         picture, info = frame.picture, frame.info
-        full = picture.format.name == "yuvj420p" and info.colour.range == FULL_RANGE
+        full = picture.format.name == "yuvj420p" and info.color.range == FULL_RANGE
         return (
             (picture.format.name == "yuv420p" or full)
             and info.conversion is None
             and frame.as_shown
             and not (info.width % 2 or info.height % 2)
-            and (matrix(picture), picture.color_range) == (info.colour.space, info.colour.range)
+            and (matrix(picture), picture.color_range) == (info.color.space, info.color.range)
         )
 
     def paint(self, frame: Frame, saliency: NDArray[np.float32]) -> av.VideoFrame:
@@ -144,8 +144,8 @@ class PlanePainter:
         """
         painted = av.VideoFrame(frame.info.width, frame.info.height, "yuv420p")
         sizes = [(plane.width, plane.height) for plane in painted.planes]
-        grey = as_bytes(saliency)
-        values = {size: resized(grey, *size) for size in set(sizes)}
+        gray = as_bytes(saliency)
+        values = {size: resized(gray, *size) for size in set(sizes)}
         for number, size in enumerate(sizes):
             kept = cv2.LUT(values[size], self._keep)
             cv2.multiply(pixels(frame.picture, number), kept, dst=kept, scale=1 / 255)
@@ -158,12 +158,12 @@ class FramePainter:
 
     Args:
         style: how it looks.
-        colour: how the video's numbers stand for colours.
+        color: how the video's numbers stand for colors.
     """
 
-    def __init__(self, style: OverlayStyle, colour: Colour) -> None:
+    def __init__(self, style: OverlayStyle, color: Color) -> None:
         self._by_rgb = Painter(style)
-        self._by_planes = None if style.side_by_side else PlanePainter(style, colour)
+        self._by_planes = None if style.side_by_side else PlanePainter(style, color)
 
     def paint(self, frame: Frame, saliency: NDArray[np.float32]) -> Image | av.VideoFrame:
         """The frame with the map ``(H, W)``, scaled to 0..1, drawn on it."""
@@ -178,22 +178,22 @@ def pixels(picture: av.VideoFrame, number: int) -> Image:
     return np.asarray(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
-def to_yuv(rgb: NDArray[np.float64], colour: Colour) -> NDArray[np.float64]:
-    """Colours ``(n, 3)`` in 0..1 as a video stores them, in 0..255 (ITU-T H.273, section 8.3)."""
-    red, blue = LUMA.get(colour.space, LUMA[BT601])
+def to_yuv(rgb: NDArray[np.float64], color: Color) -> NDArray[np.float64]:
+    """Colors ``(n, 3)`` in 0..1 as a video stores them, in 0..255 (ITU-T H.273, section 8.3)."""
+    red, blue = LUMA.get(color.space, LUMA[BT601])
     y = rgb @ np.array([red, 1 - red - blue, blue])
     cb, cr = (rgb[:, 2] - y) / (2 - 2 * blue), (rgb[:, 0] - y) / (2 - 2 * red)
-    if colour.range == FULL_RANGE:
+    if color.range == FULL_RANGE:
         return np.stack([255 * y, 128 + 255 * cb, 128 + 255 * cr], axis=1)
     return np.stack([16 + 219 * y, 128 + 224 * cb, 128 + 224 * cr], axis=1)
 
 
 def as_table(values: NDArray[np.float64]) -> Image:
-    """256 colours in 0..1 as the table that OpenCV looks up."""
+    """256 colors in 0..1 as the table that OpenCV looks up."""
     return np.round(values * 255).astype(np.uint8).reshape(256, 1, 3)
 
 
-def as_grey(saliency: NDArray[np.float32], width: int, height: int) -> Image:
+def as_gray(saliency: NDArray[np.float32], width: int, height: int) -> Image:
     """A map ``(H, W)`` in 0..1 as 8 bits at another size, uint8 ``(height, width)``."""
     return resized(as_bytes(saliency), width, height)
 
@@ -210,13 +210,13 @@ def resized(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
     return cv2.resize(image, (width, height), interpolation=interpolation).astype(image.dtype, copy=False)
 
 
-AREA_COLOURS = ((230, 25, 75), (60, 120, 255), (60, 180, 75), (255, 200, 25), (200, 60, 230), (70, 200, 220))
+AREA_COLORS = ((230, 25, 75), (60, 120, 255), (60, 180, 75), (255, 200, 25), (200, 60, 230), (70, 200, 220))
 """Of areas of interest, in turn; legible on pictures and on paper."""
 
 
-def area_colour(number: int) -> tuple[int, int, int]:
+def area_color(number: int) -> tuple[int, int, int]:
     """RGB of the area with this number."""
-    return AREA_COLOURS[number % len(AREA_COLOURS)]
+    return AREA_COLORS[number % len(AREA_COLORS)]
 
 
 def outline(image: Image, corners: NDArray[np.float64], text: str, number: int, width: int) -> None:
@@ -226,25 +226,25 @@ def outline(image: Image, corners: NDArray[np.float64], text: str, number: int, 
         image: uint8 RGB ``(h, w, 3)``, is drawn on; where it is wider than the frame, on its right part.
         corners: of a polygon, ``(n, 2)``, pixels of the frame.
         text: what to write above it, see :func:`label`.
-        number: of the area, for its colour.
+        number: of the area, for its color.
         width: of the frame, in pixels.
     """
     part = image[:, image.shape[1] - width :]
-    colour = area_colour(number)
+    color = area_color(number)
     thickness = max(1, round(width / 400))
     points = np.round(np.clip(corners, -(2**14), 2**14)).astype(np.int32)
-    cv2.polylines(part, [points], True, colour, thickness, cv2.LINE_AA)
-    label(part, text, (int(points[:, 0].min()), int(points[:, 1].min())), colour)
+    cv2.polylines(part, [points], True, color, thickness, cv2.LINE_AA)
+    label(part, text, (int(points[:, 0].min()), int(points[:, 1].min())), color)
 
 
-def label(image: Image, text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
+def label(image: Image, text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:
     """Write a line on a picture, on a ground that makes it legible anywhere.
 
     Args:
         image: uint8 RGB ``(h, w, 3)``, is written on.
         text: OpenCV's letters are ASCII; others become question marks.
         at: x and y of the lower left corner in pixels; moved so that all of it is inside the picture.
-        colour: RGB of the ground.
+        color: RGB of the ground.
     """
     height, width = image.shape[:2]
     scale, stroke = max(0.4, width / 1300), max(1, round(width / 900))
@@ -253,8 +253,8 @@ def label(image: Image, text: str, at: tuple[int, int], colour: tuple[int, int, 
     left = int(np.clip(at[0], 0, max(0, width - text_width - 2 * margin)))
     bottom = int(np.clip(at[1], text_height + below + margin, height))
     top_left = (left, bottom - text_height - below - margin)
-    cv2.rectangle(image, top_left, (left + text_width + 2 * margin, bottom), colour, cv2.FILLED)
-    shade = (0, 0, 0) if sum(colour) > 380 else (255, 255, 255)
+    cv2.rectangle(image, top_left, (left + text_width + 2 * margin, bottom), color, cv2.FILLED)
+    shade = (0, 0, 0) if sum(color) > 380 else (255, 255, 255)
     cv2.putText(
         image, text, (left + margin, bottom - below), cv2.FONT_HERSHEY_SIMPLEX, scale, shade, stroke, cv2.LINE_AA
     )

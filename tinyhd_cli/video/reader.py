@@ -35,8 +35,8 @@ CLOSE_S = 1.0
 
 
 @dataclass(frozen=True)
-class Colour:
-    """How numbers stand for colours, by FFmpeg's numbering (ITU-T H.273)."""
+class Color:
+    """How numbers stand for colors, by FFmpeg's numbering (ITU-T H.273)."""
 
     space: int
     range: int
@@ -44,7 +44,7 @@ class Colour:
     transfer: int
 
 
-SDR = Colour(space=1, range=1, primaries=1, transfer=1)
+SDR = Color(space=1, range=1, primaries=1, transfer=1)
 """BT.709 in limited range."""
 
 
@@ -69,7 +69,7 @@ class VideoInfo:
     """How many frames the container claims; None where it does not say."""
     sample_aspect_ratio: Fraction
     """Width of a pixel through its height, after rotation."""
-    colour: Colour
+    color: Color
     depth: int
     """Bits per component, at least 8."""
     light: hdr.Light | None
@@ -78,7 +78,7 @@ class VideoInfo:
     """Conversion of the frames to SDR in BT.709; None if they need none."""
     codec: str
     pixel_format: str
-    has_sound: bool
+    has_audio: bool
     """Whether there is audio that can be read; a pipe is read only once, for its frames."""
     lost_audio: bool = False
     """Whether there is audio that cannot be read."""
@@ -88,7 +88,7 @@ class VideoInfo:
     @property
     def as_sdr(self) -> VideoInfo:
         """The same video as output by :meth:`Frame.rgb`: 8 bits, and SDR in BT.709 if it needs a conversion."""
-        return replace(self, depth=8, colour=SDR if self.conversion else self.colour, light=None, conversion=None)
+        return replace(self, depth=8, color=SDR if self.conversion else self.color, light=None, conversion=None)
 
 
 Scalers = defaultdict[tuple[float, str, int], VideoReformatter]
@@ -147,7 +147,7 @@ class Frame:
         return self._upright(rgb, factor).astype(np.uint8, copy=False)
 
     def stored_rgb(self) -> DeepImage:
-        """Return the upright frame in its original colours: uint8, or uint16 in 0..65535 for more than 8 bits."""
+        """Return the upright frame in its original colors: uint8, or uint16 in 0..65535 for more than 8 bits."""
         if self.info.depth > 8:
             return self._upright(self._scaled(1, "rgb48le"), 1)
         return self._upright(self._scaled(1, "rgba" if has_alpha(self.picture.format.name) else "rgb24"), 1)
@@ -209,7 +209,7 @@ def on_white(rgba: NDArray[Any]) -> Image:
 
 
 def with_bars(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """Centre an image ``(h, w, 3)`` in a larger black image."""
+    """Center an image ``(h, w, 3)`` in a larger black image."""
     canvas = np.zeros((height, width, 3), image.dtype)
     top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
     canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
@@ -325,7 +325,7 @@ class VideoReader:
             rate=decoder.rate,
             frames=decoder.frames,
             sample_aspect_ratio=aspect,
-            colour=Colour(matrix(picture), picture.color_range, picture.color_primaries, picture.color_trc),
+            color=Color(matrix(picture), picture.color_range, picture.color_primaries, picture.color_trc),
             depth=max(8, *(component.bits for component in picture.format.components)),
             light=light,
             conversion=hdr.conversion(
@@ -333,7 +333,7 @@ class VideoReader:
             ),
             codec=decoder.codec,
             pixel_format=picture.format.name,
-            has_sound=decoder.has_audio and not once,
+            has_audio=decoder.has_audio and not once,
             lost_audio=decoder.has_audio and once,
             options=self._options,
         )
@@ -345,7 +345,7 @@ def decoder_of(path: Path, options: InputOptions) -> Decoder:
 
 
 def matrix(picture: av.VideoFrame) -> int:
-    """The colour matrix of a picture, as far as it can be converted by: RGB has none, some codecs have exotic ones."""
+    """The color matrix of a picture, as far as it can be converted by: RGB has none, some codecs have exotic ones."""
     if picture.colorspace in KNOWN_MATRICES:
         return picture.colorspace
     return hdr.BT2020_MATRIX if hdr.is_bt2020(picture.color_primaries, picture.color_trc) else UNSPECIFIED

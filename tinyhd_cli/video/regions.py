@@ -19,7 +19,7 @@ QP_RANGE = 51
 """Factor of FFmpeg's offsets of -1 to 1 for 8 bits; 6 more for each additional bit."""
 
 Offsets = NDArray[np.float64]
-"""Change of the quantisation parameter in each cell of a grid over the picture, ``(rows, columns)``. Less is better."""
+"""Change of the quantization parameter in each cell of a grid over the picture, ``(rows, columns)``. Less is better."""
 
 
 def rectangles(offsets: Offsets) -> Iterator[tuple[int, int, int, int, float]]:

@@ -13,8 +13,8 @@ from .reader import Image
 THUMBNAIL = (64, 36)
 """Width and height at which frames are compared, in pixels."""
 
-LEAST = 18.0
-"""Mean difference of two thumbnails, in grey levels of 255, below which there is never a cut."""
+MIN_DIFFERENCE = 18.0
+"""Mean difference of two thumbnails, in gray levels of 255, below which there is never a cut."""
 
 RATIO = 3.0
 """How many times the recent differences a cut stands out: motion differs as much, but in every frame."""
@@ -38,6 +38,6 @@ class SceneDetector:
             return False
         difference = float(np.abs(small - last).mean())
         usual = sum(self._differences) / len(self._differences) if self._differences else 0.0
-        cut = difference > LEAST and difference > RATIO * usual
+        cut = difference > MIN_DIFFERENCE and difference > RATIO * usual
         self._differences.append(difference)
         return cut

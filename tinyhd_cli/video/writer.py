@@ -44,7 +44,7 @@ class VideoWriter:
         size: width and height of the pictures in pixels; odd ones are made even by repeating the last column or row.
         options: codec and quality.
         sound: whether the source's sound is carried over.
-        as_stored: whether images have the depth and colours of the source, such as HDR, and come from
+        as_stored: whether images have the depth and colors of the source, such as HDR, and come from
             :meth:`rgb_of`; else they are 8-bit SDR.
 
     Raises:
@@ -80,17 +80,17 @@ class VideoWriter:
         make_parent(path)
         self._partial = partial(path)
         try:
-            self._open(sound and info.has_sound)
+            self._open(sound and info.has_audio)
         except BaseException:
             self.abort()
             raise
 
     def _carried_over(self, info: VideoInfo) -> dict[str, str]:
-        """Return the encoder's options for HDR metadata; warn about lost depth, colours and metadata."""
+        """Return the encoder's options for HDR metadata; warn about lost depth, colors and metadata."""
         name, encoder = self.path.name, self.encoder
         if self.info is not info:
-            colours = "HDR or wide gamut is converted to SDR (BT.709)" if info.conversion else "values are rounded"
-            log.warning(f"{name}: {encoder} supports only 8 bits, the source has {info.depth}; {colours}")
+            colors = "HDR or wide gamut is converted to SDR (BT.709)" if info.conversion else "values are rounded"
+            log.warning(f"{name}: {encoder} supports only 8 bits, the source has {info.depth}; {colors}")
         elif info.depth > 10:
             log.warning(f"{name}: written with 10 bits, the source has {info.depth}")
         light = self.info.light
@@ -142,9 +142,9 @@ class VideoWriter:
             stream.codec_context.codec_tag = "hvc1"  # Apple's players do not play FFmpeg's default, hev1
         stream.codec_context.time_base = self.time_base
         stream.time_base = self.time_base
-        colour = self.info.colour
-        stream.codec_context.colorspace, stream.codec_context.color_range = colour.space, colour.range
-        stream.codec_context.color_primaries, stream.codec_context.color_trc = colour.primaries, colour.transfer
+        color = self.info.color
+        stream.codec_context.colorspace, stream.codec_context.color_range = color.space, color.range
+        stream.codec_context.color_primaries, stream.codec_context.color_trc = color.primaries, color.transfer
         stream.sample_aspect_ratio = self.info.sample_aspect_ratio
         return stream
 
@@ -171,7 +171,7 @@ class VideoWriter:
             self.abort()
 
     def rgb_of(self, frame: Frame) -> DeepImage:
-        """Return the upright image of a source frame, in the colours and depth that this writer keeps."""
+        """Return the upright image of a source frame, in the colors and depth that this writer keeps."""
         return frame.rgb() if self.info.depth < frame.info.depth else frame.stored_rgb()
 
     def write(self, image: DeepImage | av.VideoFrame, frame: Frame, offsets: Offsets | None = None) -> None:
@@ -179,14 +179,14 @@ class VideoWriter:
 
         Args:
             image: RGB ``(height, width, 3)``, uint8 or uint16, of the writer's size; or a frame in the encoder's
-                format, yuv420p in the source's colours, which is not copied.
+                format, yuv420p in the source's colors, which is not copied.
             frame: the source's frame that it stands for; gives timestamp and duration.
             offsets: where to spend more or fewer bits, for encoders that listen (see ``regions``).
         """
         picture = image if isinstance(image, av.VideoFrame) else self._converted(image)
-        colour = self.info.colour
-        picture.colorspace, picture.color_range = colour.space, colour.range
-        picture.color_primaries, picture.color_trc = colour.primaries, colour.transfer
+        color = self.info.color
+        picture.colorspace, picture.color_range = color.space, color.range
+        picture.color_primaries, picture.color_trc = color.primaries, color.transfer
         scale = self.info.time_base / self.time_base
         # A coarser clock can give two frames the same time, which encoders refuse.
         self._last_pts = picture.pts = max(round(frame.pts * scale), self._last_pts + 1)
@@ -212,8 +212,8 @@ class VideoWriter:
         return self._reformatter.reformat(
             av.VideoFrame.from_ndarray(padded, "rgb24" if image.dtype == np.uint8 else "rgb48le"),
             format=self._choice.pixel_format,
-            dst_colorspace=self.info.colour.space,
-            dst_color_range=self.info.colour.range,
+            dst_colorspace=self.info.color.space,
+            dst_color_range=self.info.color.range,
         )
 
     def _mux(self, packets: list[Packet[VideoStream]]) -> None:

@@ -39,7 +39,7 @@ COUNTER = "num_batches_tracked"
 BUFFERS = ("running_mean", "running_var", COUNTER)
 
 MAX_BYTES = 1 << 30
-"""Size limit of a weights file. HD2S, the largest network, has 120 MB; a checkpoint with its optimiser has 500 MB."""
+"""Size limit of a weights file. HD2S, the largest network, has 120 MB; a checkpoint with its optimizer has 500 MB."""
 
 MAX_HEADER = 4 << 20
 """Size limit of the JSON header of a safetensors file; 100 KB is usual."""
@@ -197,7 +197,7 @@ def save(
         path: ends in ``.safetensors``; replaced if it exists. Missing folders are made.
         state_dict: the network's tensors by our names.
         config: the network.
-        known: further fields of :class:`WeightsInfo` for the file's metadata: name, licence, training_data, ...
+        known: further fields of :class:`WeightsInfo` for the file's metadata: name, license, training_data, ...
 
     Returns:
         What the file says of itself, with its size and sha256.

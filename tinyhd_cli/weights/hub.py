@@ -1,6 +1,6 @@
 """The Hugging Face Hub: weights from it and to it, and every way in which that fails as one line.
 
-huggingface_hub itself honours ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and ``HF_TOKEN``.
+huggingface_hub itself honors ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and ``HF_TOKEN``.
 """
 
 from __future__ import annotations
@@ -186,12 +186,12 @@ def refusal(error: BaseException, absent: str) -> str:
 # -------------------------------------------------------------------------------------------------------- model card
 
 
-def hub_licence(licence: str) -> list[str]:
-    """The lines of a model card's front matter that state a licence; the Hub knows lower-case SPDX names."""
-    if licence in ("", NOT_STATED):
+def hub_license(license: str) -> list[str]:
+    """The lines of a model card's front matter that state a license; the Hub knows lower-case SPDX names."""
+    if license in ("", NOT_STATED):
         return ["license: unknown"]
-    slug = re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-")
-    return [f"license: {slug}"] if slug == licence.lower() else ["license: other", f"license_name: {slug}"]
+    slug = re.sub(r"[^a-z0-9.]+", "-", license.lower()).strip("-")
+    return [f"license: {slug}"] if slug == license.lower() else ["license: other", f"license_name: {slug}"]
 
 
 def cell(text: str) -> str:
@@ -209,14 +209,14 @@ def model_card(info: WeightsInfo, filename: str, repo: str) -> str:
         "Parameters": f"{info.parameters:,}" if info.parameters else "",
         "Input": f"RGB, {height} x {width}, RGB / 255 minus {list(info.mean)}, divided by {list(info.std)}",
         "Trained on": info.training_data,
-        "Licence": info.licence or NOT_STATED,
+        "License": info.license or NOT_STATED,
         "From": ", ".join(part for part in (info.origin, info.upstream_file) if part),
         **{what.capitalize(): f"`{value}`" for what, value in info.provenance.items()},
     }
     scores = [f"| {cell(metric)} | {score:g} |" for metric, score in info.scores.items()]
     lines = [
         "---",
-        *hub_licence(info.licence),
+        *hub_license(info.license),
         "library_name: tinyhd",
         "tags:",
         *["- video-saliency", "- visual-attention", "- tinyhd"],

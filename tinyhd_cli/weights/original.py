@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tinyhd")
 
 MAX_OPCODES = 500_000
-"""Limit on the steps of a pickle. Each may create an object of some hundred bytes; HD2S with optimiser has 30,000."""
+"""Limit on the steps of a pickle. Each may create an object of some hundred bytes; HD2S with optimizer has 30,000."""
 
 MAX_NESTING = 4
 """Maximum nesting of a state dict in a checkpoint."""
@@ -46,7 +46,7 @@ LEFT_BEHIND = ("n_averaged", "total_ops", "total_params")
 SECOND_CHOICE = {"ema", "model_ema", "ema_model", "teacher", "teacher_model", "target", "average", "averaged", "swa"}
 """Names of copies, which are used only if the network itself is missing."""
 
-MOST_NAMES = 6
+MAX_NAMES = 6
 """Maximum number of keys in a message."""
 
 
@@ -286,7 +286,7 @@ def content(checkpoint: object) -> str:
 
 def listed(mapping: Mapping[Any, Any]) -> str:
     """Return the first keys of a mapping as text."""
-    names = [printable(key)[:60] for _, key in zip(range(MOST_NAMES), mapping, strict=False)]
+    names = [printable(key)[:60] for _, key in zip(range(MAX_NAMES), mapping, strict=False)]
     return ", ".join(names) + (f" and {len(mapping) - len(names)} more" if len(mapping) > len(names) else "")
 
 
@@ -323,7 +323,7 @@ def read_original(data: bytes, path: Path) -> Original:
         log.warning("%s: contains several networks (%s); reading the one in %s", path, ", ".join(places), places[0])
     tensors = {name: tensor_of(name, value) for name, value in found[0].tensors.items()}
     if original_names.is_upstream(tensors):
-        config = original_names.recognise(tensors, path)
+        config = original_names.recognize(tensors, path)
         return Original(config, original_names.convert(tensors, config))
     config = by_our_names(tensors)
     original_names.check_state_dict(tensors, original_names.network_state(config), config)
@@ -351,7 +351,7 @@ def by_our_names(tensors: Mapping[str, Tensor]) -> ModelConfig:
 
 def is_ours(checkpoint: object) -> TypeGuard[Mapping[str, Any]]:
     """Return whether this is a checkpoint of tinyhd's training."""
-    return isinstance(checkpoint, Mapping) and {"config", "model", "optimiser", "ema", "rng"} <= checkpoint.keys()
+    return isinstance(checkpoint, Mapping) and {"config", "model", "ema", "rng", "best_score"} <= checkpoint.keys()
 
 
 def from_training(checkpoint: Mapping[str, Any]) -> Original:

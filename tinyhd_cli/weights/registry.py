@@ -19,8 +19,11 @@ from . import fields
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # 2 x / 255 - 1
 
+RENAMED = {"licence": "license"}
+"""Fields by the names that files of earlier versions use."""
+
 NOT_STATED = "not stated"
-"""The licence of weights whose authors name none."""
+"""The license of weights whose authors name none."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class WeightsInfo:
     tensors_sha256: str = ""
     """Digest of only the tensors, in the file's metadata; empty in files of earlier versions."""
 
-    licence: str = ""
+    license: str = ""
     origin: str = ""
     """Address of the repository that the weights come from."""
 
@@ -91,6 +94,7 @@ class WeightsInfo:
         try:
             if not isinstance(values, Mapping):
                 raise ValueError("it must be a table")
+            values = {RENAMED.get(name, name): value for name, value in values.items()}
             missing = {"name", "config"} - values.keys()
             if missing:
                 raise ValueError(f"{min(missing)!r} is missing")
@@ -143,7 +147,7 @@ READERS: dict[str, Callable[[object], Any]] = {
     "bytes": fields.optional_count,
     "sha256": fields.sha256,
     "tensors_sha256": fields.sha256,
-    "licence": fields.text,
+    "license": fields.text,
     "origin": fields.text,
     "training_data": fields.text,
     "scores": fields.table(fields.number),

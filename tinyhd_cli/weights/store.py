@@ -220,7 +220,7 @@ def read(data: bytes, path: Path, *, warn: bool = False) -> tuple[dict[str, Tens
             return checked(state_dict), info
         original = read_original(data, path)
         state_dict = checked(original.state_dict)
-        info = WeightsInfo.from_dict({**recognised(data, path, original.config).to_dict(), **original.known})
+        info = WeightsInfo.from_dict({**recognized(data, path, original.config).to_dict(), **original.known})
     config = original.config
     if warn and not original.by_our_names and config.name == info.name == "tinyhd-m":
         assert isinstance(config, TinyHDConfig)
@@ -229,7 +229,7 @@ def read(data: bytes, path: Path, *, warn: bool = False) -> tuple[dict[str, Tens
     return state_dict, info
 
 
-def recognised(data: bytes, path: Path, config: ModelConfig) -> WeightsInfo:
+def recognized(data: bytes, path: Path, config: ModelConfig) -> WeightsInfo:
     """What the registry knows of an original file: by its hash, else, but for the scores, by its name."""
     size, digest = len(data), sha256_of(data)
     for info in registry().values():
@@ -352,6 +352,6 @@ def push(
     if not is_ours(path):
         raise UsageError(f"{path}: convert it first: tinyhd weights convert {path} -o {path.stem}{SUFFIX}")
     info = load(path).info
-    if info.licence in ("", NOT_STATED):
-        log.warning("%s: its licence is not stated: publish it only if its authors let you", path)
+    if info.license in ("", NOT_STATED):
+        log.warning("%s: its license is not stated: publish it only if its authors let you", path)
     return hub.publish(path, info, repo_id, private=private, revision=revision, token=token)

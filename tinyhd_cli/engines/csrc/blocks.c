@@ -253,7 +253,7 @@ INLINE void stretched_row(const struct band *w, const float *from, float *to) {
     for (int x = 0; x < w->width; x += LANES) {
         vector a, b;
 #if LANES == 16
-        /* The 16 pixels lie between at most 10 neighbours, which one register holds. */
+        /* The 16 pixels lie between at most 10 neighbors, which one register holds. */
         int first = w->index[x];
         __m512 near = _mm512_loadu_ps(from + first);
         __m512i at = _mm512_sub_epi32(_mm512_loadu_si512(w->index + x), _mm512_set1_epi32(first));

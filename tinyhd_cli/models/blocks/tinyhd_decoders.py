@@ -24,7 +24,7 @@ from .mobilenet3d import InvertedResidual, MobileNet3d, pixel_shuffle_frames
 Streams = tuple[Tensor, Tensor, Tensor, Tensor]
 Outputs = Literal["single", "multi"]
 
-# Temporal behaviour of a decoder block's depthwise kernel.
+# Temporal behavior of a decoder block's depthwise kernel.
 FOLD: Final = "fold"  # 3 frames, stride 2: halves the time steps
 FRAME: Final = "frame"  # 1 frame: space only
 KEEP: Final = "keep"  # 3 frames, stride 1
@@ -63,7 +63,7 @@ class Decoder(nn.Module):
         self.width_divisor = width_divisor
 
     def temporal(self, single: Temporal) -> Temporal:
-        """The single-output network's temporal behaviour, or the multi-output one's: every kernel spans 3 frames."""
+        """The single-output network's temporal behavior, or the multi-output one's: every kernel spans 3 frames."""
         return KEEP if self.multi else single
 
     def up(self, x: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class UNetDecoder(Decoder):
 
 
 class AggregationDecoder(Decoder):
-    """d3: deep layer aggregation, neighbouring resolutions merged in stages until one is left (Yu et al., CVPR 2018).
+    """d3: deep layer aggregation, neighboring resolutions merged in stages until one is left (Yu et al., CVPR 2018).
 
     Returns ``(N, 1, T, H, W)``, T 1 (single) or 16 (multi).
     """

@@ -41,7 +41,7 @@ class TinyHD(nn.Module):
         """Saliency of a clip.
 
         Args:
-            clip: float32 ``(N, 3, 16, H, W)``, ImageNet-normalised RGB; H and W multiples of 32 (the paper: 192 x 256).
+            clip: float32 ``(N, 3, 16, H, W)``, ImageNet-normalized RGB; H and W multiples of 32 (the paper: 192 x 256).
             intermediate: also return the decoders' maps.
 
         Returns:
