@@ -20,7 +20,8 @@ from tinyhd_cli import arrays, settings
 from tinyhd_cli.datasets.headers import claimed_size
 from tinyhd_cli.datasets.images import read_image, read_map
 from tinyhd_cli.errors import InputError, UsageError
-from tinyhd_cli.inference.areas import Attention, parse_areas
+from tinyhd_cli.inference.area_parsing import parse_areas
+from tinyhd_cli.inference.polygons import Attention
 from tinyhd_cli.training.options import build_config
 
 

@@ -155,7 +155,7 @@ def test_without_a_display(tinyhd, clip, weights_file, capsys, monkeypatch):
 
 WINDOW = """
 import numpy as np
-from tinyhd_cli.apps.live import TkWindow
+from tinyhd_cli.apps.live_window import TkWindow
 picture = np.zeros((60, 80, 3), np.uint8)
 picture[:, 40:] = (250, 120, 10)
 window = TkWindow("a window")

@@ -12,7 +12,8 @@ import pytest
 from helpers import clips
 
 from tinyhd_cli.errors import InputError, UsageError
-from tinyhd_cli.inference.areas import Attention, box, covered, parse_areas
+from tinyhd_cli.inference.area_parsing import box, parse_areas
+from tinyhd_cli.inference.polygons import Attention, covered
 from tinyhd_cli.video.reader import VideoReader
 
 

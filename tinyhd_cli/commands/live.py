@@ -70,7 +70,7 @@ def live(
 
 def shown_in(overlay: str | None, reader: VideoReader, stack: contextlib.ExitStack) -> Show:
     """Where painted frames go: a window, standard output or a file, which is complete when the stack is left."""
-    from ..apps.live import TkWindow
+    from ..apps.live_window import TkWindow
     from ..inference.options import STDOUT
     from ..video.encoders import check_container
     from ..video.writer import PipeWriter, VideoWriter

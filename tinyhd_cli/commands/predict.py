@@ -143,7 +143,7 @@ def predict(
     Exit codes: 0 done, 1 some video failed, 2 wrong usage, 3 video unreadable, 4 weights, 5 output, 130 interrupted.
     """
     loading.start(quiet)
-    from ..inference.areas import parse_areas
+    from ..inference.area_parsing import parse_areas
     from ..inference.io_paths import DEFAULT_OUTPUT
     from ..inference.options import FIRST_MAP, Outputs, PredictOptions
     from ..inference.outputs import map_names

@@ -57,7 +57,7 @@ def report(
     """
     loading.start(quiet)
     from ..apps.report import check_page, report_file
-    from ..inference.areas import parse_areas
+    from ..inference.area_parsing import parse_areas
     from ..inference.options import PredictOptions
     from ..video.source import InputOptions
 
