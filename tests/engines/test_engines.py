@@ -20,7 +20,7 @@ from helpers.networks import lively
 from tinyhd_cli import load_model, weights
 from tinyhd_cli.engines import graph, selection
 from tinyhd_cli.engines.fuse_batchnorm import fold
-from tinyhd_cli.engines.fused import available_isas
+from tinyhd_cli.engines.kernels import available_isas
 from tinyhd_cli.engines.lower_tinyhd import array, fuse, rewritten, rounded_up, up
 from tinyhd_cli.engines.lower_tinyhd import block as rewrite_block
 from tinyhd_cli.errors import UsageError
@@ -172,8 +172,8 @@ def test_precisions_of_trained_weights(shared, engine, precision, limit):
 
 def test_auto_is_exact_for_numbers(weights_file, monkeypatch):
     monkeypatch.setattr(selection, "differs", lambda *rest: "")
-    monkeypatch.setattr(selection.kept, "remembered", lambda *rest: None)
-    monkeypatch.setattr(selection.kept, "remember", lambda *rest: None)
+    monkeypatch.setattr(selection.engine_cache, "remembered", lambda *rest: None)
+    monkeypatch.setattr(selection.engine_cache, "remember", lambda *rest: None)
     from tinyhd_cli.engines.openvino import has_bf16
 
     assert load_model(weights_file, "cpu").engine.precision == "float32"

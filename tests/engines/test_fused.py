@@ -18,9 +18,10 @@ from helpers import graph_runner
 from helpers.networks import lively
 
 from tinyhd_cli import __version__, load_model, weights
-from tinyhd_cli.engines import fused, graph, selection
+from tinyhd_cli.engines import graph, kernels, selection
 from tinyhd_cli.engines.fuse_batchnorm import fold
-from tinyhd_cli.engines.fused import Fused, UnsupportedGraph, available_isas, partition
+from tinyhd_cli.engines.fused import Fused, UnsupportedGraph, partition
+from tinyhd_cli.engines.kernels import available_isas
 from tinyhd_cli.engines.lower_tinyhd import rewritten
 
 ROOT = Path(__file__).parents[2]
@@ -237,7 +238,7 @@ def test_kernels_that_answer_wrongly_are_not_used(weights_file, monkeypatch, tmp
 @needs_kernels
 def test_kernels_of_another_version_are_not_used(weights_file, monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
-    monkeypatch.setattr(fused, "GAP", fused.GAP + 16)
+    monkeypatch.setattr(kernels, "GAP", kernels.GAP + 16)
     assert load_model(weights_file, "cpu").engine.name == "openvino"
     (record,) = caplog.records
     assert "fused: OSError: the kernels were compiled for another version" in record.getMessage()

@@ -54,7 +54,7 @@ class Builder:
                 corners = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
                 return self.add("Resize", inputs[0], "", "", sizes, **corners)
             case graph.Relu6():
-                return self.add("Input", inputs[0], self.constant(np.float32(0)), self.constant(np.float32(6)))
+                return self.add("Clip", inputs[0], self.constant(np.float32(0)), self.constant(np.float32(6)))
             case graph.Sigmoid():
                 return self.add("Sigmoid", inputs[0])
             case graph.Add():

@@ -46,14 +46,14 @@ def to_openvino(result: Node, *, int8: bool = False) -> ov.Model:
     return ov.Model([saliency], clips(made), "tinyhd")
 
 
-def part_to_openvino(given: Sequence[Node], *, int8: bool = False) -> ov.Model:
+def prefix_to_openvino(outputs: Sequence[Node], *, int8: bool = False) -> ov.Model:
     """The beginning of a graph: its outputs are some nodes of it, ``(1, T, H, W, C)``.
 
     In this order OpenVINO keeps them anyway; any other costs it more time than the convolutions before.
     """
-    made = translated(given, int8)
+    made = translated(outputs, int8)
     last = ops.constant(np.array([0, 2, 3, 4, 1]))
-    return ov.Model([ops.transpose(made[node], last) for node in given], clips(made), "tinyhd")
+    return ov.Model([ops.transpose(made[node], last) for node in outputs], clips(made), "tinyhd")
 
 
 def translated(results: Sequence[Node], int8: bool) -> dict[Node, Any]:
@@ -180,11 +180,11 @@ class OpenVino:
         return saliency
 
 
-class OpenVinoPart:
+class OpenVinoPrefix:
     """The compiled beginning of a graph, for what goes on with its outputs.
 
     Args:
-        make: builds the graph, see :func:`part_to_openvino`.
+        make: builds the graph, see :func:`prefix_to_openvino`.
         precision, threads, keep: see :class:`OpenVino`.
     """
 

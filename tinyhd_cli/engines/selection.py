@@ -19,8 +19,9 @@ from ..errors import UsageError, did_you_mean, one_line
 from ..models.families.tinyhd import TinyHD
 from ..models.spec import CLIP_FRAMES
 from . import engine_cache
-from .fused import Fused, UnsupportedGraph, available_isas, fingerprint, load
+from .fused import Fused, UnsupportedGraph
 from .graph import Array, Input, Node, Shape, convolve, relu6
+from .kernels import available_isas, fingerprint, load
 from .torch import TorchEngine, to_bf16
 
 log = logging.getLogger("tinyhd")
@@ -196,7 +197,7 @@ def build_openvino(network: TinyHD, shape: Shape, precision: str) -> Engine:
 def build_fused(network: TinyHD, shape: Shape, precision: str) -> Engine:
     """OpenVINO up to half the resolution, our own kernels from there."""
     from .lower_tinyhd import rewritten
-    from .openvino import OpenVinoPart, has_bf16, part_to_openvino
+    from .openvino import OpenVinoPrefix, has_bf16, prefix_to_openvino
 
     if not available_isas():
         raise EngineUnavailable(NO_KERNELS)
@@ -204,13 +205,13 @@ def build_fused(network: TinyHD, shape: Shape, precision: str) -> Engine:
         raise EngineUnavailable("this processor has no bf16")
     threads = torch.get_num_threads()
 
-    def head(given: list[Node]) -> OpenVinoPart:
-        make = functools.partial(part_to_openvino, given, int8=precision == "int8")
-        keep = engine_cache.graph_file(given, "part", precision, threads, metadata.version("openvino"))
-        return OpenVinoPart(make, precision, threads, keep)
+    def make_prefix(outputs: list[Node]) -> OpenVinoPrefix:
+        make = functools.partial(prefix_to_openvino, outputs, int8=precision == "int8")
+        keep = engine_cache.graph_file(outputs, "part", precision, threads, metadata.version("openvino"))
+        return OpenVinoPrefix(make, precision, threads, keep)
 
     try:
-        return Fused(rewritten(network, shape), head, precision, threads)
+        return Fused(rewritten(network, shape), make_prefix, precision, threads)
     except UnsupportedGraph as error:
         raise EngineUnavailable(str(error)) from None
 
