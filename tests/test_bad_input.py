@@ -37,7 +37,7 @@ def header_only(path):
 
 
 def only_sound(path):
-    clips.sound_only(path)
+    clips.audio_only(path)
 
 
 def zero_length_stream(path):

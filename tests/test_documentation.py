@@ -36,11 +36,11 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
     """A folder with what the README takes for granted: clips, a weight file, embedded default weights."""
     folder = tmp_path / "reader"
     (folder / "clips").mkdir(parents=True)
-    clips.make(folder / "clip.mp4", frames=17, sound="aac")
+    clips.make(folder / "clip.mp4", frames=17, audio="aac")
     for name in ("one", "two"):
         clips.make(folder / "clips" / f"{name}.mp4", frames=2)
     for number in range(3):
-        on_disk.write_picture(folder / "frames" / f"{number}.png", clips.picture(number, 64, 48))
+        on_disk.write_picture(folder / "frames" / f"{number}.png", clips.image(number, 64, 48))
     on_disk.dhf1k(folder / "DHF1K", {601: 3, 602: 2, 701: 2})
     on_disk.folder(folder / "recordings", {"park": 3, "street": 2}, "beside")
     for video, frames in (("0601", 3), ("0602", 2)):
@@ -202,7 +202,7 @@ def test_the_example_clip_is_what_its_script_makes(tmp_path, monkeypatch):
     assert len(ours) == len(committed) == 150
     for frame in (0, 80, 149):
         assert abs(ours[frame].astype(int) - committed[frame]).mean() < 2
-    assert clips.sound_packets(made)
+    assert clips.audio_packets(made)
     assert (EXAMPLES / "gallery.mp4").stat().st_size < 500_000
 
 

@@ -11,10 +11,10 @@ import zlib
 from pathlib import Path
 
 import cv2
-import datasets_on_disk as on_disk
 import numpy as np
 import pytest
 from helpers import clips
+from helpers import datasets_on_disk as on_disk
 
 from tinyhd_cli import arrays, settings
 from tinyhd_cli.datasets.headers import claimed_size

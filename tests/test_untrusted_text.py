@@ -8,16 +8,16 @@ import logging
 import re
 from pathlib import Path
 
-import datasets_on_disk as on_disk
 import numpy as np
 import pytest
 from helpers import clips
+from helpers import datasets_on_disk as on_disk
 
 from tinyhd_cli.commands import progress, terminal
-from tinyhd_cli.errors import unexpected
-from tinyhd_cli.figures import legend, new_figure, plain_text
+from tinyhd_cli.errors import describe_unexpected
+from tinyhd_cli.figures import add_legend, new_figure, plain_text
 from tinyhd_cli.untrusted import json_text
-from tinyhd_cli.wording import plural, some
+from tinyhd_cli.wording import list_names, plural
 
 NAMES = [
     "$\\frac{$",
@@ -73,7 +73,7 @@ def test_legends_leave_nothing_out():
         axes = new_figure(3, 2).add_subplot()
         for _ in NAMES:
             axes.plot([1, 2])
-        legend(axes, NAMES)
+        add_legend(axes, NAMES)
         axes.figure.canvas.draw()  # mathtext would fail here
         found = axes.get_legend().get_texts()
         assert [text.get_text() for text in found] == NAMES
@@ -159,13 +159,13 @@ def test_json_is_legible_and_harmless():
     ],
 )
 def test_errors_that_nothing_handles(error, said):
-    assert unexpected(error) == said
+    assert describe_unexpected(error) == said
 
 
 def test_numbers_and_names_in_words():
     assert [plural(count, "frame") for count in (0, 1, 2, 1200)] == ["0 frames", "1 frame", "2 frames", "1,200 frames"]
     assert plural(2, "box", "boxes") == "2 boxes"
-    assert some("abc") == "a, b, c" and some("abcdefg", 2) == "a, b and 5 more"
+    assert list_names("abc") == "a, b, c" and list_names("abcdefg", 2) == "a, b and 5 more"
 
 
 def test_one_frame_is_one_frame(tinyhd, tmp_path, weights_file, capsys):

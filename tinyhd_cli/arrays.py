@@ -37,21 +37,21 @@ class StoredArray:
     fortran_order: bool
     _file: IO[bytes]
 
-    def whole(self) -> Array:
+    def read(self) -> Array:
         """Return the array; ``InputError`` if it is too large or truncated."""
         values = np.frombuffer(self._bytes(math.prod(self.shape)), self.dtype)
         return values.reshape(self.shape, order="F" if self.fortran_order else "C")
 
     def items(self) -> Iterator[Array]:
-        """Yield the items along the first dimension, one in memory at a time; ``InputError`` as in :meth:`whole`."""
+        """Yield the items along the first dimension, one in memory at a time; ``InputError`` as in :meth:`read`."""
         if self.fortran_order:
-            yield from self.whole()
+            yield from self.read()
             return
         for _ in range(self.shape[0]):
             yield self.item()
 
     def item(self) -> Array:
-        """Return the next item; ``InputError`` as in :meth:`whole`."""
+        """Return the next item; ``InputError`` as in :meth:`read`."""
         return np.frombuffer(self._bytes(math.prod(self.shape[1:])), self.dtype).reshape(self.shape[1:])
 
     def _bytes(self, count: int) -> bytes:
@@ -59,7 +59,7 @@ class StoredArray:
         if size > MAX_ITEM_BYTES:
             limit = f"the limit is {MAX_ITEM_BYTES >> 30} GiB"
             raise InputError(f"{self.name}: an array {self.dtype} {self.shape} is too large; {limit}")
-        with readable(self.name):
+        with input_errors(self.name):
             data = self._file.read(size)
         if len(data) < size:
             raise InputError(f"{self.name}: is truncated; copy or create it again")
@@ -67,7 +67,7 @@ class StoredArray:
 
 
 @contextlib.contextmanager
-def readable(name: str) -> Iterator[None]:
+def input_errors(name: str) -> Iterator[None]:
     """Convert the exceptions of NumPy and zipfile inside the block to ``InputError``."""
     try:
         yield
@@ -77,7 +77,7 @@ def readable(name: str) -> Iterator[None]:
         raise InputError(f"{name}: is not an {Path(name).suffix[1:]} file with a numeric array") from error
 
 
-def stored(name: str, file: IO[bytes], size: int) -> StoredArray:
+def read_header(name: str, file: IO[bytes], size: int) -> StoredArray:
     """Return the array at the current position of a file; ``InputError`` if it is not one, or shorter than claimed.
 
     Args:
@@ -85,7 +85,7 @@ def stored(name: str, file: IO[bytes], size: int) -> StoredArray:
         file: open for reading.
         size: number of bytes in the file.
     """
-    with readable(name):
+    with input_errors(name):
         try:
             if np.lib.format.read_magic(file) != (1, 0):  # later versions are for structured arrays
                 raise ValueError
@@ -103,10 +103,10 @@ def stored(name: str, file: IO[bytes], size: int) -> StoredArray:
 def open_npy(path: Path) -> Iterator[StoredArray]:
     """Open the array of an npy file; ``InputError`` if it is not one."""
     with contextlib.ExitStack() as stack:
-        with readable(str(path)):
+        with input_errors(str(path)):
             file = stack.enter_context(path.open("rb"))
             size = path.stat().st_size
-        yield stored(str(path), file, size)
+        yield read_header(str(path), file, size)
 
 
 class Archive:
@@ -118,7 +118,7 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with readable(str(path)):
+        with input_errors(str(path)):
             self._zip = zipfile.ZipFile(path)
         self.names = [name.removesuffix(".npy") for name in self._zip.namelist() if name.endswith(".npy")]
 
@@ -132,7 +132,7 @@ class Archive:
     def open(self, name: str) -> Iterator[StoredArray]:
         """Open an array by its name; ``InputError`` if it is damaged."""
         with contextlib.ExitStack() as stack:
-            with readable(str(self.path)):
+            with input_errors(str(self.path)):
                 file = stack.enter_context(self._zip.open(f"{name}.npy"))
                 size = self._zip.getinfo(f"{name}.npy").file_size
-            yield stored(str(self.path), file, size)
+            yield read_header(str(self.path), file, size)

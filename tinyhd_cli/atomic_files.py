@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import OutputError
-from .processes import identity, is_gone
+from .processes import has_ended, process_key
 
 SWEEP_EVERY_S = 10.0
 """Seconds between two searches of a folder for temporary files of killed processes."""
@@ -29,7 +29,7 @@ ABANDONED_S = 24 * 3600.0
 """Age at which a temporary file of another machine is considered abandoned: a running process keeps writing to it."""
 
 TEMPORARY = re.compile(
-    r"\..*\.[0-9a-f]{8}\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)\.partial(\..*)?", re.DOTALL
+    r"\..*\.[0-9a-f]{8}\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)\.temporary_path(\..*)?", re.DOTALL
 )
 """Matches the names of temporary files."""
 
@@ -43,7 +43,7 @@ _swept: dict[Path, float] = {}
 """Time of the last search of each folder."""
 
 
-def partial(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """Return a hidden temporary path to write to; :func:`publish` renames it to ``path`` when it is complete.
 
     It is next to the target of ``path``; temporary files of killed processes there are removed. It keeps the suffix,
@@ -57,7 +57,7 @@ def partial(path: Path) -> Path:
     sweep(target.parent)
     # Short, because a name that is just short enough must not become too long; the checksum keeps it apart from others.
     stem = f".{target.stem[:24]}.{zlib.crc32(os.fsencode(path if special else target.name)):08x}"
-    return target.with_name(f"{stem}.{'-'.join(map(str, identity()))}.partial{target.suffix[:16]}")
+    return target.with_name(f"{stem}.{'-'.join(map(str, process_key()))}.partial{target.suffix[:16]}")
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -69,7 +69,7 @@ def publish(temporary: Path, path: Path) -> None:
         OSError: it cannot be moved.
     """
     if is_special(path):
-        pour(temporary, path)
+        copy_to_stream(temporary, path)
         remove(temporary)
         return
     target = destination(path)
@@ -88,7 +88,7 @@ def publish(temporary: Path, path: Path) -> None:
         remove(temporary)
 
 
-def pour(temporary: Path, path: Path) -> None:
+def copy_to_stream(temporary: Path, path: Path) -> None:
     """Write the content of a file to a pipe, a device or an open file."""
     number = descriptor(path)
     if number is not None and sys.stdout is not None:
@@ -149,8 +149,8 @@ def sweep(folder: Path) -> None:
 
 def is_abandoned(entry: os.DirEntry[str], name: re.Match[str]) -> bool:
     """Return whether the process that wrote a temporary file has ended."""
-    if name["machine"] == identity()[0]:
-        return is_gone(int(name["pid"]), int(name["started"]))
+    if name["machine"] == process_key()[0]:
+        return has_ended(int(name["pid"]), int(name["started"]))
     return time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED_S
 
 
@@ -185,14 +185,14 @@ def make_parent(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary name to write to; it gets the final one if the block ends well and is removed otherwise.
 
     Raises:
         OutputError: an ``OSError`` came up while writing.
     """
     make_parent(path)
-    temporary = partial(path)
+    temporary = temporary_path(path)
     try:
         yield temporary
         publish(temporary, path)

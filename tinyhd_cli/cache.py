@@ -20,17 +20,17 @@ log = logging.getLogger("tinyhd")
 
 def folder(*names: str) -> Path | None:
     """Return a folder inside the cache, created if needed; None, with one warning, if the cache cannot be used."""
-    return usable(settings.cache_folder(), *names)
+    return usable_folder(settings.cache_folder(), *names)
 
 
-def usable(root: Path, *names: str) -> Path | None:
+def usable_folder(root: Path, *names: str) -> Path | None:
     """Return the folder ``names`` inside ``root``, created if needed; None if that is not possible.
 
     A ``root`` that cannot be created (a read-only home, a container) is not reported; an unsafe one is reported once.
     """
     try:
         make_private(root)
-        problem = unsafe(root)
+        problem = trust_problem(root)
         path = root.joinpath(*names)
         if not problem:
             path.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def make_private(path: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
 
 
-def check(path: Path, flag: str) -> None:
+def require_private(path: Path, flag: str) -> None:
     """Create a folder that a run needs, given with ``flag``.
 
     Raises:
@@ -60,7 +60,7 @@ def check(path: Path, flag: str) -> None:
     """
     try:
         make_private(path)
-        problem = unsafe(path)
+        problem = trust_problem(path)
     except OSError as error:
         raise cannot_write(path, error) from error
     if problem:
@@ -71,7 +71,7 @@ FOREIGN = "belongs to another user"
 WRITABLE = "is writable by other users"
 
 
-def unsafe(path: Path) -> str:
+def trust_problem(path: Path) -> str:
     """Return why a folder, or the link to it, cannot be trusted; empty if it can be trusted.
 
     Raises:

@@ -188,7 +188,7 @@ def run_command(arguments: list[str], debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.OUTPUT_FAILED
     except Exception as error:
-        complain(errors.unexpected(error), debug)
+        complain(errors.describe_unexpected(error), debug)
         return errors.SOME_INPUT_FAILED
     if code == errors.INTERRUPTED:  # Typer has caught the Ctrl-C
         complain("interrupted")

@@ -54,7 +54,7 @@ def ends_with(*endings: bytes) -> Callable[[BinaryIO, int], bool]:
     return check
 
 
-def boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
+def mp4_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
     """Yield the type and end of each box of an MP4 file; the last end differs from ``size`` if it is truncated."""
     at = 0
     while at + 8 <= size:
@@ -69,7 +69,7 @@ def boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
 
 def is_whole_mp4(file: BinaryIO, size: int) -> bool:
     """Return whether the boxes end at the end of the file and include the index (``moov``)."""
-    kinds, ends = zip(*boxes(file, size), strict=True) if size >= 8 else ((), (0,))
+    kinds, ends = zip(*mp4_boxes(file, size), strict=True) if size >= 8 else ((), (0,))
     return b"moov" in kinds and ends[-1] == size
 
 

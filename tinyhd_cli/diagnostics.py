@@ -14,7 +14,7 @@ from typing import Literal
 
 from . import cache, settings
 from .errors import TinyhdError, one_line
-from .system import cores
+from .system import available_cores
 from .version import __version__
 
 Status = Literal["ok", "note", "fault"]
@@ -75,9 +75,11 @@ def devices() -> Iterator[Finding]:
     from .inference.model import pick_device
 
     threads = torch.get_num_threads()
-    few = threads < cores()
+    few = threads < available_cores()
     advice = f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} holds it back" if "OMP_NUM_THREADS" in os.environ else ""
-    yield Finding("processor", "note" if few and advice else "ok", f"{cores()} cores, {threads} threads", few * advice)
+    yield Finding(
+        "processor", "note" if few and advice else "ok", f"{available_cores()} cores, {threads} threads", few * advice
+    )
     chosen = pick_device("auto")
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
@@ -119,11 +121,13 @@ def engines() -> Iterator[Finding]:
 
 def encoders() -> Iterator[Finding]:
     """What videos can be written with; each encoder is opened, because some are there and do not work."""
-    from .video.encoders import CODECS, DEFAULT_CODECS, EncoderOptions, candidates, opens
+    from .video.encoders import CODECS, DEFAULT_CODECS, EncoderOptions, available_encoders, can_open
 
     working = {}
     for codec in CODECS:
-        working[codec] = next((name for name in candidates(codec) if opens(name, EncoderOptions(), 64, 64)), None)
+        working[codec] = next(
+            (name for name in available_encoders(codec) if can_open(name, EncoderOptions(), 64, 64)), None
+        )
     found = ", ".join(f"{codec} ({name})" for codec, name in working.items() if name)
     missing = [codec for codec, name in working.items() if name is None]
     if not any(working[codec] for codec in DEFAULT_CODECS[".mp4"]):
@@ -160,7 +164,7 @@ def weights() -> Iterator[Finding]:
 def folders() -> Iterator[Finding]:
     """Where tinyhd keeps things, and whether it may."""
     folder = settings.cache_folder()
-    if folder.is_dir() and (problem := cache.unsafe(folder)):
+    if folder.is_dir() and (problem := cache.trust_problem(folder)):
         yield Finding("cache", "note", f"{folder}: {problem}", "set TINYHD_CACHE to a folder of your own")
     elif can_write(folder):
         yield Finding("cache", "ok", str(folder))

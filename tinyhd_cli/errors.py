@@ -57,7 +57,7 @@ def one_line(error: BaseException) -> str:
 NO_MEMORY = "not enough memory"
 
 
-def unexpected(error: Exception) -> str:
+def describe_unexpected(error: Exception) -> str:
     """Describe an unhandled exception: a bug, unless memory ran out."""
     opencv_code = -4  # cv2.Error.StsNoMem
     if (

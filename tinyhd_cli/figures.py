@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .atomic_files import written_whole
+from .atomic_files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,14 +42,14 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def legend(axes: Axes, names: Sequence[str], **place: Any) -> None:
+def add_legend(axes: Axes, names: Sequence[str], **place: Any) -> None:
     """Add a legend with a name for each line, including names such as ``_name``, which matplotlib would omit."""
     box = axes.legend(axes.get_lines(), [str(number) for number in range(len(names))], **place)
     for text, name in zip(box.get_texts(), names, strict=True):
         text.set_text(name)
 
 
-def save(figure: Figure, path: Path, dpi: int) -> None:
+def save_figure(figure: Figure, path: Path, dpi: int) -> None:
     """Write a figure as PNG; ``OutputError`` if that fails."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=dpi)

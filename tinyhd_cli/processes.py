@@ -14,7 +14,7 @@ DEAD_STATES = (b"Z", b"X")
 
 
 @cache
-def machine() -> str:
+def machine_id() -> str:
     """Return a checksum of the host and the PID namespace, within which PIDs are unique."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
@@ -23,13 +23,13 @@ def machine() -> str:
     return f"{zlib.crc32(f'{platform.node()} {namespace}'.encode(errors='surrogateescape')):08x}"
 
 
-def identity() -> tuple[str, int, int]:
+def process_key() -> tuple[str, int, int]:
     """Return a key of this process: its machine, its PID and, because PIDs are reused, its start time."""
-    known = status(os.getpid())
-    return machine(), os.getpid(), known[1] if known else 0
+    known = process_status(os.getpid())
+    return machine_id(), os.getpid(), known[1] if known else 0
 
 
-def status(pid: int) -> tuple[bytes, int] | None:
+def process_status(pid: int) -> tuple[bytes, int] | None:
     """Return a process's state, and its start in ticks since boot; None if they are unknown."""
     try:
         # The program's name, in parentheses, may contain any character.
@@ -39,7 +39,7 @@ def status(pid: int) -> tuple[bytes, int] | None:
         return None
 
 
-def is_gone(pid: int, started: int) -> bool:
+def has_ended(pid: int, started: int) -> bool:
     """Return whether the process on this machine with this PID, and this start unless 0, has certainly ended."""
     if sys.platform == "win32":
         return False  # on Windows, signal 0 would terminate the process
@@ -49,5 +49,5 @@ def is_gone(pid: int, started: int) -> bool:
         return True
     except (OSError, OverflowError):
         pass  # another user's process
-    known = status(pid)
+    known = process_status(pid)
     return known is not None and (known[0] in DEAD_STATES or (started != 0 and known[1] != started))

@@ -17,13 +17,13 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 Call = Callable[..., int]
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
-def glibc(name: str) -> Call | None:
+def glibc_function(name: str) -> Call | None:
     """A function of glibc, where that is the C library."""
     library: Any = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
     return getattr(library, name, None)
@@ -35,7 +35,7 @@ def keep_freed_memory(most: int) -> None:
     For processes that make many large arrays, one after the other: fresh pages cost a third of the time of a training
     step, and more than half of that of scoring float maps. Only glibc can be told.
     """
-    tune = glibc("mallopt")
+    tune = glibc_function("mallopt")
     if tune is not None:
         for what, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, most), (M_TOP_PAD, 64 << 20)):
             tune(what, value)
@@ -47,7 +47,7 @@ def trim_heap() -> None:
     glibc keeps what it may need again, scattered over its heaps. A network takes and frees hundreds of megabytes for
     every clip, and how they fall between other blocks is chance: over a long video the peak creeps up by 100 MB.
     """
-    trim = glibc("malloc_trim")
+    trim = glibc_function("malloc_trim")
     if trim is not None:
         trim(0)
 

@@ -15,7 +15,7 @@ def damage(count: int) -> str:
     return plural(count, "damaged packet or frame", "damaged packets or frames")
 
 
-def some(names: Sequence[object], most: int = 5) -> str:
+def list_names(names: Sequence[object], most: int = 5) -> str:
     """Return the first few names: ``a, b``, or ``a, b, c, d, e and 3 more``."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more

@@ -116,7 +116,7 @@ def test_odd_aspects(text):
 def test_phone_clip(tinyhd, tmp_path, weights_file):
     """Rotation, variable frame rate and sound of a phone clip are kept; pictures are parts of the source's."""
     clip = clips.make(
-        tmp_path / "clip.mp4", frames=24, width=128, height=72, durations=(20, 40), rotation=-90, sound="aac"
+        tmp_path / "clip.mp4", frames=24, width=128, height=72, durations=(20, 40), rotation=-90, audio="aac"
     )
     assert tinyhd("crop", clip, "--aspect", "1:1", "-o", "out.mp4", "--weights", weights_file, "--crf", "1") == 0
     with VideoReader(clip) as source, VideoReader("out.mp4") as cropped:

@@ -46,7 +46,7 @@ def two_scenes(tmp_path):
         stream = container.add_stream("libx264", rate=10)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for number in range(20):
-            image = clips.picture(number, 96, 64)
+            image = clips.image(number, 96, 64)
             image = image if number < 10 else 255 - image[::-1]
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
         container.mux(stream.encode(None))

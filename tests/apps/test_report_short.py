@@ -61,7 +61,7 @@ def numbers_of(html: str) -> list[float]:
 def test_one_picture(page, tmp_path):
     import cv2
 
-    cv2.imencode(".png", clips.picture(1, 64, 48))[1].tofile(tmp_path / "one.png")
+    cv2.imencode(".png", clips.image(1, 64, 48))[1].tofile(tmp_path / "one.png")
     shown, html = page(tmp_path / "one.png", "--aoi", "logo=0%,0%,50%,100%")
     assert len(frames_in(shown)) == 1
     assert "<svg" not in html
@@ -73,7 +73,7 @@ def test_one_picture(page, tmp_path):
 
 @pytest.mark.parametrize("frames", [2, 5, 50])
 def test_a_short_clip(page, tmp_path, frames):
-    video = write(tmp_path / "short.mkv", [clips.picture(number, 64, 48) for number in range(frames)])
+    video = write(tmp_path / "short.mkv", [clips.image(number, 64, 48) for number in range(frames)])
     shown, html = page(video, "--aoi", "left=0%,0%,50%,100%")
     assert html.count("<svg") == 3
     assert min(numbers_of(html)) == 0
@@ -89,7 +89,7 @@ def test_a_white_frame_has_a_frame_around_it(page, tmp_path):
 
 def test_stills_do_not_need_to_know_the_length(page, tmp_path, monkeypatch):
     """Containers claim too many frames or none: the filmstrip is the same."""
-    video = write(tmp_path / "clip.mkv", [clips.picture(number, 64, 48) for number in range(30)])
+    video = write(tmp_path / "clip.mkv", [clips.image(number, 64, 48) for number in range(30)])
     pages = []
     for claimed in (30, None, 10**6, 1):
         monkeypatch.setattr("tinyhd_cli.video.container.claimed_frames", lambda *arguments, claimed=claimed: claimed)

@@ -92,11 +92,11 @@ def test_settings_file(tinyhd, capsys):
 def test_missing_encoders(tinyhd, capsys, monkeypatch):
     from tinyhd_cli.video import encoders
 
-    monkeypatch.setattr(encoders, "candidates", lambda codec: [] if codec == "hevc" else [codec])
-    monkeypatch.setattr(encoders, "opens", lambda *rest: True)
+    monkeypatch.setattr(encoders, "available_encoders", lambda codec: [] if codec == "hevc" else [codec])
+    monkeypatch.setattr(encoders, "can_open", lambda *rest: True)
     assert tinyhd("doctor", "--json") == 0
     assert findings(capsys)["encoders"]["status"] == "note"
-    monkeypatch.setattr(encoders, "opens", lambda *rest: False)
+    monkeypatch.setattr(encoders, "can_open", lambda *rest: False)
     assert tinyhd("doctor", "--json") == 1
     assert findings(capsys)["encoders"]["status"] == "fault"
 

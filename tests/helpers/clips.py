@@ -27,7 +27,7 @@ class Clip:
     rotation: int = 0
     flips: tuple[bool, bool] = (False, False)
     """Horizontal and vertical, by the display matrix."""
-    sound: str | None = None
+    audio: str | None = None
     """An audio encoder, or None."""
     codec: str = "libx264"
     pixel_format: str = "yuv420p"
@@ -53,7 +53,7 @@ class Clip:
         return self.timestamps[-1] + last * TIME_BASE
 
 
-def picture(index: int, width: int, height: int) -> np.ndarray:
+def image(index: int, width: int, height: int) -> np.ndarray:
     """A frame whose orientation can be seen: a red band above, a blue one at the left, and a disc that wanders."""
     image = np.full((height, width, 3), 90, np.uint8)
     image[: height // 4] = (220, 30, 30)
@@ -77,9 +77,9 @@ def make(path: Path, clip: Clip | None = None, **changes: object) -> Path:
             stream.sample_aspect_ratio = clip.aspect
         if clip.rotation or any(clip.flips):
             stream.set_display_rotation(clip.rotation, *clip.flips)
-        audio = add_sound(container, clip.sound) if clip.sound else None
+        audio = add_audio(container, clip.audio) if clip.audio else None
         for index, time in enumerate(clip.timestamps):
-            frame = av.VideoFrame.from_ndarray(picture(index, clip.width, clip.height), "rgb24")
+            frame = av.VideoFrame.from_ndarray(image(index, clip.width, clip.height), "rgb24")
             frame = frame.reformat(format=clip.pixel_format)
             frame.time_base = stream.codec_context.time_base
             frame.pts = round(time / frame.time_base)
@@ -91,7 +91,7 @@ def make(path: Path, clip: Clip | None = None, **changes: object) -> Path:
     return path
 
 
-def add_sound(container: av.container.OutputContainer, codec: str) -> AudioStream:
+def add_audio(container: av.container.OutputContainer, codec: str) -> AudioStream:
     audio = container.add_stream(codec, rate=48000)
     assert isinstance(audio, AudioStream)
     audio.codec_context.layout = "mono"
@@ -114,9 +114,9 @@ def write_tone(container: av.container.OutputContainer, audio: AudioStream, seco
     container.mux(audio.encode(None))
 
 
-def sound_only(path: Path) -> Path:
+def audio_only(path: Path) -> Path:
     with av.open(str(path), "w") as container:
-        write_tone(container, add_sound(container, "aac"), 0.5)
+        write_tone(container, add_audio(container, "aac"), 0.5)
     return path
 
 
@@ -133,7 +133,7 @@ def frames(path: Path) -> list[np.ndarray]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def sound_packets(path: Path) -> list[tuple[Fraction, bytes]]:
+def audio_packets(path: Path) -> list[tuple[Fraction, bytes]]:
     """Time in seconds and content of every packet of a file's first audio stream."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]

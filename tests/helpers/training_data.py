@@ -20,7 +20,7 @@ OPTIONS = ("--size", "64x64", "--workers", "0", "--init", "none", "--batch-size"
 
 
 def blob(number: int, width: int = 96, height: int = 72) -> np.ndarray:
-    """Where people look: at the disc of ``clips.picture``."""
+    """Where people look: at the disc of ``clips.image``."""
     y, x = np.mgrid[:height, :width]
     center = width * (0.3 + 0.02 * (number % 20))
     return np.uint8(255 * np.exp(-((x - center) ** 2 + (y - height * 0.6) ** 2) / (2 * 8**2)))
@@ -35,7 +35,7 @@ def labeled_videos(root: Path, count: int = 3, frames: int = 20) -> Path:
     """``NAME/{images,maps,fixation}``, each video brighter than the one before."""
     for video in range(count):
         for number in range(frames):
-            image = clips.picture(number + 3 * video, 96, 72) // (video + 1)
+            image = clips.image(number + 3 * video, 96, 72) // (video + 1)
             write_png(root / f"v{video}" / "images" / f"{number + 1:04d}.png", image[..., ::-1])
             write_png(root / f"v{video}" / "maps" / f"{number + 1:04d}.png", blob(number + 3 * video))
             points = (blob(number + 3 * video) > 250).astype(np.uint8) * 255
@@ -47,7 +47,7 @@ def photographs(root: Path, count: int = 3) -> Path:
     """``images``, ``maps`` and ``fixation`` with the same names."""
     for number in range(count):
         name = f"{1000 + 7 * number}.png"
-        write_png(root / "images" / name, clips.picture(5 * number, 120, 90)[..., ::-1])
+        write_png(root / "images" / name, clips.image(5 * number, 120, 90)[..., ::-1])
         write_png(root / "maps" / name, blob(5 * number, 120, 90))
         write_png(root / "fixation" / name, (blob(5 * number, 120, 90) > 253).astype(np.uint8) * 255)
     return root

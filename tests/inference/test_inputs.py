@@ -16,7 +16,7 @@ from helpers import clips
 
 from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.video.reader import VideoReader
-from tinyhd_cli.video.source import InputOptions, as_rate, parse_size
+from tinyhd_cli.video.source import InputOptions, parse_size, to_frame_rate
 
 
 def write(path: Path, image: np.ndarray) -> None:
@@ -44,7 +44,7 @@ def test_folder_without_pictures(tmp_path):
 
 def test_predict_a_folder_of_pictures(tinyhd, weights_file, capsys):
     for number in range(5):
-        write(Path("walk") / f"{number:04d}.png", clips.picture(number, 96, 64))
+        write(Path("walk") / f"{number:04d}.png", clips.image(number, 96, 64))
     assert tinyhd("predict", "walk", "--weights", weights_file, "--rate", "10", "--json", "out.json") == 0
     found = json.loads(Path("out.json").read_text())
     assert (found["frames"], found["rate"], found["duration_s"]) == (5, 10, 0.5)
@@ -62,7 +62,7 @@ def predict_stdin(weights_file, folder, data, *options):
 
 def test_y4m_from_standard_input_to_standard_output(tmp_path, weights_file):
     """A pipe in, a pipe out: what comes out is a y4m video of the painted frames."""
-    pictures = [clips.picture(number, 64, 48) for number in range(6)]
+    pictures = [clips.image(number, 64, 48) for number in range(6)]
     data = b"YUV4MPEG2 W64 H48 F10:1 Ip A1:1 C420jpeg\n"
     for picture in pictures:
         data += b"FRAME\n" + cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420).tobytes()
@@ -79,7 +79,7 @@ def test_y4m_from_standard_input_to_standard_output(tmp_path, weights_file):
 
 
 def test_raw_video_from_standard_input(tmp_path, weights_file):
-    pictures = np.array([clips.picture(number, 64, 48) for number in range(4)])
+    pictures = np.array([clips.image(number, 64, 48) for number in range(4)])
     options = ["--size", "64x48", "--rate", "20", "--json", "out.json"]
     assert predict_stdin(weights_file, tmp_path, pictures.tobytes(), *options).returncode == 0
     found = json.loads((tmp_path / "out.json").read_text())
@@ -106,12 +106,12 @@ def test_sizes_and_rates():
             parse_size(text)
     with pytest.raises(UsageError, match="--size"):
         InputOptions(size=(0, 5))
-    assert as_rate(29.97) == Fraction(30000, 1001)
-    assert as_rate(25) == 25 and as_rate(12.5) == Fraction(25, 2)
+    assert to_frame_rate(29.97) == Fraction(30000, 1001)
+    assert to_frame_rate(25) == 25 and to_frame_rate(12.5) == Fraction(25, 2)
 
 
 def test_the_sound_of_a_pipe_is_left(tmp_path, weights_file):
-    clip = clips.make(tmp_path / "clip.mkv", frames=4, sound="aac")
+    clip = clips.make(tmp_path / "clip.mkv", frames=4, audio="aac")
     result = predict_stdin(weights_file, tmp_path, clip.read_bytes(), "--overlay", "out.mp4")
     assert result.returncode == 0, result.stderr
     with av.open(str(tmp_path / "out.mp4")) as container:

@@ -109,7 +109,7 @@ def test_pictures_are_named_as_what_they_are_taken_for(tinyhd, weights_file, cap
         import cv2
 
         Path(name).parent.mkdir(exist_ok=True)
-        cv2.imencode(".png", clips.picture(1, 64, 48))[1].tofile(name)
+        cv2.imencode(".png", clips.image(1, 64, 48))[1].tofile(name)
 
     for name in ("one.png", "walk/1.png", "walk/2.png", "walk/3.png"):
         picture(name)

@@ -25,7 +25,7 @@ from helpers import clips
 from tinyhd_cli import atomic_files, processes
 from tinyhd_cli.apps.encode import CompressOptions, compress_file
 from tinyhd_cli.apps.report import check_page
-from tinyhd_cli.atomic_files import written_whole
+from tinyhd_cli.atomic_files import atomic_write
 from tinyhd_cli.complete import is_complete
 from tinyhd_cli.errors import OUTPUT_FAILED, WRONG_USAGE, OutputError, UsageError
 from tinyhd_cli.inference.io_paths import fill
@@ -145,14 +145,14 @@ def test_open_files_by_number(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     reading, writing = os.pipe()
     Path("link.json").symlink_to(f"/dev/fd/{writing}")
-    with written_whole(Path(name.format(writing))) as temporary:
+    with atomic_write(Path(name.format(writing))) as temporary:
         temporary.write_text("content")
     os.close(writing)
     with os.fdopen(reading) as pipe:
         assert pipe.read() == "content"
-    with pytest.raises(OutputError, match=r"cannot be written: Bad file descriptor"), written_whole(Path("link.json")):
-        atomic_files.partial(Path("link.json")).touch()
-        (atomic_files.partial(Path("link.json"))).write_text("content")
+    with pytest.raises(OutputError, match=r"cannot be written: Bad file descriptor"), atomic_write(Path("link.json")):
+        atomic_files.temporary_path(Path("link.json")).touch()
+        (atomic_files.temporary_path(Path("link.json"))).write_text("content")
 
 
 def test_links_are_followed(predict, tmp_path):
@@ -204,7 +204,7 @@ def test_a_file_that_cannot_be_replaced_is_overwritten(tmp_path, monkeypatch):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
     monkeypatch.setattr(Path, "replace", busy)
-    with written_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         temporary.write_text("new")
     assert (target.read_text(), target.stat().st_ino) == ("new", inode)
     assert names(tmp_path) == ["mounted.json"]
@@ -235,8 +235,8 @@ import sys, time
 from pathlib import Path
 from tinyhd_cli import atomic_files
 out = Path(sys.argv[1])
-atomic_files.partial(out).write_bytes(b"x" * 1000)
-maps = atomic_files.partial(out.with_name("maps"))
+atomic_files.temporary_path(out).write_bytes(b"x" * 1000)
+maps = atomic_files.temporary_path(out.with_name("maps"))
 maps.mkdir()
 (maps / "0001.png").write_bytes(b"x")
 print("ready", flush=True)
@@ -257,7 +257,7 @@ def test_files_of_a_killed_process_are_removed_and_those_of_a_live_one_stay(tmp_
         assert len(hidden(tmp_path)) == 4
         killed.send_signal(signal.SIGKILL)
         time.sleep(0.2)  # it is not waited for: as in a container without init, it stays in the table
-        with written_whole(tmp_path / "o.csv") as temporary:
+        with atomic_write(tmp_path / "o.csv") as temporary:
             temporary.write_text("new")
         left = hidden(tmp_path)
         assert len(left) == 2, "the file and the folder of the live process"
@@ -267,7 +267,7 @@ def test_files_of_a_killed_process_are_removed_and_those_of_a_live_one_stay(tmp_
             process.kill()
             process.communicate()
     atomic_files._swept.clear()
-    with written_whole(tmp_path / "o.csv") as temporary:
+    with atomic_write(tmp_path / "o.csv") as temporary:
         temporary.write_text("newer")
     assert names(tmp_path) == ["o.csv"]
 
@@ -292,7 +292,7 @@ def test_a_killed_prediction(weights_file, predict, clip):
 @posix
 def test_numbers_that_are_used_again(tmp_path):
     """Another process with the same number does not protect a file, nor does one that cannot be asked remove it."""
-    machine, pid, started = processes.identity()
+    machine, pid, started = processes.process_key()
     name = ".o.00000000.{}-{}-{}.partial.csv"
     (tmp_path / name.format(machine, os.getppid(), 1)).touch()  # a live number, another start
     (tmp_path / name.format(machine, pid, started)).touch()  # our own
@@ -303,7 +303,7 @@ def test_numbers_that_are_used_again(tmp_path):
     abandoned.touch()
     os.utime(abandoned, (time.time() - 2 * atomic_files.ABANDONED_S,) * 2)
     (tmp_path / ".mine.partial.csv").touch()  # somebody's
-    atomic_files.partial(tmp_path / "o.csv")
+    atomic_files.temporary_path(tmp_path / "o.csv")
     left = {name.format(machine, pid, started), elsewhere.name, ".mine.partial.csv"}
     if started:
         assert set(hidden(tmp_path)) == left
@@ -313,7 +313,8 @@ def test_numbers_that_are_used_again(tmp_path):
 def test_temporary_names_are_short_and_differ(tmp_path):
     longest = tmp_path / ("ä" * 125 + ".json")
     names = {
-        atomic_files.partial(path).name for path in (longest, tmp_path / ("ä" * 124 + "b.json"), tmp_path / "a.json")
+        atomic_files.temporary_path(path).name
+        for path in (longest, tmp_path / ("ä" * 124 + "b.json"), tmp_path / "a.json")
     }
     assert len(names) == 3
     assert max(len(os.fsencode(name)) for name in names) <= 255

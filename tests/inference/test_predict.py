@@ -89,7 +89,7 @@ def remux(source, target, frames):
 
 
 def test_all_outputs_in_one_pass(tinyhd, tmp_path, weights_file):
-    video = clips.make(tmp_path / "clip.mp4", frames=21, width=160, height=120, sound="aac")
+    video = clips.make(tmp_path / "clip.mp4", frames=21, width=160, height=120, audio="aac")
     code = tinyhd(
         *("predict", video, "--weights", weights_file, "--overlay", "o.mp4", "--maps", "maps"),
         *("--npz", "o.npz", "--csv", "o.csv", "--json", "o.json"),
@@ -128,13 +128,13 @@ def test_all_outputs_in_one_pass(tinyhd, tmp_path, weights_file):
     assert summary["mean"]["centroid_x"] == pytest.approx(np.mean([float(row["centroid_x"]) for row in rows]), abs=1e-3)
 
     assert clips.timestamps(Path("o.mp4")) == clips.timestamps(video)
-    assert clips.sound_packets(Path("o.mp4")) == clips.sound_packets(video)
+    assert clips.audio_packets(Path("o.mp4")) == clips.audio_packets(video)
 
 
 def test_phone_clip_end_to_end(tinyhd, tmp_path, weights_file):
     """Sound, variable frame rate, rotation, odd size: the overlay plays as the source does."""
     clip = clips.Clip(
-        frames=37, width=97, height=63, durations=(20, 31, 17), rotation=-90, sound="aac", pixel_format="yuv444p"
+        frames=37, width=97, height=63, durations=(20, 31, 17), rotation=-90, audio="aac", pixel_format="yuv444p"
     )
     video = clips.make(tmp_path / "phone.mp4", clip)
     assert tinyhd("predict", video, "--weights", weights_file, "--overlay", "o.mp4", "--alpha", "0") == 0
@@ -144,7 +144,7 @@ def test_phone_clip_end_to_end(tinyhd, tmp_path, weights_file):
         for kind in ("video", "audio"):
             one, other = getattr(ours.streams, kind)[0], getattr(source.streams, kind)[0]
             assert one.duration * one.time_base == other.duration * other.time_base
-    assert clips.sound_packets(overlay) == clips.sound_packets(video)
+    assert clips.audio_packets(overlay) == clips.audio_packets(video)
     upright = np.rot90(clips.frames(video)[20], -1)
     assert np.abs(clips.frames(overlay)[20][:97, :63].astype(int) - upright).mean() < 4
 
@@ -269,7 +269,7 @@ def test_maps_of_an_earlier_longer_run_are_replaced(tinyhd, tmp_path, weights_fi
 
 
 def test_maps_as_video(tinyhd, tmp_path, weights_file):
-    video = clips.make(tmp_path / "clip.mp4", frames=6, sound="aac")
+    video = clips.make(tmp_path / "clip.mp4", frames=6, audio="aac")
     assert tinyhd("predict", video, "--weights", weights_file, "--maps", "maps.mp4") == 0
     images = clips.frames(Path("maps.mp4"))
     assert len(images) == 6

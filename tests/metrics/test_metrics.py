@@ -16,7 +16,7 @@ import pytest
 from tinyhd_cli.errors import InputError
 from tinyhd_cli.evaluation.results import Results
 from tinyhd_cli.evaluation.scoring import VideoScores
-from tinyhd_cli.metrics import METRICS, Comparison, auc, resize, score_frame
+from tinyhd_cli.metrics import METRICS, FrameScorer, auc, resize, score_frame
 from tinyhd_cli.metrics.auc import THRESHOLDS
 
 GOLDEN = np.load(Path(__file__).with_name("metrics_golden.npz"))
@@ -263,7 +263,7 @@ def test_constant_prediction(value, kind, seed):
     prediction, density, fixation, other, base = some_frame()
     rng = None if seed is None else np.random.default_rng(seed)
     prediction = np.full(prediction.shape, value, kind)
-    comparison = Comparison(prediction, density, fixation, other, base, rng=rng)
+    comparison = FrameScorer(prediction, density, fixation, other, base, rng=rng)
     scores = comparison.scores()
     assert comparison.constant
     for name in ("CC", "NSS", "AUC-B", "s-AUC", "IG"):
@@ -327,7 +327,7 @@ def test_prediction_with_nan_or_infinity_has_no_score(value, size):
     _, *truth = some_frame()
     prediction, *_ = some_frame(size)
     prediction[2, 3] = value
-    comparison = Comparison(prediction, *truth)
+    comparison = FrameScorer(prediction, *truth)
     assert not comparison.finite
     scores = comparison.scores()
     assert tuple(scores) == METRICS
@@ -441,7 +441,7 @@ def test_overshoot_of_resizing_is_no_negative_prediction():
     prediction = np.zeros((6, 8))
     prediction[2:4, 3:5] = 1
     density = np.random.default_rng(0).random((12, 16))
-    assert Comparison(prediction, density).prediction.min() < 0
+    assert FrameScorer(prediction, density).prediction.min() < 0
     assert np.isfinite(score_frame(prediction, density)["KLDiv"])
 
 
@@ -500,7 +500,7 @@ def test_predictions_are_resized_to_the_ground_truth_and_never_the_reverse():
         score_frame(resize(prediction, density.shape), density, fixation, other, base), rel=1e-9
     )
     small = (prediction * 100).astype(np.uint8)
-    assert Comparison(small, density).prediction.dtype == np.float64  # between 8-bit levels, not rounded to them
+    assert FrameScorer(small, density).prediction.dtype == np.float64  # between 8-bit levels, not rounded to them
 
 
 # Large maps and aggregation

@@ -28,9 +28,9 @@ def make(path, start_s=0.0, frames=50, size=(64, 48), **container):
     with av.open(str(path), "w", options={"output_ts_offset": str(start_s), **container}) as target:
         stream = target.add_stream(video_codec, rate=25, options={"bf": "2"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        audio = clips.add_sound(target, audio_codec)
+        audio = clips.add_audio(target, audio_codec)
         for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(clips.picture(number, *size), "rgb24").reformat(format="yuv420p")
+            frame = av.VideoFrame.from_ndarray(clips.image(number, *size), "rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, 25)
             target.mux(stream.encode(frame))
         target.mux(stream.encode(None))
@@ -109,13 +109,13 @@ def test_audio_stays_with_the_frames(tmp_path, tinyhd, weights_file, suffix):
     out = Path(f"out{suffix}")
     shown = clips.timestamps(out)
     assert len(shown) == 40 and float(shown[-1]) == pytest.approx(1.56, abs=0.06)
-    heard = [float(time) for time, _ in clips.sound_packets(out)]
+    heard = [float(time) for time, _ in clips.audio_packets(out)]
     steps = np.diff(heard)
     assert heard[-1] == pytest.approx(1.58, abs=0.06)
     assert steps.min() > 0 and steps.max() < 0.06
     if suffix != ".avi":  # copied: all packets are there but one that overlaps
-        source = [content[ADTS:] for _, content in clips.sound_packets(tmp_path / "a.ts")]
-        copied = [content for _, content in clips.sound_packets(out)]
+        source = [content[ADTS:] for _, content in clips.audio_packets(tmp_path / "a.ts")]
+        copied = [content for _, content in clips.audio_packets(out)]
         assert copied[: len(source)] == source
         assert copied[len(source) + 1 :] == source[2:] or copied[len(source) :] == source[1:]
 

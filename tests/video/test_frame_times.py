@@ -50,7 +50,7 @@ def read(path):
 
 
 def pictures(count, width=64, height=48):
-    return [clips.picture(number, width, height) for number in range(count)]
+    return [clips.image(number, width, height) for number in range(count)]
 
 
 @pytest.mark.parametrize(("codec", "b_frames"), [("libx264", 3), ("mpeg4", 2), ("libx264", 0)])

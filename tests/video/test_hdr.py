@@ -98,12 +98,15 @@ def describe(path):
     with VideoReader(path) as reader:
         color = reader.info.color
         tags = (color.space, color.range, color.primaries, color.transfer)
-        return reader.info.codec, reader.info.pixel_format, tags, reader.info.light
+        return reader.info.codec, reader.info.pixel_format, tags, reader.info.hdr_metadata
 
 
 def copy(source, target, codec=None):
     options = EncoderOptions(codec, crf=4)
-    with VideoReader(source) as reader, VideoWriter(target, reader.info, SIZE, options, as_stored=True) as writer:
+    with (
+        VideoReader(source) as reader,
+        VideoWriter(target, reader.info, SIZE, options, keep_source_colors=True) as writer,
+    ):
         for frame in reader:
             writer.write(writer.rgb_of(frame), frame)
     return target
@@ -165,30 +168,31 @@ def test_pictures_are_those_of_sdr(tmp_path, code, tags):
 
 def test_reference_white_and_highlights():
     """Below three quarters of reference white nothing changes; above, light is compressed up to the peak."""
-    how = hdr.conversion(9, 9, hdr.PQ)
+    how = hdr.find_conversion(9, 9, hdr.PQ)
     light = np.array([0.0, 20.3, 100, 152, 203, 600, 1000, 4000])
-    codes = 255 * hdr.converted(pq(light)[:, np.newaxis].repeat(3, axis=1), how)[:, 0]
+    codes = 255 * hdr.convert_code_values(pq(light)[:, np.newaxis].repeat(3, axis=1), how)[:, 0]
     unchanged = 255 * (light / 203) ** (1 / 2.4)
     np.testing.assert_allclose(codes[:4], unchanged[:4], atol=0.2)
     np.testing.assert_allclose(codes[4:], [241.6, 253.6, 255, 255], atol=0.2)
     # A display's own peak counts; without highlights white is white.
-    bright = hdr.conversion(9, 9, hdr.PQ, 4000.0)
-    assert hdr.converted(pq(np.full((1, 3), 1000.0)), bright)[0, 0] < 0.997
-    assert hdr.converted(pq(np.full((1, 3), 203.0)), hdr.conversion(9, 9, hdr.PQ, 203.0))[0, 0] == pytest.approx(1)
-    white = hdr.converted(np.full((1, 3), 0.75), hdr.conversion(9, 9, hdr.HLG))[0, 0]
+    bright = hdr.find_conversion(9, 9, hdr.PQ, 4000.0)
+    assert hdr.convert_code_values(pq(np.full((1, 3), 1000.0)), bright)[0, 0] < 0.997
+    only_white = hdr.find_conversion(9, 9, hdr.PQ, 203.0)
+    assert hdr.convert_code_values(pq(np.full((1, 3), 203.0)), only_white)[0, 0] == pytest.approx(1)
+    white = hdr.convert_code_values(np.full((1, 3), 0.75), hdr.find_conversion(9, 9, hdr.HLG))[0, 0]
     assert 255 * white == pytest.approx(241.6, abs=1)
 
 
 def test_the_table_is_near_the_exact_conversion():
     """Grays of all light to one code value, colors of BT.709 to one on average."""
-    how = hdr.conversion(9, 9, hdr.PQ)
+    how = hdr.find_conversion(9, 9, hdr.PQ)
     grays = np.linspace(0, 1, 4096)[:, np.newaxis].repeat(3, axis=1)
     colors = as_pq(np.random.default_rng(0).random((4096, 3)))
     for code, most, mean in ((grays, 1.0, 0.3), (colors, 60, 1.0)):
         image = np.round(code * 65535).astype(np.uint16).reshape(64, 64, 3)
         picture = av.VideoFrame.from_ndarray(image, "gbrp16le")
         found = hdr.to_sdr(picture, how).to_ndarray().reshape(-1, 3) / 257
-        error = np.abs(found - 255 * hdr.converted(code, how))
+        error = np.abs(found - 255 * hdr.convert_code_values(code, how))
         assert error.max() < most
         assert error.mean() < mean
 
@@ -212,7 +216,7 @@ def test_the_table_is_near_the_exact_conversion():
     ],
 )
 def test_which_colors_are_converted(tags, needed):
-    assert (hdr.conversion(*tags) is not None) == needed
+    assert (hdr.find_conversion(*tags) is not None) == needed
 
 
 def test_overlays_and_maps_are_sdr(tinyhd, tmp_path, monkeypatch):
@@ -329,16 +333,16 @@ def test_metadata_as_ffmpeg_gives_them():
         side_data = {name: np.array(values, np.int32).tobytes() for name, values in data.items()}
         return SimpleNamespace(side_data=side_data)
 
-    assert hdr.light_of(picture()) is None
-    assert hdr.light_of(picture(SEI_UNREGISTERED=[1])) is None
-    assert hdr.light_of(picture(CONTENT_LIGHT_LEVEL=[1000, 200])).peak == 1000
-    assert hdr.light_of(picture(CONTENT_LIGHT_LEVEL=[0, 0])).peak is None
+    assert hdr.read_hdr_metadata(picture()) is None
+    assert hdr.read_hdr_metadata(picture(SEI_UNREGISTERED=[1])) is None
+    assert hdr.read_hdr_metadata(picture(CONTENT_LIGHT_LEVEL=[1000, 200])).peak == 1000
+    assert hdr.read_hdr_metadata(picture(CONTENT_LIGHT_LEVEL=[0, 0])).peak is None
     mastering = [*(1, 2) * 8, 1, 10000, 600, 1, 1, 1]
-    light = hdr.light_of(picture(MASTERING_DISPLAY_METADATA=mastering))
+    light = hdr.read_hdr_metadata(picture(MASTERING_DISPLAY_METADATA=mastering))
     assert (light.display, light.display_range, light.peak) == ((0.5,) * 8, (0.0001, 600.0), 600)
-    assert hdr.light_of(picture(MASTERING_DISPLAY_METADATA=[*mastering[:20], 0, 0])).peak is None
-    assert hdr.light_of(picture(MASTERING_DISPLAY_METADATA=[1] * 6)).peak is None
-    assert hdr.light_of(picture(DOVI_METADATA=[1])).dynamic
+    assert hdr.read_hdr_metadata(picture(MASTERING_DISPLAY_METADATA=[*mastering[:20], 0, 0])).peak is None
+    assert hdr.read_hdr_metadata(picture(MASTERING_DISPLAY_METADATA=[1] * 6)).peak is None
+    assert hdr.read_hdr_metadata(picture(DOVI_METADATA=[1])).dynamic
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".m4v"])

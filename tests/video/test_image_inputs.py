@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from tinyhd_cli.errors import InputError
 from tinyhd_cli.video.reader import VideoReader
-from tinyhd_cli.video.source import pictures_in
+from tinyhd_cli.video.source import images_in
 
 FORMATS = {
     "jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -31,7 +31,7 @@ def exif(orientation):
 
 def stored(orientation, number=0):
     """The image to store so that it is upright once it is turned by its orientation."""
-    upright = Image.fromarray(clips.picture(number, 64, 48))
+    upright = Image.fromarray(clips.image(number, 64, 48))
     turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's numbers of the inverse transpositions
     return upright.transpose(Image.Transpose(turned[orientation])) if orientation != 1 else upright
 
@@ -58,7 +58,7 @@ def test_all_orientations(tmp_path, suffix):
         path = save(tmp_path / f"{orientation}.{suffix}", stored(orientation), orientation)
         with Image.open(path) as image:
             expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        assert same(expected, clips.picture(0, 64, 48)), "the test itself"
+        assert same(expected, clips.image(0, 64, 48)), "the test itself"
         info, frames = shown(path)
         assert len(frames) == 1 and (info.width, info.height) == (64, 48)
         assert same(frames[0].rgb(), expected), orientation
@@ -70,7 +70,7 @@ def test_a_folder_whose_images_are_turned_each_in_its_own_way(tmp_path):
     info, frames = shown(tmp_path)
     assert (info.width, info.height, len(frames)) == (64, 48, 5)
     for number, frame in enumerate(frames):
-        assert same(frame.rgb(), clips.picture(number, 64, 48)), number
+        assert same(frame.rgb(), clips.image(number, 64, 48)), number
 
 
 def test_images_of_another_shape_get_bars(tmp_path):
@@ -105,35 +105,35 @@ def test_exif_in_the_frames_of_a_video(tmp_path):
     _, frames = shown(path)
     assert [frame.time_s for frame in frames] == [0, 0.1, 0.2]
     for number, frame in enumerate(frames):
-        assert same(frame.rgb(), clips.picture(number, 64, 48), 8), number
+        assert same(frame.rgb(), clips.image(number, 64, 48), 8), number
 
 
 def test_several_images_in_one_file_are_one_frame(tmp_path):
     """Ultra HDR photographs hold a gain map, MPO files a second view."""
-    first, second = (Image.fromarray(clips.picture(0, 64, 48) // factor) for factor in (1, 2))
+    first, second = (Image.fromarray(clips.image(0, 64, 48) // factor) for factor in (1, 2))
     for number in range(3):
         first.save(tmp_path / f"{number}.jpg", "MPO", save_all=True, append_images=[second] * number, quality=95)
-    first.save(tmp_path / "3.tif", save_all=True, append_images=[Image.fromarray(clips.picture(9, 64, 48))])
+    first.save(tmp_path / "3.tif", save_all=True, append_images=[Image.fromarray(clips.image(9, 64, 48))])
     for path in (tmp_path, tmp_path / "2.jpg"):
         _, frames = shown(path)
         assert len(frames) == (4 if path == tmp_path else 1)
-        assert all(same(frame.rgb(), clips.picture(0, 64, 48), 8) for frame in frames)
+        assert all(same(frame.rgb(), clips.image(0, 64, 48), 8) for frame in frames)
 
 
 def test_all_kinds_in_one_folder_in_natural_order(tmp_path):
     names = ["p1.png", "p2.jpg", "p3.webp", "p10.tif", "p11.png"]
     for number, name in enumerate(names):
-        save(tmp_path / name, Image.fromarray(clips.picture(number, 64, 48)))
-    assert [path.name for path in pictures_in(tmp_path)] == names
+        save(tmp_path / name, Image.fromarray(clips.image(number, 64, 48)))
+    assert [path.name for path in images_in(tmp_path)] == names
     info, frames = shown(tmp_path)
     assert info.frames == 5 and [frame.path.name for frame in frames] == names
     for number, frame in enumerate(frames):
-        assert same(frame.rgb(), clips.picture(number, 64, 48)), number
+        assert same(frame.rgb(), clips.image(number, 64, 48)), number
 
 
 def test_images_that_cannot_be_decoded_leave_a_gap(tmp_path, caplog):
     for number in range(4):
-        save(tmp_path / f"{number}.png", Image.fromarray(clips.picture(number, 64, 48)))
+        save(tmp_path / f"{number}.png", Image.fromarray(clips.image(number, 64, 48)))
     (tmp_path / "1.png").write_text("no image")
     (tmp_path / "2.png").write_bytes((tmp_path / "3.png").read_bytes()[:60])
     with VideoReader(tmp_path) as reader:
@@ -146,7 +146,7 @@ def test_images_that_cannot_be_decoded_leave_a_gap(tmp_path, caplog):
 
 
 def test_names_that_lie(tmp_path):
-    save(tmp_path / "a.png", Image.fromarray(clips.picture(0, 64, 48))).rename(tmp_path / "a.jpg")
+    save(tmp_path / "a.png", Image.fromarray(clips.image(0, 64, 48))).rename(tmp_path / "a.jpg")
     info, _ = shown(tmp_path / "a.jpg")
     assert info.codec == "png"
 
@@ -177,7 +177,7 @@ def test_depth_and_gray(tmp_path):
 
 
 def test_animations(tmp_path):
-    images = [Image.fromarray(clips.picture(5 * number, 64, 48)) for number in range(3)]
+    images = [Image.fromarray(clips.image(5 * number, 64, 48)) for number in range(3)]
     several = {"save_all": True, "append_images": images[1:]}
     images[0].save(tmp_path / "a.webp", lossless=True, duration=[100, 300, 50], **several)
     images[0].save(tmp_path / "a.gif", duration=200, **several)
@@ -191,12 +191,12 @@ def test_animations(tmp_path):
         assert [round(frame.time_s, 6) for frame in frames] == times
         assert float((frames[-1].pts + frames[-1].duration) * info.time_base) == pytest.approx(end)
         for number, frame in enumerate(frames):
-            assert same(frame.rgb(), clips.picture(5 * number, 64, 48), 6), (name, number)
+            assert same(frame.rgb(), clips.image(5 * number, 64, 48), 6), (name, number)
 
 
 def test_a_damaged_animation(tmp_path):
-    Image.fromarray(clips.picture(0, 64, 48)).save(
-        tmp_path / "a.webp", save_all=True, append_images=[Image.fromarray(clips.picture(5, 64, 48))], duration=100
+    Image.fromarray(clips.image(0, 64, 48)).save(
+        tmp_path / "a.webp", save_all=True, append_images=[Image.fromarray(clips.image(5, 64, 48))], duration=100
     )
     (tmp_path / "a.webp").write_bytes((tmp_path / "a.webp").read_bytes()[:60])
     with pytest.raises(InputError, match="not one frame could be decoded"):

@@ -53,7 +53,7 @@ def test_on_planes_as_in_rgb(colored_video, saliency):
     with VideoReader(colored_video) as reader:
         frame = next(iter(reader))
         info = reader.info
-    assert PlanePainter.suits(frame)
+    assert PlanePainter.supports(frame)
     expected = Painter(style).paint(frame.rgb(), saliency).astype(int)
     painted = PlanePainter(style, info.color).paint(frame, saliency)
     found = painted.reformat(
@@ -84,4 +84,4 @@ def test_where_nothing_is_drawn_the_stored_numbers_stay(colored_video):
 def test_other_frames_go_through_rgb(tmp_path, changes):
     path = clips.make(tmp_path / "clip.mp4", frames=2, **changes)
     with VideoReader(path) as reader:
-        assert not any(PlanePainter.suits(frame) for frame in reader)
+        assert not any(PlanePainter.supports(frame) for frame in reader)

@@ -48,7 +48,7 @@ def feed(tmp_path):
 
 @pytest.fixture
 def clip(tmp_path):
-    return clips.make(tmp_path / "clip.mkv", frames=4, sound="aac")
+    return clips.make(tmp_path / "clip.mkv", frames=4, audio="aac")
 
 
 @pytest.mark.parametrize("named", [True, False])

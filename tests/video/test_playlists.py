@@ -71,7 +71,7 @@ def test_numbers_in_the_name_of_an_image_are_no_pattern(tmp_path):
     from PIL import Image
 
     for number in range(3):
-        Image.fromarray(clips.picture(number, 64, 48)).save(tmp_path / f"img{number}.png")
+        Image.fromarray(clips.image(number, 64, 48)).save(tmp_path / f"img{number}.png")
     Image.fromarray(np.full((48, 64, 3), 77, np.uint8)).save(tmp_path / "img%d.png")
     with VideoReader(tmp_path / "img%d.png") as reader:
         frames = list(reader)

@@ -41,7 +41,7 @@ def test_variable_frame_rate(tmp_path):
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
 def test_rotation(tmp_path, rotation):
     reader, frames = read(clips.make(tmp_path / "turned.mp4", frames=3, rotation=rotation))
-    stored = clips.picture(0, 64, 48)
+    stored = clips.image(0, 64, 48)
     upright = np.rot90(stored, rotation // 90)
     assert (reader.info.height, reader.info.width) == upright.shape[:2]
     assert reader.info.rotation == rotation
@@ -66,7 +66,7 @@ def test_phone_clips_that_are_to_be_turned_clockwise(tmp_path):
 def test_mirrored_pictures(tmp_path, hflip, vflip):
     """As front cameras write them."""
     _, frames = read(clips.make(tmp_path / "mirrored.mp4", frames=2, flips=(hflip, vflip)))
-    upright = clips.picture(0, 64, 48)
+    upright = clips.image(0, 64, 48)
     upright = upright[:, ::-1] if hflip else upright
     upright = upright[::-1] if vflip else upright
     assert np.abs(frames[0].rgb().astype(int) - upright).mean() < 6
@@ -79,7 +79,7 @@ def test_exotic_color_matrices(tmp_path, colorspace):
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         stream.codec_context.colorspace = colorspace
-        frame = av.VideoFrame.from_ndarray(clips.picture(0, 64, 64), "rgb24").reformat(format="yuv420p")
+        frame = av.VideoFrame.from_ndarray(clips.image(0, 64, 64), "rgb24").reformat(format="yuv420p")
         frame.pts, frame.time_base = 0, Fraction(1, 25)
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -112,7 +112,7 @@ def test_codecs(tmp_path, codec, pixel_format, suffix, monkeypatch):
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 64, pixel_format
         for index in range(8):
-            frame = av.VideoFrame.from_ndarray(clips.picture(index, 64, 64), "rgb24").reformat(format=pixel_format)
+            frame = av.VideoFrame.from_ndarray(clips.image(index, 64, 64), "rgb24").reformat(format=pixel_format)
             frame.pts, frame.time_base = index, Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -180,8 +180,8 @@ def test_cover_art_is_no_video(tmp_path):
         cover.width = cover.height = 32
         cover.pix_fmt = "yuvj420p"
         cover.disposition = av.stream.Disposition.attached_pic
-        audio = clips.add_sound(container, "aac")
-        frame = av.VideoFrame.from_ndarray(clips.picture(0, 32, 32), "rgb24").reformat(format="yuvj420p")
+        audio = clips.add_audio(container, "aac")
+        frame = av.VideoFrame.from_ndarray(clips.image(0, 32, 32), "rgb24").reformat(format="yuvj420p")
         frame.pts, frame.time_base = 0, Fraction(1, 1)
         container.mux(cover.encode(frame))
         clips.write_tone(container, audio, 0.3)
@@ -199,11 +199,11 @@ def test_cover_art_before_the_video_is_passed_over(tmp_path):
         video = container.add_stream("libx264", rate=25)
         video.width = video.height = 64
         video.pix_fmt = "yuv420p"
-        frame = av.VideoFrame.from_ndarray(clips.picture(0, 32, 32), "rgb24").reformat(format="yuvj420p")
+        frame = av.VideoFrame.from_ndarray(clips.image(0, 32, 32), "rgb24").reformat(format="yuvj420p")
         frame.pts, frame.time_base = 0, Fraction(1, 1)
         container.mux(cover.encode(frame))
         for index in range(5):
-            frame = av.VideoFrame.from_ndarray(clips.picture(index, 64, 64), "rgb24")
+            frame = av.VideoFrame.from_ndarray(clips.image(index, 64, 64), "rgb24")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
@@ -282,4 +282,4 @@ def test_folders_and_sound_are_no_video(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
         VideoReader(tmp_path)
     with pytest.raises(InputError, match="only audio"):
-        VideoReader(clips.sound_only(tmp_path / "song.mp4"))
+        VideoReader(clips.audio_only(tmp_path / "song.mp4"))

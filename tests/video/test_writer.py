@@ -39,9 +39,9 @@ def stream_duration(path):
 
 
 def test_phone_clip(tmp_path):
-    """Sound, variable frame rate, rotation and an odd size: same times, durations, orientation, sound packets."""
+    """Audio, variable frame rate, rotation and an odd size: same times, durations, orientation, sound packets."""
     clip = clips.Clip(
-        frames=41, width=97, height=63, durations=(20, 31, 17), rotation=-90, sound="aac", pixel_format="yuv444p"
+        frames=41, width=97, height=63, durations=(20, 31, 17), rotation=-90, audio="aac", pixel_format="yuv444p"
     )
     source = clips.make(tmp_path / "phone.mp4", clip)
     target = copy(source, tmp_path / "out.mp4")
@@ -50,8 +50,8 @@ def test_phone_clip(tmp_path):
     assert stream_duration(target) == stream_duration(source)
     with VideoReader(source) as one, VideoReader(target) as other:
         assert [f.duration * one.info.time_base for f in one] == [f.duration * other.info.time_base for f in other]
-    assert clips.sound_packets(target) == clips.sound_packets(source)
-    assert len(clips.sound_packets(target)) > 50
+    assert clips.audio_packets(target) == clips.audio_packets(source)
+    assert len(clips.audio_packets(target)) > 50
 
     upright = [np.rot90(image, -1) for image in clips.frames(source)]
     written = clips.frames(target)
@@ -64,12 +64,12 @@ def test_phone_clip(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".m4v", ".webm", ".avi"])
 def test_containers(tmp_path, suffix):
-    source = clips.make(tmp_path / "clip.mp4", frames=12, sound="aac")
+    source = clips.make(tmp_path / "clip.mp4", frames=12, audio="aac")
     target = copy(source, tmp_path / f"out{suffix}")
     np.testing.assert_allclose(
         [float(t) for t in clips.timestamps(target)], [float(t) for t in clips.timestamps(source)], atol=0.001
     )
-    assert len(clips.sound_packets(target)) > 5
+    assert len(clips.audio_packets(target)) > 5
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265", "vp9", "av1", "mpeg4", "libx264"])
@@ -78,7 +78,7 @@ def test_codecs(tmp_path, codec):
     target = copy(source, tmp_path / "out.mkv", EncoderOptions(codec=codec, crf=20))
     images = clips.frames(target)
     assert len(images) == 10
-    assert np.abs(images[5].astype(int) - clips.picture(5, 128, 96)).mean() < 8
+    assert np.abs(images[5].astype(int) - clips.image(5, 128, 96)).mean() < 8
     with av.open(str(target)) as container:
         names = {"h265": "hevc", "libx264": "h264"}
         assert container.streams.video[0].codec.canonical_name == names.get(codec, codec)
@@ -96,13 +96,13 @@ def test_hevc_of_few_frames(tmp_path, frames):
 def test_crf_sets_the_quality(tmp_path):
     source = clips.make(tmp_path / "clip.mp4", frames=10, width=320, height=240)
     sizes = [
-        copy(source, tmp_path / f"{crf}.mp4", EncoderOptions(crf=crf), sound=False).stat().st_size for crf in (10, 40)
+        copy(source, tmp_path / f"{crf}.mp4", EncoderOptions(crf=crf), audio=False).stat().st_size for crf in (10, 40)
     ]
     assert sizes[0] > 1.5 * sizes[1]
 
 
 def test_sound_that_the_container_refuses_is_encoded_anew(tmp_path, caplog):
-    source = clips.make(tmp_path / "clip.mkv", frames=30, sound="pcm_s16le")
+    source = clips.make(tmp_path / "clip.mkv", frames=30, audio="pcm_s16le")
     target = tmp_path / "out.webm"
     with caplog.at_level(logging.WARNING, "tinyhd"):
         copy(source, target)
@@ -115,24 +115,24 @@ def test_sound_that_the_container_refuses_is_encoded_anew(tmp_path, caplog):
 
 def test_broadcast_streams_keep_sound_and_picture_together(tmp_path):
     """A transport stream counts from somewhere; the copy counts from zero, with the same distance between the two."""
-    source = clips.make(tmp_path / "clip.ts", frames=60, sound="aac", container={"output_ts_offset": "5000"})
+    source = clips.make(tmp_path / "clip.ts", frames=60, audio="aac", container={"output_ts_offset": "5000"})
     target = copy(source, tmp_path / "out.mp4")
 
     def distance(path):
-        return float(clips.timestamps(path)[0] - clips.sound_packets(path)[0][0])
+        return float(clips.timestamps(path)[0] - clips.audio_packets(path)[0][0])
 
     assert clips.timestamps(source)[0] >= 5000
     assert distance(target) == pytest.approx(distance(source), abs=1e-3)
-    assert min(clips.timestamps(target)[0], clips.sound_packets(target)[0][0]) == 0
-    assert len(clips.sound_packets(target)) == len(clips.sound_packets(source))
+    assert min(clips.timestamps(target)[0], clips.audio_packets(target)[0][0]) == 0
+    assert len(clips.audio_packets(target)) == len(clips.audio_packets(source))
     with av.open(str(target)) as container:
         order = [packet.stream.type for packet in container.demux() if packet.size]
     assert order.index("audio") < 30, "interleaved"
 
 
 def test_no_sound_on_demand(tmp_path):
-    source = clips.make(tmp_path / "clip.mp4", sound="aac")
-    target = copy(source, tmp_path / "out.mp4", sound=False)
+    source = clips.make(tmp_path / "clip.mp4", audio="aac")
+    target = copy(source, tmp_path / "out.mp4", audio=False)
     with av.open(str(target)) as container:
         assert not container.streams.audio
 
@@ -141,18 +141,18 @@ def test_sound_stored_before_the_video(tmp_path):
     """In some files the sound is stream 0."""
     source = tmp_path / "clip.mkv"
     with av.open(str(source), "w") as container:
-        audio = clips.add_sound(container, "aac")
+        audio = clips.add_audio(container, "aac")
         video = container.add_stream("libx264", rate=25)
         video.width = video.height = 64
         video.pix_fmt = "yuv420p"
         for index in range(10):
-            frame = av.VideoFrame.from_ndarray(clips.picture(index, 64, 64), "rgb24")
+            frame = av.VideoFrame.from_ndarray(clips.image(index, 64, 64), "rgb24")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         clips.write_tone(container, audio, 0.4)
     target = copy(source, tmp_path / "out.mp4")
-    assert [data for _, data in clips.sound_packets(target)] == [data for _, data in clips.sound_packets(source)]
+    assert [data for _, data in clips.audio_packets(target)] == [data for _, data in clips.audio_packets(source)]
 
 
 def test_two_languages(tmp_path):
@@ -161,9 +161,9 @@ def test_two_languages(tmp_path):
         video = container.add_stream("libx264", rate=25)
         video.width = video.height = 64
         video.pix_fmt = "yuv420p"
-        tracks = [clips.add_sound(container, "aac"), clips.add_sound(container, "libopus")]
+        tracks = [clips.add_audio(container, "aac"), clips.add_audio(container, "libopus")]
         for index in range(5):
-            frame = av.VideoFrame.from_ndarray(clips.picture(index, 64, 64), "rgb24")
+            frame = av.VideoFrame.from_ndarray(clips.image(index, 64, 64), "rgb24")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
@@ -183,7 +183,7 @@ def test_pixel_shape_and_colors_are_kept(tmp_path):
         context = stream.codec_context
         context.colorspace, context.color_primaries, context.color_trc, context.color_range = 1, 1, 1, 1  # BT.709
         for index in range(4):
-            frame = av.VideoFrame.from_ndarray(clips.picture(index, 64, 64), "rgb24")
+            frame = av.VideoFrame.from_ndarray(clips.image(index, 64, 64), "rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace=1)
             frame.pts, frame.time_base = index, Fraction(1, 25)
             container.mux(stream.encode(frame))
@@ -216,7 +216,7 @@ def test_pictures_of_all_kinds_come_out_as_they_look(tmp_path, codec, pixel_form
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 64, pixel_format
         for index in range(4):
-            frame = av.VideoFrame.from_ndarray(clips.picture(index, 64, 64), "rgb24").reformat(format=pixel_format)
+            frame = av.VideoFrame.from_ndarray(clips.image(index, 64, 64), "rgb24").reformat(format=pixel_format)
             frame.pts, frame.time_base = index, Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -234,7 +234,7 @@ def test_sizes_of_all_kinds(tmp_path, size):
     with av.open(str(source), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
         stream.width, stream.height, stream.pix_fmt = *size, "bgr0"
-        frame = av.VideoFrame.from_ndarray(clips.picture(0, *size), "rgb24").reformat(format="bgr0")
+        frame = av.VideoFrame.from_ndarray(clips.image(0, *size), "rgb24").reformat(format="bgr0")
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     image = clips.frames(copy(source, tmp_path / "out.mp4"))[0]
@@ -251,7 +251,7 @@ def test_channels_survive_encoding_anew(tmp_path, layout):
         sound = container.add_stream("flac", rate=44100)
         sound.codec_context.layout = layout
         for index in range(5):
-            frame = av.VideoFrame.from_ndarray(clips.picture(index, 64, 64), "rgb24")
+            frame = av.VideoFrame.from_ndarray(clips.image(index, 64, 64), "rgb24")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
@@ -273,8 +273,8 @@ def test_short_clips(tmp_path, count):
 
 def test_fallback_encoder_is_used_and_named(tmp_path, monkeypatch, caplog):
     source = clips.make(tmp_path / "clip.mp4", frames=4)
-    works = encoders.opens
-    monkeypatch.setattr(encoders, "opens", lambda name, *args: "264" not in name and works(name, *args))
+    works = encoders.can_open
+    monkeypatch.setattr(encoders, "can_open", lambda name, *args: "264" not in name and works(name, *args))
     with caplog.at_level(logging.WARNING, "tinyhd"):
         target = copy(source, tmp_path / "out.mp4")
     assert "libx264 is not available, using mpeg4" in caplog.text
@@ -285,7 +285,7 @@ def test_fallback_encoder_is_used_and_named(tmp_path, monkeypatch, caplog):
 
 def test_no_encoder_at_all(tmp_path, monkeypatch):
     source = clips.make(tmp_path / "clip.mp4", frames=4)
-    monkeypatch.setattr(encoders, "opens", lambda *args: False)
+    monkeypatch.setattr(encoders, "can_open", lambda *args: False)
     with pytest.raises(OutputError, match="no encoder works"):
         copy(source, tmp_path / "out.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4"]

@@ -21,7 +21,7 @@ from ..inference.options import Outputs
 from ..inference.predict import Progress, Summary, saliency_of
 from ..inference.windows import Map
 from ..video.encoders import EncoderOptions
-from ..video.overlay import resized
+from ..video.overlay import resize_image
 from ..video.reader import VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
 from ..video.source import InputOptions
@@ -234,13 +234,13 @@ def crop_file(
         reader = stack.enter_context(VideoReader(video, options.input))
         size = options.size or (window.width, window.height)
         info = replace(reader.info, sample_aspect_ratio=Fraction(1)) if options.size else reader.info
-        writer = VideoWriter(output, info, size, options.encoder, sound=options.audio, as_stored=True)
+        writer = VideoWriter(output, info, size, options.encoder, audio=options.audio, keep_source_colors=True)
         stack.callback(writer.abort)
         duration_s = 0.0
         for frame, offset in zip(reader, path, strict=False):  # a damaged file may decode to one frame more or less
             at = round(float(offset))
             x, y = (at, 0) if window.horizontal else (0, at)
-            writer.write(resized(writer.rgb_of(frame)[y : y + window.height, x : x + window.width], *size), frame)
+            writer.write(resize_image(writer.rgb_of(frame)[y : y + window.height, x : x + window.width], *size), frame)
             duration_s = frame.time_s + float(frame.duration * reader.info.time_base)
             written(frame.index + 1, len(path))
         writer.close()

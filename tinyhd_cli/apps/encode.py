@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic_files import is_special, partial, remove
+from ..atomic_files import is_special, remove, temporary_path
 from ..errors import UsageError
 from ..inference.io_paths import check_two_passes
 from ..inference.model import Model
@@ -21,7 +21,7 @@ from ..inference.predict import Progress, saliency_of
 from ..inference.windows import Map
 from ..video.encoders import EncoderOptions
 from ..video.reader import Frame, VideoReader
-from ..video.regions import ENCODERS, Offsets
+from ..video.regions import ROI_ENCODERS, QpOffsets
 from ..video.source import InputOptions
 from ..video.writer import VideoWriter
 
@@ -94,16 +94,16 @@ class Compressed:
 
 
 class QpAllocator:
-    """Offsets of the quantizer from saliency, frame by frame."""
+    """QpOffsets of the quantizer from saliency, frame by frame."""
 
     def __init__(self, width: int, height: int, strength: float) -> None:
         self._shape = (max(1, round(COLUMNS * height / width)), COLUMNS)
         self._strength = strength
         self._saliency: NDArray[np.float64] | None = None
         self._time_s = 0.0
-        self._offsets: Offsets = np.zeros(self._shape)
+        self._offsets: QpOffsets = np.zeros(self._shape)
 
-    def offsets(self, frame: Frame, saliency: Map) -> Offsets:
+    def offsets(self, frame: Frame, saliency: Map) -> QpOffsets:
         """The offsets for a frame, ``(rows, columns)``."""
         cells = cv2.resize(saliency, self._shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float64)
         cells /= max(float(cells.sum()), 1e-12)
@@ -117,10 +117,10 @@ class QpAllocator:
             self._offsets = self._of(self._saliency)
         return self._offsets
 
-    def _of(self, saliency: NDArray[np.float64]) -> Offsets:
+    def _of(self, saliency: NDArray[np.float64]) -> QpOffsets:
         ranks = np.argsort(np.argsort(-saliency, axis=None, kind="stable")).reshape(self._shape) / saliency.size
         limits, parts = (np.array(values) for values in zip(*LEVELS, strict=True))
-        offsets: Offsets = self._strength * parts[np.searchsorted(limits, ranks, side="right")]
+        offsets: QpOffsets = self._strength * parts[np.searchsorted(limits, ranks, side="right")]
         return offsets
 
 
@@ -149,9 +149,9 @@ def compress_file(
     if is_special(output):
         raise UsageError(f"--output {output}: must be a regular file, because it is read again to measure the quality")
     phase = progress or (lambda label: lambda done, total: None)
-    held: list[Offsets] = []  # one for HOLD_FRAMES frames
+    held: list[QpOffsets] = []  # one for HOLD_FRAMES frames
 
-    def ours(reader: VideoReader) -> Iterator[tuple[Frame, Offsets | None]]:
+    def ours(reader: VideoReader) -> Iterator[tuple[Frame, QpOffsets | None]]:
         spending = QpAllocator(reader.info.width, reader.info.height, options.strength)
         with contextlib.closing(saliency_of(reader, model)) as pairs:
             for frame, saliency in pairs:
@@ -169,7 +169,7 @@ def compress_file(
     return Compressed(frames, damaged, duration_s, quality, plain)
 
 
-Marked = Callable[[VideoReader], Iterable[tuple[Frame, Offsets | None]]]
+Marked = Callable[[VideoReader], Iterable[tuple[Frame, QpOffsets | None]]]
 
 
 def encode(
@@ -178,9 +178,9 @@ def encode(
     """Write a video's frames, each with its offsets; returns their number, how many are damaged, and the seconds."""
     with VideoReader(video, options.input) as reader, contextlib.ExitStack() as stack:
         size = (reader.info.width, reader.info.height)
-        writer = VideoWriter(output, reader.info, size, options.encoder, sound=options.audio, as_stored=True)
+        writer = VideoWriter(output, reader.info, size, options.encoder, audio=options.audio, keep_source_colors=True)
         stack.callback(writer.abort)
-        if writer.encoder not in ENCODERS:
+        if writer.encoder not in ROI_ENCODERS:
             raise UsageError(
                 f"{output}: this would be encoded by {writer.encoder}, which knows no regions of interest;"
                 " write an .mp4 or .mkv, in h264 or hevc"
@@ -199,15 +199,15 @@ def plain_of_equal_size(
     output: Path,
     size: int,
     options: CompressOptions,
-    held: list[Offsets],
+    held: list[QpOffsets],
     phase: Callable[[str], Progress],
 ) -> Quality:
     """A plain encode whose file is as large as ours, found by trying quality factors, and removed after measuring."""
-    trial = partial(output.with_name(f"{output.stem}.plain{output.suffix}"))
+    trial = temporary_path(output.with_name(f"{output.stem}.plain{output.suffix}"))
     tried: dict[float, int] = {}
     crf = float(options.encoder.crf)
 
-    def unmarked(reader: VideoReader) -> Iterator[tuple[Frame, Offsets | None]]:
+    def unmarked(reader: VideoReader) -> Iterator[tuple[Frame, QpOffsets | None]]:
         return ((frame, None) for frame in reader)
 
     try:
@@ -240,7 +240,7 @@ def next_factor(tried: dict[float, int], size: int) -> float:
     return round(min(51.0, max(0.0, factor)), 2)
 
 
-def measure(video: Path, encoded: Path, held: list[Offsets], options: CompressOptions, progress: Progress) -> Quality:
+def measure(video: Path, encoded: Path, held: list[QpOffsets], options: CompressOptions, progress: Progress) -> Quality:
     """Compare an encode with its source, where the quantizer was better and elsewhere."""
     sums, counts = np.zeros(2), np.zeros(2)
     with VideoReader(video, options.input) as source, VideoReader(encoded) as reader:

@@ -19,7 +19,7 @@ from ..inference.normalization import RunningScale
 from ..inference.predict import shrunk
 from ..inference.windows import Map, Pixels
 from ..models.spec import CLIP_FRAMES
-from ..video.overlay import Painter, label
+from ..video.overlay import Painter, draw_label
 from ..video.reader import Frame, Image, VideoReader
 from ..video.source import InputOptions
 
@@ -244,7 +244,7 @@ def watch(
                 image = painter.paint(image, scale(seen.saliency, now - started))
                 summary.lag_s += now - seen.at_s
                 rate = watcher.maps / max(now - started, 1e-9)
-                label(image, f"lag {now - seen.at_s:.2f} s, {rate:.1f} maps/s", (0, image.shape[0]), (0, 0, 0))
+                draw_label(image, f"lag {now - seen.at_s:.2f} s, {rate:.1f} maps/s", (0, image.shape[0]), (0, 0, 0))
             summary.shown += 1
             if not show(image, grabbed.frame) or (duration_s is not None and now - started >= duration_s):
                 break

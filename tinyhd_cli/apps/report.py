@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import figures
-from ..atomic_files import is_special, written_whole
+from ..atomic_files import atomic_write, is_special
 from ..errors import UsageError
 from ..inference.areas import Area, AreaStatistics
 from ..inference.frame_samples import Still, Stills
@@ -26,7 +26,7 @@ from ..inference.statistics import MapStatistics, describe
 from ..inference.windows import Map
 from ..untrusted import printable
 from ..version import __version__
-from ..video.overlay import OverlayStyle, Painter, area_color, outline, resized
+from ..video.overlay import OverlayStyle, Painter, area_color, draw_outline, resize_image
 from ..video.reader import Frame, Image, VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
 from ..video.source import InputOptions
@@ -149,7 +149,7 @@ def report_file(
                     progress(frame.index + 1, max(reader.frames or 0, frame.index + 1))
         collected.damaged = reader.damaged
     page = render(collected, statistics, model)
-    with written_whole(output) as temporary:
+    with atomic_write(output) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
     return collected
 
@@ -205,7 +205,7 @@ def square_pixels(image: Image, aspect: Fraction) -> Image:
     if aspect == 1:
         return image
     height, width = image.shape[:2]
-    return resized(image, round(width * max(aspect, 1)), round(height / min(aspect, 1)))
+    return resize_image(image, round(width * max(aspect, 1)), round(height / min(aspect, 1)))
 
 
 def render(collected: Collected, areas: AreaStatistics, model: Model) -> str:
@@ -258,7 +258,7 @@ def with_areas(image: Image, areas: tuple[Area, ...], collected: Collected, time
     width, height = collected.info.width, collected.info.height
     for number, area in enumerate(areas):
         corners = area.at(time_s, width, height) * (image.shape[1] / width, image.shape[0] / height)
-        outline(image, corners, area.name, number, image.shape[1])
+        draw_outline(image, corners, area.name, number, image.shape[1])
     return image
 
 
@@ -414,6 +414,6 @@ def plot_areas(collected: Collected, areas: tuple[Area, ...]) -> str:
         axes.set_ylabel("share of attention, %")
         limit_axes(axes, collected)
         names, columns = [area.name for area in areas], -(-len(areas) // LEGEND_ROWS)
-        figures.legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=columns)
+        figures.add_legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=columns)
 
     return drawn(9, max(2.6, 0.6 + 0.22 * min(len(areas), LEGEND_ROWS)), draw)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ..evaluation.parallel import KEPT
-from ..metrics import Comparison, resize, score_frame
+from ..metrics import FrameScorer, resize, score_frame
 from ..system import keep_freed_memory
 
 SIZE = (360, 640)
@@ -80,7 +80,7 @@ def metric_timings(rounds: int) -> list[Timing]:
 
 def alone(method: str, maps: tuple[NDArray[Any], ...]) -> float:
     """One metric with nothing shared."""
-    score: float = getattr(Comparison(*maps), method)()
+    score: float = getattr(FrameScorer(*maps), method)()
     return score
 
 

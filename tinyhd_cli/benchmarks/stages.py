@@ -17,7 +17,7 @@ from ..inference.normalization import make_scale
 from ..inference.options import Outputs, PredictOptions
 from ..inference.predict import predict_file, prepare
 from ..models.spec import CLIP_FRAMES
-from ..system import cores
+from ..system import available_cores
 from ..video.overlay import FramePainter
 from ..video.reader import Frame, VideoReader
 from ..video.writer import VideoWriter
@@ -82,13 +82,13 @@ def stage_times(video: Path, model: Model) -> StageTimes:
         started = time.perf_counter()
         summary = predict_file(video, model, Outputs(overlay=target))
         seconds = time.perf_counter() - started
-    needed_s = sum(stage.processor_ms for stage in stages) / 1e3 * summary.frames / cores()
+    needed_s = sum(stage.processor_ms for stage in stages) / 1e3 * summary.frames / available_cores()
     return StageTimes(
         video=video.name,
         frames=summary.frames,
         engine=model.engine.name,
         precision=model.engine.precision,
-        cores=cores(),
+        cores=available_cores(),
         stages=stages,
         frames_per_s=summary.frames / seconds,
         bound=seconds / needed_s,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, unexpected
+from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, describe_unexpected
 from ..wording import damage
 from . import terminal
 from .progress import ProgressDisplay, progress_display
@@ -161,7 +161,7 @@ def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: T
                 raise
             except Exception as error:  # no error in one video may stop the others
                 log.debug("%s", job.video, exc_info=True)
-                tally.fail(str(job.video), TinyhdError(f"{job.video}: {unexpected(error)}"))
+                tally.fail(str(job.video), TinyhdError(f"{job.video}: {describe_unexpected(error)}"))
             else:
                 tally.done += worked
                 tally.skipped += not worked

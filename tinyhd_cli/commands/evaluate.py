@@ -324,10 +324,10 @@ def draw(results: Results, dataset: Dataset, maps: Maps, options: EvaluateOption
 def run_check(dataset: Dataset, quiet: bool) -> int:
     """The dataset doctor."""
     from ..datasets.check import check
-    from ..system import cores
+    from ..system import available_cores
 
     with progress_display(quiet) as progress:
-        report = check(dataset, cores(), progress.video("checking"))
+        report = check(dataset, available_cores(), progress.video("checking"))
     for finding in report.findings:
         print(printable(f"{'fault' if finding.fault else 'note'}: {finding}"))
     sizes = ", ".join(f"{width} x {height} ({count})" for (width, height), count in report.sizes.most_common(5))

@@ -85,7 +85,7 @@ def shown_in(overlay: str | None, reader: VideoReader, stack: contextlib.ExitSta
         check_container(path)
         if os.path.realpath(path) == os.path.realpath(reader.path):
             raise UsageError(f"--overlay {path}: is the input itself")
-        writer = VideoWriter(path, reader.info, size, sound=False)
+        writer = VideoWriter(path, reader.info, size, audio=False)
 
     def finish(kind: type[BaseException] | None, *details: object) -> None:
         if kind is None:

@@ -149,14 +149,14 @@ def predict(
     from ..inference.outputs import map_names
     from ..video.encoders import EncoderOptions
     from ..video.overlay import OverlayStyle
-    from ..video.source import InputOptions, as_rate, parse_size
+    from ..video.source import InputOptions, parse_size, to_frame_rate
 
     options = PredictOptions(
         style=OverlayStyle(colormap, alpha, threshold, side_by_side),
         encoder=EncoderOptions(codec, crf, preset),
         normalize=normalize,  # type: ignore[arg-type]  # checked there, with the known names in the message
         audio=not no_audio,
-        input=InputOptions(as_rate(rate), parse_size(size) if size else None, playlists=allow_playlists),
+        input=InputOptions(to_frame_rate(rate), parse_size(size) if size else None, playlists=allow_playlists),
         areas=parse_areas(aoi or []),
         area_threshold=aoi_threshold,
     )

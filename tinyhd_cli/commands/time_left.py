@@ -79,12 +79,12 @@ class Remaining:
 
 def claim(video: Path) -> int | None:
     """Return the number of frames that a file claims; None if finding it is not cheap."""
-    from ..video.reader import decoder_of
-    from ..video.source import InputOptions, read_once
+    from ..video.reader import open_decoder
+    from ..video.source import InputOptions, is_read_once
 
-    if read_once(video):
+    if is_read_once(video):
         return None
-    with contextlib.closing(decoder_of(video, InputOptions())) as decoder:
+    with contextlib.closing(open_decoder(video, InputOptions())) as decoder:
         frames = decoder.frames
     if frames is None or video.is_dir():
         return frames

@@ -153,7 +153,7 @@ def read_array(path: Path) -> Map:
     with arrays.open_npy(path) as found:
         if len(found.shape) != 2 or not all(found.shape):
             raise InputError(f"{path}: must contain one map (height, width), not {found.dtype} {found.shape}")
-        return found.whole()
+        return found.read()
 
 
 def read_density(path: Path) -> Map:

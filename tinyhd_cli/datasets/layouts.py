@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError, UsageError, did_you_mean
 from ..layouts import EXPECTED
-from ..wording import plural, some
+from ..wording import list_names, plural
 from .images import FIXATIONS, MAPS, PICTURES, by_number, listed, natural, preferred
 from .video import FrameFiles, Video
 
@@ -111,7 +111,7 @@ def without_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:
 
 def describe_left_out(names: Sequence[str]) -> str:
     """Return a message about the videos of a dataset that are ignored because they have no ground truth."""
-    return f"{plural(len(names), 'video')} ignored, without a maps or fixation folder: {some(names)}"
+    return f"{plural(len(names), 'video')} ignored, without a maps or fixation folder: {list_names(names)}"
 
 
 def place(video: Video) -> Path | None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import cache
-from ..atomic_files import remove, written_whole
+from ..atomic_files import atomic_write, remove
 from ..errors import OutputError
 from ..untrusted import printable
 from ..version import __version__
@@ -50,7 +50,7 @@ POLL_S = 0.05
 def folder(*names: str) -> Path | None:
     """Return the folder for verdicts and graphs: ``$TINYHD_ENGINE_CACHE``, else in the cache; None if unusable."""
     if override := os.environ.get("TINYHD_ENGINE_CACHE"):
-        return cache.usable(Path(override), *names)
+        return cache.usable_folder(Path(override), *names)
     return cache.folder("engines", *names)
 
 
@@ -160,7 +160,7 @@ def remember(path: Path | None, tested: str, verdict: str) -> None:
 def write(path: Path, content: bytes) -> bool:
     """Replace a file atomically. Return whether that succeeded."""
     try:
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)
         return True
     except OutputError as error:

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import cannot_write, make_parent, partial, publish, remove
+from ..atomic_files import cannot_write, make_parent, publish, remove, temporary_path
 from ..errors import OutputError, UsageError, WeightsError, did_you_mean
 from ..inference.model import Model
 from ..models.families.tinyhd import TinyHD
@@ -49,7 +49,7 @@ def export(model: Model, format: str, path: Path) -> list[Path]:
     need(*(("onnx", "onnxruntime") if format == "onnx" else ("openvino",)))
     shape = (3, CLIP_FRAMES, *model.input_size)
     make_parent(path)
-    temporary = partial(path)
+    temporary = temporary_path(path)
     write: Callable[[Node, Path, dict[str, str]], Engine] = write_onnx if format == "onnx" else write_openvino
     pairs = [(temporary, path)]
     if format == "openvino":

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import arrays, cache
-from ..atomic_files import written_whole
+from ..atomic_files import atomic_write
 from ..datasets import Video, read_fixation
 from ..errors import InputError, OutputError
 from ..untrusted import parse_json, read_document
@@ -215,7 +215,7 @@ def decoded(paths: Sequence[Path], workers: int) -> Iterator[Decoded | InputErro
 def store(folder: Path, frames: NDArray[np.void], points: Coordinates, problems: dict[str, str]) -> bool:
     """Keep fixations for the next time, if the cache can be written; says whether it could."""
     try:
-        with written_whole(folder) as temporary:
+        with atomic_write(folder) as temporary:
             temporary.mkdir()
             np.save(temporary / "frames.npy", frames)
             np.save(temporary / "points.npy", points)
@@ -228,7 +228,7 @@ def store(folder: Path, frames: NDArray[np.void], points: Coordinates, problems:
 def load(folder: Path, key: str) -> Fixations:
     """What :func:`store` kept; points stay on disk until they are looked at, shared by all processes."""
     with arrays.open_npy(folder / "frames.npy") as stored_frames:
-        frames = stored_frames.whole()
+        frames = stored_frames.read()
     points = np.load(folder / "points.npy", mmap_mode="r" if frames["count"].clip(0).sum() else None)
     problems = parse_json(read_document(folder / "problems.json", MAX_PROBLEMS_BYTES))
     ends = frames["start"] + frames["count"] if frames.dtype == FRAME else [-1]

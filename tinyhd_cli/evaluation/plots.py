@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..datasets import Dataset, Video, read_density
 from ..datasets.images import Image
 from ..errors import InputError
-from ..figures import new_figure, plain_text, save
+from ..figures import new_figure, plain_text, save_figure
 from ..untrusted import printable
 from ..video.overlay import OverlayStyle, Painter
 from ..wording import plural
@@ -99,7 +99,7 @@ def plot_distribution(results: Results, path: Path) -> Path:
         axes.set_xticks([])
     what = plural(results.frames["scored"], "frame") if single else plural(len(results.videos), "video")
     figure.suptitle(f"Scores of {what}, and their mean (orange)", fontsize=11)
-    save(figure, path, DPI)
+    save_figure(figure, path, DPI)
     return path
 
 
@@ -117,7 +117,7 @@ def plot_over_time(video: VideoScores, path: Path) -> Path:
             axes.set_xticklabels([])
     axes.set_xlabel("frame")
     figure.suptitle(printable(video.name), fontsize=11)
-    save(figure, path, DPI)
+    save_figure(figure, path, DPI)
     return path
 
 
@@ -196,7 +196,7 @@ def plot_strip(frames: Sequence[Looked], metric: str, painter: Painter, path: Pa
                     f"{printable(frame.picked.video)}, frame {frame.picked.number}\n{metric} {frame.picked.score:.2f}"
                 )
                 axes.set_title(title, fontsize=9)
-    save(figure, path, DPI)
+    save_figure(figure, path, DPI)
     return path
 
 
@@ -225,5 +225,5 @@ def plot_likeness(similarity: Likeness, path: Path) -> Path:
                 color = "black" if value > 0.6 else "white"
                 axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=color, fontsize=8)
         figure.colorbar(shown, ax=axes, shrink=0.8)
-    save(figure, path, DPI)
+    save_figure(figure, path, DPI)
     return path

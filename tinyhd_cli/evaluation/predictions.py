@@ -19,7 +19,7 @@ from ..datasets.layouts import VIDEOS
 from ..errors import InputError, UsageError
 from ..models.spec import CLIP_FRAMES, ModelConfig, to_dict
 from ..video.reader import VideoReader
-from ..wording import some
+from ..wording import list_names
 from .center_bias import CenterBias
 
 if TYPE_CHECKING:
@@ -267,11 +267,11 @@ def archived(path: Path, video: Video) -> Iterator[tuple[int, Map]]:
     with arrays.Archive(path) as archive:
         names = archive.names
         if "saliency" not in names and len(names) != 1:
-            raise InputError(f"{path}: must contain an array named saliency, not {some(names) or 'nothing'}")
+            raise InputError(f"{path}: must contain an array named saliency, not {list_names(names) or 'nothing'}")
         numbers: Iterator[int | None] = iter(numbers_in_order(video))
         if "saliency" in names and "image" in names:
             with archive.open("image") as array:
-                images = [Path(str(name)) for name in array.whole().ravel()]
+                images = [Path(str(name)) for name in array.read().ravel()]
             frames = {image: number for number, image in by_frame(images, video).items()}
             numbers = iter([frames.get(image) for image in images])
         with archive.open("saliency" if "saliency" in names else names[0]) as array:
@@ -284,7 +284,7 @@ def each_map(array: arrays.StoredArray) -> Iterator[Map]:
     """Yield the maps of an array ``(frames, height, width)`` or ``(height, width)``; ``InputError`` for others."""
     if array.dtype.kind not in NUMBERS or len(array.shape) not in (2, 3) or not all(array.shape):
         raise InputError(f"{array.name}: must contain maps (frames, height, width), not {array.dtype} {array.shape}")
-    yield from [array.whole()] if len(array.shape) == 2 else array.items()
+    yield from [array.read()] if len(array.shape) == 2 else array.items()
 
 
 def gray_video(path: Path) -> Iterator[Map]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import written_whole
+from ..atomic_files import atomic_write
 from ..metrics import METRICS
 from ..untrusted import csv_cell, json_text
 from ..version import __version__
@@ -104,7 +104,7 @@ def without_nan(scores: dict[str, float]) -> dict[str, float | None]:
 
 def write_json(results: Results, path: Path) -> None:
     """Write all results to a file; ``OutputError`` if that is impossible."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json_text(results.to_dict()), encoding="utf-8")
 
 
@@ -112,7 +112,7 @@ def write_csv(results: Results, path: Path) -> None:
     """Write the scores of every frame to a file; ``OutputError`` if that is impossible. NaN is an empty cell."""
     metrics = results.metrics
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import cache
-from ..atomic_files import remove, written_whole
+from ..atomic_files import atomic_write, remove
 from ..untrusted import parse_json, read_document
 from .fixations import fingerprint
 from .scoring import VideoScores
@@ -54,7 +54,7 @@ class Finished:
         """Keep the scores of a video; ``OutputError`` if the cache cannot be written."""
         if self.folder is None:
             return
-        with written_whole(self._path(scores.name, files)) as temporary:
+        with atomic_write(self._path(scores.name, files)) as temporary:
             temporary.write_text(json.dumps(scores.to_dict()), encoding="utf-8")
 
     def clear(self) -> None:

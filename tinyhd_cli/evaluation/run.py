@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets import LAYOUTS, Dataset, Video, describe_left_out, open_dataset
-from ..errors import InputError, OutputError, UsageError, WeightsError, unexpected
-from ..system import cores
+from ..errors import InputError, OutputError, UsageError, WeightsError, describe_unexpected
+from ..system import available_cores
 from ..version import __version__
 from ..wording import plural
 from . import parallel
@@ -94,7 +94,7 @@ class Scoring:
                 raise
             except Exception as error:  # one video must not stop the others, whatever is wrong with it
                 name = self.dataset.videos[index].name
-                return VideoScores(name, failures=[f"{name}: {unexpected(error)}"])
+                return VideoScores(name, failures=[f"{name}: {describe_unexpected(error)}"])
 
         return score
 
@@ -156,7 +156,7 @@ def evaluate(
     maps, options = maps or Maps(), options or EvaluateOptions()
     phase = phase or (lambda label: lambda done, total: None)
     check_annotated(dataset)
-    fixations = read_fixations(dataset.videos, workers=cores(), progress=phase("reading fixations"))
+    fixations = read_fixations(dataset.videos, workers=available_cores(), progress=phase("reading fixations"))
     bias = find_bias(dataset, options, phase)
     scoring = Scoring(dataset, maps, fixations, bias, options)
     source = maps.open(dataset, bias.open(fixations))
@@ -187,7 +187,7 @@ def evaluate(
 def open_maps(dataset: Dataset, maps: Maps, options: EvaluateOptions) -> Source:
     """The source of maps as :func:`evaluate` opens it, to look at some of them again."""
     silent: Phase = lambda label: lambda done, total: None  # noqa: E731
-    fixations = read_fixations(dataset.videos, workers=cores())
+    fixations = read_fixations(dataset.videos, workers=available_cores())
     return maps.open(dataset, find_bias(dataset, options, silent).open(fixations))
 
 
@@ -214,7 +214,7 @@ def find_bias(dataset: Dataset, options: EvaluateOptions, phase: Phase) -> Bias:
             training = open_dataset(dataset.layout, dataset.root, "train").videos
     if any(video.fixations for video in training):
         progress = phase("reading fixations of the training split")
-        return Bias("train", read_fixations(training, BASELINE_STEP, cores(), progress))
+        return Bias("train", read_fixations(training, BASELINE_STEP, available_cores(), progress))
     if kind == "train":
         raise UsageError(f"--baseline train: {dataset.root} has no annotated training split beside this one")
     return Bias("self")
@@ -255,7 +255,7 @@ def official(dataset: Dataset) -> dict[str, Any] | None:
 
 def pick_workers(options: EvaluateOptions, source: Source, videos: int) -> int:
     """How many processes score side by side."""
-    wanted = options.workers or cores()
+    wanted = options.workers or available_cores()
     if not options.workers and isinstance(source, NetworkSource) and source.model.device.type != "cpu":
         wanted = min(wanted, GPU_WORKERS) if source.model.device.type == "cuda" else 1
     return max(1, min(wanted, videos))
@@ -282,7 +282,7 @@ def run(
     left = [index for index in range(len(videos)) if index not in scores]
     workers = pick_workers(scoring.options, source, len(left))
     make_work = (lambda: scoring.scorer(source)) if workers == 1 else scoring
-    threads = max(1, cores() // workers)
+    threads = max(1, available_cores() // workers)
     for index, result in parallel.run(make_work, left, workers, threads, lambda done: progress(before + done, total)):
         scores[index] = result
         with contextlib.suppress(OutputError):  # a cache that cannot be written is done without

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..datasets import FrameFiles, Video, read_density
 from ..errors import InputError
-from ..metrics import METRICS, Comparison
+from ..metrics import METRICS, FrameScorer
 from ..wording import plural
 from .center_bias import CenterBias
 from .fixations import Fixations
@@ -91,7 +91,9 @@ class GroundTruthReader:
         """The frames of other videos that negatives of shuffled AUC are taken from."""
         return self.fixations.other_frames(index)
 
-    def compare(self, index: int, frame: FrameFiles, prediction: NDArray[Any], others: NDArray[np.int64]) -> Comparison:
+    def compare(
+        self, index: int, frame: FrameFiles, prediction: NDArray[Any], others: NDArray[np.int64]
+    ) -> FrameScorer:
         """A frame's prediction beside its ground truth. What is random depends on the seed and the frame alone.
 
         Raises:
@@ -110,7 +112,7 @@ class GroundTruthReader:
             drawn = rng.choice(others, min(OTHER_FRAMES, others.size), replace=False, shuffle=False)
             other = self.fixations.union(drawn, size)
         seed = self.options.monte_carlo
-        return Comparison(
+        return FrameScorer(
             prediction,
             density,
             fixation,

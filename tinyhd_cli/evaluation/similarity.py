@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic_files import written_whole
+from ..atomic_files import atomic_write
 from ..datasets import Dataset
 from ..errors import InputError
-from ..metrics import Comparison, resize
-from ..system import cores
+from ..metrics import FrameScorer, resize
+from ..system import available_cores
 from ..untrusted import json_text
 from . import parallel
 from .fixations import OnProgress
@@ -49,7 +49,7 @@ class Likeness:
 
 def write_json(similarity: Likeness, path: Path) -> None:
     """Write the similarity to a file; ``OutputError`` if that is impossible."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json_text(similarity.to_dict()), encoding="utf-8")
 
 
@@ -110,7 +110,7 @@ def similarity(maps: Sequence[Map]) -> list[float]:
     scores = []
     for first in range(len(alike)):
         for second in range(first + 1, len(alike)):
-            pair = Comparison(alike[first], alike[second])
+            pair = FrameScorer(alike[first], alike[second])
             if not pair.finite or not np.isfinite(alike[second]).all():
                 raise InputError("a map holds NaN or infinity")
             scores += [pair.cc(), pair.sim()]
@@ -150,7 +150,7 @@ def compare(
         make_work,
         range(count),
         workers,
-        max(1, cores() // workers),
+        max(1, available_cores() // workers),
         lambda done: progress(done, max(total, done)) if progress else None,
     ):
         scores[index], failures[index] = of_video, lines

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic_files import cannot_write, make_parent, partial, publish, remove, written_whole
+from ..atomic_files import atomic_write, cannot_write, make_parent, publish, remove, temporary_path
 from ..complete import holds_complete
 from ..datasets import Dataset, Video
 from ..errors import InputError, UsageError
@@ -58,7 +58,7 @@ def write_submission(
                 continue
         complete.append(target)
     archive = folder.with_name(f"{folder.name}.zip")
-    with written_whole(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed:
+    with atomic_write(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed:
         for target in complete:
             for png in sorted(target.glob("*.png")):
                 packed.write(png, f"{target.name}/{png.name}")
@@ -70,7 +70,7 @@ def write_maps(
 ) -> None:
     """Write the maps of one video, whole or not at all."""
     make_parent(target)
-    temporary = partial(target)
+    temporary = temporary_path(target)
     try:
         temporary.mkdir(exist_ok=True)
         for number, saliency in source.maps(video, on_failure):

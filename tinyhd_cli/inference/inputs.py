@@ -12,8 +12,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..errors import InputError
-from ..video.images import is_still
-from ..video.source import DEFAULT_RATE, IMAGE_SUFFIXES, STDIN, pictures_in
+from ..video.images import is_static_image
+from ..video.source import DEFAULT_RATE, IMAGE_SUFFIXES, STDIN, images_in
 from ..wording import plural
 from .options import VIDEO_SUFFIXES
 
@@ -131,7 +131,7 @@ def in_folder(folder: Path) -> list[Input]:
     """Return the videos of a folder, or the folder itself if it contains images but no videos."""
     try:
         videos = [file for file in sorted(folder.iterdir()) if is_video(file)]
-        pictures = bool(pictures_in(folder))
+        pictures = bool(images_in(folder))
         below = any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir())
     except OSError as error:
         reason = "permission denied" if isinstance(error, PermissionError) else error.strerror
@@ -171,7 +171,7 @@ def describe_pictures(videos: Sequence[Path], rate: Fraction | None) -> list[str
         rate: frames per second of a folder of images; None if the command has no option for it.
     """
     notes = []
-    singles = [video for video in videos if video.suffix.lower() in IMAGE_SUFFIXES and is_still(video)]
+    singles = [video for video in videos if video.suffix.lower() in IMAGE_SUFFIXES and is_static_image(video)]
     if len(singles) == 1:
         notes.append(f"{singles[0]}: a single image, read as a video of one frame")
     elif singles:
@@ -181,7 +181,7 @@ def describe_pictures(videos: Sequence[Path], rate: Fraction | None) -> list[str
         )
     for folder in videos:
         if folder != STDIN and folder.is_dir():
-            images = pictures_in(folder)
+            images = images_in(folder)
             speed = f"{float(rate or DEFAULT_RATE):g} frames per second{' (see --rate)' if rate else ''}"
             note = f"{folder}: {plural(len(images), 'image')} read as one video at {speed}"
             if len(images) > 1:  # the network reads clips: unrelated images get each other's maps

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..atomic_files import file_name
 from ..errors import OutputError, UsageError
 from ..video.encoders import check_container
-from ..video.source import IMAGE_SUFFIXES, STDIN, read_once
+from ..video.source import IMAGE_SUFFIXES, STDIN, is_read_once
 from .inputs import Input
 from .options import LONGEST_NAME, VIDEO_SUFFIXES, flag
 
@@ -206,7 +206,7 @@ def check_two_passes(video: Path, output: Path) -> None:
     check_container(output)
     if output.resolve() == video.resolve():
         raise UsageError(f"--output {output}: is the input itself")
-    if read_once(video):
+    if is_read_once(video):
         raise UsageError(f"{video}: the video must be read twice, which is not possible with a pipe; give a file")
 
 

@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 
 from .. import figures
-from ..atomic_files import cannot_write, make_parent, partial, publish, remove
+from ..atomic_files import cannot_write, make_parent, publish, remove, temporary_path
 from ..untrusted import csv_cell, json_text
-from ..video.overlay import FramePainter, Painter, area_color, as_gray, outline
+from ..video.overlay import FramePainter, Painter, area_color, draw_outline, to_gray_image
 from ..video.reader import Frame, VideoInfo
-from ..video.source import pictures_in
+from ..video.source import images_in
 from ..video.writer import PipeWriter, VideoWriter
 from .areas import AreaStatistics
 from .normalization import Scale
@@ -59,7 +59,7 @@ class OverlaySink:
         if path == STDOUT:
             self._writer = PipeWriter(info, size)
         else:
-            self._writer = VideoWriter(path, info, size, options.encoder, sound=options.audio)
+            self._writer = VideoWriter(path, info, size, options.encoder, audio=options.audio)
 
     def write(self, frame: Frame, saliency: Map) -> None:
         scaled = self._scale(saliency, frame.time_s)
@@ -73,7 +73,7 @@ class OverlaySink:
             corners = area.at(frame.time_s, frame.info.width, frame.info.height)
             share = shares[area.name]
             text = f"{area.name} {share:.0%}" if share >= 0.1 else f"{area.name} {share:.1%}"
-            outline(painted, corners, text, number, frame.info.width)
+            draw_outline(painted, corners, text, number, frame.info.width)
         self._writer.write(painted, frame)
 
     def close(self) -> None:
@@ -88,10 +88,10 @@ class MapVideoSink:
 
     def __init__(self, path: Path, info: VideoInfo, options: PredictOptions, scale: Scale) -> None:
         self._scale = scale
-        self._writer = VideoWriter(path, info, (info.width, info.height), options.encoder, sound=False)
+        self._writer = VideoWriter(path, info, (info.width, info.height), options.encoder, audio=False)
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        gray = as_gray(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
+        gray = to_gray_image(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
         self._writer.write(np.repeat(gray[..., np.newaxis], 3, axis=2), frame)
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ def map_names(video: Path) -> dict[Path, str]:
     A map has the name of its image, so that it matches the same frame of a dataset however frames are numbered. It
     includes the image's suffix if several images have the same stem.
     """
-    images = pictures_in(video) if video.is_dir() else []
+    images = images_in(video) if video.is_dir() else []
     alike = Counter(image.stem.casefold() for image in images)
     return {image: f"{image.name if alike[image.stem.casefold()] > 1 else image.stem}.png" for image in images}
 
@@ -128,7 +128,7 @@ class MapFolderSink:
         self._scale = scale
         self._names = names
         self._count = 0
-        self._partial = partial(path)
+        self._partial = temporary_path(path)
         make_parent(path)
         try:
             self._partial.mkdir(exist_ok=True)
@@ -136,7 +136,7 @@ class MapFolderSink:
             raise cannot_write(path, error) from error
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        gray = as_gray(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
+        gray = to_gray_image(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
         _, png = cv2.imencode(".png", gray)
         self._count = frame.index + 1
         name = (self._names.get(frame.path) if frame.path else None) or f"{self._count:04d}.png"
@@ -168,7 +168,7 @@ class MapSpool:
     def __init__(self, beside: Path) -> None:
         self._target = beside
         make_parent(beside)
-        self.path = partial(beside.with_name(f"{beside.name}.maps"))
+        self.path = temporary_path(beside.with_name(f"{beside.name}.maps"))
         self.shape: tuple[int, int] = (0, 0)
         self.count = 0
         try:
@@ -210,7 +210,7 @@ class NpzSink:
         self._times: list[float] = []
         self._images: list[str] = []
         self._spool = MapSpool(path)
-        self._partial = partial(path)
+        self._partial = temporary_path(path)
 
     def write(self, frame: Frame, saliency: Map) -> None:
         self._times.append(frame.time_s)
@@ -248,7 +248,7 @@ class TextSink:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._partial = partial(path)
+        self._partial = temporary_path(path)
         make_parent(path)
         try:
             # File names that are not Unicode become escapes, which JSON knows.
@@ -344,7 +344,7 @@ class AreaPlotSink:
 
     def close(self) -> None:
         with figures.plain_text():
-            figures.save(self._draw(), self.path, dpi=120)
+            figures.save_figure(self._draw(), self.path, dpi=120)
 
     def _draw(self) -> Figure:
         figure = figures.new_figure(9, 3.6)
@@ -358,7 +358,7 @@ class AreaPlotSink:
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         names = [f"{area.name}, mean {found[area.name]['share'] or 0.0:.1%}" for area in self._areas.areas]
-        figures.legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figures.add_legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return figure
 
     def abort(self) -> None:

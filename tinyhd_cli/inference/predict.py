@@ -19,7 +19,7 @@ from ..models.spec import CLIP_FRAMES, to_dict
 from ..system import trim_heap
 from ..version import __version__
 from ..video.reader import Frame, Image, VideoReader
-from ..video.source import STDIN, read_once
+from ..video.source import STDIN, is_read_once
 from .areas import AreaStatistics
 from .model import Model, load_model
 from .normalization import FixedScale, VideoLimits, make_scale
@@ -149,7 +149,7 @@ def predict_file(
     for kind, path in outputs.wanted():
         if os.path.realpath(path) == os.path.realpath(video) and video != STDIN:
             raise UsageError(f"--{flag(kind)} {path}: is the input itself")
-        if read_once(video) and options.normalize == "video":
+        if is_read_once(video) and options.normalize == "video":
             raise UsageError("--normalize video reads the video twice, which is not possible with a pipe; use running")
         if kind == "maps" and os.path.realpath(path) == str(video.resolve().parent) and video.suffix.lower() == ".png":
             raise UsageError(f"--{kind} {path}: holds the input, which a map could replace")

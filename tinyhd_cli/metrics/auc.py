@@ -56,7 +56,7 @@ class Distribution:
         at_least: NDArray[np.int64] = self.count - self._below[np.searchsorted(self._levels, limits, side="left")]
         return at_least
 
-    def shares(self, low: float, high: float) -> NDArray[np.float64]:
+    def fractions_at_thresholds(self, low: float, high: float) -> NDArray[np.float64]:
         """The share of values that reach each of ``THRESHOLDS`` once ``low..high`` is scaled to 0..1."""
         scaled = (self._levels - low) / (high - low)
         shares: NDArray[np.float64] = (self.count - self._below[np.searchsorted(scaled, THRESHOLDS)]) / self.count
@@ -90,7 +90,7 @@ def judd(everywhere: Distribution, fixated: Values) -> float:
     return float((pairs_won + first / 2) / (n * others))
 
 
-def under_curve(hit_rates: NDArray[np.float64], false_alarm_rates: NDArray[np.float64]) -> float:
+def area_under_curve(hit_rates: NDArray[np.float64], false_alarm_rates: NDArray[np.float64]) -> float:
     """The area under a curve through (0, 0), the rates at descending thresholds, and (1, 1)."""
     hits = np.concatenate([[0.0], hit_rates, [1.0]])
     false_alarms = np.concatenate([[0.0], false_alarm_rates, [1.0]])
@@ -111,5 +111,5 @@ def expected_over_splits(positives: Values, negatives: Distribution, low: float,
     """
     if not positives.size or not negatives.count or not low < high:
         return float("nan")
-    hit_rates = Distribution(positives).shares(low, high)
-    return under_curve(hit_rates[::-1], negatives.shares(low, high)[::-1])
+    hit_rates = Distribution(positives).fractions_at_thresholds(low, high)
+    return area_under_curve(hit_rates[::-1], negatives.fractions_at_thresholds(low, high)[::-1])

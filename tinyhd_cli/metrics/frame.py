@@ -54,11 +54,11 @@ def score_frame(
         InputError: maps are not two-dimensional, the ground truth's differ in size, or the prediction is negative
             somewhere although KLDiv is wanted.
     """
-    frame = Comparison(prediction, density, fixation, other_fixation, baseline, rng=rng)
+    frame = FrameScorer(prediction, density, fixation, other_fixation, baseline, rng=rng)
     return frame.scores()
 
 
-def as_map(name: str, values: ArrayLike | None) -> NDArray[Any] | None:
+def to_map(name: str, values: ArrayLike | None) -> NDArray[Any] | None:
     """An input as an array ``(H, W)``."""
     if values is None:
         return None
@@ -68,13 +68,13 @@ def as_map(name: str, values: ArrayLike | None) -> NDArray[Any] | None:
     return array
 
 
-def as_mask(name: str, values: ArrayLike | None) -> NDArray[np.bool_] | None:
+def to_mask(name: str, values: ArrayLike | None) -> NDArray[np.bool_] | None:
     """An input as a binary map ``(H, W)``."""
-    array = as_map(name, values)
+    array = to_map(name, values)
     return None if array is None else array.astype(bool, copy=False)
 
 
-class Comparison:
+class FrameScorer:
     """A prediction beside the ground truth of its frame. Arguments are those of :func:`score_frame`."""
 
     def __init__(
@@ -87,12 +87,12 @@ class Comparison:
         *,
         rng: np.random.Generator | None = None,
     ) -> None:
-        given = as_map("prediction", prediction)
+        given = to_map("prediction", prediction)
         assert given is not None
-        self.density = as_map("density", density)
-        self.fixation = as_mask("fixation", fixation)
-        self.other_fixation = as_mask("other_fixation", other_fixation)
-        self.baseline = as_map("baseline", baseline)
+        self.density = to_map("density", density)
+        self.fixation = to_mask("fixation", fixation)
+        self.other_fixation = to_mask("other_fixation", other_fixation)
+        self.baseline = to_map("baseline", baseline)
         self._rng = rng
         truth = {
             name: getattr(self, name).shape
@@ -145,7 +145,7 @@ class Comparison:
         return float(self.prediction.min()), float(self.prediction.max())
 
     @functools.cached_property
-    def _everywhere(self) -> auc.Distribution:
+    def _all_values(self) -> auc.Distribution:
         return auc.Distribution(self.prediction)
 
     @functools.cached_property
@@ -163,7 +163,7 @@ class Comparison:
         if self._rng is not None:
             assert self.fixation is not None
             return monte_carlo.judd(self.prediction, self.fixation, self._rng)
-        return auc.judd(self._everywhere, self._fixated)
+        return auc.judd(self._all_values, self._fixated)
 
     def auc_borji(self) -> float:
         """AUC-Borji (AUC_Borji.m): 0..1, chance is 1/2. NaN for a constant prediction and below two fixations.
@@ -175,7 +175,7 @@ class Comparison:
         if self._rng is not None:
             assert self.fixation is not None
             return monte_carlo.borji(self.prediction, self.fixation, self._rng)
-        return auc.expected_over_splits(self._fixated, self._everywhere, *self._limits)
+        return auc.expected_over_splits(self._fixated, self._all_values, *self._limits)
 
     def auc_shuffled(self) -> float:
         """Shuffled AUC (AUC_shuffled.m): 0..1, chance and a pure center bias are 1/2.
@@ -194,10 +194,10 @@ class Comparison:
         p, g, count = self._cells
         if self.constant or not g.min() < g.max():  # what rounding leaves of a constant must not be correlated
             return NAN
-        p = p - total(p, count) / count.sum()
-        g = g - total(g, count) / count.sum()
-        variances = total(p**2, count) * total(g**2, count)
-        return float(total(p * g, count) / np.sqrt(variances)) if variances > 0 else NAN
+        p = p - weighted_sum(p, count) / count.sum()
+        g = g - weighted_sum(g, count) / count.sum()
+        variances = weighted_sum(p**2, count) * weighted_sum(g**2, count)
+        return float(weighted_sum(p * g, count) / np.sqrt(variances)) if variances > 0 else NAN
 
     @property
     def constant(self) -> bool:
@@ -214,8 +214,8 @@ class Comparison:
             return NAN
         if self.prediction.dtype == np.uint8:
             levels, count = np.arange(256.0), auc.histogram(self.prediction)
-            mean = total(levels, count) / self.prediction.size
-            variance = total((levels - mean) ** 2, count) / (self.prediction.size - 1)
+            mean = weighted_sum(levels, count) / self.prediction.size
+            variance = weighted_sum((levels - mean) ** 2, count) / (self.prediction.size - 1)
         else:
             mean, variance = self.prediction.mean(), self.prediction.var(ddof=1)
         return float((self._fixated.mean(dtype=np.float64) - mean) / np.sqrt(variance))
@@ -226,7 +226,7 @@ class Comparison:
         NaN if either map is constant, unless it is 0 everywhere: that stays so, and the similarity is 0.
         """
         p, g, count = self._cells
-        return total(np.minimum(share(p, count), share(g, count)), count)
+        return weighted_sum(np.minimum(to_distribution(p, count), to_distribution(g, count)), count)
 
     def kldiv(self) -> float:
         """Kullback-Leibler divergence of the prediction from the density (KLdiv.m): from 0, in nats; less is better.
@@ -239,9 +239,9 @@ class Comparison:
         if self._negative:
             raise InputError("prediction: is negative somewhere, so that KLDiv is not defined")
         p, g, count = self._cells
-        p, g = (values / total(values, count) if values.any() else values for values in (p, g))
+        p, g = (values / weighted_sum(values, count) if values.any() else values for values in (p, g))
         p = np.maximum(p, 0)
-        return total(g * np.log(EPS + g / (p + EPS)), count)
+        return weighted_sum(g * np.log(EPS + g / (p + EPS)), count)
 
     def ig(self) -> float:
         """Information gain over the baseline (InfoGain.m): bits a fixation; 0 is the baseline's worth.
@@ -252,18 +252,18 @@ class Comparison:
         if not self._fixated.size:
             return NAN
         at_fixations = (
-            np.log2(EPS + share_at(self.prediction, self.fixation)),
-            np.log2(EPS + share_at(self.baseline, self.fixation)),
+            np.log2(EPS + distribution_at(self.prediction, self.fixation)),
+            np.log2(EPS + distribution_at(self.baseline, self.fixation)),
         )
         return float(np.mean(at_fixations[0] - at_fixations[1]))
 
 
-def total(values: NDArray[np.float64], count: NDArray[Any]) -> float:
+def weighted_sum(values: NDArray[np.float64], count: NDArray[Any]) -> float:
     """The sum of values that come up so many times. Not by BLAS, whose threads hinder each other on busy cores."""
     return float(np.einsum("i,i->", values, count))
 
 
-def share(values: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+def to_distribution(values: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values scaled to 0..1, then so that they sum to 1 over all pixels; all zero stays, other constants are NaN."""
     if not values.any():
         return values
@@ -271,11 +271,11 @@ def share(values: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np
     if not low < high:
         return np.full_like(values, NAN)
     scaled = (values - low) / (high - low)
-    shares: NDArray[np.float64] = scaled / total(scaled, count)
+    shares: NDArray[np.float64] = scaled / weighted_sum(scaled, count)
     return shares
 
 
-def share_at(values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.float64]:
+def distribution_at(values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.float64]:
     """A map scaled to 0..1, then so that it sums to 1 over all pixels, at some of them; NaN if it is constant."""
     low, high = float(values.min()), float(values.max())
     if not low < high:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .auc import THRESHOLDS, Values, under_curve
+from .auc import THRESHOLDS, Values, area_under_curve
 
 SPLITS = 100
 """Random sets of negatives that AUC-Borji and shuffled AUC average over."""
@@ -30,7 +30,7 @@ def judd(prediction: Values, fixation: NDArray[np.bool_], rng: np.random.Generat
     thresholds = np.sort(saliency[fixation])[::-1]
     above = saliency.size - np.searchsorted(np.sort(saliency, axis=None), thresholds)
     hits = np.arange(1, n + 1)
-    return under_curve(hits / n, (above - hits) / (saliency.size - n))
+    return area_under_curve(hits / n, (above - hits) / (saliency.size - n))
 
 
 def over_splits(positives: Values, negatives: Values, drawn: int, replace: bool, rng: np.random.Generator) -> float:
@@ -50,7 +50,7 @@ def over_splits(positives: Values, negatives: Values, drawn: int, replace: bool,
     areas = np.empty(SPLITS)
     for split in range(SPLITS):
         sample = rng.choice(negatives, drawn) if replace else rng.permutation(negatives)[:drawn]
-        areas[split] = under_curve(hit_rates, (sample >= descending).mean(axis=1))
+        areas[split] = area_under_curve(hit_rates, (sample >= descending).mean(axis=1))
     return float(areas.mean())
 
 

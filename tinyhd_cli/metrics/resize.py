@@ -19,13 +19,13 @@ def resize(values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
     Returns:
         float64 ``size``. Values can overshoot those of the input by a little.
     """
-    rows, columns = (filters(old, new) for old, new in zip(values.shape, size, strict=True))
+    rows, columns = (resize_matrix(old, new) for old, new in zip(values.shape, size, strict=True))
     scaled: NDArray[np.float64] = rows @ np.asarray(values, np.float64) @ columns.T
     return scaled
 
 
 @functools.lru_cache(maxsize=64)
-def filters(old: int, new: int) -> NDArray[np.float64]:
+def resize_matrix(old: int, new: int) -> NDArray[np.float64]:
     """What each of ``new`` samples takes from each of ``old``, ``(new, old)``: a matrix product beats a loop."""
     scale = new / old
     widening = max(1.0, 1 / scale)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import weights
-from ..atomic_files import remove, written_whole
+from ..atomic_files import atomic_write, remove
 from ..errors import InputError, OutputError, UsageError, one_line
 from ..models.spec import ModelConfig
 from ..version import __version__
@@ -64,7 +64,7 @@ def step_of(path: Path) -> int:
 def save(state: State, config: TrainConfig) -> Path:
     """Write a checkpoint and remove those beyond ``keep``; ``OutputError`` if it cannot be written."""
     path = config.out / FOLDER / f"step-{state.step:07d}.pt"
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             torch.save({"config": config.to_dict(), **vars(state)}, temporary)
         except RuntimeError as error:  # what PyTorch makes of a full disk
@@ -184,5 +184,5 @@ def save_weights(
 
 def save_card(path: Path, info: WeightsInfo) -> None:
     """The model card beside a weight file."""
-    with written_whole(path.with_name("README.md")) as temporary:
+    with atomic_write(path.with_name("README.md")) as temporary:
         temporary.write_text(model_card(info, path.name, f"OWNER/{info.name}"), encoding="utf-8")

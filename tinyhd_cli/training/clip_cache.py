@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic_files import remove, written_whole
+from ..atomic_files import atomic_write, remove
 from ..errors import InputError
-from ..system import cores
+from ..system import available_cores
 from ..untrusted import parse_json, read_document
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def decode(video: Video, root: Path, size: tuple[int, int]) -> Stored:
     folder = root / key
     frames = frames_in(folder, size)
     if frames is None:
-        with written_whole(folder) as temporary:
+        with atomic_write(folder) as temporary:
             temporary.mkdir()
             frames = write_frames(video, temporary, size)
             (temporary / "meta.json").write_text(json.dumps({"name": video.name, "frames": frames, "size": size}))
@@ -200,5 +200,5 @@ def results(tasks: list[tuple[Video, Path, tuple[int, int]]], workers: int) -> I
         return
     # Not forked: threads of OpenCV and PyTorch do not survive that.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, cores()), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(workers, available_cores()), mp_context=context) as pool:
         yield from pool.map(attempt, tasks, chunksize=max(1, min(16, len(tasks) // (4 * workers))))

@@ -127,7 +127,7 @@ def cache_root(config: TrainConfig) -> Path:
         OutputError: it cannot be created.
     """
     root = config.cache or config.out / "cache"
-    cache.check(root, "--cache")
+    cache.require_private(root, "--cache")
     return root
 
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic_files import cannot_write, written_whole
+from ..atomic_files import atomic_write, cannot_write
 from ..errors import UsageError
-from ..figures import new_figure, save
+from ..figures import new_figure, save_figure
 from .options import TERMS
 
 SCORES = ("AUC-J", "CC", "NSS", "SIM", "KLDiv")
@@ -88,7 +88,7 @@ class RunLog:
         for axis in axes:
             if axis.lines:
                 axis.legend(fontsize="small")
-        save(figure, self.out / "curve.png", dpi=110)
+        save_figure(figure, self.out / "curve.png", dpi=110)
 
     def close(self) -> None:
         """Close the files."""
@@ -136,5 +136,5 @@ def picture(rows: Sequence[Mapping[str, Pixels]]) -> Pixels:
 
 def save_picture(path: Path, image: Pixels) -> None:
     """Write an RGB picture as PNG; ``OutputError`` if it cannot be written."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..atomic_files import cannot_write, written_whole
+from ..atomic_files import atomic_write, cannot_write
 from ..complete import is_complete
 from ..errors import OutputError, WeightsError, one_line
 from ..models.spec import CLIP_FRAMES, HD2SConfig
@@ -230,7 +230,7 @@ class CachedTeacher:
                 arrays |= packed(name, value[0], self.dtype, self.scale)
         with (
             contextlib.suppress(OutputError) if path.is_file() else contextlib.nullcontext(),
-            written_whole(path) as to,
+            atomic_write(path) as to,
         ):
             np.savez(to, **arrays)
         return self.load(key, (int(read.shape[1]), int(read.shape[2])))  # the same now as next time

@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 
 from .clock import Clock, may_jump
-from .container import demuxed, demuxed_again, origin, picture_stream
+from .container import demuxed, demuxed_again, main_video_stream, origin
 from .reader import VideoInfo
 from .source import open_container
 
@@ -27,7 +27,7 @@ AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 1200
 """Samples a second that AAC knows; any other becomes 48,000, as does everything for Opus."""
 
 
-class Track:
+class AudioTrack:
     """One audio stream on its way from ``source`` to ``container``."""
 
     def __init__(self, container: OutputContainer, source: AudioStream, shift: int, transcode: bool) -> None:
@@ -51,7 +51,7 @@ class Track:
     def packets(self, packet: AudioPacket) -> Iterator[AudioPacket]:
         """What to write for a packet of the source; the empty one at its end flushes the encoder."""
         if not self.transcode:
-            if packet.size == 0 or self._never_heard(packet):
+            if packet.size == 0 or self._precedes_start(packet):
                 return
             packet.pts = None if packet.pts is None else packet.pts - self.shift
             packet.dts = None if packet.dts is None else packet.dts - self.shift
@@ -68,7 +68,7 @@ class Track:
                 yield from self.target.encode(resampled)
             yield from self.target.encode(None)
 
-    def _never_heard(self, packet: AudioPacket) -> bool:
+    def _precedes_start(self, packet: AudioPacket) -> bool:
         """Whether a packet only primes the decoder before time zero.
 
         MP4 and MOV keep such packets and hide them by an edit list; elsewhere they would move the whole file.
@@ -77,7 +77,7 @@ class Track:
             return False
         return packet.pts + packet.duration <= self.shift
 
-    def steps_back(self, packet: AudioPacket) -> bool:
+    def is_out_of_order(self, packet: AudioPacket) -> bool:
         """Whether a packet to write is not later than the one before, as in damaged files: containers refuse it."""
         if packet.dts is None:
             return False
@@ -85,7 +85,7 @@ class Track:
         self._last_dts = self._last_dts if late else packet.dts
         return late
 
-    def starts(self, packet: AudioPacket) -> Fraction | None:
+    def start_time(self, packet: AudioPacket) -> Fraction | None:
         """When a packet of the source begins, in seconds of the target."""
         time = packet.pts if packet.dts is None else packet.dts
         return None if time is None or not packet.time_base else (time - self.shift) * packet.time_base
@@ -104,7 +104,7 @@ class Track:
         return ready + self.resampler.resample(frame)
 
 
-class Sound:
+class AudioCopier:
     """All audio streams of a video, to be muxed into ``container`` alongside its pictures.
 
     The file is opened a second time for this, so that sound needs no buffer however the pictures are grouped.
@@ -116,7 +116,7 @@ class Sound:
         self._path = info.path
         self._opened = open_container(info.path, info.options)
         self._input = self._opened.container
-        self._tracks: dict[int, Track] = {}
+        self._tracks: dict[int, AudioTrack] = {}
         self._held: AudioPacket | None = None
         supported = container.supported_codecs
         for stream in self._input.streams.audio:
@@ -129,7 +129,7 @@ class Sound:
             if refused:
                 self.transcoded.append(name)
             shift = origin(self._input, stream.time_base or Fraction(1, av.time_base))
-            self._tracks[stream.index] = Track(container, stream, shift, refused)
+            self._tracks[stream.index] = AudioTrack(container, stream, shift, refused)
         self._packets = self._demux()
 
     def _demux(self) -> Iterator[AudioPacket]:
@@ -139,7 +139,7 @@ class Sound:
         if not may_jump(self._input):
             return demuxed_again(self._input, sources)
         # The same streams are read as for the frames, so that jumps of the clock are corrected identically.
-        video = picture_stream(self._path, self._input)
+        video = main_video_stream(self._path, self._input)
         packets = demuxed(self._input, video, Clock(video.index))
         return (packet for packet in packets if packet.stream_index in self._tracks)
 
@@ -150,7 +150,7 @@ class Sound:
             self._held = None
             if packet is None:
                 return
-            starts = self._tracks[packet.stream.index].starts(packet)
+            starts = self._tracks[packet.stream.index].start_time(packet)
             if time_s is not None and starts is not None and starts > time_s:
                 self._held = packet
                 return
@@ -173,7 +173,7 @@ class Sound:
             log.debug("damaged sound: %s", error)
             return
         for part in ready:
-            if track.steps_back(part):
+            if track.is_out_of_order(part):
                 continue
             try:
                 self.container.mux(part)

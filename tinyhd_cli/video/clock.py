@@ -14,10 +14,10 @@ from av.packet import Packet
 if TYPE_CHECKING:
     AnyPacket = Packet[Any]
 
-LONGEST_GAP_S = 10
+MAX_GAP_S = 10
 """A longer gap between two packets of a stream is a jump of the clock, not a pause. FFmpeg uses the same limit."""
 
-LONGEST_STEP_S = 1
+MAX_STEP_S = 1
 """A longer interval between two frames is not used as the duration of the last frame before a jump."""
 
 AUDIO_SLACK_S = Fraction(1, 10)
@@ -44,7 +44,7 @@ class _Stream:
     slack: int
     shift: int
     """Ticks added to its timestamps."""
-    former: int | None = None
+    previous_shift: int | None = None
     """The shift before the last jump, as long as packets from before the jump may follow."""
     last: int | None = None
     following: int = 0
@@ -55,7 +55,7 @@ class _Stream:
         if self.last is None:
             return True
         slack = self.slack or step // 2
-        return self.last - slack <= dts <= self.following + LONGEST_GAP_S / self.time_base
+        return self.last - slack <= dts <= self.following + MAX_GAP_S / self.time_base
 
     def ticks(self, offset: Fraction) -> int:
         """Convert an offset in seconds to ticks."""
@@ -65,7 +65,7 @@ class _Stream:
 class Clock:
     """Corrects the timestamps of packets after a file's clock jumps.
 
-    If the decoding times of the video step back or have a gap above ``LONGEST_GAP_S``, all streams are shifted so that
+    If the decoding times of the video step back or have a gap above ``MAX_GAP_S``, all streams are shifted so that
     the video continues where it ended. They are shifted together, so that they stay in sync. Containers interleave
     loosely: audio packets from after the jump are held until the video reaches it, and late packets from before it get
     the earlier shift.
@@ -109,10 +109,10 @@ class Clock:
     def _placed(self, packet: AnyPacket, dts: int) -> Iterator[AnyPacket]:
         stream = self._stream(packet)
         step = max(packet.duration or 0, stream.following - stream.last if stream.last is not None else 0)
-        if stream.former is not None:  # the clock jumped: is this packet from before or after the jump?
-            before, after = (abs(dts + shift - stream.following) for shift in (stream.former, stream.shift))
-            shift = stream.former if before < after else stream.shift
-            stream.former = stream.former if before < after else None
+        if stream.previous_shift is not None:  # the clock jumped: is this packet from before or after the jump?
+            before, after = (abs(dts + shift - stream.following) for shift in (stream.previous_shift, stream.shift))
+            shift = stream.previous_shift if before < after else stream.shift
+            stream.previous_shift = stream.previous_shift if before < after else None
             yield self._accepted(packet, dts, stream, shift)
         elif stream.fits(dts + stream.shift, step):
             yield self._accepted(packet, dts, stream, stream.shift)
@@ -133,9 +133,9 @@ class Clock:
             self._on_jump(float(-late * stream.time_base), float(shown * stream.time_base))
         self._offset += late * stream.time_base
         for other in self._streams.values():
-            other.former = other.shift
+            other.previous_shift = other.shift
             other.shift = other.ticks(self._offset)
-        stream.former = None
+        stream.previous_shift = None
         self.jumped = True
 
     def _released(self) -> Iterator[AnyPacket]:
@@ -143,7 +143,7 @@ class Clock:
         held, self._held = self._held, []
         for packet in held:
             stream, dts = self._stream(packet), packet.dts or 0
-            if stream.former is not None:
+            if stream.previous_shift is not None:
                 yield from self._placed(packet, dts)
                 continue
             if not stream.fits(dts + stream.shift, packet.duration or 0):
@@ -155,9 +155,9 @@ class Clock:
         if packet.stream_index == self._video and stream.last is not None:
             # Durations come from the codec's frame rate, which is not always that of the file.
             since = dts + shift - stream.last
-            step = since if 0 < since <= LONGEST_STEP_S / stream.time_base else step
+            step = since if 0 < since <= MAX_STEP_S / stream.time_base else step
         stream.last, stream.following = dts + shift, dts + shift + step
-        if packet.pts is not None and not 0 <= packet.pts - dts <= LONGEST_GAP_S / stream.time_base:
+        if packet.pts is not None and not 0 <= packet.pts - dts <= MAX_GAP_S / stream.time_base:
             packet.pts = dts + step  # FFmpeg derives a missing pts from the next packet, even after a jump
         return self._shifted(packet, shift)
 

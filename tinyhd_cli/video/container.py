@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from ..errors import InputError
 from .clock import Clock, may_jump
 from .decoded import Decoded, layout_of
-from .source import DEFAULT_RATE, InputOptions, index_comes_last, open_container, read_once
+from .source import DEFAULT_RATE, InputOptions, is_read_once, open_container, trailing_index_error
 
 log = logging.getLogger("tinyhd")
 
@@ -58,7 +58,7 @@ class ContainerDecoder:
             self._decoding_times = self._container.format.name == "avi"
             if self._decoding_times:
                 self._container.flags &= ~cast("int", Flags.gen_pts.value)
-            self._stream = picture_stream(path, self._container)
+            self._stream = main_video_stream(path, self._container)
             self._stream.thread_type = "AUTO"
             self.codec = self._stream.codec_context.name
             self._set_times()
@@ -101,7 +101,7 @@ class ContainerDecoder:
         context = self._stream.codec_context
         stored = context.sample_aspect_ratio
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
-        readable = not (read_once(self._path) and "mov" in self._container.format.name)
+        readable = not (is_read_once(self._path) and "mov" in self._container.format.name)
         for packet in self._packets():
             if self._decoding_times and packet.dts is not None:
                 packet.pts = packet.dts
@@ -125,7 +125,7 @@ class ContainerDecoder:
                 readable = True
                 yield Decoded(picture, layout_of(picture, aspect), self._timestamp(picture))
         if not readable:
-            raise index_comes_last(self._path)
+            raise trailing_index_error(self._path)
 
     def _packets(self) -> Iterator[Packet[Any]]:
         packets = demuxed(self._container, self._stream, self._clock)
@@ -221,7 +221,7 @@ def warn_once(message: str) -> None:
     log.warning(message)
 
 
-def picture_stream(path: Path, container: InputContainer) -> VideoStream:
+def main_video_stream(path: Path, container: InputContainer) -> VideoStream:
     """Return the main video stream, selected by type instead of index; cover art and thumbnails are excluded."""
     stills = Disposition.attached_pic | Disposition.timed_thumbnails
     moving = [stream for stream in container.streams.video if not stream.disposition & stills]

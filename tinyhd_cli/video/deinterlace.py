@@ -11,11 +11,11 @@ from av.filter import Graph
 
 from .decoded import Decoded
 
-SMALLEST = 4
+MIN_SIZE = 4
 """Minimum rows and columns that the filter needs."""
 
 
-def deinterlaced(frames: Iterable[Decoded]) -> Iterator[Decoded]:
+def deinterlace(frames: Iterable[Decoded]) -> Iterator[Decoded]:
     """Yield all frames; deinterlace those flagged as interlaced.
 
     After the first interlaced frame, all frames pass through the filter, because it needs each frame's neighbors. It
@@ -23,10 +23,10 @@ def deinterlaced(frames: Iterable[Decoded]) -> Iterator[Decoded]:
     """
     filter_: Deinterlacer | None = None
     for frame in frames:
-        if filter_ is not None and not filter_.takes(frame.picture):
+        if filter_ is not None and not filter_.accepts(frame.picture):
             yield from filter_.flush()
             filter_ = None
-        if filter_ is None and frame.picture.interlaced_frame and min(size_of(frame.picture)) >= SMALLEST:
+        if filter_ is None and frame.picture.interlaced_frame and min(size_of(frame.picture)) >= MIN_SIZE:
             filter_ = Deinterlacer(frame.picture)
         if filter_ is None:
             yield frame
@@ -58,7 +58,7 @@ class Deinterlacer:
     def _kind_of(picture: av.VideoFrame) -> tuple[object, ...]:
         return *size_of(picture), picture.format.name
 
-    def takes(self, picture: av.VideoFrame) -> bool:
+    def accepts(self, picture: av.VideoFrame) -> bool:
         """Return whether a frame has the size and format of this filter."""
         return self._kind_of(picture) == self._kind
 

@@ -11,7 +11,7 @@ import av
 from av.codec import Codec, codecs_available
 
 from ..errors import OutputError, UsageError, did_you_mean
-from .hdr import Light
+from .hdr import HdrMetadata
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 tells its life story on stderr otherwise
 
@@ -62,7 +62,7 @@ class EncoderOptions:
             raise UsageError(f"--crf must be between 0 and 63, not {self.crf:g}")
         if self.preset not in PRESETS:
             raise UsageError(f"--preset {self.preset!r} is unknown: {did_you_mean(self.preset, PRESETS)}")
-        if self.codec is not None and not candidates(self.codec):
+        if self.codec is not None and not available_encoders(self.codec):
             known = {*CODECS, *ALIASES, *(name for names in CODECS.values() for name in names if is_available(name))}
             raise UsageError(f"--codec {self.codec!r} is unknown here: {did_you_mean(self.codec, known)}")
 
@@ -85,7 +85,7 @@ def is_available(encoder: str) -> bool:
         return False
 
 
-def candidates(codec: str) -> list[str]:
+def available_encoders(codec: str) -> list[str]:
     """The encoders of a codec, or the one encoder that is named, as far as this FFmpeg has them."""
     codec = codec.lower()
     encoders = CODECS.get(ALIASES.get(codec, codec), (codec,))
@@ -98,7 +98,7 @@ def pixel_format(encoder: str, depth: int) -> str | None:
     return next((name for name in PIXEL_FORMATS[depth] if name in taken or name == "yuv420p"), None)
 
 
-def hdr_settings(encoder: str, light: Light) -> dict[str, str] | None:
+def hdr_settings(encoder: str, light: HdrMetadata) -> dict[str, str] | None:
     """Return the encoder options for static HDR metadata; None if the encoder cannot write it."""
     # x264 and x265 use the units of the bitstream: chromaticities in 1/50000, luminance in 1/10000 cd/m2.
     unit, dim = (1, 1) if encoder == "libsvtav1" else (50000, 10000)
@@ -121,7 +121,7 @@ def hdr_settings(encoder: str, light: Light) -> dict[str, str] | None:
     return {option: ":".join(f"{parts[part]}={value}" for part, value in found.items())} if found else {}
 
 
-def settings(encoder: str, options: EncoderOptions) -> dict[str, str]:
+def encoder_settings(encoder: str, options: EncoderOptions) -> dict[str, str]:
     """Quality and speed in the words of an encoder."""
     crf = f"{options.crf:g}"
     speed = PRESETS.index(options.preset)  # 0 is fastest
@@ -146,7 +146,7 @@ def settings(encoder: str, options: EncoderOptions) -> dict[str, str]:
     return {"global_quality": crf}
 
 
-def opens(encoder: str, options: EncoderOptions, width: int, height: int, pixels: str = "yuv420p") -> bool:
+def can_open(encoder: str, options: EncoderOptions, width: int, height: int, pixels: str = "yuv420p") -> bool:
     """Return whether an encoder opens on this machine with these settings: a hardware encoder may lack its hardware."""
     context = av.CodecContext.create(encoder, "w")
     if not isinstance(context, av.VideoCodecContext):
@@ -154,7 +154,7 @@ def opens(encoder: str, options: EncoderOptions, width: int, height: int, pixels
     context.width, context.height, context.pix_fmt = width, height, pixels
     context.time_base = Fraction(1, 30)
     context.framerate = Fraction(30)
-    context.options = settings(encoder, options)
+    context.options = encoder_settings(encoder, options)
     try:
         context.open()
     except (av.FFmpegError, OSError, ValueError):
@@ -163,7 +163,7 @@ def opens(encoder: str, options: EncoderOptions, width: int, height: int, pixels
 
 
 @dataclass(frozen=True)
-class Choice:
+class EncoderChoice:
     """A working encoder."""
 
     encoder: str
@@ -174,7 +174,7 @@ class Choice:
     """A message, if it is not the preferred encoder."""
 
 
-def choose(path: Path, options: EncoderOptions, width: int, height: int, depth: int = 8) -> Choice:
+def choose_encoder(path: Path, options: EncoderOptions, width: int, height: int, depth: int = 8) -> EncoderChoice:
     """Find the encoder for a video of this size: with 10 bits if ``depth`` is above 8 and one supports it, else 8.
 
     Raises:
@@ -184,12 +184,12 @@ def choose(path: Path, options: EncoderOptions, width: int, height: int, depth: 
     codecs = (options.codec,) if options.codec else DEFAULT_CODECS[suffix]
     if depth > 8 and not options.codec and suffix in DEEP_CODECS:
         codecs = (DEEP_CODECS[suffix], *codecs)
-    tried = list(dict.fromkeys(encoder for codec in codecs for encoder in candidates(codec)))
+    tried = list(dict.fromkeys(encoder for codec in codecs for encoder in available_encoders(codec)))
     for bits in (10, 8) if depth > 8 else (8,):
         for encoder in tried:
             pixels = pixel_format(encoder, bits)
-            if pixels and opens(encoder, options, width, height, pixels):
+            if pixels and can_open(encoder, options, width, height, pixels):
                 wanted = CODECS.get(codecs[0], (encoder,))[0]
                 warning = f"{path.name}: {wanted} is not available, using {encoder}"
-                return Choice(encoder, pixels, bits, None if encoder == wanted else warning)
+                return EncoderChoice(encoder, pixels, bits, None if encoder == wanted else warning)
     raise OutputError(f"{path}: no encoder works for {width} x {height} (tried {', '.join(tried) or 'none'})")

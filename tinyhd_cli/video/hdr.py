@@ -81,7 +81,7 @@ class Conversion:
 
 
 @dataclass(frozen=True)
-class Light:
+class HdrMetadata:
     """Static HDR metadata (SMPTE ST 2086 and CTA-861.3); None for absent values."""
 
     display: tuple[float, ...] | None
@@ -104,7 +104,7 @@ DYNAMIC = ("DOVI_METADATA", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID")
 """PyAV's names of side data with dynamic metadata."""
 
 
-def light_of(picture: av.VideoFrame) -> Light | None:
+def read_hdr_metadata(picture: av.VideoFrame) -> HdrMetadata | None:
     """Return the HDR metadata of a frame; None if there is none."""
     dynamic = any(side_data(picture, name) is not None for name in DYNAMIC)
     mastering, level = (
@@ -121,10 +121,10 @@ def light_of(picture: av.VideoFrame) -> Light | None:
         display_range = (values[8], values[9]) if mastering[21] else None
     if level is not None and len(level) >= 2 and level[0] > 0:
         content = (int(level[0]), int(level[1]))
-    return Light(display, display_range, content, dynamic)
+    return HdrMetadata(display, display_range, content, dynamic)
 
 
-def conversion(matrix: int, primaries: int, transfer: int, peak: float | None = None) -> Conversion | None:
+def find_conversion(matrix: int, primaries: int, transfer: int, peak: float | None = None) -> Conversion | None:
     """Return the conversion that frames need; None if they are SDR in BT.709 or close to it.
 
     Args:
@@ -170,7 +170,7 @@ def to_xyz(primaries: int) -> Values:
     return np.asarray(columns * np.linalg.solve(columns, np.array([x / y, 1, (1 - x - y) / y])))
 
 
-def compressed(light: Values, peak: float) -> Values:
+def compress_highlights(light: Values, peak: float) -> Values:
     """Compress the highlights of linear RGB ``(..., 3)``, 1 being reference white, so that ``peak`` is mapped to 1.
 
     The curve is smooth and starts at ``KNEE``. All three channels are scaled by the factor of the greatest, which keeps
@@ -187,7 +187,7 @@ def compressed(light: Values, peak: float) -> Values:
     return np.asarray(light * np.where(greatest > KNEE, lowered / greatest, 1.0))
 
 
-def converted(code: Values, how: Conversion) -> Values:
+def convert_code_values(code: Values, how: Conversion) -> Values:
     """Convert RGB code values ``(..., 3)`` in 0..1 to SDR in BT.709 exactly; frames use a table of this function."""
     if how.transfer == PQ:
         light = pq_light(code) / REFERENCE_WHITE
@@ -196,31 +196,31 @@ def converted(code: Values, how: Conversion) -> Values:
     else:
         light = np.asarray(code) ** SDR_GAMMA
     light = np.maximum(light @ (np.linalg.inv(to_xyz(1)) @ to_xyz(how.primaries)).T, 0)
-    return np.asarray(np.clip(compressed(light, how.peak / REFERENCE_WHITE), 0, 1) ** (1 / SDR_GAMMA))
+    return np.asarray(np.clip(compress_highlights(light, how.peak / REFERENCE_WHITE), 0, 1) ** (1 / SDR_GAMMA))
 
 
 @lru_cache(maxsize=4)
-def cube(how: Conversion) -> str:
+def lookup_table(how: Conversion) -> str:
     """Return the table of a conversion as text in Adobe's ``.cube`` format."""
     steps = np.linspace(0, 1, NODES)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red changes fastest
-    rows = converted(np.stack([red, green, blue], axis=-1).reshape(-1, 3), how).tolist()
+    rows = convert_code_values(np.stack([red, green, blue], axis=-1).reshape(-1, 3), how).tolist()
     return f"LUT_3D_SIZE {NODES}\n" + "\n".join(f"{r:.5f} {g:.5f} {b:.5f}" for r, g, b in rows)
 
 
-def build(how: Conversion, width: int, height: int) -> av.filter.Graph:
+def build_graph(how: Conversion, width: int, height: int) -> av.filter.Graph:
     """Return a filter graph that applies a conversion's table to frames of one size in ``WORKING_FORMAT``."""
     graph = av.filter.Graph()
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(WORKING_FORMAT), time_base=Fraction(1))
     with tempfile.TemporaryDirectory(prefix="tinyhd-") as folder:  # FFmpeg reads the table when the filter is added
         file = Path(folder) / "table.cube"
-        file.write_text(cube(how), encoding="ascii")
+        file.write_text(lookup_table(how), encoding="ascii")
         table = graph.add("lut3d", file=str(file), interp="tetrahedral")
     graph.link_nodes(source, table, graph.add("buffersink")).configure()
     return graph
 
 
-class Graphs(threading.local):
+class GraphCache(threading.local):
     """Cache of the current thread's graphs by conversion and size, the most recent last."""
 
     def __init__(self) -> None:
@@ -229,14 +229,14 @@ class Graphs(threading.local):
     def get(self, how: Conversion, width: int, height: int) -> av.filter.Graph:
         """Return the graph of a conversion for frames of one size."""
         key = (how, width, height)
-        graph = self.kept.pop(key, None) or build(how, width, height)
+        graph = self.kept.pop(key, None) or build_graph(how, width, height)
         while len(self.kept) >= MAX_GRAPHS:
             del self.kept[next(iter(self.kept))]
         self.kept[key] = graph
         return graph
 
 
-GRAPHS = Graphs()
+GRAPHS = GraphCache()
 
 
 def to_sdr(picture: av.VideoFrame, how: Conversion) -> av.VideoFrame:

@@ -18,7 +18,7 @@ from av.codec import CodecContext
 
 from ..errors import InputError, one_line
 from .decoded import Decoded, Layout, layout_of
-from .source import IMAGE_SUFFIXES, InputOptions, ffmpeg_reason, pictures_in
+from .source import IMAGE_SUFFIXES, InputOptions, ffmpeg_reason, images_in
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
@@ -40,14 +40,14 @@ WEBP = "webp"
 ANIMATED_WEBP = "animated webp"
 """Decoded with Pillow, because FFmpeg has no decoder."""
 
-HEAD = 4096
+HEAD_BYTES = 4096
 """Bytes of a file that are read to detect its format."""
 
 WORKERS = min(4, os.cpu_count() or 1)
 """Number of images that are decoded in parallel."""
 
 
-def kind_of(head: bytes) -> str | None:
+def detect_decoder(head: bytes) -> str | None:
     """Return the decoder for an image file with these first bytes; None if it is not an image."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return ANIMATED_WEBP if head[12:16] == b"VP8X" and head[20] & 2 else WEBP
@@ -59,14 +59,14 @@ def is_animated_png(head: bytes) -> bool:
     return b"acTL" in head.partition(b"IDAT")[0]
 
 
-def is_still(path: Path) -> bool:
+def is_static_image(path: Path) -> bool:
     """Return whether a file is an image of one frame, by its content; False if it cannot be read."""
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD)
+            head = file.read(HEAD_BYTES)
     except OSError:
         return False
-    kind = kind_of(head)
+    kind = detect_decoder(head)
     return kind not in (None, ANIMATED_WEBP) and not (kind == "png" and is_animated_png(head))
 
 
@@ -93,7 +93,7 @@ class ImageDecoder:
         waiting: deque[Future[tuple[str, Decoded]]] = deque()
         with ThreadPoolExecutor(WORKERS) as pool:
             for number, file in enumerate(self._files):
-                waiting.append(pool.submit(decoded_image, file, number))
+                waiting.append(pool.submit(decode_image, file, number))
                 if len(waiting) > WORKERS:
                     yield from self._finished(waiting.popleft())
             while waiting:
@@ -117,7 +117,7 @@ class ImageDecoder:
         """Do nothing: no file stays open."""
 
 
-def decoded_image(file: Path, number: int) -> tuple[str, Decoded]:
+def decode_image(file: Path, number: int) -> tuple[str, Decoded]:
     """Return the codec of an image file and its first image as frame ``number``.
 
     Raises:
@@ -125,7 +125,7 @@ def decoded_image(file: Path, number: int) -> tuple[str, Decoded]:
     """
     try:
         data = file.read_bytes()
-        kind = kind_of(data[:HEAD])
+        kind = detect_decoder(data[:HEAD_BYTES])
         if kind is None:
             raise InputError(f"{file}: is not an image, despite its suffix")
         if kind == ANIMATED_WEBP:
@@ -206,7 +206,7 @@ def durations_ms(data: bytes) -> list[int]:
 def image_decoder(path: Path, options: InputOptions) -> ImageDecoder | AnimationDecoder | None:
     """Return the decoder of a folder of images or an image; None for other paths."""
     if path.is_dir():
-        files = pictures_in(path)
+        files = images_in(path)
         if not files:
             raise InputError(f"{path}: is a folder without images; give a video")
         return ImageDecoder(files, options.rate)
@@ -214,10 +214,10 @@ def image_decoder(path: Path, options: InputOptions) -> ImageDecoder | Animation
         return None
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD)
+            head = file.read(HEAD_BYTES)
     except OSError:  # reported when the file is opened next
         return None
-    kind = kind_of(head)
+    kind = detect_decoder(head)
     if kind is None or (kind == "png" and is_animated_png(head)):
         return None
     return AnimationDecoder(path) if kind == ANIMATED_WEBP else ImageDecoder([path], options.rate)

@@ -80,8 +80,8 @@ class Painter:
         self.style = style
         opacity = style.opacity()
         # Tables from the map's 8 bits: the color times its opacity, and what the frame is multiplied by.
-        self._tint = as_table(style.colors() * opacity)
-        self._keep = as_table(np.broadcast_to(1 - opacity, (256, 3)))
+        self._tint = to_lookup_table(style.colors() * opacity)
+        self._keep = to_lookup_table(np.broadcast_to(1 - opacity, (256, 3)))
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height in pixels of what :meth:`paint` returns for frames of a size."""
@@ -97,7 +97,7 @@ class Painter:
         Returns:
             uint8 RGB, ``(h, w, 3)``, or ``(h, 2 w, 3)`` side by side.
         """
-        value = as_gray(saliency, frame.shape[1], frame.shape[0])
+        value = to_gray_image(saliency, frame.shape[1], frame.shape[0])
         kept = cv2.multiply(frame, cv2.applyColorMap(value, self._keep), scale=1 / 255)
         painted = cv2.add(kept, cv2.applyColorMap(value, self._tint))
         if self.style.side_by_side:
@@ -123,14 +123,14 @@ class PlanePainter:
         self._keep = np.round(255 * (1 - opacity[:, 0])).astype(np.uint8)
 
     @staticmethod
-    def suits(frame: Frame) -> bool:
+    def supports(frame: Frame) -> bool:
         """Whether a frame can be drawn on as it is: 8 bits, 4:2:0, upright, and like the rest of its video."""
         picture, info = frame.picture, frame.info
         full = picture.format.name == "yuvj420p" and info.color.range == FULL_RANGE
         return (
             (picture.format.name == "yuv420p" or full)
             and info.conversion is None
-            and frame.as_shown
+            and frame.is_unmodified
             and not (info.width % 2 or info.height % 2)
             and (matrix(picture), picture.color_range) == (info.color.space, info.color.range)
         )
@@ -139,13 +139,13 @@ class PlanePainter:
         """The frame with the map drawn on it.
 
         Args:
-            frame: one that :meth:`suits`.
+            frame: one that :meth:`supports`.
             saliency: ``(H, W)``, scaled to 0..1, of any size.
         """
         painted = av.VideoFrame(frame.info.width, frame.info.height, "yuv420p")
         sizes = [(plane.width, plane.height) for plane in painted.planes]
-        gray = as_bytes(saliency)
-        values = {size: resized(gray, *size) for size in set(sizes)}
+        gray = to_uint8(saliency)
+        values = {size: resize_image(gray, *size) for size in set(sizes)}
         for number, size in enumerate(sizes):
             kept = cv2.LUT(values[size], self._keep)
             cv2.multiply(pixels(frame.picture, number), kept, dst=kept, scale=1 / 255)
@@ -167,7 +167,7 @@ class FramePainter:
 
     def paint(self, frame: Frame, saliency: NDArray[np.float32]) -> Image | av.VideoFrame:
         """The frame with the map ``(H, W)``, scaled to 0..1, drawn on it."""
-        if self._by_planes and PlanePainter.suits(frame):
+        if self._by_planes and PlanePainter.supports(frame):
             return self._by_planes.paint(frame, saliency)
         return self._by_rgb.paint(frame.rgb(), saliency)
 
@@ -188,22 +188,22 @@ def to_yuv(rgb: NDArray[np.float64], color: Color) -> NDArray[np.float64]:
     return np.stack([16 + 219 * y, 128 + 224 * cb, 128 + 224 * cr], axis=1)
 
 
-def as_table(values: NDArray[np.float64]) -> Image:
+def to_lookup_table(values: NDArray[np.float64]) -> Image:
     """256 colors in 0..1 as the table that OpenCV looks up."""
     return np.round(values * 255).astype(np.uint8).reshape(256, 1, 3)
 
 
-def as_gray(saliency: NDArray[np.float32], width: int, height: int) -> Image:
+def to_gray_image(saliency: NDArray[np.float32], width: int, height: int) -> Image:
     """A map ``(H, W)`` in 0..1 as 8 bits at another size, uint8 ``(height, width)``."""
-    return resized(as_bytes(saliency), width, height)
+    return resize_image(to_uint8(saliency), width, height)
 
 
-def as_bytes(saliency: NDArray[np.float32]) -> Image:
+def to_uint8(saliency: NDArray[np.float32]) -> Image:
     """A map in 0..1 as 8 bits, uint8."""
     return np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
 
 
-def resized(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+def resize_image(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
     """Resize an image ``(h, w)`` or ``(h, w, 3)``."""
     shrinks = width < image.shape[1] and height < image.shape[0]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -219,7 +219,7 @@ def area_color(number: int) -> tuple[int, int, int]:
     return AREA_COLORS[number % len(AREA_COLORS)]
 
 
-def outline(image: Image, corners: NDArray[np.float64], text: str, number: int, width: int) -> None:
+def draw_outline(image: Image, corners: NDArray[np.float64], text: str, number: int, width: int) -> None:
     """Draw an area of interest on a frame.
 
     Args:
@@ -234,10 +234,10 @@ def outline(image: Image, corners: NDArray[np.float64], text: str, number: int, 
     thickness = max(1, round(width / 400))
     points = np.round(np.clip(corners, -(2**14), 2**14)).astype(np.int32)
     cv2.polylines(part, [points], True, color, thickness, cv2.LINE_AA)
-    label(part, text, (int(points[:, 0].min()), int(points[:, 1].min())), color)
+    draw_label(part, text, (int(points[:, 0].min()), int(points[:, 1].min())), color)
 
 
-def label(image: Image, text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:
+def draw_label(image: Image, text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:
     """Write a line on a picture, on a ground that makes it legible anywhere.
 
     Args:

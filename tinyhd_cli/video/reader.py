@@ -21,9 +21,9 @@ from ..errors import InputError
 from . import hdr
 from .container import KNOWN_MATRICES, UNSPECIFIED, ContainerDecoder
 from .decoded import Decoded, Decoder
-from .deinterlace import deinterlaced
+from .deinterlace import deinterlace
 from .images import image_decoder
-from .source import InputOptions, read_once
+from .source import InputOptions, is_read_once
 
 Image = NDArray[np.uint8]
 
@@ -72,7 +72,7 @@ class VideoInfo:
     color: Color
     depth: int
     """Bits per component, at least 8."""
-    light: hdr.Light | None
+    hdr_metadata: hdr.HdrMetadata | None
     """HDR metadata of the first frame; None if it has none."""
     conversion: hdr.Conversion | None
     """Conversion of the frames to SDR in BT.709; None if they need none."""
@@ -88,7 +88,7 @@ class VideoInfo:
     @property
     def as_sdr(self) -> VideoInfo:
         """The same video as output by :meth:`Frame.rgb`: 8 bits, and SDR in BT.709 if it needs a conversion."""
-        return replace(self, depth=8, color=SDR if self.conversion else self.color, light=None, conversion=None)
+        return replace(self, depth=8, color=SDR if self.conversion else self.color, hdr_metadata=None, conversion=None)
 
 
 Scalers = defaultdict[tuple[float, str, int], VideoReformatter]
@@ -122,7 +122,7 @@ class Frame:
         self._scalers = scalers
 
     @property
-    def as_shown(self) -> bool:
+    def is_unmodified(self) -> bool:
         """Whether the stored frame needs no rotation, flip or fitting: only its format differs from :meth:`rgb`."""
         size = (self.info.width, self.info.height)
         upright = not self._layout.rotation and not self._layout.mirrored
@@ -173,12 +173,12 @@ class Frame:
         """Return the output of :meth:`_scaled` upright, with bars if it does not fill the video's size."""
         rgb = picture.to_ndarray()
         if rgb.shape[-1] == 4:
-            rgb = on_white(rgb)
+            rgb = blend_on_white(rgb)
         if self._layout.mirrored:
             rgb = rgb[::-1]
         upright = np.ascontiguousarray(np.rot90(rgb, self._layout.rotation // 90))
         width, height = self._reduced(factor)
-        return upright if upright.shape[:2] == (height, width) else with_bars(upright, width, height)
+        return upright if upright.shape[:2] == (height, width) else letterbox(upright, width, height)
 
     def _reduced(self, factor: float) -> tuple[int, int]:
         """Return the video's width and height divided by ``factor``."""
@@ -202,13 +202,13 @@ def has_alpha(pixel_format: str) -> bool:
     return pixel_format == "pal8" or any(part.is_alpha for part in av.VideoFormat(pixel_format).components)
 
 
-def on_white(rgba: NDArray[Any]) -> Image:
+def blend_on_white(rgba: NDArray[Any]) -> Image:
     """Blend an RGBA image ``(h, w, 4)``, uint8, with a white background."""
     opacity = rgba[..., 3:].astype(np.uint16)
     return ((rgba[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
-def with_bars(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+def letterbox(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
     """Center an image ``(h, w, 3)`` in a larger black image."""
     canvas = np.zeros((height, width, 3), image.dtype)
     top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
@@ -234,9 +234,9 @@ class VideoReader:
         self.path = Path(path)
         self._options = options or InputOptions()
         self._busy = threading.Lock()
-        self._decoder = decoder_of(self.path, self._options)
+        self._decoder = open_decoder(self.path, self._options)
         try:
-            self._pictures = deinterlaced(self._decoder.pictures())
+            self._pictures = deinterlace(self._decoder.pictures())
             first = next(self._pictures, None)
             if first is None:
                 raise InputError(f"{self.path}: not one frame could be decoded")
@@ -313,8 +313,8 @@ class VideoReader:
     def _describe(self, first: Decoded) -> VideoInfo:
         picture, layout, decoder = first.picture, first.layout, self._decoder
         width, height, aspect = layout.upright(picture.width, picture.height)
-        once = read_once(self.path)
-        light = hdr.light_of(picture)
+        once = is_read_once(self.path)
+        metadata = hdr.read_hdr_metadata(picture)
         return VideoInfo(
             path=self.path,
             width=width,
@@ -327,9 +327,9 @@ class VideoReader:
             sample_aspect_ratio=aspect,
             color=Color(matrix(picture), picture.color_range, picture.color_primaries, picture.color_trc),
             depth=max(8, *(component.bits for component in picture.format.components)),
-            light=light,
-            conversion=hdr.conversion(
-                picture.colorspace, picture.color_primaries, picture.color_trc, light.peak if light else None
+            hdr_metadata=metadata,
+            conversion=hdr.find_conversion(
+                picture.colorspace, picture.color_primaries, picture.color_trc, metadata.peak if metadata else None
             ),
             codec=decoder.codec,
             pixel_format=picture.format.name,
@@ -339,7 +339,7 @@ class VideoReader:
         )
 
 
-def decoder_of(path: Path, options: InputOptions) -> Decoder:
+def open_decoder(path: Path, options: InputOptions) -> Decoder:
     """Return the decoder of an input."""
     return (None if options.address else image_decoder(path, options)) or ContainerDecoder(path, options)
 

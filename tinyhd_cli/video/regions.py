@@ -12,17 +12,17 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-ENCODERS = ("libx264", "libx265")
+ROI_ENCODERS = ("libx264", "libx265")
 """Encoders that listen."""
 
 QP_RANGE = 51
 """Factor of FFmpeg's offsets of -1 to 1 for 8 bits; 6 more for each additional bit."""
 
-Offsets = NDArray[np.float64]
+QpOffsets = NDArray[np.float64]
 """Change of the quantization parameter in each cell of a grid over the picture, ``(rows, columns)``. Less is better."""
 
 
-def rectangles(offsets: Offsets) -> Iterator[tuple[int, int, int, int, float]]:
+def rectangles(offsets: QpOffsets) -> Iterator[tuple[int, int, int, int, float]]:
     """Cells of equal offsets, other than 0, joined: first row, first column, end row, end column, offset."""
     left = offsets != 0
     for row, column in np.argwhere(left):
@@ -47,9 +47,9 @@ class RegionMarker:
 
     def __init__(self) -> None:
         self._graph: av.filter.Graph | None = None
-        self._offsets: Offsets | None = None
+        self._offsets: QpOffsets | None = None
 
-    def mark(self, picture: av.VideoFrame, offsets: Offsets) -> av.VideoFrame:
+    def mark(self, picture: av.VideoFrame, offsets: QpOffsets) -> av.VideoFrame:
         """The picture with these offsets attached; a new object with the same content and timestamp."""
         if self._graph is None or self._offsets is None or not np.array_equal(offsets, self._offsets):
             self._graph, self._offsets = self._build(picture, offsets), offsets.copy()
@@ -59,7 +59,7 @@ class RegionMarker:
         return marked
 
     @staticmethod
-    def _build(picture: av.VideoFrame, offsets: Offsets) -> av.filter.Graph:
+    def _build(picture: av.VideoFrame, offsets: QpOffsets) -> av.filter.Graph:
         graph = av.filter.Graph()
         last = graph.add_buffer(
             width=picture.width, height=picture.height, format=picture.format, time_base=picture.time_base

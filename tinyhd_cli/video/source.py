@@ -32,7 +32,7 @@ TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if "metadata_errors" i
 TIMEOUT_S = 10.0
 """How long a stream may keep us waiting."""
 
-READ_AT_ONCE = 1 << 17
+READ_BYTES = 1 << 17
 """Bytes that FFmpeg reads at a time."""
 
 MERGED = {"merge_pmt_versions": "1"}
@@ -93,14 +93,14 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def as_rate(value: float) -> Fraction:
+def to_frame_rate(value: float) -> Fraction:
     """A rate as people write it; 29.97 and the like are the fractions of television."""
     television = Fraction(round(value * 1.001) * 1000, 1001)
     return television if abs(value - television) < 0.005 and value != round(value) else Fraction(str(value))
 
 
 @dataclass
-class Opened:
+class OpenedInput:
     """An input that FFmpeg reads, with its file object, if it has one."""
 
     container: InputContainer
@@ -138,37 +138,37 @@ class Pipe:
             self._file.close()
 
 
-def read_once(path: Path) -> bool:
+def is_read_once(path: Path) -> bool:
     """Return whether an input can be read only once: standard input, a named pipe or a device."""
     return path == STDIN or is_stream(path)
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """Return the images of a folder, of all formats, in natural order: 2 before 10."""
     found = [
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     ]
-    return sorted(found, key=lambda path: (natural(path.stem), path.name))
+    return sorted(found, key=lambda path: (natural_key(path.stem), path.name))
 
 
-def natural(name: str) -> list[str | int]:
+def natural_key(name: str) -> list[str | int]:
     """Return a sort key for natural order: text and numbers, alternating."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def open_container(path: Path, options: InputOptions) -> Opened:
+def open_container(path: Path, options: InputOptions) -> OpenedInput:
     """An input, opened by FFmpeg; ``InputError`` says in one line why it is not."""
     try:
         if options.address:
-            return Opened(open_address(options))
-        if read_once(path):
+            return OpenedInput(open_address(options))
+        if is_read_once(path):
             return open_pipe(path, options)
         if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path}: is empty")
         if options.playlists:
-            return Opened(opened(ffmpeg_name(path), {"protocol_whitelist": "file,pipe", "safe": "0", **MERGED}))
+            return OpenedInput(av_open(ffmpeg_name(path), {"protocol_whitelist": "file,pipe", "safe": "0", **MERGED}))
         return open_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
@@ -178,16 +178,16 @@ def open_container(path: Path, options: InputOptions) -> Opened:
         raise InputError(f"{path}: not a video that FFmpeg can read ({ffmpeg_reason(error)})") from error
 
 
-def opened(source: object, options: dict[str, str], **arguments: Any) -> InputContainer:
+def av_open(source: object, options: dict[str, str], **arguments: Any) -> InputContainer:
     """Open a name or a file with ``av.open``."""
     return cast("InputContainer", av.open(source, "r", options=options, **TOLERANT, **arguments))
 
 
-def open_file(path: Path) -> Opened:
+def open_file(path: Path) -> OpenedInput:
     """Open a file for FFmpeg, which then may not open any other file, whatever the content."""
     file = path.open("rb", buffering=0)
     try:
-        return Opened(opened(file, CLOSED, buffer_size=READ_AT_ONCE), file)
+        return OpenedInput(av_open(file, CLOSED, buffer_size=READ_BYTES), file)
     except BaseException as error:
         file.seek(0)
         head = file.read(2048).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -202,13 +202,13 @@ def open_file(path: Path) -> Opened:
 def open_address(options: InputOptions) -> InputContainer:
     """Open a stream or a camera. A stream may refer to other network addresses, but not to local files."""
     if options.format is not None:
-        return opened(options.address, {}, format=options.format, timeout=TIMEOUT_S)
+        return av_open(options.address, {}, format=options.format, timeout=TIMEOUT_S)
     scheme = options.address.partition(":")[0].lower()
     allowed = f"{scheme},{PROTOCOLS.get(scheme, '')},{STREAMING}".replace(",,", ",")
-    return opened(options.address, {"protocol_whitelist": allowed, **MERGED}, timeout=TIMEOUT_S)
+    return av_open(options.address, {"protocol_whitelist": allowed, **MERGED}, timeout=TIMEOUT_S)
 
 
-def open_pipe(path: Path, options: InputOptions) -> Opened:
+def open_pipe(path: Path, options: InputOptions) -> OpenedInput:
     """Open standard input or a pipe: raw RGB if a size is given, else the format that FFmpeg detects."""
     file = standard_input() if path == STDIN else path.open("rb", buffering=0)
     pipe = Pipe(file)
@@ -217,20 +217,20 @@ def open_pipe(path: Path, options: InputOptions) -> Opened:
         raise InputError(f"{path}: is a terminal; pipe a video into tinyhd")
     try:
         if options.size is None:
-            return Opened(opened(pipe, CLOSED), cast("BinaryIO", pipe))
+            return OpenedInput(av_open(pipe, CLOSED), cast("BinaryIO", pipe))
         width, height = options.size
         raw = {"video_size": f"{width}x{height}", "pixel_format": "rgb24", "framerate": str(options.rate)}
-        return Opened(opened(pipe, CLOSED | raw, format="rawvideo"), cast("BinaryIO", pipe))
+        return OpenedInput(av_open(pipe, CLOSED | raw, format="rawvideo"), cast("BinaryIO", pipe))
     except BaseException as error:
         pipe.close()
         if isinstance(error, Exception) and not pipe.head:
             raise InputError(f"{path}: is empty") from error
         if isinstance(error, Exception) and pipe.head[4:8] == b"ftyp":
-            raise index_comes_last(path) from error
+            raise trailing_index_error(path) from error
         raise
 
 
-def index_comes_last(path: Path) -> InputError:
+def trailing_index_error(path: Path) -> InputError:
     """Return the error for a pipe whose index is at its end."""
     return InputError(
         f"{path}: cannot be read from a pipe, because the index of this MP4 or MOV is at its end; give the file, or"

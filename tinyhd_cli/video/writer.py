@@ -17,13 +17,13 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from ..atomic_files import make_parent, partial, publish, remove
+from ..atomic_files import make_parent, publish, remove, temporary_path
 from ..errors import OutputError, one_line
 from . import encoders
-from .audio import Sound
+from .audio import AudioCopier
 from .encoders import EncoderOptions
 from .reader import DeepImage, Frame, Image, VideoInfo
-from .regions import Offsets, RegionMarker
+from .regions import QpOffsets, RegionMarker
 from .source import ffmpeg_name
 
 log = logging.getLogger("tinyhd")
@@ -43,8 +43,8 @@ class VideoWriter:
         info: the source.
         size: width and height of the pictures in pixels; odd ones are made even by repeating the last column or row.
         options: codec and quality.
-        sound: whether the source's sound is carried over.
-        as_stored: whether images have the depth and colors of the source, such as HDR, and come from
+        audio: whether the source's sound is carried over.
+        keep_source_colors: whether images have the depth and colors of the source, such as HDR, and come from
             :meth:`rgb_of`; else they are 8-bit SDR.
 
     Raises:
@@ -58,8 +58,8 @@ class VideoWriter:
         size: tuple[int, int],
         options: EncoderOptions | None = None,
         *,
-        sound: bool = True,
-        as_stored: bool = False,
+        audio: bool = True,
+        keep_source_colors: bool = False,
     ) -> None:
         self.path = path
         self.options = options or EncoderOptions()
@@ -68,19 +68,19 @@ class VideoWriter:
         self._last_pts = -(2**62)
         self._pictures = 0
         self._reformatter = VideoReformatter()
-        self._sound: Sound | None = None
+        self._audio: AudioCopier | None = None
         self._container: OutputContainer | None = None
         self._regions = RegionMarker()
-        info = info if as_stored else info.as_sdr
-        self._choice = encoders.choose(path, self.options, self.width, self.height, info.depth)
+        info = info if keep_source_colors else info.as_sdr
+        self._choice = encoders.choose_encoder(path, self.options, self.width, self.height, info.depth)
         if self._choice.warning:
             log.warning(self._choice.warning)
         self.info = info.as_sdr if self._choice.depth < min(info.depth, 10) else info
         self._hdr_options = self._carried_over(info)
         make_parent(path)
-        self._partial = partial(path)
+        self._partial = temporary_path(path)
         try:
-            self._open(sound and info.has_audio)
+            self._open(audio and info.has_audio)
         except BaseException:
             self.abort()
             raise
@@ -93,43 +93,43 @@ class VideoWriter:
             log.warning(f"{name}: {encoder} supports only 8 bits, the source has {info.depth}; {colors}")
         elif info.depth > 10:
             log.warning(f"{name}: written with 10 bits, the source has {info.depth}")
-        light = self.info.light
+        light = self.info.hdr_metadata
         options = encoders.hdr_settings(encoder, light) if light else {}
         if light and (options is None or light.dynamic):
             which = "dynamic HDR metadata (Dolby Vision, HDR10+)" if options is not None else "HDR metadata"
             log.warning(f"{name}: the {which} of {info.path.name} cannot be copied")
         return options or {}
 
-    def _open(self, sound: bool) -> None:
+    def _open(self, audio: bool) -> None:
         """Open the container: with the sound as it is, else transcoded, else without."""
-        attempts = [("copied", True), ("transcoded", True), ("left out", False)] if sound else [("absent", False)]
-        for how, with_sound in attempts:
+        attempts = [("copied", True), ("transcoded", True), ("left out", False)] if audio else [("absent", False)]
+        for how, with_audio in attempts:
             try:
-                self._open_once(with_sound, transcode=how == "transcoded")
+                self._open_once(with_audio, transcode=how == "transcoded")
             except (av.FFmpegError, OSError, ValueError) as error:
                 self._close_quietly()
-                if (how, with_sound) == attempts[-1] or isinstance(error, FileNotFoundError | PermissionError):
+                if (how, with_audio) == attempts[-1] or isinstance(error, FileNotFoundError | PermissionError):
                     raise self._failure(error) from error
                 log.debug("%s: sound cannot be %s: %s", self.path, how, error)
                 continue
             if how == "left out":
                 log.warning(f"{self.path.name}: the sound of {self.info.path.name} cannot be carried over")
-            elif self._sound is not None and self._sound.transcoded:
-                codecs = ", ".join(dict.fromkeys(self._sound.transcoded))
-                log.warning(f"{self.path.name}: {self.path.suffix} takes no {codecs} sound, it was encoded anew")
+            elif self._audio is not None and self._audio.transcoded:
+                codecs = ", ".join(dict.fromkeys(self._audio.transcoded))
+                log.warning(f"{self.path.name}: {self.path.suffix} takes no {codecs} audio, it was encoded anew")
             return
 
-    def _open_once(self, sound: bool, *, transcode: bool) -> None:
+    def _open_once(self, audio: bool, *, transcode: bool) -> None:
         options = {"movflags": "+faststart"} if self.path.suffix.lower() in MP4_SUFFIXES else {}
         # FFmpeg's default format for .m4v does not support hevc, vp9 and av1.
         container_format = "mp4" if self.path.suffix.lower() == ".m4v" else None
         self._container = av.open(ffmpeg_name(self._partial), "w", format=container_format, options=options)
         self._stream = self._add_stream(self._container)
-        self._sound = Sound(self.info, self._container, transcode=transcode) if sound else None
+        self._audio = AudioCopier(self.info, self._container, transcode=transcode) if audio else None
         self._container.start_encoding()
 
     def _add_stream(self, container: OutputContainer) -> VideoStream:
-        options = encoders.settings(self.encoder, self.options)
+        options = encoders.encoder_settings(self.encoder, self.options)
         for option, value in self._hdr_options.items():
             options[option] = f"{options[option]}:{value}" if option in options else value
         if self.path.suffix.lower() == ".avi":
@@ -174,7 +174,7 @@ class VideoWriter:
         """Return the upright image of a source frame, in the colors and depth that this writer keeps."""
         return frame.rgb() if self.info.depth < frame.info.depth else frame.stored_rgb()
 
-    def write(self, image: DeepImage | av.VideoFrame, frame: Frame, offsets: Offsets | None = None) -> None:
+    def write(self, image: DeepImage | av.VideoFrame, frame: Frame, offsets: QpOffsets | None = None) -> None:
         """Write a picture at the time of a frame.
 
         Args:
@@ -198,8 +198,8 @@ class VideoWriter:
             if offsets is not None:
                 picture = self._regions.mark(picture, offsets)
             self._mux(self._stream.encode(picture))
-            if self._sound is not None:
-                self._sound.mux_until(frame.time_s)
+            if self._audio is not None:
+                self._audio.mux_until(frame.time_s)
         except (av.FFmpegError, OSError) as error:
             raise self._failure(error) from error
 
@@ -233,9 +233,9 @@ class VideoWriter:
                 for packet in last:
                     packet.dts = packet.pts
             self._mux(last)
-            if self._sound is not None:
-                self._sound.mux_until(None)
-                self._sound.close()
+            if self._audio is not None:
+                self._audio.mux_until(None)
+                self._audio.close()
             if self._container is not None:
                 self._container.close()
             publish(self._partial, self.path)
@@ -250,13 +250,13 @@ class VideoWriter:
         remove(self._partial)
 
     def _close_quietly(self) -> None:
-        for part in (self._sound, self._container):
+        for part in (self._audio, self._container):
             try:
                 if part is not None:
                     part.close()
             except (av.FFmpegError, OSError) as error:
                 log.debug("%s: %s", self.path, error)
-        self._sound = self._container = None
+        self._audio = self._container = None
 
     def _failure(self, error: BaseException) -> OutputError:
         reason = getattr(error, "strerror", None) or one_line(error)
@@ -264,7 +264,7 @@ class VideoWriter:
 
 
 class PipeWriter:
-    """Writes pictures to standard output as uncompressed y4m, without sound, at the source's average rate.
+    """Writes pictures to standard output as uncompressed y4m, without audio, at the source's average rate.
 
     Args:
         info: the source.

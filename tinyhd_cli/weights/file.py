@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic_files import written_whole
+from ..atomic_files import atomic_write
 from ..errors import UsageError, WeightsError, one_line
 from ..models import original_names
 from ..models.spec import ModelConfig
@@ -221,6 +221,6 @@ def save(
     facts = {name: value for name, value in info.to_dict().items() if value and name not in NOT_IN_FILE}
     # A single metadata key: the order of several keys would be random.
     data = serialize(tensors, {METADATA_KEY: json.dumps(facts, sort_keys=True)})
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return replace(info, bytes=len(data), sha256=sha256_of(data))
