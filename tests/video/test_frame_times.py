@@ -198,7 +198,7 @@ def test_interlaced_frames_are_deinterlaced(tmp_path, name):
     assert np.allclose(np.diff([frame.time_s for frame in frames]), 0.04, atol=1e-4)
     assert float(frames[-1].duration * info.time_base) == pytest.approx(0.04, abs=1e-3)
     for number, frame in enumerate(frames[1:-1], start=1):
-        assert not frame.picture.interlaced_frame
+        assert not frame.av_frame.interlaced_frame
         image = frame.rgb()
         assert combs(image) < 0.5
         assert np.abs(image.astype(int) - moving(2 * number)).mean() < 8  # at the time of the first field

@@ -126,7 +126,7 @@ def test_all_kinds_in_one_folder_in_natural_order(tmp_path):
         save(tmp_path / name, Image.fromarray(clips.image(number, 64, 48)))
     assert [path.name for path in images_in(tmp_path)] == names
     info, frames = shown(tmp_path)
-    assert info.frames == 5 and [frame.path.name for frame in frames] == names
+    assert info.frame_count == 5 and [frame.path.name for frame in frames] == names
     for number, frame in enumerate(frames):
         assert same(frame.rgb(), clips.image(number, 64, 48)), number
 

@@ -70,7 +70,7 @@ def test_where_nothing_is_drawn_the_stored_numbers_stay(colored_video):
         frame = next(iter(reader))
         painter = PlanePainter(OverlayStyle(), reader.info.color)
     painted = painter.paint(frame, np.zeros((192, 256), np.float32))
-    assert np.array_equal(painted.to_ndarray(), frame.picture.to_ndarray(format="yuv420p"))
+    assert np.array_equal(painted.to_ndarray(), frame.av_frame.to_ndarray(format="yuv420p"))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_variable_frame_rate(tmp_path):
     expected = [clip.durations[index % 3] * clips.TIME_BASE for index in range(10)]
     assert [frame.duration * reader.info.time_base for frame in frames[:-1]] == expected
     assert [frame.index for frame in frames] == list(range(11))
-    assert reader.info.frames == 11
+    assert reader.info.frame_count == 11
     assert reader.damaged == 0
 
 
@@ -142,7 +142,7 @@ def test_full_range_is_not_stretched(tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     _, frames = read(path)
-    assert frames[0].picture.color_range == 2
+    assert frames[0].av_frame.color_range == 2
     assert abs(int(frames[0].rgb()[5, 5, 1]) - 16) <= 1
 
 

@@ -227,7 +227,7 @@ def crop_file(
                 wanted.times_s.append(frame.time_s)
                 wanted.positions.append(window.best(saliency))
                 wanted.cuts.append(detector.is_cut(frame.reduced_rgb(max(1.0, frame.info.width / 256))))
-                seen(frame.index + 1, max(reader.frames or 0, frame.index + 1))
+                seen(frame.index + 1, max(reader.frame_count or 0, frame.index + 1))
     path = path_of(wanted, window, options)
     written = phase("writing")
     with contextlib.ExitStack() as stack:

@@ -189,7 +189,7 @@ def encode(
         for frame, offsets in frames_of(reader):
             writer.write(writer.rgb_of(frame), frame, offsets)
             count, duration_s = count + 1, frame.time_s + float(frame.duration * reader.info.time_base)
-            progress(count, max(reader.frames or 0, count))
+            progress(count, max(reader.frame_count or 0, count))
         writer.close()
         return count, reader.damaged, duration_s
 
@@ -253,7 +253,7 @@ def measure(video: Path, encoded: Path, held: list[QpOffsets], options: Compress
             for index, where in enumerate((inside, ~inside)):
                 sums[index] += float(squared[where].sum(dtype=np.float64))
                 counts[index] += int(where.sum())
-            progress(original.index + 1, max(source.frames or 0, original.index + 1))
+            progress(original.index + 1, max(source.frame_count or 0, original.index + 1))
     inside_db, outside_db = (
         10 * math.log10(255**2 * count / max(total, 1e-9)) if count else 0.0
         for total, count in zip(sums, counts, strict=True)

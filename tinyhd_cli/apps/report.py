@@ -146,7 +146,7 @@ def report_file(
             for frame, saliency in pairs:
                 collector.add(frame, saliency)
                 if progress:
-                    progress(frame.index + 1, max(reader.frames or 0, frame.index + 1))
+                    progress(frame.index + 1, max(reader.frame_count or 0, frame.index + 1))
         collected.damaged = reader.damaged
     page = render(collected, statistics, model)
     with atomic_write(output) as temporary:

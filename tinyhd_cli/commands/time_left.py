@@ -85,7 +85,7 @@ def claim(video: Path) -> int | None:
     if is_read_once(video):
         return None
     with contextlib.closing(open_decoder(video, InputOptions())) as decoder:
-        frames = decoder.frames
+        frames = decoder.frame_count
     if frames is None or video.is_dir():
         return frames
     return max(0, min(frames, video.stat().st_size))  # a frame takes at least one byte

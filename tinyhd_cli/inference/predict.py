@@ -179,7 +179,7 @@ def predict_file(
             frames += 1
             duration_s = frame.time_s + float(frame.duration * reader.info.time_base)
             if progress:
-                progress(frames, max(reader.frames or 0, frames) or None)
+                progress(frames, max(reader.frame_count or 0, frames) or None)
         about.update(frames=frames, damaged=reader.damaged, duration_s=round(duration_s, 6))
         about["rate"] = mean_rate(about["rate"], frames, duration_s)
         for sink in sinks:
@@ -196,7 +196,7 @@ def spool_maps(
         spool.append(saliency)
         limits.add(saliency)
         if progress:
-            progress(spool.count, reader.frames)
+            progress(spool.count, reader.frame_count)
     return limits.scale()
 
 

@@ -86,17 +86,17 @@ class ContainerDecoder:
                         f"{self._path}: claims an implausible rate of {float(claimed):g} frames per second;"
                         f" assuming {DEFAULT_RATE}"
                     )
-        self.frames = claimed_frames(self._container, stream, self.rate)
+        self.frame_count = claimed_frame_count(self._container, stream, self.rate)
         self._origin = origin(self._container, self.time_base)
 
     def _on_jump(self, seconds: float, at_s: float) -> None:
         how = f"jumps ahead by {seconds:.1f} s" if seconds > 0 else f"steps back by {-seconds:.1f} s"
         at_s -= float(self._origin * self.time_base)
-        self.frames = None  # it was derived from the clock
+        self.frame_count = None  # it was derived from the clock
         if not self._clock.jumped:
             warn_once(f"{self._path}: the clock {how} at {at_s:.1f} s; frames and audio continue without a gap")
 
-    def pictures(self) -> Iterator[Decoded]:
+    def decode(self) -> Iterator[Decoded]:
         """Yield every frame that can be decoded; damaged packets and frames are counted and skipped."""
         context = self._stream.codec_context
         stored = context.sample_aspect_ratio
@@ -107,23 +107,23 @@ class ContainerDecoder:
                 packet.pts = packet.dts
                 self._order.add(packet.dts)
             try:
-                pictures: Sequence[Any] = packet.decode()
+                av_frames: Sequence[Any] = packet.decode()
             except (av.FFmpegError, EOFError) as error:
                 log.debug("%s: damaged packet: %s", self._path, error)
                 self.damaged += 1
                 continue
-            for picture in pictures:
-                if picture.is_corrupt or not isinstance(picture, av.VideoFrame):
+            for av_frame in av_frames:
+                if av_frame.is_corrupt or not isinstance(av_frame, av.VideoFrame):
                     self.damaged += 1
                     continue
                 # The decoder's context is ahead of its output by the reorder depth.
-                if picture.key_frame and context.sample_aspect_ratio != stored:
+                if av_frame.key_frame and context.sample_aspect_ratio != stored:
                     stored = context.sample_aspect_ratio
                     aspect = stored or Fraction(1)
-                if picture.colorspace != RGB and picture.colorspace not in KNOWN_MATRICES:
-                    picture.colorspace = UNSPECIFIED  # FFmpeg's scaler rejects other matrices
+                if av_frame.colorspace != RGB and av_frame.colorspace not in KNOWN_MATRICES:
+                    av_frame.colorspace = UNSPECIFIED  # FFmpeg's scaler rejects other matrices
                 readable = True
-                yield Decoded(picture, layout_of(picture, aspect), self._timestamp(picture))
+                yield Decoded(av_frame, layout_of(av_frame, aspect), self._timestamp(av_frame))
         if not readable:
             raise trailing_index_error(self._path)
 
@@ -141,10 +141,10 @@ class ContainerDecoder:
             if packet.stream_index == self._stream.index:
                 yield packet
 
-    def _timestamp(self, picture: av.VideoFrame) -> int | None:
-        if picture.pts is None:
+    def _timestamp(self, av_frame: av.VideoFrame) -> int | None:
+        if av_frame.pts is None:
             return None
-        return self._order.shown(picture.pts, self._stream.codec_context.reorder_depth) - self._origin
+        return self._order.shown(av_frame.pts, self._stream.codec_context.reorder_depth) - self._origin
 
     def end(self) -> int | None:
         """Return the claimed end of the stream as a timestamp; None if it is unknown or the clock jumps."""
@@ -243,7 +243,7 @@ def origin(container: InputContainer, time_base: Fraction) -> int:
     return round(Fraction(container.start_time, av.time_base) / time_base)
 
 
-def claimed_frames(container: InputContainer, stream: VideoStream, rate: Fraction) -> int | None:
+def claimed_frame_count(container: InputContainer, stream: VideoStream, rate: Fraction) -> int | None:
     """Return the number of frames from the container's tables, or estimated from its duration; else None."""
     if stream.frames:
         return stream.frames

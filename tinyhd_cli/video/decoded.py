@@ -38,7 +38,7 @@ class Layout(NamedTuple):
 class Decoded:
     """A frame as output by a decoder."""
 
-    picture: av.VideoFrame
+    av_frame: av.VideoFrame
     layout: Layout
     pts: int | None
     """In units of the decoder's time base, from the start of the video; None if unknown."""
@@ -54,13 +54,13 @@ class Decoder(Protocol):
     """Seconds in a unit of timestamps."""
     rate: Fraction
     """Claimed mean frames per second; always plausible."""
-    frames: int | None
+    frame_count: int | None
     """Claimed number of frames."""
     has_audio: bool
     damaged: int
     """Number of packets and frames that could not be decoded so far."""
 
-    def pictures(self) -> Iterator[Decoded]:
+    def decode(self) -> Iterator[Decoded]:
         """Yield every frame that can be decoded."""
 
     def end(self) -> int | None:
@@ -70,41 +70,41 @@ class Decoder(Protocol):
         """Close the files."""
 
 
-def layout_of(picture: av.VideoFrame, aspect: Fraction) -> Layout:
+def layout_of(av_frame: av.VideoFrame, aspect: Fraction) -> Layout:
     """Return the layout of a frame from its display matrix: one per stream in MP4 and MOV, one per image in EXIF."""
-    return Layout(round(picture.rotation / 90) * 90 % 360, is_mirrored(picture), aspect)
+    return Layout(round(av_frame.rotation / 90) * 90 % 360, is_mirrored(av_frame), aspect)
 
 
-def is_mirrored(picture: av.VideoFrame) -> bool:
+def is_mirrored(av_frame: av.VideoFrame) -> bool:
     """Return whether a frame's display matrix mirrors it; its rotation then applies to the vertically flipped frame."""
-    matrix = side_data(picture, "DISPLAYMATRIX")
+    matrix = side_data(av_frame, "DISPLAYMATRIX")
     if matrix is None:
         return False
     a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).astype(float)
     return bool(a * d - b * c < 0)
 
 
-def side_data(picture: av.VideoFrame, name: str) -> bytes | None:
+def side_data(av_frame: av.VideoFrame, name: str) -> bytes | None:
     """Return the side data of a frame with PyAV's type ``name``; None if it has none."""
     try:
-        found: Any = picture.side_data  # typed as dict
+        found: Any = av_frame.side_data  # typed as dict
     except ValueError:  # PyAV 18 fails if any has an unknown type, such as EXIF
-        found = without_unknown_side_data(picture).side_data
+        found = without_unknown_side_data(av_frame).side_data
     try:
         return bytes(found[name])
     except KeyError:
         return None
 
 
-def without_unknown_side_data(picture: av.VideoFrame) -> av.VideoFrame:
+def without_unknown_side_data(av_frame: av.VideoFrame) -> av.VideoFrame:
     """Return the same frame with only the side data of types that PyAV knows."""
     known = {cast("int", kind.value) for kind in Type}
     graph = Graph()
     source = graph.add_buffer(
-        width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1)
+        width=av_frame.width, height=av_frame.height, format=av_frame.format, time_base=Fraction(1, 1)
     )
     unknown = set(range(max(known) + 17)) - known  # FFmpeg numbers the types consecutively from 0
     filters = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in sorted(unknown)]
     graph.link_nodes(source, *filters, graph.add("buffersink")).configure()
-    graph.vpush(picture)
+    graph.vpush(av_frame)
     return graph.vpull()

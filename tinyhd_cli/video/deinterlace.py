@@ -23,11 +23,11 @@ def deinterlace(frames: Iterable[Decoded]) -> Iterator[Decoded]:
     """
     filter_: Deinterlacer | None = None
     for frame in frames:
-        if filter_ is not None and not filter_.accepts(frame.picture):
+        if filter_ is not None and not filter_.accepts(frame.av_frame):
             yield from filter_.flush()
             filter_ = None
-        if filter_ is None and frame.picture.interlaced_frame and min(size_of(frame.picture)) >= MIN_SIZE:
-            filter_ = Deinterlacer(frame.picture)
+        if filter_ is None and frame.av_frame.interlaced_frame and min(size_of(frame.av_frame)) >= MIN_SIZE:
+            filter_ = Deinterlacer(frame.av_frame)
         if filter_ is None:
             yield frame
         else:
@@ -36,9 +36,9 @@ def deinterlace(frames: Iterable[Decoded]) -> Iterator[Decoded]:
         yield from filter_.flush()
 
 
-def size_of(picture: av.VideoFrame) -> tuple[int, int]:
+def size_of(av_frame: av.VideoFrame) -> tuple[int, int]:
     """Return width and height."""
-    return picture.width, picture.height
+    return av_frame.width, av_frame.height
 
 
 class Deinterlacer:
@@ -55,17 +55,17 @@ class Deinterlacer:
         self._graph.link_nodes(source, bwdif, self._graph.add("buffersink")).configure()
 
     @staticmethod
-    def _kind_of(picture: av.VideoFrame) -> tuple[object, ...]:
-        return *size_of(picture), picture.format.name
+    def _kind_of(av_frame: av.VideoFrame) -> tuple[object, ...]:
+        return *size_of(av_frame), av_frame.format.name
 
-    def accepts(self, picture: av.VideoFrame) -> bool:
+    def accepts(self, av_frame: av.VideoFrame) -> bool:
         """Return whether a frame has the size and format of this filter."""
-        return self._kind_of(picture) == self._kind
+        return self._kind_of(av_frame) == self._kind
 
     def push(self, frame: Decoded) -> Iterator[Decoded]:
         """Add a frame and yield finished frames: the filter is one frame behind."""
         self._inside.append(frame)
-        self._graph.vpush(frame.picture)
+        self._graph.vpush(frame.av_frame)
         return self._pull()
 
     def flush(self) -> Iterator[Decoded]:
@@ -76,10 +76,10 @@ class Deinterlacer:
     def _pull(self) -> Iterator[Decoded]:
         while self._inside:
             try:
-                picture = self._graph.vpull()
+                av_frame = self._graph.vpull()
             except (BlockingIOError, EOFError):
                 return
             frame = self._inside.popleft()
-            picture.duration = frame.picture.duration  # the filter's unit is half as long
-            frame.picture = picture
+            av_frame.duration = frame.av_frame.duration  # the filter's unit is half as long
+            frame.av_frame = av_frame
             yield frame

@@ -104,11 +104,11 @@ DYNAMIC = ("DOVI_METADATA", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID")
 """PyAV's names of side data with dynamic metadata."""
 
 
-def read_hdr_metadata(picture: av.VideoFrame) -> HdrMetadata | None:
+def read_hdr_metadata(av_frame: av.VideoFrame) -> HdrMetadata | None:
     """Return the HDR metadata of a frame; None if there is none."""
-    dynamic = any(side_data(picture, name) is not None for name in DYNAMIC)
+    dynamic = any(side_data(av_frame, name) is not None for name in DYNAMIC)
     mastering, level = (
-        None if (data := side_data(picture, name)) is None else np.frombuffer(data, np.int32)
+        None if (data := side_data(av_frame, name)) is None else np.frombuffer(data, np.int32)
         for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
     )
     if mastering is None and level is None and not dynamic:
@@ -239,9 +239,9 @@ class GraphCache(threading.local):
 GRAPHS = GraphCache()
 
 
-def to_sdr(picture: av.VideoFrame, how: Conversion) -> av.VideoFrame:
+def to_sdr(av_frame: av.VideoFrame, how: Conversion) -> av.VideoFrame:
     """Convert a frame in ``WORKING_FORMAT``; the result has the same format."""
-    graph = GRAPHS.get(how, picture.width, picture.height)
-    picture.colorspace, picture.color_range = UNSPECIFIED, 0  # the same as in the graph; the frame is RGB
-    graph.vpush(picture)
+    graph = GRAPHS.get(how, av_frame.width, av_frame.height)
+    av_frame.colorspace, av_frame.color_range = UNSPECIFIED, 0  # the same as in the graph; the frame is RGB
+    graph.vpush(av_frame)
     return graph.vpull()

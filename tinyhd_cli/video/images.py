@@ -84,11 +84,11 @@ class ImageDecoder:
         self._files = files
         self.rate = rate
         self.time_base = 1 / rate
-        self.frames: int | None = len(files)
+        self.frame_count: int | None = len(files)
         self.damaged = 0
         self.codec = ""
 
-    def pictures(self) -> Iterator[Decoded]:
+    def decode(self) -> Iterator[Decoded]:
         """Yield one frame per file; a file that cannot be decoded leaves a gap."""
         waiting: deque[Future[tuple[str, Decoded]]] = deque()
         with ThreadPoolExecutor(WORKERS) as pool:
@@ -134,12 +134,12 @@ def decode_image(file: Path, number: int) -> tuple[str, Decoded]:
         context.thread_count = 1  # other images are decoded in parallel
         packet = av.Packet(data)
         packet.is_keyframe = True  # the PNG decoder would blend other packets with the image before
-        picture = (context.decode(packet) or context.decode(None))[0]
+        av_frame = (context.decode(packet) or context.decode(None))[0]
     except (av.FFmpegError, OSError, EOFError, IndexError) as error:
         raise InputError(f"{file}: cannot be decoded ({ffmpeg_reason(error)})") from error
-    if picture.is_corrupt:
+    if av_frame.is_corrupt:
         raise InputError(f"{file}: is damaged")
-    return kind, Decoded(picture, layout_of(picture, Fraction(1)), number, file)
+    return kind, Decoded(av_frame, layout_of(av_frame, Fraction(1)), number, file)
 
 
 class AnimationDecoder:
@@ -155,15 +155,15 @@ class AnimationDecoder:
         data = path.read_bytes()
         self._frames = animation(path, data)
         durations = durations_ms(data)
-        self.frames: int | None = len(durations)
+        self.frame_count: int | None = len(durations)
         self.rate = Fraction(1000 * len(durations), max(1, sum(durations)))
         self.damaged = 0
 
-    def pictures(self) -> Iterator[Decoded]:
+    def decode(self) -> Iterator[Decoded]:
         """Yield every frame of the animation."""
         try:
-            for picture, duration_ms in self._frames:
-                yield Decoded(picture, Layout(0, False, Fraction(1)), self._end)
+            for av_frame, duration_ms in self._frames:
+                yield Decoded(av_frame, Layout(0, False, Fraction(1)), self._end)
                 self._end += max(1, duration_ms)
         except InputError as error:
             log.debug("%s", error)

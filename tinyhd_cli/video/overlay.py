@@ -125,14 +125,14 @@ class PlanePainter:
     @staticmethod
     def supports(frame: Frame) -> bool:
         """Whether a frame can be drawn on as it is: 8 bits, 4:2:0, upright, and like the rest of its video."""
-        picture, info = frame.picture, frame.info
-        full = picture.format.name == "yuvj420p" and info.color.range == FULL_RANGE
+        av_frame, info = frame.av_frame, frame.info
+        full = av_frame.format.name == "yuvj420p" and info.color.range == FULL_RANGE
         return (
-            (picture.format.name == "yuv420p" or full)
+            (av_frame.format.name == "yuv420p" or full)
             and info.conversion is None
             and frame.is_unmodified
             and not (info.width % 2 or info.height % 2)
-            and (matrix(picture), picture.color_range) == (info.color.space, info.color.range)
+            and (matrix(av_frame), av_frame.color_range) == (info.color.space, info.color.range)
         )
 
     def paint(self, frame: Frame, saliency: NDArray[np.float32]) -> av.VideoFrame:
@@ -148,7 +148,7 @@ class PlanePainter:
         values = {size: resize_image(gray, *size) for size in set(sizes)}
         for number, size in enumerate(sizes):
             kept = cv2.LUT(values[size], self._keep)
-            cv2.multiply(pixels(frame.picture, number), kept, dst=kept, scale=1 / 255)
+            cv2.multiply(pixels(frame.av_frame, number), kept, dst=kept, scale=1 / 255)
             cv2.add(kept, cv2.LUT(values[size], self._tint[number]), dst=pixels(painted, number))
         return painted
 
@@ -172,9 +172,9 @@ class FramePainter:
         return self._by_rgb.paint(frame.rgb(), saliency)
 
 
-def pixels(picture: av.VideoFrame, number: int) -> Image:
+def pixels(av_frame: av.VideoFrame, number: int) -> Image:
     """A plane of a picture, uint8 ``(h, w)``: the picture's own memory."""
-    plane = picture.planes[number]
+    plane = av_frame.planes[number]
     return np.asarray(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 

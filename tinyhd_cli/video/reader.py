@@ -65,7 +65,7 @@ class VideoInfo:
     """Seconds in one unit of a frame's ``pts``."""
     rate: Fraction
     """Frames a second, on average."""
-    frames: int | None
+    frame_count: int | None
     """How many frames the container claims; None where it does not say."""
     sample_aspect_ratio: Fraction
     """Width of a pixel through its height, after rotation."""
@@ -108,7 +108,7 @@ class Frame:
         path: the image file, if each frame has its own.
     """
 
-    __slots__ = ("_layout", "_scalers", "duration", "index", "info", "path", "picture", "pts", "time_s")
+    __slots__ = ("_layout", "_scalers", "av_frame", "duration", "index", "info", "path", "pts", "time_s")
 
     def __init__(self, info: VideoInfo, index: int, pts: int, decoded: Decoded, scalers: Scalers) -> None:
         self.info = info
@@ -116,7 +116,7 @@ class Frame:
         self.pts = pts
         self.duration = 0
         self.time_s = float(pts * info.time_base)
-        self.picture = decoded.picture
+        self.av_frame = decoded.av_frame
         self.path = decoded.path
         self._layout = decoded.layout
         self._scalers = scalers
@@ -126,7 +126,7 @@ class Frame:
         """Whether the stored frame needs no rotation, flip or fitting: only its format differs from :meth:`rgb`."""
         size = (self.info.width, self.info.height)
         upright = not self._layout.rotation and not self._layout.mirrored
-        return upright and (self.picture.width, self.picture.height) == size == self._fitted(*size)
+        return upright and (self.av_frame.width, self.av_frame.height) == size == self._fitted(*size)
 
     def rgb(self) -> Image:
         """The upright picture, uint8 ``(info.height, info.width, 3)``."""
@@ -140,38 +140,38 @@ class Frame:
         """
         how = self.info.conversion
         if how is None:
-            rgb = self._scaled(factor, "rgba" if has_alpha(self.picture.format.name) else "rgb24")
+            rgb = self._scaled(factor, "rgba" if has_alpha(self.av_frame.format.name) else "rgb24")
         else:
-            picture = hdr.to_sdr(self._scaled(factor, hdr.WORKING_FORMAT), how)
-            rgb = self._scalers[factor, "rgb24", threading.get_ident()].reformat(picture, format="rgb24")
+            av_frame = hdr.to_sdr(self._scaled(factor, hdr.WORKING_FORMAT), how)
+            rgb = self._scalers[factor, "rgb24", threading.get_ident()].reformat(av_frame, format="rgb24")
         return self._upright(rgb, factor).astype(np.uint8, copy=False)
 
     def stored_rgb(self) -> DeepImage:
         """Return the upright frame in its original colors: uint8, or uint16 in 0..65535 for more than 8 bits."""
         if self.info.depth > 8:
             return self._upright(self._scaled(1, "rgb48le"), 1)
-        return self._upright(self._scaled(1, "rgba" if has_alpha(self.picture.format.name) else "rgb24"), 1)
+        return self._upright(self._scaled(1, "rgba" if has_alpha(self.av_frame.format.name) else "rgb24"), 1)
 
     def _scaled(self, factor: float, pixel_format: str) -> av.VideoFrame:
         """Return the stored frame in RGB, with both sides divided by ``factor`` and fitted into the video's size."""
-        picture = self.picture
+        av_frame = self.av_frame
         width, height = self._fitted(*self._reduced(factor))
         if self._layout.turned:
             width, height = height, width
         return self._scalers[factor, pixel_format, threading.get_ident()].reformat(
-            picture,
+            av_frame,
             width,
             height,
             pixel_format,
-            src_colorspace=matrix(picture),
+            src_colorspace=matrix(av_frame),
             # FFmpeg's scaler takes the range from its argument, not from the frame.
-            src_color_range=picture.color_range,
-            interpolation=Interpolation.AREA if width < picture.width else Interpolation.BILINEAR,
+            src_color_range=av_frame.color_range,
+            interpolation=Interpolation.AREA if width < av_frame.width else Interpolation.BILINEAR,
         )
 
-    def _upright(self, picture: av.VideoFrame, factor: float) -> NDArray[Any]:
+    def _upright(self, av_frame: av.VideoFrame, factor: float) -> NDArray[Any]:
         """Return the output of :meth:`_scaled` upright, with bars if it does not fill the video's size."""
-        rgb = picture.to_ndarray()
+        rgb = av_frame.to_ndarray()
         if rgb.shape[-1] == 4:
             rgb = blend_on_white(rgb)
         if self._layout.mirrored:
@@ -187,7 +187,7 @@ class Frame:
     def _fitted(self, width: int, height: int) -> tuple[int, int]:
         """Return the size of the upright frame fitted into the video, itself scaled to ``width`` x ``height``."""
         info = self.info
-        own = self._layout.upright(self.picture.width, self.picture.height)
+        own = self._layout.upright(self.av_frame.width, self.av_frame.height)
         if own == (info.width, info.height, info.sample_aspect_ratio):
             return width, height
         wider = (own[0] * own[2] / own[1]) / (info.width * info.sample_aspect_ratio / info.height)
@@ -236,8 +236,8 @@ class VideoReader:
         self._busy = threading.Lock()
         self._decoder = open_decoder(self.path, self._options)
         try:
-            self._pictures = deinterlace(self._decoder.pictures())
-            first = next(self._pictures, None)
+            self._decoded = deinterlace(self._decoder.decode())
+            first = next(self._decoded, None)
             if first is None:
                 raise InputError(f"{self.path}: not one frame could be decoded")
             self._first = first
@@ -252,9 +252,9 @@ class VideoReader:
         return self._decoder.damaged
 
     @property
-    def frames(self) -> int | None:
+    def frame_count(self) -> int | None:
         """Claimed number of frames; None if it is unknown or has turned out to be wrong."""
-        return self._decoder.frames
+        return self._decoder.frame_count
 
     def __enter__(self) -> VideoReader:
         return self
@@ -274,7 +274,7 @@ class VideoReader:
         durations: tuple[int, ...] = ()
         scalers: Scalers = defaultdict(VideoReformatter)
         waiting: Frame | None = None
-        for index, decoded in enumerate(self._all_pictures()):
+        for index, decoded in enumerate(self._all_decoded()):
             pts = decoded.pts
             if pts is None:
                 pts = 0 if waiting is None else waiting.pts + step
@@ -289,12 +289,12 @@ class VideoReader:
             waiting.duration = self._last_duration(waiting, step, durations or (step, step))
             yield waiting
 
-    def _all_pictures(self) -> Iterator[Decoded]:
+    def _all_decoded(self) -> Iterator[Decoded]:
         decoded: Decoded | None = self._first
         while decoded is not None:
             yield decoded
             with self._busy:
-                decoded = next(self._pictures, None)
+                decoded = next(self._decoded, None)
 
     def _last_duration(self, last: Frame, step: int, others: tuple[int, ...]) -> int:
         """Return the duration of the last frame: until the end of the stream, if that is plausible.
@@ -308,13 +308,13 @@ class VideoReader:
         end = self._decoder.end()
         if end is not None and 0 < end - last.pts <= longest:
             return end - last.pts
-        return max(shortest, last.picture.duration if 0 < last.picture.duration <= longest else step)
+        return max(shortest, last.av_frame.duration if 0 < last.av_frame.duration <= longest else step)
 
     def _describe(self, first: Decoded) -> VideoInfo:
-        picture, layout, decoder = first.picture, first.layout, self._decoder
-        width, height, aspect = layout.upright(picture.width, picture.height)
+        av_frame, layout, decoder = first.av_frame, first.layout, self._decoder
+        width, height, aspect = layout.upright(av_frame.width, av_frame.height)
         once = is_read_once(self.path)
-        metadata = hdr.read_hdr_metadata(picture)
+        metadata = hdr.read_hdr_metadata(av_frame)
         return VideoInfo(
             path=self.path,
             width=width,
@@ -323,16 +323,16 @@ class VideoReader:
             mirrored=layout.mirrored,
             time_base=decoder.time_base,
             rate=decoder.rate,
-            frames=decoder.frames,
+            frame_count=decoder.frame_count,
             sample_aspect_ratio=aspect,
-            color=Color(matrix(picture), picture.color_range, picture.color_primaries, picture.color_trc),
-            depth=max(8, *(component.bits for component in picture.format.components)),
+            color=Color(matrix(av_frame), av_frame.color_range, av_frame.color_primaries, av_frame.color_trc),
+            depth=max(8, *(component.bits for component in av_frame.format.components)),
             hdr_metadata=metadata,
             conversion=hdr.find_conversion(
-                picture.colorspace, picture.color_primaries, picture.color_trc, metadata.peak if metadata else None
+                av_frame.colorspace, av_frame.color_primaries, av_frame.color_trc, metadata.peak if metadata else None
             ),
             codec=decoder.codec,
-            pixel_format=picture.format.name,
+            pixel_format=av_frame.format.name,
             has_audio=decoder.has_audio and not once,
             lost_audio=decoder.has_audio and once,
             options=self._options,
@@ -344,8 +344,8 @@ def open_decoder(path: Path, options: InputOptions) -> Decoder:
     return (None if options.address else image_decoder(path, options)) or ContainerDecoder(path, options)
 
 
-def matrix(picture: av.VideoFrame) -> int:
+def matrix(av_frame: av.VideoFrame) -> int:
     """The color matrix of a picture, as far as it can be converted by: RGB has none, some codecs have exotic ones."""
-    if picture.colorspace in KNOWN_MATRICES:
-        return picture.colorspace
-    return hdr.BT2020_MATRIX if hdr.is_bt2020(picture.color_primaries, picture.color_trc) else UNSPECIFIED
+    if av_frame.colorspace in KNOWN_MATRICES:
+        return av_frame.colorspace
+    return hdr.BT2020_MATRIX if hdr.is_bt2020(av_frame.color_primaries, av_frame.color_trc) else UNSPECIFIED

@@ -49,26 +49,26 @@ class RegionMarker:
         self._graph: av.filter.Graph | None = None
         self._offsets: QpOffsets | None = None
 
-    def mark(self, picture: av.VideoFrame, offsets: QpOffsets) -> av.VideoFrame:
+    def mark(self, av_frame: av.VideoFrame, offsets: QpOffsets) -> av.VideoFrame:
         """The picture with these offsets attached; a new object with the same content and timestamp."""
         if self._graph is None or self._offsets is None or not np.array_equal(offsets, self._offsets):
-            self._graph, self._offsets = self._build(picture, offsets), offsets.copy()
-        self._graph.push(picture)
+            self._graph, self._offsets = self._build(av_frame, offsets), offsets.copy()
+        self._graph.push(av_frame)
         marked = self._graph.pull()
         assert isinstance(marked, av.VideoFrame)
         return marked
 
     @staticmethod
-    def _build(picture: av.VideoFrame, offsets: QpOffsets) -> av.filter.Graph:
+    def _build(av_frame: av.VideoFrame, offsets: QpOffsets) -> av.filter.Graph:
         graph = av.filter.Graph()
         last = graph.add_buffer(
-            width=picture.width, height=picture.height, format=picture.format, time_base=picture.time_base
+            width=av_frame.width, height=av_frame.height, format=av_frame.format, time_base=av_frame.time_base
         )
         rows, columns = offsets.shape
-        qp_range = QP_RANGE + 6 * (picture.format.components[0].bits - 8)
+        qp_range = QP_RANGE + 6 * (av_frame.format.components[0].bits - 8)
         for top, first, bottom, end, value in rectangles(offsets):
-            x, y = first * picture.width // columns, top * picture.height // rows
-            width, height = end * picture.width // columns - x, bottom * picture.height // rows - y
+            x, y = first * av_frame.width // columns, top * av_frame.height // rows
+            width, height = end * av_frame.width // columns - x, bottom * av_frame.height // rows - y
             region = graph.add("addroi", f"x={x}:y={y}:w={width}:h={height}:qoffset={value / qp_range:.6f}")
             last.link_to(region)
             last = region

@@ -66,7 +66,7 @@ class VideoWriter:
         self.width, self.height = (side + side % 2 for side in size)
         self._durations: dict[int, int] = {}
         self._last_pts = -(2**62)
-        self._pictures = 0
+        self._frames_written = 0
         self._reformatter = VideoReformatter()
         self._audio: AudioCopier | None = None
         self._container: OutputContainer | None = None
@@ -183,21 +183,21 @@ class VideoWriter:
             frame: the source's frame that it stands for; gives timestamp and duration.
             offsets: where to spend more or fewer bits, for encoders that listen (see ``regions``).
         """
-        picture = image if isinstance(image, av.VideoFrame) else self._converted(image)
+        av_frame = image if isinstance(image, av.VideoFrame) else self._converted(image)
         color = self.info.color
-        picture.colorspace, picture.color_range = color.space, color.range
-        picture.color_primaries, picture.color_trc = color.primaries, color.transfer
+        av_frame.colorspace, av_frame.color_range = color.space, color.range
+        av_frame.color_primaries, av_frame.color_trc = color.primaries, color.transfer
         scale = self.info.time_base / self.time_base
         # A coarser clock can give two frames the same time, which encoders refuse.
-        self._last_pts = picture.pts = max(round(frame.pts * scale), self._last_pts + 1)
-        picture.time_base = self.time_base
-        picture.duration = max(1, round(frame.duration * scale))
-        self._durations[picture.pts] = picture.duration
-        self._pictures += 1
+        self._last_pts = av_frame.pts = max(round(frame.pts * scale), self._last_pts + 1)
+        av_frame.time_base = self.time_base
+        av_frame.duration = max(1, round(frame.duration * scale))
+        self._durations[av_frame.pts] = av_frame.duration
+        self._frames_written += 1
         try:
             if offsets is not None:
-                picture = self._regions.mark(picture, offsets)
-            self._mux(self._stream.encode(picture))
+                av_frame = self._regions.mark(av_frame, offsets)
+            self._mux(self._stream.encode(av_frame))
             if self._audio is not None:
                 self._audio.mux_until(frame.time_s)
         except (av.FFmpegError, OSError) as error:
@@ -228,7 +228,7 @@ class VideoWriter:
         """Finish the file and give it its name."""
         try:
             last = self._stream.encode(None)
-            if self.encoder == "libx265" and self._pictures <= X265_DELAY:
+            if self.encoder == "libx265" and self._frames_written <= X265_DELAY:
                 # It has not seen enough to know its delay, and decoding times are whatever was in that memory.
                 for packet in last:
                     packet.dts = packet.pts
