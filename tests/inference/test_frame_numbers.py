@@ -8,9 +8,9 @@ import shutil
 from pathlib import Path
 
 import cv2
-import datasets_on_disk as on_disk
 import numpy as np
 import pytest
+from helpers import datasets_on_disk as on_disk
 
 from tinyhd_cli.datasets import open_dataset, read_density
 from tinyhd_cli.evaluation.predictions import FileSource, by_frame

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import av
-import datasets_on_disk as on_disk
 import numpy as np
 import pytest
 from helpers import clips
+from helpers import datasets_on_disk as on_disk
 
 from tinyhd_cli import atomic_files, processes
 from tinyhd_cli.apps.encode import CompressOptions, compress_file

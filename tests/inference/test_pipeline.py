@@ -16,8 +16,8 @@ def stages():
 
 def test_order_is_kept():
     with Pipeline() as line:
-        doubled = (2 * number for number in line.ahead(range(1000), 3))
-        assert list(line.ahead(doubled, 5)) == list(range(0, 2000, 2))
+        doubled = (2 * number for number in line.prefetch(range(1000), 3))
+        assert list(line.prefetch(doubled, 5)) == list(range(0, 2000, 2))
     assert stages() == []
 
 
@@ -33,7 +33,7 @@ def test_no_more_is_made_ahead_than_allowed():
             yield number
 
     with Pipeline() as line:
-        items = line.ahead(numbers(), 3)
+        items = line.prefetch(numbers(), 3)
         assert next(items) == 0
         assert taken.wait(10)
         assert len(made) == 5  # one taken, three waiting, one in hand
@@ -47,7 +47,7 @@ def test_errors_come_up_where_items_are_taken():
         raise ValueError("two")
 
     with Pipeline() as line:
-        items = line.ahead(line.ahead(numbers(), 2), 2)
+        items = line.prefetch(line.prefetch(numbers(), 2), 2)
         assert next(items) == 1
         with pytest.raises(ValueError, match="two"):
             next(items)
@@ -56,14 +56,14 @@ def test_errors_come_up_where_items_are_taken():
 
 def test_stages_end_when_nobody_wants_them():
     with pytest.raises(KeyboardInterrupt), Pipeline() as line:
-        for number in line.ahead(line.ahead(iter(int, 1), 2), 2):
+        for number in line.prefetch(line.prefetch(iter(int, 1), 2), 2):
             assert number == 0
             raise KeyboardInterrupt
     assert stages() == []
 
 
 def test_a_stage_that_hangs_is_not_waited_for_for_ever(monkeypatch):
-    monkeypatch.setattr(pipeline, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(pipeline, "JOIN_TIMEOUT_S", 0.2)
     go_on = threading.Event()
 
     def hangs():
@@ -71,7 +71,7 @@ def test_a_stage_that_hangs_is_not_waited_for_for_ever(monkeypatch):
         go_on.wait()
 
     with Pipeline() as line:
-        assert next(line.ahead(hangs(), 1)) == 1
+        assert next(line.prefetch(hangs(), 1)) == 1
     assert len(stages()) == 1
     go_on.set()
     for thread in stages():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -14,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..callbacks import StartPhase, no_phases
 from ..errors import UsageError
 from ..inference.io_paths import check_two_passes
 from ..inference.model import Model
 from ..inference.options import Outputs
-from ..inference.predict import Progress, Summary, saliency_of
+from ..inference.predict import Summary, saliency_of
 from ..inference.windows import Map
 from ..video.encoders import EncoderOptions
 from ..video.overlay import resize_image
@@ -196,7 +196,7 @@ def crop_file(
     model: Model,
     output: Path,
     options: CropOptions,
-    progress: Callable[[str], Progress] | None = None,
+    progress: StartPhase | None = None,
 ) -> Summary:
     """Crop a video to another aspect ratio, in two passes: one to see where people look, one to cut.
 
@@ -213,7 +213,7 @@ def crop_file(
         UsageError: the output would overwrite the video, or has no container that is known.
     """
     check_two_passes(video, output)
-    phase = progress or (lambda label: lambda done, total: None)
+    phase = progress or no_phases
     wanted = TargetTrack()
     detector = SceneDetector()
     with VideoReader(video, options.input) as reader:

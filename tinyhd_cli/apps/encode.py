@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..atomic_files import is_special, remove, temporary_path
+from ..callbacks import OnProgress, StartPhase, no_phases
 from ..errors import UsageError
 from ..inference.io_paths import check_two_passes
 from ..inference.model import Model
-from ..inference.predict import Progress, saliency_of
+from ..inference.predict import saliency_of
 from ..inference.windows import Map
 from ..video.encoders import EncoderOptions
 from ..video.reader import Frame, VideoReader
@@ -129,7 +130,7 @@ def compress_file(
     model: Model,
     output: Path,
     options: CompressOptions,
-    progress: Callable[[str], Progress] | None = None,
+    progress: StartPhase | None = None,
 ) -> Compressed:
     """Encode a video with better quality where people look and worse elsewhere.
 
@@ -148,7 +149,7 @@ def compress_file(
     check_two_passes(video, output)
     if is_special(output):
         raise UsageError(f"--output {output}: must be a regular file, because it is read again to measure the quality")
-    phase = progress or (lambda label: lambda done, total: None)
+    phase = progress or no_phases
     held: list[QpOffsets] = []  # one for HOLD_FRAMES frames
 
     def ours(reader: VideoReader) -> Iterator[tuple[Frame, QpOffsets | None]]:
@@ -173,7 +174,7 @@ Marked = Callable[[VideoReader], Iterable[tuple[Frame, QpOffsets | None]]]
 
 
 def encode(
-    video: Path, output: Path, options: CompressOptions, frames_of: Marked, progress: Progress
+    video: Path, output: Path, options: CompressOptions, frames_of: Marked, progress: OnProgress
 ) -> tuple[int, int, float]:
     """Write a video's frames, each with its offsets; returns their number, how many are damaged, and the seconds."""
     with VideoReader(video, options.input) as reader, contextlib.ExitStack() as stack:
@@ -200,7 +201,7 @@ def plain_of_equal_size(
     size: int,
     options: CompressOptions,
     held: list[QpOffsets],
-    phase: Callable[[str], Progress],
+    phase: StartPhase,
 ) -> Quality:
     """A plain encode whose file is as large as ours, found by trying quality factors, and removed after measuring."""
     trial = temporary_path(output.with_name(f"{output.stem}.plain{output.suffix}"))
@@ -240,7 +241,9 @@ def next_factor(tried: dict[float, int], size: int) -> float:
     return round(min(51.0, max(0.0, factor)), 2)
 
 
-def measure(video: Path, encoded: Path, held: list[QpOffsets], options: CompressOptions, progress: Progress) -> Quality:
+def measure(
+    video: Path, encoded: Path, held: list[QpOffsets], options: CompressOptions, progress: OnProgress
+) -> Quality:
     """Compare an encode with its source, where the quantizer was better and elsewhere."""
     sums, counts = np.zeros(2), np.zeros(2)
     with VideoReader(video, options.input) as source, VideoReader(encoded) as reader:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from .. import figures
 from ..atomic_files import atomic_write, is_special
+from ..callbacks import OnProgress
 from ..errors import UsageError
 from ..inference.areas import Area, AreaStatistics
 from ..inference.frame_samples import Still, Stills
 from ..inference.model import Model
 from ..inference.normalization import RunningScale, stretch
-from ..inference.predict import Progress, saliency_of
+from ..inference.predict import saliency_of
 from ..inference.statistics import MapStatistics, describe
 from ..inference.windows import Map
 from ..untrusted import printable
@@ -123,7 +124,7 @@ def report_file(
     output: Path,
     areas: tuple[Area, ...] = (),
     threshold: float = 0.1,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     source: InputOptions | None = None,
 ) -> Collected:
     """Write a page about a video: one HTML file that needs nothing else.

@@ -18,9 +18,9 @@ from .time_left import Remaining
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from ..callbacks import OnProgress
     from ..inference.io_paths import Job, Plan
     from ..inference.model import Model
-    from ..inference.predict import Progress as OnProgress
 
 log = logging.getLogger("tinyhd")
 

@@ -13,7 +13,7 @@ from .terminal import console, loading, say, tell
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
-    from ..inference.predict import Progress as OnProgress
+    from ..callbacks import OnProgress
 
 LABEL_WIDTH = 28
 """Terminal columns for a video's name and number next to a progress bar, if the terminal is wide enough."""

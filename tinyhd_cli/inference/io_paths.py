@@ -139,7 +139,7 @@ def too_long(job: Job, vary: set[str]) -> OutputError | None:
     """Return an error if the name of a video's output is longer than file systems allow; else None."""
     for kind, path in job.outputs.items():
         if kind in vary and (size := len(os.fsencode(path.name))) > LONGEST_NAME:
-            advice = f"give a shorter name (--{flag(kind)} FILE)"
+            advice = f"give a shorter name ({flag(kind)} FILE)"
             return OutputError(
                 f"{job.video}: the output's name has {size} bytes, the limit is {LONGEST_NAME}; {advice}"
             )
@@ -151,7 +151,7 @@ def check_folder(jobs: Sequence[Job], wanted: Mapping[str, str], vary: set[str])
     for kind, name in wanted.items():
         if len(jobs) > 1 and kind not in vary:
             ways = "use --out-dir DIR, or {name} in the file's name"
-            raise UsageError(f"--{flag(kind)} {name}: {len(jobs)} videos would be written to one file; {ways}")
+            raise UsageError(f"{flag(kind)} {name}: {len(jobs)} videos would be written to one file; {ways}")
 
 
 def check_overwriting(jobs: Sequence[Job]) -> None:
@@ -161,9 +161,9 @@ def check_overwriting(jobs: Sequence[Job]) -> None:
         for kind, path in job.outputs.items():
             if file_key(path) in inputs and path != STDIN:
                 if len(jobs) == 1:
-                    raise UsageError(f"--{flag(kind)} {path}: is the input itself; write to another file")
+                    raise UsageError(f"{flag(kind)} {path}: is the input itself; write to another file")
                 advice = "remove it from the inputs, or write to another folder (--out-dir DIR)"
-                raise UsageError(f"--{flag(kind)} {path}: is one of the inputs; {advice}")
+                raise UsageError(f"{flag(kind)} {path}: is one of the inputs; {advice}")
 
 
 def check_distinct(jobs: Sequence[Job], wanted: Mapping[str, str]) -> None:
@@ -184,7 +184,7 @@ def telling_apart(one: Path, other: Path, kind: str, template: str) -> str:
         return "give them different names"
     if "{name}" not in template:
         template = str(Path(template).with_name(f"{{name}}_{Path(template).name}"))
-    return f"for different names use --{flag(kind)} '{template.replace('{name}', f'{part}_{{name}}')}'"
+    return f"for different names use {flag(kind)} '{template.replace('{name}', f'{part}_{{name}}')}'"
 
 
 def spelling(path: Path) -> Path:

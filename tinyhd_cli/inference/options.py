@@ -51,7 +51,7 @@ class Outputs:
     def __post_init__(self) -> None:
         for name, path in self.wanted():
             if not path.absolute().name or len(os.fsencode(path.name)) > LONGEST_NAME:
-                raise UsageError(f"--{flag(name)} {path}: is not a file name, or is too long")
+                raise UsageError(f"{flag(name)} {path}: is not a file name, or is too long")
             if not is_special(path):
                 destination(path)  # raises an error for an invalid path
         if self.overlay is not None and self.overlay != STDOUT:
@@ -69,9 +69,9 @@ class Outputs:
         ):
             path = getattr(self, name)
             if path is not None and not path.name.lower().endswith(suffix) and not is_special(path):
-                raise UsageError(f"--{flag(name)} {path}: the file's name must end in {suffix}")
+                raise UsageError(f"{flag(name)} {path}: the file's name must end in {suffix}")
             if path is not None and path.is_dir():
-                raise UsageError(f"--{flag(name)} {path}: is a folder")
+                raise UsageError(f"{flag(name)} {path}: is a folder")
         paths = [os.path.realpath(path) for _, path in self.wanted()]
         if len(set(paths)) < len(paths):
             raise UsageError(f"two outputs have the same name: {', '.join(str(path) for _, path in self.wanted())}")
@@ -99,8 +99,8 @@ class Outputs:
 
 
 def flag(name: str) -> str:
-    """The option of an output, without its dashes."""
-    return name.replace("_", "-")
+    """Return the command-line option of an output, such as ``--aoi-plot``."""
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The files that predictions go into. Each gets its final name when it is complete, and is removed if it never is."""
+"""Write predictions to files. A file gets its final name when it is complete; incomplete files are removed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import csv
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -22,8 +22,9 @@ from ..video.reader import Frame, VideoInfo
 from ..video.source import images_in
 from ..video.writer import PipeWriter, VideoWriter
 from .areas import AreaStatistics
-from .normalization import Scale
-from .options import STDOUT, PredictOptions
+from .map_spool import MapSpool
+from .normalization import FixedScale, Normalize, Scale, make_scale
+from .options import STDOUT, Outputs, PredictOptions
 from .statistics import MapStatistics, describe
 from .windows import Map
 
@@ -31,27 +32,75 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@dataclass(frozen=True)
+class RunContext:
+    """The facts about one run that its outputs share."""
+
+    info: VideoInfo
+    outputs: Outputs
+    options: PredictOptions
+    areas: AreaStatistics
+    metadata: dict[str, Any]
+    """The JSON summary, except for statistics. It must be complete when the outputs are closed."""
+    whole_video: FixedScale | None = None
+    """The scale for all frames; required for ``normalize="video"``."""
+
+    def scale(self, default: Normalize) -> Scale:
+        """Return a new scale with the chosen normalization; ``default`` applies if none is chosen."""
+        return make_scale(self.options.normalize or default, self.whole_video)
+
+
 class Sink(Protocol):
-    """Somewhere for predictions to go."""
+    """A destination of predictions."""
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        """Take the map ``(H, W)`` of a frame, as the network gave it."""
+        """Write one frame's raw map ``(H, W)``."""
 
     def close(self) -> None:
-        """Complete the output and give it its name."""
+        """Complete the output and give it its final name."""
 
     def abort(self) -> None:
-        """Leave nothing behind; harmless after :meth:`close`."""
+        """Remove all temporary files; has no effect after :meth:`close`."""
+
+
+def open_sinks(stack: contextlib.ExitStack, run: RunContext) -> list[Sink]:
+    """Open the requested outputs. When the stack is left, outputs that have not been closed are removed."""
+    sinks = []
+    for kind, path in run.outputs.wanted():
+        sink = open_sink(kind, path, run)
+        stack.callback(sink.abort)
+        sinks.append(sink)
+    return sinks
+
+
+def open_sink(kind: str, path: Path, run: RunContext) -> Sink:
+    """Open one output; ``kind`` is a field of :class:`Outputs`."""
+    match kind:
+        case "overlay":
+            return OverlaySink(path, run)
+        case "maps" if run.outputs.maps_are_video:
+            return MapVideoSink(path, run)
+        case "maps":
+            return MapFolderSink(path, run.scale("frame"), map_names(run.info.path))
+        case "npz":
+            return NpzSink(path)
+        case "csv":
+            return CsvSink(path, run.info, run.areas)
+        case "json":
+            return JsonSink(path, run.metadata, run.areas)
+        case "aoi_plot":
+            return AreaPlotSink(path, run.areas)
+        case _:
+            raise ValueError(f"unknown kind of output: {kind!r}")
 
 
 class OverlaySink:
     """A video of the frames with the maps drawn on them."""
 
-    def __init__(
-        self, path: Path, info: VideoInfo, options: PredictOptions, scale: Scale, areas: AreaStatistics
-    ) -> None:
-        self._scale = scale
-        self._areas = areas
+    def __init__(self, path: Path, run: RunContext) -> None:
+        info, options = run.info, run.options
+        self._scale = run.scale("running")
+        self._areas = run.areas
         self._painter = Painter(options.style)
         self._frame_painter = FramePainter(options.style, info.as_sdr.color)
         size = self._painter.size(info.width, info.height)
@@ -63,7 +112,7 @@ class OverlaySink:
 
     def write(self, frame: Frame, saliency: Map) -> None:
         scaled = self._scale(saliency, frame.time_s)
-        # Outlines and letters are drawn in RGB, and that is what a pipe takes.
+        # Outlines and labels are drawn in RGB, and a pipe writer takes RGB only.
         if isinstance(self._writer, VideoWriter) and not self._areas.areas:
             self._writer.write(self._frame_painter.paint(frame, scaled), frame)
             return
@@ -84,11 +133,12 @@ class OverlaySink:
 
 
 class MapVideoSink:
-    """A gray video of the maps, of the source's size, without sound."""
+    """A grayscale video of the maps, in the size of the source, without audio."""
 
-    def __init__(self, path: Path, info: VideoInfo, options: PredictOptions, scale: Scale) -> None:
-        self._scale = scale
-        self._writer = VideoWriter(path, info, (info.width, info.height), options.encoder, audio=False)
+    def __init__(self, path: Path, run: RunContext) -> None:
+        info = run.info
+        self._scale = run.scale("running")
+        self._writer = VideoWriter(path, info, (info.width, info.height), run.options.encoder, audio=False)
 
     def write(self, frame: Frame, saliency: Map) -> None:
         gray = to_gray_image(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
@@ -102,24 +152,25 @@ class MapVideoSink:
 
 
 def map_names(video: Path) -> dict[Path, str]:
-    """Return the names of the maps of a folder of images, by image; empty for other videos, whose maps are numbered.
+    """Return the file name of each image's map, for a folder of images. Empty for videos, whose maps are numbered.
 
-    A map has the name of its image, so that it matches the same frame of a dataset however frames are numbered. It
-    includes the image's suffix if several images have the same stem.
+    A map has the name of its image, so that it matches the same frame of a dataset however the frames are numbered.
+    The name includes the image's suffix if several images have the same stem.
     """
     images = images_in(video) if video.is_dir() else []
-    alike = Counter(image.stem.casefold() for image in images)
-    return {image: f"{image.name if alike[image.stem.casefold()] > 1 else image.stem}.png" for image in images}
+    stems = Counter(image.stem.casefold() for image in images)
+    return {image: f"{image.name if stems[image.stem.casefold()] > 1 else image.stem}.png" for image in images}
 
 
 class MapFolderSink:
-    """One 8-bit gray PNG per frame, of the source's size, named after its image, or 0001.png etc. for other videos.
+    """One 8-bit grayscale PNG per frame, in the size of the source.
 
-    Maps are collected in a hidden folder beside the final one. Those of an earlier run are replaced, other files stay.
+    Maps are named after their images, or 0001.png and so on if the source is a video. They are collected in a hidden
+    folder next to the output folder. Maps of an earlier run are replaced; other files are kept.
 
     Args:
         path: the output folder.
-        scale: how maps are scaled for display.
+        scale: scales the maps for display.
         names: see :func:`map_names`.
     """
 
@@ -148,7 +199,7 @@ class MapFolderSink:
     def close(self) -> None:
         try:
             publish(self._partial, self.path)
-            # Those of an earlier, longer run follow without a gap; any others are somebody's own.
+            # The maps of a longer earlier run continue the numbering without a gap; other files are the user's.
             number = self._count + 1
             while not self._names and (left_over := self.path / f"{number:04d}.png").is_file():
                 left_over.unlink()
@@ -162,47 +213,10 @@ class MapFolderSink:
         remove(self._partial)
 
 
-class MapSpool:
-    """Maps on disk in the order of their frames: float32, raw, in a hidden file beside an output."""
-
-    def __init__(self, beside: Path) -> None:
-        self._target = beside
-        make_parent(beside)
-        self.path = temporary_path(beside.with_name(f"{beside.name}.maps"))
-        self.shape: tuple[int, int] = (0, 0)
-        self.count = 0
-        try:
-            self._file = self.path.open("w+b")
-        except OSError as error:
-            raise cannot_write(beside, error) from error
-
-    def append(self, saliency: Map) -> None:
-        """Store one more map."""
-        self.shape = (saliency.shape[0], saliency.shape[1])
-        self.count += 1
-        try:
-            self._file.write(np.ascontiguousarray(saliency, "<f4").data)
-        except OSError as error:
-            raise cannot_write(self._target, error) from error
-
-    def __iter__(self) -> Any:
-        """The stored maps, from the first."""
-        self._file.flush()
-        self._file.seek(0)
-        size = self.shape[0] * self.shape[1] * 4
-        while data := self._file.read(size):
-            yield np.frombuffer(data, "<f4").reshape(self.shape)
-
-    def discard(self) -> None:
-        """Close and remove the file."""
-        self._file.close()
-        remove(self.path)
-
-
 class NpzSink:
-    """Raw ``saliency`` float32 ``(frames, H, W)``, and ``time_s`` float64 ``(frames,)``.
+    """Raw ``saliency``, float32 ``(frames, H, W)``, and ``time_s``, float64 ``(frames,)``.
 
-    For a folder of images, also ``image``, the names of the images.
+    For a folder of images, also ``image``: the file names of the images.
     """
 
     def __init__(self, path: Path) -> None:
@@ -219,7 +233,7 @@ class NpzSink:
         self._spool.append(saliency)
 
     def close(self) -> None:
-        """Pack the arrays, map by map: a long video's do not fit into memory, as ``numpy.savez`` would have it."""
+        """Write the archive map by map; ``numpy.savez`` would need all maps in memory."""
         header = {"descr": "<f4", "fortran_order": False, "shape": (self._spool.count, *self._spool.shape)}
         try:
             with zipfile.ZipFile(self._partial, "w", zipfile.ZIP_STORED) as archive:
@@ -244,14 +258,14 @@ class NpzSink:
 
 
 class TextSink:
-    """What the CSV and JSON outputs share: a text file under a temporary name."""
+    """Base class of the CSV and JSON outputs: a text file that has a temporary name until it is complete."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._partial = temporary_path(path)
         make_parent(path)
         try:
-            # File names that are not Unicode become escapes, which JSON knows.
+            # File names that are not valid Unicode are written as backslash escapes, which are also valid JSON.
             self._file: TextIO = self._partial.open("w", encoding="utf-8", newline="", errors="backslashreplace")
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -265,15 +279,15 @@ class TextSink:
             raise cannot_write(self.path, error) from error
 
     def abort(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk refuses the rest of the buffer once more
+        with contextlib.suppress(OSError):  # on a full disk, closing tries to write the buffer again and fails again
             self._file.close()
         remove(self._partial)
 
 
 class CsvSink(TextSink):
-    """One row per frame: number from 1, time in seconds, :class:`MapStatistics`, shares of areas of interest.
+    """One row per frame: number from 1, time in seconds, :class:`MapStatistics`, attention of each area of interest.
 
-    For a folder of images, also ``image``, the name of each frame's file.
+    For a folder of images, also ``image``: the file name of each frame.
     """
 
     def __init__(self, path: Path, info: VideoInfo, areas: AreaStatistics) -> None:
@@ -299,14 +313,14 @@ class CsvSink(TextSink):
 
 
 class JsonSink(TextSink):
-    """A summary: what was read, which model, the statistics averaged over the video's frames, areas of interest.
+    """A summary of the run: its metadata, the statistics averaged over all frames, the areas of interest.
 
-    ``about`` is what there is to say beside the statistics; it is read when the output is closed.
+    ``metadata`` is read when the output is closed.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any], areas: AreaStatistics) -> None:
+    def __init__(self, path: Path, metadata: Mapping[str, Any], areas: AreaStatistics) -> None:
         super().__init__(path)
-        self._about = about
+        self._metadata = metadata
         self._areas = areas
         self._sums: dict[str, float] = {}
         self._frames = 0
@@ -319,9 +333,9 @@ class JsonSink(TextSink):
 
     def close(self) -> None:
         means = {name: round(total / max(self._frames, 1), 4) for name, total in self._sums.items()}
+        areas = {"areas": self._areas.results()} if self._areas.areas else {}
         try:
-            found = {"areas": self._areas.results()} if self._areas.areas else {}
-            self._file.write(json_text({**self._about, "mean": means, **found}))
+            self._file.write(json_text({**self._metadata, "mean": means, **areas}))
         except OSError as error:
             self.abort()
             raise cannot_write(self.path, error) from error
@@ -329,7 +343,7 @@ class JsonSink(TextSink):
 
 
 class AreaPlotSink:
-    """A picture of the attention that each area of interest gets, over time."""
+    """A PNG plot of the attention on each area of interest over time."""
 
     def __init__(self, path: Path, areas: AreaStatistics) -> None:
         self.path = path
@@ -349,7 +363,7 @@ class AreaPlotSink:
     def _draw(self) -> Figure:
         figure = figures.new_figure(9, 3.6)
         axes = figure.add_subplot()
-        found = self._areas.results()
+        results = self._areas.results()
         for number in range(len(self._areas.areas)):
             shares = [100 * row[number] for row in self._shares]
             axes.plot(self._times, shares, color=[value / 255 for value in area_color(number)], linewidth=1.5)
@@ -357,9 +371,9 @@ class AreaPlotSink:
         axes.set_ylabel("share of attention, %")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        names = [f"{area.name}, mean {found[area.name]['share'] or 0.0:.1%}" for area in self._areas.areas]
+        names = [f"{area.name}, mean {results[area.name]['share'] or 0.0:.1%}" for area in self._areas.areas]
         figures.add_legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return figure
 
     def abort(self) -> None:
-        pass
+        """Do nothing: the file is written only by :meth:`close`."""

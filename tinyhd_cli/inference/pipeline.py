@@ -1,4 +1,4 @@
-"""Stages that work at the same time: each in a thread of its own, with a bounded queue to the next."""
+"""Run the stages of a computation concurrently: one thread per stage, with a bounded queue to the next stage."""
 
 from __future__ import annotations
 
@@ -10,69 +10,69 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 POLL_S = 0.1
-"""How long a stage waits before it looks whether it is still wanted."""
+"""Poll interval for the cancellation flag, in seconds."""
 
-PATIENCE_S = 10.0
-"""How long stages that are no longer wanted may take: one may hang in a pipe that sends nothing."""
+JOIN_TIMEOUT_S = 10.0
+"""Join timeout at shutdown, in seconds; a stage may be blocked reading from a pipe without data."""
 
 
 class End:
-    """The last thing in a queue: there are no more items, or an error came up."""
+    """The last entry of a queue: all items have been produced, or an error was raised."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
 
 
 class Pipeline:
-    """Stages one after the other. Use it as a context manager: at its end the stages have ended, too."""
+    """Consecutive stages that run concurrently. Leaving the context manager stops all stages."""
 
     def __init__(self) -> None:
-        self._unwanted = threading.Event()
+        self._cancelled = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Pipeline:
         return self
 
     def __exit__(self, *details: object) -> None:
-        self._unwanted.set()
+        self._cancelled.set()
         for thread in self._threads:
-            thread.join(PATIENCE_S)
+            thread.join(JOIN_TIMEOUT_S)
 
-    def ahead(self, items: Iterable[Item], most: int) -> Iterator[Item]:
-        """The same items, made in a thread of their own; errors come up where the items are taken.
+    def prefetch(self, items: Iterable[Item], limit: int) -> Iterator[Item]:
+        """Iterate over ``items`` in a new thread and yield them; errors are raised in the consumer.
 
         Args:
-            items: what is iterated over in the thread.
-            most: items that wait to be taken, at most.
+            items: the output of the stage.
+            limit: maximum number of items in the queue.
         """
-        waiting: queue.Queue[Item | End] = queue.Queue(most)
-        thread = threading.Thread(target=self._make, args=(items, waiting), name="tinyhd-stage", daemon=True)
+        waiting: queue.Queue[Item | End] = queue.Queue(limit)
+        thread = threading.Thread(target=self._produce, args=(items, waiting), name="tinyhd-stage", daemon=True)
         self._threads.append(thread)
         thread.start()
-        return self._take(waiting)
+        return self._consume(waiting)
 
-    def _make(self, items: Iterable[Item], waiting: queue.Queue[Item | End]) -> None:
-        """What the thread does."""
+    def _produce(self, items: Iterable[Item], waiting: queue.Queue[Item | End]) -> None:
+        """Put all items into the queue; runs in the stage's thread."""
         end = End()
         try:
             for item in items:
                 self._put(item, waiting)
-                if self._unwanted.is_set():
+                if self._cancelled.is_set():
                     return
         except BaseException as error:
             end = End(error)
         self._put(end, waiting)
 
     def _put(self, item: Item | End, waiting: queue.Queue[Item | End]) -> None:
-        while not self._unwanted.is_set():
+        while not self._cancelled.is_set():
             try:
                 waiting.put(item, timeout=POLL_S)
                 return
             except queue.Full:
                 continue
 
-    def _take(self, waiting: queue.Queue[Item | End]) -> Iterator[Item]:
-        while not self._unwanted.is_set():
+    def _consume(self, waiting: queue.Queue[Item | End]) -> Iterator[Item]:
+        while not self._cancelled.is_set():
             try:
                 item = waiting.get(timeout=POLL_S)
             except queue.Empty:

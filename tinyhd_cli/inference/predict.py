@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..callbacks import OnProgress
 from ..errors import UsageError
 from ..models.spec import CLIP_FRAMES, to_dict
 from ..system import trim_heap
@@ -21,28 +22,15 @@ from ..version import __version__
 from ..video.reader import Frame, Image, VideoReader
 from ..video.source import STDIN, is_read_once
 from .areas import AreaStatistics
+from .map_spool import MapSpool
 from .model import Model, load_model
-from .normalization import FixedScale, VideoLimits, make_scale
+from .normalization import FixedScale, VideoLimits
 from .options import STDOUT, Outputs, PredictOptions, flag
-from .outputs import (
-    AreaPlotSink,
-    CsvSink,
-    JsonSink,
-    MapFolderSink,
-    MapSpool,
-    MapVideoSink,
-    NpzSink,
-    OverlaySink,
-    Sink,
-    map_names,
-)
+from .outputs import RunContext, open_sinks
 from .pipeline import Pipeline
 from .windows import Map, Pixels
 
 log = logging.getLogger("tinyhd")
-
-Progress = Callable[[int, int | None], None]
-"""Called with the number of frames done and, if known, of all frames."""
 
 DIRECT_PIXELS = 1.5**2 * 640 * 360
 """Pixels up to which a frame is scaled to the network's input at once, as the original does. Larger ones, on which that
@@ -90,8 +78,8 @@ def saliency_of(reader: VideoReader, model: Model) -> Generator[tuple[Frame, Map
     reader, unless it is exhausted.
     """
     with Pipeline() as stages:
-        frames = stages.ahead(prepare(reader, model), PREPARED_AHEAD)
-        for done, pair in enumerate(stages.ahead(model.maps(frames), MAPS_AHEAD), start=1):
+        frames = stages.prefetch(prepare(reader, model), PREPARED_AHEAD)
+        for done, pair in enumerate(stages.prefetch(model.maps(frames), MAPS_AHEAD), start=1):
             yield pair
             if done % GIVE_BACK_FRAMES == 0:
                 trim_heap()
@@ -136,7 +124,7 @@ def predict_file(
     model: Model,
     outputs: Outputs,
     options: PredictOptions | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Summary:
     """Predict a video and write the wanted outputs, all in one pass (two over the frames with ``normalize="video"``).
 
@@ -148,7 +136,7 @@ def predict_file(
     options = options or PredictOptions()
     for kind, path in outputs.wanted():
         if os.path.realpath(path) == os.path.realpath(video) and video != STDIN:
-            raise UsageError(f"--{flag(kind)} {path}: is the input itself")
+            raise UsageError(f"{flag(kind)} {path}: is the input itself")
         if is_read_once(video) and options.normalize == "video":
             raise UsageError("--normalize video reads the video twice, which is not possible with a pipe; use running")
         if kind == "maps" and os.path.realpath(path) == str(video.resolve().parent) and video.suffix.lower() == ".png":
@@ -169,9 +157,9 @@ def predict_file(
             area.check(reader.info.width, reader.info.height)
         if reader.info.lost_audio and options.audio and outputs.overlay not in (None, STDOUT):
             log.warning("%s: the overlay has no audio, because a pipe can be read only once; give a file", video)
-        about = describe_run(reader, model, options, outputs)
         areas = AreaStatistics(options.areas, options.area_threshold)
-        sinks = open_sinks(stack, reader, outputs, options, whole_video, about, areas)
+        metadata = describe_run(reader, model, options, outputs)
+        sinks = open_sinks(stack, RunContext(reader.info, outputs, options, areas, metadata, whole_video))
         frames, duration_s = 0, 0.0
         for frame, saliency in pairs:
             for sink in sinks:
@@ -180,15 +168,15 @@ def predict_file(
             duration_s = frame.time_s + float(frame.duration * reader.info.time_base)
             if progress:
                 progress(frames, max(reader.frame_count or 0, frames) or None)
-        about.update(frames=frames, damaged=reader.damaged, duration_s=round(duration_s, 6))
-        about["rate"] = mean_rate(about["rate"], frames, duration_s)
+        metadata.update(frames=frames, damaged=reader.damaged, duration_s=round(duration_s, 6))
+        metadata["rate"] = mean_rate(metadata["rate"], frames, duration_s)
         for sink in sinks:
             sink.close()
     return Summary(frames, reader.damaged, duration_s, outputs, areas.results())
 
 
 def spool_maps(
-    reader: VideoReader, pairs: Iterable[tuple[Frame, Map]], spool: MapSpool, progress: Progress | None
+    reader: VideoReader, pairs: Iterable[tuple[Frame, Map]], spool: MapSpool, progress: OnProgress | None
 ) -> FixedScale:
     """Store the maps of a video and find the scale that suits them all."""
     limits = VideoLimits()
@@ -206,45 +194,9 @@ def mean_rate(claimed: float, frames: int, duration_s: float) -> float:
     return claimed if abs(counted / claimed - 1) < 0.25 else round(counted, 6)
 
 
-def part_of_two(progress: Progress | None, before: int) -> Progress | None:
+def part_of_two(progress: OnProgress | None, before: int) -> OnProgress | None:
     """Progress of one of two passes over a video, ``before`` frames having been done in an earlier one."""
     return progress and (lambda done, total: progress(before + done, 2 * total if total else None))
-
-
-def open_sinks(
-    stack: contextlib.ExitStack,
-    reader: VideoReader,
-    outputs: Outputs,
-    options: PredictOptions,
-    whole_video: FixedScale | None,
-    about: dict[str, Any],
-    areas: AreaStatistics,
-) -> list[Sink]:
-    """The wanted outputs, opened; leaving the stack aborts those that were not closed."""
-    sinks: list[Sink] = []
-
-    def add(sink: Sink) -> None:
-        stack.callback(sink.abort)
-        sinks.append(sink)
-
-    def scale(default: Any) -> Any:
-        return make_scale(options.normalize or default, whole_video)
-
-    if outputs.overlay:
-        add(OverlaySink(outputs.overlay, reader.info, options, scale("running"), areas))
-    if outputs.maps and outputs.maps_are_video:
-        add(MapVideoSink(outputs.maps, reader.info, options, scale("running")))
-    elif outputs.maps:
-        add(MapFolderSink(outputs.maps, scale("frame"), map_names(reader.path)))
-    if outputs.npz:
-        add(NpzSink(outputs.npz))
-    if outputs.csv:
-        add(CsvSink(outputs.csv, reader.info, areas))
-    if outputs.json:
-        add(JsonSink(outputs.json, about, areas))
-    if outputs.aoi_plot:
-        add(AreaPlotSink(outputs.aoi_plot, areas))
-    return sinks
 
 
 def describe_run(reader: VideoReader, model: Model, options: PredictOptions, outputs: Outputs) -> dict[str, Any]:
