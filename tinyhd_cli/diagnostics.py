@@ -121,13 +121,14 @@ def engines() -> Iterator[Finding]:
 
 def encoders() -> Iterator[Finding]:
     """What videos can be written with; each encoder is opened, because some are there and do not work."""
-    from .video.encoders import CODECS, DEFAULT_CODECS, EncoderOptions, available_encoders, can_open
+    from .video import codecs
+    from .video.encoders import DEFAULT_CODECS, can_open
+    from .video.options import EncoderOptions
 
     working = {}
-    for codec in CODECS:
-        working[codec] = next(
-            (name for name in available_encoders(codec) if can_open(name, EncoderOptions(), 64, 64)), None
-        )
+    for codec in codecs.CODECS:
+        tried = codecs.available_encoders(codec)
+        working[codec] = next((name for name in tried if can_open(name, EncoderOptions(), 64, 64)), None)
     found = ", ".join(f"{codec} ({name})" for codec, name in working.items() if name)
     missing = [codec for codec, name in working.items() if name is None]
     if not any(working[codec] for codec in DEFAULT_CODECS[".mp4"]):

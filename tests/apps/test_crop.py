@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from helpers import clips
 
-from tinyhd_cli.apps.crop import CropOptions, TargetTrack, Window, parse_aspect, path_of
+from tinyhd_cli.apps.crop import TargetTrack, Window, path_of
+from tinyhd_cli.apps.options import CropOptions, parse_aspect
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.video.reader import VideoReader
 from tinyhd_cli.video.scenes import SceneDetector

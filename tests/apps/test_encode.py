@@ -12,9 +12,10 @@ import pytest
 from helpers import clips
 
 from tinyhd_cli.apps import encode
-from tinyhd_cli.apps.encode import COLUMNS, CompressOptions, QpAllocator, next_factor
+from tinyhd_cli.apps.encode import COLUMNS, QpAllocator, next_factor
+from tinyhd_cli.apps.options import EncodeOptions
 from tinyhd_cli.errors import UsageError
-from tinyhd_cli.video.encoders import EncoderOptions
+from tinyhd_cli.video.options import EncoderOptions
 from tinyhd_cli.video.reader import VideoReader
 from tinyhd_cli.video.regions import RegionMarker, rectangles
 
@@ -124,4 +125,4 @@ def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
     assert tinyhd("encode", tmp_path / "no.mp4") == 3
     assert not list(Path.cwd().iterdir())
     with pytest.raises(UsageError, match="--strength"):
-        CompressOptions(EncoderOptions(), strength=99)
+        EncodeOptions(EncoderOptions(), strength=99)

@@ -15,7 +15,8 @@ from helpers import clips
 
 from tinyhd_cli.apps.live import find_source, watch
 from tinyhd_cli.errors import InputError, UsageError
-from tinyhd_cli.video.overlay import OverlayStyle, Painter
+from tinyhd_cli.video.options import OverlayStyle
+from tinyhd_cli.video.overlay import Painter
 from tinyhd_cli.video.reader import VideoReader
 
 

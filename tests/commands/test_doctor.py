@@ -90,9 +90,9 @@ def test_settings_file(tinyhd, capsys):
 
 
 def test_missing_encoders(tinyhd, capsys, monkeypatch):
-    from tinyhd_cli.video import encoders
+    from tinyhd_cli.video import codecs, encoders
 
-    monkeypatch.setattr(encoders, "available_encoders", lambda codec: [] if codec == "hevc" else [codec])
+    monkeypatch.setattr(codecs, "available_encoders", lambda codec: [] if codec == "hevc" else [codec])
     monkeypatch.setattr(encoders, "can_open", lambda *rest: True)
     assert tinyhd("doctor", "--json") == 0
     assert findings(capsys)["encoders"]["status"] == "note"

@@ -15,8 +15,8 @@ import pytest
 from helpers import clips
 
 from tinyhd_cli.errors import InputError, UsageError
+from tinyhd_cli.video.options import InputOptions, parse_size, to_frame_rate
 from tinyhd_cli.video.reader import VideoReader
-from tinyhd_cli.video.source import InputOptions, parse_size, to_frame_rate
 
 
 def write(path: Path, image: np.ndarray) -> None:

@@ -23,14 +23,15 @@ from helpers import clips
 from helpers import datasets_on_disk as on_disk
 
 from tinyhd_cli import atomic_files, processes
-from tinyhd_cli.apps.encode import CompressOptions, compress_file
+from tinyhd_cli.apps.encode import encode_file
+from tinyhd_cli.apps.options import EncodeOptions
 from tinyhd_cli.apps.report import check_page
 from tinyhd_cli.atomic_files import atomic_write
 from tinyhd_cli.complete import is_complete
 from tinyhd_cli.errors import OUTPUT_FAILED, WRONG_USAGE, OutputError, UsageError
 from tinyhd_cli.inference.io_paths import fill
 from tinyhd_cli.inference.options import Outputs
-from tinyhd_cli.video.encoders import EncoderOptions
+from tinyhd_cli.video.options import EncoderOptions
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and devices by name")
 
@@ -215,7 +216,7 @@ def test_encode_wants_a_plain_file(tmp_path):
     """It reads the output again."""
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(UsageError, match=r"pipe\.mp4: must be a regular file"):
-        compress_file(tmp_path / "clip.mp4", None, tmp_path / "pipe.mp4", CompressOptions(EncoderOptions()))
+        encode_file(tmp_path / "clip.mp4", None, tmp_path / "pipe.mp4", EncodeOptions(EncoderOptions()))
 
 
 @posix

@@ -9,7 +9,8 @@ import pytest
 from av.video.reformatter import ColorRange, Colorspace
 from helpers import clips
 
-from tinyhd_cli.video.overlay import OverlayStyle, Painter, PlanePainter
+from tinyhd_cli.video.options import OverlayStyle
+from tinyhd_cli.video.overlay import Painter, PlanePainter
 from tinyhd_cli.video.reader import VideoReader
 
 SIZE = (320, 192)

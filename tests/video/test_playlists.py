@@ -13,8 +13,8 @@ import pytest
 from helpers import clips
 
 from tinyhd_cli.errors import InputError
+from tinyhd_cli.video.options import InputOptions
 from tinyhd_cli.video.reader import VideoReader
-from tinyhd_cli.video.source import InputOptions
 
 HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{}\n#EXT-X-ENDLIST\n"
 

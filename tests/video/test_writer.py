@@ -12,7 +12,7 @@ from helpers import clips
 
 from tinyhd_cli.errors import OutputError, UsageError
 from tinyhd_cli.video import encoders
-from tinyhd_cli.video.encoders import EncoderOptions
+from tinyhd_cli.video.options import EncoderOptions
 from tinyhd_cli.video.reader import VideoReader
 from tinyhd_cli.video.writer import VideoWriter
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -14,18 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..callbacks import StartPhase, no_phases
-from ..errors import UsageError
 from ..inference.io_paths import check_two_passes
 from ..inference.model import Model
 from ..inference.options import Outputs
 from ..inference.predict import Summary, saliency_of
 from ..inference.windows import Map
-from ..video.encoders import EncoderOptions
 from ..video.overlay import resize_image
 from ..video.reader import VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
-from ..video.source import InputOptions
 from ..video.writer import VideoWriter
+from .options import CropOptions
 
 log = logging.getLogger("tinyhd")
 
@@ -38,57 +35,6 @@ STILL = 0.1
 
 SOFT = 2.0
 """A picture that is enlarged by more than this is worth a warning."""
-
-
-@dataclass(frozen=True)
-class CropOptions:
-    """How a crop window moves."""
-
-    aspect: Fraction = Fraction(9, 16)
-    """Width through height of the result, as it is shown."""
-    smooth_s: float = 0.8
-    """Movements shorter than this, in seconds, are not followed."""
-    max_speed: float = 0.25
-    """Greatest speed of the window, in frame widths (or heights, if it moves up and down) a second."""
-    encoder: EncoderOptions = field(default_factory=EncoderOptions)
-    audio: bool = True
-    """Whether the sound is kept."""
-    size: tuple[int, int] | None = None
-    """Width and height of the result in pixels, in place of ``aspect``; None: those of the window."""
-    input: InputOptions = field(default_factory=InputOptions)
-    """Facts about the video that it does not contain."""
-
-    def __post_init__(self) -> None:
-        if self.size is not None:
-            name = "--size {}x{}".format(*self.size)
-            if min(self.size) < 16 or max(self.size) > 8192 or self.size[0] % 2 or self.size[1] % 2:
-                raise UsageError(f"{name}: sides must be even, from 16 to 8192")
-            check_aspect(self.shape, name)
-        if self.smooth_s < 0:
-            raise UsageError(f"--smooth must not be negative, not {self.smooth_s:g}")
-        if self.max_speed < 0:
-            raise UsageError(f"--max-speed must not be negative, not {self.max_speed:g}")
-
-    @property
-    def shape(self) -> Fraction:
-        """Width through height of the result, as it is shown."""
-        return Fraction(*self.size) if self.size else self.aspect
-
-
-def parse_aspect(text: str) -> Fraction:
-    """The ratio of ``9:16``, ``4/5`` or ``1.85``; ``UsageError`` if it is none, or an odd one."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:[:/x](\d+(?:\.\d+)?))?", text.strip())
-    if match and float(match[1]) > 0 and float(match[2] or 1) > 0:
-        aspect = Fraction(match[1]) / Fraction(match[2] or 1)
-        check_aspect(aspect, f"--aspect {text!r}")
-        return aspect
-    raise UsageError(f"--aspect {text!r}: must be a ratio like 9:16")
-
-
-def check_aspect(aspect: Fraction, option: str) -> None:
-    """``UsageError`` for a ratio in which nobody wants a picture."""
-    if not Fraction(1, 10) <= aspect <= 10:
-        raise UsageError(f"{option}: must be a ratio from 1:10 to 10:1")
 
 
 @dataclass(frozen=True)
@@ -195,7 +141,7 @@ def crop_file(
     video: Path,
     model: Model,
     output: Path,
-    options: CropOptions,
+    options: CropOptions | None = None,
     progress: StartPhase | None = None,
 ) -> Summary:
     """Crop a video to another aspect ratio, in two passes: one to see where people look, one to cut.
@@ -204,7 +150,7 @@ def crop_file(
         video: the source.
         model: predicts where people look.
         output: the file to write.
-        options: how.
+        options: shape, motion and encoding; None: the defaults.
         progress: told what is being done; gives what to call as its frames are done.
 
     Raises:
@@ -212,6 +158,7 @@ def crop_file(
         OutputError: the output cannot be written; nothing half-written is left.
         UsageError: the output would overwrite the video, or has no container that is known.
     """
+    options = options or CropOptions()
     check_two_passes(video, output)
     phase = progress or no_phases
     wanted = TargetTrack()

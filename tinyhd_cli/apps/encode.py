@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,10 @@ from ..inference.io_paths import check_two_passes
 from ..inference.model import Model
 from ..inference.predict import saliency_of
 from ..inference.windows import Map
-from ..video.encoders import EncoderOptions
 from ..video.reader import Frame, VideoReader
 from ..video.regions import ROI_ENCODERS, QpOffsets
-from ..video.source import InputOptions
 from ..video.writer import VideoWriter
+from .options import EncodeOptions
 
 COLUMNS = 20
 """Cells across a frame; they are about square. x264 changes its quantizer from block to block of 16 x 16 pixels."""
@@ -46,25 +45,6 @@ MAX_TRIALS = 5
 
 
 @dataclass(frozen=True)
-class CompressOptions:
-    """How bits are moved."""
-
-    encoder: EncoderOptions
-    strength: float = 6.0
-    """Greatest change of the quantization parameter. 6 is twice the step: about half the bits, or double."""
-    compare: bool = True
-    """Whether a plain encode of equal size is made, to compare with."""
-    audio: bool = True
-    """Whether the sound is kept."""
-    input: InputOptions = field(default_factory=InputOptions)
-    """Facts about the video that it does not contain."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.strength <= 20:
-            raise UsageError(f"--strength must be above 0 and at most 20, not {self.strength:g}")
-
-
-@dataclass(frozen=True)
 class Quality:
     """An encode of a video."""
 
@@ -78,8 +58,8 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Compressed:
-    """What came of a compression."""
+class EncodeSummary:
+    """Result of an encode."""
 
     frames: int
     damaged: int
@@ -125,20 +105,20 @@ class QpAllocator:
         return offsets
 
 
-def compress_file(
+def encode_file(
     video: Path,
     model: Model,
     output: Path,
-    options: CompressOptions,
+    options: EncodeOptions | None = None,
     progress: StartPhase | None = None,
-) -> Compressed:
+) -> EncodeSummary:
     """Encode a video with better quality where people look and worse elsewhere.
 
     Args:
         video: the source.
         model: predicts where people look.
         output: the file to write.
-        options: how.
+        options: encoding and comparison; None: the defaults.
         progress: told what is being done; gives what to call as its frames are done.
 
     Raises:
@@ -146,6 +126,7 @@ def compress_file(
         OutputError: the output cannot be written; nothing half-written is left.
         UsageError: the output would overwrite the video, or its encoder knows no regions of interest.
     """
+    options = options or EncodeOptions()
     check_two_passes(video, output)
     if is_special(output):
         raise UsageError(f"--output {output}: must be a regular file, because it is read again to measure the quality")
@@ -167,14 +148,14 @@ def compress_file(
     plain = None
     if options.compare:
         plain = plain_of_equal_size(video, output, size, options, held, phase)
-    return Compressed(frames, damaged, duration_s, quality, plain)
+    return EncodeSummary(frames, damaged, duration_s, quality, plain)
 
 
 Marked = Callable[[VideoReader], Iterable[tuple[Frame, QpOffsets | None]]]
 
 
 def encode(
-    video: Path, output: Path, options: CompressOptions, frames_of: Marked, progress: OnProgress
+    video: Path, output: Path, options: EncodeOptions, frames_of: Marked, progress: OnProgress
 ) -> tuple[int, int, float]:
     """Write a video's frames, each with its offsets; returns their number, how many are damaged, and the seconds."""
     with VideoReader(video, options.input) as reader, contextlib.ExitStack() as stack:
@@ -199,7 +180,7 @@ def plain_of_equal_size(
     video: Path,
     output: Path,
     size: int,
-    options: CompressOptions,
+    options: EncodeOptions,
     held: list[QpOffsets],
     phase: StartPhase,
 ) -> Quality:
@@ -226,7 +207,7 @@ def plain_of_equal_size(
         remove(trial)
 
 
-def with_factor(options: CompressOptions, crf: float) -> CompressOptions:
+def with_factor(options: EncodeOptions, crf: float) -> EncodeOptions:
     """Return the same options with another quality factor."""
     return replace(options, encoder=replace(options.encoder, crf=crf))
 
@@ -241,9 +222,7 @@ def next_factor(tried: dict[float, int], size: int) -> float:
     return round(min(51.0, max(0.0, factor)), 2)
 
 
-def measure(
-    video: Path, encoded: Path, held: list[QpOffsets], options: CompressOptions, progress: OnProgress
-) -> Quality:
+def measure(video: Path, encoded: Path, held: list[QpOffsets], options: EncodeOptions, progress: OnProgress) -> Quality:
     """Compare an encode with its source, where the quantizer was better and elsewhere."""
     sums, counts = np.zeros(2), np.zeros(2)
     with VideoReader(video, options.input) as source, VideoReader(encoded) as reader:

@@ -19,9 +19,9 @@ from ..inference.normalization import RunningScale
 from ..inference.predict import shrunk
 from ..inference.windows import Map, Pixels
 from ..models.spec import CLIP_FRAMES
+from ..video.options import InputOptions
 from ..video.overlay import Painter, draw_label
 from ..video.reader import Frame, Image, VideoReader
-from ..video.source import InputOptions
 
 URL_MARK, FILE_URL = "://", "file://"
 

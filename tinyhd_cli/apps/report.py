@@ -27,11 +27,12 @@ from ..inference.statistics import MapStatistics, describe
 from ..inference.windows import Map
 from ..untrusted import printable
 from ..version import __version__
-from ..video.overlay import OverlayStyle, Painter, area_color, draw_outline, resize_image
+from ..video.options import OverlayStyle
+from ..video.overlay import Painter, area_color, draw_outline, resize_image
 from ..video.reader import Frame, Image, VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
-from ..video.source import InputOptions
 from ..wording import damage, plural
+from .options import ReportOptions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,24 +123,28 @@ def report_file(
     video: Path,
     model: Model,
     output: Path,
-    areas: tuple[Area, ...] = (),
-    threshold: float = 0.1,
+    options: ReportOptions | None = None,
     progress: OnProgress | None = None,
-    source: InputOptions | None = None,
 ) -> Collected:
-    """Write a page about a video: one HTML file that needs nothing else.
+    """Write a report about a video: one HTML file without external files.
 
-    ``source`` has facts about the video that it does not contain.
+    Args:
+        video: the source.
+        model: predicts where people look.
+        output: the file to write.
+        options: areas of interest, and facts about the input; None: the defaults.
+        progress: called with the number of frames done.
 
     Raises:
         InputError: the video cannot be read; nothing is written.
         OutputError: the page cannot be written.
         UsageError: the output's name does not end in .html.
     """
+    options = options or ReportOptions()
     check_page(output)
-    statistics = AreaStatistics(areas, threshold)
-    with VideoReader(video, source) as reader:
-        for area in areas:
+    statistics = AreaStatistics(options.areas, options.area_threshold)
+    with VideoReader(video, options.input) as reader:
+        for area in options.areas:
             area.check(reader.info.width, reader.info.height)
         collected = Collected(reader.info)
         collector = Collector(collected, statistics)

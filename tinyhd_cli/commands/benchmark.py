@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UsageError
-from .options import Engine, Precision
-from .predict import load
+from ..errors import OK, UsageError
+from ..inference.model_options import ModelOptions
+from .model_options import load
+from .option_fields import with_options
 from .terminal import say, stdout_console
 
 if TYPE_CHECKING:
@@ -27,26 +28,24 @@ def benchmark() -> None:
 
 
 @app.command()
+@with_options
 def predict(
+    *,
     short_s: Annotated[float, typer.Option("--short", metavar="SECONDS", help="Length of the short clip.")] = 10,
     long_s: Annotated[float, typer.Option("--long", metavar="SECONDS", help="Length of the long clip.")] = 600,
     size: Annotated[str, typer.Option(metavar="WxH", help="Size of the clips, even numbers.")] = "640x360",
     rate: Annotated[int, typer.Option(metavar="N", help="Frames a second.")] = 30,
-    model: Annotated[str | None, typer.Option(metavar="NAME", help="As for tinyhd predict.")] = None,
-    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="As for tinyhd predict.")] = None,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="As for tinyhd predict.")] = "auto",
-    engine: Engine = "auto",
-    precision: Precision = "auto",
+    model: ModelOptions,
     stages: Annotated[
         Path | None,
         typer.Option(metavar="VIDEO", help="Time each stage on this video instead, and say which one binds."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+) -> int:
     """Time and peak memory of `predict --overlay` on a short and a long clip: memory must not grow with length."""
     if stages is not None:
-        show_stages(stages, load(model, weights, device, engine, precision), as_json)
-        return
+        show_stages(stages, load(model), as_json)
+        return OK
     from ..benchmarks.predict import predict_runs
 
     match = re.fullmatch(r"([1-9]\d*[02468]|[2468])x([1-9]\d*[02468]|[2468])", size)
@@ -54,9 +53,9 @@ def predict(
         raise UsageError(f"--size must be two even numbers like 640x360, not {size!r}")
     if short_s <= 0 or long_s <= 0 or rate <= 0:
         raise UsageError("--short, --long and --rate must be above 0")
-    options = ["--device", device, "--engine", engine, "--precision", precision]
-    options += ["--model", model] if model else []
-    options += ["--weights", str(weights)] if weights else []
+    options = ["--device", model.device, "--engine", model.engine, "--precision", model.precision]
+    options += ["--model", model.model] if model.model else []
+    options += ["--weights", str(model.weights)] if model.weights else []
     say(f"predicting clips of {short_s:g} s and {long_s:g} s, {size} at {rate} frames a second")
     runs = predict_runs([short_s, long_s], (int(match[1]), int(match[2])), rate, options)
     growth = runs[1].peak_mb - runs[0].peak_mb
@@ -64,7 +63,7 @@ def predict(
         import json
 
         print(json.dumps({"runs": [asdict(run) for run in runs], "growth_mb": growth}, indent=2))
-        return
+        return OK
     from rich.table import Table
 
     table = Table("clip", "frames", "seconds", "frames a second", "peak memory", box=None)
@@ -74,6 +73,7 @@ def predict(
     console = stdout_console()
     console.print(table)
     console.print(f"The long clip takes {growth:+.0f} MB at its peak.", highlight=False)
+    return OK
 
 
 def show_stages(video: Path, loaded: Model, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""``tinyhd encode``: compression that spends its bits where people look."""
+"""``tinyhd encode``: encode videos with better quality in salient regions."""
 
 from __future__ import annotations
 
@@ -8,92 +8,48 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..apps.options import EncodeOptions
+from ..fields import OUTPUTS, RUN
+from ..inference.model_options import ModelOptions
 from .batch import Turn, for_each, warn_of_damage
-from .options import (
-    LOOK,
-    OUTPUTS,
-    RUN,
-    AllowPlaylists,
-    Crf,
-    Device,
-    Engine,
-    ModelName,
-    NoAudio,
-    OutDir,
-    Precision,
-    Quiet,
-    Videos,
-    WeightsFile,
-)
-from .predict import load
-from .terminal import loading, stdout_console
+from .model_options import load
+from .option_fields import with_options
+from .options import OutDir, Quiet, Videos
+from .terminal import stdout_console
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..apps.encode import Compressed, Quality
+    from ..apps.encode import EncodeSummary, Quality
     from ..inference.model import Model
 
 
+@with_options
 def encode(
     videos: Videos,
+    *,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Video to write.", rich_help_panel=OUTPUTS)
     ] = "{name}_encoded.mp4",
     out_dir: OutDir = None,
-    crf: Crf = 28,
-    strength: Annotated[
-        float,
-        typer.Option(
-            metavar="N", help="Greatest change of the quantizer: 6 is half the bits or double.", rich_help_panel=LOOK
-        ),
-    ] = 6,
-    codec: Annotated[
-        str | None, typer.Option(metavar="h264|hevc", help="Default: what suits the file.", rich_help_panel=LOOK)
-    ] = None,
-    preset: Annotated[
-        str, typer.Option(metavar="NAME", help="Encoding speed, superfast to veryslow.", rich_help_panel=LOOK)
-    ] = "medium",
-    no_audio: NoAudio = False,
-    no_compare: Annotated[
-        bool,
-        typer.Option("--no-compare", help="Make no plain encode of equal size to compare with.", rich_help_panel=RUN),
-    ] = False,
-    model: ModelName = None,
-    weights: WeightsFile = None,
-    device: Device = "auto",
-    engine: Engine = "auto",
-    precision: Precision = "auto",
+    options: EncodeOptions,
+    model: ModelOptions,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, an object for each video.", rich_help_panel=RUN)
+        bool, typer.Option("--json", help="Print JSON, one object per video.", rich_help_panel=RUN)
     ] = False,
-    allow_playlists: AllowPlaylists = False,
     quiet: Quiet = False,
 ) -> int:
-    """Compress videos with better quality where people look and worse elsewhere.
+    """Encode videos with better quality where people look and lower quality elsewhere.
 
-    Afterwards a plain encode of the same size is made, and quality is compared inside and outside these places:
+    Then a plain encode of the same size is made, and the quality of both is compared inside and outside these regions:
     tinyhd encode clip.mp4 -o out.mp4 --crf 28
     """
-    loading.start(quiet)
-    from ..apps.encode import CompressOptions, compress_file
-    from ..video.encoders import EncoderOptions, check_container
-    from ..video.source import InputOptions
-
-    if preset == "ultrafast":
-        raise UsageError("--preset ultrafast has no adaptive quantization, which regions of interest need")
-    options = CompressOptions(
-        EncoderOptions(codec, crf, preset),
-        strength,
-        not no_compare,
-        not no_audio,
-        InputOptions(playlists=allow_playlists),
-    )
+    from ..apps.encode import encode_file
+    from ..video.encoders import check_container
 
     def work(loaded: Model, turn: Turn) -> bool:
         video, target = turn.job.video, turn.job.outputs["output"]
-        result = compress_file(video, loaded, target, options, turn.progress)
+        result = encode_file(video, loaded, target, options, turn.progress)
         warn_of_damage(video, result.damaged)
         if as_json:
             print(json.dumps({"video": str(video), "output": str(target), **result.to_dict()}, indent=2))
@@ -101,14 +57,19 @@ def encode(
             show(result, target)
         return True
 
-    ready = partial(load, model, weights, device, engine, precision)
     return for_each(
-        videos, {"output": output}, out_dir, lambda job: check_container(job.outputs["output"]), ready, work, quiet
+        videos,
+        {"output": output},
+        out_dir,
+        lambda job: check_container(job.outputs["output"]),
+        partial(load, model),
+        work,
+        quiet,
     )
 
 
-def show(result: Compressed, output: Path) -> None:
-    """Sizes and qualities as a table on stdout."""
+def show(result: EncodeSummary, output: Path) -> None:
+    """Print the sizes and qualities as a table."""
     from rich.table import Table
 
     table = Table("", "size", "kbit/s", "PSNR where people look", "elsewhere", box=None, header_style="bold")

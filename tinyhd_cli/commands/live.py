@@ -1,4 +1,4 @@
-"""``tinyhd live``: where people look right now."""
+"""``tinyhd live``: show where people look in a live video."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import OK, UsageError
+from ..fields import Adjust
+from ..inference.model_options import ModelOptions
+from ..video.options import InputOptions, OverlayStyle
 from ..wording import plural
-from .options import AllowPlaylists, Alpha, Colormap, Device, Engine, ModelName, Precision, Quiet, WeightsFile
-from .predict import load
+from .model_options import load
+from .option_fields import with_options
+from .options import Quiet
 from .terminal import loading, say
 
 if TYPE_CHECKING:
@@ -20,45 +24,40 @@ if TYPE_CHECKING:
     from ..video.reader import Frame, Image, VideoReader
 
 
+@with_options
 def live(
     source: Annotated[
-        str | None, typer.Argument(metavar="[URL|FILE]", help="A stream or a video, instead of a camera.")
+        str | None, typer.Argument(metavar="[URL|FILE]", help="Stream or video, instead of a camera.")
     ] = None,
-    camera: Annotated[int | None, typer.Option(metavar="N", help="Number of a camera, from 0.")] = None,
+    *,
+    camera: Annotated[int | None, typer.Option(metavar="N", help="Number of the camera, from 0.")] = None,
     overlay: Annotated[
         str | None,
         typer.Option("--overlay", "-o", metavar="FILE", help="Write to a file instead of a window; -: y4m to stdout."),
     ] = None,
     duration: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="End after so long. Default: Ctrl-C ends.")
+        float | None, typer.Option(metavar="SECONDS", help="Stop after this time. Default: run until Ctrl-C.")
     ] = None,
-    model: ModelName = None,
-    weights: WeightsFile = None,
-    device: Device = "auto",
-    engine: Engine = "auto",
-    precision: Precision = "auto",
-    colormap: Colormap = "turbo",
-    alpha: Alpha = 0.6,
-    allow_playlists: AllowPlaylists = False,
+    model: ModelOptions,
+    style: Annotated[OverlayStyle, Adjust(only=("colormap", "alpha"))],
+    options: Annotated[InputOptions, Adjust(only=("playlists",))],
     quiet: Quiet = False,
 ) -> int:
-    """Show where people look in what a camera, a stream or a video shows now, with the lag.
+    """Show where people look in the video of a camera or a stream, and the lag.
 
-    The newest map is drawn on the newest frame. Frames that come too fast are dropped, so that the lag cannot grow:
+    The newest saliency map is drawn on the newest frame. Frames that arrive too fast are dropped, so the lag stays low:
     tinyhd live --camera 0
     """
-    loading.start(quiet)
     from ..apps.live import find_source, watch
-    from ..video.overlay import OverlayStyle, Painter
+    from ..video.overlay import Painter
 
-    found = find_source(source, camera, allow_playlists)
-    painter = Painter(OverlayStyle(colormap, alpha))
+    found = find_source(source, camera, options.playlists)
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(found.open())  # one that cannot be read is said before the weights are loaded
-        loaded = load(model, weights, device, engine, precision)
+        reader = stack.enter_context(found.open())  # reports an unreadable source before the weights are loaded
+        loaded = load(model)
         show = shown_in(overlay, reader, stack)
         loading.stop()
-        summary = watch(reader, found.paced, loaded, painter, show, duration)
+        summary = watch(reader, found.paced, loaded, Painter(style), show, duration)
     if not quiet:
         rate, maps = summary.shown / summary.seconds, summary.maps / summary.seconds
         say(
@@ -69,7 +68,7 @@ def live(
 
 
 def shown_in(overlay: str | None, reader: VideoReader, stack: contextlib.ExitStack) -> Show:
-    """Where painted frames go: a window, standard output or a file, which is complete when the stack is left."""
+    """Return the display for painted frames: a window, stdout, or a file that is complete when the stack is left."""
     from ..apps.live_window import TkWindow
     from ..inference.options import STDOUT
     from ..video.encoders import check_container

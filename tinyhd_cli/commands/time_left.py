@@ -79,8 +79,9 @@ class Remaining:
 
 def claim(video: Path) -> int | None:
     """Return the number of frames that a file claims; None if finding it is not cheap."""
+    from ..video.options import InputOptions
     from ..video.reader import open_decoder
-    from ..video.source import InputOptions, is_read_once
+    from ..video.source import is_read_once
 
     if is_read_once(video):
         return None

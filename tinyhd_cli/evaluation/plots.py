@@ -18,7 +18,8 @@ from ..datasets.images import Image
 from ..errors import InputError
 from ..figures import new_figure, plain_text, save_figure
 from ..untrusted import printable
-from ..video.overlay import OverlayStyle, Painter
+from ..video.options import OverlayStyle
+from ..video.overlay import Painter
 from ..wording import plural
 from .predictions import Source
 from .results import Results

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..video.images import is_static_image
-from ..video.source import DEFAULT_RATE, IMAGE_SUFFIXES, STDIN, images_in
+from ..video.options import DEFAULT_RATE
+from ..video.source import IMAGE_SUFFIXES, STDIN, images_in
 from ..wording import plural
 from .options import VIDEO_SUFFIXES
 

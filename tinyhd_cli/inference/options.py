@@ -1,20 +1,24 @@
-"""What to write and how it looks: shared by the command line and the Python API."""
+"""Outputs and options of a prediction: shared by the command line and the Python API. Imports no NumPy and FFmpeg."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..atomic_files import destination, is_special
 from ..complete import is_complete
 from ..errors import UsageError, did_you_mean
-from ..video.encoders import EncoderOptions, check_container
-from ..video.overlay import OverlayStyle
-from ..video.source import InputOptions
-from .areas import Area
-from .normalization import NORMALIZE, Normalize
+from ..fields import AREAS, LOOK, OUTPUTS, group, option
+from ..video.options import EncoderOptions, InputOptions, OverlayStyle
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .areas import Area
+    from .normalization import Normalize
 
 LONGEST_NAME = 255
 """Bytes that file systems take."""
@@ -35,18 +39,20 @@ VIDEO_SUFFIXES = frozenset(
 class Outputs:
     """The files to write for one video; None for those not wanted."""
 
-    overlay: Path | None = None
-    """Video of the frames with the maps drawn on them."""
-    maps: Path | None = None
-    """Folder for one PNG a frame, or a video file."""
-    npz: Path | None = None
-    """The network's output as arrays."""
-    csv: Path | None = None
-    """Statistics, one row a frame."""
-    json: Path | None = None
-    """Summary."""
-    aoi_plot: Path | None = None
-    """Picture of the attention that areas of interest get, over time."""
+    overlay: Path | None = option(
+        None, OUTPUTS, "FILE", "Video with the saliency maps drawn on it; -: y4m to stdout.", short="-o", kind=str
+    )
+    maps: Path | None = option(
+        None,
+        OUTPUTS,
+        "DIR|FILE",
+        "Saliency maps as a folder of PNGs, one per frame, or as a grayscale video.",
+        kind=str,
+    )
+    npz: Path | None = option(None, OUTPUTS, "FILE", "The network's output as arrays: saliency and time_s.", kind=str)
+    csv: Path | None = option(None, OUTPUTS, "FILE", "Peak, centroid, entropy and spread, one row per frame.", kind=str)
+    json: Path | None = option(None, OUTPUTS, "FILE", "Summary of the video.", kind=str)
+    aoi_plot: Path | None = option(None, AREAS, "FILE", "PNG plot of the areas' attention over time.", kind=str)
 
     def __post_init__(self) -> None:
         for name, path in self.wanted():
@@ -54,6 +60,8 @@ class Outputs:
                 raise UsageError(f"{flag(name)} {path}: is not a file name, or is too long")
             if not is_special(path):
                 destination(path)  # raises an error for an invalid path
+        from ..video.encoders import check_container
+
         if self.overlay is not None and self.overlay != STDOUT:
             check_container(self.overlay)
         if self.maps is not None and self.maps_are_video:
@@ -103,31 +111,68 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def areas_of(arguments: Sequence[str]) -> tuple[Area, ...]:
+    """Return the areas of interest of ``--aoi`` options."""
+    from .area_parsing import parse_areas
+
+    return parse_areas(arguments)
+
+
+def areas_option() -> Any:
+    """Return the field of the areas of interest."""
+    return option(
+        (),
+        AREAS,
+        "NAME=X,Y,W,H|FILE",
+        "Area of interest in pixels or percent (logo=10%,20%,25%,10%), or a JSON file of areas. Can be repeated. Each"
+        " area's fraction of the attention is written to the CSV and JSON; the overlay shows the areas.",
+        flag="aoi",
+        kind=list[str],
+        written=None,
+        parse=areas_of,
+    )
+
+
+def area_threshold_option() -> Any:
+    """Return the field of the attention from which on an area counts as attended."""
+    return option(
+        0.1,
+        AREAS,
+        "0..1",
+        "An area counts as attended if it has at least this fraction of the attention.",
+        flag="aoi-threshold",
+    )
+
+
+def check_area_threshold(threshold: float) -> None:
+    """Raise ``UsageError`` unless a threshold for areas is valid."""
+    if not 0 < threshold <= 1:
+        raise UsageError(f"--aoi-threshold must be above 0 and at most 1, not {threshold:g}")
+
+
 @dataclass(frozen=True)
 class PredictOptions:
-    """How outputs look."""
+    """Appearance of the outputs of a prediction, facts about the input, and areas of interest."""
 
-    style: OverlayStyle = field(default_factory=OverlayStyle)
-    encoder: EncoderOptions = field(default_factory=EncoderOptions)
-
-    normalize: Normalize | None = None
-    """How maps are scaled to be seen: ``running`` (robust limits that follow the video slowly), ``video`` (one scale
-    for the whole video), ``frame`` (each frame by itself), ``none``. None: ``running``, for PNGs ``frame``."""
-
-    audio: bool = True
-    """Whether the overlay keeps the sound."""
-
-    input: InputOptions = field(default_factory=InputOptions)
-    """What pipes and folders of pictures do not say of themselves."""
-
-    areas: tuple[Area, ...] = ()
-    """Areas of interest."""
-
-    area_threshold: float = 0.1
-    """The share of a frame's attention from which on an area counts as attended."""
+    normalize: Normalize | None = option(
+        None,
+        LOOK,
+        "running|video|frame|none",
+        "Scaling of the maps for display. running: limits that follow the video slowly; video: one scale for the whole"
+        " video (two passes); frame: each frame separately; none: raw values. Default: running; frame for PNG maps.",
+        kind=str,
+    )
+    style: OverlayStyle = group(OverlayStyle)
+    encoder: EncoderOptions = group(EncoderOptions)
+    audio: bool = option(True, LOOK, "", "Leave out the audio.")
+    """Whether the overlay keeps the audio."""
+    input: InputOptions = group(InputOptions)
+    areas: tuple[Area, ...] = areas_option()
+    area_threshold: float = area_threshold_option()
 
     def __post_init__(self) -> None:
-        if not 0 < self.area_threshold <= 1:
-            raise UsageError(f"--aoi-threshold must be above 0 and at most 1, not {self.area_threshold:g}")
+        check_area_threshold(self.area_threshold)
+        from .normalization import NORMALIZE
+
         if self.normalize is not None and self.normalize not in NORMALIZE:
             raise UsageError(f"--normalize {self.normalize!r} is unknown: {did_you_mean(self.normalize, NORMALIZE)}")

@@ -20,7 +20,8 @@ from av.video.stream import VideoStream
 from ..errors import InputError
 from .clock import Clock, may_jump
 from .decoded import Decoded, layout_of
-from .source import DEFAULT_RATE, InputOptions, is_read_once, open_container, trailing_index_error
+from .options import DEFAULT_RATE, InputOptions
+from .source import is_read_once, open_container, trailing_index_error
 
 log = logging.getLogger("tinyhd")
 

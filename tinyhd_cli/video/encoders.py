@@ -8,22 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.codec import Codec, codecs_available
+from av.codec import Codec
 
-from ..errors import OutputError, UsageError, did_you_mean
+from ..errors import OutputError, UsageError
+from .codecs import CODECS, available_encoders
 from .hdr import HdrMetadata
+from .options import PRESETS, EncoderOptions
 
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 tells its life story on stderr otherwise
-
-# Encoders of a codec, in the order in which they are tried: software first, because it runs everywhere and looks best.
-CODECS = {
-    "h264": ("libx264", "libopenh264", "h264_videotoolbox", "h264_nvenc", "h264_qsv", "h264_amf", "h264_mf"),
-    "hevc": ("libx265", "hevc_videotoolbox", "hevc_nvenc", "hevc_qsv", "hevc_amf", "hevc_mf"),
-    "vp9": ("libvpx-vp9",),
-    "av1": ("libsvtav1", "libaom-av1"),
-    "mpeg4": ("mpeg4",),
-}
-ALIASES = {"h265": "hevc", "avc": "h264", "x264": "h264", "x265": "hevc"}
 
 # What a container is given if nobody asks for a codec: every codec is tried until one works.
 DEFAULT_CODECS = {
@@ -41,31 +33,6 @@ DEEP_CODECS = {".mp4": "hevc", ".m4v": "hevc", ".mov": "hevc", ".mkv": "hevc", "
 PIXEL_FORMATS = {8: ("yuv420p",), 10: ("yuv420p10le", "p010le")}
 """Pixel formats by bits per component, in order of preference."""
 
-PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """How video is compressed."""
-
-    codec: str | None = None
-    """A codec (h264, hevc, vp9, av1, mpeg4) or one of FFmpeg's encoders; None: what suits the container."""
-
-    crf: float = 18
-    """Constant rate factor, 0 (best) to 63 (smallest); 51 is the end of the scale for h264 and hevc."""
-
-    preset: str = "veryfast"
-    """Speed against size, by the names of x264."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.crf <= 63:
-            raise UsageError(f"--crf must be between 0 and 63, not {self.crf:g}")
-        if self.preset not in PRESETS:
-            raise UsageError(f"--preset {self.preset!r} is unknown: {did_you_mean(self.preset, PRESETS)}")
-        if self.codec is not None and not available_encoders(self.codec):
-            known = {*CODECS, *ALIASES, *(name for names in CODECS.values() for name in names if is_available(name))}
-            raise UsageError(f"--codec {self.codec!r} is unknown here: {did_you_mean(self.codec, known)}")
-
 
 def check_container(path: Path) -> None:
     """``UsageError`` if the suffix of a video to write is none of a container that we write."""
@@ -73,23 +40,6 @@ def check_container(path: Path) -> None:
         raise UsageError(
             f"{path}: videos are written as {', '.join(DEFAULT_CODECS)}, not {path.suffix or 'without suffix'}"
         )
-
-
-def is_available(encoder: str) -> bool:
-    """Whether this FFmpeg has the encoder; it may still fail to open (graphics cards)."""
-    if encoder not in codecs_available:
-        return False
-    try:
-        return Codec(encoder, "w").type == "video"
-    except av.FFmpegError:
-        return False
-
-
-def available_encoders(codec: str) -> list[str]:
-    """The encoders of a codec, or the one encoder that is named, as far as this FFmpeg has them."""
-    codec = codec.lower()
-    encoders = CODECS.get(ALIASES.get(codec, codec), (codec,))
-    return [encoder for encoder in encoders if is_available(encoder)]
 
 
 def pixel_format(encoder: str, depth: int) -> str | None:

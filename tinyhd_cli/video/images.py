@@ -18,7 +18,8 @@ from av.codec import CodecContext
 
 from ..errors import InputError, one_line
 from .decoded import Decoded, Layout, layout_of
-from .source import IMAGE_SUFFIXES, InputOptions, ffmpeg_reason, images_in
+from .options import InputOptions
+from .source import IMAGE_SUFFIXES, ffmpeg_reason, images_in
 
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext

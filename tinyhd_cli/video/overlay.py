@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -11,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError, did_you_mean
+from .options import OverlayStyle
 from .reader import Color, Frame, Image, matrix
 
 FULL_RANGE = 2
@@ -29,48 +27,6 @@ LUMA = {
     9: (0.2627, 0.0593),
 }
 """Weights of red and blue in brightness, by the number of the matrix (ITU-T H.273, table 4)."""
-
-
-@dataclass(frozen=True)
-class OverlayStyle:
-    """How an overlay looks."""
-
-    colormap: str = "turbo"
-    """Any of matplotlib's color maps."""
-
-    alpha: float = 0.6
-    """Opacity of the most salient places, 0 to 1. It falls with saliency: the rest of the picture stays as it is."""
-
-    threshold: float = 0.1
-    """Scaled saliency, 0 to 1, below which nothing is drawn."""
-
-    side_by_side: bool = False
-    """Show the source to the left of the overlay."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise UsageError(f"--alpha must be between 0 and 1, not {self.alpha:g}")
-        if not 0 <= self.threshold < 1:
-            raise UsageError(f"--threshold must be at least 0 and below 1, not {self.threshold:g}")
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home that cannot be written is no concern here
-        import matplotlib
-
-        if self.colormap not in matplotlib.colormaps:
-            raise UsageError(
-                f"--colormap {self.colormap!r} is unknown: {did_you_mean(self.colormap, matplotlib.colormaps)}"
-            )
-
-    def opacity(self) -> NDArray[np.float64]:
-        """Of each of 256 levels of saliency, ``(256, 1)``."""
-        above = np.clip((np.linspace(0, 1, 256) - self.threshold) / (1 - self.threshold), 0, 1)
-        # Full opacity from the middle of the range on: a quadratic ease-out without a visible edge at the threshold.
-        return np.asarray(self.alpha * (1 - np.clip(1 - 2 * above, 0, 1) ** 2)[:, np.newaxis])
-
-    def colors(self) -> NDArray[np.float64]:
-        """RGB in 0..1 of each of 256 levels of saliency, ``(256, 3)``."""
-        import matplotlib
-
-        return np.asarray(matplotlib.colormaps[self.colormap](np.linspace(0, 1, 256))[:, :3])
 
 
 class Painter:

@@ -23,7 +23,8 @@ from .container import KNOWN_MATRICES, UNSPECIFIED, ContainerDecoder
 from .decoded import Decoded, Decoder
 from .deinterlace import deinterlace
 from .images import image_decoder
-from .source import InputOptions, is_read_once
+from .options import InputOptions
+from .source import is_read_once
 
 Image = NDArray[np.uint8]
 

@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -14,17 +13,14 @@ import av
 from av.container import InputContainer
 
 from ..atomic_files import is_stream
-from ..errors import InputError, UsageError, one_line
+from ..errors import InputError, one_line
+from .options import InputOptions
 
 STDIN = Path("-")
 """Stands for standard input."""
 
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp .jp2".split())
 """Suffixes of images that are read as a video, one frame per file."""
-
-DEFAULT_RATE = Fraction(25)
-"""Frames a second where nothing says."""
-
 
 TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if "metadata_errors" in str(av.open.__doc__) else {}
 """Makes ``av.open`` accept metadata that is not UTF-8. PyAV 19 always does and has no such argument."""
@@ -61,42 +57,6 @@ PLAYLISTS = {
     "VobSub": rb"# VobSub index file",
 }
 """Patterns at the start of files that refer to other files or addresses."""
-
-
-@dataclass(frozen=True)
-class InputOptions:
-    """What an input does not say of itself."""
-
-    rate: Fraction = DEFAULT_RATE
-    """Frames a second of pictures in a folder and of raw video."""
-    size: tuple[int, int] | None = None
-    """Width and height of raw RGB video from standard input; None: the pipe says what it is (y4m, Matroska, ...)."""
-    address: str = ""
-    """A stream's URL or a camera's name, to be opened instead of the path."""
-    format: str | None = None
-    """What FFmpeg calls the kind of camera."""
-    playlists: bool = False
-    """Whether a file may refer to other files, as playlists do."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.rate <= 1000:
-            raise UsageError(f"--rate must be above 0 and at most 1000 frames a second, not {self.rate}")
-        if self.size is not None and min(self.size) < 1:
-            raise UsageError(f"--size must be above 0, not {self.size[0]}x{self.size[1]}")
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Width and height of ``640x360``; ``UsageError`` if it is none."""
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if match is None:
-        raise UsageError(f"--size {text!r}: must be WIDTHxHEIGHT, such as 640x360")
-    return int(match[1]), int(match[2])
-
-
-def to_frame_rate(value: float) -> Fraction:
-    """A rate as people write it; 29.97 and the like are the fractions of television."""
-    television = Fraction(round(value * 1.001) * 1000, 1001)
-    return television if abs(value - television) < 0.005 and value != round(value) else Fraction(str(value))
 
 
 @dataclass

@@ -21,7 +21,7 @@ from ..atomic_files import make_parent, publish, remove, temporary_path
 from ..errors import OutputError, one_line
 from . import encoders
 from .audio import AudioCopier
-from .encoders import EncoderOptions
+from .options import EncoderOptions
 from .reader import DeepImage, Frame, Image, VideoInfo
 from .regions import QpOffsets, RegionMarker
 from .source import ffmpeg_name

@@ -1,0 +1,137 @@
+"""Options for reading, encoding and drawing: shared by the command line and the Python API. Imports no FFmpeg."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError, did_you_mean
+from ..fields import LOOK, RUN, option
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DEFAULT_RATE = Fraction(25)
+"""Frames per second if the input does not state a rate."""
+
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return the width and height of ``640x360``; ``UsageError`` for any other text."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None:
+        raise UsageError(f"--size {text!r}: must be WIDTHxHEIGHT, such as 640x360")
+    return int(match[1]), int(match[2])
+
+
+def to_frame_rate(value: float) -> Fraction:
+    """Return a rate as a fraction; 29.97 and the like become the rates of television, such as 30000/1001."""
+    television = Fraction(round(value * 1.001) * 1000, 1001)
+    return television if abs(value - television) < 0.005 and value != round(value) else Fraction(str(value))
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """Facts about an input that the input does not contain."""
+
+    rate: Fraction = option(
+        DEFAULT_RATE,
+        RUN,
+        "N",
+        "Frames per second of image folders and raw video.",
+        kind=float,
+        written=25,
+        parse=to_frame_rate,
+    )
+    size: tuple[int, int] | None = option(
+        None, RUN, "WxH", "Read standard input as raw RGB (rgb24) frames of this size.", kind=str, parse=parse_size
+    )
+    """None: the pipe's format states the size (y4m, Matroska, ...)."""
+    address: str = ""
+    """URL of a stream or name of a camera to open instead of the path."""
+    format: str | None = None
+    """FFmpeg's name for the kind of camera."""
+    playlists: bool = option(
+        False,
+        RUN,
+        "",
+        "Read playlists, which refer to other files: ffconcat, HLS, DASH, SDP.",
+        flag="allow-playlists",
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 1000:
+            raise UsageError(f"--rate must be above 0 and at most 1000 frames per second, not {self.rate}")
+        if self.size is not None and min(self.size) < 1:
+            raise UsageError(f"--size must be above 0, not {self.size[0]}x{self.size[1]}")
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """Video encoding."""
+
+    codec: str | None = option(
+        None,
+        LOOK,
+        "NAME",
+        "h264, hevc, vp9, av1, mpeg4, or the name of an FFmpeg encoder. Default: depends on the container.",
+    )
+    crf: float = option(18, LOOK, "N", "Quality: lower is better.", kind=int)
+    """Constant rate factor, 0 (best) to 63 (smallest); h264 and hevc end at 51."""
+    preset: str = option("veryfast", LOOK, "NAME", "Encoding speed, ultrafast to veryslow.")
+    """Speed against size, by the names of x264."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.crf <= 63:
+            raise UsageError(f"--crf must be between 0 and 63, not {self.crf:g}")
+        if self.preset not in PRESETS:
+            raise UsageError(f"--preset {self.preset!r} is unknown: {did_you_mean(self.preset, PRESETS)}")
+        if self.codec is not None:
+            from .codecs import available_encoders, known_names
+
+            if not available_encoders(self.codec):
+                raise UsageError(f"--codec {self.codec!r} is unknown here: {did_you_mean(self.codec, known_names())}")
+
+
+@dataclass(frozen=True)
+class OverlayStyle:
+    """Appearance of an overlay."""
+
+    colormap: str = option("turbo", LOOK, "NAME", "Any Matplotlib colormap.")
+    alpha: float = option(0.6, LOOK, "0..1", "Opacity of the most salient regions.")
+    """Opacity falls with saliency: regions without saliency are left unchanged."""
+    threshold: float = option(0.1, LOOK, "0..1", "Saliency below which nothing is drawn.")
+    side_by_side: bool = option(False, LOOK, "", "Show the source to the left of the overlay.")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"--alpha must be between 0 and 1, not {self.alpha:g}")
+        if not 0 <= self.threshold < 1:
+            raise UsageError(f"--threshold must be at least 0 and below 1, not {self.threshold:g}")
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a read-only home folder is no problem here
+        import matplotlib
+
+        if self.colormap not in matplotlib.colormaps:
+            raise UsageError(
+                f"--colormap {self.colormap!r} is unknown: {did_you_mean(self.colormap, matplotlib.colormaps)}"
+            )
+
+    def opacity(self) -> NDArray[np.float64]:
+        """Return the opacity of each of 256 saliency levels, ``(256, 1)``."""
+        import numpy as np
+
+        above = np.clip((np.linspace(0, 1, 256) - self.threshold) / (1 - self.threshold), 0, 1)
+        # Full opacity from the middle of the range on: a quadratic ease-out without a visible edge at the threshold.
+        return np.asarray(self.alpha * (1 - np.clip(1 - 2 * above, 0, 1) ** 2)[:, np.newaxis])
+
+    def colors(self) -> NDArray[np.float64]:
+        """Return the color of each of 256 saliency levels, RGB in 0..1, ``(256, 3)``."""
+        import matplotlib
+        import numpy as np
+
+        return np.asarray(matplotlib.colormaps[self.colormap](np.linspace(0, 1, 256))[:, :3])
