@@ -58,12 +58,12 @@ def test_engines(tinyhd, capsys, monkeypatch):
 
     assert tinyhd("doctor", "--json") == 0
     found = findings(capsys)["engines"]
-    assert found["status"] == ("ok" if selection.levels() else "note")
+    assert found["status"] == ("ok" if selection.available_isas() else "note")
     assert "openvino (openvino 2" in found["found"] and found["found"].endswith("torch")
 
-    if selection.levels():
+    if selection.available_isas():
         assert "fused (openvino 2" in found["found"]
-    monkeypatch.setattr(selection, "levels", lambda: [])
+    monkeypatch.setattr(selection, "available_isas", lambda: [])
     assert tinyhd("doctor", "--json") == 0
     found = findings(capsys)["engines"]
     assert "fused" not in found["found"]
