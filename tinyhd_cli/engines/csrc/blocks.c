@@ -1,13 +1,13 @@
-/* The full-resolution end of TinyHD's decoders: inverted residuals, each in one go, and the fusion of the maps.
+/* Kernels for the full-resolution tail of TinyHD: inverted residuals, each in one pass, and the fusion of the maps.
  *
- * There, the network has few channels and many pixels. An engine that runs operation after operation writes every
- * expanded, upsampled and filtered value to memory and reads it again; here a band of rows goes through a whole block
- * while it is in the cache. What a block is, and what the names mean, is written at its twin, `fused.py`.
+ * These layers have few channels and many pixels. An engine that runs one operation after another writes every
+ * expanded, upsampled and filtered value to memory and reads it again. Here, a band of rows passes through a whole
+ * block while it is in the cache. `fused.py` defines blocks and fills in the structures; `kernels.py` mirrors them.
  *
- * Tensors that the engine gives are (T, H, W, C), in the order that it keeps them in. Those of this file are
- * (C, T, H, W): the lanes of a vector are pixels of a row, so that no channel is wasted on filling one up.
+ * Tensors from the engine are (T, H, W, C), its internal layout. Tensors of this file are (C, T, H, W): the lanes of a
+ * vector are pixels of a row, so channels need no padding.
  *
- * Compiled once for each instruction set. Widths are multiples of 32, heights of 8.
+ * Compiled once for each instruction set. The width must be a multiple of 32, the height a multiple of 8.
  */
 #include <immintrin.h>
 #include <sched.h>
@@ -22,12 +22,13 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Sides of pictures are powers of two, nearly: without GAP, all channels of a pixel would fall on the same few places
- * of the first cache. */
-enum { BAND = 8, EDGE = 16, GAP = 16, LOW_ROWS = BAND / 2 + 3, MOST_TAPS = 3, MOST_MAPS = 8, PLANES_AT_ONCE = 72 };
+/* Rows in a band; padding of a row; floats between channels; source rows that a band needs; limits of the structures;
+ * frames times channels that are expanded at a time. Without GAP, all channels of a pixel would compete for the same
+ * few sets of the L1 cache, because image sides are close to powers of two. */
+enum { BAND = 8, EDGE = 16, GAP = 16, LOW_ROWS = BAND / 2 + 3, MAX_TAPS = 3, MAX_MAPS = 8, EXPANDED_PLANES = 72 };
 
-/* How a block's source becomes (C, T, H, W). */
-enum { PLANES, SHUFFLED, STRETCHED };
+/* Kinds of source: (C, T, H, W), the input of a pixel shuffle, the input of a trilinear interpolation. */
+enum { PLANES, SHUFFLED, UPSAMPLED };
 
 typedef float vector __attribute__((vector_size(4 * LANES)));
 typedef int32_t integers __attribute__((vector_size(4 * LANES)));
@@ -35,22 +36,22 @@ typedef float unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_a
 
 INLINE vector load(const float *from) { return *(const unaligned *)from; }
 INLINE void store(float *to, vector v) { *(unaligned *)to = v; }
-INLINE vector all(float value) { return value - (vector){0}; } /* not + 0, which -0 would not survive */
+INLINE vector broadcast(float value) { return value - (vector){0}; } /* `value + 0` would turn -0 into 0 */
 
-INLINE vector between(vector v, float low, float high) {
+INLINE vector clamp(vector v, float low, float high) {
 #if LANES == 16
-    return _mm512_min_ps(_mm512_max_ps(v, all(low)), all(high));
+    return _mm512_min_ps(_mm512_max_ps(v, broadcast(low)), broadcast(high));
 #else
-    return _mm256_min_ps(_mm256_max_ps(v, all(low)), all(high));
+    return _mm256_min_ps(_mm256_max_ps(v, broadcast(low)), broadcast(high));
 #endif
 }
 
-/* Between two rows, or frames. */
-INLINE vector mixed(vector u, vector v, float fraction) { return u + (v - u) * fraction; }
+/* Interpolate linearly between two rows or frames. */
+INLINE vector lerp(vector u, vector v, float fraction) { return u + (v - u) * fraction; }
 
 struct block {
     const float *source;
-    const float *added; /* or NULL: shuffled, and added to the result */
+    const float *added; /* NULL, or the input of a pixel shuffle that is added to the result */
     float *result;
     const float *expand, *expand_bias;       /* (channels, inner) */
     const float *depthwise, *depthwise_bias; /* (inner, taps, 3, 3) */
@@ -58,13 +59,13 @@ struct block {
     int32_t kind, channels, inner, outer;
     int32_t source_frames, added_frames, frames_in, frames_out;
     int32_t taps, stride, padding;
-    int32_t next, done; /* bands taken, and finished */
+    int32_t next, done; /* number of bands started and finished */
 };
 
 struct fusion {
-    const float *maps[MOST_MAPS];
-    float weights[MOST_MAPS];
-    int32_t frames[MOST_MAPS]; /* 1, or as many as the result has */
+    const float *maps[MAX_MAPS];
+    float weights[MAX_MAPS];
+    int32_t frames[MAX_MAPS]; /* 1 or frames_out */
     float *result;
     float bias;
     int32_t count, frames_out;
@@ -77,45 +78,46 @@ struct program {
     int32_t count, height, width;
 };
 
-/* What `fused.py` has to have alike, or it would write where it must not. */
+/* Layout constants; must match `kernels.py`, which checks them when it loads this library. */
 const int32_t layout[] = {
-    sizeof(struct block), sizeof(struct fusion), sizeof(struct program), MOST_TAPS, MOST_MAPS, GAP};
+    sizeof(struct block), sizeof(struct fusion), sizeof(struct program), MAX_TAPS, MAX_MAPS, GAP};
 
-/* Where a position of the larger side lies between two of the smaller, corners aligned, as PyTorch rounds it. */
-struct place {
+/* A position on a smaller axis: between `index` and `index + 1`. */
+struct position {
     int index;
     float fraction;
 };
 
-INLINE struct place place(int position, int small, int large) {
-    if (small == large || large == 1) return (struct place){position, 0.0f};
+/* Map a position from a larger to a smaller axis with aligned corners, rounded like PyTorch. */
+INLINE struct position source_position(int position, int small, int large) {
+    if (small == large || large == 1) return (struct position){position, 0.0f};
     float scale = (float)(small - 1) / (float)(large - 1), exact = scale * (float)position;
     int index = (int)exact;
-    return index >= small - 1 ? (struct place){small - 1, 0.0f} : (struct place){index, exact - (float)index};
+    return index >= small - 1 ? (struct position){small - 1, 0.0f} : (struct position){index, exact - (float)index};
 }
 
-/* A band of a block, and the memory of the thread that works on it. */
+/* A band of rows of a block, and the scratch memory of the thread that computes it. */
 struct band {
     const struct block *b;
-    int y0, height, width; /* its first row; the picture */
-    int first, count;      /* of the inner channels, those that go through at a time */
-    int64_t area, step;    /* pixels of a picture; from row to row of the ring */
-    float *ring;           /* [taps][count][BAND + 2][EDGE + width + EDGE]: frames of expanded rows */
+    int y0, height, width; /* first row of the band; size of the maps */
+    int first, count;      /* range of inner channels that is computed now */
+    int64_t area, step;    /* pixels of a frame; floats between rows of the ring */
+    float *ring;           /* [taps][count][BAND + 2][EDGE + width + EDGE]: ring buffer of expanded frames */
     float *filtered;       /* [count][BAND * width + GAP] */
-    float *line;           /* [width / 2][4 channels]: a row between two frames, as the engine has it */
-    float *tile;           /* [channels][width + GAP]: a row of the source */
-    float *wide;           /* [count][width / 2 + EDGE]: the same, expanded */
-    float *low;            /* [2][count][LOW_ROWS][width]: rows of two frames, expanded and stretched sideways */
-    float *between;        /* [LOW_ROWS][width]: these rows of a frame between the two */
-    float *fraction;       /* [width]: where a pixel lies in a row half as wide */
+    float *line;           /* [width / 2][4 channels]: a row interpolated between two frames, in the engine's layout */
+    float *tile;           /* [channels][width + GAP]: a source row */
+    float *wide;           /* [count][width / 2 + EDGE]: the source row, expanded */
+    float *low;            /* [2][count][LOW_ROWS][width]: expanded and widened source rows of two frames */
+    float *mid_rows;       /* [LOW_ROWS][width]: these rows, interpolated between the two frames */
+    float *fraction;       /* [width]: position of each pixel in a row of half the width, with `index` */
     int32_t *index;
     int low_frame[2];
 };
 
-/* Gives a band its memory, if there is any; returns how many numbers of 4 bytes it needs. */
-static int64_t divide(struct band *w, float *memory) {
+/* Set the scratch pointers of a band, unless `memory` is NULL. Return the required number of 4-byte elements. */
+static int64_t assign_scratch(struct band *w, float *memory) {
     const struct block *b = w->b;
-    int64_t most = b->channels > b->outer ? b->channels : b->outer, n = PLANES_AT_ONCE / b->taps, used = 0;
+    int64_t most = b->channels > b->outer ? b->channels : b->outer, n = EXPANDED_PLANES / b->taps, used = 0;
     if (n > b->inner) n = b->inner;
     w->count = n;
     w->step = w->width + 2 * EDGE;
@@ -130,12 +132,12 @@ static int64_t divide(struct band *w, float *memory) {
         {&w->tile, most * (w->width + GAP)},
         {&w->wide, n * (w->width / 2 + EDGE)},
         {&w->low, 2 * n * LOW_ROWS * w->width},
-        {&w->between, LOW_ROWS * w->width},
+        {&w->mid_rows, LOW_ROWS * w->width},
         {&w->fraction, 2 * w->width},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (memory) *parts[i].at = memory + used;
-        used += (parts[i].size + 2 * EDGE - 1) / EDGE * EDGE; /* what lies behind an end may be read */
+        used += (parts[i].size + 2 * EDGE - 1) / EDGE * EDGE; /* padded, because vectors may be read past the end */
     }
     if (memory) w->index = (int32_t *)(w->fraction + w->width);
     return used;
@@ -145,20 +147,20 @@ static int64_t divide(struct band *w, float *memory) {
 
 struct pointwise {
     float *to;
-    const float *from, *weight, *bias; /* no bias: 0 */
-    int64_t to_step, from_step;        /* between channels */
+    const float *from, *weight, *bias; /* bias: NULL for 0 */
+    int64_t to_step, from_step;        /* floats between channels */
     int outputs, inputs, weight_step;
     int accumulate, clip, width;
 };
 
-/* `outputs` channels of `vectors` vectors of pixels. */
+/* Compute `outputs` channels from o and `vectors` vectors of pixels from x. */
 INLINE void pointwise_part(const struct pointwise *p, int o, int x, const int outputs, const int vectors) {
     vector sum[8][2];
 #pragma GCC unroll 8
     for (int i = 0; i < outputs; i++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) {
-            sum[i][v] = all(p->bias ? p->bias[o + i] : 0.0f);
+            sum[i][v] = broadcast(p->bias ? p->bias[o + i] : 0.0f);
             if (p->accumulate) sum[i][v] += load(p->to + (o + i) * p->to_step + x + v * LANES);
         }
     const float *from = p->from + x, *weight = p->weight + o;
@@ -168,7 +170,7 @@ INLINE void pointwise_part(const struct pointwise *p, int o, int x, const int ou
         for (int v = 0; v < vectors; v++) value[v] = load(from + v * LANES);
 #pragma GCC unroll 8
         for (int i = 0; i < outputs; i++) {
-            vector w = all(weight[i]);
+            vector w = broadcast(weight[i]);
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++) sum[i][v] += value[v] * w;
         }
@@ -177,7 +179,7 @@ INLINE void pointwise_part(const struct pointwise *p, int o, int x, const int ou
     for (int i = 0; i < outputs; i++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
-            store(p->to + (o + i) * p->to_step + x + v * LANES, p->clip ? between(sum[i][v], 0, 6) : sum[i][v]);
+            store(p->to + (o + i) * p->to_step + x + v * LANES, p->clip ? clamp(sum[i][v], 0, 6) : sum[i][v]);
 }
 
 INLINE void pointwise_columns(const struct pointwise *p, int x, const int vectors) {
@@ -197,14 +199,15 @@ static void pointwise(const struct pointwise *p) {
 /* ---- upsampling ------------------------------------------------------------------------------------------------ */
 
 #if LANES == 16
-/* 8 pixels of 4 channels, of which each is 2 x 2: one row of them, 16 pixels, of `channels` of the channels. */
-INLINE void shuffled_pixels(const float *from, int64_t from_step, int odd, int channels, float *to, int64_t to_step) {
+/* Shuffle 8 source pixels of 4 channels. Each holds 2 x 2 output pixels per channel. Write the even or odd row of them,
+ * 16 pixels, for the first `channels` channels. */
+INLINE void shuffle_pixels(const float *from, int64_t from_step, int odd, int channels, float *to, int64_t to_step) {
     __m512 pairs[4], halves[4], rows[4];
     for (int i = 0; i < 4; i++) {
         __m512d a = _mm512_loadu_pd(from + 2 * i * from_step), b = _mm512_loadu_pd(from + (2 * i + 1) * from_step);
         pairs[i] = _mm512_castpd_ps(odd ? _mm512_unpackhi_pd(a, b) : _mm512_unpacklo_pd(a, b));
     }
-    /* What is left is to transpose 4 x 4 quarters of a register. */
+    /* The remaining step transposes 4 x 4 quarters of registers. */
     halves[0] = _mm512_shuffle_f32x4(pairs[0], pairs[1], 0x44);
     halves[1] = _mm512_shuffle_f32x4(pairs[0], pairs[1], 0xee);
     halves[2] = _mm512_shuffle_f32x4(pairs[2], pairs[3], 0x44);
@@ -217,17 +220,17 @@ INLINE void shuffled_pixels(const float *from, int64_t from_step, int odd, int c
 }
 #endif
 
-/* Row y of frame t, of `frames` that lie between those of `from` (its_frames, H / 2, W / 2, 4 channels): shuffled to
- * [channels][W]. */
-static void shuffled_row(const struct band *w, const float *from, int channels, int its_frames, int frames, int t,
+/* Write row y of frame t of a pixel shuffle to [channels][W]. The source (source_frames, H / 2, W / 2, 4 channels) is
+ * interpolated to `frames` frames first. */
+static void shuffle_row(const struct band *w, const float *from, int channels, int source_frames, int frames, int t,
                          int y, float *to, int64_t to_step) {
     int half = w->width / 2;
-    struct place at = place(t, its_frames, frames);
+    struct position at = source_position(t, source_frames, frames);
     int64_t length = (int64_t)half * 4 * channels, frame = length * (w->height / 2);
     const float *row = from + at.index * frame + (y / 2) * length;
     if (at.fraction > 0) {
         for (int64_t i = 0; i < length; i += LANES) {
-            store(w->line + i, mixed(load(row + i), load(row + frame + i), at.fraction));
+            store(w->line + i, lerp(load(row + i), load(row + frame + i), at.fraction));
         }
         row = w->line;
     }
@@ -237,7 +240,7 @@ static void shuffled_row(const struct band *w, const float *from, int channels, 
             if (c + 4 > channels && channels >= 4) c = channels - 4;
             int n = channels - c < 4 ? channels - c : 4;
             const float *pixels = row + ((int64_t)x * channels + c) * 4;
-            shuffled_pixels(pixels, 4 * channels, y % 2, n, to + c * to_step + 2 * x, to_step);
+            shuffle_pixels(pixels, 4 * channels, y % 2, n, to + c * to_step + 2 * x, to_step);
         }
 #else
     for (int c = 0; c < channels; c++) {
@@ -248,12 +251,12 @@ static void shuffled_row(const struct band *w, const float *from, int channels, 
 #endif
 }
 
-/* Twice as wide: [width / 2] to [width]. */
-INLINE void stretched_row(const struct band *w, const float *from, float *to) {
+/* Upsample a row from [width / 2] to [width]. */
+INLINE void widen_row(const struct band *w, const float *from, float *to) {
     for (int x = 0; x < w->width; x += LANES) {
         vector a, b;
 #if LANES == 16
-        /* The 16 pixels lie between at most 10 neighbors, which one register holds. */
+        /* The 16 pixels are interpolated from at most 10 neighbors, which fit into one register. */
         int first = w->index[x];
         __m512 near = _mm512_loadu_ps(from + first);
         __m512i at = _mm512_sub_epi32(_mm512_loadu_si512(w->index + x), _mm512_set1_epi32(first));
@@ -269,8 +272,8 @@ INLINE void stretched_row(const struct band *w, const float *from, float *to) {
     }
 }
 
-/* Rows `top` on of a frame of the source, expanded and stretched sideways: kept, for the next frame needs them, too. */
-static const float *low_rows(struct band *w, int frame, int top, int rows) {
+/* Return `rows` rows of a source frame from row `top`, expanded and widened. They are cached for the next frame. */
+static const float *widened_rows(struct band *w, int frame, int top, int rows) {
     const struct block *b = w->b;
     int slot = frame % 2, half = w->width / 2;
     float *low = w->low + (int64_t)slot * w->count * LOW_ROWS * w->width;
@@ -296,58 +299,61 @@ static const float *low_rows(struct band *w, int frame, int top, int rows) {
         for (int c = 0; c < w->count; c++) {
             float *wide = w->wide + c * expand.to_step;
             wide[half] = wide[half - 1];
-            stretched_row(w, wide, low + ((int64_t)c * LOW_ROWS + r) * w->width);
+            widen_row(w, wide, low + ((int64_t)c * LOW_ROWS + r) * w->width);
         }
     }
     return low;
 }
 
-/* ---- a frame of a band, expanded: [count][BAND + 2] rows, of which the first is above the band ------------------ */
+/* ---- expansion of a band of a frame: [count][BAND + 2] rows, starting with the row above the band --------------- */
 
-/* What is outside of the picture is 0. */
-INLINE void seal(float *row, int width) { row[-1] = row[width] = 0; }
+/* Zero the pixels to the left and right of a row: the padding of the convolution. */
+INLINE void zero_borders(float *row, int width) { row[-1] = row[width] = 0; }
 
-static void clear(const struct band *w, float *plane, int r) {
+/* Zero row r of every channel. */
+static void clear_row(const struct band *w, float *plane, int r) {
     for (int c = 0; c < w->count; c++)
         memset(plane + ((int64_t)c * (BAND + 2) + r) * w->step - EDGE, 0, sizeof *plane * w->step);
 }
 
-static void stretched_frame(struct band *w, int frame, float *plane) {
+/* Expand and upsample a band of a frame. */
+static void upsample_frame(struct band *w, int frame, float *plane) {
     const struct block *b = w->b;
     int half = w->height / 2, width = w->width;
     int top = w->y0 > 0 ? w->y0 - 1 : 0, bottom = w->y0 + BAND < w->height ? w->y0 + BAND : w->height - 1;
-    int first = place(top, half, w->height).index, last = place(bottom, half, w->height).index + 1;
+    int first = source_position(top, half, w->height).index, last = source_position(bottom, half, w->height).index + 1;
     int rows = (last < half ? last : half - 1) - first + 1;
-    struct place t = place(frame, b->source_frames, b->frames_in);
-    const float *before = low_rows(w, t.index, first, rows), *after = before;
-    if (t.fraction > 0) after = low_rows(w, t.index + 1, first, rows);
+    struct position t = source_position(frame, b->source_frames, b->frames_in);
+    const float *before = widened_rows(w, t.index, first, rows), *after = before;
+    if (t.fraction > 0) after = widened_rows(w, t.index + 1, first, rows);
     for (int c = 0; c < w->count; c++) {
         const float *low = before + (int64_t)c * LOW_ROWS * width;
         if (t.fraction > 0) {
             const float *other = after + (int64_t)c * LOW_ROWS * width;
             for (int i = 0; i < rows * width; i += LANES) {
-                store(w->between + i, mixed(load(low + i), load(other + i), t.fraction));
+                store(w->mid_rows + i, lerp(load(low + i), load(other + i), t.fraction));
             }
-            low = w->between;
+            low = w->mid_rows;
         }
         for (int y = top; y <= bottom; y++) {
-            struct place at = place(y, half, w->height);
+            struct position at = source_position(y, half, w->height);
             const float *upper = low + (at.index - first) * width, *lower = at.fraction > 0 ? upper + width : upper;
             float *row = plane + ((int64_t)c * (BAND + 2) + y - w->y0 + 1) * w->step;
             for (int x = 0; x < width; x += LANES) {
-                store(row + x, between(mixed(load(upper + x), load(lower + x), at.fraction), 0, 6));
+                store(row + x, clamp(lerp(load(upper + x), load(lower + x), at.fraction), 0, 6));
             }
-            seal(row, width);
+            zero_borders(row, width);
         }
     }
 }
 
-static void expanded_frame(struct band *w, int frame, float *plane) {
+/* Expand a band of a frame, reading the source by its kind. */
+static void expand_frame(struct band *w, int frame, float *plane) {
     const struct block *b = w->b;
-    if (w->y0 == 0) clear(w, plane, 0);
-    if (w->y0 + BAND == w->height) clear(w, plane, BAND + 1);
-    if (b->kind == STRETCHED) {
-        stretched_frame(w, frame, plane);
+    if (w->y0 == 0) clear_row(w, plane, 0);
+    if (w->y0 + BAND == w->height) clear_row(w, plane, BAND + 1);
+    if (b->kind == UPSAMPLED) {
+        upsample_frame(w, frame, plane);
         return;
     }
     struct pointwise expand = {
@@ -366,11 +372,11 @@ static void expanded_frame(struct band *w, int frame, float *plane) {
         int y = w->y0 + r - 1;
         if (y < 0 || y >= w->height) continue;
         if (b->kind == SHUFFLED) {
-            shuffled_row(w, b->source, b->channels, b->source_frames, b->frames_in, frame, y, w->tile, w->width + GAP);
+            shuffle_row(w, b->source, b->channels, b->source_frames, b->frames_in, frame, y, w->tile, w->width + GAP);
         } else {
             expand.from = b->source + frame * w->area + (int64_t)y * w->width;
             expand.from_step = b->frames_in * w->area + GAP;
-            /* The next frame is needed soon, and it does not begin where this one ends. */
+            /* Prefetch the next frame, which is needed soon and is not adjacent in memory. */
             if (frame + 1 < b->frames_in)
                 for (int c = 0; c < b->channels; c++)
                     for (int x = 0; x < w->width; x += 16)
@@ -378,13 +384,13 @@ static void expanded_frame(struct band *w, int frame, float *plane) {
         }
         expand.to = plane + r * w->step;
         pointwise(&expand);
-        for (int c = 0; c < w->count; c++) seal(expand.to + c * expand.to_step, w->width);
+        for (int c = 0; c < w->count; c++) zero_borders(expand.to + c * expand.to_step, w->width);
     }
 }
 
 /* ---- depthwise convolution ------------------------------------------------------------------------------------- */
 
-/* Two vectors of a row, and both again a pixel to the left and to the right. */
+/* Two vectors of a row, and the same shifted by one pixel to the left and to the right. */
 struct window {
     vector left[2], middle[2], right[2];
 };
@@ -392,7 +398,7 @@ struct window {
 INLINE struct window window(const float *p) {
     vector a = load(p), b = load(p + LANES);
 #if LANES == 16
-    /* Loads that cross cache lines count twice: put together from aligned ones, a block is a fifth faster. */
+    /* Loads that cross cache lines cost twice as much. Combining aligned loads makes a block 20 % faster. */
     __m512i before = (__m512i)load(p - LANES), x = (__m512i)a, y = (__m512i)b, after = (__m512i)load(p + 2 * LANES);
     return (struct window){{(vector)_mm512_alignr_epi32(x, before, 15), (vector)_mm512_alignr_epi32(y, x, 15)},
                            {a, b},
@@ -402,14 +408,14 @@ INLINE struct window window(const float *p) {
 #endif
 }
 
-/* Four rows of a channel; `planes` are its frames, from the row above the first. Loops over registers have to be
- * unrolled: an index that is not a constant puts them into memory. */
+/* Filter four rows of a channel. `planes` points to its frames, at the row above the first. Loops over registers must
+ * be unrolled, because a variable index would move the registers to memory. */
 static void depthwise_rows(const float *const *planes, const float *const *weights, int taps, int64_t step, float bias,
                            int width, float *to) {
     for (int x = 0; x < width; x += 2 * LANES) {
         vector sum[4][2];
 #pragma GCC unroll 4
-        for (int r = 0; r < 4; r++) sum[r][0] = sum[r][1] = all(bias);
+        for (int r = 0; r < 4; r++) sum[r][0] = sum[r][1] = broadcast(bias);
         for (int k = 0; k < taps; k++) {
             const float *w = weights[k];
 #pragma GCC unroll 6
@@ -429,17 +435,17 @@ static void depthwise_rows(const float *const *planes, const float *const *weigh
 #pragma GCC unroll 4
         for (int r = 0; r < 4; r++)
 #pragma GCC unroll 2
-            for (int v = 0; v < 2; v++) store(to + r * width + x + v * LANES, between(sum[r][v], 0, 6));
+            for (int v = 0; v < 2; v++) store(to + r * width + x + v * LANES, clamp(sum[r][v], 0, 6));
     }
 }
 
-/* Frame t of the depthwise convolution: to `filtered`. */
+/* Write frame t of the depthwise convolution to `filtered`. */
 static void depthwise(const struct band *w, int t) {
     const struct block *b = w->b;
     int64_t plane = (int64_t)w->count * (BAND + 2) * w->step;
     for (int c = 0; c < w->count; c++)
         for (int r = 0; r < BAND; r += 4) {
-            const float *planes[MOST_TAPS], *weights[MOST_TAPS];
+            const float *planes[MAX_TAPS], *weights[MAX_TAPS];
             int taps = 0;
             for (int k = 0; k < b->taps; k++) {
                 int frame = t * b->stride - b->padding + k;
@@ -452,7 +458,7 @@ static void depthwise(const struct band *w, int t) {
         }
 }
 
-/* Frame t of the result: the projection of these channels, added to that of the channels before. */
+/* Project the current channels to frame t of the result, adding to the projection of the channels before them. */
 static void project(const struct band *w, int t) {
     const struct block *b = w->b;
     struct pointwise project = {
@@ -471,16 +477,17 @@ static void project(const struct band *w, int t) {
         project.to = b->result + t * w->area + (int64_t)y * w->width;
         project.from = w->filtered + r * w->width;
         if (b->added && w->first == 0)
-            shuffled_row(w, b->added, b->outer, b->added_frames, b->frames_out, t, y, project.to, project.to_step);
+            shuffle_row(w, b->added, b->outer, b->added_frames, b->frames_out, t, y, project.to, project.to_step);
         pointwise(&project);
     }
 }
 
+/* Compute a band of a block, a few inner channels at a time. */
 static void run_band(const struct block *b, int y0, int height, int width, float *memory) {
     struct band w = {.b = b, .y0 = y0, .height = height, .width = width};
-    divide(&w, memory);
+    assign_scratch(&w, memory);
     for (int x = 0; x < width; x++) {
-        struct place at = place(x, width / 2, width);
+        struct position at = source_position(x, width / 2, width);
         w.index[x] = at.index;
         w.fraction[x] = at.fraction;
     }
@@ -492,7 +499,7 @@ static void run_band(const struct block *b, int y0, int height, int width, float
             if (made < first) made = first;
             for (; made < first + b->taps && made < b->frames_in; made++) {
                 int64_t slot = made % b->taps;
-                expanded_frame(&w, made, w.ring + EDGE + slot * w.count * (BAND + 2) * w.step);
+                expand_frame(&w, made, w.ring + EDGE + slot * w.count * (BAND + 2) * w.step);
             }
             depthwise(&w, t);
             project(&w, t);
@@ -503,11 +510,11 @@ static void run_band(const struct block *b, int y0, int height, int width, float
 /* ---- fusion ---------------------------------------------------------------------------------------------------- */
 
 INLINE vector sigmoid(vector x) {
-    /* exp(-x) is 2^n times a polynomial of what is left; adding 1.5 * 2^23 rounds to the nearest integer. */
-    vector y = between(-x, -87, 87), rounder = all(12582912.0f);
+    /* exp(-x) = 2^n * p(r), where p is a polynomial; adding 1.5 * 2^23 rounds to the nearest integer. */
+    vector y = clamp(-x, -87, 87), rounder = broadcast(12582912.0f);
     vector shifted = y * 1.44269504f + rounder, n = shifted - rounder;
     vector r = y - n * 0.693359375f + n * 2.12194440e-4f;
-    vector e = all(1.0f / 720) * r + 1.0f / 120;
+    vector e = broadcast(1.0f / 720) * r + 1.0f / 120;
     e = e * r + 1.0f / 24;
     e = e * r + 1.0f / 6;
     e = e * r + 0.5f;
@@ -517,17 +524,18 @@ INLINE vector sigmoid(vector x) {
     return 1.0f / (1.0f + e * (vector)power);
 }
 
-static void fuse_rows(const struct fusion *f, int y0, int height, int width, float *still) {
+/* Fuse a band of the maps. Maps of one frame are summed once, in `static_sum`. */
+static void fuse_rows(const struct fusion *f, int y0, int height, int width, float *static_sum) {
     int64_t area = (int64_t)height * width, from = (int64_t)y0 * width;
     for (int64_t i = 0; i < BAND * width; i += LANES) {
-        vector sum = all(f->bias);
+        vector sum = broadcast(f->bias);
         for (int m = 0; m < f->count; m++)
             if (f->frames[m] == 1) sum += sigmoid(load(f->maps[m] + from + i)) * f->weights[m];
-        store(still + i, sum);
+        store(static_sum + i, sum);
     }
     for (int t = 0; t < f->frames_out; t++)
         for (int64_t i = 0; i < BAND * width; i += LANES) {
-            vector sum = load(still + i);
+            vector sum = load(static_sum + i);
             for (int m = 0; m < f->count; m++)
                 if (f->frames[m] > 1) sum += sigmoid(load(f->maps[m] + t * area + from + i)) * f->weights[m];
             store(f->result + t * area + from + i, sigmoid(sum));
@@ -536,22 +544,23 @@ static void fuse_rows(const struct fusion *f, int y0, int height, int width, flo
 
 /* ---- the program ----------------------------------------------------------------------------------------------- */
 
-static void finished(const int32_t *done, int32_t count) {
+/* Wait until the other threads have finished their bands. */
+static void wait_for(const int32_t *done, int32_t count) {
     while (__atomic_load_n(done, __ATOMIC_ACQUIRE) < count) sched_yield();
 }
 
-/* Numbers of 4 bytes that each thread has to bring. */
+/* Return the number of 4-byte elements of scratch memory that each thread needs. */
 int64_t scratch(const struct program *p) {
     int64_t most = BAND * p->width;
     for (int i = 0; i < p->count; i++) {
         struct band w = {.b = &p->blocks[i], .height = p->height, .width = p->width};
-        int64_t one = divide(&w, 0);
+        int64_t one = assign_scratch(&w, 0);
         if (one > most) most = one;
     }
     return most;
 }
 
-/* Runs the program, together with all other threads that call this: each takes bands as long as there are any. */
+/* Run the program, together with all other threads that call this function. Each takes bands until none are left. */
 void run(struct program *p, float *memory) {
     int bands = p->height / BAND, y;
     for (int i = 0; i < p->count; i++) {
@@ -560,12 +569,12 @@ void run(struct program *p, float *memory) {
             run_band(b, y * BAND, p->height, p->width, memory);
             __atomic_fetch_add(&b->done, 1, __ATOMIC_RELEASE);
         }
-        finished(&b->done, bands);
+        wait_for(&b->done, bands);
     }
     struct fusion *f = &p->fusion;
     while ((y = __atomic_fetch_add(&f->next, 1, __ATOMIC_RELAXED)) < bands) {
         fuse_rows(f, y * BAND, p->height, p->width, memory);
         __atomic_fetch_add(&f->done, 1, __ATOMIC_RELEASE);
     }
-    finished(&f->done, bands);
+    wait_for(&f->done, bands);
 }
