@@ -147,7 +147,7 @@ def test_a_damaged_graph_is_compiled_anew(small, folder, tested):
 def test_what_openvino_refuses_is_compiled_anew(small, folder):
     expected = load(small).infer(CLIP)
     content = cut(engine_cache.read_graph(the_graph(folder))[0])
-    engine_cache.keep_graph(the_graph(folder), content)
+    engine_cache.write_graph(the_graph(folder), content)
     np.testing.assert_array_equal(load(small).infer(CLIP), expected)
     assert len(engine_cache.read_graph(the_graph(folder))[0]) > len(content)
 
@@ -184,29 +184,29 @@ DAMAGED_VERDICTS = ["", "null", "3", "[]", '{"wrong": 3}', "[" * 100_000, '{"wro
 @pytest.mark.parametrize("content", DAMAGED_VERDICTS, ids=range(7))
 def test_a_damaged_verdict_is_no_verdict(tmp_path, content):
     path = tmp_path / "verdict.json"
-    engine_cache.remember(path, "graph", "slow\x1b")
-    assert engine_cache.remembered(path, "graph") == r"slow\x1b"
-    assert engine_cache.remembered(path, "another") is None
+    engine_cache.write_verdict(path, "graph", "slow\x1b")
+    assert engine_cache.read_verdict(path, "graph") == r"slow\x1b"
+    assert engine_cache.read_verdict(path, "another") is None
     path.write_text(content)
-    assert engine_cache.remembered(path, "graph") is None
+    assert engine_cache.read_verdict(path, "graph") is None
 
 
 def test_old_graphs_go(tmp_path):
-    for number in range(engine_cache.KEPT_GRAPHS + 3):
+    for number in range(engine_cache.MAX_GRAPHS + 3):
         path = tmp_path / f"{number}.blob"
-        assert engine_cache.keep_graph(path, b"graph")
+        assert engine_cache.write_graph(path, b"graph")
         os.utime(path, (number, number))
-    assert len(list(tmp_path.iterdir())) == engine_cache.KEPT_GRAPHS
+    assert len(list(tmp_path.iterdir())) == engine_cache.MAX_GRAPHS
     assert engine_cache.read_graph(path) == (b"graph", engine_cache.digest_in(path, b"graph").hex())
 
 
 def test_who_waits_too_long_compiles_for_itself(folder, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
-    monkeypatch.setattr(engine_cache, "PATIENCE_S", 0.1)
-    with engine_cache.one_at_a_time(), (folder / "lock").open("ab") as other:
+    monkeypatch.setattr(engine_cache, "MAX_WAIT_S", 0.1)
+    with engine_cache.compilation_lock(), (folder / "lock").open("ab") as other:
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with engine_cache.one_at_a_time():
+        with engine_cache.compilation_lock():
             pass
     with (folder / "lock").open("ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

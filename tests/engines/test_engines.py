@@ -172,8 +172,8 @@ def test_precisions_of_trained_weights(shared, engine, precision, limit):
 
 def test_auto_is_exact_for_numbers(weights_file, monkeypatch):
     monkeypatch.setattr(selection, "differs", lambda *rest: "")
-    monkeypatch.setattr(selection.engine_cache, "remembered", lambda *rest: None)
-    monkeypatch.setattr(selection.engine_cache, "remember", lambda *rest: None)
+    monkeypatch.setattr(selection.engine_cache, "read_verdict", lambda *rest: None)
+    monkeypatch.setattr(selection.engine_cache, "write_verdict", lambda *rest: None)
     from tinyhd_cli.engines.openvino import has_bf16
 
     assert load_model(weights_file, "cpu").engine.precision == "float32"

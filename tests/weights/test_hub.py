@@ -18,7 +18,7 @@ from helpers.hub_server import TOKEN, HubServer
 
 from tinyhd_cli import models, weights
 from tinyhd_cli.errors import UsageError, WeightsError
-from tinyhd_cli.weights import hub
+from tinyhd_cli.weights import hub, model_card
 
 NAME = "tinyhd-s-quarter.test"
 FILE = f"{NAME}.safetensors"
@@ -183,7 +183,7 @@ def test_file_of_another_network_is_refused_even_if_no_hash_is_known(tmp_path: P
     done = Machine(tmp_path, server.url, sha256="").tinyhd("weights", "pull", NAME)
     assert (done.returncode, done.stdout) == (4, "")
     line = done.stderr.splitlines()[-1]
-    assert f"holds tinyhd-m-quarter (d1, d2, d3); {NAME} is tinyhd-s-quarter (d1, d2, d3)" in line
+    assert f"contains tinyhd-m-quarter (d1, d2, d3), but {NAME} is tinyhd-s-quarter (d1, d2, d3)" in line
 
 
 def test_cut_connection_is_resumed(tmp_path: Path, server: HubServer):
@@ -241,29 +241,29 @@ def test_owner_of_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     info = weights.describe(models.config("hd2s"), hub=weights.HubFile("hd2s", "hd2s.safetensors"))
 
-    assert hub.place(info).repo == "tinyhd/hd2s"
+    assert hub.hub_location(info).repo == "tinyhd/hd2s"
     users = tmp_path / "config" / "tinyhd" / "tinyhd.toml"
     users.parent.mkdir(parents=True)
     users.write_text('hub_owner = "user"\n')
-    assert hub.place(info).repo == "user/hd2s"
+    assert hub.hub_location(info).repo == "user/hd2s"
     here = tmp_path / "tinyhd.toml"
     here.write_text("# nothing of owners\n")
-    assert hub.place(info).repo == "user/hd2s"
+    assert hub.hub_location(info).repo == "user/hd2s"
     here.write_text('hub_owner = "here"\n')
-    assert hub.place(info).repo == "here/hd2s"
+    assert hub.hub_location(info).repo == "here/hd2s"
     monkeypatch.setenv("TINYHD_HUB_OWNER", "environment")
-    assert hub.place(info).repo == "environment/hd2s"
+    assert hub.hub_location(info).repo == "environment/hd2s"
     whole = weights.describe(models.config("hd2s"), hub=weights.HubFile("lab/hd2s", "hd2s.safetensors"))
-    assert hub.place(whole).repo == "lab/hd2s"
+    assert hub.hub_location(whole).repo == "lab/hd2s"
 
     monkeypatch.delenv("TINYHD_HUB_OWNER")
     for wrong in ("hub_owner = \n", "hub_owner = 3\n", 'hub_owner = ""\n', "\xff"):
         here.write_text(wrong, encoding="latin-1")
         with pytest.raises(UsageError, match=r"^tinyhd\.toml"):
-            hub.place(info)
+            hub.hub_location(info)
     monkeypatch.setenv("TINYHD_HUB_OWNER", "not/one")
     with pytest.raises(UsageError, match="not 'not/one'"):
-        hub.place(info)
+        hub.hub_location(info)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_owner_of_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ],
 )
 def test_errors_on_this_side_of_the_connection(error: Exception, said: str):
-    with pytest.raises(WeightsError) as caught, hub.plain_errors("some.weights"):
+    with pytest.raises(WeightsError) as caught, hub.one_line_errors("some.weights"):
         raise error
     assert said in str(caught.value)
     assert str(caught.value).startswith("some.weights: ")
@@ -287,16 +287,19 @@ def test_errors_on_this_side_of_the_connection(error: Exception, said: str):
 def test_reset_connection():
     import httpx2
 
-    with pytest.raises(WeightsError, match=r"connection was cut .*run the same command again"), hub.plain_errors("x"):
+    with (
+        pytest.raises(WeightsError, match=r"connection was interrupted .*run the same command again"),
+        hub.one_line_errors("x"),
+    ):
         raise httpx2.ReadError("[Errno 104] Connection reset by peer")
 
 
 def test_model_card_of_every_known_weight():
     for info in weights.registry().values():
-        card = hub.model_card(info, f"{info.name}.safetensors", f"someone/{info.name}")
+        card = model_card.model_card(info, f"{info.name}.safetensors", f"someone/{info.name}")
         front = card.split("---\n")[1]
         expected = {"CC-BY-NC-4.0": "cc-by-nc-4.0", "Apache-2.0": "apache-2.0"}.get(info.license, "unknown")
         assert f"license: {expected}\n" in front
         assert all(f"| {metric} | {score:g} |" in card for metric, score in info.scores.items())
         assert info.origin in card and info.training_data in card
-    assert hub.hub_license("My own license") == ["license: other", "license_name: my-own-license"]
+    assert model_card.hub_license("My own license") == ["license: other", "license_name: my-own-license"]

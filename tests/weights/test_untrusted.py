@@ -103,7 +103,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
 FACTS, DAMAGED = "not a description of weights: ", "damaged, or not a safetensors file"
 SIZE, MEAN, STD = "input_size must be 2 whole numbers", "mean must be 3 numbers", "std must be 3 numbers"
 SIDES = "both sides must be multiples of 32 from 64 to 1024"
-METADATA, NO_METADATA = "its tinyhd metadata are damaged", "without the metadata of tinyhd"
+METADATA, NO_METADATA = "the tinyhd metadata is damaged", "without tinyhd's metadata"
 VARIANCE = "encoder.stem.norm.running_var"
 
 BAD = {
@@ -263,7 +263,7 @@ def test_text_in_a_file_forges_no_line(tinyhd, capsys, base):
     assert out.isprintable() or set(out) - {"\n"} <= set(filter(str.isprintable, out))
     assert r"name            mine\nsha256          0000\x1b[31m\u202e" in out.splitlines()
     assert sum(line.startswith("sha256") for line in out.splitlines()) == 1
-    from tinyhd_cli.weights.hub import model_card
+    from tinyhd_cli.weights.model_card import model_card
 
     card = model_card(weights.load("forged.safetensors").info, "forged.safetensors", "me/mine")
     assert r"# mine\nsha256          0000\x1b[31m\u202e" in card.splitlines()

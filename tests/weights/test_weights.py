@@ -126,7 +126,7 @@ def test_missing_file_is_not_taken_for_a_name(missing: str | Path):
 
 
 def test_folder(tmp_path: Path):
-    with pytest.raises(WeightsError, match="a folder, not a weight file"):
+    with pytest.raises(WeightsError, match="a folder, not a weights file"):
         weights.load(tmp_path)
 
 

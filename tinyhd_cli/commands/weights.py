@@ -87,9 +87,9 @@ def facts(info: WeightsInfo, located: Located | None) -> dict[str, str]:
     """What is known of weights, for people."""
     from ..models.spec import CLIP_FRAMES
     from ..weights import network_name
-    from ..weights.hub import place
+    from ..weights.hub import hub_location
 
-    home = place(info)
+    home = hub_location(info)
     return {
         "name": info.name,
         "network": network_name(info.config),

@@ -1,8 +1,8 @@
-"""Cache of engines: compiled graphs, and the results of their self-tests.
+"""Cache compiled graphs and the verdicts of their self-tests.
 
 Several processes may use the folder at the same time. A file is written under a temporary name and renamed, read whole
-instead of memory-mapped, and used only if its content matches its digest: a file that is replaced, truncated or damaged
-at any moment only costs a new compilation. A verdict contains the digest of the graph that was tested.
+instead of memory-mapped, and used only if its content matches its digest. A file that is replaced, truncated or damaged
+only costs a new compilation. A verdict contains the digest of the graph that was tested.
 """
 
 from __future__ import annotations
@@ -35,27 +35,28 @@ except ImportError:  # Windows: each process compiles its own graph
 
 log = logging.getLogger("tinyhd")
 
-KEPT_GRAPHS = 6
+MAX_GRAPHS = 6
 """Maximum number of compiled graphs in the cache, of about 4 MB each; the oldest are removed."""
 
 MAGIC = b"tinyhd graph 1\n"
 """First bytes of the file of a compiled graph. The SHA-256 of the file's name and remaining content follows."""
 
-PATIENCE_S = 60.0
-"""How long a process waits while another one compiles, before it compiles itself."""
+MAX_WAIT_S = 60.0
+"""Seconds that a process waits for another one to compile, before it compiles the graph itself."""
 
 POLL_S = 0.05
+"""Seconds between attempts to take the lock."""
 
 
 def folder(*names: str) -> Path | None:
-    """Return the folder for verdicts and graphs: ``$TINYHD_ENGINE_CACHE``, else in the cache; None if unusable."""
+    """Return the folder of verdicts and graphs: ``$TINYHD_ENGINE_CACHE``, else in the cache; None if unusable."""
     if override := os.environ.get("TINYHD_ENGINE_CACHE"):
         return cache.usable_folder(Path(override), *names)
     return cache.folder("engines", *names)
 
 
-def machine() -> tuple[str, ...]:
-    """Return the properties of machine and version that a compiled graph and a verdict depend on."""
+def machine_facts() -> tuple[str, ...]:
+    """Return the machine's properties and the tinyhd version that compiled graphs and verdicts depend on."""
     return platform.node(), platform.machine(), platform.platform(), __version__
 
 
@@ -68,7 +69,7 @@ def digest_of(results: Sequence[Node]) -> str:
             if node in numbers:
                 continue
             numbers[node] = len(numbers)
-            found.update(f"{type(node).__name__}({[numbers[one] for one in node.inputs]}".encode())
+            found.update(f"{type(node).__name__}({[numbers[source] for source in node.inputs]}".encode())
             for item in fields(node):
                 value = getattr(node, item.name)
                 if isinstance(value, np.ndarray):
@@ -81,21 +82,21 @@ def digest_of(results: Sequence[Node]) -> str:
 
 
 def graph_file(results: Sequence[Node], *facts: object) -> Path | None:
-    """Return the path for a compiled graph, which need not exist; None if there is no cache.
+    """Return the cache file of a compiled graph, whether or not it exists; None without a cache.
 
     Args:
         results: the output nodes.
-        facts: other facts that the graph depends on, such as compile options and versions.
+        facts: other values that the compiled graph depends on, such as compile options and versions.
     """
-    place = folder("compiled")
-    if place is None:
+    directory = folder("compiled")
+    if directory is None:
         return None
-    key = "\n".join((digest_of(results), *map(str, facts), *machine()))
-    return place / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.blob"
+    key = "\n".join((digest_of(results), *map(str, facts), *machine_facts()))
+    return directory / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.blob"
 
 
 def read_graph(path: Path | None) -> tuple[bytes, str] | None:
-    """Return a compiled graph and its digest; None if it does not exist or is damaged."""
+    """Return a compiled graph and its digest; None if the file does not exist or is damaged."""
     if path is None:
         return None
     try:
@@ -106,42 +107,42 @@ def read_graph(path: Path | None) -> tuple[bytes, str] | None:
     content = data[start:]
     digest = digest_in(path, content)
     if data[:start] != MAGIC + digest:
-        log.debug("%s: damaged, or another graph", path)
+        log.debug("%s: damaged, or the file of another graph", path)
         return None
     return content, digest.hex()
 
 
 def digest_in(path: Path, content: bytes) -> bytes:
-    """Return the SHA-256 of a compiled graph and its file name, which identifies the source of the graph."""
+    """Return the SHA-256 of a compiled graph and its file name, which depends on the graph before compilation."""
     return hashlib.sha256(path.name.encode() + content).digest()
 
 
-def keep_graph(path: Path | None, content: bytes) -> str:
-    """Write a compiled graph to the cache, if possible, and remove the oldest graphs.
+def write_graph(path: Path | None, content: bytes) -> str:
+    """Write a compiled graph to the cache if possible, and remove the oldest graphs.
 
     Returns:
-        Its digest; empty if it could not be written.
+        The digest of the graph; empty if it could not be written.
     """
     if path is None:
         return ""
     digest = digest_in(path, content)
     if not write(path, MAGIC + digest + content):
         return ""
-    with contextlib.suppress(OSError):  # another process may remove the same ones
-        for old in sorted(path.parent.glob("*.blob"), key=lambda one: one.stat().st_mtime, reverse=True)[KEPT_GRAPHS:]:
+    with contextlib.suppress(OSError):  # another process may remove the same files
+        for old in sorted(path.parent.glob("*.blob"), key=lambda file: file.stat().st_mtime, reverse=True)[MAX_GRAPHS:]:
             remove(old)
     return digest.hex()
 
 
 def verdict_file(*facts: object) -> Path | None:
-    """Return the path for the verdict of a self-test, which need not exist; None if there is no cache."""
-    place = folder()
-    key = "\n".join((*map(str, facts), *machine()))
-    return place / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json" if place else None
+    """Return the cache file of a self-test's verdict, whether or not it exists; None without a cache."""
+    directory = folder()
+    key = "\n".join((*map(str, facts), *machine_facts()))
+    return directory / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json" if directory else None
 
 
-def remembered(path: Path | None, tested: str) -> str | None:
-    """Return the stored verdict (an error, or empty) on the graph with the digest ``tested``; None if there is none."""
+def read_verdict(path: Path | None, tested: str) -> str | None:
+    """Return the stored verdict on the graph with the digest ``tested``: an error, or empty; None if none is stored."""
     if path is None or not tested:
         return None
     try:
@@ -151,8 +152,8 @@ def remembered(path: Path | None, tested: str) -> str | None:
         return None
 
 
-def remember(path: Path | None, tested: str, verdict: str) -> None:
-    """Store the verdict on a graph, if possible."""
+def write_verdict(path: Path | None, tested: str, verdict: str) -> None:
+    """Store the verdict on the graph with the digest ``tested`` if possible."""
     if path is not None and tested:
         write(path, json.dumps({"wrong": verdict, "graph": tested}).encode())
 
@@ -169,14 +170,14 @@ def write(path: Path, content: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Hold a lock, if possible, so that other processes wait for this compilation, at most ``PATIENCE_S``."""
-    place = folder()
+def compilation_lock() -> Iterator[None]:
+    """Hold a lock if possible, so that other processes wait for this compilation, for at most ``MAX_WAIT_S``."""
+    directory = folder()
     with contextlib.ExitStack() as stack:
-        if fcntl is not None and place is not None:
+        if fcntl is not None and directory is not None:
             with contextlib.suppress(OSError):
-                file = stack.enter_context((place / "lock").open("ab"))  # closing it releases the lock
-                deadline = time.monotonic() + PATIENCE_S
+                file = stack.enter_context((directory / "lock").open("ab"))  # closing it releases the lock
+                deadline = time.monotonic() + MAX_WAIT_S
                 while time.monotonic() < deadline:
                     with contextlib.suppress(BlockingIOError):
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
-"""A network as a list of operations that any engine can be given. Knows no engine, and only NumPy.
+"""The intermediate representation of a network: a graph of operations that every engine can be built from.
 
-Tensors are those of one clip: shapes are written ``(C, T, H, W)``, without the batch.
+It depends only on NumPy. Tensors have the shape ``(C, T, H, W)``: one clip, without a batch dimension.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ Size3 = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An operation, and what comes out of it."""
+    """An operation and its result."""
 
     shape: Shape
-    """Of its result."""
+    """Shape of the result."""
     inputs: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Input(Node):
-    """What goes into the network."""
+    """The input of the network."""
 
 
 @dataclass(frozen=True, eq=False)
 class Conv(Node):
-    """A convolution with its bias."""
+    """A 3D convolution with bias."""
 
     weight: Array = field(kw_only=True)
     """``(out, in / groups, kt, kh, kw)``."""
@@ -41,12 +41,12 @@ class Conv(Node):
     stride: Size3 = (1, 1, 1)
     padding: Size3 = (0, 0, 0)
     depthwise: bool = False
-    """Whether each channel is filtered on its own."""
+    """Whether every channel has a kernel of its own (groups = channels)."""
 
 
 @dataclass(frozen=True, eq=False)
 class PixelShuffle(Node):
-    """Channels into space: a transposed convolution of kernel and stride (1, 2, 2), whose weight is 0 and 1."""
+    """Pixel shuffle of each frame, as a transposed convolution with kernel and stride (1, 2, 2) and weights 0 and 1."""
 
     weight: Array = field(kw_only=True)
     """``(4 C, C, 1, 2, 2)``."""
@@ -54,39 +54,39 @@ class PixelShuffle(Node):
 
 @dataclass(frozen=True, eq=False)
 class Interpolate(Node):
-    """Trilinear interpolation to the shape, corners aligned."""
+    """Trilinear interpolation to the shape, with aligned corners."""
 
 
 @dataclass(frozen=True, eq=False)
 class Relu6(Node):
-    """Values clipped to 0..6."""
+    """ReLU6: values clipped to 0..6."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sigmoid(Node):
-    """The logistic function."""
+    """Elementwise logistic function."""
 
 
 @dataclass(frozen=True, eq=False)
 class Add(Node):
-    """A sum of two; either may have one time step for all."""
+    """Elementwise sum of two inputs; an input with one time step is broadcast over time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Concat(Node):
-    """Channels one after the other."""
+    """Concatenation of channels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scale(Node):
-    """``factor`` times the input plus ``offset``."""
+    """``factor * x + offset``, elementwise."""
 
     factor: float = 1.0
     offset: float = 0.0
 
 
 def aligned(*shape: int) -> Array:
-    """An array that begins at a cache line, with another cache line behind its end that may be read."""
+    """Return an uninitialized array aligned to 64 bytes, with 64 readable bytes after its end."""
     size = math.prod(shape)
     memory = np.empty(size + 32, np.float32)
     first = -memory.ctypes.data % 64 // 4
@@ -94,7 +94,7 @@ def aligned(*shape: int) -> Array:
 
 
 def used_taps(frames: int, kernel: int, stride: int, padding: int) -> range:
-    """The taps of a kernel in time that see any of the frames, rather than only padding around them."""
+    """Return the temporal taps of a kernel that are ever applied to a frame; the others only see padding."""
     steps = (frames + 2 * padding - kernel) // stride + 1
     used = [tap for tap in range(kernel) if any(0 <= t * stride + tap - padding < frames for t in range(steps))]
     return range(used[0], used[-1] + 1)
@@ -109,11 +109,11 @@ def convolve(
     padding: Size3 = (0, 0, 0),
     depthwise: bool = False,
 ) -> Node:
-    """A convolution, in its cheapest form.
+    """Return a convolution in its cheapest form.
 
-    Taps in time that only ever see padding are left out. A 1x1x1 convolution of what was interpolated goes before the
-    interpolation, where there is less to do: both are linear, and since the weights of an interpolation sum to 1, the
-    bias stays what it is.
+    Temporal taps that only see padding are removed. A 1x1x1 convolution of an interpolation is moved before the
+    interpolation, where the tensor is smaller: both are linear, and the bias is unchanged because the weights of an
+    interpolation sum to 1.
     """
     if isinstance(x, Interpolate) and math.prod(weight.shape[2:]) == 1 and not depthwise:
         before = convolve(x.inputs[0], weight, bias, stride=stride, padding=padding)
@@ -122,7 +122,7 @@ def convolve(
     used = used_taps(frames, kernel, stride[0], padding[0])
     front = padding[0] - used.start
     steps = (frames + 2 * padding[0] - kernel) // stride[0] + 1
-    if (frames + 2 * front - len(used)) // stride[0] + 1 == steps:  # the padding must be the same at both ends
+    if (frames + 2 * front - len(used)) // stride[0] + 1 == steps:  # padding is symmetric
         weight = np.ascontiguousarray(weight[:, :, used.start : used.stop])
         padding = (front, *padding[1:])
     sides = zip(x.shape[1:], weight.shape[2:], stride, padding, strict=True)
@@ -132,7 +132,7 @@ def convolve(
 
 
 def shuffle(x: Node) -> Node:
-    """Pixel shuffle of each frame: ``(4 C, T, H, W)`` to ``(C, T, 2 H, 2 W)``."""
+    """Return the pixel shuffle of each frame: ``(4 C, T, H, W)`` to ``(C, T, 2 H, 2 W)``."""
     channels, time, height, width = x.shape
     weight = np.zeros((channels, channels // 4, 1, 2, 2), np.float32)
     source = np.arange(channels)
@@ -141,7 +141,7 @@ def shuffle(x: Node) -> Node:
 
 
 def interpolate(x: Node, *, time: int = 1, space: int = 1) -> Node:
-    """Trilinear upsampling by whole factors, corners aligned."""
+    """Return a trilinear upsampling by integer factors, with aligned corners; ``x`` if both factors are 1."""
     if time == 1 and space == 1:
         return x
     channels, frames, height, width = x.shape
@@ -149,38 +149,38 @@ def interpolate(x: Node, *, time: int = 1, space: int = 1) -> Node:
 
 
 def relu6(x: Node) -> Node:
-    """Values clipped to 0..6."""
+    """Return the values clipped to 0..6."""
     return Relu6(x.shape, (x,))
 
 
 def sigmoid(x: Node) -> Node:
-    """The logistic function."""
+    """Return the elementwise logistic function."""
     return Sigmoid(x.shape, (x,))
 
 
 def scale(x: Node, factor: float, offset: float = 0.0) -> Node:
-    """``factor`` times the input plus ``offset``."""
+    """Return ``factor * x + offset``."""
     return Scale(x.shape, (x,), factor, offset)
 
 
 def add(x: Node, y: Node) -> Node:
-    """A sum; where one has a single time step, it counts for all of the other's."""
+    """Return the sum of two nodes; a node with one time step is broadcast over time."""
     return Add((x.shape[0], max(x.shape[1], y.shape[1]), *x.shape[2:]), (x, y))
 
 
 def concat(*xs: Node) -> Node:
-    """Channels one after the other."""
+    """Return the concatenation of channels."""
     return xs[0] if len(xs) == 1 else Concat((sum(x.shape[0] for x in xs), *xs[0].shape[1:]), xs)
 
 
 def operations(result: Node) -> list[Node]:
-    """All that a result needs, each once, inputs before what reads them."""
+    """Return every node that a result depends on, each once, inputs before their users."""
     found: dict[Node, None] = {}
 
     def visit(node: Node) -> None:
         if node not in found:
-            for one in node.inputs:
-                visit(one)
+            for source in node.inputs:
+                visit(source)
             found[node] = None
 
     visit(result)
@@ -188,6 +188,6 @@ def operations(result: Node) -> list[Node]:
 
 
 def multiply_adds(result: Node) -> int:
-    """Multiplications that the convolutions of a graph take, those with the zeros of padding included."""
+    """Return the multiply-adds of all convolutions, counting padded positions."""
     convolutions = [node for node in operations(result) if isinstance(node, Conv)]
     return sum(math.prod(node.shape) * math.prod(node.weight.shape[1:]) for node in convolutions)

@@ -1,4 +1,4 @@
-"""ONNX: files that many programs read, and ONNX Runtime as an engine."""
+"""Convert networks to ONNX, and run them in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from .graph import Array, Node
 
 OPSET = 18
 IR_VERSION = 10
-"""What ONNX Runtime reads since 1.20."""
+"""Version of the ONNX format; ONNX Runtime 1.20 and later read it."""
 
 
 class Builder:
-    """Collects the nodes and weights of an ONNX graph."""
+    """The nodes and weights of an ONNX graph under construction."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
 
     def constant(self, values: Any) -> str:
-        """The name of a constant."""
+        """Add a constant. Return its name."""
         name = f"c{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """The name of an operation's result."""
+        """Add an operation. Return the name of its result."""
         name = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
     def operation(self, node: Node, inputs: list[str]) -> str:
-        """One operation of the graph."""
+        """Add the operation of a node. Return the name of its result."""
         match node:
             case graph.Input():
                 return "clip"
@@ -51,8 +51,8 @@ class Builder:
                 return self.add("ConvTranspose", inputs[0], self.constant(node.weight), strides=[1, 2, 2])
             case graph.Interpolate():
                 sizes = self.constant(np.array([1, *node.shape]))
-                corners = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
-                return self.add("Resize", inputs[0], "", "", sizes, **corners)
+                how = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+                return self.add("Resize", inputs[0], "", "", sizes, **how)
             case graph.Relu6():
                 return self.add("Clip", inputs[0], self.constant(np.float32(0)), self.constant(np.float32(6)))
             case graph.Sigmoid():
@@ -64,19 +64,22 @@ class Builder:
             case graph.Scale():
                 y = self.add("Mul", inputs[0], self.constant(np.float32(node.factor)))
                 return self.add("Add", y, self.constant(np.float32(node.offset))) if node.offset else y
-        raise TypeError(f"no such operation: {type(node).__name__}")
+        raise TypeError(f"unknown operation: {type(node).__name__}")
 
 
-def to_onnx(result: Node, about: Mapping[str, str] | None = None) -> Any:
-    """The graph as an ONNX model: input ``clip`` ``(1, 3, 16, H, W)``, output ``saliency`` ``(1, T, H, W)``.
+def to_onnx(result: Node, metadata: Mapping[str, str] | None = None) -> Any:
+    """Convert a graph to ONNX.
 
     Args:
-        result: the graph.
-        about: what to say in the model's metadata.
+        result: the graph's output.
+        metadata: entries of the model's metadata.
+
+    Returns:
+        A checked model with the input ``clip`` ``(1, 3, 16, H, W)`` and the output ``saliency`` ``(1, T, H, W)``.
     """
     builder, names = Builder(), dict[Node, str]()
     for node in graph.operations(result):
-        names[node] = builder.operation(node, [names[one] for one in node.inputs])
+        names[node] = builder.operation(node, [names[source] for source in node.inputs])
     squeezed = helper.make_node("Squeeze", [names[result], builder.constant(np.array([1]))], ["saliency"])
     clip = next(node for node in names if isinstance(node, graph.Input))
     model = helper.make_model(
@@ -91,17 +94,17 @@ def to_onnx(result: Node, about: Mapping[str, str] | None = None) -> Any:
         ir_version=IR_VERSION,
         producer_name="tinyhd",
     )
-    helper.set_model_props(model, dict(about or {}))
+    helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model)
     return model
 
 
 class OnnxRuntime:
-    """A graph in ONNX Runtime.
+    """A network in ONNX Runtime.
 
     Args:
         model: the serialized ONNX model.
-        threads: how many processor cores to use; 0 for all.
+        threads: number of CPU threads; 0 for all cores.
     """
 
     name = "onnx"
@@ -113,11 +116,11 @@ class OnnxRuntime:
         self.graph = hashlib.sha256(model).hexdigest()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Threads that wait by spinning would take the encoder's cores.
+        # Spinning threads would compete with the video encoder for cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def infer(self, clip: Array) -> Array:
-        """Saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``."""
+        """Return the saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``."""
         saliency: Array = self._session.run(["saliency"], {"clip": clip[np.newaxis]})[0][0]
         return saliency

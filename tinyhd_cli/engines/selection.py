@@ -22,7 +22,7 @@ from . import engine_cache
 from .fused import Fused, UnsupportedGraph
 from .graph import Array, Input, Node, Shape, convolve, relu6
 from .kernels import available_isas, fingerprint, load
-from .torch import TorchEngine, to_bf16
+from .torch import TorchEngine, device_precision
 
 log = logging.getLogger("tinyhd")
 
@@ -122,7 +122,7 @@ def choose(
     if device.type != "cpu" or options.engine == "torch":
         if device.type != "cuda" and options.precision in ("bf16", "int8"):
             raise UsageError(f"--precision {options.precision}: PyTorch is used in float32 here; try --engine openvino")
-        return TorchEngine(network, device, to_bf16(bf16, device))
+        return TorchEngine(network, device, device_precision(bf16, device))
     reference = TorchEngine(network, device, "float32")
     reasons: dict[str, list[str]] = {}
     for name, precision in options.attempts(exact):
@@ -170,12 +170,12 @@ def usable(
     shape = (3, CLIP_FRAMES, *size)
     verdicts = engine_cache.verdict_file(name, precision, version, torch.__version__, sha256, size)
     first = verdicts is not None and not verdicts.is_file()
-    with engine_cache.one_at_a_time() if first else contextlib.nullcontext():
+    with engine_cache.compilation_lock() if first else contextlib.nullcontext():
         engine = BUILDERS[name](network, shape, precision)
-        verdict = engine_cache.remembered(verdicts, engine.graph)
+        verdict = engine_cache.read_verdict(verdicts, engine.graph)
         if verdict is None:
             verdict = differs(engine, reference, self_test_clip(shape), LIMITS[precision])
-            engine_cache.remember(verdicts, engine.graph, verdict)
+            engine_cache.write_verdict(verdicts, engine.graph, verdict)
     if verdict:
         raise EngineUnavailable(verdict)
     return engine

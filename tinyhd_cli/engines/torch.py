@@ -1,4 +1,4 @@
-"""PyTorch, operation by operation: the reference, and what runs everywhere."""
+"""Run networks in PyTorch: the reference for all other engines, available on every machine."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from .graph import Array
 
 
-def to_bf16(wanted: bool, device: torch.device) -> str:
-    """The precision on a device: bf16 where that is wanted and a graphics card has it."""
-    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return "bf16" if wanted and has_it else "float32"
+def device_precision(bf16: bool, device: torch.device) -> str:
+    """Return ``bf16`` if it is requested and the device is a GPU that supports it, else ``float32``."""
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return "bf16" if bf16 and supported else "float32"
 
 
 class TorchEngine:
-    """A network as it is.
+    """An unmodified network in PyTorch.
 
     Args:
-        network: in evaluation mode, on its device.
-        device: where it is.
+        network: the network, in evaluation mode, on its device.
+        device: its device.
         precision: ``float32`` or ``bf16``.
     """
 
@@ -32,7 +32,7 @@ class TorchEngine:
         self._device = device
 
     def infer(self, clip: Array) -> Array:
-        """Saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``."""
+        """Return the saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``."""
         x = torch.from_numpy(clip).unsqueeze(0).to(self._device)
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, self.precision == "bf16"):
             saliency: Tensor = self._network(x)

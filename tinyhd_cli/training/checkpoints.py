@@ -22,7 +22,7 @@ from ..models.spec import ModelConfig
 from ..version import __version__
 from ..weights import WeightsInfo
 from ..weights.file import read_bytes
-from ..weights.hub import model_card
+from ..weights.model_card import model_card
 from ..weights.original import unpickle
 from .options import TrainConfig, flag, from_dict
 

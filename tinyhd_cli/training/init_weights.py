@@ -128,9 +128,9 @@ def download() -> Path:
     """The file of timm from the Hub's cache, or from the Hub."""
     from huggingface_hub import hf_hub_download
 
-    from ..weights.hub import plain_errors
+    from ..weights.hub import one_line_errors
 
-    with plain_errors(f"--init imagenet ({HUB_REPO})", otherwise="check the connection, or name a file with --init"):
+    with one_line_errors(f"--init imagenet ({HUB_REPO})", otherwise="check the connection, or name a file with --init"):
         return Path(hf_hub_download(HUB_REPO, HUB_FILE))
 
 

@@ -17,7 +17,7 @@ from ..models import build
 from ..models.families.tinyhd import TinyHD
 from ..models.spec import CLIP_FRAMES, TinyHDConfig
 from ..models.static import make_still
-from ..weights.file import is_ours
+from ..weights.file import is_safetensors
 from ..wording import plural
 from . import init_weights, sources
 from .augment import collate, student_clips
@@ -144,7 +144,7 @@ def load_teacher(config: TrainConfig, device: torch.device) -> Teachers | None:
 def is_imagenet(config: TrainConfig) -> bool:
     """Whether a run begins with an encoder of ImageNet, rather than with a whole TinyHD network."""
     path = Path(config.init)
-    return config.init == "imagenet" or path.suffix == init_weights.FOLDED or (is_ours(path) and is_timm(path))
+    return config.init == "imagenet" or path.suffix == init_weights.FOLDED or (is_safetensors(path) and is_timm(path))
 
 
 def check_init(config: TrainConfig) -> None:

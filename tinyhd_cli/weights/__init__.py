@@ -1,24 +1,14 @@
-"""Weights by name or by file. :func:`load` is what the rest of the program needs.
+"""Weights by name or file: list, load, verify, convert, download and publish them.
 
-``known`` has what is known by name, ``file`` the format, ``hub`` the Hugging Face Hub, ``store`` puts these together.
+``registry`` describes the named weights, ``file`` and ``original`` read the formats, ``location`` and ``hub`` locate
+files, ``store`` loads them, ``publish`` converts and uploads them. Importing the package does not load PyTorch.
 """
 
 from .file import save
+from .location import Located, find_local, local_weights, locate, pull
+from .publish import convert, push
 from .registry import HubFile, WeightsInfo, card, default_name, describe, find, network_name, registry
-from .store import (
-    Checkpoint,
-    Located,
-    Verdict,
-    convert,
-    find_local,
-    inspect,
-    load,
-    local_weights,
-    locate,
-    pull,
-    push,
-    verify,
-)
+from .store import Checkpoint, Verdict, inspect, load, verify
 
 __all__ = [
     "Checkpoint",

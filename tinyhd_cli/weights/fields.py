@@ -1,7 +1,7 @@
-"""Validate the fields of a weights file's metadata and of the registry, because files are not trusted.
+"""Validate the metadata fields of weights files and of the registry, because files are not trusted.
 
-Each function returns the converted value, or raises ``ValueError`` with the end of a sentence that starts with the
-field's name: ``must be 3 numbers, not null``.
+Each function returns the converted value, or raises ``ValueError`` with a message that follows the name of the field:
+``must be 3 numbers, not null``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from ..untrusted import printable
 
 MAX_TEXT = 20_000
-"""Maximum characters of a text. The longest real texts are lists of training data."""
+"""Maximum characters of a text. The longest real texts list training data."""
 
 MAX_ENTRIES = 100
 """Maximum entries of a table (scores, provenance)."""
@@ -26,7 +26,7 @@ MEAN_RANGE = (-1.0, 2.0)
 """Range of the mean of RGB / 255. Real values are in 0..1."""
 
 STD_RANGE = (1e-3, 10.0)
-"""Range of the standard deviation of RGB / 255. Real values are in 1/255 (a network that reads 0..255) to 1."""
+"""Range of the standard deviation of RGB / 255. Real values are in 1/255 (for input in 0..255) to 1."""
 
 
 def wrong(wanted: str, value: object) -> ValueError:
@@ -36,7 +36,7 @@ def wrong(wanted: str, value: object) -> ValueError:
 
 
 def text(value: object) -> str:
-    """Return a text, with control characters escaped."""
+    """Return a text with control characters escaped."""
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise wrong(f"a text of at most {MAX_TEXT:,} characters", value)
     return printable(value)

@@ -1,7 +1,7 @@
-"""The format of weights files.
+"""Read and write tinyhd's weights files.
 
-Ours is safetensors with our tensor names; its metadata has one key, ``tinyhd``, whose JSON says which network it is
-for, what its input must look like, and where it comes from. Nothing here knows of names or of the Hub.
+A weights file is a safetensors file with tinyhd's tensor names. Its metadata has one key, ``tinyhd``: a JSON object
+that describes the network, its input, and the origin of the weights.
 """
 
 from __future__ import annotations
@@ -28,25 +28,30 @@ METADATA_KEY = "tinyhd"
 SUFFIX = ".safetensors"
 ORIGINAL_SUFFIXES = (".pth", ".pt")
 
-# What the registry knows and the file itself cannot: where it is, and its own hash.
-NOT_IN_FILE = ("file", "bytes", "sha256", "hub")
+EXTERNAL_FIELDS = ("file", "bytes", "sha256", "hub")
+"""Fields of ``WeightsInfo`` that a file cannot contain: its location, size and hash."""
 
 DAMAGED = "damaged, or not a safetensors file"
-WRONG_DIGEST = "the tensors do not match the digest in the metadata; get the file again"
+WRONG_DIGEST = "the tensors do not match the digest in the metadata; download the file again"
 
-# The network's tensors that are not trained.
 COUNTER = "num_batches_tracked"
+
 BUFFERS = ("running_mean", "running_var", COUNTER)
+"""Last parts of the names of tensors that are not trained."""
 
 MAX_BYTES = 1 << 30
-"""Size limit of a weights file. HD2S, the largest network, has 120 MB; a checkpoint with its optimizer has 500 MB."""
+"""Maximum size of a weights file. HD2S, the largest network, has 120 MB; its checkpoint with optimizer has 500 MB."""
 
 MAX_HEADER = 4 << 20
-"""Size limit of the JSON header of a safetensors file; 100 KB is usual."""
+"""Maximum size of the JSON header of a safetensors file; 100 KB is usual."""
 
 
 def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """Return a file's content; ``WeightsError`` if it cannot be read, is empty, or is larger than ``limit`` bytes."""
+    """Return a file's content.
+
+    Raises:
+        WeightsError: it cannot be read, is empty, or is larger than ``limit`` bytes.
+    """
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -61,12 +66,12 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
 
 
 def sha256_of(data: bytes) -> str:
-    """The sha256 in hexadecimal."""
+    """Return the SHA-256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
-def is_ours(path: Path) -> bool:
-    """Whether a file should be safetensors, by its name."""
+def is_safetensors(path: Path) -> bool:
+    """Return whether a file is a safetensors file by its suffix."""
     return path.suffix.lower() == SUFFIX
 
 
@@ -74,7 +79,7 @@ def read_header(data: bytes) -> tuple[dict[str, Any], memoryview]:
     """Return the header of a safetensors file and the bytes of its tensors.
 
     Raises:
-        WeightsError: it is not a safetensors file.
+        WeightsError: the data is not a safetensors file.
     """
     if data[:4] == b"PK\3\4":
         raise WeightsError("contains a PyTorch file: rename it to end in .pth")
@@ -91,28 +96,32 @@ def read_header(data: bytes) -> tuple[dict[str, Any], memoryview]:
 
 
 def read_metadata(data: bytes) -> WeightsInfo:
-    """What a safetensors file says of itself.
+    """Return tinyhd's metadata of a safetensors file.
 
     Raises:
-        WeightsError: it is none, or not one of ours.
+        WeightsError: the data is not a safetensors file, or has no valid metadata of tinyhd.
     """
     return metadata_of(read_header(data)[0])
 
 
 def metadata_of(header: Mapping[str, Any]) -> WeightsInfo:
-    """Return the weights' metadata in the header of a safetensors file."""
+    """Return tinyhd's metadata in the header of a safetensors file.
+
+    Raises:
+        WeightsError: it is missing or invalid.
+    """
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
         raise WeightsError(
-            "a safetensors file without the metadata of tinyhd, which say what network it is for: "
-            "make one from the original file with tinyhd weights convert",
+            "a safetensors file without tinyhd's metadata, so its network is unknown; "
+            "convert the original file with tinyhd weights convert"
         )
     try:
         if not isinstance(metadata[METADATA_KEY], str):
             raise ValueError("not a string")
         values = parse_json(metadata[METADATA_KEY], unique=True)
     except ValueError as error:
-        raise WeightsError("its tinyhd metadata are damaged") from error
+        raise WeightsError("the tinyhd metadata is damaged") from error
     return WeightsInfo.from_dict(values)
 
 
@@ -134,18 +143,18 @@ def digest_of(header: Mapping[str, Any], body: memoryview) -> str:
     return found.hexdigest()
 
 
-def has_its_digest(data: bytes) -> bool | None:
-    """Return whether the tensors of a file match the digest in its metadata; None if it has none."""
+def matches_digest(data: bytes) -> bool | None:
+    """Return whether the tensors of a file match the digest in its metadata; None if the metadata has no digest."""
     header, body = read_header(data)
     stated = metadata_of(header).tensors_sha256
     return stated == digest_of(header, body) if stated else None
 
 
 def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], WeightsInfo]:
-    """The tensors of a safetensors file of ours, checked against its network, and what it says of itself.
+    """Return the tensors of a safetensors file and its metadata, after checking the tensors against the network.
 
     Raises:
-        WeightsError: it is damaged, not one of ours, or its tensors are not its network's.
+        WeightsError: it is damaged, lacks tinyhd's metadata, or has the tensors of another network.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -154,7 +163,7 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], WeightsInfo]:
     info = metadata_of(header)
     try:
         state_dict = load(data)
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:  # KeyError: a type that PyTorch lacks
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:  # KeyError: a dtype that PyTorch lacks
         raise WeightsError(f"{DAMAGED} ({one_line(error)})") from error
     original_names.check_state_dict(state_dict, original_names.network_state(info.config), info.config)
     if info.tensors_sha256 and digest_of(header, body) != info.tensors_sha256:
@@ -162,65 +171,65 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], WeightsInfo]:
     return state_dict, info
 
 
-def checked(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a network, floating-point tensors as float32, after checking their values.
+def check_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a network, converted to float32, after checking their types and values.
 
     Raises:
-        WeightsError: a type or a value is invalid.
+        WeightsError: a type or value is invalid.
     """
     import torch
 
-    ready = {}
+    converted = {}
     for name, tensor in state_dict.items():
         if not tensor.is_floating_point() and not name.endswith(COUNTER):
             raise WeightsError(f"{name!r} has the type {tensor.dtype}; weights must be floating-point")
-        ready[name] = tensor.float()
-    values = torch.cat([tensor.flatten() for tensor in ready.values()])
+        converted[name] = tensor.float()
+    values = torch.cat([tensor.flatten() for tensor in converted.values()])
     if not bool(torch.isfinite(values).all()):
-        name = next(name for name, tensor in ready.items() if not bool(torch.isfinite(tensor).all()))
+        name = next(name for name, tensor in converted.items() if not bool(torch.isfinite(tensor).all()))
         raise WeightsError(f"{name!r} contains NaN or infinity: the training diverged, or the file is damaged")
-    if not any(bool(tensor.any()) for name, tensor in ready.items() if not name.endswith(BUFFERS)):
+    if not any(bool(tensor.any()) for name, tensor in converted.items() if not name.endswith(BUFFERS)):
         raise WeightsError("all tensors are zero: the file contains no weights")
-    variances = {name: tensor for name, tensor in ready.items() if name.endswith("running_var")}
+    variances = {name: tensor for name, tensor in converted.items() if name.endswith("running_var")}
     if variances and float(torch.cat(list(variances.values())).min()) < 0:
         name = next(name for name, tensor in variances.items() if float(tensor.min()) < 0)
         raise WeightsError(f"{name!r} contains negative variances: the file is damaged")
-    return {name: tensor.long() if name.endswith(COUNTER) else tensor for name, tensor in ready.items()}
+    return {name: tensor.long() if name.endswith(COUNTER) else tensor for name, tensor in converted.items()}
 
 
 def save(
-    path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], config: ModelConfig, **known: Any
+    path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], config: ModelConfig, **facts: Any
 ) -> WeightsInfo:
-    """Write a weight file; the same tensors and facts give the same bytes. Nothing half-written is ever left.
+    """Write a weights file atomically. The same arguments give the same bytes.
 
     Args:
-        path: ends in ``.safetensors``; replaced if it exists. Missing folders are made.
-        state_dict: the network's tensors by our names.
+        path: the file to write or replace; its name must end in ``.safetensors``. Missing folders are created.
+        state_dict: the network's tensors by tinyhd's names.
         config: the network.
-        known: further fields of :class:`WeightsInfo` for the file's metadata: name, license, training_data, ...
+        facts: other fields of :class:`WeightsInfo` for the file's metadata: name, license, training_data, ...
 
     Returns:
-        What the file says of itself, with its size and sha256.
+        The file's metadata, with its size and sha256.
 
     Raises:
         UsageError: the path has another suffix.
-        WeightsError: the tensors are not those of the network.
+        WeightsError: the tensors do not match the network.
         OutputError: the file cannot be written.
     """
     from safetensors.torch import save as serialize
 
     path = Path(path).expanduser()
-    if not is_ours(path):
-        raise UsageError(f"{path}: the name of a weight file must end in {SUFFIX}")
+    if not is_safetensors(path):
+        raise UsageError(f"{path}: the name of a weights file must end in {SUFFIX}")
     original_names.check_state_dict(state_dict, original_names.network_state(config), config)
     trained = sum(tensor.numel() for name, tensor in state_dict.items() if not name.endswith(BUFFERS))
     # Each tensor is copied, because safetensors rejects tensors that share memory.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state_dict.items()}
     digest = digest_of(*read_header(serialize(tensors)))
-    info = describe(config, **{**known, "parameters": trained, "tensors_sha256": digest})
-    facts = {name: value for name, value in info.to_dict().items() if value and name not in NOT_IN_FILE}
+    info = describe(config, **{**facts, "parameters": trained, "tensors_sha256": digest})
+    metadata = {name: value for name, value in info.to_dict().items() if value and name not in EXTERNAL_FIELDS}
     # A single metadata key: the order of several keys would be random.
-    data = serialize(tensors, {METADATA_KEY: json.dumps(facts, sort_keys=True)})
+    data = serialize(tensors, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
     return replace(info, bytes=len(data), sha256=sha256_of(data))

@@ -1,8 +1,8 @@
 """Read the state dict in PyTorch files of other programs, without running their code or trusting their sizes.
 
 The tensors may be under a key (``state_dict``, ``model``, ...), and their names may start with the names of modules
-that wrap the network. Both are found with a tensor that every network has: anything before its name is a prefix added
-by a wrapper.
+that wrap the network. Both are located by a tensor that every network has: anything before its name is the prefix of a
+wrapper.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ if TYPE_CHECKING:
 log = logging.getLogger("tinyhd")
 
 MAX_OPCODES = 500_000
-"""Limit on the steps of a pickle. Each may create an object of some hundred bytes; HD2S with optimizer has 30,000."""
+"""Maximum opcodes of a pickle. Each may create an object of some 100 bytes; HD2S with its optimizer has 30,000."""
 
 MAX_NESTING = 4
 """Maximum nesting of a state dict in a checkpoint."""
 
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-"""Names of PyTorch's wrapper modules (data parallelism, compilation, ...), at any position in a tensor's name."""
+"""Names of PyTorch's wrapper modules (data parallelism, compilation, ...), at any position in the name of a tensor."""
 
-LEFT_BEHIND = ("n_averaged", "total_ops", "total_params")
-"""Last parts of the names of extra tensors from averaging (SWA, EMA) and profiling (thop)."""
+EXTRA_ENDINGS = ("n_averaged", "total_ops", "total_params")
+"""Last parts of the names of extra tensors from weight averaging (SWA, EMA) and profiling (thop)."""
 
-SECOND_CHOICE = {"ema", "model_ema", "ema_model", "teacher", "teacher_model", "target", "average", "averaged", "swa"}
-"""Names of copies, which are used only if the network itself is missing."""
+COPY_KEYS = {"ema", "model_ema", "ema_model", "teacher", "teacher_model", "target", "average", "averaged", "swa"}
+"""Keys of copies of the network, which are used only if the network itself is missing."""
 
 MAX_NAMES = 6
 """Maximum number of keys in a message."""
 
 
-# ------------------------------------------------------------------------------------------- reading without trusting
+# ------------------------------------------------------------------------------------------------------- safe reading
 
 
-class StandIn:
-    """Placeholder for an object that is not a tensor: stores its arguments and does nothing.
+class Placeholder:
+    """A placeholder for an object that is not a tensor. It stores its arguments and does nothing.
 
-    It replaces NumPy's unpickling, which trusts the file; only the bytes of arrays are used.
+    It also replaces NumPy's unpickling, which trusts the file; only the bytes of arrays are used.
     """
 
-    def __init__(self, *made_of: Any) -> None:
-        self.made_of = made_of
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
         self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
@@ -79,51 +79,51 @@ HARMLESS = (
     *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in PATHS),
     *("argparse.Namespace", "types.SimpleNamespace", "datetime.datetime", "datetime.date", "datetime.timedelta"),
 )
-"""Types in checkpoints besides tensors and plain values; each is replaced by a stand-in with its name."""
+"""Types in checkpoints besides tensors and plain values. Each is replaced by a placeholder with its name."""
 
 
-def stand_in(path: str) -> type[StandIn]:
-    """Return a class that PyTorch accepts as the class with this path."""
+def placeholder(path: str) -> type[Placeholder]:
+    """Return a placeholder class that PyTorch accepts as the class with this path."""
     module, _, name = path.rpartition(".")
-    return type(name, (StandIn,), {"__module__": module, "__qualname__": name})
+    return type(name, (Placeholder,), {"__module__": module, "__qualname__": name})
 
 
-STAND_INS: list[Any] = [stand_in(path) for path in HARMLESS]
+PLACEHOLDERS: list[Any] = [placeholder(path) for path in HARMLESS]
 
 
 def unpickle(data: bytes) -> object:
     """Return the content of a PyTorch file that contains only tensors, plain values and ``HARMLESS`` types.
 
     Raises:
-        WeightsError: it is damaged, would run code, or needs more memory than its size suggests.
+        WeightsError: it is damaged, would run code, or could need much more memory than its size.
     """
     import torch
 
     try:
         check_container(data)
-        with warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
-            warnings.simplefilter("ignore")  # on pickle protocols and TorchScript; real problems also raise an error
+        with warnings.catch_warnings(), torch.serialization.safe_globals(PLACEHOLDERS):
+            warnings.simplefilter("ignore")  # about pickle protocols and TorchScript; real problems raise errors
             checkpoint: object = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
             return checkpoint
     except WeightsError:
         raise
-    except Exception as error:  # a damaged pickle can raise anything
+    except Exception as error:  # a damaged pickle can raise any exception
         if match := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            mend = "save only the network's state_dict()"
-            problem = f"refused: it contains more than tensors, and loading {match[1]} would run code; {mend}"
+            advice = "save only the network's state_dict()"
+            problem = f"refused: it contains more than tensors, and loading {match[1]} would run code; {advice}"
             raise WeightsError(problem) from error
         if "Unsupported operand" in str(error):
-            mend = "save it with the default protocol of torch.save"
-            raise WeightsError(f"PyTorch cannot read its pickle protocol without running code; {mend}") from error
+            advice = "save it with the default protocol of torch.save"
+            raise WeightsError(f"PyTorch cannot read its pickle protocol without running code; {advice}") from error
         raise WeightsError("damaged, or not a PyTorch file of plain tensors") from error
 
 
 def check_container(data: bytes) -> None:
-    """Check that a file needs no more memory than its size suggests.
+    """Check that loading a file cannot need much more memory than its size.
 
     Raises:
-        WeightsError: it needs more, or is damaged.
-        ValueError: it contains no pickle.
+        WeightsError: it could, or the file is damaged.
+        ValueError: the file contains no pickle.
     """
     if data[:4] != b"PK\3\4":  # the format before PyTorch 1.6: five pickles, then the data
         if data[8:10] == b'{"':
@@ -150,7 +150,11 @@ def check_container(data: bytes) -> None:
 
 
 def check_pickles(stream: io.BytesIO, count: int) -> None:
-    """Scan ``count`` pickles without creating their objects; ``WeightsError`` if they have too many steps."""
+    """Scan ``count`` pickles without creating their objects.
+
+    Raises:
+        WeightsError: they have too many opcodes.
+    """
     steps = 0
     for _ in range(count):
         for _ in pickletools.genops(stream):
@@ -159,42 +163,42 @@ def check_pickles(stream: io.BytesIO, count: int) -> None:
                 raise WeightsError(f"refused: its pickle has more than {MAX_OPCODES:,} steps")
 
 
-# ---------------------------------------------------------------------------------------------- finding the state dict
+# -------------------------------------------------------------------------------------------- locating the state dict
 
 
 @dataclass(frozen=True)
 class Found:
     """A state dict inside a checkpoint."""
 
-    place: tuple[str, ...]
-    """Its path of keys, followed by the prefix of its names."""
+    keys: tuple[str, ...]
+    """Its keys in the checkpoint, followed by the prefix of its names."""
     tensors: dict[str, Any]
     """Tensors by their names in the network."""
 
     @property
-    def second_choice(self) -> bool:
-        """Whether it is a copy, such as a running mean or a teacher."""
-        return not SECOND_CHOICE.isdisjoint(part.lower() for part in self.place)
+    def is_copy(self) -> bool:
+        """Whether it is a copy of the network, such as a running mean or a teacher."""
+        return not COPY_KEYS.isdisjoint(part.lower() for part in self.keys)
 
 
 def state_dicts(checkpoint: object) -> list[Found]:
     """Return the state dicts of known networks in a checkpoint, the preferred one first."""
     found = []
-    for place, mapping in mappings(checkpoint):
+    for keys, mapping in mappings(checkpoint):
         for prefix in prefixes(mapping):
-            found.append(Found((*place, *prefix), without(mapping, prefix)))
-    return sorted(found, key=lambda one: one.second_choice)
+            found.append(Found((*keys, *prefix), strip_prefix(mapping, prefix)))
+    return sorted(found, key=lambda one: one.is_copy)
 
 
-def mappings(value: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """Yield the dicts in a checkpoint with their paths of keys; the usual keys of state dicts first."""
-    if not isinstance(value, Mapping) or len(place) > MAX_NESTING:
+def mappings(value: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Yield the dicts in a checkpoint with their keys; the usual keys of state dicts first."""
+    if not isinstance(value, Mapping) or len(keys) > MAX_NESTING:
         return
     named = {key: inner for key, inner in value.items() if isinstance(key, str)}
-    yield place, named
+    yield keys, named
     usual = [key for key in original_names.CHECKPOINT_KEYS if key in named]
     for key in dict.fromkeys([*usual, *named]):
-        yield from mappings(named[key], (*place, key))
+        yield from mappings(named[key], (*keys, key))
 
 
 def prefixes(mapping: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -203,52 +207,60 @@ def prefixes(mapping: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for name in mapping:
         if name.endswith(original_names.ANCHOR_ENDINGS):
             parts = name.split(".")
-            starts = [at for at in range(len(parts)) if plain(parts[at:]) in original_names.ANCHORS]
+            starts = [at for at in range(len(parts)) if without_wrappers(parts[at:]) in original_names.ANCHORS]
             if starts:
                 found[tuple(parts[: starts[-1]])] = None
     return list(found)
 
 
-def plain(parts: list[str]) -> str:
-    """Return a name without the names of wrappers."""
+def without_wrappers(parts: list[str]) -> str:
+    """Return a tensor name without the names of wrappers."""
     return ".".join(part for part in parts if part not in WRAPPERS)
 
 
-def without(mapping: Mapping[str, Any], prefix: tuple[str, ...]) -> dict[str, Any]:
-    """Return the tensors whose names start with a prefix, by name without the prefix and wrappers."""
-    kept: dict[str, Any] = {}
+def strip_prefix(mapping: Mapping[str, Any], prefix: tuple[str, ...]) -> dict[str, Any]:
+    """Return the tensors whose names start with a prefix, by their names without the prefix and wrappers.
+
+    Raises:
+        WeightsError: two tensors have the same name then.
+    """
+    tensors: dict[str, Any] = {}
     for name, value in mapping.items():
         parts = name.split(".")
-        if tuple(parts[: len(prefix)]) != prefix or parts[-1] in LEFT_BEHIND:
+        if tuple(parts[: len(prefix)]) != prefix or parts[-1] in EXTRA_ENDINGS:
             continue
-        short = plain(parts[len(prefix) :])
-        if short in kept:
+        short = without_wrappers(parts[len(prefix) :])
+        if short in tensors:
             raise WeightsError(f"it contains '{printable(short)}' twice, with and without a wrapper's prefix")
-        kept[short] = value
-    return kept
+        tensors[short] = value
+    return tensors
 
 
-def tensor_of(name: str, value: object) -> Tensor:
-    """Return a value of a state dict as a tensor; ``WeightsError`` if it is not an ordinary tensor."""
+def to_tensor(name: str, value: object) -> Tensor:
+    """Return a value of a state dict as a tensor.
+
+    Raises:
+        WeightsError: it is not a dense real tensor with data.
+    """
     import torch
 
-    if isinstance(value, StandIn) and type(value).__name__ == "_reconstruct":
-        value = array_of(value)
+    if isinstance(value, Placeholder) and type(value).__name__ == "_reconstruct":
+        value = array_to_tensor(value)
     if not isinstance(value, torch.Tensor):
-        raise WeightsError(f"'{printable(name)}' is not a tensor but {article(value)}")
+        raise WeightsError(f"'{printable(name)}' is not a tensor but {describe(value)}")
     ordinary = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
     if not ordinary or value.is_complex():
         raise WeightsError(f"'{printable(name)}' is not an ordinary tensor ({value.layout}, {value.dtype})")
     return value.detach()
 
 
-def array_of(value: StandIn) -> object:
-    """Return the tensor of a numeric NumPy array; the stand-in itself for any other array."""
+def array_to_tensor(value: Placeholder) -> object:
+    """Return the tensor of a numeric NumPy array; the placeholder itself for any other array."""
     import torch
 
     try:
         _, shape, dtype, fortran, content = value.state
-        code, order = dtype.made_of[0], dtype.state[1]
+        code, order = dtype.arguments[0], dtype.state[1]
         if code not in ("f2", "f4", "f8", "i4", "i8") or order not in "<>|=":
             return value
         numbers = np.frombuffer(content, np.dtype(f"{order}{code}")).reshape(shape, order="F" if fortran else "C")
@@ -257,34 +269,34 @@ def array_of(value: StandIn) -> object:
         return value
 
 
-# ---------------------------------------------------------------------------------------------------------- describing
+# -------------------------------------------------------------------------------------------------------- descriptions
 
 
-def article(value: object) -> str:
-    """Describe a value in a few words."""
+def describe(value: object) -> str:
+    """Return the type and size of a value as text."""
     import torch
 
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, StandIn):
+    if isinstance(value, Placeholder):
         return f"an object of type {type(value).__module__}.{type(value).__qualname__}"
     name = type(value).__name__
     return f"a {name} of {len(value)}" if isinstance(value, dict | list | tuple | set) else f"a value of type {name}"
 
 
-def content(checkpoint: object) -> str:
-    """Describe the content of a checkpoint in one line."""
-    told = article(checkpoint)
+def describe_checkpoint(checkpoint: object) -> str:
+    """Return a one-line description of the content of a checkpoint."""
+    description = describe(checkpoint)
     if not isinstance(checkpoint, Mapping) or not checkpoint:
-        return told
-    told += f"; keys: {listed(checkpoint)}"
-    for place, mapping in mappings(checkpoint):
-        if place and place[-1] in original_names.CHECKPOINT_KEYS and mapping:
-            return f"{told}; in {printable('.'.join(place))[:60]}: {listed(mapping)}"
-    return told
+        return description
+    description += f"; keys: {list_keys(checkpoint)}"
+    for keys, mapping in mappings(checkpoint):
+        if keys and keys[-1] in original_names.CHECKPOINT_KEYS and mapping:
+            return f"{description}; in {printable('.'.join(keys))[:60]}: {list_keys(mapping)}"
+    return description
 
 
-def listed(mapping: Mapping[Any, Any]) -> str:
+def list_keys(mapping: Mapping[Any, Any]) -> str:
     """Return the first keys of a mapping as text."""
     names = [printable(key)[:60] for _, key in zip(range(MAX_NAMES), mapping, strict=False)]
     return ", ".join(names) + (f" and {len(mapping) - len(names)} more" if len(mapping) > len(names) else "")
@@ -295,43 +307,49 @@ def listed(mapping: Mapping[Any, Any]) -> str:
 
 @dataclass(frozen=True)
 class Original:
-    """A network from a PyTorch file."""
+    """The network in a PyTorch file."""
 
     config: ModelConfig
     state_dict: dict[str, Tensor]
     """Exactly the tensors of the network, by tinyhd's names."""
     known: Mapping[str, Any] = field(default_factory=dict)
     """Other fields of ``WeightsInfo`` that the file contains."""
-    by_our_names: bool = False
-    """Whether the file itself uses tinyhd's names, which determine the order of fusion."""
+    has_tinyhd_names: bool = False
+    """Whether the file itself uses tinyhd's names, which determine the fusion order."""
 
 
 def read_original(data: bytes, path: Path) -> Original:
-    """Return the network in a PyTorch file: an original file, a checkpoint that wraps one, or tinyhd's own checkpoint.
+    """Return the network in a PyTorch file: an original file, a checkpoint that wraps one, or a checkpoint of tinyhd.
 
     Raises:
         WeightsError: it is damaged, would run code, or contains no TinyHD or HD2S network.
     """
     checkpoint = unpickle(data)
-    if is_ours(checkpoint):
+    if is_training_checkpoint(checkpoint):
         return from_training(checkpoint)
     found = state_dicts(checkpoint)
     if not found:
-        raise WeightsError(f"not an original TinyHD or HD2S file: it contains {content(checkpoint)}")
+        raise WeightsError(f"not an original TinyHD or HD2S file: it contains {describe_checkpoint(checkpoint)}")
     if len(found) > 1:
-        places = ["the top level" if not one.place else printable(".".join(one.place)) for one in found]
+        places = ["the top level" if not one.keys else printable(".".join(one.keys)) for one in found]
         log.warning("%s: contains several networks (%s); reading the one in %s", path, ", ".join(places), places[0])
-    tensors = {name: tensor_of(name, value) for name, value in found[0].tensors.items()}
+    tensors = {name: to_tensor(name, value) for name, value in found[0].tensors.items()}
     if original_names.is_upstream(tensors):
         config = original_names.recognize(tensors, path)
         return Original(config, original_names.convert(tensors, config))
-    config = by_our_names(tensors)
+    config = config_of(tensors)
     original_names.check_state_dict(tensors, original_names.network_state(config), config)
-    return Original(config, tensors, by_our_names=True)
+    return Original(config, tensors, has_tinyhd_names=True)
 
 
-def by_our_names(tensors: Mapping[str, Tensor]) -> ModelConfig:
-    """Return the network of tensors with tinyhd's names; the decoders are in the order of their names."""
+def config_of(tensors: Mapping[str, Tensor]) -> ModelConfig:
+    """Return the configuration of a network by its tensors with tinyhd's names.
+
+    The decoders are in the order of their names.
+
+    Raises:
+        WeightsError: no network has such decoders.
+    """
     stem = tensors.get("encoder.stem.conv.weight")
     if stem is None:
         return HD2SConfig()
@@ -349,20 +367,20 @@ def by_our_names(tensors: Mapping[str, Tensor]) -> ModelConfig:
     return candidates[0]
 
 
-def is_ours(checkpoint: object) -> TypeGuard[Mapping[str, Any]]:
-    """Return whether this is a checkpoint of tinyhd's training."""
+def is_training_checkpoint(checkpoint: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether a checkpoint was written by tinyhd's training."""
     return isinstance(checkpoint, Mapping) and {"config", "model", "ema", "rng", "best_score"} <= checkpoint.keys()
 
 
 def from_training(checkpoint: Mapping[str, Any]) -> Original:
-    """Return the network of tinyhd's training checkpoint, with the running mean of its weights, if there is one.
+    """Return the network of a checkpoint of tinyhd's training, with the running mean of its weights if any.
 
     Raises:
         WeightsError: it is damaged, or contains a single-frame network.
     """
     run, state = checkpoint["config"], checkpoint["ema"] or checkpoint["model"]
     if not isinstance(run, Mapping) or not isinstance(state, Mapping) or not isinstance(run.get("model"), str):
-        raise WeightsError("a damaged training checkpoint: the network is not named")
+        raise WeightsError("a damaged training checkpoint: it does not name its network")
     if run.get("stills"):
         raise WeightsError("a checkpoint of training on single frames; use best.safetensors or last.safetensors")
     try:
@@ -370,6 +388,6 @@ def from_training(checkpoint: Mapping[str, Any]) -> Original:
         config = named_config(run["model"], **order)
     except UsageError as error:
         raise WeightsError(f"a damaged training checkpoint: {error}") from error
-    tensors = {str(name): tensor_of(str(name), value) for name, value in state.items()}
+    tensors = {str(name): to_tensor(str(name), value) for name, value in state.items()}
     original_names.check_state_dict(tensors, original_names.network_state(config), config)
-    return Original(config, tensors, {"input_size": run["size"]} if "size" in run else {}, by_our_names=True)
+    return Original(config, tensors, {"input_size": run["size"]} if "size" in run else {}, has_tinyhd_names=True)

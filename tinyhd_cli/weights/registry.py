@@ -170,12 +170,12 @@ def field_of(name: str, value: object) -> Any:
 
 
 @contextmanager
-def about(what: object) -> Iterator[None]:
-    """Put what a ``WeightsError`` is about in front of its message."""
+def prefix_errors(subject: object) -> Iterator[None]:
+    """Prefix the message of a ``WeightsError`` with its subject, such as a path."""
     try:
         yield
     except WeightsError as error:
-        raise WeightsError(f"{what}: {error}") from error
+        raise WeightsError(f"{subject}: {error}") from error
 
 
 def registry_path() -> Path:
@@ -226,7 +226,7 @@ def registry() -> dict[str, WeightsInfo]:
         raise WeightsError(f"{registry_path()}: defaults and weights must be tables")
     entries = {}
     for name, entry in weights.items():
-        with about(f"{registry_path()}: {printable(name)}"):
+        with prefix_errors(f"{registry_path()}: {printable(name)}"):
             if not isinstance(entry, dict):
                 raise WeightsError("not a description of weights: it must be a table")
             hub = entry.get("hub", {})

@@ -1,0 +1,79 @@
+"""Write the model card of a Hub repository from the metadata of its weights."""
+
+from __future__ import annotations
+
+import re
+
+from ..models.spec import CLIP_FRAMES, TinyHDConfig
+from .registry import NOT_STATED, WeightsInfo, network_name
+
+
+def hub_license(license: str) -> list[str]:
+    """Return the front matter lines that state a license. The Hub uses lower-case SPDX identifiers."""
+    if license in ("", NOT_STATED):
+        return ["license: unknown"]
+    slug = re.sub(r"[^a-z0-9.]+", "-", license.lower()).strip("-")
+    return [f"license: {slug}"] if slug == license.lower() else ["license: other", f"license_name: {slug}"]
+
+
+def cell(text: str) -> str:
+    """Return text escaped for a cell of a Markdown table."""
+    return text.replace("|", "\\|")
+
+
+def score_table(info: WeightsInfo) -> list[str]:
+    """Return the lines of the table of scores; none without scores."""
+    if not info.scores:
+        return []
+    return [
+        f"\n{'Scores' if info.provenance else 'Published scores'}: {info.scores_on}\n",
+        "| metric | value |",
+        "|---|---|",
+        *[f"| {cell(metric)} | {score:g} |" for metric, score in info.scores.items()],
+    ]
+
+
+def model_card(info: WeightsInfo, filename: str, repo: str) -> str:
+    """Return the README of a Hub repository: YAML front matter, then the metadata of the weights in Markdown.
+
+    Args:
+        info: the weights.
+        filename: name of the weights file in the repository.
+        repo: the repository, ``owner/name``.
+    """
+    height, width = info.input_size
+    paper = "Hu et al., WACV 2023" if isinstance(info.config, TinyHDConfig) else "Bellitto et al., IJCV 2021"
+    facts = {
+        "Network": f"{network_name(info.config)}, {paper}",
+        "Maps": f"{info.config.frames_out} for {CLIP_FRAMES} frames",
+        "Parameters": f"{info.parameters:,}" if info.parameters else "",
+        "Input": f"RGB, {height} x {width}, RGB / 255 minus {list(info.mean)}, divided by {list(info.std)}",
+        "Trained on": info.training_data,
+        "License": info.license or NOT_STATED,
+        "From": ", ".join(part for part in (info.origin, info.upstream_file) if part),
+        **{name.capitalize(): f"`{value}`" for name, value in info.provenance.items()},
+    }
+    lines = [
+        "---",
+        *hub_license(info.license),
+        "library_name: tinyhd",
+        "tags:",
+        *["- video-saliency", "- visual-attention", "- tinyhd"],
+        "---",
+        "",
+        f"# {info.name}",
+        "",
+        "Predicts where people look in a video.",
+        "",
+        "| | |",
+        "|---|---|",
+        *[f"| {cell(name)} | {cell(value)} |" for name, value in facts.items() if value],
+        *score_table(info),
+        "",
+        "```sh",
+        f"hf download {repo} {filename} --local-dir .",
+        f"tinyhd predict video.mp4 --overlay out.mp4 --weights {filename}",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
