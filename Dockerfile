@@ -1,19 +1,19 @@
-# tinyhd on a CPU:
+# A CPU-only image:
 #   docker build -t tinyhd .
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" tinyhd predict clip.mp4 --overlay out.mp4
 FROM python:3.12 AS kernels
 COPY . /src
-# Here is a compiler, for the kernels.
+# This image has a compiler, which builds the C kernels.
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels /src
 
 FROM python:3.12-slim
 COPY constraints.txt /wheels/
 COPY --from=kernels /wheels /wheels
-# PyTorch's CPU build: the one on PyPI brings gigabytes for graphics cards.
+# The CPU build of PyTorch; the one on PyPI installs gigabytes of CUDA packages.
 RUN pip install --no-cache-dir --constraint /wheels/constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu \
         "$(grep '^torch==' /wheels/constraints.txt)+cpu" /wheels/*.whl \
     && rm -rf /wheels
-# Any user, even without a home folder, may run the image: each container creates this folder for its own user.
+# Any user can run the image, even without a home folder: each container creates this folder for its own user.
 ENV TINYHD_CACHE=/tmp/tinyhd
 RUN useradd --uid 1000 --create-home tinyhd
 USER tinyhd

@@ -1,44 +1,49 @@
-# make demo   install, and predict the example clip
-# make test   install, and run the tests
+# Every target installs what it needs into .venv first. `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-oldest lint format install clean
+.PHONY: help demo test test-slow test-oldest lint format docs install clean
 
-demo: $(INSTALLED)
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
+
+demo: $(INSTALLED) ## predict the example clip
 	$(BIN)/python examples/demo.py
 
 # One thread in each of several processes: more of them wait for each other.
-test: $(INSTALLED)
+test: $(INSTALLED) ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
-test-slow: $(INSTALLED)
+test-slow: $(INSTALLED) ## run the tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
-# Test with the oldest version of each package that pyproject.toml allows.
-test-oldest: $(INSTALLED)
+test-oldest: $(INSTALLED) ## run the tests with the oldest version of each package that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/oldest
 	$(BIN)/uv pip install --quiet --python build/oldest/bin/python --resolution lowest-direct --editable '.[dev]'
 	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
 		-W default::DeprecationWarning # old packages use deprecated functions of newer ones
 
-lint: $(INSTALLED)
+lint: $(INSTALLED) ## run ruff, its formatter, and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(INSTALLED)
+format: $(INSTALLED) ## fix the formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-install: $(INSTALLED)
+# Warnings are errors: a broken link, or a public name without a docstring. The variable hides an advertisement.
+docs: $(INSTALLED) ## build the website in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+install: $(INSTALLED) ## create .venv
 
 $(INSTALLED): pyproject.toml constraints.txt hatch_build.py tinyhd_cli/engines/csrc/blocks.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-clean:
+clean: ## remove everything that make creates
 	rm -rf $(VENV) out build dist .mypy_cache .pytest_cache .ruff_cache

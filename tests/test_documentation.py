@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 import av
-import datasets_on_disk as on_disk
 import numpy as np
 import pytest
 import torch
 from helpers import clips
+from helpers import datasets_on_disk as on_disk
 from helpers.networks import lively
 
 from tinyhd_cli.datasets import read_density
