@@ -1,4 +1,4 @@
-"""The README's commands and the examples do what they say."""
+"""The commands, programs, and links of README and guides work, and so do the examples."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+import yaml
 from helpers import clips
 from helpers import datasets_on_disk as on_disk
 from helpers.networks import lively
@@ -23,17 +25,47 @@ from tinyhd_cli.datasets import read_density
 from tinyhd_cli.models import create
 
 PROJECT = Path(__file__).resolve().parents[1]
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = PROJECT / "examples"
+PAGES = [PROJECT / "README.md", PROJECT / "weights" / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+"""README and guides."""
+
+WRITTEN = {
+    "README.md": "results/one_overlay.mp4 attention.csv report.html",
+    "predict.md": "clip_overlay.mp4 out.mp4 out.npz out.csv out.json maps/0017.png results/two_attention.csv "
+    "results/two/overlay.mp4",
+    "areas.md": "areas.png out.json",
+    "report.md": "report.html pages/one_report.html",
+    "crop.md": "vertical.mp4 vertical/two_crop.mp4 calm.mp4",
+    "encode.md": "small.mp4",
+    "live.md": "live.mp4",
+    "evaluate.md": "scores.json frames.csv plots/scores.png plots/similarity.png submission.zip "
+    "submission/0701/0002.png",
+    "train-and-distill.md": "quarter.safetensors",
+    "weights.md": "tinyhd-m-quarter.safetensors",
+    "speed.md": "out.npz reference.npz tinyhd.onnx tinyhd.xml",
+}
+"""Some files that the commands of each page write."""
 
 
-def blocks(language, text=README):
+def blocks(language, text):
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands_in(page, language):
+    """The tinyhd commands in the blocks of a language: sh is run, bash is planned, shell is only parsed."""
+    lines = [line for block in blocks(language, page.read_text(encoding="utf-8")) for line in block.splitlines()]
+    return [part.strip() for line in lines for part in line.split(" | ") if part.strip().startswith("tinyhd ")]
+
+
+def pages_with(language):
+    found = [page for page in PAGES if commands_in(page, language)]
+    assert found
+    return pytest.mark.parametrize("page", found, ids=lambda page: page.name)
 
 
 @pytest.fixture
 def readers_folder(tmp_path, monkeypatch, weights_file):
-    """A folder with what the README takes for granted: clips, a weight file, embedded default weights."""
+    """A folder with the files that the guides assume: clips, recordings, weights; the default weights are small."""
     folder = tmp_path / "reader"
     (folder / "clips").mkdir(parents=True)
     clips.make(folder / "clip.mp4", frames=17, audio="aac")
@@ -50,14 +82,32 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
                 folder / "their_maps" / video / f"{number:04d}.png", read_density(maps / f"{number:04d}.png")
             )
     (folder / "mine.safetensors").write_bytes(weights_file.read_bytes())
-    # An original file has other tensor names; any will do here that loads.
     (folder / "registry.toml").write_text(
-        'default = "mine"\n[weights.mine]\nfile = "mine.safetensors"\n'
+        'default = "tinyhd-m-quarter.v2"\n[weights."tinyhd-m-quarter.v2"]\nfile = "mine.safetensors"\n'
         'config = { architecture = "tinyhd", outputs = "multi", width = "quarter", decoders = ["d1", "d2", "d3"] }\n'
     )
+    # An original file has other tensor names; any network with these names will do here.
     torch.save({"student_model": original_names(lively().state_dict())}, folder / "d123m_rc4_rc1T.pth")
     monkeypatch.setenv("TINYHD_REGISTRY", str(folder / "registry.toml"))
+    monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def trainers_folder(readers_folder):
+    """The same with photographs and weights files for training."""
+    from helpers.training_data import aux_videos, photographs
+
+    from tinyhd_cli import weights
+
+    photographs(Path("photos"), count=4)
+    aux_videos(Path("clips"), count=4)
+    full = create("tinyhd-m")
+    weights.save("full.safetensors", full.state_dict(), full.config)
+    save_folded(Path("mobilenet_v2_imagenet.npz"), full)
+    single = lively("tinyhd-s-quarter")
+    torch.save({"student_model": original_names(single.state_dict(), single=True)}, "d123s_rc4_rc1T.pth")
+    return readers_folder
 
 
 def original_names(state_dict, single=False):
@@ -76,47 +126,107 @@ def original_names(state_dict, single=False):
     return found
 
 
-def test_the_commands_of_the_readme(readers_folder, monkeypatch):
+def check_written(page):
+    for name in WRITTEN.get(page.name, "").split():
+        assert Path(name).stat().st_size, name
+
+
+@pages_with("sh")
+def test_commands(page, readers_folder, capsys):
     from tinyhd_cli import cli
 
-    monkeypatch.chdir(readers_folder)
-    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("tinyhd ")]
-    commands = [command for command in commands if "--camera" not in command]
-    assert len(commands) >= 6
-    for command in commands:
+    for command in commands_in(page, "sh"):
         arguments = shlex.split(command.replace("--duration 10", "--duration 1"))[1:]
-        assert cli.run([*arguments, "--quiet"]) == 0, command
-    written = {path.relative_to(readers_folder).as_posix() for path in readers_folder.rglob("*") if path.is_file()}
-    assert {"out.mp4", "out.npz", "out.csv", "out.json", "maps/0017.png"} <= written
-    assert {"results/one_overlay.mp4", "results/two_attention.csv", "results/two/overlay.mp4"} <= written
-    assert {"scores.json", "frames.csv", "pictures/scores.png", "pictures/similarity.png"} <= written
-    assert {"areas.png", "report.html", "small.mp4", "vertical.mp4"} <= written
-    assert {"submission.zip", "submission/0701/0002.png"} <= written
+        quiet = [] if arguments[0] in ("weights", "doctor") else ["--quiet"]
+        assert cli.run([*arguments, *quiet]) == 0, (command, capsys.readouterr().err)
+    check_written(page)
 
 
-def test_the_training_commands_of_the_readme(readers_folder, monkeypatch, capsys):
-    """Each is planned, on small data of the same form; reducing is quick enough to be done."""
-    from helpers.training_data import aux_videos, photographs
+@pages_with("bash")
+def test_training_commands(page, trainers_folder, capsys):
+    """Each is planned, on small data of the same form; reducing channels is quick enough to be done."""
+    from tinyhd_cli import cli
 
-    from tinyhd_cli import cli, weights
-
-    monkeypatch.chdir(readers_folder)
-    photographs(Path("photos"), count=4)
-    aux_videos(Path("clips"), count=4)
-    full = create("tinyhd-m")
-    weights.save("full.safetensors", full.state_dict(), full.config)
-    save_folded(Path("mobilenet_v2_imagenet.npz"), full)
-    single = lively("tinyhd-s-quarter")
-    torch.save({"student_model": original_names(single.state_dict(), single=True)}, "d123s_rc4_rc1T.pth")
-    commands = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("tinyhd ")]
-    assert len(commands) == 6
-    for command in commands:
+    for command in commands_in(page, "bash"):
         arguments = shlex.split(command)[1:]
         planned = [] if arguments[0] == "reduce-channels" else ["--dry-run"]
-        resumed = "--resume" in arguments
-        assert cli.run([*arguments, *planned]) == (3 if resumed else 0), (command, capsys.readouterr().err)
-    assert Path("quarter.safetensors").is_file()
+        continues = {"--resume", "--extend"} & {*arguments}  # without a run, only the options are checked
+        code = cli.run([*arguments, *planned])
+        assert code == (3 if continues else 0), (command, capsys.readouterr().err)
     assert "expected time" in capsys.readouterr().out
+    check_written(page)
+
+
+def options_of(arguments):
+    """The names of all options of a command, and the arguments that follow it."""
+    from tinyhd_cli.cli import commands
+
+    known = commands()
+    command, *rest = arguments
+    found = known[command]
+    while hasattr(found, "commands") and rest:
+        found, rest = found.commands[rest[0]], rest[1:]
+    return {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)}, rest
+
+
+def check_options(command):
+    names, rest = options_of(shlex.split(command)[1:])
+    used = [argument.partition("=")[0] for argument in rest if re.match(r"--?[a-z]", argument)]
+    assert set(used) <= names | {"--help"}, command
+
+
+@pages_with("shell")
+def test_commands_that_are_not_run(page):
+    """Commands that need a camera, a network connection, or minutes: they exist, with these options."""
+    for command in commands_in(page, "shell"):
+        check_options(command)
+
+
+def test_commands_and_options_in_the_text():
+    from tinyhd_cli.cli import commands
+
+    known = {"--help", "--version", "--debug", "--json-log", "--config"}
+    for name, command in commands().items():
+        for arguments in [[name, sub] for sub in getattr(command, "commands", {})] or [[name]]:
+            known |= options_of(arguments)[0]
+    for page in PAGES:
+        prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for code in re.findall(r"`([^`\n]+)`", prose):
+            if re.match(r"tinyhd [a-z]", code) and "COMMAND" not in code:
+                check_options(code)
+            if not code.startswith(("pip ", "docker ")):
+                assert {*re.findall(r"(?<![\w-])--[a-z][\w-]*", code)} <= known, (page.name, code)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "```python" in page.read_text("utf-8")], ids=lambda page: page.name
+)
+def test_programs(page, readers_folder, capsys):
+    for block in blocks("python", page.read_text(encoding="utf-8")):
+        exec(compile(block, page.name, "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    if page.name == "README.md":
+        assert len(lines) == 17
+        assert lines[-1].startswith("0.53 s: (192, 256), peak 0.")
+    if page.name == "evaluate.md":
+        assert abs(float(lines[0])) < 0.1  # the CC of noise
+
+
+def test_files_in_the_text(readers_folder):
+    """Settings, areas, and training files of the guides are read without a complaint."""
+    from tinyhd_cli.cli import commands
+    from tinyhd_cli.commands.config_file import check
+    from tinyhd_cli.inference.area_parsing import parse_areas
+    from tinyhd_cli.training.options import build_config
+
+    texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    (settings,) = blocks("toml", texts)
+    check(Path("tinyhd.toml"), tomllib.loads(settings), commands())
+    (areas,) = blocks("json", texts)
+    Path("areas.json").write_text(areas)
+    assert [area.name for area in parse_areas(["areas.json"])] == ["face", "ball"]
+    (training,) = blocks("yaml", texts)
+    assert build_config(yaml.safe_load(training) | {"data": ["photos"], "out": "run"}, None).steps == 600
 
 
 def save_folded(path, network):
@@ -133,20 +243,9 @@ def save_folded(path, network):
     np.savez(path, **arrays)
 
 
-def test_the_python_of_the_readme(readers_folder, monkeypatch, capsys):
-    monkeypatch.chdir(readers_folder)
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), {})
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 18
-    assert abs(float(lines[0])) < 0.1  # the CC of noise
-    assert lines[-1].startswith("0.53 s: (192, 256), peak 0.")
-
-
 def test_the_cookbook(readers_folder, monkeypatch, capsys):
     """With the embedded weights, as its readers run it."""
     monkeypatch.delenv("TINYHD_REGISTRY")
-    monkeypatch.chdir(readers_folder)
     recipes = blocks("python", (EXAMPLES / "cookbook.md").read_text(encoding="utf-8"))
     for recipe in recipes:
         exec(compile(recipe, "cookbook.md", "exec"), {})
@@ -158,19 +257,25 @@ def test_the_cookbook(readers_folder, monkeypatch, capsys):
     assert all((readers_folder / name).stat().st_size for name in written)
 
 
-def test_the_readme_lists_all_models():
+@pytest.mark.parametrize("name", ["README.md", "docs/weights.md"])
+def test_all_models_are_listed(name):
     from tinyhd_cli.models import CONFIGS
 
-    assert set(re.findall(r"^\| `((?:tinyhd|hd2s)[\w-]*)` \|", README, re.MULTILINE)) == set(CONFIGS)
+    text = (PROJECT / name).read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `((?:tinyhd|hd2s)[\w-]*)` \|", text, re.MULTILINE)) == set(CONFIGS)
 
 
-def test_the_readme_links_to_files_that_are_there():
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
-        if target.startswith("#"):
-            headings = re.findall(r"^#+ (.+)$", README, re.MULTILINE)
-            assert target[1:] in [heading.lower().replace(" ", "-") for heading in headings], target
-        else:
-            assert (PROJECT / target).exists(), target
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "weights/README.md", "examples/cookbook.md"])
+def test_links(name):
+    """Those of the guides are checked by ``make docs``."""
+    page = PROJECT / name
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        path, _, anchor = target.partition("#")
+        assert not path or (page.parent / path).exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", (page.parent / path).read_text() if path else text, re.MULTILINE)
+            assert anchor in [heading.lower().replace(" ", "-") for heading in headings], target
 
 
 def run_example(monkeypatch, name, *arguments):

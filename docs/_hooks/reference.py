@@ -57,7 +57,9 @@ def pages(package: griffe.Module) -> dict[str, str]:
     """
     modules = {PACKAGE: package} | {room: package[room] for room in ROOMS}
     names = {title: public_names(package, module) for title, module in modules.items()}
-    undocumented = [f"{modules[title].path}.{name}" for title in names for name, found in names[title].items() if not summary(found)]
+    undocumented = [
+        f"{modules[title].path}.{name}" for title in names for name, found in names[title].items() if not summary(found)
+    ]
     if undocumented:
         raise PluginError(f"public names without a docstring: {', '.join(undocumented)}")
     home = {found.path: title for title in reversed(names) for found in names[title].values()}
@@ -66,7 +68,8 @@ def pages(package: griffe.Module) -> dict[str, str]:
 
 def public_names(package: griffe.Module, module: griffe.Module) -> dict[str, griffe.Object]:
     """Return the definition of each name in a module's ``__all__``."""
-    return {name: definition(package, module, name) for name in map(str, module.exports or ())}
+    names = [str(name) for name in module.exports or ()]
+    return {name: definition(package, module, name) for name in names if not name.startswith("__")}
 
 
 def definition(package: griffe.Module, module: griffe.Module, name: str) -> griffe.Object:
