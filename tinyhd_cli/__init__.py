@@ -6,29 +6,129 @@
     for time_s, saliency in predict("clip.mp4", model=model):
         ...
 
-Names are imported on first use, so that importing the package costs nothing.
+Every name is imported on first use: importing the package loads neither PyTorch nor NumPy, OpenCV or FFmpeg.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
 if TYPE_CHECKING:
+    from . import weights
+    from .apps.crop import crop_file
+    from .apps.encode import encode_file
+    from .apps.options import CropOptions, EncodeOptions, ReportOptions
+    from .apps.report import report_file
+    from .datasets import open_dataset
+    from .engines.export import export
+    from .errors import InputError, OutputError, TinyhdError, UsageError, WeightsError
+    from .evaluation.options import EvaluateOptions
+    from .evaluation.run import Maps, evaluate
+    from .inference.area_parsing import parse_areas
     from .inference.model import Model, load_model
-    from .inference.predict import predict
+    from .inference.model_options import ModelOptions
+    from .inference.options import Outputs, PredictOptions
+    from .inference.predict import predict, predict_file, saliency_of
+    from .inference.statistics import describe
+    from .metrics import score_frame
+    from .models import build, create
+    from .training.loop import train
+    from .training.options import TrainConfig
+    from .video.options import EncoderOptions, InputOptions, OverlayStyle
+    from .video.reader import VideoReader
 
-__all__ = ["Model", "__version__", "load_model", "predict"]
+__all__ = [
+    "CropOptions",
+    "EncodeOptions",
+    "EncoderOptions",
+    "EvaluateOptions",
+    "InputError",
+    "InputOptions",
+    "Maps",
+    "Model",
+    "ModelOptions",
+    "OutputError",
+    "Outputs",
+    "OverlayStyle",
+    "PredictOptions",
+    "ReportOptions",
+    "TinyhdError",
+    "TrainConfig",
+    "UsageError",
+    "VideoReader",
+    "WeightsError",
+    "__version__",
+    "build",
+    "create",
+    "crop_file",
+    "describe",
+    "encode_file",
+    "evaluate",
+    "export",
+    "load_model",
+    "open_dataset",
+    "parse_areas",
+    "predict",
+    "predict_file",
+    "report_file",
+    "saliency_of",
+    "score_frame",
+    "train",
+    "weights",
+]
+
+MODULES = {
+    "CropOptions": "apps.options",
+    "EncodeOptions": "apps.options",
+    "EncoderOptions": "video.options",
+    "EvaluateOptions": "evaluation.options",
+    "InputError": "errors",
+    "InputOptions": "video.options",
+    "Maps": "evaluation.run",
+    "Model": "inference.model",
+    "ModelOptions": "inference.model_options",
+    "OutputError": "errors",
+    "Outputs": "inference.options",
+    "OverlayStyle": "video.options",
+    "PredictOptions": "inference.options",
+    "ReportOptions": "apps.options",
+    "TinyhdError": "errors",
+    "TrainConfig": "training.options",
+    "UsageError": "errors",
+    "VideoReader": "video.reader",
+    "WeightsError": "errors",
+    "build": "models",
+    "create": "models",
+    "crop_file": "apps.crop",
+    "describe": "inference.statistics",
+    "encode_file": "apps.encode",
+    "evaluate": "evaluation.run",
+    "export": "engines.export",
+    "load_model": "inference.model",
+    "open_dataset": "datasets",
+    "parse_areas": "inference.area_parsing",
+    "predict": "inference.predict",
+    "predict_file": "inference.predict",
+    "report_file": "apps.report",
+    "saliency_of": "inference.predict",
+    "score_frame": "metrics",
+    "train": "training.loop",
+    "weights": "weights",
+}
+"""Module of each public name."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Model", "load_model"):
-        from .inference import model
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{MODULES[name]}", __name__)
+    value = module if MODULES[name] == name else getattr(module, name)
+    globals()[name] = value  # the next access is direct
+    return value
 
-        return getattr(model, name)
-    if name == "predict":
-        from .inference.predict import predict
 
-        return predict
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

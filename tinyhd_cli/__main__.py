@@ -1,4 +1,4 @@
-"""The entry point of the ``tinyhd`` command, and of ``python -m tinyhd_cli``."""
+"""Entry point of the ``tinyhd`` command and of ``python -m tinyhd_cli``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; a Ctrl-C while its modules are still being imported is no reason for a traceback."""
+    """Run the command line. Ctrl-C while modules are imported prints no traceback."""
     try:
         from .cli import main as run
 

@@ -1,4 +1,4 @@
-"""The ``tinyhd`` command: collects the subcommands and turns errors into one line and an exit code."""
+"""The ``tinyhd`` command: registers the subcommands, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ app.add_typer(benchmark.app, name="benchmark")
 
 
 def show_version(wanted: bool) -> None:
-    """Print the version and end."""
+    """Print the version and exit if ``--version`` is given."""
     if wanted:
         print(f"tinyhd {__version__}")
         raise typer.Exit
@@ -69,21 +69,28 @@ def options(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error (anywhere on the line, or TINYHD_DEBUG=1).")
+        bool, typer.Option("--debug", help="Show tracebacks of errors; anywhere on the line (or TINYHD_DEBUG=1).")
     ] = False,
     json_log: Annotated[
-        bool, typer.Option("--json-log", help="Messages and progress as JSON lines on stderr (anywhere on the line).")
+        bool,
+        typer.Option("--json-log", help="Print messages and progress as JSON lines on stderr; anywhere on the line."),
     ] = False,
     config: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Settings, in place of tinyhd.toml here and the user's (or TINYHD_CONFIG)."),
+        typer.Option(
+            metavar="FILE", help="Settings file; replaces ./tinyhd.toml and the user's file (or TINYHD_CONFIG)."
+        ),
     ] = None,
 ) -> None:
     """Predict where people look in a video."""
 
 
-def take(flag: str, args: Sequence[str]) -> tuple[list[str], bool]:
-    """The arguments without a flag that may stand anywhere before ``--``, and whether it is set, or its variable is."""
+def extract_flag(flag: str, args: Sequence[str]) -> tuple[list[str], bool]:
+    """Remove a flag that is allowed anywhere before ``--``.
+
+    Returns:
+        The remaining arguments, and whether the flag or its environment variable is set.
+    """
     args = list(args)
     end = args.index("--") if "--" in args else len(args)
     kept = [arg for arg in args[:end] if arg != flag] + args[end:]
@@ -91,8 +98,8 @@ def take(flag: str, args: Sequence[str]) -> tuple[list[str], bool]:
     return kept, len(kept) < len(args) or os.environ.get(variable, "") not in ("", "0")
 
 
-def take_config(args: Sequence[str]) -> list[str]:
-    """The arguments without a ``--config FILE`` before the command, which goes into the environment."""
+def extract_config(args: Sequence[str]) -> list[str]:
+    """Move the file of ``--config FILE`` before the command into the environment, and return the other arguments."""
     args = list(args)
     for index, argument in enumerate(args):
         if not argument.startswith("-"):
@@ -105,26 +112,26 @@ def take_config(args: Sequence[str]) -> list[str]:
 
 
 def commands() -> dict[str, Any]:
-    """All commands by name, as Typer has them."""
+    """Return all of Typer's commands by name."""
     return dict(getattr(typer.main.get_command(app), "commands", {}))
 
 
 def defaults(arguments: Sequence[str]) -> dict[str, Any]:
-    """What settings files say of the options of the command that is to run."""
+    """Return the options that the settings files set for the command to run, as Typer's default map."""
     known = commands()
-    # The doctor says for itself what is wrong with them, and help is to be had always.
+    # The doctor reports errors in settings files itself, and --help must always work.
     if not arguments or arguments[0] not in known or arguments[0] == "doctor" or "--help" in arguments:
         return {}
     return {arguments[0]: option_defaults(known, arguments[0])}
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Signal handler: as if Ctrl-C had been pressed."""
+    """Handle a signal like Ctrl-C."""
     raise KeyboardInterrupt
 
 
-def complain(message: str, debug: bool = False) -> None:
-    """The one line on stderr, after the traceback if that is wanted."""
+def print_error(message: str, debug: bool = False) -> None:
+    """Print an error as one line on stderr, after the traceback with ``debug``."""
     loading.stop()
     error = sys.exception() if debug else None
     if error is not None:
@@ -133,18 +140,18 @@ def complain(message: str, debug: bool = False) -> None:
 
 
 def hint(error: TyperException, arguments: Sequence[str]) -> str:
-    """Return advice after wrong usage: see the command's help, or the command or option that was probably meant."""
+    """Return advice after wrong usage: the command or option that was probably meant, or the command's help."""
     if arguments and arguments[0] not in commands() and Path(arguments[0]).exists():
         return f"did you mean tinyhd predict {arguments[0]}?"
     context = getattr(error, "ctx", None)
     extra = re.fullmatch(r"Got unexpected extra argument(?:\(s\))? \((.+)\)", error.format_message())
     if context and extra and any(parameter.name == "out" for parameter in context.command.params):
         return f"did you mean --out {extra[1]}?"
-    return f"{context.command_path if context else 'tinyhd'} --help shows what there is"
+    return f"{context.command_path if context else 'tinyhd'} --help shows the usage"
 
 
 def folder_exists() -> bool:
-    """Return whether the current folder still exists; relative paths are useless without it."""
+    """Return whether the current folder still exists. Relative paths need it."""
     try:
         Path.cwd()
     except OSError:
@@ -154,12 +161,12 @@ def folder_exists() -> bool:
 
 def run(args: Sequence[str]) -> int:
     """Run the command line and return its exit code (see ``errors``)."""
-    arguments, debug = take("--debug", args)
-    arguments, json_log = take("--json-log", arguments)
-    arguments = take_config(arguments)
+    arguments, debug = extract_flag("--debug", args)
+    arguments, json_log = extract_flag("--json-log", arguments)
+    arguments = extract_config(arguments)
     show_log(debug, json_log)
     if not folder_exists():
-        complain("the current folder no longer exists; change to another folder")
+        print_error("the current folder no longer exists; change to another folder")
         return errors.WRONG_USAGE
     try:
         return run_command(arguments, debug)
@@ -174,33 +181,33 @@ def run_command(arguments: list[str], debug: bool) -> int:
         code = command.main(arguments, prog_name="tinyhd", standalone_mode=False, default_map=defaults(arguments))
     except TyperException as error:
         message = error.format_message()
-        if message:  # asking for nothing has none: the help was shown
-            complain(f"{message} ({hint(error, arguments)})")
+        if message:  # an empty message means that Typer already printed the help
+            print_error(f"{message} ({hint(error, arguments)})")
         return errors.WRONG_USAGE
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted")
+        print_error("interrupted")
         return errors.INTERRUPTED
     except errors.TinyhdError as error:
-        complain(str(error), debug)
+        print_error(str(error), debug)
         return error.exit_code
     except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more on exit.
+        # The reader of stdout has closed it; Python would report that again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.OUTPUT_FAILED
     except Exception as error:
-        complain(errors.describe_unexpected(error), debug)
+        print_error(errors.describe_unexpected(error), debug)
         return errors.SOME_INPUT_FAILED
-    if code == errors.INTERRUPTED:  # Typer has caught the Ctrl-C
-        complain("interrupted")
+    if code == errors.INTERRUPTED:  # Typer caught the Ctrl-C
+        print_error("interrupted")
     return code if isinstance(code, int) else errors.OK
 
 
 def main() -> None:
     """Entry point of the ``tinyhd`` command."""
-    # A killed run tidies up as an interrupted one does, and so does one whose terminal is closed (unless under nohup).
+    # A terminated run cleans up like an interrupted one; so does one whose terminal is closed, unless under nohup.
     signal.signal(signal.SIGTERM, interrupt)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, interrupt)
     code = run(sys.argv[1:])
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C, while threads end, would print a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C while threads end would print a traceback
     sys.exit(code)

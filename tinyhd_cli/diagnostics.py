@@ -1,4 +1,4 @@
-"""What tinyhd finds on this machine, what is missing, and what to do about it."""
+"""Checks of the installation for ``tinyhd doctor``: what is installed, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from . import cache, settings
 from .errors import TinyhdError, one_line
@@ -19,44 +20,45 @@ from .version import __version__
 
 Status = Literal["ok", "note", "fault"]
 
+CheckSettings = Callable[[Path, Mapping[str, Any]], None]
+"""Raises ``UsageError`` if the tables of a settings file contain an unknown name."""
+
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     what: str
     status: Status
-    """``note``: something would work better otherwise; ``fault``: something does not work."""
+    """``note``: tinyhd works, but something could be better; ``fault``: something does not work."""
     found: str
     advice: str = ""
-    """What to do, in a line; empty if nothing is to be done."""
+    """How to fix it, in one line; empty if nothing needs to be done."""
 
 
-def examine() -> list[Finding]:
-    """Look at everything. Whatever breaks is a finding, not an error."""
+def examine(check_settings: CheckSettings) -> list[Finding]:
+    """Run all checks. A check that fails becomes a finding."""
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "versions": check_versions,
+        "devices": check_devices,
+        "engines": check_engines,
+        "encoders": check_encoders,
+        "weights": check_weights,
+        "folders": check_folders,
+        "settings": partial(check_configuration, check_settings),
+    }
     findings: list[Finding] = []
-    parts: tuple[Callable[[], Iterator[Finding]], ...] = (
-        versions,
-        devices,
-        engines,
-        encoders,
-        weights,
-        folders,
-        configuration,
-    )
-    for part in parts:
+    for name, check in checks.items():
         try:
-            findings += part()
-        except Exception as error:  # what the doctor trips over is what the user must know
+            findings += check()
+        except Exception as error:  # of any type: a broken package must not hide the other findings
             line = f"{type(error).__name__}: {one_line(error)}"
-            findings.append(
-                Finding(part.__name__, "fault", line, "install tinyhd again: pip install --force-reinstall")
-            )
+            findings.append(Finding(name, "fault", line, "reinstall tinyhd: pip install --force-reinstall"))
     return findings
 
 
-def versions() -> Iterator[Finding]:
-    """Python and the packages that do the work."""
+def check_versions() -> Iterator[Finding]:
+    """Report the versions of tinyhd, Python and the most important packages."""
     yield Finding("tinyhd", "ok", f"{__version__} in {Path(__file__).resolve().parent}")
     yield Finding("python", "ok", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
     import av
@@ -68,32 +70,29 @@ def versions() -> Iterator[Finding]:
     yield Finding("FFmpeg", "ok", f"{av.ffmpeg_version_info} (inside the av package)")
 
 
-def devices() -> Iterator[Finding]:
-    """Where networks run."""
+def check_devices() -> Iterator[Finding]:
+    """Report the CPU threads and the device that ``--device auto`` selects."""
     import torch
 
     from .inference.model import pick_device
 
-    threads = torch.get_num_threads()
-    few = threads < available_cores()
-    advice = f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} holds it back" if "OMP_NUM_THREADS" in os.environ else ""
-    yield Finding(
-        "processor", "note" if few and advice else "ok", f"{available_cores()} cores, {threads} threads", few * advice
-    )
+    cores, threads = available_cores(), torch.get_num_threads()
+    limited = threads < cores and "OMP_NUM_THREADS" in os.environ
+    advice = f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} limits the number of threads" if limited else ""
+    yield Finding("CPU", "note" if limited else "ok", f"{cores} cores, {threads} threads", advice)
     chosen = pick_device("auto")
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
         yield Finding("device", "ok", f"{chosen} ({names})")
     elif torch.version.cuda:
-        yield Finding(
-            "device", "note", str(chosen), "PyTorch is a CUDA build but sees no GPU: is the driver installed?"
-        )
+        advice = "PyTorch is a CUDA build but finds no GPU; check that the driver is installed"
+        yield Finding("device", "note", str(chosen), advice)
     else:
         yield Finding("device", "ok", str(chosen))
 
 
-def engines() -> Iterator[Finding]:
-    """What runs networks on the processor; each is tried, because some are installed and do not work."""
+def check_engines() -> Iterator[Finding]:
+    """Run each CPU engine on a small input, because an installed engine may not work."""
     from .engines.selection import PACKAGES, EngineUnavailable, self_test
 
     working, missing, faults = [], [], []
@@ -104,23 +103,23 @@ def engines() -> Iterator[Finding]:
             continue
         except EngineUnavailable as error:
             missing.append(f"{name}: {error}")
-        except Exception as error:  # of any kind: it is not ours
+        except Exception as error:  # of any type: the engine belongs to another package
             faults.append(f"{name} does not work: {type(error).__name__}: {one_line(error)}")
         else:
             working.append(found)
     listed = ", ".join([*working, "torch"])
     if faults:
-        yield Finding("engines", "note", listed, f"{'; '.join(faults)}: install it again")
+        yield Finding("engines", "note", listed, f"{'; '.join(faults)}; reinstall it")
     elif not working:
-        yield Finding("engines", "note", listed, "pip install openvino makes networks several times as fast on a CPU")
+        yield Finding("engines", "note", listed, "pip install openvino runs networks several times as fast on a CPU")
     elif missing and sys.platform == "linux" and platform.machine() == "x86_64":
         yield Finding("engines", "note", listed, "; ".join(missing))
     else:
         yield Finding("engines", "ok", listed)
 
 
-def encoders() -> Iterator[Finding]:
-    """What videos can be written with; each encoder is opened, because some are there and do not work."""
+def check_encoders() -> Iterator[Finding]:
+    """Open an encoder for each codec, because an encoder that FFmpeg lists may not work."""
     from .video import codecs
     from .video.encoders import DEFAULT_CODECS, can_open
     from .video.options import EncoderOptions
@@ -132,38 +131,40 @@ def encoders() -> Iterator[Finding]:
     found = ", ".join(f"{codec} ({name})" for codec, name in working.items() if name)
     missing = [codec for codec, name in working.items() if name is None]
     if not any(working[codec] for codec in DEFAULT_CODECS[".mp4"]):
-        yield Finding("encoders", "fault", found or "none", "no .mp4 can be written: pip install --force-reinstall av")
+        advice = ".mp4 files cannot be written: pip install --force-reinstall av"
+        yield Finding("encoders", "fault", found or "none", advice)
     elif missing:
-        yield Finding(
-            "encoders", "note", found, f"not here: {', '.join(missing)}; other codecs are used in their place"
-        )
+        advice = f"not available: {', '.join(missing)}; tinyhd uses other codecs instead"
+        yield Finding("encoders", "note", found, advice)
     else:
         yield Finding("encoders", "ok", found)
 
 
-def weights() -> Iterator[Finding]:
-    """Whether a command without --weights finds any."""
-    from . import weights as store
+def check_weights() -> Iterator[Finding]:
+    """Report the embedded weights, and whether the default weights are present and intact."""
+    from . import weights
 
     try:
-        embedded = [info.name for info in store.registry().values() if info.file]
+        embedded = [info.name for info in weights.registry().values() if info.file]
         yield Finding("embedded weights", "ok" if embedded else "note", ", ".join(embedded) or "none")
-        name = store.default_name()
-        _, located = store.inspect(name)
+        name = weights.default_name()
+        _, located = weights.inspect(name)
         if located is None:
-            advice = f"tinyhd weights info {name} says where its file is; then --weights FILE, or TINYHD_MODEL=FILE"
+            advice = (
+                f"tinyhd weights info {name} shows the origin of the file; then --weights FILE or TINYHD_MODEL=FILE"
+            )
             yield Finding("default model", "note", f"{name}: not on this machine", advice)
         else:
-            wrong = store.verify(name).state == "wrong hash"
+            wrong = weights.verify(name).state == "wrong hash"
             found = f"{name}: {located.path}{', damaged or altered' * wrong}"
-            advice = "install tinyhd again, or tinyhd weights pull --force" if wrong else ""
+            advice = "reinstall tinyhd, or run tinyhd weights pull --force" if wrong else ""
             yield Finding("default model", "fault" if wrong else "ok", found, advice)
     except TinyhdError as error:
-        yield Finding("default model", "fault", str(error), "tinyhd weights list shows what there is")
+        yield Finding("default model", "fault", str(error), "tinyhd weights list shows the available weights")
 
 
-def folders() -> Iterator[Finding]:
-    """Where tinyhd keeps things, and whether it may."""
+def check_folders() -> Iterator[Finding]:
+    """Report whether the folders for caches and downloads can be written."""
     folder = settings.cache_folder()
     if folder.is_dir() and (problem := cache.trust_problem(folder)):
         yield Finding("cache", "note", f"{folder}: {problem}", "set TINYHD_CACHE to a folder of your own")
@@ -174,15 +175,15 @@ def folders() -> Iterator[Finding]:
     from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 
     if HF_HUB_OFFLINE:
-        yield Finding("Hub", "note", f"offline by HF_HUB_OFFLINE; downloads in {HF_HUB_CACHE}")
+        yield Finding("Hub", "note", f"offline, because HF_HUB_OFFLINE is set; downloads are in {HF_HUB_CACHE}")
     elif can_write(Path(HF_HUB_CACHE)):
-        yield Finding("Hub", "ok", f"downloads in {HF_HUB_CACHE}")
+        yield Finding("Hub", "ok", f"downloads go to {HF_HUB_CACHE}")
     else:
-        yield Finding("Hub", "note", f"{HF_HUB_CACHE}: cannot be written", "set HF_HOME to a folder that can")
+        yield Finding("Hub", "note", f"{HF_HUB_CACHE}: is not writable", "set HF_HOME to a writable folder")
 
 
 def can_write(folder: Path) -> bool:
-    """Whether files can be made in a folder, which need not be there yet. Nothing is left behind."""
+    """Return whether files can be created in a folder, which need not exist. Leaves no files behind."""
     while not folder.exists():
         if folder == folder.parent:
             return False
@@ -194,20 +195,17 @@ def can_write(folder: Path) -> bool:
         return False
 
 
-def configuration() -> Iterator[Finding]:
-    """Settings files and variables that have a say."""
-    from .cli import commands
-    from .commands.config_file import check
-
+def check_configuration(check_settings: CheckSettings) -> Iterator[Finding]:
+    """Report the settings files and environment variables in use, and errors in the files."""
     try:
-        places = settings.files()
-        for path in places:
-            check(path, settings.read(path), commands())
+        files = settings.files()
+        for path in files:
+            check_settings(path, settings.read(path))
     except TinyhdError as error:
-        yield Finding("settings", "fault", str(error), "mend the file, or remove it")
+        yield Finding("settings", "fault", str(error), "fix the file, or remove it")
         return
     variables = sorted(name for name in os.environ if name.startswith("TINYHD_"))
-    found = ", ".join([*map(str, places), *variables])
+    found = ", ".join([*map(str, files), *variables])
     yield Finding("settings", "ok", found or f"none ({settings.FILE_NAME} here or in {settings.user_folder()})")
     if sys.stdout.encoding and sys.stdout.encoding.lower().replace("-", "") not in ("utf8", "utf16"):
-        yield Finding("terminal", "note", sys.stdout.encoding, "set PYTHONUTF8=1 to see all names as they are")
+        yield Finding("terminal", "note", sys.stdout.encoding, "set PYTHONUTF8=1 to print all names without escapes")

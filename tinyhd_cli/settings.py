@@ -1,33 +1,41 @@
-"""Settings that outlive a command line: the environment, then ``tinyhd.toml`` here, then the user's own.
+"""Persistent settings: environment variables, ``tinyhd.toml`` in the current folder, then the user's own file.
 
-A file that ``tinyhd --config FILE`` or ``TINYHD_CONFIG`` names is read in place of these two.
+A file named by ``tinyhd --config FILE`` or ``TINYHD_CONFIG`` is read instead of these two files.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
 from .untrusted import parse_toml, read_document
 
+log = logging.getLogger("tinyhd")
+
 FILE_NAME = "tinyhd.toml"
 
 CONFIG_VARIABLE = "TINYHD_CONFIG"
-"""Names a settings file to read in place of the others."""
+"""Environment variable that names a settings file to read instead of the others."""
 
 TEXTS = ("hub_owner", "model")
-"""Settings that are no command's."""
+"""Settings that belong to no command."""
+
+RENAMED = {"normalise": "normalize", "colourmap": "colormap"}
+"""Present names of options, by former or British spelling. Files with the key on the left still work."""
 
 DEFAULT_HUB_OWNER = "tinyhd"
-"""Owner of Hub repositories that are named without one."""
+"""Owner of Hub repositories that are named without an owner."""
 
 
 def user_folder() -> Path:
-    """Where the user's settings are: ``$XDG_CONFIG_HOME/tinyhd``, ``~/.config/tinyhd`` or ``%APPDATA%/tinyhd``."""
+    """Return the folder of the user's settings: ``tinyhd`` in ``$XDG_CONFIG_HOME``, ``~/.config`` or ``%APPDATA%``."""
     if sys.platform == "win32":
         base = os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming"
     else:
@@ -36,7 +44,7 @@ def user_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: ``$TINYHD_CACHE``, else the ``tinyhd`` folder of the user's caches."""
+    """Return the folder for recreatable files: ``$TINYHD_CACHE``, else ``tinyhd`` in the user's cache folder."""
     if override := os.environ.get("TINYHD_CACHE"):
         return Path(override)
     if sys.platform == "win32":
@@ -47,10 +55,10 @@ def cache_folder() -> Path:
 
 
 def files() -> list[Path]:
-    """The settings files that there are, the one that counts most first.
+    """Return the existing settings files in order of precedence.
 
     Raises:
-        UsageError: the file that ``TINYHD_CONFIG`` names is not there.
+        UsageError: the file named by ``TINYHD_CONFIG`` does not exist.
     """
     if named := os.environ.get(CONFIG_VARIABLE):
         if not is_file(Path(named)):
@@ -60,7 +68,7 @@ def files() -> list[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; not so in a folder that may not be looked into: a home that is somebody else's."""
+    """Return whether a file exists; False if its folder may not be read, such as the home folder of another user."""
     try:
         return path.is_file()
     except PermissionError:
@@ -68,27 +76,55 @@ def is_file(path: Path) -> bool:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The settings in a file.
+    """Return the settings in a file, with renamed options under their present names.
 
     Raises:
-        UsageError: the file cannot be read or is not TOML.
+        UsageError: the file cannot be read, is not TOML, or contains an option under both names.
     """
     try:
-        return parse_toml(read_document(path))
+        tables = parse_toml(read_document(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # bad TOML or not UTF-8
         raise UsageError(f"{path} is not a TOML file: {error}") from error
+    return {name: renamed(path, name, value) if isinstance(value, Mapping) else value for name, value in tables.items()}
+
+
+def renamed(path: Path, table: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a table under their present names; a warning names each former name."""
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        name = RENAMED.get(option_key(key), key)
+        if name in found or (name != key and name in options):
+            raise UsageError(f"{path}: [{table}] has {name!r} twice, under two names; remove one of them")
+        if name != key:
+            warn_of_rename(path.absolute(), f"{path}: [{table}] {key!r} is now called {name!r}; please rename it")
+        found[name] = value
+    return found
+
+
+@functools.cache
+def warn_of_rename(path: Path, message: str) -> None:
+    """Log a warning about a renamed option once per file: commands read the settings several times."""
+    log.warning("%s", message)
+
+
+def option_key(flag: str) -> str:
+    """Return the key of an option: the flag without leading dashes, with dashes inside."""
+    return flag.lstrip("-").replace("_", "-")
 
 
 def setting(name: str, default: str) -> str:
-    """The value of a text setting.
+    """Return the value of a text setting.
 
-    Looked for in the environment (``hub_owner`` is ``TINYHD_HUB_OWNER``), then in the settings :func:`files`;
-    ``default`` if it is nowhere.
+    The environment takes precedence (``TINYHD_HUB_OWNER`` for ``hub_owner``), then the settings :func:`files`.
+
+    Args:
+        name: one of :data:`TEXTS`.
+        default: value if the setting is not set.
 
     Raises:
-        UsageError: a settings file is malformed, or the setting in it is no text.
+        UsageError: a settings file is malformed, or the value is not a text.
     """
     if value := os.environ.get(f"TINYHD_{name.upper()}"):
         return value
@@ -102,7 +138,7 @@ def setting(name: str, default: str) -> str:
 
 
 def hub_owner() -> str:
-    """The owner put in front of Hub repositories that are named without one; ``UsageError`` if it can be none."""
+    """Return the owner of Hub repositories that are named without an owner; ``UsageError`` if it is invalid."""
     owner = setting("hub_owner", DEFAULT_HUB_OWNER)
     if not re.fullmatch(r"[\w.-]+", owner):
         raise UsageError(f"hub_owner must be letters, digits, dots, dashes or underscores, not {owner!r}")

@@ -1,4 +1,4 @@
-"""The version of the package. Imports nothing of it, so that every module may use it."""
+"""Version of the package. Imports no other module of it, so that every module can use it."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -168,7 +168,7 @@ def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
         (["--size", "64"], 2, "--size '64'"),
         (["--size", "63x64"], 2, "sides must be even"),
         (["--size", "1000x16"], 2, "from 1:10 to 10:1"),
-        (["--size", "64x64", "--aspect", "1:1"], 2, "name one of them"),
+        (["--size", "64x64", "--aspect", "1:1"], 2, "exclude each other"),
     ):
         Path("file").write_text("in the way")
         assert tinyhd("crop", clip, "--weights", weights_file, *arguments) == code

@@ -94,7 +94,7 @@ def test_quality_moves_to_where_people_look(tinyhd, tmp_path, weights_file, look
 
 def test_phone_clip(tinyhd, tmp_path, weights_file, capsys):
     """Sound, rotation and timestamps are kept."""
-    phone = {"width": 128, "height": 72, "durations": (20, 40), "rotation": -90, "sound": "aac"}
+    phone = {"width": 128, "height": 72, "durations": (20, 40), "rotation": -90, "audio": "aac"}
     clip = clips.make(tmp_path / "clip.mp4", frames=12, **phone)
     assert tinyhd("encode", clip, "-o", "out.mp4", "--weights", weights_file, "--no-compare") == 0
     assert "plain" not in capsys.readouterr().out

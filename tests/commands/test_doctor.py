@@ -21,7 +21,7 @@ def findings(capsys):
 def test_all_is_said(tinyhd, capsys, cache):
     assert tinyhd("doctor", "--json") == 0
     found = findings(capsys)
-    assert {"tinyhd", "python", "packages", "FFmpeg", "processor", "device", "encoders", "cache", "Hub"} <= found.keys()
+    assert {"tinyhd", "python", "packages", "FFmpeg", "CPU", "device", "encoders", "cache", "Hub"} <= found.keys()
     assert "h264 (libx264)" in found["encoders"]["found"]
     assert found["cache"] == {"what": "cache", "status": "ok", "found": str(cache), "advice": ""}
     assert "TINYHD_CACHE" in found["settings"]["found"]

@@ -101,3 +101,21 @@ def test_the_readmes_example():
     Path("tinyhd.toml").write_text(example)
     check(Path("tinyhd.toml"), settings.read(Path("tinyhd.toml")), commands())
     assert option_defaults(commands(), "crop") == {"aspect": "9:16"}
+
+
+def test_a_renamed_option_still_works(normalized, capsys):
+    Path("tinyhd.toml").write_text('[predict]\nnormalise = "video"\ncolourmap = "magma"\nquiet = true\n')
+    assert normalized() == "video"
+    assert capsys.readouterr().err.splitlines() == [
+        "tinyhd: warning: tinyhd.toml: [predict] 'normalise' is now called 'normalize'; please rename it",
+        "tinyhd: warning: tinyhd.toml: [predict] 'colourmap' is now called 'colormap'; please rename it",
+    ]
+    assert normalized(after=("--normalize", "none")) == "none"
+
+
+def test_an_option_under_both_names(tinyhd, capsys):
+    Path("tinyhd.toml").write_text('[predict]\nnormalize = "none"\nnormalise = "video"\n')
+    assert tinyhd("predict", "clip.mp4") == 2
+    assert capsys.readouterr().err == (
+        "tinyhd: tinyhd.toml: [predict] has 'normalize' twice, under two names; remove one of them\n"
+    )

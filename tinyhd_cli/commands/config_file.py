@@ -1,4 +1,4 @@
-"""Options that a settings file gives commands: a table named as the command, keys named as its options."""
+"""Options of commands in a settings file: each table is named after a command, its keys after the options."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ from .. import settings
 from ..errors import UsageError, did_you_mean
 
 TRAINING = ("train", "distill")
-"""Commands whose options come from presets and files of their own."""
+"""Commands that take their options from presets and YAML files instead."""
 
 
 def option_defaults(commands: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What settings files say of the options of a command, by the names of its parameters.
+    """Return the options of a command in the settings files, by parameter name.
 
     Args:
-        commands: all, by name, as Typer has them.
-        name: of the one that is to run.
+        commands: all of Typer's commands, by name.
+        name: name of the command.
 
     Raises:
-        UsageError: a settings file is malformed, or names what there is not.
+        UsageError: a settings file is malformed, or contains an unknown name.
     """
     found: dict[str, Any] = {}
-    for path in reversed(settings.files()):  # the first counts most
+    for path in reversed(settings.files()):  # the first file takes precedence
         tables = settings.read(path)
         check(path, tables, commands)
-        options = names(commands[name])
+        parameters = parameter_names(commands[name])
         for key, value in tables.get(name, {}).items():
-            found[options[plain(key)]] = value
+            found[parameters[settings.option_key(key)]] = value
     return found
 
 
 def check(path: Path, tables: Mapping[str, Any], commands: Mapping[str, Any]) -> None:
-    """Raise ``UsageError`` if a settings file names what there is not."""
+    """Raise ``UsageError`` if a settings file contains an unknown name."""
     known = [name for name, command in commands.items() if name not in TRAINING and not hasattr(command, "commands")]
     for name, value in tables.items():
         if name in settings.TEXTS and not isinstance(value, Mapping):
             continue
         if name in TRAINING:
-            raise UsageError(f"{path}: [{name}]: training has files of its own (tinyhd {name} --config run.yaml)")
+            raise UsageError(
+                f"{path}: [{name}] is not allowed; training has its own files (tinyhd {name} --config run.yaml)"
+            )
         if name not in known or not isinstance(value, Mapping):
             raise UsageError(f"{path}: unknown setting {name!r}: {did_you_mean(name, [*settings.TEXTS, *known])}")
-        options = names(commands[name])
+        options = parameter_names(commands[name])
         for key in value:
-            if plain(key) not in options:
+            if settings.option_key(key) not in options:
                 raise UsageError(f"{path}: [{name}] has no option {key!r}: {did_you_mean(key, options)}")
 
 
-def names(command: Any) -> dict[str, str]:
-    """The options of a command as a settings file calls them, and the names of their parameters."""
+def parameter_names(command: Any) -> dict[str, str]:
+    """Return the names of a command's parameters, by their keys in a settings file."""
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     return {
-        plain(flag): parameter.name for parameter in options for flag in parameter.opts if flag not in ("--help", "-h")
+        settings.option_key(flag): parameter.name
+        for parameter in options
+        for flag in parameter.opts
+        if flag not in ("--help", "-h")
     }
-
-
-def plain(flag: str) -> str:
-    """An option without its dashes, and with those inside it."""
-    return flag.lstrip("-").replace("_", "-")

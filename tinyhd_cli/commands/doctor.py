@@ -1,26 +1,32 @@
-"""``tinyhd doctor``: what there is on this machine."""
+"""``tinyhd doctor``: check the installation."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import OK, SOME_INPUT_FAILED
 from ..untrusted import printable
+from .config_file import check
 from .terminal import stdout_console
 
 STYLES = {"ok": "green", "note": "yellow", "fault": "bold red"}
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> int:
-    """Look at versions, devices, encoders, weights, folders and settings; say what is wrong and what to do.
+def doctor(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Check versions, devices, engines, encoders, weights, folders and settings, and show how to fix problems.
 
-    Exit codes: 0 all that is needed is there, 1 something does not work.
+    Exit codes: 0 everything required works, 1 something does not work.
     """
     from ..diagnostics import examine
 
-    findings = examine()
+    commands: dict[str, Any] = getattr(context.find_root().command, "commands", {})
+    findings = examine(partial(check, commands=commands))
     code = SOME_INPUT_FAILED if any(finding.status == "fault" for finding in findings) else OK
     if as_json:
         import json
