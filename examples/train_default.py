@@ -1,12 +1,15 @@
-"""How the embedded default weights were trained: one command, on one GPU, in minutes.
+"""Train the embedded default weights: one command, on one GPU, in minutes.
 
 python examples/train_default.py DATA --teachers MULTI SINGLE --init FILE --out RUN --minutes 9
 
-DATA holds folders of videos with a MANIFEST.json (clips, clips2) and of photographs with images/, maps/ and fixation/
-(static/*, static2/*). MULTI and SINGLE are weights of networks whose mean is taught. The whole of the data is decoded
-into GPU memory; clips are built, the teachers run and the student trained there, each step recorded as one graph.
-The learning rate follows the clock, so that a run ends in time whatever the machine. RUN/average.safetensors is the
-result, RUN/state.pt the state for --resume. The card of tinyhd-m-quarter.v2 has the commands that made it.
+DATA holds folders of videos with a MANIFEST.json (clips, clips2) and folders of photographs with images/, maps/ and
+fixation/ (static/*, static2/*). The student learns the mean of the maps of MULTI (16 maps per clip) and SINGLE (one
+map per clip). The whole data set is decoded into GPU memory. The clips are built there, and each training step is
+recorded as one CUDA graph. The learning rate follows the elapsed time, so a run ends on time on any machine.
+
+RUN/average.safetensors is the result; RUN/state.pt is the state for --resume. During a run, RUN/control.json can hold
+new values: "minutes", "lr" (a factor) and, with --eager, "grid". The commands that made the default weights are in the
+model card of tinyhd-m-quarter.v2.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ import copy
 import importlib
 import json
 import os
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,237 +42,489 @@ from tinyhd_cli.training.options import TrainConfig, build_config
 from tinyhd_cli.training.resident import CONTEXT, Batch, Batches, Mix
 from tinyhd_cli.training.teachers import between, mean
 
-ASKED = (0, 5, 10, 15)
+PHOTOGRAPH_FOLDERS = ("static/osie", "static/sun500", "static/mit1003", "static2/crowd", "static2/etocvd")
+VIDEO_FOLDERS = ("clips2", "clips")
+
+LAYERS = {"gpu": "gpu_layers", "cpu": "cpu_layers", "torch": None}
+"""Module of ``tinyhd_cli.training`` that implements the layers; None: PyTorch's own."""
+
+TEACHER_FRAMES = (0, 5, 10, 15)
 """Frames of a clip for which a single-output teacher is run; its maps are interpolated between them."""
 
-PARTS = 10_000
-"""Scale of the schedule: the elapsed share of the run's time, expressed in steps."""
+SCHEDULE_STEPS = 10_000
+"""Resolution of the learning-rate schedule, which follows the elapsed time instead of the steps."""
 
-PHOTOGRAPHS = ("static/osie", "static/sun500", "static/mit1003", "static2/crowd", "static2/etocvd")
-VIDEOS = ("clips2", "clips")
+MIN_MOTION_SCORE = 2.4925
+"""Motion score above which held-out videos are used to measure the divergence from the teachers."""
+
+MIN_COSINE = 0.9
+"""Minimum cosine similarity of the gradients of the GPU layers and of PyTorch's own layers."""
+
+INPUT_SIZE = (192, 256)
+PROBE_SIZE = (240, 426)
+"""Height and width of the videos of the motion probe."""
+
+RECALIBRATION_SEED = 10_000_000
+"""Number of the first batch for the final BatchNorm statistics; no run has as many steps."""
+
+# ------------------------------------------------------------------------------------------------ networks and targets
 
 
-def network_of(name: str, device: torch.device) -> TinyHD:
+def load_network(name: str) -> TinyHD:
     """Return a network with its weights."""
     checkpoint = weights.load(name)
     network = build(checkpoint.config)
     assert isinstance(network, TinyHD)
     network.load_state_dict(checkpoint.state_dict)
-    return network.to(device).eval()
+    return network.eval()
 
 
-def maps_of(network: TinyHD, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the maps of a network, in mixed precision except for its last layer."""
+def forward(network: TinyHD, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the saliency and the decoders' maps of clips; on a GPU, all layers but the last run in bfloat16."""
     with torch.autocast(clips.device.type, torch.bfloat16, clips.device.type == "cuda", cache_enabled=False):
         streams = network.encoder(clips)
-        raw = {name: decoder(streams) for name, decoder in network.decoders.items()}
-    maps = {name: torch.sigmoid(value.float()) for name, value in raw.items()}
+        logits = {name: decoder(streams) for name, decoder in network.decoders.items()}
+    maps = {name: torch.sigmoid(value.float()) for name, value in logits.items()}
     aligned = [m.expand(-1, -1, network.frames, -1, -1) for m in maps.values()]
     return torch.sigmoid(network.fusion(torch.cat(aligned, dim=1))).squeeze(1), maps
 
 
 @lru_cache
-def blending(device: torch.device) -> Tensor:
-    """Return the interpolation weights ``(16, P)`` from the P frames a single-output teacher is run for to all 16."""
-    return between(torch.eye(len(ASKED)), ASKED).to(device)
+def interpolation_weights(device: torch.device) -> Tensor:
+    """Return the weights ``(16, P)`` that interpolate maps of the P ``TEACHER_FRAMES`` to all 16 frames."""
+    return between(torch.eye(len(TEACHER_FRAMES)), TEACHER_FRAMES).to(device)
 
 
 @torch.no_grad()
-def maps_by(teacher: TinyHD, shown: Tensor) -> Targets:
-    """Return a teacher's maps of clips, which are given with the frames before them."""
+def run_teacher(teacher: TinyHD, clips: Tensor) -> Targets:
+    """Return a teacher's maps of clips that include the ``CONTEXT`` frames before them."""
     if teacher.frames > 1:
-        final, maps = maps_of(teacher, shown[:, :, CONTEXT:])
-        return Targets(final, maps["d1"].mean(2))
-    windows = [maps_of(teacher, shown[:, :, place : place + CLIP_FRAMES]) for place in ASKED]
-    final = torch.einsum("tp,pnhw->nthw", blending(shown.device), torch.stack([final[:, 0] for final, _ in windows]))
-    return Targets(final, torch.stack([maps["d1"].mean(2) for _, maps in windows]).mean(0))
+        saliency, maps = forward(teacher, clips[:, :, CONTEXT:])
+        return Targets(saliency, maps["d1"].mean(2))
+    outputs = [forward(teacher, clips[:, :, first : first + CLIP_FRAMES]) for first in TEACHER_FRAMES]
+    sampled = torch.stack([saliency[:, 0] for saliency, _ in outputs])
+    saliency = torch.einsum("tp,pnhw->nthw", interpolation_weights(clips.device), sampled)
+    return Targets(saliency, torch.stack([maps["d1"].mean(2) for _, maps in outputs]).mean(0))
 
 
 @torch.no_grad()
-def taught(teachers: Sequence[TinyHD], batch: Batch, alone: int = 0) -> Targets:
+def teacher_targets(teachers: Sequence[TinyHD], batch: Batch, single: int = 0) -> Targets:
     """Return the mean of the teachers' maps for a batch; for a static clip, also the mean over time.
 
-    The first ``alone`` clips, which have ground truth besides, are taught by the first teacher alone.
+    Args:
+        teachers: Teachers.
+        batch: Clips.
+        single: Number of clips at the front for which only the first teacher is run, because they have ground truth.
     """
-    first = maps_by(teachers[0], batch.shown)
-    others = [maps_by(teacher, batch.shown[alone:]) for teacher in teachers[1:]]
+    first = run_teacher(teachers[0], batch.teacher_clips)
+    others = [run_teacher(teacher, batch.teacher_clips[single:]) for teacher in teachers[1:]]
     assert first.intermediate is not None
-    both = mean([Targets(first.final[alone:], first.intermediate[alone:]), *others])
-    assert both.intermediate is not None
-    final = torch.cat([losses.distribution(first.final[:alone]), both.final])
-    deep = torch.cat([losses.distribution(first.intermediate[:alone]), both.intermediate])
-    still = batch.calm.view(-1, 1, 1, 1)
-    return Targets(torch.where(still, final.mean(1, keepdim=True), final), deep)
+    combined = mean([Targets(first.final[single:], first.intermediate[single:]), *others])
+    assert combined.intermediate is not None
+    final = torch.cat([losses.distribution(first.final[:single]), combined.final])
+    intermediate = torch.cat([losses.distribution(first.intermediate[:single]), combined.intermediate])
+    static = batch.static.view(-1, 1, 1, 1)
+    return Targets(torch.where(static, final.mean(1, keepdim=True), final), intermediate)
 
 
-def stirred(wanted: Targets, paths: Tensor, first: int, share: float) -> Targets:
-    """Move a share of the target of each animated clip (from index ``first``) onto its moving patches."""
-    parts = wanted.final[:first], wanted.final[first : first + len(paths)], wanted.final[first + len(paths) :]
-    weight = share * (paths.sum((-2, -1), keepdim=True) > 0)
-    mixed = torch.lerp(parts[1], losses.distribution(paths), weight.expand_as(paths))
-    return Targets(torch.cat([parts[0], mixed, parts[2]]), wanted.intermediate)
+def emphasize_motion(targets: Targets, motion: Tensor, first: int, fraction: float) -> Targets:
+    """Move a fraction of the target of each animated clip (from index ``first``) onto its moving patches."""
+    last = first + len(motion)
+    before, animated, after = targets.final[:first], targets.final[first:last], targets.final[last:]
+    weight = fraction * (motion.sum((-2, -1), keepdim=True) > 0)
+    shifted = torch.lerp(animated, losses.distribution(motion), weight.expand_as(motion))
+    return Targets(torch.cat([before, shifted, after]), targets.intermediate)
 
 
-def tensors_of(batch: Batch) -> list[Tensor]:
-    """Return the tensors of a batch in a fixed order."""
-    truth = [batch.truth.density, batch.truth.fixation] if batch.truth is not None else []
-    return [batch.shown, batch.student, batch.calm, batch.paths, *truth]
+# ------------------------------------------------------------------------------------------------------- training
 
 
-class Course:
-    """A training run: student, running mean of its weights, optimizer."""
+class Distillation:
+    """A training run: the student, the running mean of its weights, and the optimizer.
 
-    def __init__(self, config: TrainConfig, student: TinyHD, teachers: Sequence[TinyHD], batches: Batches, grid: float):
-        self.config, self.student, self.teachers, self.batches, self.grid = config, student, teachers, batches, grid
+    Args:
+        config: Loss weights, optimizer and schedule.
+        student: Network to train.
+        teachers: Networks whose maps the student learns.
+        batches: Source of the clips.
+        grid: Weight of the penalty on periodic patterns.
+        agreement: Weight of 1 - CC with the teachers' maps.
+        stir: Fraction of the target of an animated clip that lies on its moving patches.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        student: TinyHD,
+        teachers: Sequence[TinyHD],
+        batches: Batches,
+        *,
+        grid: float,
+        agreement: float,
+        stir: float,
+    ) -> None:
+        self.config, self.student, self.teachers, self.batches = config, student, teachers, batches
+        self.grid, self.agreement, self.stir = grid, agreement, stir
         self.average = copy.deepcopy(student).eval().requires_grad_(False)
         self.optimizer = build_optimizer(student, config)
         pairs = zip(self.average.state_dict().values(), student.state_dict().values(), strict=True)
-        mine, theirs = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
-        self.followed = list(mine), list(theirs)
-        self.step, self.agreement, self.stir = 0, 0.0, 0.0
+        averages, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        self.averages, self.values = list(averages), list(values)
+        self.step = 0
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.marks: list[torch.cuda.Event] = []
+        self.events: list[torch.cuda.Event] = []
 
-    def state(self) -> dict[str, object]:
-        """Return everything that resuming needs."""
-        parts = {"student": self.student, "average": self.average, "optimizer": self.optimizer}
-        return {"step": self.step, **{name: part.state_dict() for name, part in parts.items()}}
+    def parts(self) -> dict[str, Any]:
+        """Return the parts of the run that have a state."""
+        return {"student": self.student, "average": self.average, "optimizer": self.optimizer}
+
+    def save_state(self, path: Path) -> None:
+        """Write the state from which :meth:`resume` continues."""
+        torch.save({"step": self.step, **{name: part.state_dict() for name, part in self.parts().items()}}, path)
 
     def resume(self, path: Path) -> None:
-        """Resume from a saved state."""
+        """Continue from a saved state."""
         state = torch.load(path, weights_only=True, map_location=self.batches.device)
         self.step = state["step"]
-        for part, name in ((self.student, "student"), (self.average, "average"), (self.optimizer, "optimizer")):
+        for name, part in self.parts().items():
             part.load_state_dict(state[name])
 
-    def steer(self, given: argparse.Namespace) -> None:
-        """Apply the settings that were written into the run's folder since the last check."""
-        path = given.out / "control.json"
-        if not path.is_file():
-            return
-        wanted = json.loads(path.read_text())
-        path.unlink()
-        given.minutes = wanted.get("minutes", given.minutes)
-        self.grid = wanted.get("grid", self.grid)
-        for group in self.optimizer.param_groups:
-            group["base_lr"] *= wanted.get("lr", 1)
-        print(f"from now on {wanted}", flush=True)
-
-    def advance(self, share: float) -> dict[str, Tensor]:
-        """Run one step at a position of the schedule and return the terms of its loss."""
-        set_lr(self.optimizer, lr_factor(self.config, int(share * PARTS), PARTS))
+    def advance(self, position: float) -> dict[str, Tensor]:
+        """Run one step at a position of the schedule, 0 to 1, and return the terms of its loss."""
+        set_lr(self.optimizer, lr_factor(self.config, int(position * SCHEDULE_STEPS), SCHEDULE_STEPS))
         batch = self.batches.batch(self.step)
         if self.graph is None:
             self.optimizer.zero_grad()
-            terms = self.gradients(batch)
+            terms = self.compute_gradients(batch)
         else:
-            for mine, new in zip(tensors_of(self.held), tensors_of(batch), strict=True):
-                mine.copy_(new)
+            for recorded, new in zip(batch_tensors(self.recorded_batch), batch_tensors(batch), strict=True):
+                recorded.copy_(new)
             self.graph.replay()
-            terms = self.terms
+            terms = self.recorded_terms
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.config.clip)
         self.optimizer.step()
         self.step += 1
-        self.follow()
-        self.wait()
+        self.update_average()
+        self.synchronize()
         return {**terms, "norm": norm}
 
-    def wait(self) -> None:
-        """Let the CPU run at most one step ahead of the GPU, because the run is limited by time."""
-        if self.batches.device.type == "cuda":
-            self.marks.append(torch.cuda.Event())
-            self.marks[-1].record()
-            if len(self.marks) > 2:
-                self.marks.pop(0).synchronize()
-
-    def gradients(self, batch: Batch) -> dict[str, Tensor]:
+    def compute_gradients(self, batch: Batch) -> dict[str, Tensor]:
         """Compute the gradients of the student's parameters and return the terms of the loss."""
         labeled = self.batches.mix.labeled
-        wanted = stirred(taught(self.teachers, batch, labeled), batch.paths, labeled, self.stir)
+        targets = teacher_targets(self.teachers, batch, labeled)
+        targets = emphasize_motion(targets, batch.motion, labeled, self.stir)
         self.student.train()
-        saliency, maps = maps_of(self.student, batch.student)
-        terms = losses.loss_terms(saliency, maps, labeled, wanted, batch.truth, self.config.weights)
+        saliency, maps = forward(self.student, batch.student_clips)
+        terms = losses.loss_terms(saliency, maps, labeled, targets, batch.ground_truth, self.config.weights)
         loss = losses.total(terms, self.config.weights)
         final, aggregated = (m[:, 2::4].flatten(0, 1) for m in (saliency, maps["d3"][:, 0]))
         terms["grid"] = losses.grid_pattern(final)
         loss = loss + self.grid * (terms["grid"] + 0.5 * losses.grid_pattern(aggregated))
         if self.agreement:
-            terms["cc"] = (1 - losses.correlation(saliency[labeled:], wanted.final[labeled:])).mean()
+            terms["cc"] = (1 - losses.correlation(saliency[labeled:], targets.final[labeled:])).mean()
             loss = loss + self.agreement * terms["cc"]
         loss.backward()
         return {name: value.detach() for name, value in terms.items()}
 
-    def capture(self) -> None:
-        """Record a step as a CUDA graph: launching its kernels one by one from the CPU is too slow."""
-        self.held = self.batches.batch(self.step)
+    def record(self) -> None:
+        """Record a step as a CUDA graph, because launching its kernels one by one from the CPU is too slow."""
+        self.recorded_batch = self.batches.batch(self.step)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         before = copy.deepcopy(self.student.state_dict())
         with torch.cuda.stream(stream):
             for _ in range(2):
                 self.optimizer.zero_grad()
-                self.gradients(self.held)
+                self.compute_gradients(self.recorded_batch)
         torch.cuda.current_stream().wait_stream(stream)
         self.optimizer.zero_grad()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self.terms = self.gradients(self.held)
-        self.student.load_state_dict(before)  # the statistics were moved
+            self.recorded_terms = self.compute_gradients(self.recorded_batch)
+        self.student.load_state_dict(before)  # recording changed the BatchNorm statistics
         self.graph = graph
 
-    @torch.no_grad()
-    def follow(self) -> None:
-        """Update the running mean of weights and BatchNorm statistics."""
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(*self.followed, 1 - decay)
+    def synchronize(self) -> None:
+        """Let the CPU run at most one step ahead of the GPU, because the run is limited by time."""
+        if self.batches.device.type == "cuda":
+            self.events.append(torch.cuda.Event())
+            self.events[-1].record()
+            if len(self.events) > 2:
+                self.events.pop(0).synchronize()
 
     @torch.no_grad()
-    def settled(self, count: int) -> TinyHD:
-        """Return the running mean of the weights, with BatchNorm statistics recomputed on some batches."""
+    def update_average(self) -> None:
+        """Update the running mean of the weights and BatchNorm statistics."""
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self.averages, self.values, 1 - decay)
+
+    @torch.no_grad()
+    def recalibrated(self, count: int) -> TinyHD:
+        """Return the running mean of the weights, with BatchNorm statistics recomputed on ``count`` batches."""
         network = copy.deepcopy(self.average).train()
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
         for number in range(count):
             for norm in norms:
-                norm.momentum = 1 / (number + 1)  # the mean of all
-            maps_of(network, self.batches.batch(10_000_000 + number).student)
+                norm.momentum = 1 / (number + 1)  # the mean over all batches
+            forward(network, self.batches.batch(RECALIBRATION_SEED + number).student_clips)
         return network.eval()
 
 
-@torch.inference_mode()
-def divergence(network: TinyHD, teachers: Sequence[TinyHD], films: resident.Films) -> float:
-    """Return the mean KL divergence of a network's maps from the teachers', on the middle clip of each video."""
-    found = []
-    for pixels in films.pixels:
-        start = max(0, len(pixels) // 2 - CLIP_FRAMES)
-        places = torch.arange(start - CONTEXT, start + CLIP_FRAMES).clamp(0, len(pixels) - 1).to(pixels.device)
-        shown = resident.normalized(pixels[places].permute(3, 0, 1, 2).unsqueeze(0).float() / 255)
-        batch = Batch(
-            shown, shown[:, :, CONTEXT:], torch.zeros(1, dtype=torch.bool, device=shown.device), None, shown[:0, 0]
-        )
-        found.append(losses.kl_divergence(maps_of(network, batch.student)[0], taught(teachers, batch).final).mean())
-    return float(torch.stack(found).mean())
+def batch_tensors(batch: Batch) -> list[Tensor]:
+    """Return the tensors of a batch in a fixed order."""
+    truth = batch.ground_truth
+    labels = [truth.density, truth.fixation] if truth is not None else []
+    return [batch.teacher_clips, batch.student_clips, batch.static, batch.motion, *labels]
+
+
+# ------------------------------------------------------------------------------------------------------ evaluation
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """Measurements by which a run is watched."""
+
+    teachers: Sequence[TinyHD]
+    videos: resident.Videos
+    """Held-out videos."""
+    probe: Path | None
+    """Folder of clips with a moving object and truth.json, its track."""
+    device: torch.device
+
+    def report(self, network: TinyHD, label: str) -> None:
+        """Print the measurements of a network."""
+        values = {"KL": self.divergence(network)} if self.videos.pixels else {}
+        values |= probe_motion(network, self.probe, self.device) if self.probe else {}
+        print(f"{label}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()), flush=True)
+
+    @torch.inference_mode()
+    def divergence(self, network: TinyHD) -> float:
+        """Return the mean KL divergence from the teachers' maps, on the middle clip of each held-out video."""
+        values = []
+        for pixels in self.videos.pixels:
+            start = max(0, len(pixels) // 2 - CLIP_FRAMES)
+            indices = torch.arange(start - CONTEXT, start + CLIP_FRAMES).clamp(0, len(pixels) - 1).to(pixels.device)
+            clips = resident.normalize(pixels[indices].permute(3, 0, 1, 2).unsqueeze(0).float() / 255)
+            static = torch.zeros(1, dtype=torch.bool, device=clips.device)
+            batch = Batch(clips, clips[:, :, CONTEXT:], static, None, clips[:0, 0])
+            saliency, _ = forward(network, batch.student_clips)
+            values.append(losses.kl_divergence(saliency, teacher_targets(self.teachers, batch).final).mean())
+        return float(torch.stack(values).mean())
 
 
 @torch.inference_mode()
-def probe(network: TinyHD, folder: Path, device: torch.device) -> dict[str, float]:
-    """Return the motion probe (z, hit) and the grid, in percent of the range by period, on clips with truth.json."""
-    found: dict[str, list[float]] = {"z": [], "hit": [], "grid": []}
+def probe_motion(network: TinyHD, folder: Path, device: torch.device) -> dict[str, float]:
+    """Measure how well a network follows a moving object, on clips with truth.json.
+
+    Returns:
+        ``z``: standardized saliency at the object. ``hit``: fraction of frames whose peak lies on the object.
+        ``grid``: periodic pattern, in percent of the range of the maps.
+    """
+    values: dict[str, list[float]] = {"z": [], "hit": [], "grid": []}
+    height, width = INPUT_SIZE
     for name, track in json.loads((folder / "truth.json").read_text()).items():
-        pixels = torch.from_numpy(resident.decode(folder / f"{name}.mp4", (192, 256))).to(device)
-        shown = resident.normalized(pixels[:64].view(-1, CLIP_FRAMES, 192, 256, 3).permute(0, 4, 1, 2, 3).float() / 255)
-        saliency = maps_of(network, shown)[0].flatten(0, 1)[CLIP_FRAMES:]
+        pixels = torch.from_numpy(resident.decode(folder / f"{name}.mp4", INPUT_SIZE)).to(device)
+        clips = pixels[:64].view(-1, CLIP_FRAMES, height, width, 3).permute(0, 4, 1, 2, 3).float() / 255
+        saliency = forward(network, resident.normalize(clips))[0].flatten(0, 1)[CLIP_FRAMES:]
         z = losses.standardized(saliency)
-        peak = saliency.flatten(1).argmax(1).tolist()
+        peaks = saliency.flatten(1).argmax(1).tolist()
         for index, (x, y, side) in enumerate(track[CLIP_FRAMES:]):
-            found["z"].append(float(z[index, int(y / 240 * 192), int(x / 426 * 256)]))
-            row, column = divmod(peak[index], 256)
-            away = ((column / 256 * 426 - x) ** 2 + (row / 192 * 240 - y) ** 2) ** 0.5
-            found["hit"].append(float(away < max(side, 24)))
-        found["grid"].append(100 * float(losses.grid_pattern(saliency[::8])))
-    return {name: sum(values) / len(values) for name, values in found.items()}
+            values["z"].append(float(z[index, int(y / PROBE_SIZE[0] * height), int(x / PROBE_SIZE[1] * width)]))
+            row, column = divmod(peaks[index], width)
+            dx, dy = column / width * PROBE_SIZE[1] - x, row / height * PROBE_SIZE[0] - y
+            values["hit"].append(float((dx**2 + dy**2) ** 0.5 < max(side, 24)))
+        values["grid"].append(100 * float(losses.grid_pattern(saliency[::8])))
+    return {name: sum(found) / len(found) for name, found in values.items()}
 
 
-def save(path: Path, network: TinyHD, config: TrainConfig, facts: dict[str, str]) -> None:
+# --------------------------------------------------------------------------------------------------------- set-up
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    gpu = torch.cuda.is_available()
+    add = parser.add_argument
+    add("data", type=Path, help="folder of the training data")
+    add("--teachers", nargs="+", required=True, help="weights of the teachers, by name or file")
+    add("--init", required=True, help="initial weights, or MobileNetV2 trained on ImageNet (.npz)")
+    add("--out", type=Path, required=True, help="folder for the results")
+    add("--minutes", type=float, default=9, help="duration of the training (default: 9)")
+    add("--within", type=float, help="seconds from the start of the program to the end of the training, if less")
+    add("--steps", type=int, help="maximum number of steps")
+    add("--part", type=float, nargs=2, default=(0.0, 1.0), help="part of the schedule, for a run in parts")
+    add("--resume", type=Path, help="state.pt of an earlier part")
+    add("--mix", type=int, nargs=4, default=(1, 2, 5, 8), help="clips per batch: static, moving, animated, videos")
+    add("--lr", type=float, default=0.003, help="learning rate (default: 0.003)")
+    add("--ema", type=float, default=0.997, help="decay of the running mean of the weights (default: 0.997)")
+    add("--grid", type=float, default=5.0, help="weight of the penalty on periodic patterns (default: 5)")
+    add("--agreement", type=float, default=1.0, help="weight of 1 - CC with the teachers' maps (default: 1)")
+    add("--stir", type=float, default=0.15, help="fraction of an animated clip's target on moving patches")
+    add("--device", default="cuda" if gpu else "cpu")
+    add("--layers", choices=LAYERS, default="gpu" if gpu else "cpu", help="implementation of the layers")
+    add("--eager", action="store_true", help="do not record the training step as a CUDA graph")
+    add("--limit", type=int, help="maximum number of videos, and of photographs per folder, for a trial run")
+    add("--probe", type=Path, help="folder of clips with truth.json, for the motion probe")
+    add("--save-every", type=float, default=30, help="seconds between saves of the running mean (default: 30)")
+    add("--measure-every", type=float, default=1e9, help="seconds between measurements (default: only at the end)")
+    return parser.parse_args()
+
+
+def load_data(args: argparse.Namespace, config: TrainConfig, device: torch.device) -> tuple[Batches, resident.Videos]:
+    """Return the training data, and the held-out videos with much motion."""
+    workers = os.cpu_count() or 1
+    kept, held_out = [], []
+    for folder in (args.data / name for name in VIDEO_FOLDERS if (args.data / name).is_dir()):
+        training, others = resident.split_by_source(resident.read_manifest(folder), folder)
+        kept += training
+        held_out += [item for item in others if item.get("motion", 0) > MIN_MOTION_SCORE]
+    images: list[Path] = []
+    for name in (name for name in PHOTOGRAPH_FOLDERS if (args.data / name).is_dir()):
+        images += resident.hold_out(sorted((args.data / name / "images").iterdir()))[0][: args.limit]
+    videos = resident.load_videos(kept[: args.limit], config.size, device, workers)
+    photographs = resident.load_photographs(images, device, workers)
+    print(f"{len(videos.pixels)} videos, {sum(map(len, videos.pixels))} frames, {len(images)} photographs", flush=True)
+    batches = Batches(videos, photographs, Mix(*args.mix), config.size, config.jitter, config.seed)
+    return batches, resident.load_videos(held_out[: args.limit or 32], config.size, device, workers)
+
+
+def build_student(init: str, config: TrainConfig, batches: Batches | None = None) -> TinyHD:
+    """Return the student with its initial weights; without ``batches``, an ImageNet file is not loaded."""
+    if not init.endswith(".npz"):
+        return load_network(init)
+    student = build(config.model_config)
+    assert isinstance(student, TinyHD)
+    if batches is not None:
+        load_encoder(student, init, (batches.batch(number).student_clips[:1].cpu() for number in range(24)))
+        darken(student)
+    return student
+
+
+def check_layers(layers: Any, network: TinyHD, teachers: Sequence[TinyHD], device: torch.device) -> float:
+    """Compile all kernels and return the cosine similarity of the gradients of fast layers and PyTorch's own."""
+    started = time.monotonic()
+    clip = torch.randn(1, 3, CLIP_FRAMES, *INPUT_SIZE, device=device)
+    reference = network.to(device).train()
+    fast = copy.deepcopy(reference)
+    layers.accelerate(fast)
+    gradients = []
+    for candidate in (fast, reference):
+        saliency, maps = forward(candidate, clip)
+        (saliency.log().mean() + sum(value.square().mean() for value in maps.values())).backward()
+        gradients.append(torch.cat([p.grad.float().flatten() for p in candidate.parameters() if p.grad is not None]))
+    with torch.no_grad():
+        for teacher in teachers:
+            forward(teacher, clip)
+    cosine = float(nn.functional.cosine_similarity(gradients[0], gradients[1], 0))
+    print(f"kernels compiled after {time.monotonic() - started:.0f} s; cosine of gradients {cosine:.5f}", flush=True)
+    return cosine
+
+
+def require_agreement(check: Future[float]) -> None:
+    """Exit if the check of the layers failed."""
+    error = check.exception()
+    if error is not None or not check.result() > MIN_COSINE:
+        reason = f"failed ({error})" if error is not None else "do not agree with PyTorch's layers"
+        raise SystemExit(f"--layers gpu: the kernels {reason}; use --layers torch")
+
+
+def set_up(args: argparse.Namespace, config: TrainConfig, device: torch.device) -> tuple[Distillation, Monitor]:
+    """Load the networks and the data; meanwhile, compile and check the GPU layers."""
+    teachers = [load_network(name).to(device) for name in args.teachers]
+    module = LAYERS[args.layers]
+    layers = importlib.import_module(f"tinyhd_cli.training.{module}") if module else None
+    for teacher in teachers if layers else []:
+        layers.accelerate(teacher)
+    with ThreadPoolExecutor(1) as pool:
+        check = None
+        if args.layers == "gpu":
+            check = pool.submit(check_layers, layers, build_student(args.init, config), teachers, device)
+        batches, held_out = load_data(args, config, device)
+        student = build_student(args.init, config, batches)
+    if layers:
+        layers.accelerate(student)
+    if check is not None:
+        require_agreement(check)
+    extras = {"grid": args.grid, "agreement": args.agreement, "stir": args.stir}
+    run = Distillation(config, student.to(device), teachers, batches, **extras)
+    if args.resume:
+        run.resume(args.resume)
+    return run, Monitor(teachers, held_out, args.probe, device)
+
+
+# -------------------------------------------------------------------------------------------------------- the run
+
+
+class Timer:
+    """Period of a repeated action."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.last = seconds, time.monotonic()
+
+    def is_due(self, *, force: bool = False) -> bool:
+        """Return whether the period has passed (or ``force``), and if so, start the next one."""
+        now = time.monotonic()
+        if now - self.last <= self.seconds and not force:
+            return False
+        self.last = now
+        return True
+
+
+def apply_control_file(run: Distillation, args: argparse.Namespace) -> None:
+    """Apply and remove the settings in ``control.json``, if someone has written that file."""
+    path = args.out / "control.json"
+    if not path.is_file():
+        return
+    settings = json.loads(path.read_text())
+    path.unlink()
+    args.minutes = settings.get("minutes", args.minutes)
+    run.grid = settings.get("grid", run.grid)
+    for group in run.optimizer.param_groups:
+        group["base_lr"] *= settings.get("lr", 1)
+    print(f"new settings: {settings}", flush=True)
+
+
+def record_graph(run: Distillation) -> None:
+    """Record the training step as a CUDA graph, if the GPU supports it."""
+    try:
+        run.record()
+    except RuntimeError as error:
+        print(f"not recorded: {error}", flush=True)
+        run.graph = None
+
+
+def train(run: Distillation, monitor: Monitor, args: argparse.Namespace, facts: dict[str, str]) -> None:
+    """Train until the time or the number of steps is reached."""
+    started, first = time.monotonic(), run.step
+    progress, saving, measuring = Timer(10), Timer(args.save_every), Timer(args.measure_every)
+    begin, end = args.part
+    while (elapsed := (time.monotonic() - started) / (60 * args.minutes)) < 1:
+        if args.steps and run.step - first >= args.steps:
+            break
+        terms = run.advance(begin + (end - begin) * elapsed)
+        steps, seconds = run.step - first, time.monotonic() - started
+        if progress.is_due(force=steps in (1, 5, 20, 60)):
+            rate = steps * run.batches.mix.total / seconds
+            values = ", ".join(f"{name} {float(value):.3f}" for name, value in terms.items())
+            print(f"{seconds:.0f} s, step {run.step}, {rate:.1f} clips/s: {values}", flush=True)
+        if saving.is_due():
+            save_weights(args.out / "running.safetensors", run.average, run.config, facts)
+            apply_control_file(run, args)
+        if measuring.is_due():
+            monitor.report(run.average, f"{seconds:.0f} s")
+
+
+def finish(run: Distillation, monitor: Monitor, args: argparse.Namespace, facts: dict[str, str]) -> None:
+    """Write the state, the running mean and the final weights, and measure both networks."""
+    run.save_state(args.out / "state.pt")
+    save_weights(args.out / "running.safetensors", run.average, run.config, facts)
+    monitor.report(run.average, "running mean")
+    network = run.recalibrated(40 if monitor.device.type == "cuda" else 1)
+    save_weights(args.out / "average.safetensors", network, run.config, {**facts, "steps": str(run.step)})
+    monitor.report(network, "with new BatchNorm statistics")
+
+
+def save_weights(path: Path, network: TinyHD, config: TrainConfig, facts: dict[str, str]) -> None:
     """Write a weights file."""
     state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     weights.save(
@@ -284,156 +540,28 @@ def save(path: Path, network: TinyHD, config: TrainConfig, facts: dict[str, str]
     )
 
 
-def parse() -> argparse.Namespace:
-    """Return the parsed command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--teachers", nargs="+", required=True)
-    parser.add_argument("--init", required=True, help="weights to begin with, or MobileNetV2 of ImageNet (.npz)")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=9)
-    parser.add_argument("--part", type=float, nargs=2, default=(0.0, 1.0), help="of the schedule, for runs in parts")
-    parser.add_argument("--resume", type=Path, help="state.pt of an earlier part")
-    parser.add_argument("--steps", type=int, help="at most")
-    parser.add_argument("--mix", type=int, nargs=4, default=(1, 2, 5, 8), help="still, moving, animated, films")
-    parser.add_argument("--lr", type=float, default=0.003)
-    parser.add_argument("--grid", type=float, default=5.0, help="weight of the penalty on periodic patterns")
-    parser.add_argument("--agreement", type=float, default=1.0, help="weight of 1 - CC with the teachers' maps")
-    parser.add_argument("--stir", type=float, default=0.15, help="share of an animated clip's target on what moves")
-    parser.add_argument("--within", type=float, help="seconds from the start of the program, but for the last scores")
-    parser.add_argument("--ema", type=float, default=0.997)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--limit", type=int, help="videos and photographs of each kind, for a trial")
-    parser.add_argument("--probe", type=Path, help="folder of clips with truth.json, to watch the run by")
-    parser.add_argument(
-        "--layers", default="gpu" if torch.cuda.is_available() else "fast", choices=["gpu", "fast", "plain"]
-    )
-    parser.add_argument("--eager", action="store_true", help="do not record a step's work")
-    parser.add_argument("--save-every", type=float, default=30, help="seconds")
-    parser.add_argument("--measure-every", type=float, default=1e9, help="seconds")
-    return parser.parse_args()
-
-
-def load_data(given: argparse.Namespace, config: TrainConfig, device: torch.device) -> tuple[Batches, resident.Films]:
-    """Return the training data and the lively videos that are held out."""
-    workers = os.cpu_count() or 1
-    kept, held = [], []
-    for folder in (given.data / name for name in VIDEOS if (given.data / name).is_dir()):
-        mine, not_mine = resident.split_by_source(resident.sources_of(folder), folder)
-        kept += mine
-        held += [item for item in not_mine if item.get("motion", 0) > 2.4925]
-    images: list[Path] = []
-    for name in (name for name in PHOTOGRAPHS if (given.data / name).is_dir()):
-        images += resident.held_back(sorted((given.data / name / "images").iterdir()))[0][: given.limit]
-    films = resident.load_films(kept[: given.limit], config.size, device, workers)
-    photographs = resident.load_photographs(images, device, workers)
-    print(f"{len(films.pixels)} videos, {sum(map(len, films.pixels))} frames, {len(images)} photographs", flush=True)
-    mix = Mix(*given.mix)
-    batches = Batches(films, photographs, mix, config.size, config.jitter, config.seed)
-    return batches, resident.load_films(held[: given.limit or 32], config.size, device, workers)
-
-
-def warm_up(teachers: Sequence[TinyHD], given: argparse.Namespace, layers: Any, found: list[float]) -> None:
-    """Compile all kernels while the data are decoded, and compare their gradients with PyTorch's."""
-    began, device = time.monotonic(), torch.device(given.device)
-    clip = torch.randn(1, 3, CLIP_FRAMES, 192, 256, device=device)
-    gradients = []
-    for fast in (True, False):
-        network = network_of(given.init, device).train()
-        if fast:
-            layers.accelerate(network)
-        saliency, maps = maps_of(network, clip)
-        (saliency.log().mean() + sum(value.square().mean() for value in maps.values())).backward()
-        gradients.append(torch.cat([p.grad.float().flatten() for p in network.parameters() if p.grad is not None]))
-    with torch.no_grad():
-        for teacher in teachers:
-            maps_of(teacher, clip)
-    found.append(float(nn.functional.cosine_similarity(gradients[0], gradients[1], 0)))
-    print(f"kernels compiled after {time.monotonic() - began:.0f} s; gradients' cosine {found[0]:.5f}", flush=True)
-
-
 def main() -> None:
-    """Train until the time is up."""
-    given, began = parse(), time.monotonic()
-    device = torch.device(given.device)
+    """Train for the given time and write the weights."""
+    args, started = parse_arguments(), time.monotonic()
+    device = torch.device(args.device)
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    config = build_config({"lr": given.lr, "ema": given.ema, "out": given.out, "teacher": given.teachers}, "default")
+    config = build_config({"lr": args.lr, "ema": args.ema, "out": args.out, "teacher": args.teachers}, "default")
     torch.manual_seed(config.seed)
-    teachers = [network_of(name, device) for name in given.teachers]
-    if given.layers != "plain":
-        layers = importlib.import_module(f"tinyhd_cli.training.{given.layers}")
-        for teacher in teachers:
-            layers.accelerate(teacher)
-        agreed: list[float] = []
-        warm = threading.Thread(target=warm_up, args=(teachers, given, layers, agreed))
-        if given.layers == "gpu":
-            warm.start()
-    batches, held = load_data(given, config, device)
-    if given.init.endswith(".npz"):
-        student = build(config.model_config)
-        assert isinstance(student, TinyHD)
-        load_encoder(student, given.init, (batches.batch(n).student[:1].cpu() for n in range(24)))
-        darken(student)
-    else:
-        student = network_of(given.init, torch.device("cpu"))
-    if given.layers != "plain":
-        layers.accelerate(student)
-        if given.layers == "gpu":
-            warm.join()
-            if not agreed or not agreed[0] > 0.9:
-                raise SystemExit("the fast layers do not work here: --layers plain")
-    course = Course(config, student.to(device), teachers, batches, given.grid)
-    course.agreement, course.stir = given.agreement, given.stir
-    if given.resume:
-        course.resume(given.resume)
-    given.out.mkdir(parents=True, exist_ok=True)
-    facts = {key: str(value) for key, value in vars(given).items()}
-
-    def measure(network: TinyHD, name: str) -> None:
-        found = {"KL": divergence(network, teachers, held)} if held.pixels else {}
-        found |= probe(network, given.probe, device) if given.probe else {}
-        print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in found.items()), flush=True)
-
-    print(f"ready after {time.monotonic() - began:.0f} s", flush=True)
-    if device.type == "cuda" and not given.eager:
-        try:
-            course.capture()
-        except RuntimeError as error:
-            print(f"not recorded: {error}", flush=True)
-            course.graph = None
-        print(f"recorded after {time.monotonic() - began:.0f} s", flush=True)
-    if given.within:
-        given.minutes = min(given.minutes, (given.within - (time.monotonic() - began)) / 60)
-    started = last_saved = last_shown = last_measured = time.monotonic()
-    first = course.step
-    while (passed := (time.monotonic() - started) / (60 * given.minutes)) < 1:
-        if given.steps and course.step - first >= given.steps:
-            break
-        terms = course.advance(given.part[0] + (given.part[1] - given.part[0]) * passed)
-        now = time.monotonic()
-        if now - last_shown > 10 or course.step - first in (1, 5, 20, 60):
-            last_shown = now
-            rate = (course.step - first) * batches.mix.total / (now - started)
-            shown = ", ".join(f"{name} {float(value):.3f}" for name, value in terms.items())
-            print(f"{now - started:.0f} s, step {course.step}, {rate:.1f} clips/s: {shown}", flush=True)
-        if now - last_saved > given.save_every:
-            last_saved = now
-            save(given.out / "running.safetensors", course.average, config, facts)
-            course.steer(given)
-        if now - last_measured > given.measure_every:
-            last_measured = now
-            measure(course.average, f"{now - started:.0f} s")
+    run, monitor = set_up(args, config, device)
+    args.out.mkdir(parents=True, exist_ok=True)
+    facts = {key: str(value) for key, value in vars(args).items()}
+    print(f"ready after {time.monotonic() - started:.0f} s", flush=True)
+    if device.type == "cuda" and not args.eager:
+        record_graph(run)
+        print(f"recorded after {time.monotonic() - started:.0f} s", flush=True)
+    if args.within:
+        args.minutes = min(args.minutes, (args.within - (time.monotonic() - started)) / 60)
+    train(run, monitor, args, facts)
     if device.type == "cuda":
         print(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB", flush=True)
-    torch.save(course.state(), given.out / "state.pt")
-    save(given.out / "running.safetensors", course.average, config, facts)
-    measure(course.average, "running mean")
-    settled = course.settled(40 if device.type == "cuda" else 1)
-    facts["steps"] = str(course.step)
-    save(given.out / "average.safetensors", settled, config, facts)
-    measure(settled, "its statistics taken anew")
-    print(f"ended after {time.monotonic() - began:.0f} s", flush=True)
+    finish(run, monitor, args, facts)
+    print(f"ended after {time.monotonic() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Photographs as clips: cameras, patches, ground truth that moves along, the mix of a batch, and the grid's measure."""
+"""Photographs as clips: cameras, patches, moving ground truth, the mix of a batch, and the measure of grid patterns."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def held(scale: float, center: tuple[float, float]) -> animate.View:
-    """One camera for one frame."""
+def single_view(scale: float, center: tuple[float, float]) -> animate.View:
+    """Return the view of one camera in one frame."""
     return animate.View(torch.tensor([[[scale, abs(scale)]]]), torch.tensor([[center]]))
 
 
 def ramp() -> torch.Tensor:
-    """A picture whose values are its x coordinates."""
-    return animate.raster(SIZE, torch.device("cpu"))[..., 0].expand(1, 1, *SIZE)
+    """Return an image whose values are its x coordinates."""
+    return animate.pixel_grid(SIZE, torch.device("cpu"))[..., 0].expand(1, 1, *SIZE)
 
 
-def test_a_view_is_what_the_camera_sees():
-    whole = animate.seen(ramp(), held(1.0, (0.0, 0.0)), SIZE)
+def test_render_views_crops_and_mirrors():
+    whole = animate.render_views(ramp(), single_view(1.0, (0.0, 0.0)), SIZE)
     assert whole.shape == (1, 1, 1, *SIZE)
     assert torch.allclose(whole[:, :, 0], ramp(), atol=1e-5)
-    right_half = animate.seen(ramp(), held(0.5, (0.4, 0.0)), SIZE)[0, 0, 0, 0]
+    right_half = animate.render_views(ramp(), single_view(0.5, (0.4, 0.0)), SIZE)[0, 0, 0, 0]
     assert right_half[0] == pytest.approx(0.4 - 0.5 * (1 - 1 / 64), abs=1e-4)
-    mirrored = animate.seen(ramp(), held(-1.0, (0.0, 0.0)), SIZE)[0, 0, 0]
+    mirrored = animate.render_views(ramp(), single_view(-1.0, (0.0, 0.0)), SIZE)[0, 0, 0]
     assert torch.allclose(mirrored, ramp()[0, 0].flip(-1), atol=1e-5)
 
 
-def test_fixations_go_where_the_picture_goes():
-    """A bright pixel and the point on it stay together, under every camera; one that leaves the view is gone."""
-    picture = torch.zeros(1, 1, 240, 320)
-    picture[..., 90:98, 200:208] = 1
+def test_fixations_move_with_the_image():
+    """A bright spot and the fixation on it stay together under every camera; fixations outside the view are dropped."""
+    image = torch.zeros(1, 1, 240, 320)
+    image[..., 90:98, 200:208] = 1
     spot = torch.tensor([204 * 2 / 320 - 1, 94 * 2 / 240 - 1])
     points = torch.stack([spot, torch.tensor([float("nan")] * 2), torch.tensor([-0.99, -0.99])]).unsqueeze(0)
-    view = animate.camera(40, 16, generator(), pan=0.7, shake=0.5)
+    view = animate.random_views(40, 16, generator(), pan=0.7, shake=0.5)
     found = 0
     for index in range(40):
         one = animate.View(view.scale[index : index + 1], view.center[index : index + 1])
-        maps = animate.seen_points(points, one, SIZE)[0]
-        bright = animate.seen(picture, one, SIZE)[0, 0]
-        for frame, map_ in zip(bright, maps, strict=True):
+        maps = animate.render_points(points, one, SIZE)[0]
+        rendered = animate.render_views(image, one, SIZE)[0, 0]
+        for frame, map_ in zip(rendered, maps, strict=True):
             assert map_.sum() <= 2
             inside = map_ > 0
             if inside.any() and frame.max() > 0.3:
@@ -61,63 +61,63 @@ def test_fixations_go_where_the_picture_goes():
     assert found > 400
 
 
-def test_patches_stay_inside_and_move():
-    moving = animate.patches(50, 31, 9, 3, generator())
-    assert ((moving.place.abs() + moving.radius) < 1.06).all()
-    assert (moving.shown[:, 0] == 1).all()
-    way = (moving.place[:, 0, -1] - moving.place[:, 0, 0]).norm(dim=-1)
-    assert (way > 0.05).float().mean() > 0.6
-    assert (moving.source < 9).all()
+def test_patches_move_and_stay_inside_the_clip():
+    patches = animate.random_patches(50, 31, 9, 3, generator())
+    assert ((patches.position.abs() + patches.radius) < 1.06).all()
+    assert (patches.visible[:, 0] == 1).all()
+    displacement = (patches.position[:, 0, -1] - patches.position[:, 0, 0]).norm(dim=-1)
+    assert (displacement > 0.05).float().mean() > 0.6
+    assert (patches.source < 9).all()
 
 
-def test_a_patch_is_another_picture_and_its_path_is_on_it():
-    ground = torch.zeros(1, 3, 31, *SIZE)
-    pictures = torch.full((2, 3, *SIZE), 200.0)
-    moving = animate.patches(1, 31, 2, 1, generator(2))
-    clip = animate.paste(ground, pictures, moving)
-    paths = animate.paths(moving, 15, SIZE)
+def test_the_motion_map_lies_on_the_pasted_patch():
+    background = torch.zeros(1, 3, 31, *SIZE)
+    images = torch.full((2, 3, *SIZE), 200.0)
+    patches = animate.random_patches(1, 31, 2, 1, generator(2))
+    clip = animate.paste_patches(background, images, patches)
+    maps = animate.motion_maps(patches, 15, SIZE)
     assert clip.max() == pytest.approx(200)
-    assert (clip == 0).float().mean() > 0.8  # the rest is as it was
-    for frame, path in zip(clip[0, 0, 15:], paths[0], strict=True):
-        row, column = divmod(int(path.argmax()), SIZE[1])
+    assert (clip == 0).float().mean() > 0.8  # the background is unchanged
+    for frame, map_ in zip(clip[0, 0, 15:], maps[0], strict=True):
+        row, column = divmod(int(map_.argmax()), SIZE[1])
         assert frame[row, column] == pytest.approx(200, abs=1)
 
 
-def test_a_patch_that_stands_has_no_path():
-    moving = animate.patches(1, 31, 2, 1, generator())
-    still = animate.Patches(**{**vars(moving), "place": moving.place[:, :, :1].expand(-1, -1, 31, -1)})
-    assert animate.paths(still, 15, SIZE).sum() == 0
+def test_a_static_patch_has_no_motion_map():
+    patches = animate.random_patches(1, 31, 2, 1, generator())
+    static = animate.Patches(**{**vars(patches), "position": patches.position[:, :, :1].expand(-1, -1, 31, -1)})
+    assert animate.motion_maps(static, 15, SIZE).sum() == 0
 
 
 def batches(seed: int = 0) -> resident.Batches:
-    """Two videos, one that runs through and one of a single gray, and six photographs."""
+    """Return batches of two videos, one of counted frames and one of a constant gray, and of six photographs."""
     counting = torch.arange(60, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *SIZE, 3).contiguous()
-    films = resident.Films(["a", "b"], [counting, torch.full_like(counting, 90)], [30.0, 30.0], np.array([0.9, 0.1]))
-    pixels = torch.randint(0, 255, (6, 3, *resident.STILL_SIZE), generator=generator(), dtype=torch.uint8)
+    videos = resident.Videos(["a", "b"], [counting, torch.full_like(counting, 90)], [30.0, 30.0], np.array([0.9, 0.1]))
+    pixels = torch.randint(0, 255, (6, 3, *resident.PHOTO_SIZE), generator=generator(), dtype=torch.uint8)
     photographs = resident.Photographs(pixels, pixels[:, :1], torch.rand((6, 20, 2), generator=generator()) * 2 - 1)
-    return resident.Batches(films, photographs, resident.Mix(1, 2, 2, 11), SIZE, 0.2, seed)
+    return resident.Batches(videos, photographs, resident.Mix(1, 2, 2, 11), SIZE, 0.2, seed)
 
 
-def test_a_batch_follows_from_seed_and_number():
+def test_a_batch_depends_only_on_seed_and_number():
     one, again, other = batches().batch(3), batches().batch(3), batches(1).batch(3)
-    assert torch.equal(one.shown, again.shown)
-    assert torch.equal(one.student, again.student)
-    assert not torch.equal(one.shown, other.shown)
-    assert one.shown.shape == (16, 3, 31, *SIZE)
-    assert one.student.shape == (16, 3, 16, *SIZE)
-    assert one.truth is not None
-    assert one.truth.density.shape == one.truth.fixation.shape == (3, 16, *SIZE)
+    assert torch.equal(one.teacher_clips, again.teacher_clips)
+    assert torch.equal(one.student_clips, again.student_clips)
+    assert not torch.equal(one.teacher_clips, other.teacher_clips)
+    assert one.teacher_clips.shape == (16, 3, 31, *SIZE)
+    assert one.student_clips.shape == (16, 3, 16, *SIZE)
+    assert one.ground_truth is not None
+    assert one.ground_truth.density.shape == one.ground_truth.fixation.shape == (3, 16, *SIZE)
 
 
-def test_what_is_calm_stands_still():
+def test_static_clips_do_not_change():
     batch = batches().batch(0)
-    change = batch.shown.diff(dim=2).abs().amax((1, 2, 3, 4))
-    assert batch.calm[0]
-    assert (change[batch.calm] < 1e-4).all()
+    change = batch.teacher_clips.diff(dim=2).abs().amax((1, 2, 3, 4))
+    assert batch.static[0]
+    assert (change[batch.static] < 1e-4).all()
     assert (change[3:5] > 0.1).all()  # patches move
 
 
-def test_clips_are_of_several_frame_rates_and_stay_in_the_video():
+def test_clips_have_several_frame_rates_and_stay_in_the_video():
     maker = batches()
     strides = []
     for seed in range(200):
@@ -125,39 +125,39 @@ def test_clips_are_of_several_frame_rates_and_stay_in_the_video():
         assert numbers.min() >= 0
         assert numbers.max() < 60
         strides.append(int(numbers[-1] - numbers[-2]))
-        assert len(set(numbers[-16:].tolist())) == 16  # the clip itself is whole
+        assert len(set(numbers[-16:].tolist())) == 16  # no frame of the clip itself is repeated
     shares = [strides.count(stride) / 200 for stride in (1, 2, 3)]
     assert shares == pytest.approx([0.6, 0.25, 0.15], abs=0.1)
 
 
-def test_every_tenth_source_is_held_back_whole(tmp_path: Path):
+def test_every_tenth_source_is_held_out_as_a_whole(tmp_path: Path):
     items = [{"file": f"{n}-{k}.mp4", "repository": f"r{n:02d}"} for n in range(20) for k in range(3)]
     (tmp_path / "MANIFEST.json").write_text(json.dumps(items))
-    kept, back = resident.split_by_source(items, tmp_path)
-    assert {item["repository"] for item in back} == {"r09", "r19"}
+    kept, held_out = resident.split_by_source(items, tmp_path)
+    assert {item["repository"] for item in held_out} == {"r09", "r19"}
     assert len(kept) == 54
 
 
-def test_lively_clips_are_shown_more_and_large_sources_less():
+def test_sampling_prefers_motion_and_small_sources():
     items = [{"repository": "calm", "motion": 0.4}, {"repository": "lively", "motion": 9.0}]
     items += [{"repository": "large", "motion": 9.0}] * 16
-    shares = resident.shares(items)
-    assert shares.sum() == pytest.approx(1)
-    assert shares[1] / shares[0] == pytest.approx((5 / 0.5) ** 0.5)
-    assert shares[2:].sum() / shares[1] == pytest.approx(4)
+    weights = resident.sampling_weights(items)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[1] / weights[0] == pytest.approx((5 / 0.5) ** 0.5)
+    assert weights[2:].sum() / weights[1] == pytest.approx(4)
 
 
-@pytest.mark.parametrize(("period", "seen"), [(2, True), (4, True), (8, True), (3, False)])
-def test_the_measure_of_the_grid(period: int, seen: bool):
+@pytest.mark.parametrize(("period", "detected"), [(2, True), (4, True), (8, True), (3, False)])
+def test_grid_pattern_detects_periods_of_2_4_and_8(period: int, detected: bool):
     y, x = torch.meshgrid(torch.arange(192.0), torch.arange(256.0), indexing="ij")
     blob = torch.exp(-((x - 120) ** 2 + (y - 90) ** 2) / 450)
     lines = blob * (1 + 0.02 * torch.cos(2 * torch.pi * (x % period) / period))
     assert float(grid_pattern(blob.unsqueeze(0))) < 1e-4
-    assert (float(grid_pattern(lines.unsqueeze(0))) > 5e-3) == seen
+    assert (float(grid_pattern(lines.unsqueeze(0))) > 5e-3) == detected
 
 
-def test_the_penalty_on_the_grid_removes_it():
-    """Gradient steps on the map itself take the pattern out and leave the patch."""
+def test_the_penalty_on_grid_patterns_removes_them():
+    """Gradient steps on the map itself remove the pattern and keep the blob."""
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     blob = torch.exp(-((x - 30) ** 2 + (y - 34) ** 2) / 200)
     maps = (blob * (1 + 0.05 * (x % 2))).unsqueeze(0).requires_grad_()

@@ -1,7 +1,7 @@
-"""A whole data set in device memory, and batches built there, so that a GPU does not wait for data.
+"""Hold a whole data set in device memory and build batches there, so that a GPU never waits for data.
 
-A minute of video at the network's size takes 265 MB, so that an hour or two fit. The batches are those of
-``tinyhd distill --animate``, put together for all clips of a step at once.
+One minute of video at the network's input size takes 265 MB, so an hour or two fits. The batches mix static
+photographs, photographs under a moving camera, animated photographs (:mod:`.animate`) and clips of videos.
 """
 
 from __future__ import annotations
@@ -27,28 +27,32 @@ from .augment import recolored
 from .losses import GroundTruth
 
 CONTEXT = CLIP_FRAMES - 1
-"""Frames before a clip, for teachers that output one map, of the last of 16 frames."""
+"""Frames before a clip, for teachers that output one map, which belongs to the last of 16 frames."""
 
-STILL_SIZE = (288, 384)
-"""Height and width of stored photographs; larger than the input, so that a camera can zoom in."""
+PHOTO_SIZE = (288, 384)
+"""Height and width of stored photographs; larger than the input, which leaves room to zoom in."""
 
-EVERY = 10
-"""Every tenth photograph of each set and every tenth source of videos is held out."""
+HOLD_OUT_EVERY = 10
+"""One in this many photographs of each set, and one in this many sources of videos, is held out."""
 
-CALM, LIVELY = 0.5, 5.0
+MIN_MOTION, MAX_MOTION = 0.5, 5.0
 """Range to which the motion score of a video is clipped for its sampling weight."""
 
 UNKNOWN_MOTION = 1.4
+"""Motion score of a video whose manifest entry has none."""
 
-STRIDES, STRIDE_SHARES = (1, 2, 3), (0.6, 0.25, 0.15)
+STRIDES, STRIDE_PROBABILITIES = (1, 2, 3), (0.6, 0.25, 0.15)
 """Frame strides of clips and their probabilities."""
 
-SLOWEST = 8
-"""Lowest frame rate that a stride may leave."""
+MIN_FPS = 8
+"""Lowest frame rate that a stride may produce."""
+
+STATIC_PROBABILITY = 1 / 16
+"""Probability that a clip of a video repeats a single frame."""
 
 
 @dataclass(frozen=True)
-class Films:
+class Videos:
     """Videos in memory."""
 
     names: list[str]
@@ -56,7 +60,7 @@ class Films:
     """uint8 RGB, each ``(frames, H, W, 3)``."""
     fps: list[float]
     weights: NDArray[np.float64]
-    """Relative sampling weights."""
+    """Sampling probabilities."""
 
 
 @dataclass(frozen=True)
@@ -64,79 +68,79 @@ class Photographs:
     """Photographs with fixations in memory."""
 
     pixels: Tensor
-    """uint8 RGB ``(M, 3, *STILL_SIZE)``."""
+    """uint8 RGB ``(M, 3, *PHOTO_SIZE)``."""
     density: Tensor
-    """uint8 ``(M, 1, *STILL_SIZE)``."""
+    """uint8 ``(M, 1, *PHOTO_SIZE)``."""
     points: Tensor
-    """``(M, K, 2)``, see ``animate``; NaN where there are fewer than K."""
+    """``(M, K, 2)`` in the coordinates of :mod:`.animate`; NaN where a photograph has fewer than K fixations."""
 
 
 @dataclass(frozen=True)
 class Mix:
     """Number of clips of each kind in a batch; the first two kinds have ground truth."""
 
-    still: int
+    static: int
     """Static photographs."""
     moving: int
     """Photographs under a moving camera."""
     animated: int
-    """Photographs across which patches move."""
-    films: int
-    """Clips of videos; about one in sixteen repeats a single frame."""
+    """Photographs with patches moving across them."""
+    videos: int
+    """Clips of videos."""
 
     @property
     def labeled(self) -> int:
-        """Clips with ground truth."""
-        return self.still + self.moving
+        """Number of clips with ground truth."""
+        return self.static + self.moving
 
     @property
     def total(self) -> int:
-        """Clips of a batch."""
-        return self.labeled + self.animated + self.films
+        """Number of clips in a batch."""
+        return self.labeled + self.animated + self.videos
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The clips of one step, labeled clips first."""
+    """The clips of one step, in the order of :class:`Mix`: labeled clips first, then animated ones, then videos."""
 
-    shown: Tensor
+    teacher_clips: Tensor
     """float32 ``(N, 3, CONTEXT + 16, H, W)``, normalized: input of the teachers."""
-    student: Tensor
-    """``(N, 3, 16, H, W)``: its last 16 frames with color jitter: input of the student."""
-    calm: Tensor
-    """``(N,)``: whether a clip is static."""
-    truth: GroundTruth | None
-    paths: Tensor
-    """Where patches move in the animated clips, which come after the labeled ones: ``(A, 16, H, W)``."""
+    student_clips: Tensor
+    """``(N, 3, 16, H, W)``: the last 16 frames with color jitter: input of the student."""
+    static: Tensor
+    """bool ``(N,)``: whether a clip is static."""
+    ground_truth: GroundTruth | None
+    motion: Tensor
+    """Maps of the moving patches in the A animated clips: ``(A, 16, H, W)``."""
 
 
-def held_back(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Split items into a training part and every tenth."""
-    kept = [item for index, item in enumerate(items) if index % EVERY != EVERY - 1]
-    return kept, list(items[EVERY - 1 :: EVERY])
+def hold_out(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Split items into a training part and every tenth item."""
+    kept = [item for index, item in enumerate(items) if index % HOLD_OUT_EVERY != HOLD_OUT_EVERY - 1]
+    return kept, list(items[HOLD_OUT_EVERY - 1 :: HOLD_OUT_EVERY])
 
 
-def sources_of(folder: Path) -> list[dict[str, Any]]:
-    """Return the entries of a folder's MANIFEST.json whose videos exist."""
-    found = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
-    return [{**item, "at": folder / item["file"]} for item in found if (folder / item["file"]).is_file()]
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    """Return the entries of a folder's MANIFEST.json whose videos exist, with their path as ``path``."""
+    entries = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+    return [{**item, "path": folder / item["file"]} for item in entries if (folder / item["file"]).is_file()]
 
 
 def split_by_source(items: Sequence[dict[str, Any]], folder: Path) -> tuple[list[Any], list[Any]]:
-    """Split videos by repository: training, and every tenth repository of the whole manifest."""
-    everything = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
-    _, held = held_back(sorted({item["repository"] for item in everything}))
-    kept = [item for item in items if item["repository"] not in held]
-    return kept, [item for item in items if item["repository"] in held]
+    """Split videos by repository: a training part, and every tenth repository of the whole manifest."""
+    entries = json.loads((folder / "MANIFEST.json").read_text(encoding="utf-8"))
+    _, held_out = hold_out(sorted({item["repository"] for item in entries}))
+    kept = [item for item in items if item["repository"] not in held_out]
+    return kept, [item for item in items if item["repository"] in held_out]
 
 
-def shares(items: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
-    """Return sampling weights: proportional to motion, divided by the square root of the total of the source."""
-    lively = np.array([np.clip(item.get("motion", UNKNOWN_MOTION), CALM, LIVELY) for item in items])
-    groups: dict[str, float] = defaultdict(float)
-    for item, weight in zip(items, lively, strict=True):
-        groups[item["repository"]] += float(weight)
-    weights = lively / np.sqrt([groups[item["repository"]] for item in items])
+def sampling_weights(items: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+    """Return sampling probabilities: proportional to motion, divided by the square root of the source's total."""
+    motion = np.array([np.clip(item.get("motion", UNKNOWN_MOTION), MIN_MOTION, MAX_MOTION) for item in items])
+    totals: dict[str, float] = defaultdict(float)
+    for item, weight in zip(items, motion, strict=True):
+        totals[item["repository"]] += float(weight)
+    weights = motion / np.sqrt([totals[item["repository"]] for item in items])
     return np.asarray(weights / weights.sum())
 
 
@@ -145,8 +149,8 @@ def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     frames = []
     while True:
-        there, frame = capture.read()
-        if not there:
+        success, frame = capture.read()
+        if not success:
             break
         if frame.shape[:2] != size:
             frame = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
@@ -155,72 +159,73 @@ def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(np.stack(frames), dtype=np.uint8)
 
 
-def load_films(items: Sequence[dict[str, Any]], size: tuple[int, int], device: torch.device, workers: int) -> Films:
+def load_videos(items: Sequence[dict[str, Any]], size: tuple[int, int], device: torch.device, workers: int) -> Videos:
     """Decode videos into device memory."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
         pixels = [
-            torch.from_numpy(frames).to(device) for frames in pool.map(lambda item: decode(item["at"], size), items)
+            torch.from_numpy(frames).to(device) for frames in pool.map(lambda item: decode(item["path"], size), items)
         ]
-    return Films([item["file"] for item in items], pixels, [item["fps"] for item in items], shares(items))
+    names, fps = [item["file"] for item in items], [item["fps"] for item in items]
+    return Videos(names, pixels, fps, sampling_weights(items))
 
 
-def load_photograph(image: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
-    """Return a photograph (RGB), its density map (zeros if there is none) and its fixations ``(K, 2)``."""
+def load_photograph(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+    """Return a photograph (RGB), its density map (zeros if it has none) and its fixations ``(K, 2)``."""
     from ..datasets import read_density, read_fixation, read_image
 
-    density = np.zeros(STILL_SIZE, np.float32)
-    for path in image.parent.parent.glob(f"maps/{image.stem}.*"):
-        density = fit(read_density(path).astype(np.float32))
+    density = np.zeros(PHOTO_SIZE, np.float32)
+    for map_path in path.parent.parent.glob(f"maps/{path.stem}.*"):
+        density = resize(read_density(map_path).astype(np.float32))
     points = np.zeros((0, 2), np.float32)
-    for path in image.parent.parent.glob(f"fixation/{image.stem}.*"):
-        fixation = read_fixation(path)
+    for map_path in path.parent.parent.glob(f"fixation/{path.stem}.*"):
+        fixation = read_fixation(map_path)
         y, x = np.nonzero(fixation)
         height, width = fixation.shape
         points = np.stack([(x + 0.5) * 2 / width - 1, (y + 0.5) * 2 / height - 1], -1).astype(np.float32)
     scaled = np.rint(density * (255 / max(float(density.max()), 1e-6))).astype(np.uint8)
-    return fit(read_image(image)), scaled, points
+    return resize(read_image(path)), scaled, points
 
 
-def fit(picture: NDArray[Any]) -> NDArray[Any]:
+def resize(image: NDArray[Any]) -> NDArray[Any]:
     """Resize an image or map to the size of stored photographs."""
-    return np.asarray(cv2.resize(picture, STILL_SIZE[::-1], interpolation=cv2.INTER_LINEAR), picture.dtype)
+    return np.asarray(cv2.resize(image, PHOTO_SIZE[::-1], interpolation=cv2.INTER_LINEAR), image.dtype)
 
 
-def load_photographs(images: Sequence[Path], device: torch.device, workers: int) -> Photographs:
+def load_photographs(paths: Sequence[Path], device: torch.device, workers: int) -> Photographs:
     """Read photographs into device memory."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        found = list(pool.map(load_photograph, images))
-    most = max(1, *(len(points) for _, _, points in found))
-    points = np.full((len(found), most, 2), np.nan, np.float32)
-    for row, (_, _, its) in zip(points, found, strict=True):
-        row[: len(its)] = its
-    pixels = torch.from_numpy(np.stack([pixels for pixels, _, _ in found])).permute(0, 3, 1, 2).contiguous()
-    density = torch.from_numpy(np.stack([density for _, density, _ in found])).unsqueeze(1)
-    return Photographs(pixels.to(device), density.to(device), torch.from_numpy(points).to(device))
+        loaded = list(pool.map(load_photograph, paths))
+    max_points = max(1, *(len(points) for _, _, points in loaded))
+    padded = np.full((len(loaded), max_points, 2), np.nan, np.float32)
+    for row, (_, _, points) in zip(padded, loaded, strict=True):
+        row[: len(points)] = points
+    pixels = torch.from_numpy(np.stack([pixels for pixels, _, _ in loaded])).permute(0, 3, 1, 2).contiguous()
+    density = torch.from_numpy(np.stack([density for _, density, _ in loaded])).unsqueeze(1)
+    return Photographs(pixels.to(device), density.to(device), torch.from_numpy(padded).to(device))
 
 
-def normalized(clips: Tensor) -> Tensor:
+def normalize(clips: Tensor) -> Tensor:
     """Normalize clips ``(N, 3, T, H, W)`` in 0..1 for the networks."""
     mean, std = (torch.tensor(values, device=clips.device).view(3, 1, 1, 1) for values in IMAGENET)
     return (clips - mean) / std
 
 
 class Batches:
-    """Builds the batches of a run; the content of batch n depends only on the seed and n.
+    """Builder of a run's batches. The content of batch n depends only on the seed and n.
 
     Args:
-        films: videos.
-        photographs: with ground truth.
-        mix: of the kinds of clips.
-        size: height and width of the clips.
-        jitter: by how much the student's colors change.
-        seed: of all that is random.
+        videos: Videos without ground truth.
+        photographs: Photographs with ground truth.
+        mix: Number of clips of each kind in a batch.
+        size: Height and width of the clips.
+        jitter: Strength of the color jitter of the student's clips.
+        seed: Seed of all random numbers.
     """
 
     def __init__(
-        self, films: Films, photographs: Photographs, mix: Mix, size: tuple[int, int], jitter: float, seed: int
+        self, videos: Videos, photographs: Photographs, mix: Mix, size: tuple[int, int], jitter: float, seed: int
     ) -> None:
-        self.films, self.photographs, self.mix, self.size = films, photographs, mix, size
+        self.videos, self.photographs, self.mix, self.size = videos, photographs, mix, size
         self.jitter, self.seed = jitter, seed
         self.device = photographs.pixels.device
 
@@ -229,63 +234,62 @@ class Batches:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         rng = np.random.default_rng([self.seed, number])
         frames = CONTEXT + CLIP_FRAMES
-        labeled, truth = self.labeled_clips(frames, generator)
-        films, frozen = self.film_clips(frames, generator, rng)
-        animated, paths = self.animated_clips(frames, generator)
-        clips = torch.cat([labeled, animated, films]) / 255
-        calm = torch.zeros(len(clips), dtype=torch.bool)
-        calm[: self.mix.still] = True
-        calm[len(clips) - self.mix.films :] = frozen
+        labeled, ground_truth = self.labeled_clips(frames, generator)
+        videos, repeated = self.video_clips(frames, generator, rng)
+        animated, motion = self.animated_clips(frames, generator)
+        clips = torch.cat([labeled, animated, videos]) / 255
+        static = torch.zeros(len(clips), dtype=torch.bool)
+        static[: self.mix.static] = True
+        static[len(clips) - self.mix.videos :] = repeated
         colors = animate.uniform((len(clips), 3), 1 - self.jitter, 1 + self.jitter, generator)
-        student = recolored(clips[:, :, CONTEXT:], colors)
-        return Batch(normalized(clips), normalized(student), calm.to(self.device), truth, paths)
+        student_clips = recolored(clips[:, :, CONTEXT:], colors)
+        return Batch(normalize(clips), normalize(student_clips), static.to(self.device), ground_truth, motion)
 
     def labeled_clips(self, frames: int, generator: torch.Generator) -> tuple[Tensor, GroundTruth | None]:
         """Return static photographs, then photographs under a moving camera, with their ground truth."""
-        mix, pictures = self.mix, self.photographs
-        views = [
-            animate.camera(mix.still, frames, generator, pan=0, shake=0),
-            animate.camera(mix.moving, frames, generator, pan=0.7, shake=0.5),
-        ]
-        view = self.sent(*views)
-        chosen = torch.randint(len(pictures.pixels), (mix.labeled,), generator=generator).to(self.device)
-        clips = animate.seen(pictures.pixels[chosen], view, self.size)
-        late = animate.View(view.scale[:, CONTEXT:], view.center[:, CONTEXT:])
-        density = animate.seen(pictures.density[chosen], late, self.size).squeeze(1)
-        fixation = animate.seen_points(pictures.points[chosen], late, self.size)
+        mix, photographs = self.mix, self.photographs
+        view = self.to_device(
+            animate.random_views(mix.static, frames, generator, pan=0, shake=0),
+            animate.random_views(mix.moving, frames, generator, pan=0.7, shake=0.5),
+        )
+        chosen = torch.randint(len(photographs.pixels), (mix.labeled,), generator=generator).to(self.device)
+        clips = animate.render_views(photographs.pixels[chosen], view, self.size)
+        student_view = animate.View(view.scale[:, CONTEXT:], view.center[:, CONTEXT:])
+        density = animate.render_views(photographs.density[chosen], student_view, self.size).squeeze(1)
+        fixation = animate.render_points(photographs.points[chosen], student_view, self.size)
         return clips, GroundTruth(density, fixation) if mix.labeled else None
 
     def animated_clips(self, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return photographs with moving patches of others, a third of them under a moving camera, and the paths."""
-        count, pictures = self.mix.animated, self.photographs.pixels
-        view = self.sent(animate.camera(count, frames, generator, pan=0.15, shake=0.25))
-        chosen = torch.randint(len(pictures), (count,), generator=generator).to(self.device)
-        clips = animate.seen(pictures[chosen], view, self.size)
-        patches = animate.patches(count, frames, len(pictures), 3, generator)
-        moving = animate.Patches(**{name: value.to(self.device) for name, value in vars(patches).items()})
-        return animate.paste(clips, pictures, moving), animate.paths(moving, CONTEXT, self.size)
+        """Return photographs with moving patches of others, some under a moving camera, and the motion maps."""
+        count, images = self.mix.animated, self.photographs.pixels
+        view = self.to_device(animate.random_views(count, frames, generator, pan=0.15, shake=0.25))
+        chosen = torch.randint(len(images), (count,), generator=generator).to(self.device)
+        clips = animate.render_views(images[chosen], view, self.size)
+        on_cpu = animate.random_patches(count, frames, len(images), 3, generator)
+        patches = animate.Patches(**{name: value.to(self.device) for name, value in vars(on_cpu).items()})
+        return animate.paste_patches(clips, images, patches), animate.motion_maps(patches, CONTEXT, self.size)
 
-    def film_clips(self, frames: int, generator: torch.Generator, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return clips of videos sampled by liveliness, at several frame rates, and which of them are static."""
-        count = self.mix.films
-        chosen = rng.choice(len(self.films.pixels), count, p=self.films.weights)
-        frozen = rng.random(count) < 1 / 16
-        indices = np.stack([self.frame_numbers(int(film), frames, rng) for film in chosen])
-        indices[frozen] = indices[frozen][:, -1:]
-        places = torch.from_numpy(indices).to(self.device)
-        read = torch.stack([self.films.pixels[film][place] for film, place in zip(chosen, places, strict=True)])
-        view = self.sent(animate.camera(count, frames, generator, pan=0, shake=0))
-        return animate.seen(read.permute(0, 1, 4, 2, 3), view, self.size), torch.from_numpy(frozen)
+    def video_clips(self, frames: int, generator: torch.Generator, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Return clips of randomly chosen videos at several frame rates, and which of the clips are static."""
+        count = self.mix.videos
+        chosen = rng.choice(len(self.videos.pixels), count, p=self.videos.weights)
+        static = rng.random(count) < STATIC_PROBABILITY
+        indices = np.stack([self.frame_numbers(int(video), frames, rng) for video in chosen])
+        indices[static] = indices[static][:, -1:]
+        on_device = torch.from_numpy(indices).to(self.device)
+        pixels = torch.stack([self.videos.pixels[video][index] for video, index in zip(chosen, on_device, strict=True)])
+        view = self.to_device(animate.random_views(count, frames, generator, pan=0, shake=0))
+        return animate.render_views(pixels.permute(0, 1, 4, 2, 3), view, self.size), torch.from_numpy(static)
 
-    def frame_numbers(self, film: int, frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    def frame_numbers(self, video: int, frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the frame indices of a clip; indices before the start of the video repeat its first frame."""
-        there = len(self.films.pixels[film])
-        most = max(1, min(there // CLIP_FRAMES, int(self.films.fps[film] / SLOWEST)))
-        stride = min(int(rng.choice(STRIDES, p=STRIDE_SHARES)), most)
-        last = rng.integers(min(there, (CLIP_FRAMES - 1) * stride + 1) - 1, there)
-        return np.asarray(np.clip(last + stride * np.arange(1 - frames, 1), 0, there - 1))
+        length = len(self.videos.pixels[video])
+        max_stride = max(1, min(length // CLIP_FRAMES, int(self.videos.fps[video] / MIN_FPS)))
+        stride = min(int(rng.choice(STRIDES, p=STRIDE_PROBABILITIES)), max_stride)
+        last = rng.integers(min(length, (CLIP_FRAMES - 1) * stride + 1) - 1, length)
+        return np.asarray(np.clip(last + stride * np.arange(1 - frames, 1), 0, length - 1))
 
-    def sent(self, *views: animate.View) -> animate.View:
-        """Stack views on the device."""
+    def to_device(self, *views: animate.View) -> animate.View:
+        """Concatenate views on the device."""
         scale = torch.cat([view.scale for view in views]).to(self.device)
         return animate.View(scale, torch.cat([view.center for view in views]).to(self.device))
