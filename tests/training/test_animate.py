@@ -170,23 +170,23 @@ def test_the_penalty_on_grid_patterns_removes_them():
     assert (maps.detach()[0] - blob).abs().max() < 0.08
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernels are for graphics cards")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: the kernels are written in Triton")
 @pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2), (2, 1, 1), (1, 2, 2)])
-def test_the_gpu_layers_are_pytorchs(stride: tuple[int, int, int]):
+def test_the_gpu_layers_agree_with_pytorchs_own(stride: tuple[int, int, int]):
     import copy
 
     from tinyhd_cli.models.blocks.mobilenet3d import ConvNorm
     from tinyhd_cli.training import gpu_layers
 
-    plain = ConvNorm(6, 6, kernel=(3, 3, 3), stride=stride, padding=(1, 1, 1), groups=6).cuda()
-    fast = gpu_layers.FastConvNorm(copy.deepcopy(plain))
+    reference = ConvNorm(6, 6, kernel=(3, 3, 3), stride=stride, padding=(1, 1, 1), groups=6).cuda()
+    fast = gpu_layers.GpuConvNorm(copy.deepcopy(reference))
     clip = torch.randn(2, 6, 4, 24, 32, device="cuda")
     inputs = [clip.clone().requires_grad_() for _ in range(2)]
-    outputs = [layer(x) for layer, x in zip((plain, fast), inputs, strict=True)]
+    outputs = [layer(x) for layer, x in zip((reference, fast), inputs, strict=True)]
     assert torch.allclose(outputs[0], outputs[1], atol=1e-4)
     weight = torch.randn_like(outputs[0])
     for output in outputs:
         (output * weight).sum().backward()
     assert torch.allclose(inputs[0].grad, inputs[1].grad, atol=1e-4)
-    for mine, theirs in zip(plain.parameters(), fast.parameters(), strict=True):
-        assert torch.allclose(mine.grad, theirs.grad, rtol=1e-3, atol=1e-3)
+    for expected, found in zip(reference.parameters(), fast.parameters(), strict=True):
+        assert torch.allclose(expected.grad, found.grad, rtol=1e-3, atol=1e-3)

@@ -1,24 +1,24 @@
-"""The same layers, trained faster on a GPU by Triton kernels.
+"""Layers that train faster on a GPU, with Triton kernels.
 
-PyTorch's depthwise 3D convolutions are slow on GPUs, above all the gradient by the kernel, and its BatchNorm runs one
-block of threads per channel, although these networks have few channels with millions of values. Here
+PyTorch's depthwise 3D convolutions are slow on GPUs, most of all the gradient with respect to the kernel. Its BatchNorm
+runs one block of threads per channel, although these networks have few channels with millions of values each. Therefore
 
-- depthwise convolutions and their gradients are kernels of a few lines;
-- BatchNorm and ReLU6 are one pass over memory for the statistics and one for the rest, forward and backward;
+- depthwise convolutions and their gradients run in short Triton kernels;
+- BatchNorm and ReLU6 read memory once for the statistics and once for the result, forward and backward;
 - a 1x1x1 convolution is a matrix product.
 
-Parameters and their names are those of the network, and so are the maps, to rounding.
+Parameters keep their names, and the maps are those of the original network, up to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..models.blocks.mobilenet3d import ConvNorm, Size3
+from ..models.blocks.mobilenet3d import Size3
+from .fast_layers import Apply, FastConvNorm, replace_layers
 from .gpu_kernels import (
     apply_kernel,
     convolve_kernel,
@@ -35,26 +35,24 @@ BLOCK = 1024
 ROUNDS = 16
 """Blocks summed by one program."""
 
-Apply = Callable[..., Tensor]
-
 
 def blocks(count: int, block: int, rounds: int = 1) -> int:
     """Return the number of programs for ``count`` values."""
     return -(-count // (block * rounds))
 
 
-def fits(width: int) -> bool:
+def is_supported_width(width: int) -> bool:
     """Return whether the kernels support rows of this width: a power of two, because they divide by shifting."""
     return width & (width - 1) == 0
 
 
-def arguments(x: Tensor, y: Tensor, frames: Tensor, stride: Size3, padding: Size3) -> tuple[int, ...]:
+def kernel_sizes(x: Tensor, y: Tensor, frames: Tensor, stride: Size3, padding: Size3) -> tuple[int, ...]:
     """Return the sizes of a convolution's input and output, and how ``frames`` is divided among programs."""
     shift, per_frame = frames.shape[4].bit_length() - 1, blocks(frames.shape[3] * frames.shape[4], BLOCK)
     return (x.shape[1], *x.shape[2:], *y.shape[2:], *padding, shift, per_frame, *stride)
 
 
-def programs(frames: Tensor) -> tuple[int, int]:
+def launch_grid(frames: Tensor) -> tuple[int, int]:
     """Return the launch grid: planes (clips x channels) and blocks of their frames."""
     return frames.shape[0] * frames.shape[1], frames.shape[2] * blocks(frames.shape[3] * frames.shape[4], BLOCK)
 
@@ -68,7 +66,7 @@ class Depthwise(torch.autograd.Function):
         taps = kernel.shape[2:]
         sizes = [(side + 2 * p - k) // s + 1 for side, p, k, s in zip(x.shape[2:], padding, taps, stride, strict=True)]
         y = x.new_empty((*x.shape[:2], *sizes))
-        convolve_kernel[programs(y)](x, kernel, y, *arguments(x, y, y, stride, padding), *taps, BLOCK)
+        convolve_kernel[launch_grid(y)](x, kernel, y, *kernel_sizes(x, y, y, stride, padding), *taps, BLOCK)
         ctx.save_for_backward(x, kernel)
         ctx.stride, ctx.padding = stride, padding
         return y
@@ -77,16 +75,16 @@ class Depthwise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         x, kernel = ctx.saved_tensors
         grad, taps = grad.contiguous(), kernel.shape[2:]
-        by_input = None
+        input_gradient = None
         if ctx.needs_input_grad[0]:
-            by_input = torch.empty_like(x)
-            facts = arguments(x, grad, x, ctx.stride, ctx.padding)
-            input_gradient_kernel[programs(x)](grad, kernel, by_input, *facts, *taps, BLOCK)
-        by_kernel = torch.zeros(kernel.shape, device=x.device)
-        facts = arguments(x, grad, grad, ctx.stride, ctx.padding)
-        parts = (x.shape[1], taps[0] * taps[1], len(x) * grad.shape[2])
-        kernel_gradient_kernel[parts](grad, x, by_kernel, *facts, *taps, BLOCK)
-        return by_input, by_kernel.to(kernel.dtype), None, None
+            input_gradient = torch.empty_like(x)
+            sizes = kernel_sizes(x, grad, x, ctx.stride, ctx.padding)
+            input_gradient_kernel[launch_grid(x)](grad, kernel, input_gradient, *sizes, *taps, BLOCK)
+        kernel_gradient = torch.zeros(kernel.shape, device=x.device)
+        sizes = kernel_sizes(x, grad, grad, ctx.stride, ctx.padding)
+        grid = (x.shape[1], taps[0] * taps[1], len(x) * grad.shape[2])
+        kernel_gradient_kernel[grid](grad, x, kernel_gradient, *sizes, *taps, BLOCK)
+        return input_gradient, kernel_gradient.to(kernel.dtype), None, None
 
 
 class NormActivation(torch.autograd.Function):
@@ -109,7 +107,7 @@ class NormActivation(torch.autograd.Function):
         shift = bias - mean * scale
         ctx.save_for_backward(x, scale, shift, mean, inverse)
         ctx.activated = activated
-        return applied(x, scale, shift, activated)
+        return scale_and_shift(x, scale, shift, activated)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
@@ -118,18 +116,18 @@ class NormActivation(torch.autograd.Function):
         channels, size = x.shape[1], x[0, 0].numel()
         count = len(x) * size
         sums = torch.zeros((2, channels), device=x.device)
-        facts = (len(x), channels, size, ROUNDS, ctx.activated, BLOCK)
-        gradient_sums_kernel[channels, blocks(count, BLOCK, ROUNDS)](grad, x, scale, shift, mean, sums, *facts)
-        by_x = -scale * inverse.square() * sums[1] / count
-        constant = -scale * sums[0] / count - by_x * mean
+        options = (len(x), channels, size, ROUNDS, ctx.activated, BLOCK)
+        gradient_sums_kernel[channels, blocks(count, BLOCK, ROUNDS)](grad, x, scale, shift, mean, sums, *options)
+        x_scale = -scale * inverse.square() * sums[1] / count
+        constant = -scale * sums[0] / count - x_scale * mean
         result = torch.empty_like(x)
         gradient_kernel[len(x) * channels, blocks(size, BLOCK)](
-            grad, x, scale, shift, by_x, constant, result, channels, size, ctx.activated, BLOCK
+            grad, x, scale, shift, x_scale, constant, result, channels, size, ctx.activated, BLOCK
         )
         return result, None, sums[1] * inverse, sums[0], None
 
 
-def applied(x: Tensor, scale: Tensor, shift: Tensor, activated: bool) -> Tensor:
+def scale_and_shift(x: Tensor, scale: Tensor, shift: Tensor, activated: bool) -> Tensor:
     """Return ``x * scale + shift`` per channel, optionally followed by ReLU6."""
     y = torch.empty_like(x)
     planes = x.shape[0] * x.shape[1]
@@ -139,27 +137,8 @@ def applied(x: Tensor, scale: Tensor, shift: Tensor, activated: bool) -> Tensor:
     return y
 
 
-class FastConvNorm(nn.Module):
-    """A :class:`ConvNorm` with the same parameters under the same names."""
-
-    def __init__(self, layer: ConvNorm) -> None:
-        super().__init__()
-        self.conv, self.norm = layer.conv, layer.norm
-        self.activated = hasattr(layer, "activation")
-
-    def forward(self, x: Tensor) -> Tensor:
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.conv.weight.dtype
-        with torch.autocast(kind, enabled=False):
-            y = self.convolve(x.to(dtype), self.conv.weight.to(dtype))
-            norm = self.norm
-            if self.training:
-                apply: Apply = NormActivation.apply
-                return apply(y, norm, norm.weight, norm.bias, self.activated)
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-            return applied(y.contiguous(), scale, norm.bias - norm.running_mean * scale, self.activated)
+class GpuConvNorm(FastConvNorm):
+    """A convolution with BatchNorm and optional ReLU6 that trains faster on a GPU."""
 
     def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Run the convolution with the fastest implementation for its kind."""
@@ -167,15 +146,23 @@ class FastConvNorm(nn.Module):
         if conv.kernel_size == (1, 1, 1):
             product = torch.matmul(kernel.flatten(1), x.flatten(2))
             return product.view(*product.shape[:2], *x.shape[2:])
-        if conv.groups > 1 and fits(x.shape[4]):
+        if conv.groups > 1 and is_supported_width(x.shape[4]):
             apply: Apply = Depthwise.apply
             return apply(x, kernel, conv.stride, conv.padding)
         return torch.nn.functional.conv3d(x, kernel, None, conv.stride, conv.padding, 1, conv.groups)
 
+    def normalize(self, x: Tensor) -> Tensor:
+        """Run BatchNorm and, if the layer has it, ReLU6."""
+        norm = self.norm
+        if self.training:
+            apply: Apply = NormActivation.apply
+            return apply(x, norm, norm.weight, norm.bias, self.activated)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        return scale_and_shift(x.contiguous(), scale, norm.bias - norm.running_mean * scale, self.activated)
+
 
 def accelerate(network: nn.Module) -> None:
-    """Replace a network's layers by the fast ones, which share its parameters."""
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, ConvNorm):
-                setattr(module, name, FastConvNorm(child))
+    """Replace a network's layers by fast ones that share its parameters."""
+    replace_layers(network, GpuConvNorm)
