@@ -25,10 +25,10 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "tinyhd_cli", *command], check=True)
 
     rows = list(csv.DictReader((OUT / "gallery.csv").read_text().splitlines()))
-    print("\nWhere people look, once a second (pixels from the top left):")
+    print("\nMost salient point, once per second (pixels from the top left):")
     for row in rows[::25]:
         print(f"  {float(row['time_s']):4.1f} s  peak {float(row['peak_x']):5.0f}, {float(row['peak_y']):4.0f}")
-    print(f"\nWatch {OUT / 'gallery.mp4'}")
+    print(f"\nOverlay video: {OUT / 'gallery.mp4'}")
 
 
 if __name__ == "__main__":

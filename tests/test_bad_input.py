@@ -69,7 +69,7 @@ UNREADABLE = {
     header_only: "not a video that FFmpeg can read",
     only_sound: "has no video stream (only audio)",
     zero_length_stream: "not a video that FFmpeg can read (End of file)",
-    all_frames_damaged: "not one frame could be decoded",
+    all_frames_damaged: "no frame could be decoded",
     a_folder: "no videos or images in this folder",
 }
 OUTPUTS = ("--overlay", "o.mp4", "--maps", "maps", "--npz", "o.npz", "--csv", "o.csv", "--json", "o.json")
@@ -260,8 +260,8 @@ def test_embedded_weights_with_a_wrong_hash(tinyhd, tmp_path, capsys, monkeypatc
         (("--crf", "99"), "--crf"),
         (("--crf", "high"), "crf"),
         (("--device", "tpu"), "--device 'tpu'"),
-        (("--overlay", "o.xyz"), "videos are written as"),
-        (("--overlay", "o.wmv"), "videos are written as"),
+        (("--overlay", "o.xyz"), "the suffix of a video must be one of"),
+        (("--overlay", "o.wmv"), "the suffix of a video must be one of"),
         (("--npz", "o.csv"), "--npz"),
         (("--model", "tinyhd-m-quater"), "did you mean tinyhd-m-quarter"),
         (("--csv", "o.txt"), "--csv"),
@@ -361,7 +361,7 @@ def test_unexpected_errors_are_one_line_too(tinyhd, tmp_path, weights_file, caps
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     assert tinyhd("predict", video, "--weights", weights_file) == 1
     said = capsys.readouterr().err
-    assert "unexpected RuntimeError: the network fell over (--debug" in said
+    assert "unexpected RuntimeError: the network fell over (use --debug" in said
     assert len(said.splitlines()) == 1
     assert here() == []
 

@@ -155,7 +155,7 @@ def test_json_is_legible_and_harmless():
             "not enough memory",
         ),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), "not enough memory"),
-        (ZeroDivisionError("x\ny"), "unexpected ZeroDivisionError: x (--debug shows where)"),
+        (ZeroDivisionError("x\ny"), "unexpected ZeroDivisionError: x (use --debug for a traceback)"),
     ],
 )
 def test_errors_that_nothing_handles(error, said):

@@ -67,7 +67,7 @@ def describe_unexpected(error: Exception) -> str:
         or "DefaultCPUAllocator" in str(error)
     ):
         return NO_MEMORY
-    return f"unexpected {type(error).__name__}: {one_line(error)} (--debug shows where)"
+    return f"unexpected {type(error).__name__}: {one_line(error)} (use --debug for a traceback)"
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
@@ -76,4 +76,4 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(wrong.lower(), names, n=3, cutoff=0.5)
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"there are {', '.join(names[:MAX_NAMES])}{' and more' if len(names) > MAX_NAMES else ''}"
+    return f"choose from {', '.join(names[:MAX_NAMES])}{' and more' if len(names) > MAX_NAMES else ''}"

@@ -161,7 +161,7 @@ def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
     clip = clips.make(tmp_path / "clip.mp4", frames=2)
     for arguments, code, said in (
         (["--aspect", "wide"], 2, "--aspect 'wide'"),
-        (["-o", "out.txt"], 2, "videos are written as"),
+        (["-o", "out.txt"], 2, "the suffix of a video must be one of"),
         (["-o", clip], 2, "is the input itself"),
         (["--max-speed", "-1"], 2, "--max-speed"),
         (["-o", "file/out.mp4"], 5, "cannot be written"),

@@ -115,7 +115,7 @@ def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
     for arguments, code, said in (
         (["-o", clip], 2, "is the input itself"),
         (["-o", "out.webm"], 2, "knows no regions of interest"),
-        (["-o", "out.txt"], 2, "videos are written as"),
+        (["-o", "out.txt"], 2, "the suffix of a video must be one of"),
         (["--strength", "0"], 2, "--strength"),
         (["--preset", "ultrafast"], 2, "ultrafast"),
         (["--crf", "99"], 2, "--crf"),

@@ -415,13 +415,15 @@ def test_16_bits_and_negative_integers():
 def test_what_is_no_map_is_refused_by_name(name, bad):
     prediction, density, fixation, other, base = some_frame()
     truth = {"density": density, "fixation": fixation, "other_fixation": other, "baseline": base}
-    with pytest.raises(InputError, match=rf"^{name}: must be a map of numbers \(height, width\), not "):
+    with pytest.raises(InputError, match=rf"^{name}: must be a numeric array of shape \(height, width\), not "):
         score_frame(**{"prediction": prediction, **truth, name: bad})
 
 
 def test_ground_truth_of_different_sizes_is_refused():
     prediction, density, fixation, other, _ = some_frame()
-    with pytest.raises(InputError, match=r"^maps of one frame differ in size: density 16 x 12, fixation 12 x 16$"):
+    with pytest.raises(
+        InputError, match=r"^the maps of a frame must have the same size, not density 16 x 12, fixation 12 x 16$"
+    ):
         score_frame(prediction, density, fixation.T)
     with pytest.raises(InputError, match=r"fixation 16 x 12, other_fixation 15 x 12$"):
         score_frame(prediction, None, fixation, other[:, 1:])
@@ -430,9 +432,9 @@ def test_ground_truth_of_different_sizes_is_refused():
 def test_negative_prediction_is_refused_where_kldiv_is_wanted():
     prediction, density, fixation, *_ = some_frame()
     prediction[6, 4] = -1e-6
-    with pytest.raises(InputError, match=r"^prediction: is negative somewhere, so that KLDiv is not defined$"):
+    with pytest.raises(InputError, match=r"^prediction: has negative values, for which KLDiv is not defined$"):
         score_frame(prediction, density, fixation)
-    with pytest.raises(InputError, match="is negative"):  # before resizing, which may hide it
+    with pytest.raises(InputError, match="has negative values"):  # before resizing, which may hide it
         score_frame(prediction[::2, ::2], density, fixation)
     assert set(score_frame(prediction, None, fixation)) == {"AUC-J", "AUC-B", "NSS"}
 

@@ -67,12 +67,12 @@ def test_times_of_lost_frames_stay_free():
     for dts in range(9):
         order.add(dts)
     # Decoded in the order I P B B P B B P; the frame decoded at 3 is lost.
-    shown = [order.shown(dts, 1) for dts in (0, 2, 1, 5, 6, 4, 8, 7)]
+    shown = [order.presentation_time(dts, 1) for dts in (0, 2, 1, 5, 6, 4, 8, 7)]
     assert shown == [0, 1, 2, 4, 5, 6, 7, 8]
     plain = DisplayOrder(1)
     for dts in range(5):
         plain.add(dts)
-    assert [plain.shown(dts, 0) for dts in (0, 1, 3, 4)] == [0, 1, 3, 4]
+    assert [plain.presentation_time(dts, 0) for dts in (0, 1, 3, 4)] == [0, 1, 3, 4]
 
 
 @pytest.mark.parametrize(("rate", "scale"), [(10**9, 1), (2**32 - 1, 1), (1, 10**9), (0, 0), (1, 0)])

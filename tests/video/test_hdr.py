@@ -28,6 +28,8 @@ PQ_TAGS, HLG_TAGS = (9, 1, 9, 16), (9, 1, 9, 18)
 METADATA = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(40000000,50):max-cll=1200,400"
 QUIET = {"x265-params": "log-level=error", "crf": "4", "preset": "ultrafast"}
 
+EIGHT_BITS = "mpeg4 supports only 8 bits per component, the source has 10"
+
 TO_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
 """From linear BT.709 to BT.2020 (ITU-R BT.2087)."""
 
@@ -289,14 +291,26 @@ def test_sdr_of_ten_bits_and_wide_gamut_of_eight(tmp_path):
 @pytest.mark.parametrize(
     ("code", "tags", "target", "codec", "warning"),
     [
-        (as_pq, PQ_TAGS, "o.avi", None, "mpeg4 supports only 8 bits, the source has 10; HDR or wide gamut"),
-        (as_hlg, HLG_TAGS, "o.mkv", "mpeg4", "mpeg4 supports only 8 bits, the source has 10; HDR or wide gamut"),
+        (
+            as_pq,
+            PQ_TAGS,
+            "o.avi",
+            None,
+            f"{EIGHT_BITS}; HDR or wide gamut",
+        ),
+        (
+            as_hlg,
+            HLG_TAGS,
+            "o.mkv",
+            "mpeg4",
+            f"{EIGHT_BITS}; HDR or wide gamut",
+        ),
         (
             lambda image: image,
             SDR_TAGS,
             "o.mkv",
             "mpeg4",
-            "mpeg4 supports only 8 bits, the source has 10; values are rounded",
+            f"{EIGHT_BITS}; values are rounded",
         ),
     ],
 )
@@ -315,7 +329,7 @@ def test_twelve_bits_become_ten_with_a_warning(tmp_path, caplog):
     source = write(tmp_path / "twelve.mp4", as_pq, PQ_TAGS, pixels="yuv422p12le")
     with caplog.at_level(logging.WARNING, "tinyhd"):
         assert describe(copy(source, tmp_path / "o.mp4"))[1] == "yuv420p10le"
-    assert caplog.messages == ["o.mp4: written with 10 bits, the source has 12"]
+    assert caplog.messages == ["o.mp4: written with 10 bits per component; the source has 12"]
 
 
 def test_rgb_in_pq_is_written_with_the_matrix_of_bt2020(tmp_path):

@@ -91,7 +91,7 @@ def test_external_tracks_of_a_mov_are_not_followed(secret):
     (secret / "a.mov").write_bytes(data)
     with av.open(str(secret / "a.mov"), options={"enable_drefs": "1", "use_absolute_path": "1"}) as container:
         assert sum(1 for _ in container.decode(video=0)) == 5, "the test itself"
-    with pytest.raises(InputError, match="not one frame could be decoded"):
+    with pytest.raises(InputError, match="no frame could be decoded"):
         VideoReader(secret / "a.mov")
 
 

@@ -111,7 +111,7 @@ def test_default_and_bare_names():
         ("tinyhd-m-quater", "tinyhd-m-quarter"),
         ("TINYHD-S.UCF", "tinyhd-s.ucf"),
         ("hds2", "hd2s"),
-        ("x", "there are hd2s"),
+        ("x", "choose from hd2s"),
     ],
 )
 def test_unknown_name(wrong: str, meant: str):

@@ -64,7 +64,7 @@ def to_map(name: str, values: ArrayLike | None) -> NDArray[Any] | None:
         return None
     array = np.asarray(values)
     if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
-        raise InputError(f"{name}: must be a map of numbers (height, width), not {array.dtype} {array.shape}")
+        raise InputError(f"{name}: must be a numeric array of shape (height, width), not {array.dtype} {array.shape}")
     return array
 
 
@@ -101,7 +101,7 @@ class FrameScorer:
         }
         if len(set(truth.values())) > 1:
             sizes = ", ".join(f"{name} {w} x {h}" for name, (h, w) in truth.items())
-            raise InputError(f"maps of one frame differ in size: {sizes}")
+            raise InputError(f"the maps of a frame must have the same size, not {sizes}")
         self.finite = given.dtype == np.uint8 or bool(np.isfinite(given).all())
         self._negative = self.finite and given.dtype.kind in "if" and bool(given.min() < 0)
         size = next(iter(truth.values()), given.shape)
@@ -237,7 +237,7 @@ class FrameScorer:
             InputError: the prediction is negative somewhere.
         """
         if self._negative:
-            raise InputError("prediction: is negative somewhere, so that KLDiv is not defined")
+            raise InputError("prediction: has negative values, for which KLDiv is not defined")
         p, g, count = self._cells
         p, g = (values / weighted_sum(values, count) if values.any() else values for values in (p, g))
         p = np.maximum(p, 0)

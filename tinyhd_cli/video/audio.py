@@ -1,4 +1,4 @@
-"""The sound of one file, carried into another: packet by packet where the container takes it, else as AAC or Opus."""
+"""Copy the audio of a source file to an output file; re-encode it as AAC or Opus if the container needs that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 
 from .clock import Clock, may_jump
-from .container import demuxed, demuxed_again, main_video_stream, origin
+from .container import demux_corrected, demux_streams, main_video_stream, origin
 from .reader import VideoInfo
 from .source import open_container
 
@@ -24,11 +24,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("tinyhd")
 
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-"""Samples a second that AAC knows; any other becomes 48,000, as does everything for Opus."""
+"""Sampling rates that AAC supports, in Hz. Audio of other rates, and all Opus audio, is resampled to 48 kHz."""
 
 
 class AudioTrack:
-    """One audio stream on its way from ``source`` to ``container``."""
+    """Copies or re-encodes one audio stream.
+
+    Args:
+        container: the output, to which a stream is added.
+        source: the input stream.
+        shift: ticks of the source's time base to subtract from its timestamps.
+        transcode: whether to re-encode the stream instead of copying its packets.
+    """
 
     def __init__(self, container: OutputContainer, source: AudioStream, shift: int, transcode: bool) -> None:
         self.source = source
@@ -49,7 +56,7 @@ class AudioTrack:
             self.target = container.add_stream_from_template(source)
 
     def packets(self, packet: AudioPacket) -> Iterator[AudioPacket]:
-        """What to write for a packet of the source; the empty one at its end flushes the encoder."""
+        """Yield the output packets for a packet of the source; an empty packet at its end flushes the encoder."""
         if not self.transcode:
             if packet.size == 0 or self._precedes_start(packet):
                 return
@@ -69,16 +76,16 @@ class AudioTrack:
             yield from self.target.encode(None)
 
     def _precedes_start(self, packet: AudioPacket) -> bool:
-        """Whether a packet only primes the decoder before time zero.
+        """Return whether a packet ends before time zero and only primes the decoder.
 
-        MP4 and MOV keep such packets and hide them by an edit list; elsewhere they would move the whole file.
+        MP4 and MOV keep such packets and hide them with an edit list. In other containers they would delay all streams.
         """
         if self.edit_lists or packet.pts is None or not packet.duration:
             return False
         return packet.pts + packet.duration <= self.shift
 
     def is_out_of_order(self, packet: AudioPacket) -> bool:
-        """Whether a packet to write is not later than the one before, as in damaged files: containers refuse it."""
+        """Return whether an output packet does not follow the previous one (damaged files); muxers reject it."""
         if packet.dts is None:
             return False
         late = self._last_dts is not None and packet.dts <= self._last_dts
@@ -86,7 +93,7 @@ class AudioTrack:
         return late
 
     def start_time(self, packet: AudioPacket) -> Fraction | None:
-        """When a packet of the source begins, in seconds of the target."""
+        """Return the start of a source packet in the output, in seconds; None if it has no timestamp."""
         time = packet.pts if packet.dts is None else packet.dts
         return None if time is None or not packet.time_base else (time - self.shift) * packet.time_base
 
@@ -94,7 +101,7 @@ class AudioTrack:
         context = self.target.codec_context
         ready: list[av.AudioFrame] = []
         kind = self._resampled_kind if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
-        if self.resampler is not None and kind != self._resampled_kind:  # broadcasts change their format
+        if self.resampler is not None and kind != self._resampled_kind:  # the format of a broadcast can change
             ready = self.resampler.resample(None)
             self.resampler = None
         if self.resampler is None:
@@ -105,9 +112,17 @@ class AudioTrack:
 
 
 class AudioCopier:
-    """All audio streams of a video, to be muxed into ``container`` alongside its pictures.
+    """Copies all audio streams of a video to an output container, in step with its frames.
 
-    The file is opened a second time for this, so that sound needs no buffer however the pictures are grouped.
+    The source is opened a second time, so that no audio has to be buffered while its frames are processed.
+
+    Args:
+        info: the source video.
+        container: the output.
+        transcode: whether to re-encode all streams; else only those that the container does not support.
+
+    Attributes:
+        transcoded: names of the source codecs that are re-encoded.
     """
 
     def __init__(self, info: VideoInfo, container: OutputContainer, *, transcode: bool = False) -> None:
@@ -120,16 +135,16 @@ class AudioCopier:
         self._held: AudioPacket | None = None
         supported = container.supported_codecs
         for stream in self._input.streams.audio:
-            if stream.codec_context is None:  # FFmpeg knows no decoder and no name for it
+            if stream.codec_context is None:  # FFmpeg has no decoder for it
                 continue
             name = stream.codec_context.name
-            refused = transcode or bool(
+            reencode = transcode or bool(
                 supported and name not in supported and stream.codec.canonical_name not in supported
             )
-            if refused:
+            if reencode:
                 self.transcoded.append(name)
             shift = origin(self._input, stream.time_base or Fraction(1, av.time_base))
-            self._tracks[stream.index] = AudioTrack(container, stream, shift, refused)
+            self._tracks[stream.index] = AudioTrack(container, stream, shift, reencode)
         self._packets = self._demux()
 
     def _demux(self) -> Iterator[AudioPacket]:
@@ -137,14 +152,14 @@ class AudioCopier:
         if not sources:
             return iter(())
         if not may_jump(self._input):
-            return demuxed_again(self._input, sources)
-        # The same streams are read as for the frames, so that jumps of the clock are corrected identically.
+            return demux_streams(self._input, sources)
+        # Read the same streams as the frame decoder does, so that clock jumps are corrected identically.
         video = main_video_stream(self._path, self._input)
-        packets = demuxed(self._input, video, Clock(video.index))
+        packets = demux_corrected(self._input, video, Clock(video.index))
         return (packet for packet in packets if packet.stream_index in self._tracks)
 
     def mux_until(self, time_s: float | None) -> None:
-        """Mux the sound up to a time in seconds; None: all that is left."""
+        """Mux the audio up to a time in seconds; None muxes all that remains."""
         while True:
             packet = self._held or next(self._readable(), None)
             self._held = None
@@ -157,20 +172,20 @@ class AudioCopier:
             self._mux(packet)
 
     def _readable(self) -> Iterator[AudioPacket]:
-        """The next packet, or none where the file ends or cannot be read further."""
+        """Yield the next packet; nothing at the end of the file, or if it cannot be read further."""
         try:
             yield next(self._packets)
         except StopIteration:
             return
         except (av.FFmpegError, EOFError) as error:
-            log.debug("sound ended early: %s", error)
+            log.debug("audio ended early: %s", error)
 
     def _mux(self, packet: AudioPacket) -> None:
         track = self._tracks[packet.stream.index]
         try:
             ready = list(track.packets(packet))
-        except (av.FFmpegError, EOFError, ValueError) as error:  # nothing is written here: it is the sound itself
-            log.debug("damaged sound: %s", error)
+        except (av.FFmpegError, EOFError, ValueError) as error:  # not a write error: the source is damaged
+            log.debug("damaged audio: %s", error)
             return
         for part in ready:
             if track.is_out_of_order(part):
@@ -178,8 +193,8 @@ class AudioCopier:
             try:
                 self.container.mux(part)
             except ValueError as error:  # invalid data or times; a full disk is an OSError
-                log.debug("damaged sound: %s", error)
+                log.debug("damaged audio: %s", error)
 
     def close(self) -> None:
-        """Close the source."""
+        """Close the source; the container stays open."""
         self._opened.close()

@@ -1,4 +1,4 @@
-"""Continuous timestamps for formats whose clock may step back or jump: transport streams, program streams, Ogg."""
+"""Correct the timestamps of formats whose clock can jump or step back: transport streams, program streams, Ogg."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     AnyPacket = Packet[Any]
 
 MAX_GAP_S = 10
-"""A longer gap between two packets of a stream is a jump of the clock, not a pause. FFmpeg uses the same limit."""
+"""Maximum gap between two packets of a stream, in seconds; a longer gap is a jump of the clock. As in FFmpeg."""
 
 MAX_STEP_S = 1
-"""A longer interval between two frames is not used as the duration of the last frame before a jump."""
+"""Maximum interval between two frames that is used as the duration of the last frame before a jump, in seconds."""
 
 AUDIO_SLACK_S = Fraction(1, 10)
-"""Audio packets may overlap by this much, as in FFmpeg."""
+"""Maximum overlap of two audio packets, in seconds. As in FFmpeg."""
 
 MAX_HELD = 500
-"""Maximum number of audio packets held until the video jumps, too: about 10 s."""
+"""Maximum number of audio packets held until the video also jumps: about 10 s."""
 
 OnJump = Callable[[float, float], None]
 """Called with the seconds by which the clock jumps, negative if it steps back, and the time of the jump."""
@@ -38,17 +38,21 @@ def may_jump(container: InputContainer) -> bool:
 
 @dataclass
 class _Stream:
-    """Position of one stream in its own ticks: decoding times, because presentation times are not monotonic."""
+    """Position of one stream, in ticks of its time base.
+
+    It is measured in decoding times, because presentation times are not monotonic.
+    """
 
     time_base: Fraction
     slack: int
     shift: int
-    """Ticks added to its timestamps."""
+    """Ticks to add to its timestamps."""
     previous_shift: int | None = None
-    """The shift before the last jump, as long as packets from before the jump may follow."""
+    """Shift before the last jump, as long as packets from before the jump may follow; else None."""
     last: int | None = None
+    """Corrected decoding time of the last packet."""
     following: int = 0
-    """Expected decoding time of the next packet."""
+    """Expected corrected decoding time of the next packet."""
 
     def fits(self, dts: int, step: int) -> bool:
         """Return whether a corrected decoding time can follow the last one."""
@@ -66,16 +70,19 @@ class Clock:
     """Corrects the timestamps of packets after a file's clock jumps.
 
     If the decoding times of the video step back or have a gap above ``MAX_GAP_S``, all streams are shifted so that
-    the video continues where it ended. They are shifted together, so that they stay in sync. Containers interleave
-    loosely: audio packets from after the jump are held until the video reaches it, and late packets from before it get
-    the earlier shift.
+    the video continues without a gap. They are shifted together, so that they stay in sync. Containers interleave
+    streams loosely: audio packets from after the jump are held until the video reaches it, and late packets from
+    before it get the earlier shift.
 
-    The packets must be those of all video and audio streams of interest, in the file's order. Two instances correct
-    the same packets identically.
+    The input must be the packets of all streams of interest in file order. Two instances correct the same packets
+    identically.
 
     Args:
         video: index of the video stream.
         on_jump: called at every jump.
+
+    Attributes:
+        jumped: whether the clock has jumped so far.
     """
 
     def __init__(self, video: int, on_jump: OnJump | None = None) -> None:
@@ -87,15 +94,15 @@ class Clock:
         self.jumped = False
 
     def corrected(self, packets: Iterable[AnyPacket]) -> Iterator[AnyPacket]:
-        """Yield the packets, corrected; some are yielded later than they were read."""
+        """Yield the packets with corrected timestamps; some are held back until the video reaches them."""
         for packet in packets:
             if not packet.size:  # an empty packet at the end flushes the decoder
-                yield from self._released()
+                yield from self._release_held()
                 yield packet
             elif packet.dts is None:
                 yield self._shifted(packet, self._stream(packet).shift)
             else:
-                yield from self._placed(packet, packet.dts)
+                yield from self._corrected_packet(packet, packet.dts)
 
     def _stream(self, packet: AnyPacket) -> _Stream:
         index = packet.stream_index
@@ -106,24 +113,24 @@ class Clock:
             self._streams[index] = stream
         return self._streams[index]
 
-    def _placed(self, packet: AnyPacket, dts: int) -> Iterator[AnyPacket]:
+    def _corrected_packet(self, packet: AnyPacket, dts: int) -> Iterator[AnyPacket]:
         stream = self._stream(packet)
         step = max(packet.duration or 0, stream.following - stream.last if stream.last is not None else 0)
         if stream.previous_shift is not None:  # the clock jumped: is this packet from before or after the jump?
             before, after = (abs(dts + shift - stream.following) for shift in (stream.previous_shift, stream.shift))
             shift = stream.previous_shift if before < after else stream.shift
             stream.previous_shift = stream.previous_shift if before < after else None
-            yield self._accepted(packet, dts, stream, shift)
+            yield self._advance(packet, dts, stream, shift)
         elif stream.fits(dts + stream.shift, step):
-            yield self._accepted(packet, dts, stream, stream.shift)
+            yield self._advance(packet, dts, stream, stream.shift)
         elif packet.stream_index == self._video:
             self._jump(stream, packet, dts)
-            yield self._accepted(packet, dts, stream, stream.shift)
-            yield from self._released()
+            yield self._advance(packet, dts, stream, stream.shift)
+            yield from self._release_held()
         else:
             self._held.append(packet)
             if len(self._held) >= MAX_HELD:
-                yield from self._released()
+                yield from self._release_held()
 
     def _jump(self, stream: _Stream, packet: AnyPacket, dts: int) -> None:
         """Shift all streams so that this packet of the video follows the last one."""
@@ -138,19 +145,19 @@ class Clock:
         stream.previous_shift = None
         self.jumped = True
 
-    def _released(self) -> Iterator[AnyPacket]:
-        """Yield held packets. If one still does not fit, only its stream jumped; it continues where that ended."""
+    def _release_held(self) -> Iterator[AnyPacket]:
+        """Yield held packets. If one still does not fit, only its stream jumped; it then continues without a gap."""
         held, self._held = self._held, []
         for packet in held:
             stream, dts = self._stream(packet), packet.dts or 0
             if stream.previous_shift is not None:
-                yield from self._placed(packet, dts)
+                yield from self._corrected_packet(packet, dts)
                 continue
             if not stream.fits(dts + stream.shift, packet.duration or 0):
                 stream.shift = stream.following - dts
-            yield self._accepted(packet, dts, stream, stream.shift)
+            yield self._advance(packet, dts, stream, stream.shift)
 
-    def _accepted(self, packet: AnyPacket, dts: int, stream: _Stream, shift: int) -> AnyPacket:
+    def _advance(self, packet: AnyPacket, dts: int, stream: _Stream, shift: int) -> AnyPacket:
         step = packet.duration or 0
         if packet.stream_index == self._video and stream.last is not None:
             # Durations come from the codec's frame rate, which is not always that of the file.

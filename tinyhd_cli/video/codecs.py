@@ -1,4 +1,4 @@
-"""Video codecs and the encoders that this FFmpeg has for them."""
+"""List video codecs and the encoders that FFmpeg was built with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALIASES = {"h265": "hevc", "avc": "h264", "x264": "h264", "x265": "hevc"}
 
 
 def is_available(encoder: str) -> bool:
-    """Return whether this FFmpeg has a video encoder. A hardware encoder may still fail to open."""
+    """Return whether FFmpeg was built with a video encoder. A hardware encoder may still fail to open."""
     if encoder not in codecs_available:
         return False
     try:
@@ -29,7 +29,7 @@ def is_available(encoder: str) -> bool:
 
 
 def available_encoders(codec: str) -> list[str]:
-    """Return the available encoders of a codec; an encoder's own name stands for that encoder."""
+    """Return the available encoders of a codec, or the encoder with this name."""
     codec = codec.lower()
     encoders = CODECS.get(ALIASES.get(codec, codec), (codec,))
     return [encoder for encoder in encoders if is_available(encoder)]

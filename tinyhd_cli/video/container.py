@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 
 from ..errors import InputError
 from .clock import Clock, may_jump
-from .decoded import Decoded, layout_of
+from .decoded import Decoded, read_orientation
 from .options import DEFAULT_RATE, InputOptions
 from .source import is_read_once, open_container, trailing_index_error
 
@@ -42,8 +42,8 @@ class ContainerDecoder:
     """Decodes the video stream of a file, a pipe or a network stream. Implements ``decoded.Decoder``.
 
     Args:
-        path: the input, or its name in messages.
-        options: facts about the input that it does not contain.
+        path: the input; also its name in messages.
+        options: properties of the input that it does not contain.
 
     Raises:
         InputError: it cannot be opened, or has no video stream.
@@ -76,11 +76,11 @@ class ContainerDecoder:
         self.rate = claimed = stream.average_rate or stream.guessed_rate or DEFAULT_RATE
         if not is_plausible(claimed):
             self.rate = DEFAULT_RATE
-            if stream.frames and stream.duration:  # the timestamps are more reliable
+            if stream.frames and stream.duration:  # these are more reliable
                 step = Fraction(stream.duration, stream.frames)
-                by_table = 1 / (step * self.time_base)
-                if is_plausible(by_table):
-                    self.rate = by_table
+                by_duration = 1 / (step * self.time_base)
+                if is_plausible(by_duration):
+                    self.rate = by_duration
                 else:
                     self.time_base = 1 / (DEFAULT_RATE * step)
                     warn_once(
@@ -98,7 +98,7 @@ class ContainerDecoder:
             warn_once(f"{self._path}: the clock {how} at {at_s:.1f} s; frames and audio continue without a gap")
 
     def decode(self) -> Iterator[Decoded]:
-        """Yield every frame that can be decoded; damaged packets and frames are counted and skipped."""
+        """Yield every frame that can be decoded; count and skip damaged packets and frames."""
         context = self._stream.codec_context
         stored = context.sample_aspect_ratio
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
@@ -117,19 +117,19 @@ class ContainerDecoder:
                 if av_frame.is_corrupt or not isinstance(av_frame, av.VideoFrame):
                     self.damaged += 1
                     continue
-                # The decoder's context is ahead of its output by the reorder depth.
+                # The decoder's context is ahead of its output, so its aspect ratio applies from the next key frame.
                 if av_frame.key_frame and context.sample_aspect_ratio != stored:
                     stored = context.sample_aspect_ratio
                     aspect = stored or Fraction(1)
                 if av_frame.colorspace != RGB and av_frame.colorspace not in KNOWN_MATRICES:
                     av_frame.colorspace = UNSPECIFIED  # FFmpeg's scaler rejects other matrices
                 readable = True
-                yield Decoded(av_frame, layout_of(av_frame, aspect), self._timestamp(av_frame))
+                yield Decoded(av_frame, read_orientation(av_frame, aspect), self._timestamp(av_frame))
         if not readable:
             raise trailing_index_error(self._path)
 
     def _packets(self) -> Iterator[Packet[Any]]:
-        packets = demuxed(self._container, self._stream, self._clock)
+        packets = demux_corrected(self._container, self._stream, self._clock)
         while True:
             try:
                 packet = next(packets)
@@ -145,7 +145,7 @@ class ContainerDecoder:
     def _timestamp(self, av_frame: av.VideoFrame) -> int | None:
         if av_frame.pts is None:
             return None
-        return self._order.shown(av_frame.pts, self._stream.codec_context.reorder_depth) - self._origin
+        return self._order.presentation_time(av_frame.pts, self._stream.codec_context.reorder_depth) - self._origin
 
     def end(self) -> int | None:
         """Return the claimed end of the stream as a timestamp; None if it is unknown or the clock jumps."""
@@ -161,11 +161,11 @@ class ContainerDecoder:
 class DisplayOrder:
     """Computes presentation times for containers that store only decoding times.
 
-    Frames are displayed in another order than they are decoded, but at the same set of times: the first displayed frame
-    gets the earliest time.
+    Frames are displayed in a different order than they are decoded, but at the same set of times: the first displayed
+    frame gets the earliest time.
 
     Args:
-        step: units between two frames.
+        step: units of time between two frames.
     """
 
     def __init__(self, step: int) -> None:
@@ -176,7 +176,7 @@ class DisplayOrder:
         """Add the decoding time of a frame before it is decoded."""
         heapq.heappush(self._free, dts)
 
-    def shown(self, dts: int, reordered: int) -> int:
+    def presentation_time(self, dts: int, reordered: int) -> int:
         """Return the presentation time of the next frame.
 
         Args:
@@ -189,22 +189,22 @@ class DisplayOrder:
 
 
 def is_plausible(rate: Fraction) -> bool:
-    """Return whether a frame rate is plausible."""
+    """Return whether a frame rate is within ``PLAUSIBLE_RATES``."""
     return PLAUSIBLE_RATES[0] <= rate <= PLAUSIBLE_RATES[1]
 
 
-def demuxed(container: InputContainer, video: Stream, clock: Clock) -> Iterator[Packet[Any]]:
-    """Return the packets of the audio streams and one video stream, with a continuous clock.
+def demux_corrected(container: InputContainer, video: Stream, clock: Clock) -> Iterator[Packet[Any]]:
+    """Yield the packets of a video stream and of all audio streams, with corrected timestamps.
 
-    For formats whose clock cannot jump, only the packets of ``video`` are returned.
+    If the clock of the format cannot jump, only the packets of ``video`` are yielded.
     """
     if not may_jump(container):
-        return demuxed_again(container, [video])
+        return demux_streams(container, [video])
     audio = [stream for stream in container.streams.audio if stream.codec_context is not None]
-    return clock.corrected(demuxed_again(container, [video, *audio]))
+    return clock.corrected(demux_streams(container, [video, *audio]))
 
 
-def demuxed_again(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Any]]:
+def demux_streams(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Any]]:
     """Yield the packets of streams, even if a new stream appears after the container was opened."""
     packets = container.demux(streams)
     while True:
@@ -223,9 +223,13 @@ def warn_once(message: str) -> None:
 
 
 def main_video_stream(path: Path, container: InputContainer) -> VideoStream:
-    """Return the main video stream, selected by type instead of index; cover art and thumbnails are excluded."""
-    stills = Disposition.attached_pic | Disposition.timed_thumbnails
-    moving = [stream for stream in container.streams.video if not stream.disposition & stills]
+    """Return the default video stream, or the first one; cover art and thumbnails are excluded.
+
+    Raises:
+        InputError: the container has no video stream that can be decoded.
+    """
+    static = Disposition.attached_pic | Disposition.timed_thumbnails
+    moving = [stream for stream in container.streams.video if not stream.disposition & static]
     moving = [stream for stream in moving if stream.codec_context is not None]
     if not moving:
         what = "only audio" if container.streams.audio else "no audio either"
@@ -234,9 +238,9 @@ def main_video_stream(path: Path, container: InputContainer) -> VideoStream:
 
 
 def origin(container: InputContainer, time_base: Fraction) -> int:
-    """Return the timestamp, in ``time_base``, of time zero.
+    """Return the timestamp of time zero, in ``time_base``.
 
-    It is 0, except in formats whose clock starts at any value (MPEG transport and program streams). There it is the
+    It is 0, except in formats whose clock can start at any value (MPEG transport and program streams). There it is the
     start of the earliest stream, so that audio and video stay in sync.
     """
     if not may_jump(container) or container.start_time is None:
@@ -245,7 +249,7 @@ def origin(container: InputContainer, time_base: Fraction) -> int:
 
 
 def claimed_frame_count(container: InputContainer, stream: VideoStream, rate: Fraction) -> int | None:
-    """Return the number of frames from the container's tables, or estimated from its duration; else None."""
+    """Return the number of frames according to the container, or estimated from its duration; None if unknown."""
     if stream.frames:
         return stream.frames
     if stream.duration and stream.time_base:

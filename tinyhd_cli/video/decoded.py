@@ -1,4 +1,4 @@
-"""Decoded frames, their display layout, and the interface of decoders of containers and images."""
+"""Define decoded frames, their orientation, and the interface of decoders."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from av.filter import Graph
 from av.sidedata.sidedata import Type
 
 
-class Layout(NamedTuple):
-    """How a stored frame is transformed to the upright frame."""
+class Orientation(NamedTuple):
+    """The transformation from a stored frame to the upright frame."""
 
     rotation: int
-    """Quarter turns counter-clockwise, in degrees: 0, 90, 180 or 270."""
+    """Counter-clockwise rotation in degrees: 0, 90, 180 or 270."""
     mirrored: bool
     """Whether it is flipped vertically before the rotation."""
     aspect: Fraction
@@ -36,27 +36,29 @@ class Layout(NamedTuple):
 
 @dataclass(slots=True)
 class Decoded:
-    """A frame as output by a decoder."""
+    """A frame output by a decoder."""
 
     av_frame: av.VideoFrame
-    layout: Layout
+    orientation: Orientation
     pts: int | None
-    """In units of the decoder's time base, from the start of the video; None if unknown."""
+    """Presentation timestamp from the start of the video, in units of the decoder's time base; None if unknown."""
     path: Path | None = None
-    """The image file, if each frame has its own."""
+    """The image file, if each frame has its own; else None."""
 
 
 class Decoder(Protocol):
     """Yields the frames of a video once, in display order."""
 
     codec: str
+    """FFmpeg's name of the codec."""
     time_base: Fraction
-    """Seconds in a unit of timestamps."""
+    """Seconds per unit of timestamps."""
     rate: Fraction
-    """Claimed mean frames per second; always plausible."""
+    """Claimed average frames per second; always plausible."""
     frame_count: int | None
-    """Claimed number of frames."""
+    """Claimed number of frames; None if unknown."""
     has_audio: bool
+    """Whether the input has an audio stream."""
     damaged: int
     """Number of packets and frames that could not be decoded so far."""
 
@@ -64,15 +66,20 @@ class Decoder(Protocol):
         """Yield every frame that can be decoded."""
 
     def end(self) -> int | None:
-        """Return the claimed end of the last frame as a timestamp."""
+        """Return the claimed end of the last frame as a timestamp; None if unknown."""
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the input."""
 
 
-def layout_of(av_frame: av.VideoFrame, aspect: Fraction) -> Layout:
-    """Return the layout of a frame from its display matrix: one per stream in MP4 and MOV, one per image in EXIF."""
-    return Layout(round(av_frame.rotation / 90) * 90 % 360, is_mirrored(av_frame), aspect)
+def read_orientation(av_frame: av.VideoFrame, aspect: Fraction) -> Orientation:
+    """Return the orientation of a frame from its display matrix, which comes from the container or from EXIF.
+
+    Args:
+        av_frame: the stored frame.
+        aspect: aspect ratio of a stored pixel, width / height.
+    """
+    return Orientation(round(av_frame.rotation / 90) * 90 % 360, is_mirrored(av_frame), aspect)
 
 
 def is_mirrored(av_frame: av.VideoFrame) -> bool:
@@ -85,10 +92,10 @@ def is_mirrored(av_frame: av.VideoFrame) -> bool:
 
 
 def side_data(av_frame: av.VideoFrame, name: str) -> bytes | None:
-    """Return the side data of a frame with PyAV's type ``name``; None if it has none."""
+    """Return the side data of PyAV's type ``name`` of a frame; None if it has none."""
     try:
         found: Any = av_frame.side_data  # typed as dict
-    except ValueError:  # PyAV 18 fails if any has an unknown type, such as EXIF
+    except ValueError:  # PyAV 18 fails if there is side data of an unknown type, such as EXIF
         found = without_unknown_side_data(av_frame).side_data
     try:
         return bytes(found[name])
@@ -97,7 +104,7 @@ def side_data(av_frame: av.VideoFrame, name: str) -> bytes | None:
 
 
 def without_unknown_side_data(av_frame: av.VideoFrame) -> av.VideoFrame:
-    """Return the same frame with only the side data of types that PyAV knows."""
+    """Return a frame without the side data whose type PyAV does not know."""
     known = {cast("int", kind.value) for kind in Type}
     graph = Graph()
     source = graph.add_buffer(

@@ -1,4 +1,4 @@
-"""Deinterlace frames with FFmpeg's bwdif: one frame out per frame in, at the same time."""
+"""Deinterlace frames with FFmpeg's bwdif filter: one output frame per input frame, at the same time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from av.filter import Graph
 from .decoded import Decoded
 
 MIN_SIZE = 4
-"""Minimum rows and columns that the filter needs."""
+"""Minimum width and height of a frame that the filter supports, in pixels."""
 
 
 def deinterlace(frames: Iterable[Decoded]) -> Iterator[Decoded]:
-    """Yield all frames; deinterlace those flagged as interlaced.
+    """Yield all frames; deinterlace those that are flagged as interlaced.
 
     After the first interlaced frame, all frames pass through the filter, because it needs each frame's neighbors. It
     does not change progressive frames.
@@ -42,7 +42,7 @@ def size_of(av_frame: av.VideoFrame) -> tuple[int, int]:
 
 
 class Deinterlacer:
-    """The filter, for frames of the same size and format as ``like``."""
+    """The filter for frames of the size and format of ``like``."""
 
     def __init__(self, like: av.VideoFrame) -> None:
         self._kind = self._kind_of(like)
@@ -63,7 +63,7 @@ class Deinterlacer:
         return self._kind_of(av_frame) == self._kind
 
     def push(self, frame: Decoded) -> Iterator[Decoded]:
-        """Add a frame and yield finished frames: the filter is one frame behind."""
+        """Add a frame and yield the finished frames; the filter lags by one frame."""
         self._inside.append(frame)
         self._graph.vpush(frame.av_frame)
         return self._pull()

@@ -1,7 +1,7 @@
-"""Convert high dynamic range and wide gamut frames to SDR in BT.709, which networks and screens expect.
+"""Convert HDR and wide gamut frames to SDR in BT.709, which networks and displays expect.
 
-FFmpeg maps the code values through one interpolated 3D lookup table, which contains the whole chain: display light,
-BT.709 primaries, compression of highlights, BT.1886 code values. Reference white (203 cd/m2, ITU-R BT.2408) is mapped
+FFmpeg maps the code values through one interpolated 3D lookup table, which contains all steps: display light, BT.709
+primaries, compression of highlights, BT.1886 code values. Reference white (203 cd/m2, ITU-R BT.2408) is mapped
 slightly below SDR white; values below ``KNEE`` are not compressed.
 """
 
@@ -43,9 +43,10 @@ CHROMATICITIES = {
     DCI_P3: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     DISPLAY_P3: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
-"""x and y of red, green and blue."""
+"""CIE 1931 x and y of red, green and blue, by the number of the primaries."""
 
 D65 = (0.3127, 0.3290)
+"""CIE 1931 x and y of the white point."""
 
 REFERENCE_WHITE = 203.0
 """Luminance of diffuse white in HDR, in cd/m2 (ITU-R BT.2408)."""
@@ -60,22 +61,24 @@ KNEE = 0.75
 """Luminance, relative to reference white, above which highlights are compressed: code value 226 of 255."""
 
 NODES = 65
-"""Nodes of the table in each dimension. The error against the exact conversion is less than one 8-bit code value for
-grays and 0.3 on average for colors, up to 35 in the darkest channel of the most saturated colors."""
+"""Number of nodes of the lookup table in each dimension. The error is less than one 8-bit code value for grays, and on
+average 0.3 for colors; it is up to 35 in the darkest channel of the most saturated colors."""
 
 WORKING_FORMAT = "gbrp16le"
 """RGB format for which FFmpeg interpolates with vector instructions, five times as fast as for 8 or 10 bits."""
 
 MAX_GRAPHS = 4
-"""Maximum number of graphs that a thread keeps."""
+"""Maximum number of filter graphs that a thread keeps."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """The source of a conversion to SDR."""
+    """The color encoding from which a conversion to SDR starts."""
 
     transfer: int
+    """Transfer function: ``PQ``, ``HLG``, or ``UNSPECIFIED`` for SDR."""
     primaries: int
+    """Color primaries, a key of ``CHROMATICITIES``."""
     peak: float
     """Peak luminance in cd/m2; highlights are compressed so that it is mapped to SDR white."""
 
@@ -105,7 +108,7 @@ DYNAMIC = ("DOVI_METADATA", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID")
 
 
 def read_hdr_metadata(av_frame: av.VideoFrame) -> HdrMetadata | None:
-    """Return the HDR metadata of a frame; None if there is none."""
+    """Return the HDR metadata of a frame; None if it has none."""
     dynamic = any(side_data(av_frame, name) is not None for name in DYNAMIC)
     mastering, level = (
         None if (data := side_data(av_frame, name)) is None else np.frombuffer(data, np.int32)
@@ -125,12 +128,12 @@ def read_hdr_metadata(av_frame: av.VideoFrame) -> HdrMetadata | None:
 
 
 def find_conversion(matrix: int, primaries: int, transfer: int, peak: float | None = None) -> Conversion | None:
-    """Return the conversion that frames need; None if they are SDR in BT.709 or close to it.
+    """Return the conversion to SDR that frames need; None if they are SDR in BT.709 or close to it.
 
     Args:
         matrix: FFmpeg's number of the color matrix (ITU-T H.273).
-        primaries: number of the color primaries.
-        transfer: number of the transfer function.
+        primaries: FFmpeg's number of the color primaries.
+        transfer: FFmpeg's number of the transfer function.
         peak: peak luminance in cd/m2, if known.
     """
     if is_bt2020(primaries, transfer) or (primaries == UNSPECIFIED and matrix == BT2020_MATRIX):
@@ -144,7 +147,7 @@ def find_conversion(matrix: int, primaries: int, transfer: int, peak: float | No
 
 
 def is_bt2020(primaries: int, transfer: int) -> bool:
-    """Return whether the primaries are BT.2020, the default of HDR."""
+    """Return whether the primaries are BT.2020, or unspecified in an HDR video, where BT.2020 is the default."""
     return primaries == BT2020 or (primaries == UNSPECIFIED and transfer in (PQ, HLG))
 
 
@@ -171,24 +174,24 @@ def to_xyz(primaries: int) -> Values:
 
 
 def compress_highlights(light: Values, peak: float) -> Values:
-    """Compress the highlights of linear RGB ``(..., 3)``, 1 being reference white, so that ``peak`` is mapped to 1.
+    """Compress the highlights of linear RGB ``(..., 3)``, relative to reference white, so that ``peak`` is mapped to 1.
 
-    The curve is smooth and starts at ``KNEE``. All three channels are scaled by the factor of the greatest, which keeps
-    the hue.
+    The curve is smooth and starts at ``KNEE``. All three channels are scaled by the factor of the largest channel,
+    which preserves the hue.
     """
     if peak <= 1:
         return light
     # Möbius transform with the value and slope of the identity at the knee, and the value 1 at the peak.
     a = -(KNEE**2) * (peak - 1) / (KNEE**2 - 2 * KNEE + peak)
     b = (KNEE**2 - 2 * KNEE * peak + peak) / (peak - 1)
-    greatest = np.maximum(light.max(axis=-1, keepdims=True), 1e-9)
-    above = np.clip(greatest, KNEE, peak)
+    largest = np.maximum(light.max(axis=-1, keepdims=True), 1e-9)
+    above = np.clip(largest, KNEE, peak)
     lowered = (b + KNEE) ** 2 / (b - a) * (above + a) / (above + b)
-    return np.asarray(light * np.where(greatest > KNEE, lowered / greatest, 1.0))
+    return np.asarray(light * np.where(largest > KNEE, lowered / largest, 1.0))
 
 
 def convert_code_values(code: Values, how: Conversion) -> Values:
-    """Convert RGB code values ``(..., 3)`` in 0..1 to SDR in BT.709 exactly; frames use a table of this function."""
+    """Convert RGB code values ``(..., 3)`` in 0..1 to SDR in BT.709; frames use a lookup table of this function."""
     if how.transfer == PQ:
         light = pq_light(code) / REFERENCE_WHITE
     elif how.transfer == HLG:
@@ -201,7 +204,7 @@ def convert_code_values(code: Values, how: Conversion) -> Values:
 
 @lru_cache(maxsize=4)
 def lookup_table(how: Conversion) -> str:
-    """Return the table of a conversion as text in Adobe's ``.cube`` format."""
+    """Return the lookup table of a conversion as text in Adobe's ``.cube`` format."""
     steps = np.linspace(0, 1, NODES)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red changes fastest
     rows = convert_code_values(np.stack([red, green, blue], axis=-1).reshape(-1, 3), how).tolist()
@@ -209,10 +212,10 @@ def lookup_table(how: Conversion) -> str:
 
 
 def build_graph(how: Conversion, width: int, height: int) -> av.filter.Graph:
-    """Return a filter graph that applies a conversion's table to frames of one size in ``WORKING_FORMAT``."""
+    """Return a filter graph that applies a conversion to frames of one size in ``WORKING_FORMAT``."""
     graph = av.filter.Graph()
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(WORKING_FORMAT), time_base=Fraction(1))
-    with tempfile.TemporaryDirectory(prefix="tinyhd-") as folder:  # FFmpeg reads the table when the filter is added
+    with tempfile.TemporaryDirectory(prefix="tinyhd-") as folder:  # FFmpeg reads the file when the filter is added
         file = Path(folder) / "table.cube"
         file.write_text(lookup_table(how), encoding="ascii")
         table = graph.add("lut3d", file=str(file), interp="tetrahedral")
@@ -221,7 +224,7 @@ def build_graph(how: Conversion, width: int, height: int) -> av.filter.Graph:
 
 
 class GraphCache(threading.local):
-    """Cache of the current thread's graphs by conversion and size, the most recent last."""
+    """Cache of filter graphs of the current thread; the least recently used is dropped first."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[Conversion, int, int], av.filter.Graph] = {}
@@ -237,6 +240,7 @@ class GraphCache(threading.local):
 
 
 GRAPHS = GraphCache()
+"""Filter graphs of each thread."""
 
 
 def to_sdr(av_frame: av.VideoFrame, how: Conversion) -> av.VideoFrame:

@@ -1,4 +1,4 @@
-"""Read one image or a folder of images as a video. Each file gives one frame, whatever else it contains."""
+"""Read an image or a folder of images as a video. Each file gives one frame, even if it contains several images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from av.codec import CodecContext
 
 from ..errors import InputError, one_line
-from .decoded import Decoded, Layout, layout_of
+from .decoded import Decoded, Orientation, read_orientation
 from .options import InputOptions
 from .source import IMAGE_SUFFIXES, ffmpeg_reason, images_in
 
@@ -35,11 +35,11 @@ SIGNATURES = (
     (b"\0\0\0\x0cjP  ", "jpeg2000"),
     (b"\xff\x4f\xff\x51", "jpeg2000"),
 )
-"""First bytes of image files and the decoder; suffixes are often wrong."""
+"""First bytes of image files, and FFmpeg's decoder. The suffix is not used, because it is often wrong."""
 
 WEBP = "webp"
 ANIMATED_WEBP = "animated webp"
-"""Decoded with Pillow, because FFmpeg has no decoder."""
+"""Detected format that Pillow decodes, because FFmpeg has no decoder."""
 
 HEAD_BYTES = 4096
 """Bytes of a file that are read to detect its format."""
@@ -56,12 +56,12 @@ def detect_decoder(head: bytes) -> str | None:
 
 
 def is_animated_png(head: bytes) -> bool:
-    """Return whether a PNG file is animated; FFmpeg reads it as a video."""
+    """Return whether a PNG file with these first bytes is animated; FFmpeg then reads it as a video."""
     return b"acTL" in head.partition(b"IDAT")[0]
 
 
 def is_static_image(path: Path) -> bool:
-    """Return whether a file is an image of one frame, by its content; False if it cannot be read."""
+    """Return whether a file contains an image that is not animated; False if it cannot be read."""
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
@@ -119,7 +119,14 @@ class ImageDecoder:
 
 
 def decode_image(file: Path, number: int) -> tuple[str, Decoded]:
-    """Return the codec of an image file and its first image as frame ``number``.
+    """Decode the first image of a file.
+
+    Args:
+        file: the image file.
+        number: number of the frame, from 0, which becomes its timestamp.
+
+    Returns:
+        FFmpeg's name of the codec, and the frame.
 
     Raises:
         InputError: it cannot be read or decoded.
@@ -130,17 +137,17 @@ def decode_image(file: Path, number: int) -> tuple[str, Decoded]:
         if kind is None:
             raise InputError(f"{file}: is not an image, despite its suffix")
         if kind == ANIMATED_WEBP:
-            return WEBP, Decoded(next(animation(file, data))[0], Layout(0, False, Fraction(1)), number, file)
+            return WEBP, Decoded(next(animation(file, data))[0], Orientation(0, False, Fraction(1)), number, file)
         context = cast("VideoCodecContext", CodecContext.create(kind, "r"))
         context.thread_count = 1  # other images are decoded in parallel
         packet = av.Packet(data)
-        packet.is_keyframe = True  # the PNG decoder would blend other packets with the image before
+        packet.is_keyframe = True  # else the PNG decoder would blend it with the previous image
         av_frame = (context.decode(packet) or context.decode(None))[0]
     except (av.FFmpegError, OSError, EOFError, IndexError) as error:
         raise InputError(f"{file}: cannot be decoded ({ffmpeg_reason(error)})") from error
     if av_frame.is_corrupt:
         raise InputError(f"{file}: is damaged")
-    return kind, Decoded(av_frame, layout_of(av_frame, Fraction(1)), number, file)
+    return kind, Decoded(av_frame, read_orientation(av_frame, Fraction(1)), number, file)
 
 
 class AnimationDecoder:
@@ -164,14 +171,14 @@ class AnimationDecoder:
         """Yield every frame of the animation."""
         try:
             for av_frame, duration_ms in self._frames:
-                yield Decoded(av_frame, Layout(0, False, Fraction(1)), self._end)
+                yield Decoded(av_frame, Orientation(0, False, Fraction(1)), self._end)
                 self._end += max(1, duration_ms)
         except InputError as error:
             log.debug("%s", error)
             self.damaged += 1
 
     def end(self) -> int | None:
-        """Return the sum of the durations so far."""
+        """Return the end of the last frame so far, in milliseconds."""
         return self._end
 
     def close(self) -> None:
@@ -205,7 +212,11 @@ def durations_ms(data: bytes) -> list[int]:
 
 
 def image_decoder(path: Path, options: InputOptions) -> ImageDecoder | AnimationDecoder | None:
-    """Return the decoder of a folder of images or an image; None for other paths."""
+    """Return the decoder of an image or a folder of images; None for other paths.
+
+    Raises:
+        InputError: a folder has no images.
+    """
     if path.is_dir():
         files = images_in(path)
         if not files:

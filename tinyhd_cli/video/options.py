@@ -1,4 +1,4 @@
-"""Options for reading, encoding and drawing: shared by the command line and the Python API. Imports no FFmpeg."""
+"""Define the options for reading, encoding and drawing, for the command line and the Python API. Imports no FFmpeg."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ DEFAULT_RATE = Fraction(25)
 """Frames per second if the input does not state a rate."""
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+"""Names of x264's presets, from the fastest to the most efficient."""
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Return the width and height of ``640x360``; ``UsageError`` for any other text."""
+    """Parse a size such as ``640x360`` to width and height; ``UsageError`` if it is malformed."""
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if match is None:
         raise UsageError(f"--size {text!r}: must be WIDTHxHEIGHT, such as 640x360")
@@ -30,14 +31,14 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def to_frame_rate(value: float) -> Fraction:
-    """Return a rate as a fraction; 29.97 and the like become the rates of television, such as 30000/1001."""
-    television = Fraction(round(value * 1.001) * 1000, 1001)
-    return television if abs(value - television) < 0.005 and value != round(value) else Fraction(str(value))
+    """Return frames per second as a fraction; 23.976, 29.97 and 59.94 become the exact rates of NTSC television."""
+    ntsc = Fraction(round(value * 1.001) * 1000, 1001)
+    return ntsc if abs(value - ntsc) < 0.005 and value != round(value) else Fraction(str(value))
 
 
 @dataclass(frozen=True)
 class InputOptions:
-    """Facts about an input that the input does not contain."""
+    """Properties of an input that it does not contain. Raises ``UsageError`` for invalid values."""
 
     rate: Fraction = option(
         DEFAULT_RATE,
@@ -51,11 +52,11 @@ class InputOptions:
     size: tuple[int, int] | None = option(
         None, RUN, "WxH", "Read standard input as raw RGB (rgb24) frames of this size.", kind=str, parse=parse_size
     )
-    """None: the pipe's format states the size (y4m, Matroska, ...)."""
+    """None: the pipe has a container format that states the size (y4m, Matroska, ...)."""
     address: str = ""
     """URL of a stream or name of a camera to open instead of the path."""
     format: str | None = None
-    """FFmpeg's name for the kind of camera."""
+    """FFmpeg's input format of the camera, such as ``v4l2``."""
     playlists: bool = option(
         False,
         RUN,
@@ -73,7 +74,7 @@ class InputOptions:
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """Video encoding."""
+    """Codec, quality and speed of video encoding. Raises ``UsageError`` for invalid values."""
 
     codec: str | None = option(
         None,
@@ -82,9 +83,9 @@ class EncoderOptions:
         "h264, hevc, vp9, av1, mpeg4, or the name of an FFmpeg encoder. Default: depends on the container.",
     )
     crf: float = option(18, LOOK, "N", "Quality: lower is better.", kind=int)
-    """Constant rate factor, 0 (best) to 63 (smallest); h264 and hevc end at 51."""
+    """Constant rate factor, from 0 (best) to 63 (smallest); the maximum of h264 and hevc is 51."""
     preset: str = option("veryfast", LOOK, "NAME", "Encoding speed, ultrafast to veryslow.")
-    """Speed against size, by the names of x264."""
+    """Trade-off between speed and file size, one of ``PRESETS``; other encoders get their nearest setting."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 63:
@@ -95,16 +96,16 @@ class EncoderOptions:
             from .codecs import available_encoders, known_names
 
             if not available_encoders(self.codec):
-                raise UsageError(f"--codec {self.codec!r} is unknown here: {did_you_mean(self.codec, known_names())}")
+                raise UsageError(f"--codec {self.codec!r} is not available: {did_you_mean(self.codec, known_names())}")
 
 
 @dataclass(frozen=True)
 class OverlayStyle:
-    """Appearance of an overlay."""
+    """Colors and layout of an overlay. Raises ``UsageError`` for invalid values."""
 
     colormap: str = option("turbo", LOOK, "NAME", "Any Matplotlib colormap.")
     alpha: float = option(0.6, LOOK, "0..1", "Opacity of the most salient regions.")
-    """Opacity falls with saliency: regions without saliency are left unchanged."""
+    """Opacity of the most salient points, 0 to 1; it decreases with saliency to 0 at ``threshold``."""
     threshold: float = option(0.1, LOOK, "0..1", "Saliency below which nothing is drawn.")
     side_by_side: bool = option(False, LOOK, "", "Show the source to the left of the overlay.")
 
@@ -113,7 +114,7 @@ class OverlayStyle:
             raise UsageError(f"--alpha must be between 0 and 1, not {self.alpha:g}")
         if not 0 <= self.threshold < 1:
             raise UsageError(f"--threshold must be at least 0 and below 1, not {self.threshold:g}")
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a read-only home folder is no problem here
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if the home folder is read-only
         import matplotlib
 
         if self.colormap not in matplotlib.colormaps:
@@ -122,15 +123,15 @@ class OverlayStyle:
             )
 
     def opacity(self) -> NDArray[np.float64]:
-        """Return the opacity of each of 256 saliency levels, ``(256, 1)``."""
+        """Return the opacity of each of 256 saliency levels, ``(256, 1)``, in 0..1."""
         import numpy as np
 
         above = np.clip((np.linspace(0, 1, 256) - self.threshold) / (1 - self.threshold), 0, 1)
-        # Full opacity from the middle of the range on: a quadratic ease-out without a visible edge at the threshold.
+        # Quadratic ease-out to full opacity at the middle of the range: no visible edge at the threshold.
         return np.asarray(self.alpha * (1 - np.clip(1 - 2 * above, 0, 1) ** 2)[:, np.newaxis])
 
     def colors(self) -> NDArray[np.float64]:
-        """Return the color of each of 256 saliency levels, RGB in 0..1, ``(256, 3)``."""
+        """Return the color of each of 256 saliency levels, RGB ``(256, 3)``, in 0..1."""
         import matplotlib
         import numpy as np
 

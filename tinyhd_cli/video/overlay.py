@@ -1,4 +1,4 @@
-"""Drawing a saliency map on a frame."""
+"""Draw saliency maps, areas of interest and labels on frames."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .options import OverlayStyle
 from .reader import Color, Frame, Image, matrix
 
 FULL_RANGE = 2
-"""FFmpeg's number of the range that uses all of 0 to 255."""
+"""FFmpeg's number of full-range color, 0 to 255."""
 
 BT601 = 6
-"""FFmpeg's number of the matrix that its scaler takes where a video names none."""
+"""FFmpeg's number of the color matrix that its scaler assumes for videos without one."""
 
 LUMA = {
     1: (0.2126, 0.0722),
@@ -26,29 +26,29 @@ LUMA = {
     7: (0.212, 0.087),
     9: (0.2627, 0.0593),
 }
-"""Weights of red and blue in brightness, by the number of the matrix (ITU-T H.273, table 4)."""
+"""Weights of red and blue in luma, by the number of the color matrix (ITU-T H.273, table 4)."""
 
 
 class Painter:
-    """Draws maps on frames in one style."""
+    """Draws saliency maps on RGB images."""
 
     def __init__(self, style: OverlayStyle) -> None:
         self.style = style
         opacity = style.opacity()
-        # Tables from the map's 8 bits: the color times its opacity, and what the frame is multiplied by.
+        # Lookup tables by 8-bit saliency: the color times its opacity, and the factor of the frame.
         self._tint = to_lookup_table(style.colors() * opacity)
         self._keep = to_lookup_table(np.broadcast_to(1 - opacity, (256, 3)))
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height in pixels of what :meth:`paint` returns for frames of a size."""
+        """Return width and height of the images that :meth:`paint` returns for frames of a size, in pixels."""
         return (2 * width, height) if self.style.side_by_side else (width, height)
 
     def paint(self, frame: Image, saliency: NDArray[np.float32]) -> Image:
-        """The frame with the map drawn on it.
+        """Return a copy of an image with a saliency map drawn on it.
 
         Args:
             frame: uint8 RGB ``(h, w, 3)``.
-            saliency: ``(H, W)``, scaled to 0..1, of any size.
+            saliency: ``(H, W)``, rescaled to 0..1, of any size.
 
         Returns:
             uint8 RGB, ``(h, w, 3)``, or ``(h, 2 w, 3)`` side by side.
@@ -62,14 +62,14 @@ class Painter:
 
 
 class PlanePainter:
-    """Draws maps on frames as they are stored, brightness and color apart: no pixel is converted to RGB and back.
+    """Draws saliency maps on stored YUV frames, without a conversion to RGB and back.
 
-    Mixing is the same sum in either form. What differs is rounding, and that color is mixed at its own, lower
-    resolution.
+    Blending is linear, so that the result equals blending in RGB, except for rounding and for chroma, which is blended
+    at its lower resolution.
 
     Args:
-        style: how it looks; not side by side.
-        color: how the video's numbers stand for colors.
+        style: colors of the overlay; ``side_by_side`` is not supported.
+        color: color encoding of the video.
     """
 
     def __init__(self, style: OverlayStyle, color: Color) -> None:
@@ -80,7 +80,7 @@ class PlanePainter:
 
     @staticmethod
     def supports(frame: Frame) -> bool:
-        """Whether a frame can be drawn on as it is: 8 bits, 4:2:0, upright, and like the rest of its video."""
+        """Return whether a frame can be drawn on: 8 bits, 4:2:0, upright, with the size and colors of its video."""
         av_frame, info = frame.av_frame, frame.info
         full = av_frame.format.name == "yuvj420p" and info.color.range == FULL_RANGE
         return (
@@ -92,11 +92,11 @@ class PlanePainter:
         )
 
     def paint(self, frame: Frame, saliency: NDArray[np.float32]) -> av.VideoFrame:
-        """The frame with the map drawn on it.
+        """Return a new yuv420p frame with a saliency map drawn on it.
 
         Args:
-            frame: one that :meth:`supports`.
-            saliency: ``(H, W)``, scaled to 0..1, of any size.
+            frame: a frame for which :meth:`supports` is True.
+            saliency: ``(H, W)``, rescaled to 0..1, of any size.
         """
         painted = av.VideoFrame(frame.info.width, frame.info.height, "yuv420p")
         sizes = [(plane.width, plane.height) for plane in painted.planes]
@@ -104,17 +104,17 @@ class PlanePainter:
         values = {size: resize_image(gray, *size) for size in set(sizes)}
         for number, size in enumerate(sizes):
             kept = cv2.LUT(values[size], self._keep)
-            cv2.multiply(pixels(frame.av_frame, number), kept, dst=kept, scale=1 / 255)
-            cv2.add(kept, cv2.LUT(values[size], self._tint[number]), dst=pixels(painted, number))
+            cv2.multiply(plane_pixels(frame.av_frame, number), kept, dst=kept, scale=1 / 255)
+            cv2.add(kept, cv2.LUT(values[size], self._tint[number]), dst=plane_pixels(painted, number))
         return painted
 
 
 class FramePainter:
-    """Draws maps on a video's frames, on their planes where that can be done, else by way of RGB.
+    """Draws saliency maps on the frames of a video: on YUV planes if possible, which is faster, else in RGB.
 
     Args:
-        style: how it looks.
-        color: how the video's numbers stand for colors.
+        style: colors and layout of the overlay.
+        color: color encoding of the video.
     """
 
     def __init__(self, style: OverlayStyle, color: Color) -> None:
@@ -122,20 +122,20 @@ class FramePainter:
         self._by_planes = None if style.side_by_side else PlanePainter(style, color)
 
     def paint(self, frame: Frame, saliency: NDArray[np.float32]) -> Image | av.VideoFrame:
-        """The frame with the map ``(H, W)``, scaled to 0..1, drawn on it."""
+        """Return the frame with a map ``(H, W)``, rescaled to 0..1, drawn on it: RGB uint8, or a yuv420p frame."""
         if self._by_planes and PlanePainter.supports(frame):
             return self._by_planes.paint(frame, saliency)
         return self._by_rgb.paint(frame.rgb(), saliency)
 
 
-def pixels(av_frame: av.VideoFrame, number: int) -> Image:
-    """A plane of a picture, uint8 ``(h, w)``: the picture's own memory."""
+def plane_pixels(av_frame: av.VideoFrame, number: int) -> Image:
+    """Return a view of a plane of an 8-bit frame, uint8 ``(h, w)``."""
     plane = av_frame.planes[number]
     return np.asarray(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
 def to_yuv(rgb: NDArray[np.float64], color: Color) -> NDArray[np.float64]:
-    """Colors ``(n, 3)`` in 0..1 as a video stores them, in 0..255 (ITU-T H.273, section 8.3)."""
+    """Convert RGB ``(n, 3)`` in 0..1 to the YUV code values of a video, in 0..255 (ITU-T H.273, section 8.3)."""
     red, blue = LUMA.get(color.space, LUMA[BT601])
     y = rgb @ np.array([red, 1 - red - blue, blue])
     cb, cr = (rgb[:, 2] - y) / (2 - 2 * blue), (rgb[:, 0] - y) / (2 - 2 * red)
@@ -145,33 +145,33 @@ def to_yuv(rgb: NDArray[np.float64], color: Color) -> NDArray[np.float64]:
 
 
 def to_lookup_table(values: NDArray[np.float64]) -> Image:
-    """256 colors in 0..1 as the table that OpenCV looks up."""
+    """Convert 256 colors ``(256, 3)`` in 0..1 to an OpenCV lookup table, uint8 ``(256, 1, 3)``."""
     return np.round(values * 255).astype(np.uint8).reshape(256, 1, 3)
 
 
 def to_gray_image(saliency: NDArray[np.float32], width: int, height: int) -> Image:
-    """A map ``(H, W)`` in 0..1 as 8 bits at another size, uint8 ``(height, width)``."""
+    """Convert a map ``(H, W)`` in 0..1 to a grayscale image, uint8 ``(height, width)``."""
     return resize_image(to_uint8(saliency), width, height)
 
 
 def to_uint8(saliency: NDArray[np.float32]) -> Image:
-    """A map in 0..1 as 8 bits, uint8."""
+    """Convert a map in 0..1 to uint8 in 0..255."""
     return np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
 
 
 def resize_image(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """Resize an image ``(h, w)`` or ``(h, w, 3)``."""
+    """Resize an image ``(h, w)`` or ``(h, w, 3)``: area averaging if both sides shrink, else bicubic."""
     shrinks = width < image.shape[1] and height < image.shape[0]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(image, (width, height), interpolation=interpolation).astype(image.dtype, copy=False)
 
 
 AREA_COLORS = ((230, 25, 75), (60, 120, 255), (60, 180, 75), (255, 200, 25), (200, 60, 230), (70, 200, 220))
-"""Of areas of interest, in turn; legible on pictures and on paper."""
+"""RGB colors of areas of interest, used in turn; legible on images and on white paper."""
 
 
 def area_color(number: int) -> tuple[int, int, int]:
-    """RGB of the area with this number."""
+    """Return the RGB color of the area of interest with this number."""
     return AREA_COLORS[number % len(AREA_COLORS)]
 
 
@@ -179,11 +179,11 @@ def draw_outline(image: Image, corners: NDArray[np.float64], text: str, number: 
     """Draw an area of interest on a frame.
 
     Args:
-        image: uint8 RGB ``(h, w, 3)``, is drawn on; where it is wider than the frame, on its right part.
-        corners: of a polygon, ``(n, 2)``, pixels of the frame.
-        text: what to write above it, see :func:`label`.
-        number: of the area, for its color.
-        width: of the frame, in pixels.
+        image: uint8 RGB ``(h, w, 3)``, modified in place; if it is wider than the frame, its right part.
+        corners: x and y of the corners of a polygon, ``(n, 2)``, in pixels of the frame.
+        text: label of the area, see :func:`draw_label`.
+        number: number of the area, which selects its color.
+        width: width of the frame in pixels.
     """
     part = image[:, image.shape[1] - width :]
     color = area_color(number)
@@ -194,13 +194,13 @@ def draw_outline(image: Image, corners: NDArray[np.float64], text: str, number: 
 
 
 def draw_label(image: Image, text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:
-    """Write a line on a picture, on a ground that makes it legible anywhere.
+    """Draw a line of text on a filled rectangle, which makes it legible on any image.
 
     Args:
-        image: uint8 RGB ``(h, w, 3)``, is written on.
-        text: OpenCV's letters are ASCII; others become question marks.
-        at: x and y of the lower left corner in pixels; moved so that all of it is inside the picture.
-        color: RGB of the ground.
+        image: uint8 RGB ``(h, w, 3)``, modified in place.
+        text: one line; OpenCV's font is ASCII and draws other characters as question marks.
+        at: x and y of the lower left corner in pixels; moved if the label would extend beyond the image.
+        color: RGB of the rectangle.
     """
     height, width = image.shape[:2]
     scale, stroke = max(0.4, width / 1300), max(1, round(width / 900))

@@ -1,4 +1,4 @@
-"""Frames of a video file with their timestamps, one after the other, in constant memory."""
+"""Read the frames of a video with their timestamps, one at a time, in constant memory."""
 
 from __future__ import annotations
 
@@ -27,22 +27,27 @@ from .options import InputOptions
 from .source import is_read_once
 
 Image = NDArray[np.uint8]
+"""An RGB image ``(height, width, 3)`` or a grayscale image ``(height, width)`` of 8 bits."""
 
 DeepImage = NDArray[np.uint8] | NDArray[np.uint16]
-
+"""An RGB image ``(height, width, 3)`` of 8 bits, or of 16 bits with values in 0..65535."""
 
 CLOSE_S = 1.0
-"""How long closing waits for a thread that is decoding: under its feet the file must not vanish."""
+"""Seconds that ``close`` waits for a decoding thread; the container must not be freed while it is in use."""
 
 
 @dataclass(frozen=True)
 class Color:
-    """How numbers stand for colors, by FFmpeg's numbering (ITU-T H.273)."""
+    """The color encoding of a video, by FFmpeg's numbers (ITU-T H.273)."""
 
     space: int
+    """Color matrix."""
     range: int
+    """1: limited range; 2: full range."""
     primaries: int
+    """Color primaries."""
     transfer: int
+    """Transfer function."""
 
 
 SDR = Color(space=1, range=1, primaries=1, transfer=1)
@@ -51,7 +56,7 @@ SDR = Color(space=1, range=1, primaries=1, transfer=1)
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video before all its frames are read. Sizes are those of the upright picture."""
+    """Properties of a video that are known before all frames are read. Sizes are those of the upright image."""
 
     path: Path
     width: int
@@ -59,17 +64,17 @@ class VideoInfo:
     height: int
     """Pixels, after rotation."""
     rotation: int
-    """Quarter turns counter-clockwise that bring the stored picture upright, in degrees: 0, 90, 180 or 270."""
+    """Counter-clockwise rotation that turns the stored frame upright, in degrees: 0, 90, 180 or 270."""
     mirrored: bool
-    """Whether the stored picture is upside down before that rotation, as from some front cameras."""
+    """Whether the stored frame is flipped vertically before that rotation, as by some front cameras."""
     time_base: Fraction
     """Seconds in one unit of a frame's ``pts``."""
     rate: Fraction
-    """Frames a second, on average."""
+    """Average frames per second."""
     frame_count: int | None
-    """How many frames the container claims; None where it does not say."""
+    """Claimed number of frames, which may be wrong; None if it is unknown."""
     sample_aspect_ratio: Fraction
-    """Width of a pixel through its height, after rotation."""
+    """Width of a pixel divided by its height, after rotation."""
     color: Color
     depth: int
     """Bits per component, at least 8."""
@@ -78,11 +83,13 @@ class VideoInfo:
     conversion: hdr.Conversion | None
     """Conversion of the frames to SDR in BT.709; None if they need none."""
     codec: str
+    """FFmpeg's name of the decoder."""
     pixel_format: str
+    """FFmpeg's name of the stored pixel format."""
     has_audio: bool
-    """Whether there is audio that can be read; a pipe is read only once, for its frames."""
+    """Whether the video has audio that can be copied."""
     lost_audio: bool = False
-    """Whether there is audio that cannot be read."""
+    """Whether its audio cannot be copied, because a pipe can be read only once."""
     options: InputOptions = field(default_factory=InputOptions)
     """Options with which the video was opened."""
 
@@ -93,23 +100,24 @@ class VideoInfo:
 
 
 Scalers = defaultdict[tuple[float, str, int], VideoReformatter]
-"""Reduction factor, pixel format and thread to FFmpeg's scaler. A scaler is slow to set up, fast to reuse, and belongs
-to one thread."""
+"""FFmpeg's scaler by reduction factor, pixel format and thread. A scaler is slow to set up, fast to reuse, and must not
+be shared between threads."""
 
 
 class Frame:
-    """One decoded picture.
+    """One decoded frame.
 
     Attributes:
-        index: its number from 0.
+        info: properties of the video.
+        index: number of the frame, from 0.
         pts: presentation timestamp in units of ``info.time_base``.
-        duration: in the same units; that to the next frame.
+        duration: time until the next frame, in the same units.
         time_s: presentation time in seconds.
-        picture: FFmpeg's frame as stored (not rotated), deinterlaced.
-        path: the image file, if each frame has its own.
+        av_frame: PyAV's frame as stored (not rotated), deinterlaced.
+        path: the image file, if each frame has its own; else None.
     """
 
-    __slots__ = ("_layout", "_scalers", "av_frame", "duration", "index", "info", "path", "pts", "time_s")
+    __slots__ = ("_orientation", "_scalers", "av_frame", "duration", "index", "info", "path", "pts", "time_s")
 
     def __init__(self, info: VideoInfo, index: int, pts: int, decoded: Decoded, scalers: Scalers) -> None:
         self.info = info
@@ -119,18 +127,18 @@ class Frame:
         self.time_s = float(pts * info.time_base)
         self.av_frame = decoded.av_frame
         self.path = decoded.path
-        self._layout = decoded.layout
+        self._orientation = decoded.orientation
         self._scalers = scalers
 
     @property
     def is_unmodified(self) -> bool:
         """Whether the stored frame needs no rotation, flip or fitting: only its format differs from :meth:`rgb`."""
         size = (self.info.width, self.info.height)
-        upright = not self._layout.rotation and not self._layout.mirrored
+        upright = not self._orientation.rotation and not self._orientation.mirrored
         return upright and (self.av_frame.width, self.av_frame.height) == size == self._fitted(*size)
 
     def rgb(self) -> Image:
-        """The upright picture, uint8 ``(info.height, info.width, 3)``."""
+        """Return the upright image in SDR, uint8 RGB ``(info.height, info.width, 3)``."""
         return self.reduced_rgb(1)
 
     def reduced_rgb(self, factor: float) -> Image:
@@ -157,7 +165,7 @@ class Frame:
         """Return the stored frame in RGB, with both sides divided by ``factor`` and fitted into the video's size."""
         av_frame = self.av_frame
         width, height = self._fitted(*self._reduced(factor))
-        if self._layout.turned:
+        if self._orientation.turned:
             width, height = height, width
         return self._scalers[factor, pixel_format, threading.get_ident()].reformat(
             av_frame,
@@ -175,9 +183,9 @@ class Frame:
         rgb = av_frame.to_ndarray()
         if rgb.shape[-1] == 4:
             rgb = blend_on_white(rgb)
-        if self._layout.mirrored:
+        if self._orientation.mirrored:
             rgb = rgb[::-1]
-        upright = np.ascontiguousarray(np.rot90(rgb, self._layout.rotation // 90))
+        upright = np.ascontiguousarray(np.rot90(rgb, self._orientation.rotation // 90))
         width, height = self._reduced(factor)
         return upright if upright.shape[:2] == (height, width) else letterbox(upright, width, height)
 
@@ -188,7 +196,7 @@ class Frame:
     def _fitted(self, width: int, height: int) -> tuple[int, int]:
         """Return the size of the upright frame fitted into the video, itself scaled to ``width`` x ``height``."""
         info = self.info
-        own = self._layout.upright(self.av_frame.width, self.av_frame.height)
+        own = self._orientation.upright(self.av_frame.width, self.av_frame.height)
         if own == (info.width, info.height, info.sample_aspect_ratio):
             return width, height
         wider = (own[0] * own[2] / own[1]) / (info.width * info.sample_aspect_ratio / info.height)
@@ -218,17 +226,17 @@ def letterbox(image: NDArray[Any], width: int, height: int) -> NDArray[Any]:
 
 
 class VideoReader:
-    """A video file, opened. Iterate once over its frames; use it as a context manager.
+    """An open video. Iterate once over its frames; use it as a context manager.
 
     Args:
-        path: any container and codec that PyAV's FFmpeg reads, a folder of pictures, or ``-`` for standard input.
-        options: what an input of the last two kinds does not say of itself.
+        path: a file that PyAV's FFmpeg can read, a folder of images, or ``-`` for standard input.
+        options: properties of an input that it does not contain, such as the frame rate of a folder of images.
 
     Attributes:
-        info: what is known of the video.
+        info: properties of the video.
 
     Raises:
-        InputError: there is no such file, it is no video, or not one frame of it can be decoded.
+        InputError: the file does not exist, is not a video, or no frame can be decoded.
     """
 
     def __init__(self, path: str | os.PathLike[str], options: InputOptions | None = None) -> None:
@@ -240,7 +248,7 @@ class VideoReader:
             self._decoded = deinterlace(self._decoder.decode())
             first = next(self._decoded, None)
             if first is None:
-                raise InputError(f"{self.path}: not one frame could be decoded")
+                raise InputError(f"{self.path}: no frame could be decoded; the file is damaged or not supported")
             self._first = first
             self.info = self._describe(first)
         except BaseException:
@@ -249,7 +257,7 @@ class VideoReader:
 
     @property
     def damaged(self) -> int:
-        """Packets and frames that could not be decoded so far; they are skipped."""
+        """Number of packets and frames that could not be decoded so far; they are skipped."""
         return self._decoder.damaged
 
     @property
@@ -264,13 +272,13 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Close the file; one in which a thread hangs is left to the end of the process."""
+        """Close the file, unless another thread blocks in it for more than ``CLOSE_S`` seconds."""
         if self._busy.acquire(timeout=CLOSE_S):
             self._decoder.close()
             self._busy.release()
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames in the order of presentation. Their timestamps always increase."""
+        """Yield the frames in presentation order. Timestamps strictly increase."""
         step = max(1, round(1 / (self.info.rate * self.info.time_base)))
         durations: tuple[int, ...] = ()
         scalers: Scalers = defaultdict(VideoReformatter)
@@ -280,7 +288,7 @@ class VideoReader:
             if pts is None:
                 pts = 0 if waiting is None else waiting.pts + step
             if waiting is not None:
-                # Some files repeat a timestamp or step back; encoders refuse both.
+                # Some files repeat timestamps or step back; encoders reject both.
                 pts = max(pts, waiting.pts + 1)
                 waiting.duration = pts - waiting.pts
                 durations = min((*durations, waiting.duration)), max((*durations, waiting.duration))
@@ -312,16 +320,16 @@ class VideoReader:
         return max(shortest, last.av_frame.duration if 0 < last.av_frame.duration <= longest else step)
 
     def _describe(self, first: Decoded) -> VideoInfo:
-        av_frame, layout, decoder = first.av_frame, first.layout, self._decoder
-        width, height, aspect = layout.upright(av_frame.width, av_frame.height)
+        av_frame, orientation, decoder = first.av_frame, first.orientation, self._decoder
+        width, height, aspect = orientation.upright(av_frame.width, av_frame.height)
         once = is_read_once(self.path)
         metadata = hdr.read_hdr_metadata(av_frame)
         return VideoInfo(
             path=self.path,
             width=width,
             height=height,
-            rotation=layout.rotation,
-            mirrored=layout.mirrored,
+            rotation=orientation.rotation,
+            mirrored=orientation.mirrored,
             time_base=decoder.time_base,
             rate=decoder.rate,
             frame_count=decoder.frame_count,
@@ -346,7 +354,7 @@ def open_decoder(path: Path, options: InputOptions) -> Decoder:
 
 
 def matrix(av_frame: av.VideoFrame) -> int:
-    """The color matrix of a picture, as far as it can be converted by: RGB has none, some codecs have exotic ones."""
+    """Return the color matrix of a frame for conversions; unspecified for RGB and unsupported matrices."""
     if av_frame.colorspace in KNOWN_MATRICES:
         return av_frame.colorspace
     return hdr.BT2020_MATRIX if hdr.is_bt2020(av_frame.color_primaries, av_frame.color_trc) else UNSPECIFIED

@@ -1,7 +1,6 @@
-"""Regions of interest: telling an encoder where to spend its bits.
+"""Attach regions of interest to frames, which make an encoder spend more or fewer bits there.
 
-FFmpeg hands them to x264 and x265 with each picture. PyAV has no way to attach them, but FFmpeg's filter ``addroi``
-does.
+FFmpeg passes the regions of each frame to x264 and x265. PyAV cannot attach them; FFmpeg's filter ``addroi`` can.
 """
 
 from __future__ import annotations
@@ -13,17 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROI_ENCODERS = ("libx264", "libx265")
-"""Encoders that listen."""
+"""Encoders that support regions of interest."""
 
 QP_RANGE = 51
-"""Factor of FFmpeg's offsets of -1 to 1 for 8 bits; 6 more for each additional bit."""
+"""Offset of the quantization parameter that FFmpeg represents as 1, for 8 bits; 6 more for each additional bit."""
 
 QpOffsets = NDArray[np.float64]
-"""Change of the quantization parameter in each cell of a grid over the picture, ``(rows, columns)``. Less is better."""
+"""Offset of the quantization parameter in each cell of a grid over the frame, ``(rows, columns)``. Negative offsets
+improve quality."""
 
 
 def rectangles(offsets: QpOffsets) -> Iterator[tuple[int, int, int, int, float]]:
-    """Cells of equal offsets, other than 0, joined: first row, first column, end row, end column, offset."""
+    """Yield rectangles that together cover all cells whose offset is not 0.
+
+    Yields:
+        First row, first column, end row (exclusive), end column (exclusive), and the offset, equal in all its cells.
+    """
     left = offsets != 0
     for row, column in np.argwhere(left):
         if not left[row, column]:
@@ -43,14 +47,14 @@ def rectangles(offsets: QpOffsets) -> Iterator[tuple[int, int, int, int, float]]
 
 
 class RegionMarker:
-    """Attaches regions of interest to pictures of one size."""
+    """Attaches regions of interest to frames of one size and format."""
 
     def __init__(self) -> None:
         self._graph: av.filter.Graph | None = None
         self._offsets: QpOffsets | None = None
 
     def mark(self, av_frame: av.VideoFrame, offsets: QpOffsets) -> av.VideoFrame:
-        """The picture with these offsets attached; a new object with the same content and timestamp."""
+        """Return a new frame with the same content and timestamp, and these offsets attached."""
         if self._graph is None or self._offsets is None or not np.array_equal(offsets, self._offsets):
             self._graph, self._offsets = self._build(av_frame, offsets), offsets.copy()
         self._graph.push(av_frame)

@@ -1,4 +1,4 @@
-"""Where one scene ends and the next begins."""
+"""Detect cuts between scenes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 from .reader import Image
 
 THUMBNAIL = (64, 36)
-"""Width and height at which frames are compared, in pixels."""
+"""Width and height of the thumbnails that are compared, in pixels."""
 
 MIN_DIFFERENCE = 18.0
-"""Mean difference of two thumbnails, in gray levels of 255, below which there is never a cut."""
+"""Minimum mean absolute difference of two thumbnails at a cut, in 8-bit code values."""
 
 RATIO = 3.0
-"""How many times the recent differences a cut stands out: motion differs as much, but in every frame."""
+"""Minimum ratio of the difference at a cut to the mean recent difference; fast motion changes every frame."""
 
 RECENT = 8
-"""Frames whose differences are compared with."""
+"""Number of recent differences in that mean."""
 
 
 class SceneDetector:
-    """Finds hard cuts frame by frame: changes that stand out from those of the frames before."""
+    """Detects hard cuts frame by frame: changes that are much larger than those between the preceding frames."""
 
     def __init__(self) -> None:
         self._last: NDArray[np.float32] | None = None
         self._differences: deque[float] = deque(maxlen=RECENT)
 
     def is_cut(self, image: Image) -> bool:
-        """Whether a frame, uint8 RGB ``(h, w, 3)``, begins another scene than the frame before. The first does not."""
+        """Return whether a frame, uint8 RGB ``(h, w, 3)``, starts a new scene; False for the first frame."""
         small = cv2.resize(image, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
         last, self._last = self._last, small
         if last is None:

@@ -1,4 +1,4 @@
-"""Open a video: a file, a pipe, a stream or a folder of images. FFmpeg may not open other files by itself."""
+"""Open a video: a file, a pipe, a network stream or a camera. FFmpeg may not open files that an input refers to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import InputError, one_line
 from .options import InputOptions
 
 STDIN = Path("-")
-"""Stands for standard input."""
+"""The path that means standard input."""
 
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp .jp2".split())
 """Suffixes of images that are read as a video, one frame per file."""
@@ -26,7 +26,7 @@ TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if "metadata_errors" i
 """Makes ``av.open`` accept metadata that is not UTF-8. PyAV 19 always does and has no such argument."""
 
 TIMEOUT_S = 10.0
-"""How long a stream may keep us waiting."""
+"""Seconds to wait for data of a network stream."""
 
 READ_BYTES = 1 << 17
 """Bytes that FFmpeg reads at a time."""
@@ -61,7 +61,7 @@ PLAYLISTS = {
 
 @dataclass
 class OpenedInput:
-    """An input that FFmpeg reads, with its file object, if it has one."""
+    """An input that is open in FFmpeg, with its Python file object, if any."""
 
     container: InputContainer
     file: BinaryIO | None = None
@@ -74,10 +74,10 @@ class OpenedInput:
 
 
 class Pipe:
-    """Lets FFmpeg read a pipe once, forwards, and stores its first bytes.
+    """File object through which FFmpeg reads a pipe, without seeking.
 
     Attributes:
-        head: its first bytes.
+        head: the first 12 bytes read.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -119,7 +119,11 @@ def natural_key(name: str) -> list[str | int]:
 
 
 def open_container(path: Path, options: InputOptions) -> OpenedInput:
-    """An input, opened by FFmpeg; ``InputError`` says in one line why it is not."""
+    """Open an input in FFmpeg.
+
+    Raises:
+        InputError: it does not exist, cannot be read, or is not a video.
+    """
     try:
         if options.address:
             return OpenedInput(open_address(options))
@@ -206,10 +210,10 @@ def standard_input() -> BinaryIO:
 
 
 def ffmpeg_name(path: Path) -> str:
-    """A path for FFmpeg, which would take what stands before a colon for a protocol."""
+    """Return a path as an FFmpeg URL; FFmpeg would parse text before a colon as a protocol."""
     return f"file:{path}"
 
 
 def ffmpeg_reason(error: BaseException) -> str:
-    """What FFmpeg says of an error, without its number and the file's name."""
+    """Return FFmpeg's message of an error, without the error number and the file name."""
     return getattr(error, "strerror", None) or one_line(error)

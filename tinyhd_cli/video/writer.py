@@ -1,4 +1,4 @@
-"""A video file written frame by frame, with the source's timestamps and sound. It appears whole or not at all."""
+"""Write a video frame by frame, with the timestamps and audio of its source. It appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from .source import ffmpeg_name
 
 log = logging.getLogger("tinyhd")
 
-
 MP4_SUFFIXES = (".mp4", ".m4v", ".mov")
+"""Suffixes of MP4 and QuickTime files, whose index must be moved to the start."""
 
 X265_DELAY = 2
-"""Pictures that x265 may give out of order."""
+"""Maximum number of frames by which x265 reorders its output."""
 
 
 class VideoWriter:
-    """Writes pictures that stand for the frames of a source video.
+    """Writes a video whose frames correspond to those of a source video. Use it as a context manager.
 
     Args:
-        path: the file to write; its suffix names the container. Until :meth:`close` it has another name.
+        path: the output; its suffix selects the container. It has a temporary name until :meth:`close`.
         info: the source.
-        size: width and height of the pictures in pixels; odd ones are made even by repeating the last column or row.
-        options: codec and quality.
-        audio: whether the source's sound is carried over.
-        keep_source_colors: whether images have the depth and colors of the source, such as HDR, and come from
+        size: width and height of the images in pixels; odd sizes are padded by repeating the last column or row.
+        options: codec, quality and speed.
+        audio: whether to copy the audio of the source.
+        keep_source_colors: whether images have the depth and colors of the source, such as HDR, as returned by
             :meth:`rgb_of`; else they are 8-bit SDR.
 
     Raises:
@@ -76,7 +76,7 @@ class VideoWriter:
         if self._choice.warning:
             log.warning(self._choice.warning)
         self.info = info.as_sdr if self._choice.depth < min(info.depth, 10) else info
-        self._hdr_options = self._carried_over(info)
+        self._hdr_options = self._copy_hdr_metadata(info)
         make_parent(path)
         self._partial = temporary_path(path)
         try:
@@ -85,23 +85,23 @@ class VideoWriter:
             self.abort()
             raise
 
-    def _carried_over(self, info: VideoInfo) -> dict[str, str]:
-        """Return the encoder's options for HDR metadata; warn about lost depth, colors and metadata."""
+    def _copy_hdr_metadata(self, info: VideoInfo) -> dict[str, str]:
+        """Return the encoder options for HDR metadata; warn if depth, colors or metadata are lost."""
         name, encoder = self.path.name, self.encoder
         if self.info is not info:
             colors = "HDR or wide gamut is converted to SDR (BT.709)" if info.conversion else "values are rounded"
-            log.warning(f"{name}: {encoder} supports only 8 bits, the source has {info.depth}; {colors}")
+            log.warning(f"{name}: {encoder} supports only 8 bits per component, the source has {info.depth}; {colors}")
         elif info.depth > 10:
-            log.warning(f"{name}: written with 10 bits, the source has {info.depth}")
-        light = self.info.hdr_metadata
-        options = encoders.hdr_settings(encoder, light) if light else {}
-        if light and (options is None or light.dynamic):
+            log.warning(f"{name}: written with 10 bits per component; the source has {info.depth}")
+        metadata = self.info.hdr_metadata
+        options = encoders.hdr_settings(encoder, metadata) if metadata else {}
+        if metadata and (options is None or metadata.dynamic):
             which = "dynamic HDR metadata (Dolby Vision, HDR10+)" if options is not None else "HDR metadata"
             log.warning(f"{name}: the {which} of {info.path.name} cannot be copied")
         return options or {}
 
     def _open(self, audio: bool) -> None:
-        """Open the container: with the sound as it is, else transcoded, else without."""
+        """Open the container: with the audio copied, else transcoded, else without audio."""
         attempts = [("copied", True), ("transcoded", True), ("left out", False)] if audio else [("absent", False)]
         for how, with_audio in attempts:
             try:
@@ -110,13 +110,15 @@ class VideoWriter:
                 self._close_quietly()
                 if (how, with_audio) == attempts[-1] or isinstance(error, FileNotFoundError | PermissionError):
                     raise self._failure(error) from error
-                log.debug("%s: sound cannot be %s: %s", self.path, how, error)
+                log.debug("%s: audio cannot be %s: %s", self.path, how, error)
                 continue
             if how == "left out":
-                log.warning(f"{self.path.name}: the sound of {self.info.path.name} cannot be carried over")
+                log.warning(
+                    f"{self.path.name}: has no audio; that of {self.info.path.name} cannot be copied or encoded"
+                )
             elif self._audio is not None and self._audio.transcoded:
                 codecs = ", ".join(dict.fromkeys(self._audio.transcoded))
-                log.warning(f"{self.path.name}: {self.path.suffix} takes no {codecs} audio, it was encoded anew")
+                log.warning(f"{self.path.name}: {self.path.suffix} does not support {codecs} audio; it was re-encoded")
             return
 
     def _open_once(self, audio: bool, *, transcode: bool) -> None:
@@ -133,7 +135,7 @@ class VideoWriter:
         for option, value in self._hdr_options.items():
             options[option] = f"{options[option]}:{value}" if option in options else value
         if self.path.suffix.lower() == ".avi":
-            options["bf"] = "0"  # AVI stores no presentation times: frames must be in their order
+            options["bf"] = "0"  # AVI stores no presentation times, so B frames would be displayed in the wrong order
         stream = container.add_stream(self.encoder, rate=self.info.rate, options=options)
         if not isinstance(stream, VideoStream):
             raise OutputError(f"{self.path}: {self.encoder} is not a video encoder")
@@ -150,14 +152,14 @@ class VideoWriter:
 
     @property
     def encoder(self) -> str:
-        """The encoder at work, by FFmpeg's name."""
+        """FFmpeg's name of the encoder."""
         return self._choice.encoder
 
     @property
     def time_base(self) -> Fraction:
-        """Seconds in a unit of timestamps: the source's, as far as the encoder can count so finely."""
+        """Seconds per unit of timestamps: that of the source, unless the encoder does not support it."""
         time_base = self.info.time_base
-        if self.encoder == "mpeg4" and time_base.denominator > 65535:  # its clock has 16 bits
+        if self.encoder == "mpeg4" and time_base.denominator > 65535:  # MPEG-4 part 2 stores 16 bits
             return Fraction(1, 60000)
         return time_base
 
@@ -171,24 +173,28 @@ class VideoWriter:
             self.abort()
 
     def rgb_of(self, frame: Frame) -> DeepImage:
-        """Return the upright image of a source frame, in the colors and depth that this writer keeps."""
+        """Return the upright image of a source frame, in the colors and depth of the output."""
         return frame.rgb() if self.info.depth < frame.info.depth else frame.stored_rgb()
 
     def write(self, image: DeepImage | av.VideoFrame, frame: Frame, offsets: QpOffsets | None = None) -> None:
-        """Write a picture at the time of a frame.
+        """Write an image with the timestamp and duration of a source frame.
 
         Args:
-            image: RGB ``(height, width, 3)``, uint8 or uint16, of the writer's size; or a frame in the encoder's
-                format, yuv420p in the source's colors, which is not copied.
-            frame: the source's frame that it stands for; gives timestamp and duration.
-            offsets: where to spend more or fewer bits, for encoders that listen (see ``regions``).
+            image: RGB ``(height, width, 3)``, uint8 or uint16, of the writer's size; or a yuv420p frame in the colors
+                of the source, which is passed to the encoder without a copy.
+            frame: the source frame.
+            offsets: changes of the quantization parameter, for encoders that support regions of interest (see
+                ``regions``).
+
+        Raises:
+            OutputError: the file cannot be written.
         """
-        av_frame = image if isinstance(image, av.VideoFrame) else self._converted(image)
+        av_frame = image if isinstance(image, av.VideoFrame) else self._to_encoder_format(image)
         color = self.info.color
         av_frame.colorspace, av_frame.color_range = color.space, color.range
         av_frame.color_primaries, av_frame.color_trc = color.primaries, color.transfer
         scale = self.info.time_base / self.time_base
-        # A coarser clock can give two frames the same time, which encoders refuse.
+        # With a coarser time base, two frames can get the same timestamp, which encoders reject.
         self._last_pts = av_frame.pts = max(round(frame.pts * scale), self._last_pts + 1)
         av_frame.time_base = self.time_base
         av_frame.duration = max(1, round(frame.duration * scale))
@@ -203,8 +209,8 @@ class VideoWriter:
         except (av.FFmpegError, OSError) as error:
             raise self._failure(error) from error
 
-    def _converted(self, image: DeepImage) -> av.VideoFrame:
-        """An RGB picture as encoders take it, with even sides."""
+    def _to_encoder_format(self, image: DeepImage) -> av.VideoFrame:
+        """Convert an RGB image to the encoder's pixel format and pad it to even sides."""
         bottom, right = self.height - image.shape[0], self.width - image.shape[1]
         padded: NDArray[Any] = image
         if bottom or right:
@@ -217,7 +223,7 @@ class VideoWriter:
         )
 
     def _mux(self, packets: list[Packet[VideoStream]]) -> None:
-        """Mux encoded pictures, with the durations that encoders forget."""
+        """Mux encoded frames, with the durations that some encoders discard."""
         for packet in packets:
             if packet.pts is not None:
                 packet.duration = self._durations.pop(packet.pts, packet.duration or 0)
@@ -225,11 +231,11 @@ class VideoWriter:
             self._container.mux(packet)
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
+        """Finish the file and rename it to its final name; ``OutputError`` if it cannot be written."""
         try:
             last = self._stream.encode(None)
             if self.encoder == "libx265" and self._frames_written <= X265_DELAY:
-                # It has not seen enough to know its delay, and decoding times are whatever was in that memory.
+                # With so few frames, x265 does not know its delay and returns uninitialized decoding times.
                 for packet in last:
                     packet.dts = packet.pts
             self._mux(last)
@@ -245,7 +251,7 @@ class VideoWriter:
             raise failure from error
 
     def abort(self) -> None:
-        """Give up: nothing is left."""
+        """Close the output and remove its temporary file."""
         self._close_quietly()
         remove(self._partial)
 
@@ -264,11 +270,14 @@ class VideoWriter:
 
 
 class PipeWriter:
-    """Writes pictures to standard output as uncompressed y4m, without audio, at the source's average rate.
+    """Writes images to standard output as uncompressed y4m, without audio, at the average frame rate of the source.
 
     Args:
         info: the source.
-        size: width and height of the pictures in pixels; odd ones are made even as by :class:`VideoWriter`.
+        size: width and height of the images in pixels; odd sizes are padded as by :class:`VideoWriter`.
+
+    Raises:
+        OutputError: standard output cannot be written to.
     """
 
     def __init__(self, info: VideoInfo, size: tuple[int, int]) -> None:
@@ -287,14 +296,14 @@ class PipeWriter:
             raise OutputError(f"-: cannot be written: {error.strerror or error}") from error
 
     def write(self, image: Image, frame: Frame) -> None:
-        """Write the picture, uint8 RGB ``(h, w, 3)``, that stands for a frame."""
+        """Write the image, uint8 RGB ``(h, w, 3)``, of the next frame."""
         bottom, right = self.height - image.shape[0], self.width - image.shape[1]
         if bottom or right:
             image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
         self._write(b"FRAME\n" + cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420).tobytes())
 
     def close(self) -> None:
-        """Send what is left."""
+        """Flush standard output."""
         try:
             sys.stdout.buffer.flush()
         except BrokenPipeError:
@@ -303,4 +312,4 @@ class PipeWriter:
             raise OutputError(f"-: cannot be written: {error.strerror or error}") from error
 
     def abort(self) -> None:
-        """There is nothing to take back from a pipe."""
+        """Do nothing: data written to a pipe cannot be withdrawn."""
