@@ -14,8 +14,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .version import __version__
-
 if TYPE_CHECKING:
     from . import weights
     from .apps.crop import crop_file
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from .models import build, create
     from .training.loop import train
     from .training.options import TrainConfig
+    from .version import __version__
     from .video.options import EncoderOptions, InputOptions, OverlayStyle
     from .video.reader import VideoReader
 
@@ -100,6 +99,7 @@ MODULES = {
     "UsageError": "errors",
     "VideoReader": "video.reader",
     "WeightsError": "errors",
+    "__version__": "version",
     "build": "models",
     "create": "models",
     "crop_file": "apps.crop",
