@@ -81,7 +81,7 @@ def tinyhd(monkeypatch, tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(terminal, "PATIENCE_S", 3600.0)  # a busy machine must not add a line to what is tested
+    monkeypatch.setattr(terminal, "LOADING_MESSAGE_S", 3600.0)  # a busy machine must not add a line to what is tested
 
     def run(*args):
         terminal.console.cache_clear()  # stderr is another one in each test

@@ -18,7 +18,7 @@ from helpers import clips
 from tinyhd_cli.commands import progress, terminal, time_left
 from tinyhd_cli.commands.batch import MAX_LISTED, Tally
 from tinyhd_cli.commands.progress import LABEL_WIDTH, PARTS, ProgressDisplay, parts_for, shortened
-from tinyhd_cli.commands.time_left import Remaining, claim
+from tinyhd_cli.commands.time_left import TimeLeft, claimed_frames
 from tinyhd_cli.errors import InputError
 
 BROKEN = "not a video that FFmpeg can read (Invalid data found when processing input)"
@@ -179,7 +179,7 @@ def test_the_time_that_is_left(tmp_path, monkeypatch):
     videos = [clips.make(tmp_path / f"{frames}.mp4", frames=frames) for frames in (10, 20, 30)]
     clock = [0.0]
     monkeypatch.setattr(time_left.time, "monotonic", lambda: clock[0])
-    left = Remaining(videos)
+    left = TimeLeft(videos)
     left._read_claims()
     assert left._claims == [10, 20, 30]
     left.start(0)
@@ -202,12 +202,12 @@ def test_claims_are_read_beside_the_work(tmp_path):
     os.mkfifo(fifo)
     broken = tmp_path / "broken.mp4"
     broken.write_text("no video")
-    with Remaining([broken, fifo, clip, tmp_path / "gone.mp4"]) as left:
+    with TimeLeft([broken, fifo, clip, tmp_path / "gone.mp4"]) as left:
         left._thread.join(20)
         assert left._claims == [None, None, 7, None], "the pipe was not opened"
         assert left.seconds(0.0) is None
     with pytest.raises(InputError):
-        claim(broken)
+        claimed_frames(broken)
 
 
 def test_events_carry_the_time_for_all(capsys, monkeypatch):

@@ -12,8 +12,8 @@ from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, describe_unexpected
 from ..wording import damage
 from . import terminal
 from .progress import ProgressDisplay, progress_display
-from .terminal import say, tell
-from .time_left import Remaining
+from .terminal import print_event, say
+from .time_left import TimeLeft
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -39,7 +39,7 @@ class Turn:
     label: str
     """The video's name in messages, with its number if there are several videos."""
     progress: Callable[..., OnProgress]
-    """Starts the progress display; takes the name of a phase if the work has several."""
+    """Starts the progress display; takes the name of the phase if the work has several phases."""
 
 
 Work = Callable[["Model", Turn], bool]
@@ -63,8 +63,8 @@ class Tally:
 
     def summary(self) -> str:
         """Return the counts as one line."""
-        left = self.total - self.done - self.skipped - len(self.failed)
-        counts = {"done": self.done, "skipped": self.skipped, "failed": len(self.failed), "not done": left}
+        remaining = self.total - self.done - self.skipped - len(self.failed)
+        counts = {"done": self.done, "skipped": self.skipped, "failed": len(self.failed), "not done": remaining}
         return f"{self.total} inputs: {', '.join(f'{count} {name}' for name, count in counts.items() if count)}"
 
     def close(self) -> int:
@@ -74,17 +74,17 @@ class Tally:
         headline = f"{len(self.failed)} of {self.total} inputs failed"
         if terminal.as_json:
             failed = [{"input": name, "error": str(error)} for name, error in self.failed]
-            tell(level="error", message=headline, failed=failed)
+            print_event(level="error", message=headline, failed=failed)
             return SOME_INPUT_FAILED
         say(f"tinyhd: {headline}:")
         for name, error in self.failed[:MAX_LISTED]:
-            say(f"  {complaint(name, error)}")
+            say(f"  {failure_line(name, error)}")
         if len(self.failed) > MAX_LISTED:
             say(f"  and {len(self.failed) - MAX_LISTED} more, reported above")
         return SOME_INPUT_FAILED
 
 
-def complaint(name: str, error: TinyhdError) -> str:
+def failure_line(name: str, error: TinyhdError) -> str:
     """Return an error's message, prefixed with the input's name if the message does not start with it."""
     return str(error) if str(error).startswith(name) else f"{name}: {error}"
 
@@ -103,12 +103,12 @@ def for_each(
 
     Args:
         arguments: the inputs as given on the command line.
-        wanted: kind of output to its name, see ``jobs.fill``.
-        out_dir: likewise.
+        wanted: name of each kind of output, see ``io_paths.fill``.
+        out_dir: folder for all outputs, see ``io_paths.fill``.
         check: raises ``UsageError`` for invalid outputs.
-        load: gives the model; called if there is any video, after all names were found right.
+        load: loads the model; called after all names are checked, unless no video was found.
         work: processes one video.
-        quiet: show no progress.
+        quiet: whether to hide progress and notes.
         rate: frames per second of a folder of images, if the command has an option for it.
 
     Returns:
@@ -146,9 +146,9 @@ def describe(plan: Plan) -> list[str]:
 
 def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: Tally) -> None:
     """Process every video and count the results."""
-    with progress_display(quiet, len(jobs) > 1) as progress, Remaining([job.video for job in jobs]) as remaining:
+    with progress_display(quiet, len(jobs) > 1) as progress, TimeLeft([job.video for job in jobs]) as time_left:
         for number, job in enumerate(jobs):
-            turn = make_turn(job, number, len(jobs), progress, remaining)
+            turn = make_turn(job, number, len(jobs), progress, time_left)
             try:
                 worked = work(model, turn)
             except TinyhdError as error:
@@ -166,18 +166,18 @@ def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: T
                 tally.done += worked
                 tally.skipped += not worked
                 if worked:
-                    remaining.finish(number)
+                    time_left.finish(number)
 
 
-def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, remaining: Remaining) -> Turn:
+def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, time_left: TimeLeft) -> Turn:
     """Return the turn of one video."""
     several = total > 1
     count = f"({number + 1}/{total})" if several else ""
-    remaining.start(number)
+    time_left.start(number)
 
     def start(phase: str = "") -> OnProgress:
         def left(share: float) -> float | None:
-            return remaining.seconds(0.0 if phase else share)
+            return time_left.seconds(0.0 if phase else share)
 
         return progress.video(job.name, count, phase, left if several else None)
 
@@ -185,6 +185,6 @@ def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, rema
 
 
 def warn_of_damage(video: Path, damaged: int) -> None:
-    """Say how much of a video could not be decoded, if anything."""
+    """Log a warning if parts of a video could not be decoded."""
     if damaged:
         log.warning("%s: skipped %s", video, damage(damaged))

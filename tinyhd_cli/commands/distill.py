@@ -1,4 +1,4 @@
-"""``tinyhd distill``: train a network to match a teacher's maps."""
+"""``tinyhd distill``: train a network to match the saliency maps of a teacher."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .train_options import run, with_training_options
 
 @with_training_options()
 def distill(**options: Any) -> int:
-    """Train a network to match a teacher's maps, and the ground truth where there is some.
+    """Train a network to match the saliency maps of a teacher, and the ground truth of labeled data.
 
     tinyhd distill --teacher HD2S.pt --model tinyhd-m --data dhf1k:DHF1K --aux KINETICS --out runs/m
 
-    OUT gets best.safetensors and last.safetensors for tinyhd predict --weights, checkpoints, log.csv, curve.png and
-    pictures/. Several GPUs or machines: accelerate launch -m tinyhd_cli distill ...
+    Writes best.safetensors and last.safetensors for tinyhd predict --weights, checkpoints, log.csv, curve.png and
+    pictures/ to OUT. Several GPUs or machines: accelerate launch -m tinyhd_cli distill ...
     """
     if (
         not options["teacher"]
@@ -24,5 +24,5 @@ def distill(**options: Any) -> int:
         and not options["resume"]
         and not options["extend"]
     ):
-        raise UsageError("--teacher is missing: hd2s, a model's name, or a weight file")
+        raise UsageError("--teacher is missing: give hd2s, the name of a model, or a weights file")
     return run(options)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from . import terminal
-from .terminal import console, loading, say, tell
+from .terminal import console, loading, print_event, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
@@ -73,7 +73,7 @@ class ProgressDisplay:
                 printed_s = time.monotonic()
                 left = all_left(share_of(done, total))
                 more = {} if left is None else {"all_left_s": round(left, 1)}
-                tell(level="progress", label=label, done=done, total=total, **more)
+                print_event(level="progress", label=label, done=done, total=total, **more)
 
         return report
 

@@ -1,4 +1,4 @@
-"""``tinyhd reduce-channels``: a network of half the width, made from a wider one."""
+"""``tinyhd reduce-channels``: make a network with fewer channels from a wider one."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from .train_options import run, with_training_options
 
 @with_training_options(without=("out", "model", "decoders", "init", "teacher"))
 def reduce_channels(
-    source: Annotated[str, typer.Option("--from", metavar="NAME|FILE", help="The wider network.", show_default=False)],
-    to: Annotated[str, typer.Option("--to", metavar="half|quarter", help="Width to reduce it to.", show_default=False)],
+    source: Annotated[str, typer.Option("--from", metavar="NAME|FILE", help="Wider network.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", metavar="half|quarter", help="The new width.", show_default=False)],
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="FILE", help="The weight file to write.", show_default=False)
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Weights file to write.", show_default=False)
     ],
     merge: Annotated[
-        str, typer.Option(metavar="sum|mean", help="What is done with a pair of kernels along the input.")
+        str, typer.Option(metavar="sum|mean", help="How to merge two kernels along the input channels.")
     ] = "sum",
     distill: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Go on and distil into this folder, with the wider network as teacher assistant (needs --data or "
-            "--aux; all options below are about this).",
+            help="Then distill into this folder, with the wider network as teacher assistant (requires --data or "
+            "--aux; the options below apply to this step).",
         ),
     ] = None,
     **options: Any,
@@ -51,7 +51,7 @@ def reduce_channels(
     )
     say(f"{weights.network_name(reduced.config)}, {info.parameters:,} parameters, from {parent.config.name}")
     if reduced.fresh:
-        say(f"{len(reduced.fresh)} layers do not halve and begin afresh: {', '.join(reduced.fresh)}")
+        say(f"{len(reduced.fresh)} layers cannot be reduced and start from new weights: {', '.join(reduced.fresh)}")
     print(out)
     if distill is None:
         return 0

@@ -17,13 +17,13 @@ from ..untrusted import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-PATIENCE_S = 20.0
+LOADING_MESSAGE_S = 20.0
 """Loading time after which a line is printed if stderr is not a terminal."""
 
 
 @functools.cache
 def console() -> Console:
-    """The console on stderr: one for all, so that messages appear above a running progress bar."""
+    """Return the console on stderr. All code shares it, so that messages appear above a running progress bar."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -36,37 +36,37 @@ def stdout_console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-COMPLAINT = "tinyhd: "
-"""What a message about something wrong begins with."""
+ERROR_PREFIX = "tinyhd: "
+"""Prefix of messages about errors."""
 
 as_json = False
-"""Whether messages and progress are JSON, a line each, for programs (``--json-log``)."""
+"""Whether messages and progress are printed as JSON lines for programs (``--json-log``)."""
 
 
 def say(message: str) -> None:
-    """A message of one line for the user, on stderr. Nobody there to read it is no reason to stop working."""
+    """Print a one-line message on stderr. A closed or full stderr is ignored, so that the work continues."""
     line = printable(message)
     if as_json:
-        complaint = line.startswith(COMPLAINT)
-        tell(level="error" if complaint else "info", message=line.removeprefix(COMPLAINT))
+        level = "error" if line.startswith(ERROR_PREFIX) else "info"
+        print_event(level=level, message=line.removeprefix(ERROR_PREFIX))
         return
     with contextlib.suppress(OSError, ValueError):
         loading.hide()
         console().print(line)
 
 
-def tell(**event: object) -> None:
-    """One event for a program that reads stderr."""
+def print_event(**event: object) -> None:
+    """Print one event as JSON for a program that reads stderr."""
     with contextlib.suppress(OSError, ValueError):
         print(json.dumps({"time": round(time.time(), 3), **event}), file=sys.stderr, flush=True)
 
 
 class TerminalHandler(logging.Handler):
-    """Shows the package's warnings, and with ``--debug`` all that it logs."""
+    """Prints the package's warnings, and all of its log with ``--debug``."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if as_json:
-            tell(level=record.levelname.lower(), message=text_of(record))
+            print_event(level=record.levelname.lower(), message=text_of(record))
             return
         kind = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         with contextlib.suppress(OSError, ValueError):
@@ -111,7 +111,7 @@ class Loading:
         self._wanted = not quiet
         self.show("loading libraries")
         if self._wanted and (as_json or not console().is_terminal):
-            self._timer = threading.Timer(PATIENCE_S, say, ["still loading; the first run takes longest"])
+            self._timer = threading.Timer(LOADING_MESSAGE_S, say, ["still loading; the first run takes longest"])
             self._timer.daemon = True
             self._timer.start()
 

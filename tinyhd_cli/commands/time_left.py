@@ -11,11 +11,11 @@ from pathlib import Path
 SETTLE_S = 2.0
 """Minimum work for an estimate: the first frames are slow, because the network starts."""
 
-LEAVE_S = 1.0
+JOIN_TIMEOUT_S = 1.0
 """Join timeout of the thread that reads claims."""
 
 
-class Remaining:
+class TimeLeft:
     """Estimates the time left, in proportion to frames. Use it as a context manager.
 
     A thread reads the number of frames that each video claims while the first videos are processed. A video without
@@ -32,7 +32,7 @@ class Remaining:
         self._worked: set[int] = set()
         self._worked_s = 0.0
 
-    def __enter__(self) -> Remaining:
+    def __enter__(self) -> TimeLeft:
         if len(self._videos) > 1:
             self._thread.start()
         return self
@@ -40,14 +40,14 @@ class Remaining:
     def __exit__(self, *details: object) -> None:
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join(LEAVE_S)
+            self._thread.join(JOIN_TIMEOUT_S)
 
     def _read_claims(self) -> None:
         for number, video in enumerate(self._videos):
             if self._ended.is_set():
                 return
             with contextlib.suppress(Exception):  # processing the video reports the error
-                self._claims[number] = claim(video)
+                self._claims[number] = claimed_frames(video)
 
     def start(self, number: int) -> None:
         """Record that processing of a video starts."""
@@ -77,7 +77,7 @@ class Remaining:
         return None
 
 
-def claim(video: Path) -> int | None:
+def claimed_frames(video: Path) -> int | None:
     """Return the number of frames that a file claims; None if finding it is not cheap."""
     from ..video.options import InputOptions
     from ..video.reader import open_decoder

@@ -1,4 +1,4 @@
-"""``tinyhd train``: train a network on ground truth alone."""
+"""``tinyhd train``: train a network on ground truth, without a teacher."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from .train_options import run, with_training_options
 
-UNTAUGHT = (
+TEACHER_OPTIONS = (
     "teacher",
     "teacher_flip",
     "teacher_step",
@@ -16,12 +16,12 @@ UNTAUGHT = (
     "cache_dtype",
     "cache_scale",
 )
-"""Options that are about teachers."""
+"""Options that apply to teachers only."""
 
 
-@with_training_options(without=UNTAUGHT)
+@with_training_options(without=TEACHER_OPTIONS)
 def train(**options: Any) -> int:
-    """Train a network on where people looked, without a teacher.
+    """Train a network on recorded fixations, without a teacher.
 
     tinyhd train --model tinyhd-m-quarter --data dhf1k:DHF1K --out runs/labels
     """

@@ -1,4 +1,4 @@
-"""``tinyhd weights``: what weights there are, bringing them here, checking, converting and sharing them."""
+"""``tinyhd weights``: list, show, download, verify, convert and publish weights."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from .terminal import say
 if TYPE_CHECKING:
     from ..weights import Located, WeightsInfo
 
-app = typer.Typer(help="List, download, check, convert and share weights.", no_args_is_help=True)
+app = typer.Typer(help="List, download, verify, convert and publish weights.", no_args_is_help=True)
 
 
 def megabytes(size: int) -> str:
-    """A number of bytes, for people."""
+    """Format a number of bytes."""
     return f"{size / 1e6:.1f} MB"
 
 
 def where(located: Located | None) -> str:
-    """Where weights are now, in a word or two."""
+    """Return the place of weights in a word or two."""
     return located.source if located else "not here"
 
 
 def size(info: WeightsInfo, located: Located | None) -> str:
-    """How large the file is, or about how large it will be."""
+    """Return the size of the file, or an estimate of its size after the download."""
     if located:
         return megabytes(located.path.stat().st_size)
     if info.bytes:
@@ -38,7 +38,7 @@ def size(info: WeightsInfo, located: Located | None) -> str:
 
 @app.command("list")
 def show_all() -> None:
-    """List the weights that have a name."""
+    """List all named weights."""
     from rich.console import Console
     from rich.table import Table
 
@@ -58,15 +58,15 @@ def show_all() -> None:
     Console(highlight=False, markup=False, emoji=False).print(table)
     say(f"Default: {weights.default_name()}")
     if absent:
-        say("What is not here: tinyhd weights pull NAME asks the Hub; tinyhd weights info NAME names the original file")
+        say("Weights that are not here: tinyhd weights pull NAME; tinyhd weights info NAME shows the original file")
 
 
 @app.command("info")
 def show_one(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A name that list shows, or a weight file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Name that `list` shows, or a weights file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show all that is known of weights."""
+    """Show the properties of weights."""
     import json
 
     from .. import weights
@@ -84,7 +84,7 @@ def show_one(
 
 
 def facts(info: WeightsInfo, located: Located | None) -> dict[str, str]:
-    """What is known of weights, for people."""
+    """Return the properties of weights as printed."""
     from ..models.spec import CLIP_FRAMES
     from ..weights import network_name
     from ..weights.hub import hub_location
@@ -116,10 +116,10 @@ def facts(info: WeightsInfo, located: Located | None) -> dict[str, str]:
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name that list shows.")],
-    force: Annotated[bool, typer.Option("--force", help="Download again what is there.")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name that `list` shows.")],
+    force: Annotated[bool, typer.Option("--force", help="Download the file even if it is already here.")] = False,
 ) -> None:
-    """Download weights and print where the file is."""
+    """Download weights and print the path of the file."""
     from .. import weights
 
     print(weights.pull(name, force=force))
@@ -129,21 +129,21 @@ def pull(
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME|FILE", help="What to check. Default: all that is here.", show_default=False),
+        typer.Argument(metavar="NAME|FILE", help="Weights to check. Default: all on this machine.", show_default=False),
     ] = None,
 ) -> None:
-    """Compare files with the sha256 they should have: ok, wrong hash, or unknown hash.
+    """Compare files with their expected sha256: ok, wrong hash, or unknown hash.
 
-    The tensors of a file with another name are compared with the digest in its metadata, if any.
-    Exit code 4 if any is wrong or missing.
+    For a file without a registered name, the tensors are compared with the digest in the file's metadata, if any.
+    Exit code 4 if a hash is wrong or a file is missing.
     """
     from .. import weights
 
-    asked = names or [located.info.name for located in weights.local_weights() if located.info]
-    if not asked:
-        say("No named weights are on this machine: tinyhd weights pull NAME")
+    chosen = names or [located.info.name for located in weights.local_weights() if located.info]
+    if not chosen:
+        say("No named weights on this machine; download some: tinyhd weights pull NAME")
     failed = []
-    for name in asked:
+    for name in chosen:
         try:
             verdict = weights.verify(name)
         except WeightsError as error:
@@ -158,23 +158,23 @@ def verify(
         if verdict.state == "wrong hash":
             failed.append(name)
     if failed:
-        raise WeightsError(f"{len(failed)} of {len(asked)} wrong or missing: {', '.join(failed)}")
+        raise WeightsError(f"{len(failed)} of {len(chosen)} wrong or missing: {', '.join(failed)}")
 
 
 @app.command()
 def convert(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An original .pth or .pt file.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Original .pth or .pt file.", show_default=False)],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="OUT", help="The file to write. Default: FILE, but .safetensors."),
+        typer.Option("--out", "-o", metavar="OUT", help="File to write. Default: FILE with the suffix .safetensors."),
     ] = None,
     decoders: Annotated[
         str | None,
-        typer.Option(metavar="ORDER", help="Fusion order, such as d2,d3,d1, where the file's name does not tell it."),
+        typer.Option(metavar="ORDER", help="Fusion order, such as d2,d3,d1, if the file's name does not contain it."),
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="What the weights are called in the file.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name to store in the file.")] = None,
 ) -> None:
-    """Turn an original file into a safetensors file, which cannot run code and says what it is."""
+    """Convert an original file to a safetensors file, which cannot run code and describes its content."""
     from .. import weights
 
     order = [part.strip() for part in decoders.split(",")] if decoders else None
@@ -186,14 +186,14 @@ def convert(
 
 @app.command()
 def push(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors file of ours.", show_default=False)],
-    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The Hub repository.", show_default=False)],
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A tinyhd .safetensors file.", show_default=False)],
+    repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="Create a new repository as private.")] = False,
     revision: Annotated[str | None, typer.Option(metavar="BRANCH", help="Branch to commit to.")] = None,
 ) -> None:
-    """Publish a weight file on the Hugging Face Hub, with a model card, and print the address.
+    """Publish a weights file on the Hugging Face Hub, with a model card, and print the address.
 
-    Needs a token with write access: HF_TOKEN, or hf auth login.
+    Requires a token with write access: HF_TOKEN, or hf auth login.
     """
     from .. import weights
 
