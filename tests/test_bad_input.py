@@ -265,7 +265,7 @@ def test_embedded_weights_with_a_wrong_hash(tinyhd, tmp_path, capsys, monkeypatc
         (("--npz", "o.csv"), "--npz"),
         (("--model", "tinyhd-m-quater"), "did you mean tinyhd-m-quarter"),
         (("--csv", "o.txt"), "--csv"),
-        (("--overlay", "same.mp4", "--maps", "same.mp4"), "same name"),
+        (("--overlay", "same.mp4", "--maps", "same.mp4"), "to the same file"),
         (("--wrong",), "--wrong"),
     ],
     ids=lambda value: "-".join(value).strip("-") if isinstance(value, tuple) else "",

@@ -151,7 +151,7 @@ CORNERS = [[number % 640, number % 360] for number in range(100_000)]
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (DEEP, "is no JSON file (nested more than 64 levels deep)"),
+        (DEEP, "is not a JSON file (nested more than 64 levels deep)"),
         (
             json.dumps({"areas": [{"name": "a", "polygon": CORNERS}]}),
             "area 'a': has 100,000 corners; the limit is 10,000",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import clips
 
-from tinyhd_cli.apps.crop import TargetTrack, Window, path_of
+from tinyhd_cli.apps.crop import CropWindow, TargetTrack, window_path
 from tinyhd_cli.apps.options import CropOptions, parse_aspect
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.video.reader import VideoReader
@@ -24,26 +24,26 @@ def info(tmp_path, **clip):
 
 def track(positions, cuts=(), rate=30, **options):
     """The window's path in a video 1000 wide, for a window 200 wide."""
-    wanted = TargetTrack(
+    targets = TargetTrack(
         [n / rate for n in range(len(positions))], list(positions), [n in cuts for n in range(len(positions))]
     )
-    return path_of(wanted, Window(200, 300, True, 800), CropOptions(**options))
+    return window_path(targets, CropWindow(200, 300, True, 800), CropOptions(**options))
 
 
 def test_window_sizes(tmp_path):
     wide = info(tmp_path, width=320, height=180)
-    assert Window.of(wide, Fraction(9, 16)) == Window(102, 180, True, 218)
-    assert Window.of(wide, Fraction(1)) == Window(180, 180, True, 140)
-    assert Window.of(wide, Fraction(4)) == Window(320, 80, False, 100)
-    assert Window.of(wide, Fraction(16, 9)) == Window(320, 180, True, 0)
+    assert CropWindow.of(wide, Fraction(9, 16)) == CropWindow(102, 180, True, 218)
+    assert CropWindow.of(wide, Fraction(1)) == CropWindow(180, 180, True, 140)
+    assert CropWindow.of(wide, Fraction(4)) == CropWindow(320, 80, False, 100)
+    assert CropWindow.of(wide, Fraction(16, 9)) == CropWindow(320, 180, True, 0)
     turned = info(tmp_path, width=320, height=180, rotation=90)
-    assert Window.of(turned, Fraction(1)) == Window(180, 180, False, 140)
+    assert CropWindow.of(turned, Fraction(1)) == CropWindow(180, 180, False, 140)
     narrow_pixels = info(tmp_path, width=160, height=180, aspect=Fraction(2))
-    assert Window.of(narrow_pixels, Fraction(1)) == Window(90, 180, True, 70)
+    assert CropWindow.of(narrow_pixels, Fraction(1)) == CropWindow(90, 180, True, 70)
 
 
 def test_best_position():
-    window = Window(100, 300, True, 300)
+    window = CropWindow(100, 300, True, 300)
     saliency = np.full((192, 256), 0.001, np.float32)
     saliency[:, 160:170] = 1  # at 250 to 266 of 400 pixels
     best = window.best(saliency)

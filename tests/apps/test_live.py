@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import clips
 
-from tinyhd_cli.apps.live import find_source, watch
+from tinyhd_cli.apps.live import find_source, show_live
 from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.video.options import OverlayStyle
 from tinyhd_cli.video.overlay import Painter
@@ -49,7 +49,7 @@ def test_a_slow_network_holds_nobody_up(clip):
     """Frames are shown at their pace, whether there is a new map for them or not."""
     network, shown = Slow(0.15), []
     with VideoReader(clip) as reader:
-        summary = watch(
+        summary = show_live(
             reader, True, network, Painter(OverlayStyle()), lambda image, frame: not shown.append(frame.index)
         )
     assert shown == sorted(shown) and len(shown) >= 15
@@ -68,7 +68,7 @@ def test_a_slow_viewer_gets_the_newest_frames(clip):
         return True
 
     with VideoReader(clip) as reader:
-        summary = watch(reader, True, Slow(0), Painter(OverlayStyle()), show)
+        summary = show_live(reader, True, Slow(0), Painter(OverlayStyle()), show)
     assert shown == sorted(set(shown)) and shown[-1] == 21
     assert summary.shown == len(shown) and summary.shown + summary.dropped == 22
     assert summary.dropped > summary.shown
@@ -77,14 +77,14 @@ def test_a_slow_viewer_gets_the_newest_frames(clip):
 def test_clips_begin_with_the_first_frame_repeated(clip):
     network = Slow(0.3)
     with VideoReader(clip) as reader:
-        watch(reader, True, network, Painter(OverlayStyle()), lambda image, frame: True, duration_s=0.4)
+        show_live(reader, True, network, Painter(OverlayStyle()), lambda image, frame: True, duration_s=0.4)
     first = network.clips[0][0, :, 0, 0]
     assert len(set(first[:8].tolist())) == 1  # at most a few frames had come by then
 
 
 def test_the_viewer_ends_it(clip):
     with VideoReader(clip) as reader:
-        summary = watch(reader, True, Slow(0), Painter(OverlayStyle()), lambda image, frame: frame.index < 3)
+        summary = show_live(reader, True, Slow(0), Painter(OverlayStyle()), lambda image, frame: frame.index < 3)
     assert summary.shown <= 4
 
 
@@ -94,7 +94,7 @@ def test_errors_are_told(clip):
             raise ValueError("no such clip")
 
     with VideoReader(clip) as reader, pytest.raises(ValueError, match="no such clip"):
-        watch(reader, True, Broken(0), Painter(OverlayStyle()), lambda image, frame: True)
+        show_live(reader, True, Broken(0), Painter(OverlayStyle()), lambda image, frame: True)
 
 
 def test_sources():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import av
@@ -13,29 +12,11 @@ import cv2
 import numpy as np
 import pytest
 from helpers import clips
+from helpers.pages import Page
 
-from tinyhd_cli.apps.report import MAX_SCENES, clock, place_of
-
-
-class Page(HTMLParser):
-    """What is in a page: its pictures, its links to elsewhere, the cells of its tables, its text."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.pictures: list[str] = []
-        self.links: list[str] = []
-        self.captions = 0
-        self.text = ""
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        for name, value in attrs:
-            if name in ("src", "href", "xlink:href") and value:
-                (self.pictures if value.startswith("data:") else self.links).append(value)
-        self.captions += tag == "figcaption"
-
-    def handle_data(self, data):
-        self.text += data
+from tinyhd_cli.apps.report import peak_position
+from tinyhd_cli.apps.report_data import MAX_SCENES, ReportCollector, ReportData
+from tinyhd_cli.apps.report_plots import clock
 
 
 @pytest.fixture
@@ -59,7 +40,7 @@ def test_page(tinyhd, two_scenes, weights_file, capsys):
     assert "20 frames, 2 scenes" in capsys.readouterr().err
     page = Page(Path("out.html"))
     assert [link for link in page.links if not link.startswith("#")] == []  # it needs no other file and no network
-    assert len(page.pictures) >= 12 + 1 + 2  # filmstrip, heat map, scenes
+    assert len(page.images) >= 12 + 1 + 2  # filmstrip, heat map, scenes
     assert "a <b> & c.mp4" in page.text and "<i>right</i>" in page.text
     assert "0:00.0 to 0:01.0" in page.text and "0:01.0 to 0:02.0" in page.text
     shares = re.findall(r"(\d+\.\d)%\s*50\.0%\s*\d+\.\d% at", page.text)
@@ -87,31 +68,31 @@ def test_words():
     assert clock(0) == "0:00.0" and clock(75.26) == "1:15.3" and clock(59.97) == "1:00.0"
     attention = np.zeros((192, 256))
     attention[10, 250] = 1
-    assert place_of(attention) == "upper right"
+    assert peak_position(attention) == "upper right"
     attention[100, 128] = 2
-    assert place_of(attention) == "center"
+    assert peak_position(attention) == "center"
 
 
 def test_memory_does_not_grow_with_scenes(tmp_path, weights_file):
     """Of late scenes only the times are kept."""
     from tinyhd_cli import load_model
-    from tinyhd_cli.apps.report import Collected, Collector, render
+    from tinyhd_cli.apps.report import render
     from tinyhd_cli.inference.areas import AreaStatistics
     from tinyhd_cli.video.reader import VideoReader
 
     clip = clips.make(tmp_path / "clip.mp4", frames=2)
     areas = AreaStatistics((), 0.1)
     with VideoReader(clip) as reader:
-        collected = Collected(reader.info)
-        collector = Collector(collected, areas)
+        data = ReportData(reader.info)
+        collector = ReportCollector(data, areas)
         collector._detector.is_cut = lambda image: True
         frame = next(iter(reader))
         for index in range(MAX_SCENES + 5):
             frame.index, frame.time_s = index, index / 10
             collector.add(frame, np.random.default_rng(index).random((192, 256)).astype(np.float32))
-    assert len(collected.scenes) == MAX_SCENES + 5
-    assert sum(scene.attention is not None for scene in collected.scenes) == MAX_SCENES
-    assert f"{MAX_SCENES + 5}." in render(collected, areas, load_model(weights_file))
+    assert len(data.scenes) == MAX_SCENES + 5
+    assert sum(scene.attention is not None for scene in data.scenes) == MAX_SCENES
+    assert f"{MAX_SCENES + 5}." in render(data, areas, load_model(weights_file))
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -9,10 +9,11 @@ import av
 import numpy as np
 import pytest
 from helpers import clips
-from test_report import Page
+from helpers.pages import Page
 
-from tinyhd_cli.apps.report import FILMSTRIP, clock
-from tinyhd_cli.inference.frame_samples import MAX_KEPT, Still, Stills
+from tinyhd_cli.apps.report import FILMSTRIP
+from tinyhd_cli.apps.report_plots import clock, mark_times
+from tinyhd_cli.inference.frame_samples import MAX_KEPT, FrameSample, FrameSampler
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def page(tinyhd, weights_file):
 
 def frames_in(page: Page) -> list[str]:
     """The pictures of a page that show frames: those inside plots are PNG."""
-    return [picture for picture in page.pictures if picture.startswith("data:image/jpeg")]
+    return [image for image in page.images if image.startswith("data:image/jpeg")]
 
 
 def numbers_of(html: str) -> list[float]:
@@ -92,7 +93,7 @@ def test_stills_do_not_need_to_know_the_length(page, tmp_path, monkeypatch):
     video = write(tmp_path / "clip.mkv", [clips.image(number, 64, 48) for number in range(30)])
     pages = []
     for claimed in (30, None, 10**6, 1):
-        monkeypatch.setattr("tinyhd_cli.video.container.claimed_frames", lambda *arguments, claimed=claimed: claimed)
+        monkeypatch.setattr("tinyhd_cli.video.container.claimed_frame_count", lambda *arguments, claimed=claimed: claimed)
         pages.append(frames_in(page(video)[0]))
     assert pages[0] == pages[1] == pages[2] == pages[3]
     assert len(set(pages[0])) == len(pages[0]) == FILMSTRIP + 2
@@ -103,13 +104,13 @@ def test_stills_do_not_need_to_know_the_length(page, tmp_path, monkeypatch):
 def test_stills_are_even_in_time(count, spacing):
     times = np.arange(count, dtype=float)
     times = {"even": times, "pause": times + 9 * count * (times >= count / 2), "slower": times**2}[spacing] + 7
-    stills, most = Stills(), 0
+    sampler, most = FrameSampler(), 0
     for time_s in times:
-        if stills.wants(time_s):
-            stills.add(Still(time_s, np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.float32)))
-            most = max(most, len(stills._kept))
+        if sampler.is_due(time_s):
+            sampler.add(FrameSample(time_s, np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.float32)))
+            most = max(most, len(sampler._kept))
     assert most <= MAX_KEPT + 1
-    chosen = np.array([still.time_s for still in stills.chosen(12, float(times[-1]))])
+    chosen = np.array([sample.time_s for sample in sampler.select(12, float(times[-1]))])
     assert (np.diff(chosen) > 0).all()
     span = times[-1] - times[0]
     middles = times[0] + span * (np.arange(12) + 0.5) / 12
@@ -135,8 +136,6 @@ def test_times_of_long_videos():
 )
 def test_marks_of_a_time_axis(seconds, label, marks):
     from matplotlib.figure import Figure
-
-    from tinyhd_cli.apps.report import mark_times
 
     axes = Figure().add_subplot()
     axes.set_xlim(0, seconds)

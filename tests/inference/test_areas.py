@@ -13,7 +13,7 @@ from helpers import clips
 
 from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.inference.area_parsing import box, parse_areas
-from tinyhd_cli.inference.polygons import Attention, covered
+from tinyhd_cli.inference.polygons import Attention, covered_fraction
 from tinyhd_cli.video.reader import VideoReader
 
 
@@ -110,27 +110,27 @@ def test_malformed_areas(argument, said):
 
 
 def test_areas_of_the_same_name():
-    with pytest.raises(UsageError, match="two areas are called 'a'"):
+    with pytest.raises(UsageError, match="two areas are named 'a'"):
         parse_areas(["a=1,2,3,4", "a=5,6,7,8"])
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "is no JSON file"),
+        ("{", "is not a JSON file"),
         ("[]", "areas.json: "),
-        ("{}", "lacks 'areas'"),
-        ('{"areas": []}', "holds no areas"),
-        ('{"areas": [{"box": [1, 2, 3, 4]}]}', "lacks 'name'"),
+        ("{}", "'areas' is missing"),
+        ('{"areas": []}', "contains no areas"),
+        ('{"areas": [{"box": [1, 2, 3, 4]}]}', "'name' is missing"),
         ('{"areas": [{"name": "a"}]}', "needs a box"),
-        ('{"areas": [{"name": "a", "box": [1, 2, 3]}]}', "a box is"),
-        ('{"areas": [{"name": "a", "box": [1, 2, 3, -4]}]}', "a box is"),
+        ('{"areas": [{"name": "a", "box": [1, 2, 3]}]}', "a box must be"),
+        ('{"areas": [{"name": "a", "box": [1, 2, 3, -4]}]}', "a box must be"),
         ('{"areas": [{"name": "a", "polygon": [[1, 2], [3, 4]]}]}', "three or more"),
-        ('{"areas": [{"name": "a", "keyframes": []}]}', "must ascend"),
+        ('{"areas": [{"name": "a", "keyframes": []}]}', "must be ascending"),
         (
             '{"areas": [{"name": "a", "keyframes": [{"time_s": 1, "box": [1, 2, 3, 4]},'
             ' {"time_s": 1, "box": [1, 2, 3, 4]}]}]}',
-            "must ascend",
+            "must be ascending",
         ),
         (
             '{"areas": [{"name": "a", "keyframes": [{"time_s": 1, "box": [1, 2, 3, 4]},'
@@ -198,17 +198,17 @@ def test_areas_that_are_hardly_meant(tinyhd, tmp_path, weights_file, capsys):
     clip = clips.make(tmp_path / "clip.mp4", frames=2, width=320, height=180)
     run = ["predict", clip, "--weights", weights_file, "--csv", "out.csv"]
     assert tinyhd(*run, "--aoi", "logo=400,10,20,20") == 3
-    assert "--aoi logo: lies outside the picture, which is 320 x 180 pixels" in capsys.readouterr().err
+    assert "--aoi logo: is outside the frame, which is 320 x 180 pixels" in capsys.readouterr().err
     assert not Path("out.csv").exists()
     assert tinyhd(*run, "--aoi", "logo=90%,80%,25%,30%") == 0
-    assert "reaches over the edge" in capsys.readouterr().err
+    assert "extends beyond the frame" in capsys.readouterr().err
     assert tinyhd(*run, "--aoi", "logo=45,15,15,25") == 0
-    assert "is in pixels, of 320 x 180; percent are logo=10%,10%,20%,20%" in capsys.readouterr().err
+    assert "read as pixels of 320 x 180; for percent, write logo=10%,10%,20%,20%" in capsys.readouterr().err
     assert tinyhd(*run, "--aoi", "half=0%,0%,50%,100%") == 0
     said = capsys.readouterr().err
-    assert "warning" not in said and "of the attention on 50.0% of the picture, at most" in said
+    assert "warning" not in said and "of the attention on 50.0% of the frame, maximum" in said
 
 
 def test_covered():
-    assert covered(box((0, 0, 160, 90)), 320, 180) == pytest.approx(0.25)
-    assert covered(np.array([(0, 0), (320, 0), (0, 180)], float), 320, 180) == pytest.approx(0.5)
+    assert covered_fraction(box((0, 0, 160, 90)), 320, 180) == pytest.approx(0.25)
+    assert covered_fraction(np.array([(0, 0), (320, 0), (0, 180)], float), 320, 180) == pytest.approx(0.5)

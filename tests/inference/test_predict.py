@@ -423,5 +423,5 @@ def test_files_that_are_no_folder_for_maps(tinyhd, tmp_path, weights_file, capsy
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     Path("maps").write_text("mine")
     assert tinyhd("predict", video, "--weights", weights_file, "--maps", "maps") == 2
-    assert "PNGs need a folder" in capsys.readouterr().err
+    assert "give a folder for PNGs" in capsys.readouterr().err
     assert files() == ["maps"]

@@ -34,7 +34,7 @@ def planned(*arguments: str, out_dir: str | None = None, **wanted: str) -> tuple
     assert not found.errors
     plan = make_plan(found.found, wanted or DEFAULT_OUTPUT, Path(out_dir) if out_dir else None)
     outputs = {str(job.video): [str(path) for path in job.outputs.values()] for job in plan.jobs}
-    return outputs, [str(path) for path in plan.left_out]
+    return outputs, [str(path) for path in plan.ignored]
 
 
 def write_outputs(outputs: dict[str, list[str]]) -> None:
@@ -156,7 +156,7 @@ def test_names_of_255_bytes():
     touch(long, "ok.mp4")
     plan = make_plan(find_videos(["."]).found, DEFAULT_OUTPUT, None)
     assert [job.video.name for job in plan.jobs] == ["ok.mp4"]
-    assert str(plan.errors[long]).endswith("has 260 bytes, the limit is 255; give a shorter name (--overlay FILE)")
+    assert str(plan.errors[long]).endswith("has 260 bytes; the limit is 255; give a shorter name (--overlay FILE)")
     assert list(planned(long, overlay="short.mp4")[0]) == [long]
     assert list(planned(long, overlay="{name}.mkv")[0]) == [long]
 
@@ -165,7 +165,7 @@ def test_names_of_255_bytes():
     ("argument", "message"),
     [
         ("parts", r"parts: no videos directly in this folder; for its subfolders use 'parts/\*\*/\*.mp4'"),
-        ("shots", "shots: no videos directly in this folder; there are images in shots/a/images: give that folder"),
+        ("shots", "shots: no videos directly in this folder; images were found in shots/a/images: give that folder"),
         ("empty", "empty: no videos or images in this folder"),
         ("empt*", r"empt\*: matches only folders without videos or images"),
         ("x*.mp4", r"x\*.mp4: matches no file"),

@@ -1,4 +1,4 @@
-"""Another aspect ratio: a crop window that follows the attention, as a camera operator would move it."""
+"""Crop a video to another aspect ratio with a window that follows the attention smoothly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..callbacks import StartPhase, no_phases
+from ..callbacks import OnProgress, StartPhase, no_phases
 from ..inference.io_paths import check_two_passes
 from ..inference.model import Model
 from ..inference.options import Outputs
@@ -27,30 +27,29 @@ from .options import CropOptions
 log = logging.getLogger("tinyhd")
 
 Track = NDArray[np.float64]
-"""A position for each frame."""
+"""One position per frame."""
 
-STILL = 0.1
-"""If what is wanted moves less than this share of the window during a scene, the window stands still."""
+MIN_MOTION = 0.1
+"""Fraction of the window's side. If the target moves less than this in a scene, the window stays fixed."""
 
-
-SOFT = 2.0
-"""A picture that is enlarged by more than this is worth a warning."""
+MAX_ENLARGEMENT = 2.0
+"""Enlargement above which a warning is logged, because the result is visibly soft."""
 
 
 @dataclass(frozen=True)
-class Window:
-    """The size of a crop window, in pixels, and which way it can move."""
+class CropWindow:
+    """The size of a crop window in pixels, and the direction and range of its motion."""
 
     width: int
     height: int
     horizontal: bool
-    """Whether it moves from side to side, rather than up and down."""
+    """Whether the window moves horizontally; otherwise vertically."""
     room: int
-    """How far it can move."""
+    """Maximum position; the minimum is 0."""
 
     @classmethod
-    def of(cls, info: VideoInfo, aspect: Fraction) -> Window:
-        """The largest window of an aspect ratio that fits into the frames of a video. Its sides are even."""
+    def of(cls, info: VideoInfo, aspect: Fraction) -> CropWindow:
+        """Return the largest window with a display aspect ratio that fits into a video's frames. Its sides are even."""
         stored = aspect / info.sample_aspect_ratio
         if stored * info.height <= info.width:
             width = max(2, min(info.width, round(stored * info.height / 2) * 2))
@@ -59,15 +58,17 @@ class Window:
         return cls(info.width, height, False, info.height - height)
 
     def best(self, saliency: Map) -> float:
-        """Where the window holds most of a map's attention: pixels from the left, or from the top."""
-        along = saliency.sum(axis=0 if self.horizontal else 1, dtype=np.float64)
+        """Return the position with the most attention inside the window, in pixels from the left or the top."""
+        profile = saliency.sum(axis=0 if self.horizontal else 1, dtype=np.float64)
         side = self.width if self.horizontal else self.height
         pixels = np.interp(
-            (np.arange(side + self.room) + 0.5) * len(along) / (side + self.room) - 0.5, np.arange(len(along)), along
+            (np.arange(side + self.room) + 0.5) * len(profile) / (side + self.room) - 0.5,
+            np.arange(len(profile)),
+            profile,
         )
         before = np.concatenate([[0.0], np.cumsum(pixels)])
         inside = before[side:] - before[: self.room + 1]
-        # Of windows that are as good, the one nearest to the center of attention: plateaus are common.
+        # Many windows are often equally good. Choose the one nearest to the center of attention.
         good = np.flatnonzero(inside >= inside.max() * (1 - 1e-3))
         center = float(np.arange(len(pixels)) @ pixels / max(pixels.sum(), 1e-12)) - side / 2
         return float(good[np.abs(good - center).argmin()])
@@ -75,42 +76,42 @@ class Window:
 
 @dataclass
 class TargetTrack:
-    """Where the window should be in each frame, before anything is smoothed."""
+    """The best position of the window in each frame, before smoothing."""
 
     times_s: list[float] = field(default_factory=list)
     positions: list[float] = field(default_factory=list)
     cuts: list[bool] = field(default_factory=list)
 
 
-def path_of(wanted: TargetTrack, window: Window, options: CropOptions) -> Track:
-    """The window's position in each frame: smooth, never too fast, and jumping where the scene changes."""
-    times, positions = np.array(wanted.times_s), np.array(wanted.positions)
-    starts = [0, *np.flatnonzero(wanted.cuts), len(times)]
+def window_path(targets: TargetTrack, window: CropWindow, options: CropOptions) -> Track:
+    """Return the window's position in each frame: smooth and of limited speed within scenes, with jumps at cuts."""
+    times, positions = np.array(targets.times_s), np.array(targets.positions)
+    starts = [0, *np.flatnonzero(targets.cuts), len(times)]
     path = np.empty_like(positions)
     side = window.width if window.horizontal else window.height
     limit = options.max_speed * (side + window.room)
     for first, end in pairwise(starts):
         if first < end:
             scene = slice(first, end)
-            path[scene] = smooth(times[scene], positions[scene], options.smooth_s, limit, STILL * side)
+            path[scene] = smooth(times[scene], positions[scene], options.smooth_s, limit, MIN_MOTION * side)
     clipped: Track = np.clip(path, 0, window.room)
     return clipped
 
 
-def smooth(times_s: Track, positions: Track, smooth_s: float, max_speed: float, still: float) -> Track:
-    """A track without hasty movements.
+def smooth(times_s: Track, positions: Track, smooth_s: float, max_speed: float, min_motion: float) -> Track:
+    """Smooth a track and limit its speed.
 
     Args:
-        times_s: of each position.
-        positions: to be followed.
-        smooth_s: sigma of the Gaussian that is run over them.
-        max_speed: positions a second.
-        still: a track that moves less than this stands still.
+        times_s: the time of each position.
+        positions: the track.
+        smooth_s: standard deviation of the Gaussian filter, in seconds.
+        max_speed: maximum speed in pixels per second.
+        min_motion: a track whose range is smaller than this becomes constant.
     """
     middle = np.median(positions)
     if smooth_s > 0:
-        positions = blurred(times_s, positions, smooth_s)
-    if np.ptp(positions) < still:
+        positions = gaussian_filter(times_s, positions, smooth_s)
+    if np.ptp(positions) < min_motion:
         return np.full_like(positions, middle)
     forwards, backwards = positions.copy(), positions.copy()
     for index in range(1, len(positions)):
@@ -119,13 +120,13 @@ def smooth(times_s: Track, positions: Track, smooth_s: float, max_speed: float, 
     for index in range(len(positions) - 2, -1, -1):
         reach = max_speed * (times_s[index + 1] - times_s[index])
         backwards[index] = np.clip(positions[index], backwards[index + 1] - reach, backwards[index + 1] + reach)
-    # Each alone lags or leads; the mean does neither, and is no faster than the two.
+    # The forward pass lags and the backward pass leads. Their mean does neither and is not faster than either.
     mean: Track = (forwards + backwards) / 2
     return mean
 
 
-def blurred(times_s: Track, positions: Track, sigma_s: float) -> Track:
-    """Positions averaged with Gaussian weights in time; at the ends as if they stood still there."""
+def gaussian_filter(times_s: Track, positions: Track, sigma_s: float) -> Track:
+    """Return a track filtered with a Gaussian in time; the first and last positions are extended beyond the ends."""
     step = max(float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0, 1e-3)
     even = np.arange(times_s[0], times_s[-1] + step, step)
     resampled = np.interp(even, times_s, positions)
@@ -144,39 +145,50 @@ def crop_file(
     options: CropOptions | None = None,
     progress: StartPhase | None = None,
 ) -> Summary:
-    """Crop a video to another aspect ratio, in two passes: one to see where people look, one to cut.
+    """Crop a video to another aspect ratio in two passes: one predicts saliency, one crops.
 
     Args:
         video: the source.
         model: predicts where people look.
         output: the file to write.
         options: shape, motion and encoding; None: the defaults.
-        progress: told what is being done; gives what to call as its frames are done.
+        progress: starts a phase and returns the callback for its progress.
 
     Raises:
         InputError: the video cannot be read; nothing is written.
-        OutputError: the output cannot be written; nothing half-written is left.
-        UsageError: the output would overwrite the video, or has no container that is known.
+        OutputError: the output cannot be written; no incomplete file is left.
+        UsageError: the output would overwrite the video, or its container is unknown.
     """
     options = options or CropOptions()
     check_two_passes(video, output)
-    phase = progress or no_phases
-    wanted = TargetTrack()
-    detector = SceneDetector()
+    start_phase = progress or no_phases
     with VideoReader(video, options.input) as reader:
-        window = Window.of(reader.info, options.shape)
-        if options.size and options.size[0] > SOFT * window.width:
-            shape = f"{window.width} x {window.height} enlarged to {options.size[0]} x {options.size[1]}"
-            log.warning("%s: %s will look soft", output.name, shape)
-        seen = phase("looking")
-        with contextlib.closing(saliency_of(reader, model)) as pairs:
-            for frame, saliency in pairs:
-                wanted.times_s.append(frame.time_s)
-                wanted.positions.append(window.best(saliency))
-                wanted.cuts.append(detector.is_cut(frame.reduced_rgb(max(1.0, frame.info.width / 256))))
-                seen(frame.index + 1, max(reader.frame_count or 0, frame.index + 1))
-    path = path_of(wanted, window, options)
-    written = phase("writing")
+        window = CropWindow.of(reader.info, options.shape)
+        if options.size and options.size[0] > MAX_ENLARGEMENT * window.width:
+            sizes = f"{window.width} x {window.height} to {options.size[0]} x {options.size[1]} pixels"
+            log.warning("%s: will look soft, because it is enlarged from %s; use a smaller --size", output.name, sizes)
+        targets = find_targets(reader, model, window, start_phase("predicting"))
+    path = window_path(targets, window, options)
+    return write_cropped(video, output, window, path, options, start_phase("writing"))
+
+
+def find_targets(reader: VideoReader, model: Model, window: CropWindow, report: OnProgress) -> TargetTrack:
+    """Predict a video and return the best position of the window in each frame."""
+    targets = TargetTrack()
+    detector = SceneDetector()
+    with contextlib.closing(saliency_of(reader, model)) as pairs:
+        for frame, saliency in pairs:
+            targets.times_s.append(frame.time_s)
+            targets.positions.append(window.best(saliency))
+            targets.cuts.append(detector.is_cut(frame.reduced_rgb(max(1.0, frame.info.width / 256))))
+            report(frame.index + 1, max(reader.frame_count or 0, frame.index + 1))
+    return targets
+
+
+def write_cropped(
+    video: Path, output: Path, window: CropWindow, path: Track, options: CropOptions, report: OnProgress
+) -> Summary:
+    """Write the part of each frame that is inside the window."""
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video, options.input))
         size = options.size or (window.width, window.height)
@@ -184,11 +196,11 @@ def crop_file(
         writer = VideoWriter(output, info, size, options.encoder, audio=options.audio, keep_source_colors=True)
         stack.callback(writer.abort)
         duration_s = 0.0
-        for frame, offset in zip(reader, path, strict=False):  # a damaged file may decode to one frame more or less
-            at = round(float(offset))
-            x, y = (at, 0) if window.horizontal else (0, at)
+        for frame, offset in zip(reader, path, strict=False):  # passes over a damaged file may differ by one frame
+            position = round(float(offset))
+            x, y = (position, 0) if window.horizontal else (0, position)
             writer.write(resize_image(writer.rgb_of(frame)[y : y + window.height, x : x + window.width], *size), frame)
             duration_s = frame.time_s + float(frame.duration * reader.info.time_base)
-            written(frame.index + 1, len(path))
+            report(frame.index + 1, len(path))
         writer.close()
     return Summary(len(path), reader.damaged, duration_s, Outputs(overlay=output))

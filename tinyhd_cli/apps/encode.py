@@ -1,4 +1,4 @@
-"""Compression that spends its bits where people look, and what that gains."""
+"""Encode a video with better quality where people look, and measure the gain."""
 
 from __future__ import annotations
 
@@ -26,35 +26,36 @@ from ..video.writer import VideoWriter
 from .options import EncodeOptions
 
 COLUMNS = 20
-"""Cells across a frame; they are about square. x264 changes its quantizer from block to block of 16 x 16 pixels."""
+"""Cells across a frame, which are about square. x264 can change its quantizer between blocks of 16 x 16 pixels."""
 
 LEVELS = ((0.12, -1.0), (0.30, -0.5), (0.55, 0.0), (1.0, 0.6))
-"""Share of the cells, from the most salient on, and the part of the strength that their quantizer is changed by."""
+"""Cumulative fraction of the cells, starting with the most salient one, and their quantizer offset, relative to the
+strength."""
 
 HOLD_FRAMES = 6
-"""The offsets stand still for so many frames: quality that changes all the time flickers, and costs bits."""
+"""Frames between updates of the quantizer offsets; more frequent changes flicker and cost bits."""
 
 FADE_S = 0.5
-"""Seconds in which the saliency that counts follows that of the frames by two thirds."""
+"""Time constant of the exponential smoothing of saliency, in seconds."""
 
 TOLERANCE = 0.02
-"""How far the plain encode's size may be from ours to count as equal."""
+"""Relative difference up to which the size of the plain encode counts as equal."""
 
 MAX_TRIALS = 5
-"""Plain encodes that are made to meet our size."""
+"""Maximum number of plain encodes made to match the size."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """An encode of a video."""
+    """Size and quality of an encoded video."""
 
     bytes: int
-    """Of the whole file, with its sound."""
+    """Size of the file, including audio."""
     crf: float
     psnr_inside_db: float
-    """Peak signal-to-noise ratio of the brightness where people look: in the cells with a better quantizer."""
+    """Peak signal-to-noise ratio of the luminance where people look: in the cells with a negative quantizer offset."""
     psnr_outside_db: float
-    """The same everywhere else."""
+    """Peak signal-to-noise ratio of the luminance in all other cells."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,20 @@ class EncodeSummary:
 
     frames: int
     damaged: int
-    """Packets and frames that could not be decoded."""
+    """Number of packets and frames that could not be decoded."""
     duration_s: float
-    ours: Quality
+    guided: Quality
+    """The saliency-guided encode."""
     plain: Quality | None
-    """A plain encode of about the same size; None if none was made."""
+    """A plain encode of about the same size; None if the comparison is disabled."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
+        """Return the fields as plain values for JSON."""
         return asdict(self)
 
 
 class QpAllocator:
-    """QpOffsets of the quantizer from saliency, frame by frame."""
+    """Computes the quantizer offsets of consecutive frames from their saliency maps."""
 
     def __init__(self, width: int, height: int, strength: float) -> None:
         self._shape = (max(1, round(COLUMNS * height / width)), COLUMNS)
@@ -85,7 +87,7 @@ class QpAllocator:
         self._offsets: QpOffsets = np.zeros(self._shape)
 
     def offsets(self, frame: Frame, saliency: Map) -> QpOffsets:
-        """The offsets for a frame, ``(rows, columns)``."""
+        """Return the offsets of a frame, ``(rows, columns)``."""
         cells = cv2.resize(saliency, self._shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float64)
         cells /= max(float(cells.sum()), 1e-12)
         if self._saliency is None:
@@ -95,13 +97,13 @@ class QpAllocator:
             self._saliency = self._saliency + weight * (cells - self._saliency)
         self._time_s = frame.time_s
         if frame.index % HOLD_FRAMES == 0:
-            self._offsets = self._of(self._saliency)
+            self._offsets = self._offsets_of(self._saliency)
         return self._offsets
 
-    def _of(self, saliency: NDArray[np.float64]) -> QpOffsets:
+    def _offsets_of(self, saliency: NDArray[np.float64]) -> QpOffsets:
         ranks = np.argsort(np.argsort(-saliency, axis=None, kind="stable")).reshape(self._shape) / saliency.size
-        limits, parts = (np.array(values) for values in zip(*LEVELS, strict=True))
-        offsets: QpOffsets = self._strength * parts[np.searchsorted(limits, ranks, side="right")]
+        limits, factors = (np.array(values) for values in zip(*LEVELS, strict=True))
+        offsets: QpOffsets = self._strength * factors[np.searchsorted(limits, ranks, side="right")]
         return offsets
 
 
@@ -119,53 +121,58 @@ def encode_file(
         model: predicts where people look.
         output: the file to write.
         options: encoding and comparison; None: the defaults.
-        progress: told what is being done; gives what to call as its frames are done.
+        progress: starts a phase and returns the callback for its progress.
 
     Raises:
         InputError: the video cannot be read; nothing is written.
-        OutputError: the output cannot be written; nothing half-written is left.
-        UsageError: the output would overwrite the video, or its encoder knows no regions of interest.
+        OutputError: the output cannot be written; no incomplete file is left.
+        UsageError: the output would overwrite the video, or its encoder does not support regions of interest.
     """
     options = options or EncodeOptions()
     check_two_passes(video, output)
     if is_special(output):
         raise UsageError(f"--output {output}: must be a regular file, because it is read again to measure the quality")
-    phase = progress or no_phases
-    held: list[QpOffsets] = []  # one for HOLD_FRAMES frames
+    start_phase = progress or no_phases
+    held: list[QpOffsets] = []  # one entry per HOLD_FRAMES frames
 
-    def ours(reader: VideoReader) -> Iterator[tuple[Frame, QpOffsets | None]]:
-        spending = QpAllocator(reader.info.width, reader.info.height, options.strength)
+    def guided(reader: VideoReader) -> Iterator[tuple[Frame, QpOffsets | None]]:
+        allocator = QpAllocator(reader.info.width, reader.info.height, options.strength)
         with contextlib.closing(saliency_of(reader, model)) as pairs:
             for frame, saliency in pairs:
-                offsets = spending.offsets(frame, saliency)
+                offsets = allocator.offsets(frame, saliency)
                 if frame.index % HOLD_FRAMES == 0:
                     held.append(offsets)
                 yield frame, offsets
 
-    frames, damaged, duration_s = encode(video, output, options, ours, phase("encoding"))
+    frames, damaged, duration_s = write_encoded(video, output, options, guided, start_phase("encoding"))
     size = output.stat().st_size
-    quality = measure(video, output, held, options, phase("measuring"))
+    quality = measure(video, output, held, options, start_phase("measuring"))
     plain = None
     if options.compare:
-        plain = plain_of_equal_size(video, output, size, options, held, phase)
+        plain = plain_of_equal_size(video, output, size, options, held, start_phase)
     return EncodeSummary(frames, damaged, duration_s, quality, plain)
 
 
-Marked = Callable[[VideoReader], Iterable[tuple[Frame, QpOffsets | None]]]
+FramesWithOffsets = Callable[[VideoReader], Iterable[tuple[Frame, QpOffsets | None]]]
+"""Returns the frames of a video with their quantizer offsets, None for a plain encode."""
 
 
-def encode(
-    video: Path, output: Path, options: EncodeOptions, frames_of: Marked, progress: OnProgress
+def write_encoded(
+    video: Path, output: Path, options: EncodeOptions, frames_of: FramesWithOffsets, progress: OnProgress
 ) -> tuple[int, int, float]:
-    """Write a video's frames, each with its offsets; returns their number, how many are damaged, and the seconds."""
+    """Encode a video's frames with their offsets.
+
+    Returns:
+        The number of frames, the number of damaged packets and frames, and the duration in seconds.
+    """
     with VideoReader(video, options.input) as reader, contextlib.ExitStack() as stack:
         size = (reader.info.width, reader.info.height)
         writer = VideoWriter(output, reader.info, size, options.encoder, audio=options.audio, keep_source_colors=True)
         stack.callback(writer.abort)
         if writer.encoder not in ROI_ENCODERS:
             raise UsageError(
-                f"{output}: this would be encoded by {writer.encoder}, which knows no regions of interest;"
-                " write an .mp4 or .mkv, in h264 or hevc"
+                f"{output}: its encoder, {writer.encoder}, does not support regions of interest;"
+                " write an .mp4 or .mkv in h264 or hevc"
             )
         count, duration_s = 0, 0.0
         for frame, offsets in frames_of(reader):
@@ -182,27 +189,26 @@ def plain_of_equal_size(
     size: int,
     options: EncodeOptions,
     held: list[QpOffsets],
-    phase: StartPhase,
+    start_phase: StartPhase,
 ) -> Quality:
-    """A plain encode whose file is as large as ours, found by trying quality factors, and removed after measuring."""
+    """Measure a plain encode of about the same size. It is found by trying quality factors, and removed afterwards."""
     trial = temporary_path(output.with_name(f"{output.stem}.plain{output.suffix}"))
     tried: dict[float, int] = {}
     crf = float(options.encoder.crf)
 
-    def unmarked(reader: VideoReader) -> Iterator[tuple[Frame, QpOffsets | None]]:
+    def unguided(reader: VideoReader) -> Iterator[tuple[Frame, QpOffsets | None]]:
         return ((frame, None) for frame in reader)
 
     try:
         for number in range(1, MAX_TRIALS + 1):
-            label = f"plain encode {number}"
-            encode(video, trial, with_factor(options, crf), unmarked, phase(label))
+            write_encoded(video, trial, with_factor(options, crf), unguided, start_phase(f"plain encode {number}"))
             tried[crf] = trial.stat().st_size
             if abs(tried[crf] / size - 1) <= TOLERANCE or number == MAX_TRIALS:
                 break
             crf = next_factor(tried, size)
             if crf in tried:
                 break
-        return measure(video, trial, held, with_factor(options, crf), phase("measuring"))
+        return measure(video, trial, held, with_factor(options, crf), start_phase("measuring"))
     finally:
         remove(trial)
 
@@ -213,7 +219,11 @@ def with_factor(options: EncodeOptions, crf: float) -> EncodeOptions:
 
 
 def next_factor(tried: dict[float, int], size: int) -> float:
-    """The quality factor at which the file should have a size, by the two nearest tries; 6 more halve it."""
+    """Estimate the quality factor for a file size.
+
+    Interpolates or extrapolates log size from the two trials nearest to ``size``. After one trial, it assumes that an
+    increase by 6 halves the size.
+    """
     near = sorted(tried, key=lambda crf: abs(math.log(tried[crf] / size)))[:2]
     slope = -math.log(2) / 6
     if len(near) == 2 and tried[near[0]] != tried[near[1]]:
@@ -223,15 +233,15 @@ def next_factor(tried: dict[float, int], size: int) -> float:
 
 
 def measure(video: Path, encoded: Path, held: list[QpOffsets], options: EncodeOptions, progress: OnProgress) -> Quality:
-    """Compare an encode with its source, where the quantizer was better and elsewhere."""
+    """Compare an encoded video with its source, in the cells with a negative quantizer offset and in all others."""
     sums, counts = np.zeros(2), np.zeros(2)
     with VideoReader(video, options.input) as source, VideoReader(encoded) as reader:
         width, height = source.info.width, source.info.height
         for original, frame in zip(source, reader, strict=False):
             offsets = held[min(original.index // HOLD_FRAMES, len(held) - 1)]
             inside = cv2.resize((offsets < 0).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-            shown = gray(frame)[:height, :width]
-            squared = (gray(original).astype(np.float32) - shown) ** 2
+            decoded = luminance(frame)[:height, :width]
+            squared = (luminance(original).astype(np.float32) - decoded) ** 2
             for index, where in enumerate((inside, ~inside)):
                 sums[index] += float(squared[where].sum(dtype=np.float64))
                 counts[index] += int(where.sum())
@@ -243,6 +253,6 @@ def measure(video: Path, encoded: Path, held: list[QpOffsets], options: EncodeOp
     return Quality(encoded.stat().st_size, options.encoder.crf, round(inside_db, 3), round(outside_db, 3))
 
 
-def gray(frame: Frame) -> NDArray[np.uint8]:
-    """The brightness of a frame, uint8 ``(h, w)``."""
+def luminance(frame: Frame) -> NDArray[np.uint8]:
+    """Return the luminance of a frame, uint8 ``(h, w)``."""
     return cv2.cvtColor(frame.rgb(), cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)

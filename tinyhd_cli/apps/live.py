@@ -1,4 +1,4 @@
-"""Saliency of what is happening now: the newest frames count, older ones are dropped, nothing queues up."""
+"""Show saliency live: the newest map on the newest frame. Frames that arrive too fast are dropped, not queued."""
 
 from __future__ import annotations
 
@@ -28,25 +28,30 @@ URL_MARK, FILE_URL = "://", "file://"
 
 @dataclass(frozen=True)
 class Source:
-    """Where live frames come from."""
+    """A source of live frames: a camera, a stream or a file."""
 
     path: Path
     options: InputOptions
     paced: bool
-    """Whether frames must be held back to their time: a file would rush by."""
+    """Whether frames must be delayed until their timestamps, because a file can be read faster than it plays."""
 
     def open(self) -> VideoReader:
-        """The opened source; ``InputError`` if that is impossible."""
+        """Open the source; ``InputError`` if that fails."""
         return VideoReader(self.path, self.options)
 
 
-def find_source(what: str | None, camera: int | None, playlists: bool = False) -> Source:
-    """Return the source of a command line: a camera by its number, a URL, or a file, which may be a playlist.
+def find_source(location: str | None, camera: int | None, playlists: bool = False) -> Source:
+    """Return the source for a URL or file, or for the number of a camera.
+
+    Args:
+        location: a URL or a file; None for a camera.
+        camera: the camera's number; None for a URL or file.
+        playlists: whether a file may be a playlist.
 
     Raises:
-        UsageError: none or two are named.
+        UsageError: not exactly one source is given.
     """
-    if (what is None) == (camera is None):
+    if (location is None) == (camera is None):
         raise UsageError("name one source: --camera 0, a URL, or a file")
     if camera is not None:
         name, kind = {
@@ -54,29 +59,31 @@ def find_source(what: str | None, camera: int | None, playlists: bool = False) -
             "darwin": (str(camera), "avfoundation"),
         }.get(sys.platform, (f"video={camera}", "dshow"))
         return Source(Path(name), InputOptions(address=name, format=kind), paced=False)
-    assert what is not None
-    if what.startswith(FILE_URL):
-        what = url2pathname(what.removeprefix(FILE_URL))
-    elif URL_MARK in what:
-        return Source(Path(what.rpartition("/")[2] or "stream"), InputOptions(address=what), paced=False)
-    return Source(Path(what), InputOptions(playlists=playlists), paced=True)
+    assert location is not None
+    if location.startswith(FILE_URL):
+        location = url2pathname(location.removeprefix(FILE_URL))
+    elif URL_MARK in location:
+        return Source(Path(location.rpartition("/")[2] or "stream"), InputOptions(address=location), paced=False)
+    return Source(Path(location), InputOptions(playlists=playlists), paced=True)
 
 
 @dataclass(frozen=True)
 class LiveFrame:
-    """A frame and when it came, by the clock of ``time.monotonic``."""
+    """A frame with the time of its arrival."""
 
     frame: Frame
     image: Image
     at_s: float
+    """Arrival on the clock of ``time.monotonic``."""
 
 
 class FrameGrabber(threading.Thread):
-    """Reads frames as they come and keeps the newest few.
+    """Reads frames as they arrive and keeps the newest ones.
 
     Attributes:
-        dropped: frames that were replaced before anybody took them.
-        error: what ended the reading, if it was not the end of the source.
+        ended: whether reading has ended, at the end of the source or with an error.
+        dropped: number of frames that were replaced by newer frames before they were taken.
+        error: the error that ended reading, if any.
     """
 
     def __init__(self, reader: VideoReader, paced: bool) -> None:
@@ -84,7 +91,7 @@ class FrameGrabber(threading.Thread):
         self._reader, self._paced = reader, paced
         self._recent: deque[LiveFrame] = deque(maxlen=CLIP_FRAMES)
         self._changed = threading.Condition()
-        self._ending = False
+        self._stopped = False
         self._taken = -1
         self.ended = False
         self.dropped = 0
@@ -93,7 +100,7 @@ class FrameGrabber(threading.Thread):
     def run(self) -> None:
         try:
             self._read()
-        except Exception as error:  # it is told to whoever waits for frames
+        except Exception as error:  # raised later, in the main thread
             self.error = error
         with self._changed:
             self.ended = True
@@ -106,7 +113,7 @@ class FrameGrabber(threading.Thread):
                 time.sleep(max(0.0, started + frame.time_s - time.monotonic()))
             grabbed = LiveFrame(frame, frame.rgb(), time.monotonic())
             with self._changed:
-                if self._ending:
+                if self._stopped:
                     return
                 if self._recent and self._recent[-1].frame.index > self._taken:
                     self.dropped += 1
@@ -114,7 +121,7 @@ class FrameGrabber(threading.Thread):
                 self._changed.notify_all()
 
     def newest(self) -> LiveFrame | None:
-        """The newest frame, which nobody has taken before; waits for it. None at the end."""
+        """Wait for a frame that has not been taken yet and return the newest one. Return None at the end."""
         with self._changed:
             while not self.ended and not (self._recent and self._recent[-1].frame.index > self._taken):
                 self._changed.wait(0.5)
@@ -124,36 +131,38 @@ class FrameGrabber(threading.Thread):
             return self._recent[-1]
 
     def clip(self) -> list[LiveFrame]:
-        """The newest frames, up to as many as a network reads at once."""
+        """Return the newest frames, at most the number of frames in a clip."""
         with self._changed:
             return list(self._recent)
 
     def stop(self) -> None:
-        """End the reading after the frame that is being read."""
+        """Stop after the current frame."""
         with self._changed:
-            self._ending = True
+            self._stopped = True
 
 
 @dataclass(frozen=True)
 class LiveMap:
-    """A map and the moment that it is of."""
+    """A saliency map with the arrival time of its frame."""
 
     saliency: Map
     at_s: float
 
 
 class Predictor(threading.Thread):
-    """Predicts the newest clip over and over, as fast as the network can.
+    """Repeatedly predicts the newest clip, as fast as the network can.
 
     Attributes:
-        maps: how many maps were made.
+        latest: the newest map.
+        maps: number of maps predicted.
+        error: the error that ended prediction, if any.
     """
 
     def __init__(self, grabber: FrameGrabber, model: Model) -> None:
         super().__init__(daemon=True)
         self._grabber, self._model = grabber, model
         self._prepared: dict[int, Pixels] = {}
-        self._ending = threading.Event()
+        self._stopped = threading.Event()
         self.latest: LiveMap | None = None
         self.maps = 0
         self.error: Exception | None = None
@@ -162,7 +171,7 @@ class Predictor(threading.Thread):
         last = -1
         try:
             infer = self._model.watched()
-            while not self._ending.is_set() and not self._grabber.ended:
+            while not self._stopped.is_set() and not self._grabber.ended:
                 clip = self._grabber.clip()
                 if not clip or clip[-1].frame.index == last:
                     time.sleep(0.002)
@@ -170,11 +179,11 @@ class Predictor(threading.Thread):
                 last = clip[-1].frame.index
                 self.latest = LiveMap(infer(self._pixels(clip))[-1], clip[-1].at_s)
                 self.maps += 1
-        except Exception as error:  # it is told to whoever shows the maps
+        except Exception as error:  # raised later, in the main thread
             self.error = error
 
     def _pixels(self, clip: list[LiveFrame]) -> Pixels:
-        """The clip as the network reads it; the first frame fills the front."""
+        """Return the clip as network input. If frames are missing, the first frame is repeated at the front."""
         kept = {item.frame.index: self._prepared.get(item.frame.index) for item in clip}
         for item in clip:
             if kept[item.frame.index] is None:
@@ -184,27 +193,27 @@ class Predictor(threading.Thread):
         return np.stack([frames[0]] * (CLIP_FRAMES - len(frames)) + frames, axis=1)
 
     def stop(self) -> None:
-        """End after the map that is being made."""
-        self._ending.set()
+        """Stop after the current map."""
+        self._stopped.set()
 
 
 @dataclass
 class LiveSummary:
-    """What became of a live run."""
+    """Result of a live run."""
 
     shown: int = 0
     dropped: int = 0
     maps: int = 0
     seconds: float = 0.0
     lag_s: float = 0.0
-    """Mean age of the map on a frame when it was shown."""
+    """Mean age of the map at the time when its overlay is shown."""
 
 
 Show = Callable[[Image, Frame], bool]
-"""Shows a painted frame; says whether to go on."""
+"""Shows a painted frame and returns whether to continue."""
 
 
-def watch(
+def show_live(
     reader: VideoReader,
     paced: bool,
     model: Model,
@@ -212,54 +221,73 @@ def watch(
     show: Show,
     duration_s: float | None = None,
 ) -> LiveSummary:
-    """Paint the newest map on the newest frame, again and again, until the source ends or somebody has seen enough.
+    """Show the newest map on the newest frame until the source, the duration or the user ends the run.
 
-    Ctrl-C is the usual end of it, and no error.
+    Ctrl-C is the usual way to end a run and not an error.
 
     Args:
-        reader: where frames come from.
-        paced: whether they are held back to their time, as those of a file must be.
-        model: the network; its newest map counts, whatever its number of outputs.
+        reader: the source of the frames.
+        paced: whether frames are delayed until their timestamps, which is required for files.
+        model: predicts the maps; of the maps of a clip, the newest one is shown.
         painter: draws maps.
         show: shows painted frames.
-        duration_s: end after so long; None: never.
+        duration_s: duration of the run in seconds; None: unlimited.
 
     Raises:
         InputError: the source cannot be read.
-        WeightsError: a map is not finite.
+        WeightsError: a map contains NaN or infinity.
     """
     grabber = FrameGrabber(reader, paced)
-    watcher = Predictor(grabber, model)
-    scale = RunningScale()
+    predictor = Predictor(grabber, model)
     summary = LiveSummary()
     started = time.monotonic()
     interrupted = False
     grabber.start()
-    watcher.start()
+    predictor.start()
     try:
-        while watcher.error is None and (grabbed := grabber.newest()) is not None:
-            image, seen = grabbed.image, watcher.latest
-            now = time.monotonic()
-            if seen is not None:
-                image = painter.paint(image, scale(seen.saliency, now - started))
-                summary.lag_s += now - seen.at_s
-                rate = watcher.maps / max(now - started, 1e-9)
-                draw_label(image, f"lag {now - seen.at_s:.2f} s, {rate:.1f} maps/s", (0, image.shape[0]), (0, 0, 0))
-            summary.shown += 1
-            if not show(image, grabbed.frame) or (duration_s is not None and now - started >= duration_s):
-                break
+        show_frames(grabber, predictor, painter, show, duration_s, summary)
     except KeyboardInterrupt:
         interrupted = True
     finally:
         grabber.stop()
-        watcher.stop()
-        watcher.join()
+        predictor.stop()
+        predictor.join()
         grabber.join(1)
-    if watcher.error is not None and not interrupted:  # also one that came after the last frame of a short video
-        raise watcher.error
-    if grabber.error is not None and not interrupted:
-        raise grabber.error if isinstance(grabber.error, InputError) else InputError(str(grabber.error))
-    summary.dropped, summary.maps = grabber.dropped, watcher.maps
+    if not interrupted:
+        raise_errors(predictor, grabber)
+    summary.dropped, summary.maps = grabber.dropped, predictor.maps
     summary.seconds = time.monotonic() - started
     summary.lag_s /= max(1, summary.shown)
     return summary
+
+
+def show_frames(
+    grabber: FrameGrabber,
+    predictor: Predictor,
+    painter: Painter,
+    show: Show,
+    duration_s: float | None,
+    summary: LiveSummary,
+) -> None:
+    """Paint and show the newest frames until the run ends. Count them and add up the lag in ``summary``."""
+    scale = RunningScale()
+    started = time.monotonic()
+    while predictor.error is None and (grabbed := grabber.newest()) is not None:
+        image, latest = grabbed.image, predictor.latest
+        now = time.monotonic()
+        if latest is not None:
+            image = painter.paint(image, scale(latest.saliency, now - started))
+            summary.lag_s += now - latest.at_s
+            rate = predictor.maps / max(now - started, 1e-9)
+            draw_label(image, f"lag {now - latest.at_s:.2f} s, {rate:.1f} maps/s", (0, image.shape[0]), (0, 0, 0))
+        summary.shown += 1
+        if not show(image, grabbed.frame) or (duration_s is not None and now - started >= duration_s):
+            break
+
+
+def raise_errors(predictor: Predictor, grabber: FrameGrabber) -> None:
+    """Raise the error that ended a thread, including one that occurred after the last frame of a short video."""
+    if predictor.error is not None:
+        raise predictor.error
+    if grabber.error is not None:
+        raise grabber.error if isinstance(grabber.error, InputError) else InputError(str(grabber.error))

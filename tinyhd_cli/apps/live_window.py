@@ -1,4 +1,4 @@
-"""The window of ``tinyhd live``."""
+"""Display frames in a Tk window."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from ..video.reader import Frame, Image
 
 
 class TkWindow:
-    """A window that shows pictures, by Tk; closing it or pressing q or Esc ends the show.
+    """A Tk window that shows images. Closing it, or pressing q or Esc, ends the run.
 
     Raises:
-        UsageError: there is no display, or this Python has no Tk.
+        UsageError: no display is available, or Python was built without Tk.
     """
 
     def __init__(self, title: str) -> None:
@@ -18,11 +18,11 @@ class TkWindow:
         try:
             import tkinter
         except ImportError:
-            raise UsageError(f"this Python has no Tk to show a window; {advice}") from None
+            raise UsageError(f"this Python has no Tk, so no window can be shown; {advice}") from None
         try:
             self._root = tkinter.Tk()
         except tkinter.TclError:
-            raise UsageError(f"there is no display to show a window on; {advice}") from None
+            raise UsageError(f"no display is available, so no window can be shown; {advice}") from None
         self._photo = tkinter.PhotoImage
         self._root.title(title)
         self._label = tkinter.Label(self._root)
@@ -33,13 +33,13 @@ class TkWindow:
             self._root.bind(key, lambda event: self.close())
 
     def close(self) -> None:
-        """Remember that the show is over."""
+        """End the run after the current frame."""
         self._open = False
 
     def __call__(self, image: Image, frame: Frame) -> bool:
         header = f"P6 {image.shape[1]} {image.shape[0]} 255\n".encode()
         photo = self._photo(data=header + image.tobytes(), format="PPM")
         self._label.configure(image=photo)
-        self._label.image = photo  # type: ignore[attr-defined]  # Tk does not hold it by itself
+        self._label.image = photo  # type: ignore[attr-defined]  # Tk keeps no reference to the image
         self._root.update()
         return self._open

@@ -114,7 +114,7 @@ def for_each(
     Returns:
         The exit code.
     """
-    from ..inference.inputs import describe_pictures, find_videos
+    from ..inference.inputs import describe_images, find_videos
     from ..inference.io_paths import make_plan
 
     inputs = find_videos(arguments)
@@ -125,7 +125,7 @@ def for_each(
     for name, error in [*inputs.errors.items(), *plan.errors.items()]:
         tally.fail(name, error)
     if not quiet:
-        for note in [*describe(plan), *describe_pictures([job.video for job in plan.jobs], rate)]:
+        for note in [*describe(plan), *describe_images([job.video for job in plan.jobs], rate)]:
             say(note)
     if plan.jobs:
         do_each(plan.jobs, load(), work, quiet, tally)
@@ -136,8 +136,11 @@ def for_each(
 
 def describe(plan: Plan) -> list[str]:
     """Return notes on files that were found but are not inputs."""
-    notes = [f"{folder}: images are ignored, because the folder also contains videos" for folder in plan.pictures]
-    if files := plan.left_out:
+    notes = [
+        f"{folder}: images are ignored, because the folder also contains videos"
+        for folder in plan.ignored_image_folders
+    ]
+    if files := plan.ignored:
         more = f" and {len(files) - MAX_LEFT_OUT} more" if len(files) > MAX_LEFT_OUT else ""
         names = ", ".join(map(str, files[:MAX_LEFT_OUT]))
         notes.append(f"ignored as inputs, because they are outputs of this command: {names}{more}")

@@ -79,7 +79,7 @@ def show(result: EncodeSummary, output: Path) -> None:
         inside, outside = f"{quality.psnr_inside_db:.2f} dB", f"{quality.psnr_outside_db:.2f} dB"
         table.add_row(label, f"{quality.bytes / 1e6:.2f} MB", f"{rate:.0f}", inside, outside)
 
-    add(output.name, result.ours)
+    add(output.name, result.guided)
     if result.plain is not None:
         add(f"plain, crf {result.plain.crf:g}", result.plain)
     stdout_console().print(table)

@@ -48,7 +48,7 @@ def live(
     The newest saliency map is drawn on the newest frame. Frames that arrive too fast are dropped, so the lag stays low:
     tinyhd live --camera 0
     """
-    from ..apps.live import find_source, watch
+    from ..apps.live import find_source, show_live
     from ..video.overlay import Painter
 
     found = find_source(source, camera, options.playlists)
@@ -57,7 +57,7 @@ def live(
         loaded = load(model)
         show = shown_in(overlay, reader, stack)
         loading.stop()
-        summary = watch(reader, found.paced, loaded, Painter(style), show, duration)
+        summary = show_live(reader, found.paced, loaded, Painter(style), show, duration)
     if not quiet:
         rate, maps = summary.shown / summary.seconds, summary.maps / summary.seconds
         say(

@@ -1,4 +1,4 @@
-"""Areas of interest and the fraction of the attention that each one gets over time."""
+"""Areas of interest, and the fraction of the attention on each of them over time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..video.reader import Frame
-from .polygons import Attention, Points, covered
+from .polygons import Attention, Points, covered_fraction
 from .windows import Map
 
 log = logging.getLogger("tinyhd")
@@ -18,69 +18,71 @@ log = logging.getLogger("tinyhd")
 
 @dataclass(frozen=True)
 class Area:
-    """A part of the picture with a name, which may move."""
+    """A named part of the frame, which may move."""
 
     name: str
     times_s: tuple[float, ...]
-    """Of the keyframes, ascending; between two of them the corners move evenly, outside they stand still."""
+    """Times of the keyframes, ascending. Corners are interpolated linearly between keyframes and constant outside."""
     corners: tuple[Points, ...]
-    """Of each keyframe."""
+    """Corners at each keyframe."""
     in_pixels: bool
-    """Whether corners are pixels of the video, rather than shares of its sides."""
+    """Whether corners are in pixels; otherwise they are fractions of the frame's width and height."""
 
     def at(self, time_s: float, width: int, height: int) -> Points:
-        """The corners at a time, in pixels of a video of this size."""
+        """Return the corners at a time, in pixels of a video of this size."""
         after = bisect_right(self.times_s, time_s)
         if after == 0 or after == len(self.times_s):
             points = self.corners[max(after - 1, 0)]
         else:
             start, end = self.times_s[after - 1], self.times_s[after]
-            share = (time_s - start) / (end - start)
-            points = (1 - share) * self.corners[after - 1] + share * self.corners[after]
+            weight = (time_s - start) / (end - start)
+            points = (1 - weight) * self.corners[after - 1] + weight * self.corners[after]
         return points if self.in_pixels else points * (width, height)
 
     def check(self, width: int, height: int) -> None:
-        """Say if the area is hardly what is meant, in a video of this size.
+        """Warn about an area that is probably a mistake for a video of this size.
 
         Raises:
-            InputError: it lies outside the picture all the time.
+            InputError: the area is always outside the frame.
         """
-        every = np.vstack([self.at(time_s, width, height) for time_s in self.times_s])
-        low, high = every.min(axis=0), every.max(axis=0)
+        points = np.vstack([self.at(time_s, width, height) for time_s in self.times_s])
+        low, high = points.min(axis=0), points.max(axis=0)
         if (low >= (width, height)).any() or (high <= 0).any():
-            raise InputError(f"--aoi {self.name}: lies outside the picture, which is {width} x {height} pixels")
+            raise InputError(f"--aoi {self.name}: is outside the frame, which is {width} x {height} pixels")
         if (low < -0.5).any() or (high > np.array([width, height]) + 0.5).any():
-            log.warning("--aoi %s: reaches over the edge of the picture; the part inside counts", self.name)
+            log.warning("--aoi %s: extends beyond the frame; only the part inside is used", self.name)
         if self.in_pixels and high.max() <= 100 and min(width, height) > 100:
             example = f"{self.name}=10%,10%,20%,20%"
-            log.warning("--aoi %s: is in pixels, of %d x %d; percent are %s", self.name, width, height, example)
+            size = f"{width} x {height}"
+            log.warning("--aoi %s: read as pixels of %s; for percent, write %s", self.name, size, example)
 
 
 @dataclass
 class AreaSummary:
-    """An area over a whole video."""
+    """The attention on one area over a whole video. The fields are also the keys of the JSON output."""
 
     share: float = 0.0
-    """Mean share of the attention, weighted by how long frames are shown."""
+    """Mean fraction of the attention, weighted by the duration of each frame."""
     size: float = 0.0
-    """Mean share of the picture that it covers: what its share would be if attention were even."""
+    """Mean fraction of the frame that the area covers; equals ``share`` if attention is uniform."""
     most: float = 0.0
-    """The greatest share."""
+    """Maximum fraction of the attention in a frame."""
     most_at_s: float = 0.0
+    """Time of that frame."""
     first_s: float | None = None
-    """When its share first reaches the threshold; None if it never does."""
+    """Time at which the fraction first reaches the threshold; None if it never does."""
     time_s: float = 0.0
-    """How long its share is at or above the threshold."""
+    """Total duration of the frames whose fraction is at or above the threshold."""
     peak_s: float = 0.0
-    """How long the most salient point is in it."""
+    """Total duration of the frames whose most salient point is inside the area."""
 
 
 class AreaStatistics:
-    """Areas over a video, frame by frame.
+    """Accumulates the attention on areas of interest, frame by frame.
 
     Args:
-        areas: what to measure.
-        threshold: the share from which on an area counts as attended.
+        areas: the areas to measure.
+        threshold: fraction of a frame's attention from which an area counts as attended.
     """
 
     def __init__(self, areas: tuple[Area, ...], threshold: float) -> None:
@@ -91,7 +93,10 @@ class AreaStatistics:
         self._latest: tuple[int, dict[str, float]] = (-1, {})
 
     def shares(self, frame: Frame, saliency: Map) -> dict[str, float]:
-        """Each area's share of a frame's attention. Several outputs may ask, the frame counts once."""
+        """Return the fraction of a frame's attention on each area, by name.
+
+        Several outputs may call this for the same frame, which is counted once.
+        """
         if self._latest[0] != frame.index:
             self._latest = (frame.index, self._add(frame, saliency))
         return self._latest[1]
@@ -107,7 +112,7 @@ class AreaStatistics:
             share = shares[area.name] = attention.share(corners)
             summary = self._summaries[area.name]
             summary.share += share * duration_s
-            summary.size += covered(corners, info.width, info.height) * duration_s
+            summary.size += covered_fraction(corners, info.width, info.height) * duration_s
             if share > summary.most:
                 summary.most, summary.most_at_s = share, frame.time_s
             if share >= self._threshold:
@@ -118,10 +123,10 @@ class AreaStatistics:
         return shares
 
     def results(self) -> dict[str, dict[str, float | None]]:
-        """Name to the summary's values, rounded for JSON."""
-        found = {}
+        """Return the values of each area's :class:`AreaSummary` by the area's name, rounded for JSON."""
+        results = {}
         for name, summary in self._summaries.items():
             duration_s = self._duration_s or 1.0
             values = {**vars(summary), "share": summary.share / duration_s, "size": summary.size / duration_s}
-            found[name] = {key: None if value is None else round(value, 4) for key, value in values.items()}
-        return found
+            results[name] = {key: None if value is None else round(value, 4) for key, value in values.items()}
+        return results

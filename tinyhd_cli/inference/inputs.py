@@ -1,4 +1,4 @@
-"""Find the videos of a command line."""
+"""Find the input videos of a command."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .options import VIDEO_SUFFIXES
 
 @dataclass(frozen=True)
 class Input:
-    """A video given on the command line."""
+    """An input video."""
 
     path: Path
     named: bool
-    """Whether an argument names this file itself, rather than a folder or pattern that contains it."""
+    """Whether an argument is the path of this file, and not a folder or pattern that includes it."""
     beside: Path | None = None
-    """Its folder, if that also contains images; they are the input if this video is an output of tinyhd."""
+    """The video's folder if it also contains images. If the video is an output of tinyhd, the images are the input."""
 
 
 class NoVideos(InputError):
@@ -40,13 +40,13 @@ class Inputs:
 
     found: list[Input] = field(default_factory=list)
     errors: dict[str, InputError] = field(default_factory=dict)
-    """An error for each argument that is a missing file, or a folder or pattern without videos."""
+    """Errors by argument: missing files, and folders and patterns without videos."""
 
 
 def find_videos(arguments: Sequence[str]) -> Inputs:
-    """Find the videos of a command line: files, and the sorted videos of folders and of glob patterns.
+    """Find the videos of a command: files, and the sorted videos of folders and glob patterns.
 
-    A folder with images but no videos is a video itself, and ``-`` is standard input.
+    A folder with images but without videos is one video. ``-`` is standard input.
     """
     inputs = Inputs()
     videos: dict[Path, Input] = {}
@@ -57,20 +57,20 @@ def find_videos(arguments: Sequence[str]) -> Inputs:
             inputs.errors[argument] = error
             continue
         for item in found:
-            place = place_of(item.path)
-            if place not in videos or (item.named and not videos[place].named):
-                videos[place] = item
+            path = normalized(item.path)
+            if path not in videos or (item.named and not videos[path].named):
+                videos[path] = item
     inputs.found = list(videos.values())
     return inputs
 
 
-def place_of(path: Path) -> Path:
-    """Return the same path for all spellings of a name. Links keep their names, so that each has its own output."""
+def normalized(path: Path) -> Path:
+    """Return the same path for all spellings of a name. Links are kept, so that each link has its own output."""
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
 def matching(argument: str, errors: dict[str, InputError]) -> list[Input]:
-    """Return the videos of an argument; ``InputError`` if there are none. Errors of single matches go to ``errors``."""
+    """Return the videos of an argument; ``InputError`` if none is found. Errors of single matches go to ``errors``."""
     path = Path(argument)
     if path == STDIN:
         return [Input(path, named=True)]
@@ -86,7 +86,7 @@ def matching(argument: str, errors: dict[str, InputError]) -> list[Input]:
 
 
 def by_pattern(pattern: str, errors: dict[str, InputError]) -> list[Input]:
-    """Return the files that match a pattern, and the videos of matching folders whose content does not match."""
+    """Return the files that match a pattern, and the videos of matching folders that contain no other match."""
     matches = sorted(expanded(pattern))
     parents = {match.parent for match in matches}
     found: list[Input] = []
@@ -110,7 +110,7 @@ def by_pattern(pattern: str, errors: dict[str, InputError]) -> list[Input]:
 
 
 def expanded(pattern: str) -> set[Path]:
-    """Return all matches of a pattern. ``**`` visits each folder once, because links may form cycles."""
+    """Return all matches of a pattern. Each folder is visited once for ``**``, because links may form cycles."""
     parts = Path(pattern).parts
     if "**" not in parts:
         return {Path(match) for match in glob.glob(pattern)}
@@ -129,17 +129,17 @@ def expanded(pattern: str) -> set[Path]:
 
 
 def in_folder(folder: Path) -> list[Input]:
-    """Return the videos of a folder, or the folder itself if it contains images but no videos."""
+    """Return the videos of a folder; the folder, if it contains images but no videos."""
     try:
         videos = [file for file in sorted(folder.iterdir()) if is_video(file)]
-        pictures = bool(images_in(folder))
+        has_images = bool(images_in(folder))
         below = any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir())
     except OSError as error:
         reason = "permission denied" if isinstance(error, PermissionError) else error.strerror
         raise InputError(f"{folder}: {reason}") from None
     if videos:
-        return [Input(file, named=False, beside=folder if pictures else None) for file in videos]
-    if pictures:
+        return [Input(file, named=False, beside=folder if has_images else None) for file in videos]
+    if has_images:
         return [Input(folder, named=True)]
     if below and (hint := subfolders_hint(folder)):
         raise NoVideos(f"{folder}: no videos directly in this folder; {hint}")
@@ -148,7 +148,7 @@ def in_folder(folder: Path) -> list[Input]:
 
 
 def subfolders_hint(folder: Path) -> str:
-    """Return how to name the videos or images in the subfolders of a folder; empty if there are none."""
+    """Return advice for using the videos or images in the subfolders of a folder; empty if none are found."""
     images: Path | None = None
     for place, _, names in os.walk(folder):
         for suffix in sorted({Path(name).suffix for name in names if not name.startswith(".")}):
@@ -156,16 +156,16 @@ def subfolders_hint(folder: Path) -> str:
                 return f"for its subfolders use {shlex.quote(str(folder / '**' / f'*{suffix}'))}"
             if suffix.lower() in IMAGE_SUFFIXES:
                 images = images or Path(place)
-    return f"there are images in {images}: give that folder" if images else ""
+    return f"images were found in {images}: give that folder" if images else ""
 
 
 def is_video(file: Path) -> bool:
-    """Return whether a file in a folder is used as a video."""
+    """Return whether a file found in a folder is used as an input video."""
     return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
-def describe_pictures(videos: Sequence[Path], rate: Fraction | None) -> list[str]:
-    """Return notes on the inputs that are images: how they are read.
+def describe_images(videos: Sequence[Path], rate: Fraction | None) -> list[str]:
+    """Return notes on how the inputs that are images are read.
 
     Args:
         videos: all inputs.
@@ -185,7 +185,7 @@ def describe_pictures(videos: Sequence[Path], rate: Fraction | None) -> list[str
             images = images_in(folder)
             speed = f"{float(rate or DEFAULT_RATE):g} frames per second{' (see --rate)' if rate else ''}"
             note = f"{folder}: {plural(len(images), 'image')} read as one video at {speed}"
-            if len(images) > 1:  # the network reads clips: unrelated images get each other's maps
+            if len(images) > 1:  # the network reads clips of several frames
                 files = shlex.quote(str(folder / f"*{images[0].suffix}"))
                 note += f", each map depending on several images; if they are unrelated, give the files: {files}"
             notes.append(note)

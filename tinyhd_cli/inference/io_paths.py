@@ -1,4 +1,4 @@
-"""Name the output files of each video."""
+"""Choose the output paths of each input video."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from ..errors import OutputError, UsageError
 from ..video.encoders import check_container
 from ..video.source import IMAGE_SUFFIXES, STDIN, is_read_once
 from .inputs import Input
-from .options import LONGEST_NAME, VIDEO_SUFFIXES, flag
+from .options import MAX_NAME_BYTES, VIDEO_SUFFIXES, flag
 
 DEFAULT_OUTPUT = {"overlay": "{name}_overlay.mp4"}
-"""What ``predict`` writes if nothing is asked for."""
+"""The output of ``predict`` if none is requested."""
 
 PLACEHOLDER = re.compile(r"\{(name|folder|suffix)\}")
-"""Placeholder in an output's name for a part of the video's path, see :func:`fill`."""
+"""A placeholder in an output's name for a part of the video's path, see :func:`fill`."""
 
 MAP_NAME = re.compile(r"\d{4,}\.png")
-"""Matches the names of the files in a folder of maps."""
+"""The names of the files in a folder of maps."""
 
 FileKey = tuple[int, int]
-"""Device and inode: equal for all names of a file."""
+"""Device and inode, which are equal for all names of a file."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One video and its output files, by kind."""
+    """One input video, with its output files by kind."""
 
     video: Path
     outputs: Mapping[str, Path]
 
     @property
     def name(self) -> str:
-        """Name of the video in messages."""
+        """The video's name in messages."""
         return self.video.name or self.video.resolve().name
 
 
@@ -49,20 +49,20 @@ class Plan:
 
     jobs: list[Job] = field(default_factory=list)
     errors: dict[str, OutputError] = field(default_factory=dict)
-    """An error for each video whose outputs cannot be named."""
-    left_out: list[Path] = field(default_factory=list)
-    """Files that were found but are outputs of this command."""
-    pictures: list[Path] = field(default_factory=list)
-    """Folders whose images are ignored, because they also contain videos."""
+    """Errors by video: outputs whose names are too long."""
+    ignored: list[Path] = field(default_factory=list)
+    """Files that were found but are outputs of an earlier run of this command."""
+    ignored_image_folders: list[Path] = field(default_factory=list)
+    """Folders whose images are ignored because the folders also contain videos."""
 
 
 def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path | None) -> Plan:
-    """Name the outputs of each video, and ignore files that are outputs of an earlier run.
+    """Choose the outputs of each video, and ignore inputs that are outputs of an earlier run.
 
     Args:
         found: the inputs.
-        wanted: kind of output to its name, see :func:`fill`.
-        out_dir: folder for all outputs. The video's name is then prepended to names without a placeholder.
+        wanted: the name of each kind of output, see :func:`fill`.
+        out_dir: a folder for all outputs. If given, the video's name is prepended to names without a placeholder.
 
     Raises:
         UsageError: a name is invalid, an output would overwrite an input, or two videos would write the same file.
@@ -76,18 +76,18 @@ def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path |
         ]
 
     for folder in dict.fromkeys(item.beside for item in found if item.beside is not None):
-        # An earlier run may have written videos into its folder of images.
+        # An earlier run may have written its videos into the folder of images that was its input.
         jobs = jobs_of([Input(folder, named=True), *(item for item in found if item.beside == folder)])
         earlier = EarlierOutputs(jobs, vary)
         if all(job in earlier for job in jobs[1:]):
             found = [Input(folder, named=True), *found]
         else:
-            result.pictures.append(folder)
+            result.ignored_image_folders.append(folder)
     jobs = jobs_of(found)
     earlier = EarlierOutputs(jobs, vary)
     for item, job in zip(found, jobs, strict=True):
         if not item.named and job in earlier:
-            result.left_out.append(job.video)
+            result.ignored.append(job.video)
         elif error := too_long(job, vary):
             result.errors[str(job.video)] = error
         else:
@@ -99,11 +99,11 @@ def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path |
 
 
 class EarlierOutputs:
-    """The output files of jobs that already exist.
+    """The set of videos that are outputs of an earlier run.
 
     Args:
-        jobs: all jobs, including those of files that turn out to be outputs.
-        vary: kinds of outputs with a different name for each video.
+        jobs: all jobs, including those whose videos may be such outputs.
+        vary: the kinds of output that have a different name for each video.
     """
 
     def __init__(self, jobs: Sequence[Job], vary: set[str]) -> None:
@@ -115,11 +115,11 @@ class EarlierOutputs:
         self._writers.pop(None, None)
 
     def __contains__(self, job: Job) -> bool:
-        """Return whether the video of a job is an output of another video."""
+        """Return whether the video of a job is an output of another job."""
         key = file_key(job.video)
         in_place = any(file_key(path) == key for kind, path in job.outputs.items() if kind in self._vary)
         if in_place and job.video.suffix.lower() in {*VIDEO_SUFFIXES, *IMAGE_SUFFIXES}:
-            return False  # '{name}.mp4' in the folder of the videos: it may be an original
+            return False  # e.g. '{name}.mp4' in the folder of the videos: the file may be an original
         writers = set(self._writers.get(key, ()))
         if MAP_NAME.fullmatch(job.video.name):
             writers |= self._writers.get(file_key(job.video.parent), set())
@@ -136,13 +136,12 @@ def file_key(path: Path) -> FileKey | None:
 
 
 def too_long(job: Job, vary: set[str]) -> OutputError | None:
-    """Return an error if the name of a video's output is longer than file systems allow; else None."""
+    """Return an error if the name of an output is longer than file systems allow; otherwise None."""
     for kind, path in job.outputs.items():
-        if kind in vary and (size := len(os.fsencode(path.name))) > LONGEST_NAME:
+        if kind in vary and (size := len(os.fsencode(path.name))) > MAX_NAME_BYTES:
             advice = f"give a shorter name ({flag(kind)} FILE)"
-            return OutputError(
-                f"{job.video}: the output's name has {size} bytes, the limit is {LONGEST_NAME}; {advice}"
-            )
+            excess = f"the output's name has {size} bytes; the limit is {MAX_NAME_BYTES}"
+            return OutputError(f"{job.video}: {excess}; {advice}")
     return None
 
 
@@ -150,7 +149,7 @@ def check_folder(jobs: Sequence[Job], wanted: Mapping[str, str], vary: set[str])
     """Raise ``UsageError`` if the outputs of several videos have the same name."""
     for kind, name in wanted.items():
         if len(jobs) > 1 and kind not in vary:
-            ways = "use --out-dir DIR, or {name} in the file's name"
+            ways = "use --out-dir DIR, or {name} in the name"
             raise UsageError(f"{flag(kind)} {name}: {len(jobs)} videos would be written to one file; {ways}")
 
 
@@ -171,30 +170,30 @@ def check_distinct(jobs: Sequence[Job], wanted: Mapping[str, str]) -> None:
     owners: dict[Path, Job] = {}
     for job in jobs:
         for kind, path in job.outputs.items():
-            other = owners.setdefault(spelling(path), job)
+            other = owners.setdefault(canonical(path), job)
             if other is not job:
                 both = f"{other.video} and {job.video} would both be written to {path}"
-                raise UsageError(f"{both}: {telling_apart(other.video, job.video, kind, wanted[kind])}")
+                raise UsageError(f"{both}: {naming_advice(other.video, job.video, kind, wanted[kind])}")
 
 
-def telling_apart(one: Path, other: Path, kind: str, template: str) -> str:
-    """Return advice for giving the outputs of two videos different names."""
+def naming_advice(one: Path, other: Path, kind: str, template: str) -> str:
+    """Return advice on how to give the outputs of two videos different names."""
     part = "{suffix}" if one.parent.resolve() == other.parent.resolve() else "{folder}"
     if part in template:
-        return "give them different names"
+        return "rename one of the videos"
     if "{name}" not in template:
         template = str(Path(template).with_name(f"{{name}}_{Path(template).name}"))
     return f"for different names use {flag(kind)} '{template.replace('{name}', f'{part}_{{name}}')}'"
 
 
-def spelling(path: Path) -> Path:
-    """Return the same path for all spellings of a name that the file system treats as equal."""
+def canonical(path: Path) -> Path:
+    """Return the same path for all spellings of a path that the file system treats as equal."""
     path = path.absolute()
     return Path(unicodedata.normalize("NFC", str(path)).casefold()) if ignores_case(path.parent) else path
 
 
 def ignores_case(folder: Path) -> bool:
-    """Return whether the file system of a folder ignores case; the folder need not exist."""
+    """Return whether the file system of a folder ignores case. The folder need not exist."""
     while file_key(folder) is None and folder != folder.parent:
         folder = folder.parent
     other = folder.with_name(folder.name.swapcase()) if folder.name else folder
@@ -202,27 +201,27 @@ def ignores_case(folder: Path) -> bool:
 
 
 def check_two_passes(video: Path, output: Path) -> None:
-    """``UsageError`` unless a video can be read twice and written, as another file, in a container that is known."""
+    """Raise ``UsageError`` unless the video can be read twice and the output is another file in a known container."""
     check_container(output)
     if output.resolve() == video.resolve():
-        raise UsageError(f"--output {output}: is the input itself")
+        raise UsageError(f"--output {output}: is the input itself; write to another file")
     if is_read_once(video):
-        raise UsageError(f"{video}: the video must be read twice, which is not possible with a pipe; give a file")
+        raise UsageError(f"{video}: is a pipe, but the video must be read twice; give a file")
 
 
 def fill(template: str, video: Path, out_dir: Path | None) -> Path:
-    """Return an output's path for one video.
+    """Return the path of an output for one video.
 
     Args:
         template: a path in which ``{name}`` is replaced by the video's name without suffix, ``{folder}`` by the name
-            of its folder, and ``{suffix}`` by its suffix without the dot.
-        video: the input.
+            of the video's folder, and ``{suffix}`` by the video's suffix without the dot.
+        video: the input video.
         out_dir: see :func:`make_plan`.
     """
     if not Path(template).name and (out_dir is not None or not template):
-        raise UsageError(f"{template!r} is no name for an output")
-    if len(os.fsencode(PLACEHOLDER.sub("", Path(template).name))) > LONGEST_NAME:
-        raise UsageError(f"{template}: the output's name is too long; the limit is {LONGEST_NAME} bytes")
+        raise UsageError(f"{template!r} is not a file name; give the output a name")
+    if len(os.fsencode(PLACEHOLDER.sub("", Path(template).name))) > MAX_NAME_BYTES:
+        raise UsageError(f"{template}: the output's name is too long; the limit is {MAX_NAME_BYTES} bytes")
     if out_dir is not None and not PLACEHOLDER.search(template):
         template = str(Path(template).with_name("{name}_" + Path(template).name))
     parts = parts_of(video)
@@ -231,7 +230,7 @@ def fill(template: str, video: Path, out_dir: Path | None) -> Path:
 
 
 def parts_of(video: Path) -> dict[str, str]:
-    """Return the values of the placeholders. No value leads to another folder, whatever the video's name."""
+    """Return the values of the placeholders. They never lead to another folder, whatever the video's name."""
     if video == STDIN:
         return {"name": "stdin", "folder": "stdin", "suffix": "stdin"}
     video = video.resolve() if video.is_dir() else video.parent.resolve() / video.name

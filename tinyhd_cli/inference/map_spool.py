@@ -18,7 +18,7 @@ class MapSpool:
         beside: the output.
 
     Raises:
-        OutputError: The file cannot be written.
+        OutputError: the file cannot be written.
     """
 
     def __init__(self, beside: Path) -> None:

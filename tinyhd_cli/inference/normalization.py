@@ -1,7 +1,7 @@
-"""From a network's output to brightness.
+"""Scale saliency maps for display.
 
-The networks answer with small numbers whose size depends on the weights (peaks near 0.05 for those trained on DHF1K),
-so maps must be scaled to be seen. Scaling each frame by itself flickers; the default follows the video slowly.
+Networks output small values whose range depends on the weights (peaks near 0.05 for weights trained on DHF1K), so maps
+must be scaled to be visible. Scaling each frame separately flickers; the default scale follows the video slowly.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ Normalize = Literal["running", "video", "frame", "none"]
 NORMALIZE: tuple[Normalize, ...] = ("running", "video", "frame", "none")
 
 LOW, HIGH = 0.05, 0.998
-"""Quantiles that count as black and white of one frame: about 100 of the map's 49,152 values are brighter."""
+"""Quantiles of a map that are shown as black and white. About 100 of 192 x 256 values exceed the upper one."""
 
 TIME_CONSTANT_S = 2.0
-"""Seconds in which the running scale takes two thirds of a step."""
+"""Time constant of the running scale in seconds: the time in which it follows 63 % of a step."""
 
 EPS = 1e-12
 
 
 class Scale(Protocol):
-    """Maps to 0..1, frame by frame."""
+    """A function that scales the maps of consecutive frames to 0 to 1."""
 
     def __call__(self, saliency: Map, time_s: float) -> Map:
-        """The map of a frame at ``time_s`` seconds, scaled."""
+        """Return the scaled map of the frame at ``time_s`` seconds."""
         ...
 
 
 def limits(saliency: Map) -> tuple[float, float]:
-    """Robust lowest and highest value of a map."""
+    """Return robust estimates of the minimum and maximum of a map."""
     return quantile(saliency, LOW), quantile(saliency, HIGH)
 
 
-def quantile(values: Map, share: float) -> float:
-    """The value below which a share of all is, interpolated: ``numpy.quantile``, which takes seven times as long."""
-    position = share * (values.size - 1)
+def quantile(values: Map, fraction: float) -> float:
+    """Return a quantile with linear interpolation, as ``numpy.quantile`` does, in a seventh of its time."""
+    position = fraction * (values.size - 1)
     index = int(position)
     parted = np.partition(values, index, axis=None)
     at, above = float(parted[index]), float(parted[index + 1 :].min(initial=np.inf))
@@ -48,20 +48,20 @@ def quantile(values: Map, share: float) -> float:
 
 
 def stretch(saliency: Map, low: float, high: float) -> Map:
-    """``low`` to 0, ``high`` to 1, clipped."""
+    """Map ``low`` to 0 and ``high`` to 1 linearly, and clip."""
     scaled: Map = np.clip((saliency - low) / max(high - low, EPS), 0, 1).astype(np.float32, copy=False)
     return scaled
 
 
 class RunningScale:
-    """Robust limits that follow the video with a time constant; the first frame sets them."""
+    """A scale with robust limits that follow the video; the first frame initializes them."""
 
     def __init__(self) -> None:
         self._limits: tuple[float, float] | None = None
         self._time_s = 0.0
 
     def __call__(self, saliency: Map, time_s: float) -> Map:
-        """The map, scaled by what was seen so far."""
+        """Update the limits with a map and return the scaled map."""
         low, high = limits(saliency)
         if self._limits is not None:
             weight = 1 - math.exp(-max(time_s - self._time_s, 0) / TIME_CONSTANT_S)
@@ -78,7 +78,7 @@ class FixedScale:
         self.low, self.high = low, high
 
     def __call__(self, saliency: Map, time_s: float) -> Map:
-        """The map, scaled."""
+        """Return the scaled map."""
         return stretch(saliency, self.low, self.high)
 
 
@@ -89,27 +89,27 @@ class VideoLimits:
         self.low, self.high = math.inf, -math.inf
 
     def add(self, saliency: Map) -> None:
-        """Take one frame into account."""
+        """Add the limits of one frame."""
         low, high = limits(saliency)
         self.low, self.high = min(self.low, low), max(self.high, high)
 
     def scale(self) -> FixedScale:
-        """The scale that shows all of them."""
+        """Return the scale whose limits include those of all frames."""
         return FixedScale(self.low, self.high)
 
 
 def per_frame(saliency: Map, time_s: float) -> Map:
-    """Each frame from its minimum to its maximum: what benchmarks expect of map files, and what flickers in a video."""
+    """Scale a frame from its minimum to its maximum. Benchmarks expect this of map files; in a video it flickers."""
     return stretch(saliency, float(saliency.min()), float(saliency.max()))
 
 
 def unscaled(saliency: Map, time_s: float) -> Map:
-    """The network's output as it is."""
+    """Return the raw map."""
     return saliency
 
 
 def make_scale(normalize: Normalize, whole_video: FixedScale | None = None) -> Scale:
-    """The scale of a name; ``video`` needs the limits of the whole video."""
+    """Return a new scale for a normalization; ``video`` requires the scale of the whole video."""
     if normalize == "video":
         if whole_video is None:
             raise ValueError("normalize='video' needs the scale of the whole video")

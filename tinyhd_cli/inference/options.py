@@ -1,4 +1,4 @@
-"""Outputs and options of a prediction: shared by the command line and the Python API. Imports no NumPy and FFmpeg."""
+"""Outputs and options of a prediction, for the command line and the Python API. Loads neither NumPy nor FFmpeg."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from .areas import Area
     from .normalization import Normalize
 
-LONGEST_NAME = 255
-"""Bytes that file systems take."""
+MAX_NAME_BYTES = 255
+"""Maximum length of a file name on common file systems, in bytes."""
 
 STDOUT = Path("-")
-"""Stands for standard output."""
+"""The path that means standard output."""
 
 FIRST_MAP = "0001.png"
-"""File name of the map of a video's first frame."""
+"""File name of the map of a video's first frame, in a folder of maps."""
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split(),
 )
-"""What counts as a video by its name: in a folder of inputs, and as an output."""
+"""Suffixes by which a file is recognized as a video, both in a folder of inputs and as an output."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files to write for one video; None for those not wanted."""
+    """The files to write for one video; None for outputs that are not requested."""
 
     overlay: Path | None = option(
         None, OUTPUTS, "FILE", "Video with the saliency maps drawn on it; -: y4m to stdout.", short="-o", kind=str
@@ -56,8 +56,8 @@ class Outputs:
 
     def __post_init__(self) -> None:
         for name, path in self.wanted():
-            if not path.absolute().name or len(os.fsencode(path.name)) > LONGEST_NAME:
-                raise UsageError(f"{flag(name)} {path}: is not a file name, or is too long")
+            if not path.absolute().name or len(os.fsencode(path.name)) > MAX_NAME_BYTES:
+                raise UsageError(f"{flag(name)} {path}: the file name is empty or too long")
             if not is_special(path):
                 destination(path)  # raises an error for an invalid path
         from ..video.encoders import check_container
@@ -67,7 +67,7 @@ class Outputs:
         if self.maps is not None and self.maps_are_video:
             check_container(self.maps)
         if self.maps is not None and not self.maps_are_video and self.maps.exists() and not self.maps.is_dir():
-            raise UsageError(f"--maps {self.maps}: is a file, and not a video; PNGs need a folder")
+            raise UsageError(f"--maps {self.maps}: exists and is not a folder; give a folder for PNGs, or a video file")
         for name, suffix in (
             ("overlay", ""),
             ("npz", ".npz"),
@@ -82,20 +82,22 @@ class Outputs:
                 raise UsageError(f"{flag(name)} {path}: is a folder")
         paths = [os.path.realpath(path) for _, path in self.wanted()]
         if len(set(paths)) < len(paths):
-            raise UsageError(f"two outputs have the same name: {', '.join(str(path) for _, path in self.wanted())}")
+            raise UsageError(
+                f"two outputs would be written to the same file: {', '.join(str(path) for _, path in self.wanted())}"
+            )
 
     @property
     def maps_are_video(self) -> bool:
-        """Whether ``maps`` is a video rather than a folder: it has a video's suffix."""
+        """Whether ``maps`` has the suffix of a video; otherwise it is a folder."""
         return self.maps is not None and self.maps.suffix.lower() in VIDEO_SUFFIXES
 
     @property
     def has_numbers(self) -> bool:
-        """Whether there is more than videos to look at: arrays, statistics, or PNGs, which benchmarks compare."""
+        """Whether an output contains exact values: arrays, statistics, or PNGs, which benchmarks compare."""
         return any(kind != "overlay" and not (kind == "maps" and self.maps_are_video) for kind, _ in self.wanted())
 
     def wanted(self) -> list[tuple[str, Path]]:
-        """Kind and path of every wanted output."""
+        """Return the kind and path of every requested output."""
         pairs = [(item.name, getattr(self, item.name)) for item in fields(self)]
         return [(name, path) for name, path in pairs if path is not None]
 
@@ -134,7 +136,7 @@ def areas_option() -> Any:
 
 
 def area_threshold_option() -> Any:
-    """Return the field of the attention from which on an area counts as attended."""
+    """Return the field of the fraction of the attention from which an area counts as attended."""
     return option(
         0.1,
         AREAS,

@@ -368,7 +368,7 @@ class AreaPlotSink:
             shares = [100 * row[number] for row in self._shares]
             axes.plot(self._times, shares, color=[value / 255 for value in area_color(number)], linewidth=1.5)
         axes.set_xlabel("seconds")
-        axes.set_ylabel("share of attention, %")
+        axes.set_ylabel("fraction of attention, %")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         names = [f"{area.name}, mean {results[area.name]['share'] or 0.0:.1%}" for area in self._areas.areas]

@@ -8,49 +8,49 @@ from numpy.typing import NDArray
 from .windows import Map
 
 Points = NDArray[np.float64]
-"""Corners of a polygon, ``(n, 2)``: x and y from the top left corner of the frame, in shares of its width and height or
-in pixels."""
+"""Corners of a polygon, ``(n, 2)``: x and y from the top left corner of the frame, either as fractions of its width and
+height or in pixels."""
 
-ROWS_A_CELL = 4
-"""Lines through each row of a map along which areas are measured. Along a line they are exact."""
+LINES_PER_ROW = 4
+"""Scan lines through each row of a map. Along a line, areas are measured exactly."""
 
-CROSSINGS_AT_ONCE = 1 << 20
-"""Limit on the crossings of lines and sides in memory at a time."""
+MAX_CROSSINGS = 1 << 20
+"""Maximum number of crossings of scan lines and polygon sides in memory at a time."""
 
 
 class Attention:
-    """The attention of one frame, to be measured in any area.
+    """The attention in one frame, which can be measured inside any polygon.
 
     Args:
-        saliency: map ``(H, W)``, not negative.
-        width: of the video, in pixels.
-        height: likewise.
+        saliency: map ``(H, W)`` without negative values.
+        width: width of the video in pixels.
+        height: height of the video in pixels.
     """
 
     def __init__(self, saliency: Map, width: int, height: int) -> None:
         self._rows, self._columns = saliency.shape
         self._scale = (self._columns / width, self._rows / height)
         self._cells = saliency.astype(np.float64)
-        along = np.cumsum(self._cells, axis=1)
-        self._before = np.hstack([np.zeros((self._rows, 1)), along])
-        self._total = float(along[:, -1].sum())
+        sums = np.cumsum(self._cells, axis=1)
+        self._before = np.hstack([np.zeros((self._rows, 1)), sums])
+        self._total = float(sums[:, -1].sum())
         row, column = divmod(int(np.argmax(saliency)), self._columns)
         self.peak = ((column + 0.5) / self._scale[0], (row + 0.5) / self._scale[1])
-        """The most salient point, x and y in pixels."""
+        """The most salient point: x and y in pixels."""
 
     def share(self, corners: Points) -> float:
-        """The share of the frame's attention inside a polygon, 0..1.
+        """Return the fraction of the frame's attention inside a polygon, 0 to 1.
 
-        Polygons that tile the frame have shares that sum to 1. Where a polygon crosses itself, what it encloses an even
-        number of times is outside.
+        The fractions of polygons that tile the frame sum to 1. The even-odd rule applies to polygons that intersect
+        themselves.
         """
         if self._total <= 0:
             return 0.0
         corners = corners * self._scale
-        lines = (np.arange(self._rows * ROWS_A_CELL) + 0.5) / ROWS_A_CELL
-        at_once = max(1, CROSSINGS_AT_ONCE // len(corners))
-        inside = sum(self._inside(corners, lines[at : at + at_once]) for at in range(0, len(lines), at_once))
-        return inside / ROWS_A_CELL / self._total
+        lines = (np.arange(self._rows * LINES_PER_ROW) + 0.5) / LINES_PER_ROW
+        step = max(1, MAX_CROSSINGS // len(corners))
+        inside = sum(self._inside(corners, lines[start : start + step]) for start in range(0, len(lines), step))
+        return inside / LINES_PER_ROW / self._total
 
     def _inside(self, corners: Points, lines: NDArray[np.float64]) -> float:
         """Return the sum of the map along the parts of ``lines`` inside a polygon, in units of cells."""
@@ -61,22 +61,22 @@ class Attention:
         return float((before[1::2] - before[::2]).sum())  # each line crosses a closed polygon an even number of times
 
     def has_peak(self, corners: Points) -> bool:
-        """Whether the most salient point is inside a polygon."""
+        """Return whether the most salient point is inside a polygon."""
         x, y = self.peak
         _, crossings = crossings_of(corners, np.array([y]))
         return int((crossings > x).sum()) % 2 == 1
 
 
-def covered(corners: Points, width: int, height: int) -> float:
-    """The share of a picture that a polygon covers, 0..1."""
-    return EVEN.share(corners * (EVEN_SIDE / width, EVEN_SIDE / height))
+def covered_fraction(corners: Points, width: int, height: int) -> float:
+    """Return the fraction of the frame that a polygon covers, 0 to 1."""
+    return UNIFORM.share(corners * (UNIFORM_SIDE / width, UNIFORM_SIDE / height))
 
 
 def crossings_of(corners: Points, lines: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Find the crossings of a polygon's sides with horizontal lines.
 
-    A side belongs to the lines from its upper end on, without its lower end, and is followed downwards: so both
-    polygons beside a common side find the very same crossings.
+    A side includes its upper end and excludes its lower end, and x is always computed from the upper end. Two polygons
+    with a common side therefore have exactly the same crossings along it.
 
     Args:
         corners: ``(n, 2)``.
@@ -98,6 +98,6 @@ def crossings_of(corners: Points, lines: NDArray[np.float64]) -> tuple[NDArray[n
     return line[order], x[order]
 
 
-EVEN_SIDE = 64
-EVEN = Attention(np.ones((EVEN_SIDE, EVEN_SIDE), np.float32), EVEN_SIDE, EVEN_SIDE)
-"""The same attention everywhere."""
+UNIFORM_SIDE = 64
+UNIFORM = Attention(np.ones((UNIFORM_SIDE, UNIFORM_SIDE), np.float32), UNIFORM_SIDE, UNIFORM_SIDE)
+"""Uniform attention, with which a fraction of the attention is a fraction of the frame."""

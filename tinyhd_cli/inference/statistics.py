@@ -1,4 +1,4 @@
-"""Numbers that describe a saliency map."""
+"""Describe a saliency map by a few numbers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from .windows import Map
 
 @dataclass(frozen=True)
 class MapStatistics:
-    """Where the attention of one frame is, in pixels of the source video, and how concentrated it is."""
+    """Position of the attention in one frame, in pixels of the source video, and its concentration."""
 
     peak_x: float
-    """Column of the highest value."""
+    """Column of the maximum."""
     peak_y: float
+    """Row of the maximum."""
     centroid_x: float
     """Column of the center of mass."""
     centroid_y: float
+    """Row of the center of mass."""
     entropy: float
-    """Shannon entropy of the map as a distribution over the network's 192 x 256 positions, in bits: 0 (all in one
-    place) to 15.58 (even)."""
+    """Shannon entropy of the map in bits, as a distribution over its cells: 0 if all attention is in one cell,
+    15.58 if it is uniform over 192 x 256 cells."""
     spread: float
     """Root mean square distance from the center of mass, in pixels."""
 
 
 def describe(saliency: Map, width: int, height: int) -> MapStatistics:
-    """The statistics of a map ``(H, W)``, not negative, of a video of ``width`` x ``height`` pixels.
+    """Return the statistics of a map ``(H, W)`` without negative values, for a video of ``width`` x ``height`` pixels.
 
-    Positions are those of pixel centers, so that the middle of a 640-pixel row is 319.5.
+    Integer positions are pixel centers: the middle of a row of 640 pixels is 319.5.
     """
     rows, columns = saliency.shape
     p = saliency.astype(np.float64)
@@ -54,5 +56,5 @@ def describe(saliency: Map, width: int, height: int) -> MapStatistics:
 
 
 def pixel_centers(cells: int, pixels: int) -> NDArray[np.float64]:
-    """The centers of ``cells`` equal parts of a row of ``pixels``, in pixels."""
+    """Divide a row of ``pixels`` into ``cells`` equal parts and return their centers, in pixels."""
     return (np.arange(cells) + 0.5) * pixels / cells - 0.5
