@@ -93,7 +93,9 @@ def test_stills_do_not_need_to_know_the_length(page, tmp_path, monkeypatch):
     video = write(tmp_path / "clip.mkv", [clips.image(number, 64, 48) for number in range(30)])
     pages = []
     for claimed in (30, None, 10**6, 1):
-        monkeypatch.setattr("tinyhd_cli.video.container.claimed_frame_count", lambda *arguments, claimed=claimed: claimed)
+        monkeypatch.setattr(
+            "tinyhd_cli.video.container.claimed_frame_count", lambda *arguments, claimed=claimed: claimed
+        )
         pages.append(frames_in(page(video)[0]))
     assert pages[0] == pages[1] == pages[2] == pages[3]
     assert len(set(pages[0])) == len(pages[0]) == FILMSTRIP + 2

@@ -76,7 +76,7 @@ def run_job(turn: Turn, outputs: Outputs, model: Model, options: PredictOptions,
     """Predict one video and report the result. Return False if there was nothing to do."""
     from ..inference.predict import predict_file
 
-    if not outputs.wanted():
+    if not outputs.requested():
         if not quiet:
             say(f"{turn.label}: skipped, all outputs exist")
         return False
@@ -85,7 +85,7 @@ def run_job(turn: Turn, outputs: Outputs, model: Model, options: PredictOptions,
     warn_of_damage(turn.job.video, summary.damaged)
     if not quiet:
         seconds = time.monotonic() - started
-        written = ", ".join(str(path) for _, path in outputs.wanted())
+        written = ", ".join(str(path) for _, path in outputs.requested())
         rate = summary.frames / seconds
         say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s ({rate:.1f} fps) -> {written}")
         for name, found in summary.areas.items():

@@ -56,23 +56,23 @@ class Plan:
     """Folders whose images are ignored because the folders also contain videos."""
 
 
-def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path | None) -> Plan:
+def make_plan(found: Sequence[Input], templates: Mapping[str, str], out_dir: Path | None) -> Plan:
     """Choose the outputs of each video, and ignore inputs that are outputs of an earlier run.
 
     Args:
         found: the inputs.
-        wanted: the name of each kind of output, see :func:`fill`.
+        templates: the name of each kind of output, with placeholders, see :func:`fill`.
         out_dir: a folder for all outputs. If given, the video's name is prepended to names without a placeholder.
 
     Raises:
         UsageError: a name is invalid, an output would overwrite an input, or two videos would write the same file.
     """
     result = Plan()
-    vary = {kind for kind, name in wanted.items() if out_dir is not None or PLACEHOLDER.search(name)}
+    vary = {kind for kind, name in templates.items() if out_dir is not None or PLACEHOLDER.search(name)}
 
     def jobs_of(items: Sequence[Input]) -> list[Job]:
         return [
-            Job(item.path, {kind: fill(name, item.path, out_dir) for kind, name in wanted.items()}) for item in items
+            Job(item.path, {kind: fill(name, item.path, out_dir) for kind, name in templates.items()}) for item in items
         ]
 
     for folder in dict.fromkeys(item.beside for item in found if item.beside is not None):
@@ -92,9 +92,9 @@ def make_plan(found: Sequence[Input], wanted: Mapping[str, str], out_dir: Path |
             result.errors[str(job.video)] = error
         else:
             result.jobs.append(job)
-    check_folder(result.jobs, wanted, vary)
+    check_folder(result.jobs, templates, vary)
     check_overwriting(result.jobs)
-    check_distinct(result.jobs, wanted)
+    check_distinct(result.jobs, templates)
     return result
 
 
@@ -145,9 +145,9 @@ def too_long(job: Job, vary: set[str]) -> OutputError | None:
     return None
 
 
-def check_folder(jobs: Sequence[Job], wanted: Mapping[str, str], vary: set[str]) -> None:
+def check_folder(jobs: Sequence[Job], templates: Mapping[str, str], vary: set[str]) -> None:
     """Raise ``UsageError`` if the outputs of several videos have the same name."""
-    for kind, name in wanted.items():
+    for kind, name in templates.items():
         if len(jobs) > 1 and kind not in vary:
             ways = "use --out-dir DIR, or {name} in the name"
             raise UsageError(f"{flag(kind)} {name}: {len(jobs)} videos would be written to one file; {ways}")
@@ -165,7 +165,7 @@ def check_overwriting(jobs: Sequence[Job]) -> None:
                 raise UsageError(f"{flag(kind)} {path}: is one of the inputs; {advice}")
 
 
-def check_distinct(jobs: Sequence[Job], wanted: Mapping[str, str]) -> None:
+def check_distinct(jobs: Sequence[Job], templates: Mapping[str, str]) -> None:
     """Raise ``UsageError`` if two videos would write the same file."""
     owners: dict[Path, Job] = {}
     for job in jobs:
@@ -173,7 +173,7 @@ def check_distinct(jobs: Sequence[Job], wanted: Mapping[str, str]) -> None:
             other = owners.setdefault(canonical(path), job)
             if other is not job:
                 both = f"{other.video} and {job.video} would both be written to {path}"
-                raise UsageError(f"{both}: {naming_advice(other.video, job.video, kind, wanted[kind])}")
+                raise UsageError(f"{both}: {naming_advice(other.video, job.video, kind, templates[kind])}")
 
 
 def naming_advice(one: Path, other: Path, kind: str, template: str) -> str:

@@ -55,7 +55,7 @@ class Outputs:
     aoi_plot: Path | None = option(None, AREAS, "FILE", "PNG plot of the areas' attention over time.", kind=str)
 
     def __post_init__(self) -> None:
-        for name, path in self.wanted():
+        for name, path in self.requested():
             if not path.absolute().name or len(os.fsencode(path.name)) > MAX_NAME_BYTES:
                 raise UsageError(f"{flag(name)} {path}: the file name is empty or too long")
             if not is_special(path):
@@ -80,10 +80,10 @@ class Outputs:
                 raise UsageError(f"{flag(name)} {path}: the file's name must end in {suffix}")
             if path is not None and path.is_dir():
                 raise UsageError(f"{flag(name)} {path}: is a folder")
-        paths = [os.path.realpath(path) for _, path in self.wanted()]
+        paths = [os.path.realpath(path) for _, path in self.requested()]
         if len(set(paths)) < len(paths):
             raise UsageError(
-                f"two outputs would be written to the same file: {', '.join(str(path) for _, path in self.wanted())}"
+                f"two outputs would be written to the same file: {', '.join(str(path) for _, path in self.requested())}"
             )
 
     @property
@@ -94,18 +94,18 @@ class Outputs:
     @property
     def has_numbers(self) -> bool:
         """Whether an output contains exact values: arrays, statistics, or PNGs, which benchmarks compare."""
-        return any(kind != "overlay" and not (kind == "maps" and self.maps_are_video) for kind, _ in self.wanted())
+        return any(kind != "overlay" and not (kind == "maps" and self.maps_are_video) for kind, _ in self.requested())
 
-    def wanted(self) -> list[tuple[str, Path]]:
+    def requested(self) -> list[tuple[str, Path]]:
         """Return the kind and path of every requested output."""
         pairs = [(item.name, getattr(self, item.name)) for item in fields(self)]
         return [(name, path) for name, path in pairs if path is not None]
 
     def missing(self, maps: Collection[str] = (FIRST_MAP,)) -> Outputs:
         """Return the outputs that are not complete; a folder is complete if it contains all files named in ``maps``."""
-        files = [(name, path) for name, path in self.wanted() if path != STDOUT]
+        files = [(name, path) for name, path in self.requested() if path != STDOUT]
         there = {name for name, path in files if is_complete(path) or all(is_complete(path / one) for one in maps)}
-        return Outputs(**{name: path for name, path in self.wanted() if name not in there})
+        return Outputs(**{name: path for name, path in self.requested() if name not in there})
 
 
 def flag(name: str) -> str:

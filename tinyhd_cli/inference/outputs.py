@@ -66,7 +66,7 @@ class Sink(Protocol):
 def open_sinks(stack: contextlib.ExitStack, run: RunContext) -> list[Sink]:
     """Open the requested outputs. When the stack is left, outputs that have not been closed are removed."""
     sinks = []
-    for kind, path in run.outputs.wanted():
+    for kind, path in run.outputs.requested():
         sink = open_sink(kind, path, run)
         stack.callback(sink.abort)
         sinks.append(sink)

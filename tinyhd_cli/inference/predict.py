@@ -134,7 +134,7 @@ def predict_file(
         UsageError: an output would overwrite the video.
     """
     options = options or PredictOptions()
-    for kind, path in outputs.wanted():
+    for kind, path in outputs.requested():
         if os.path.realpath(path) == os.path.realpath(video) and video != STDIN:
             raise UsageError(f"{flag(kind)} {path}: is the input itself")
         if is_read_once(video) and options.normalize == "video":
@@ -147,7 +147,7 @@ def predict_file(
         pairs: Iterable[tuple[Frame, Map]] = answers
         whole_video = None
         if options.normalize == "video" and (outputs.overlay or outputs.maps):
-            spool = MapSpool(outputs.wanted()[0][1])
+            spool = MapSpool(outputs.requested()[0][1])
             stack.callback(spool.discard)
             whole_video = spool_maps(reader, pairs, spool, part_of_two(progress, 0))
             progress = part_of_two(progress, spool.count)
@@ -215,9 +215,9 @@ def describe_run(reader: VideoReader, model: Model, options: PredictOptions, out
         "engine": {"name": model.engine.name, "precision": model.engine.precision},
         "normalize": {
             kind: options.normalize or ("frame" if kind == "maps" and not outputs.maps_are_video else "running")
-            for kind, _ in outputs.wanted()
+            for kind, _ in outputs.requested()
             if kind in ("overlay", "maps")
         },
-        "outputs": {name: str(path) for name, path in outputs.wanted()},
+        "outputs": {name: str(path) for name, path in outputs.requested()},
         "tinyhd": __version__,
     }
