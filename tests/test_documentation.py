@@ -53,7 +53,8 @@ def blocks(language, text):
 
 def commands_in(page, language):
     """The tinyhd commands in the blocks of a language: sh is run, bash is planned, shell is only parsed."""
-    lines = [line for block in blocks(language, page.read_text(encoding="utf-8")) for line in block.splitlines()]
+    text = re.sub(r"\\\n *", "", page.read_text(encoding="utf-8"))  # long commands are continued
+    lines = [line for block in blocks(language, text) for line in block.splitlines()]
     return [part.strip() for line in lines for part in line.split(" | ") if part.strip().startswith("tinyhd ")]
 
 

@@ -6,6 +6,7 @@ imported. A public name without a docstring fails the build.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 def load(folder: Path = PROJECT) -> griffe.Module:
     """Parse the package in a folder."""
-    package = griffe.load(PACKAGE, search_paths=[folder], allow_inspection=False)
+    package = griffe.load(
+        PACKAGE, search_paths=[folder], allow_inspection=False, extensions=griffe.Extensions(Roles())
+    )
     assert isinstance(package, griffe.Module)
     return package
 
@@ -75,7 +78,7 @@ def public_names(package: griffe.Module, module: griffe.Module) -> dict[str, gri
 def definition(package: griffe.Module, module: griffe.Module, name: str) -> griffe.Object:
     """Follow imports to where a name is defined; a name can be that of a submodule, too (``inference.predict``)."""
     path = module.imports.get(name)
-    if path is not None:
+    if path is not None and path != f"{module.path}.{name}":
         parent, _, member = path.rpartition(".")
         found = package if parent == PACKAGE else package[parent.removeprefix(f"{PACKAGE}.")]
         return definition(package, found, member)
@@ -100,3 +103,12 @@ def page(module: griffe.Module, names: dict[str, griffe.Object], title: str, hom
         if home[found.path] == title:
             lines += ["", f"::: {found.path}"]
     return "\n".join(lines) + "\n"
+
+
+class Roles(griffe.Extension):
+    """Griffe extension that turns roles like ``:func:`load` `` into plain code."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Edit the docstring of one object."""
+        if obj.docstring:
+            obj.docstring.value = re.sub(r":[a-z]+:`([^`]+)`", r"`\1`", obj.docstring.value)
