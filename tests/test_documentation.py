@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -277,6 +278,43 @@ def test_links(name):
         if anchor:
             headings = re.findall(r"^#+ (.+)$", (page.parent / path).read_text() if path else text, re.MULTILINE)
             assert anchor in [heading.lower().replace(" ", "-") for heading in headings], target
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """The program that writes the API reference."""
+    return runpy.run_path(str(PROJECT / "docs" / "_hooks" / "reference.py"))
+
+
+def test_every_public_name_is_in_the_reference(reference):
+    pages = reference["pages"](reference["load"]())
+    for room in ("", *reference["ROOMS"]):
+        module = importlib.import_module(f"tinyhd_cli.{room}".rstrip("."))
+        page = pages[f"reference/{room or 'tinyhd_cli'}.md"]
+        names = [name for name in module.__all__ if not name.startswith("__")]
+        assert names
+        assert all(f"| [`{name}`]" in page for name in names)
+        assert all(getattr(module, name) is not None for name in names)
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("def load():\n    return 1\n", "public names without a docstring: tinyhd_cli.video.load"),
+        ("def other():\n    return 1\n", "tinyhd_cli.video.code.load is public, but not defined"),
+    ],
+)
+def test_public_names_without_docstrings_are_rejected(reference, tmp_path, source, complaint):
+    from mkdocs.exceptions import PluginError
+
+    for room in ("", *reference["ROOMS"]):
+        (tmp_path / "tinyhd_cli" / room).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tinyhd_cli" / room / "__init__.py").write_text('"""A room."""\n__all__ = []\n')
+    video = tmp_path / "tinyhd_cli" / "video"
+    (video / "__init__.py").write_text('"""A room."""\nfrom .code import load\n__all__ = ["load"]\n')
+    (video / "code.py").write_text(source)
+    with pytest.raises(PluginError, match=re.escape(complaint)):
+        reference["pages"](reference["load"](tmp_path))
 
 
 def run_example(monkeypatch, name, *arguments):

@@ -6,6 +6,7 @@ imported. A public name without a docstring fails the build.
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def on_files(files: Any, config: Any) -> Any:
 def load(folder: Path = PROJECT) -> griffe.Module:
     """Parse the package in a folder."""
     package = griffe.load(
-        PACKAGE, search_paths=[folder], allow_inspection=False, extensions=griffe.Extensions(Roles())
+        PACKAGE, search_paths=[folder], allow_inspection=False, extensions=griffe.Extensions(Docstrings())
     )
     assert isinstance(package, griffe.Module)
     return package
@@ -83,7 +84,7 @@ def definition(package: griffe.Module, module: griffe.Module, name: str) -> grif
         found = package if parent == PACKAGE else package[parent.removeprefix(f"{PACKAGE}.")]
         return definition(package, found, member)
     if name not in module.members:
-        raise PluginError(f"{module.path}.__all__ names {name}, which is not defined")
+        raise PluginError(f"{module.path}.{name} is public, but not defined")
     return module.members[name]  # type: ignore[return-value]
 
 
@@ -94,21 +95,41 @@ def summary(found: griffe.Object) -> str:
 
 
 def page(module: griffe.Module, names: dict[str, griffe.Object], title: str, home: dict[str, str]) -> str:
-    """Return a page: a table of the names, then each in full, unless another page has it."""
+    """Return a page: a table of the names, then each in full, unless it has a page, or is on another one."""
     lines = [f"# {module.path}", "", summary(module), ""]
     if names:
-        lines += [f"Import these names from `{module.path}`.", "", "| Name | |", "|---|---|"]
-        lines += [f"| [`{name}`][{found.path}] | {summary(found)} |" for name, found in sorted(names.items())]
+        lines += [f"Import these names from `{module.path}`.", "", "| Name | Description |", "|---|---|"]
+        for name, found in sorted(names.items()):
+            target = f"({name}.md)" if found.is_module else f"[{found.path}]"
+            lines.append(f"| [`{name}`]{target} | {summary(found)} |")
     for _, found in sorted(names.items()):
-        if home[found.path] == title:
+        if home[found.path] == title and not found.is_module:
             lines += ["", f"::: {found.path}"]
     return "\n".join(lines) + "\n"
 
 
-class Roles(griffe.Extension):
-    """Griffe extension that turns roles like ``:func:`load` `` into plain code."""
+class Docstrings(griffe.Extension):
+    """Griffe extension that prepares docstrings and fields of options for display."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Edit the docstring of one object."""
+        """Turn roles like ``:func:`load` `` into plain code."""
         if obj.docstring:
             obj.docstring.value = re.sub(r":[a-z]+:`([^`]+)`", r"`\1`", obj.docstring.value)
+
+    def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
+        """Show the default of a field that is an option or a group of options, and the help text as its docstring."""
+        if not isinstance(attr.value, griffe.ExprCall):
+            return
+        arguments = attr.value.arguments
+        if str(attr.value.function) == "option":  # option(default, panel, metavar, help)
+            attr.value = arguments[0]
+            attr.docstring = attr.docstring or griffe.Docstring(literal(str(arguments[3])), parent=attr)
+        elif str(attr.value.function) == "group":  # group(class, ...)
+            attr.value = f"{arguments[0]}()"
+
+
+def literal(source: str) -> str:
+    """Return the text of a string or an f-string; values in an f-string become an ellipsis."""
+    tree = ast.parse(source, mode="eval").body
+    parts = tree.values if isinstance(tree, ast.JoinedStr) else [tree]
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in parts)
