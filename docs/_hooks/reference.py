@@ -47,7 +47,11 @@ def on_files(files: Any, config: Any) -> Any:
 def load(folder: Path = PROJECT) -> griffe.Module:
     """Parse the package in a folder."""
     package = griffe.load(
-        PACKAGE, search_paths=[folder], allow_inspection=False, extensions=griffe.Extensions(Docstrings())
+        PACKAGE,
+        search_paths=[folder],
+        try_relative_path=False,
+        allow_inspection=False,
+        extensions=griffe.Extensions(Docstrings()),
     )
     assert isinstance(package, griffe.Module)
     return package
