@@ -97,7 +97,7 @@ class EncodeOptions:
         ),
     )
     strength: float = option(
-        6.0, LOOK, "N", "Maximum change of the quantization parameter; 6 halves or doubles the bits."
+        6, LOOK, "N", "Maximum change of the quantization parameter; 6 halves or doubles the bits."
     )
     compare: bool = option(True, RUN, "", "Do not make a plain encode of the same size for comparison.")
     """Whether a plain encode of the same size is made and measured for comparison."""
@@ -116,7 +116,7 @@ class EncodeOptions:
 class ReportOptions:
     """Areas of interest of a report, and facts about the input."""
 
-    areas: tuple[Area, ...] = areas_option()
+    areas: tuple[Area, ...] = areas_option("The report shows each area's fraction of the attention.")
     area_threshold: float = area_threshold_option()
     input: InputOptions = group(InputOptions, PLAYLISTS)
 

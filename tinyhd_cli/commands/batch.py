@@ -179,8 +179,8 @@ def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, time
     time_left.start(number)
 
     def start(phase: str = "") -> OnProgress:
-        def left(share: float) -> float | None:
-            return time_left.seconds(0.0 if phase else share)
+        def left(fraction: float) -> float | None:
+            return time_left.seconds(0.0 if phase else fraction)
 
         return progress.video(job.name, count, phase, left if several else None)
 

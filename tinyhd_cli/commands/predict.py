@@ -95,5 +95,5 @@ def run_job(turn: Turn, outputs: Outputs, model: Model, options: PredictOptions,
 
 def attention(found: Mapping[str, float | None]) -> str:
     """Return the statistics of an area of interest as one line."""
-    share, size, most, at_s = (found[key] or 0.0 for key in ("share", "size", "most", "most_at_s"))
-    return f"{share:.1%} of the attention on {size:.1%} of the frame, maximum {most:.1%} at {at_s:.2f} s"
+    fraction, size, most, at_s = (found[key] or 0.0 for key in ("share", "size", "most", "most_at_s"))
+    return f"{fraction:.1%} of the attention on {size:.1%} of the frame, maximum {most:.1%} at {at_s:.2f} s"

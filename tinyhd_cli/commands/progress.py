@@ -51,7 +51,7 @@ class ProgressDisplay:
         if self._quiet:
             return lambda done, total: None
         rest = f"{' ' if count else ''}{count}{', ' if phase else ''}{phase}"
-        estimate = all_left or (lambda share: None)
+        estimate = all_left or (lambda fraction: None)
         if terminal.as_json:
             return self._events(name + rest, estimate)
         if self._bars is not None:
@@ -71,7 +71,7 @@ class ProgressDisplay:
             nonlocal printed_s
             if time.monotonic() - printed_s >= EVENT_INTERVAL_S or done == total:
                 printed_s = time.monotonic()
-                left = all_left(share_of(done, total))
+                left = all_left(fraction_of(done, total))
                 more = {} if left is None else {"all_left_s": round(left, 1)}
                 print_event(level="progress", label=label, done=done, total=total, **more)
 
@@ -88,14 +88,14 @@ class ProgressDisplay:
             printed_s = now
             rate = done / (now - started)
             left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
-            all_s = all_left(share_of(done, total))
+            all_s = all_left(fraction_of(done, total))
             for_all = "" if all_s is None else f", {all_s:.0f} s for all inputs"
             say(f"{label}: frame {done}{f' of {total}' if total else ''}, {rate:.1f} fps{left}{for_all}")
 
         return report
 
 
-def share_of(done: float, total: float | None) -> float:
+def fraction_of(done: float, total: float | None) -> float:
     """Return the fraction of a video that is done; 0 if its length is unknown."""
     return min(1.0, done / total) if total else 0.0
 
@@ -176,7 +176,7 @@ def columns(parts: list[str]) -> list[ProgressColumn]:
         max_refresh = 0.5
 
         def render(self, task: Task) -> Text:
-            left = task.fields["all_left"](share_of(task.completed, task.total))
+            left = task.fields["all_left"](fraction_of(task.completed, task.total))
             return Text("" if left is None else f"all {hours(left)}", no_wrap=True)
 
     known: dict[str, ProgressColumn] = {

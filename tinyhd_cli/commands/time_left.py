@@ -58,11 +58,11 @@ class TimeLeft:
         self._worked.add(number)
         self._worked_s += time.monotonic() - self._started
 
-    def seconds(self, share: float) -> float | None:
+    def seconds(self, fraction: float) -> float | None:
         """Estimate the seconds left for all videos.
 
         Args:
-            share: fraction of the current video that is done; 0 if it is unknown, as in the phases of some commands.
+            fraction: part of the current video that is done; 0 if it is unknown, as in the phases of some commands.
         """
         known = [frames for frames in self._claims if frames]
         mean = sum(known) / len(known) if known else 1.0
@@ -70,8 +70,8 @@ class TimeLeft:
         spent = time.monotonic() - self._started
         before = sum(sizes[number] for number in self._worked)
         now, after = sizes[self._current], sum(sizes[self._current + 1 :])
-        if share > 0 and self._worked_s + spent >= SETTLE_S:
-            return (self._worked_s + spent) * (after + now * (1 - share)) / (before + now * share)
+        if fraction > 0 and self._worked_s + spent >= SETTLE_S:
+            return (self._worked_s + spent) * (after + now * (1 - fraction)) / (before + now * fraction)
         if before > 0:
             return max(0.0, self._worked_s * (after + now) / before - spent)
         return None

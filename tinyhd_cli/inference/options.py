@@ -120,14 +120,14 @@ def areas_of(arguments: Sequence[str]) -> tuple[Area, ...]:
     return parse_areas(arguments)
 
 
-def areas_option() -> Any:
-    """Return the field of the areas of interest."""
+def areas_option(effect: str) -> Any:
+    """Return the field of the areas of interest, with a help text that ends with their effect on the outputs."""
     return option(
         (),
         AREAS,
         "NAME=X,Y,W,H|FILE",
-        "Area of interest in pixels or percent (logo=10%,20%,25%,10%), or a JSON file of areas. Can be repeated. Each"
-        " area's fraction of the attention is written to the CSV and JSON; the overlay shows the areas.",
+        "Area of interest in pixels or percent (logo=10%,20%,25%,10%), or a JSON file of areas. Can be repeated."
+        f" {effect}",
         flag="aoi",
         kind=list[str],
         written=None,
@@ -169,7 +169,9 @@ class PredictOptions:
     audio: bool = option(True, LOOK, "", "Leave out the audio.")
     """Whether the overlay keeps the audio."""
     input: InputOptions = group(InputOptions)
-    areas: tuple[Area, ...] = areas_option()
+    areas: tuple[Area, ...] = areas_option(
+        "Each area's fraction of the attention is written to the CSV and JSON; the overlay shows the areas."
+    )
     area_threshold: float = area_threshold_option()
 
     def __post_init__(self) -> None:
