@@ -13,24 +13,24 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference values beside the project; the test is skipped where it is not there."""
+    """Return the folder of reference values next to the project; skip the test if it does not exist."""
     if not SHARED.is_dir():
-        pytest.skip(f"{SHARED} is not there: reference values of the original networks")
+        pytest.skip(f"{SHARED} does not exist: reference values of the original networks")
     return SHARED
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With CI=true a shared test that skips although the folder exists is a failure."""
+    """With CI=true, fail tests that use the shared folder but are skipped although it exists."""
     outcome = yield
     report = outcome.get_result()
     if report.skipped and "shared" in item.keywords and SHARED.is_dir() and os.environ.get("CI"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} skipped although {SHARED} is there: {report.longrepr}"
+        report.longrepr = f"{item.nodeid} skipped although {SHARED} exists: {report.longrepr}"
 
 
 def pytest_collection_modifyitems(items):
-    """Every test that asks for the fixture carries the marker."""
+    """Mark every test that uses the fixture."""
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared)
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def weights_file(tmp_path_factory):
-    """A weight file of a quarter-width multi-output network that was never trained but reacts to what it sees."""
+    """Return a weights file of an untrained quarter-width multi-output network whose maps depend on the input."""
     from helpers.networks import lively
 
     from tinyhd_cli import weights
@@ -51,13 +51,13 @@ def weights_file(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def engine_cache(tmp_path_factory):
-    """Compiled graphs, shared by all tests: each would have to compile its own and compare it with PyTorch."""
+    """Return the folder of compiled engines; all tests share it, because compiling and checking them takes time."""
     return tmp_path_factory.mktemp("engines")
 
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path, engine_cache):
-    """The folder of what tinyhd keeps between runs: an own one for each test."""
+    """Return the cache folder; each test has its own."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("TINYHD_CACHE", str(folder))
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(engine_cache))
@@ -74,17 +74,17 @@ def log_as_imported(monkeypatch):
 
 @pytest.fixture
 def tinyhd(monkeypatch, tmp_path):
-    """Runs the command line in this process, in an empty folder; returns the exit code."""
+    """Return a function that runs the command line in this process, in an empty folder, and returns the exit code."""
     from tinyhd_cli import cli
     from tinyhd_cli.commands import terminal
 
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(terminal, "LOADING_MESSAGE_S", 3600.0)  # a busy machine must not add a line to what is tested
+    monkeypatch.setattr(terminal, "LOADING_MESSAGE_S", 3600.0)  # or a slow machine would print another line
 
     def run(*args):
-        terminal.console.cache_clear()  # stderr is another one in each test
+        terminal.console.cache_clear()  # each test has its own stderr
         return cli.run([str(arg) for arg in args])
 
     yield run

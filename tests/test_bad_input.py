@@ -1,4 +1,4 @@
-"""Bad input: one clear line, the right exit code, nothing half-written, and the other inputs done."""
+"""Bad input: one clear line, the right exit code, no partial output, and the other inputs are processed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def text(path):
 
 
 def header_only(path):
-    """A truncated MP4 has lost its index, which stands at the end."""
+    """Truncate an MP4, which removes the index at its end."""
     clips.make(path, frames=30, width=320, height=240)
     path.write_bytes(path.read_bytes()[:2000])
 
 
-def only_sound(path):
+def audio_only(path):
     clips.audio_only(path)
 
 
@@ -58,7 +58,7 @@ def all_frames_damaged(path):
     path.write_bytes(data)
 
 
-def a_folder(path):
+def empty_folder(path):
     path.mkdir()
 
 
@@ -67,10 +67,10 @@ UNREADABLE = {
     empty: "is empty",
     text: "not a video that FFmpeg can read",
     header_only: "not a video that FFmpeg can read",
-    only_sound: "has no video stream (only audio)",
+    audio_only: "has no video stream (only audio)",
     zero_length_stream: "not a video that FFmpeg can read (End of file)",
     all_frames_damaged: "no frame could be decoded",
-    a_folder: "no videos or images in this folder",
+    empty_folder: "no videos or images in this folder",
 }
 OUTPUTS = ("--overlay", "o.mp4", "--maps", "maps", "--npz", "o.npz", "--csv", "o.csv", "--json", "o.json")
 
@@ -84,16 +84,16 @@ def test_unreadable_videos(tinyhd, tmp_path, weights_file, capsys, spoil):
     bad = tmp_path / "bad.mp4"
     spoil(bad)
     assert tinyhd("predict", bad, "--weights", weights_file, *OUTPUTS) == 3
-    said = capsys.readouterr()
-    assert said.err.splitlines() == [line for line in said.err.splitlines() if line.startswith(f"tinyhd: {bad}: ")]
-    assert len(said.err.splitlines()) == 1
-    assert UNREADABLE[spoil] in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert output.err.splitlines() == [line for line in output.err.splitlines() if line.startswith(f"tinyhd: {bad}: ")]
+    assert len(output.err.splitlines()) == 1
+    assert UNREADABLE[spoil] in output.err
+    assert output.out == ""
     assert here() == []
 
 
 @pytest.mark.parametrize("spoil", UNREADABLE, ids=lambda spoil: spoil.__name__)
-def test_the_other_videos_are_done(tinyhd, tmp_path, weights_file, capsys, spoil):
+def test_the_other_videos_are_processed(tinyhd, tmp_path, weights_file, capsys, spoil):
     bad = tmp_path / "bad.mp4"
     spoil(bad)
     good = [clips.make(tmp_path / f"{name}.mp4", frames=2) for name in ("one", "two")]
@@ -105,7 +105,7 @@ def test_the_other_videos_are_done(tinyhd, tmp_path, weights_file, capsys, spoil
 
 @pytest.fixture
 def ordinary_user():
-    """Permissions do not bind root."""
+    """Run as another user if the tests run as root, whom permissions do not restrict."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         yield
         return
@@ -120,7 +120,7 @@ def test_permission_denied(tinyhd, tmp_path, weights_file, capsys, request):
     video = clips.make(tmp_path / "secret.mp4", frames=2)
     # Other engines would report that their packages and the cache belong to another user.
     command = ("predict", video, "--weights", weights_file, "--csv", "o.csv", "--engine", "torch")
-    assert tinyhd(*command) == 0  # all modules are loaded now
+    assert tinyhd(*command) == 0  # loads all modules
     Path("o.csv").unlink()
     video.chmod(0)
     for folder in (tmp_path, *list(tmp_path.parents)[:3], *weights_file.parents):
@@ -134,23 +134,23 @@ def test_permission_denied(tinyhd, tmp_path, weights_file, capsys, request):
 
 @pytest.mark.parametrize("output", OUTPUTS[::2])
 def test_unwritable_outputs(tinyhd, tmp_path, weights_file, capsys, output):
-    """A file stands where a folder would have to be."""
+    """A file has the name of the folder that the output needs."""
     video = clips.make(tmp_path / "clip.mp4", frames=2)
-    Path("file").write_text("mine")
+    Path("file").write_text("kept")
     name = dict(zip(OUTPUTS[::2], OUTPUTS[1::2], strict=True))[output]
     assert tinyhd("predict", video, "--weights", weights_file, output, f"file/{name}") == 5
-    said = capsys.readouterr().err
-    assert said.startswith(f"tinyhd: file/{name}: cannot be written: ")
-    assert len(said.splitlines()) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"tinyhd: file/{name}: cannot be written: ")
+    assert len(errors.splitlines()) == 1
     assert here() == ["file"]
-    assert Path("file").read_text() == "mine"
+    assert Path("file").read_text() == "kept"
 
 
 @pytest.mark.parametrize(
     ("output", "name"), list(zip(OUTPUTS[::2], OUTPUTS[1::2], strict=True)), ids=lambda value: value.strip("-")
 )
 def test_full_disk(tmp_path, weights_file, output, name):
-    """No file may grow beyond a limit, as on a full disk; what was there before stays."""
+    """File sizes are limited, as on a full disk; existing files are kept."""
     video = clips.make(tmp_path / "clip.mp4", frames=40, width=256, height=192)
     folder = tmp_path / "out"
     folder.mkdir()
@@ -173,8 +173,8 @@ def test_full_disk(tmp_path, weights_file, output, name):
     assert list(folder.iterdir()) == []
 
 
-def other_network(path):
-    """Tensors of a single-output network that say they are a multi-output one's."""
+def wrong_network(path):
+    """Write a single-output network with the metadata of a multi-output network."""
     from safetensors.torch import load_file, save_file
 
     network = lively("tinyhd-s-quarter")
@@ -190,7 +190,7 @@ def other_network(path):
 
 
 class Bomb:
-    """Runs code when it is unpickled."""
+    """Object that runs code when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -201,7 +201,7 @@ class Bomb:
 
 def test_bad_weights(tinyhd, tmp_path, capsys):
     video = clips.make(tmp_path / "clip.mp4", frames=2)
-    other_network(tmp_path / "other.safetensors")
+    wrong_network(tmp_path / "other.safetensors")
     torch.save({"student_model": Bomb(tmp_path / "exploded")}, tmp_path / "bomb.pth")
     text(tmp_path / "text.pth")
     empty(tmp_path / "empty.safetensors")
@@ -217,15 +217,15 @@ def test_bad_weights(tinyhd, tmp_path, capsys):
     }
     for options, message in cases.items():
         assert tinyhd("predict", video, *options) == 4, options
-        said = capsys.readouterr().err
-        assert message in said
-        assert len(said.splitlines()) == 1, said
+        errors = capsys.readouterr().err
+        assert message in errors
+        assert len(errors.splitlines()) == 1, errors
         assert here() == []
     assert not (tmp_path / "exploded").exists()
 
 
 def test_embedded_weights_with_a_wrong_hash(tinyhd, tmp_path, capsys, monkeypatch):
-    """One flipped bit in a file that the registry knows."""
+    """One bit of a registered file is flipped."""
     network = lively("tinyhd-m-quarter")
     info = weights.save(tmp_path / "embedded.safetensors", network.state_dict(), network.config)
     registry = tmp_path / "registry.toml"
@@ -242,9 +242,9 @@ def test_embedded_weights_with_a_wrong_hash(tinyhd, tmp_path, capsys, monkeypatc
     (tmp_path / "embedded.safetensors").write_bytes(data)
     capsys.readouterr()
     assert tinyhd("predict", video, "--csv", "o.csv") == 4
-    said = capsys.readouterr().err
-    assert info.sha256 in said
-    assert len(said.splitlines()) == 1
+    errors = capsys.readouterr().err
+    assert info.sha256 in errors
+    assert len(errors.splitlines()) == 1
     assert here() == []
 
 
@@ -273,9 +273,9 @@ def test_embedded_weights_with_a_wrong_hash(tinyhd, tmp_path, capsys, monkeypatc
 def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys, options, message):
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     assert tinyhd("predict", video, "--weights", weights_file, *options) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert len(said.splitlines()) == 1, said
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1, errors
     assert here() == []
 
 
@@ -308,7 +308,7 @@ def test_outputs_that_would_overwrite_another_input(tinyhd, weights_file, capsys
 
 
 @pytest.mark.parametrize("name", ["", ".", "/", f"{'n' * 300}.csv"])
-def test_outputs_without_a_possible_name(tinyhd, tmp_path, weights_file, capsys, name):
+def test_outputs_with_an_impossible_name(tinyhd, tmp_path, weights_file, capsys, name):
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     assert tinyhd("predict", video, "--weights", weights_file, "--csv", name) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -316,8 +316,8 @@ def test_outputs_without_a_possible_name(tinyhd, tmp_path, weights_file, capsys,
     assert here() == []
 
 
-def test_nobody_reads_the_messages(tmp_path, weights_file):
-    """A full disk behind stderr is no reason to stop working."""
+def test_stderr_on_a_full_disk(tmp_path, weights_file):
+    """The work continues if stderr is on a full disk."""
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     command = [sys.executable, "-m", "tinyhd_cli", "predict", "none.mp4", str(video), "--weights", str(weights_file)]
     with Path("/dev/full").open("w") as full:
@@ -326,48 +326,48 @@ def test_nobody_reads_the_messages(tmp_path, weights_file):
     assert (tmp_path / "clip.csv").is_file()
 
 
-def test_nothing_said_shows_help_and_is_wrong_usage(tinyhd, capsys):
+def test_no_arguments_show_help_and_are_wrong_usage(tinyhd, capsys):
     assert tinyhd() == 2
-    said = capsys.readouterr()
-    assert "Usage" in said.out + said.err
+    output = capsys.readouterr()
+    assert "Usage" in output.out + output.err
     assert tinyhd("predict") == 2
     assert "VIDEO" in capsys.readouterr().err
     assert tinyhd("predikt") == 2
     assert "predict" in capsys.readouterr().err
     assert tinyhd("predict", "clip.mp4", "--overlai", "o.mp4") == 2
-    said = capsys.readouterr().err
-    assert "--overlay" in said
-    assert "tinyhd predict --help" in said
+    output = capsys.readouterr().err
+    assert "--overlay" in output
+    assert "tinyhd predict --help" in output
     Path("clip.mp4").touch()
     assert tinyhd("clip.mp4") == 2
     assert "did you mean tinyhd predict clip.mp4?" in capsys.readouterr().err
 
 
-def test_debug_shows_where(tinyhd, tmp_path, capsys):
+def test_debug_shows_the_traceback(tinyhd, tmp_path, capsys):
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     assert tinyhd("predict", video, "--weights", tmp_path / "none.pth", "--debug") == 4
-    said = capsys.readouterr().err
-    assert "Traceback" in said
-    assert said.splitlines()[-1].startswith("tinyhd: ")
+    errors = capsys.readouterr().err
+    assert "Traceback" in errors
+    assert errors.splitlines()[-1].startswith("tinyhd: ")
 
 
-def test_unexpected_errors_are_one_line_too(tinyhd, tmp_path, weights_file, capsys, monkeypatch):
+def test_unexpected_errors_are_one_line(tinyhd, tmp_path, weights_file, capsys, monkeypatch):
     from tinyhd_cli.inference import model
 
     def broken(self, clip):
-        raise RuntimeError("the network fell over\nin many\nlines")
+        raise RuntimeError("the network failed\nin many\nlines")
 
     monkeypatch.setattr(model.Model, "infer", broken)
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     assert tinyhd("predict", video, "--weights", weights_file) == 1
-    said = capsys.readouterr().err
-    assert "unexpected RuntimeError: the network fell over (use --debug" in said
-    assert len(said.splitlines()) == 1
+    errors = capsys.readouterr().err
+    assert "unexpected RuntimeError: the network failed (use --debug" in errors
+    assert len(errors.splitlines()) == 1
     assert here() == []
 
 
 def test_messages_and_progress_as_json(tinyhd, tmp_path, weights_file, capsys, monkeypatch):
-    """Every line on stderr is an event; levels tell complaints, progress and the rest apart."""
+    """Every line on stderr is an event; the level distinguishes errors, progress and information."""
     clip = clips.make(tmp_path / "clip.mp4", frames=3)
     for switch in (["--json-log"], []):
         if not switch:

@@ -1,4 +1,4 @@
-"""Nothing is reported to anybody."""
+"""No telemetry is sent."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 import pytest
 
 
-def test_openvino_reports_nothing(tmp_path):
-    """Its telemetry package is not loaded, and leaves no files in the home folder."""
+def test_openvino_sends_no_telemetry(tmp_path):
+    """OpenVINO's telemetry package is not loaded and leaves no files in the home folder."""
     pytest.importorskip("openvino")
     code = (
         "import tinyhd_cli.engines.openvino, sys; from openvino.tools.ovc import telemetry_utils as used;"

@@ -1,4 +1,4 @@
-"""Commands that take several videos: each gets its output, and one that fails does not stop the others."""
+"""Commands with several videos: each video gets its output, and a failed video does not stop the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIXES = {"crop": "_crop.mp4", "encode": "_encoded.mp4", "report": "_report.ht
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two clips, and one file that is none."""
+    """A folder with two clips and a file that is not a video."""
     made = tmp_path / "clips"
     made.mkdir()
     for name in ("one", "two"):
@@ -28,15 +28,15 @@ def folder(tmp_path):
 @pytest.mark.parametrize("command", SUFFIXES)
 def test_a_folder_with_a_broken_file(tinyhd, folder, weights_file, capsys, command):
     assert tinyhd(command, folder, "--out-dir", "out", "--weights", weights_file) == 1
-    said = capsys.readouterr().err
-    assert "broken.mp4: " in said
-    assert "1 of 3 inputs failed" in said
+    errors = capsys.readouterr().err
+    assert "broken.mp4: " in errors
+    assert "1 of 3 inputs failed" in errors
     names = {path.name for path in Path("out").iterdir()}
     assert names == {f"{name}{SUFFIXES[command]}" for name in ("one", "two")}
 
 
 @pytest.mark.parametrize("command", SUFFIXES)
-def test_names_are_checked_before_anything_is_done(tinyhd, folder, weights_file, capsys, command):
+def test_output_names_are_checked_first(tinyhd, folder, weights_file, capsys, command):
     name = f"out{Path(SUFFIXES[command]).suffix}"
     assert tinyhd(command, folder, "-o", name, "--weights", weights_file) == 2
     assert "3 videos would be written to one file" in capsys.readouterr().err
@@ -46,12 +46,12 @@ def test_names_are_checked_before_anything_is_done(tinyhd, folder, weights_file,
 
 
 @pytest.mark.parametrize("command", ["crop", "encode"])
-def test_two_passes_need_a_file(tinyhd, weights_file, capsys, command):
+def test_two_passes_require_a_file(tinyhd, weights_file, capsys, command):
     assert tinyhd(command, "-", "--weights", weights_file) == 2
     assert "not possible with a pipe" in capsys.readouterr().err
 
 
-def test_json_of_several(tinyhd, folder, weights_file, capsys):
+def test_json_of_several_videos(tinyhd, folder, weights_file, capsys):
     videos = [folder / f"{name}.mp4" for name in ("one", "two")]
     assert tinyhd("encode", *videos, "--json", "--no-compare", "-q", "--weights", weights_file) == 0
     decoder, text, found = json.JSONDecoder(), capsys.readouterr().out.strip(), []
@@ -65,15 +65,17 @@ def test_json_of_several(tinyhd, folder, weights_file, capsys):
 
 
 @pytest.mark.parametrize("command", SUFFIXES)
-def test_interrupted_runs_leave_what_is_complete(tmp_path, weights_file, command):
+def test_interrupted_runs_keep_complete_outputs(tmp_path, weights_file, command):
     videos = [clips.make(tmp_path / "short.mp4", frames=2), clips.make(tmp_path / "x-long.mp4", frames=900)]
-    line = [sys.executable, "-m", "tinyhd_cli", command, *videos, "--weights", weights_file, "--json-log"]
+    command_line = [sys.executable, "-m", "tinyhd_cli", command, *videos, "--weights", weights_file, "--json-log"]
     out = tmp_path / "out"
-    process = subprocess.Popen([*line, "--out-dir", out], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    for said in process.stderr:
-        if '"progress"' in said and "x-long" in said:
+    process = subprocess.Popen(
+        [*command_line, "--out-dir", out], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if '"progress"' in line and "x-long" in line:
             break
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
     assert [path.name for path in out.iterdir()] == [f"short{SUFFIXES[command]}"]

@@ -1,4 +1,4 @@
-"""``tinyhd doctor`` tells the truth."""
+"""``tinyhd doctor`` reports the state of the installation correctly."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def findings(capsys):
     return {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
 
 
-def test_all_is_said(tinyhd, capsys, cache):
+def test_all_findings_are_reported(tinyhd, capsys, cache):
     assert tinyhd("doctor", "--json") == 0
     found = findings(capsys)
     assert {"tinyhd", "python", "packages", "FFmpeg", "CPU", "device", "encoders", "cache", "Hub"} <= found.keys()
     assert "h264 (libx264)" in found["encoders"]["found"]
     assert found["cache"] == {"what": "cache", "status": "ok", "found": str(cache), "advice": ""}
     assert "TINYHD_CACHE" in found["settings"]["found"]
-    assert not cache.exists()  # looking leaves nothing behind
+    assert not cache.exists()  # the checks leave no files behind
 
 
 def test_table(tinyhd, capsys):
@@ -67,7 +67,7 @@ def test_engines(tinyhd, capsys, monkeypatch):
     assert tinyhd("doctor", "--json") == 0
     found = findings(capsys)["engines"]
     assert "fused" not in found["found"]
-    if (sys.platform, platform.machine()) == ("linux", "x86_64"):  # where they could be
+    if (sys.platform, platform.machine()) == ("linux", "x86_64"):  # the platform of the kernels
         assert found["status"] == "note" and "a C compiler" in found["advice"]
 
     def broken(name):
@@ -103,7 +103,7 @@ def test_missing_encoders(tinyhd, capsys, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the environment of a container")
 def test_in_a_bare_container(tmp_path):
-    """No home that can be written, no Hub, no terminal, the plainest locale: nothing breaks, and it is said."""
+    """Without a writable home folder, Hub, terminal and UTF-8 locale, nothing breaks and all of it is reported."""
     home = tmp_path / "file"
     home.write_text("a home that cannot be")
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C", "HF_HUB_OFFLINE": "1"}

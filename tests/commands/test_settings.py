@@ -1,4 +1,4 @@
-"""Settings files: which are read, what they may say, and what is said of those that are wrong."""
+"""Settings files: which files are read, valid and invalid content, and the messages about errors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def no_other_settings(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "users"))
     monkeypatch.setenv("APPDATA", str(tmp_path / "users"))
-    monkeypatch.setenv(settings.CONFIG_VARIABLE, "")  # so that what --config sets is taken back after the test
+    monkeypatch.setenv(settings.CONFIG_VARIABLE, "")  # restores the variable that --config sets
 
 
 @pytest.fixture
 def normalized(tinyhd, tmp_path, weights_file):
-    """Predict a clip with some arguments and tell how its maps were scaled, which settings may have said."""
+    """Predict a clip with some arguments and return the normalization of its maps."""
     video = clips.make(tmp_path / "clip.mp4", frames=2)
 
     def run(*before, after=()):
@@ -38,17 +38,17 @@ def test_options_of_a_command(normalized, tmp_path):
     assert normalized() == "frame"
     Path("tinyhd.toml").write_text('[predict]\nnormalize = "video"\nside-by-side = true\nalpha = 0.5\n')
     assert normalized() == "video"
-    assert normalized(after=("--normalize", "none")) == "none", "the command line counts more"
+    assert normalized(after=("--normalize", "none")) == "none", "the command line takes precedence"
     users = tmp_path / "users" / "tinyhd" / "tinyhd.toml"
     users.parent.mkdir(parents=True)
     users.write_text('[predict]\nnormalize = "none"\n')
-    assert normalized() == "video", "the file in this folder counts more"
+    assert normalized() == "video", "the file in this folder takes precedence"
     Path("tinyhd.toml").unlink()
     assert normalized() == "none"
 
 
 @pytest.mark.parametrize("arguments", [("--config", "other.toml"), ("--quiet-not", "--config=other.toml")])
-def test_a_named_file_is_read_in_place_of_the_others(normalized, arguments):
+def test_a_named_file_replaces_the_others(normalized, arguments):
     Path("tinyhd.toml").write_text('[predict]\nnormalize = "video"\nalpha = 2\n')
     Path("other.toml").write_text('[predict]\nnormalize = "none"\n')
     arguments = [argument.replace("--quiet-not", "--json-log") for argument in arguments]
@@ -77,20 +77,20 @@ def test_wrong_settings(tinyhd, weights_file, capsys, text, message):
     Path("tinyhd.toml").write_text(text)
     video = clips.make(Path("clip.mp4"), frames=2)
     assert tinyhd("predict", video, "--weights", weights_file) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert len(said.splitlines()) == 1
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert len(errors.splitlines()) == 1
     assert tinyhd("predict", "--help") == 0
 
 
-def test_the_doctor_names_wrong_settings(tinyhd, capsys):
+def test_the_doctor_reports_wrong_settings(tinyhd, capsys):
     Path("tinyhd.toml").write_text("[predict]\nalhpa = 1\n")
     assert tinyhd("doctor", "--json") == 1
     found = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)}
     assert "did you mean alpha" in found["settings"]["found"]
 
 
-def test_a_named_file_that_is_not_there(tinyhd, capsys):
+def test_a_missing_named_file(tinyhd, capsys):
     assert tinyhd("--config", "gone.toml", "predict", "clip.mp4") == 2
     assert capsys.readouterr().err == "tinyhd: --config gone.toml: no such file\n"
 
