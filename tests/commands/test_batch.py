@@ -48,7 +48,7 @@ def test_output_names_are_checked_first(tinyhd, folder, weights_file, capsys, co
 @pytest.mark.parametrize("command", ["crop", "encode"])
 def test_two_passes_require_a_file(tinyhd, weights_file, capsys, command):
     assert tinyhd(command, "-", "--weights", weights_file) == 2
-    assert "not possible with a pipe" in capsys.readouterr().err
+    assert "must be read twice" in capsys.readouterr().err
 
 
 def test_json_of_several_videos(tinyhd, folder, weights_file, capsys):

@@ -95,9 +95,9 @@ def test_a_missing_named_file(tinyhd, capsys):
     assert capsys.readouterr().err == "tinyhd: --config gone.toml: no such file\n"
 
 
-def test_the_readmes_example():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    example = readme.partition("```toml\n")[2].partition("```")[0]
+def test_the_example_of_the_guide():
+    guide = (Path(__file__).parents[2] / "docs" / "exit-codes-and-settings.md").read_text(encoding="utf-8")
+    example = guide.partition("```toml\n")[2].partition("```")[0]
     Path("tinyhd.toml").write_text(example)
     check(Path("tinyhd.toml"), settings.read(Path("tinyhd.toml")), commands())
     assert option_defaults(commands(), "crop") == {"aspect": "9:16"}
