@@ -1,4 +1,4 @@
-"""Read arrays in npy and npz files. Claimed sizes are checked before memory is allocated; pickles are refused."""
+"""Read arrays from npy and npz files. Sizes are checked before memory is allocated; pickled objects are rejected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .errors import InputError
 Array = NDArray[Any]
 
 MAX_ITEM_BYTES = 1 << 31
-"""Size limit of an array that is read whole, and of one item of an array that is read item by item."""
+"""Size limit of an array that is read at once, and of one item of an array that is read item by item."""
 
 DAMAGED = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError)
 """Exceptions that NumPy and zipfile raise for a damaged or encrypted file."""
@@ -31,19 +31,19 @@ class StoredArray:
     """An array in an open file, of which only the header has been read."""
 
     name: str
-    """The file's name in messages."""
+    """Name of the file in messages."""
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fortran_order: bool
     _file: IO[bytes]
 
     def read(self) -> Array:
-        """Return the array; ``InputError`` if it is too large or truncated."""
+        """Return the whole array; ``InputError`` if it is too large or truncated."""
         values = np.frombuffer(self._bytes(math.prod(self.shape)), self.dtype)
         return values.reshape(self.shape, order="F" if self.fortran_order else "C")
 
     def items(self) -> Iterator[Array]:
-        """Yield the items along the first dimension, one in memory at a time; ``InputError`` as in :meth:`read`."""
+        """Yield the items along the first dimension without loading all of them; ``InputError`` as in :meth:`read`."""
         if self.fortran_order:
             yield from self.read()
             return
@@ -73,24 +73,27 @@ def input_errors(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
-    except DAMAGED as error:  # NumPy's message advises to enable pickle
+    except DAMAGED as error:  # not NumPy's message, which recommends to allow pickled objects
         raise InputError(f"{name}: is not an {Path(name).suffix[1:]} file with a numeric array") from error
 
 
 def read_header(name: str, file: IO[bytes], size: int) -> StoredArray:
-    """Return the array at the current position of a file; ``InputError`` if it is not one, or shorter than claimed.
+    """Read the header of the array at the current position of a file.
 
     Args:
-        name: the file's name in messages.
-        file: open for reading.
-        size: number of bytes in the file.
+        name: name of the file in messages.
+        file: a file that is open for reading.
+        size: size of the file in bytes.
+
+    Raises:
+        InputError: it is not an array, or the file is shorter than the array.
     """
     with input_errors(name):
         try:
-            if np.lib.format.read_magic(file) != (1, 0):  # later versions are for structured arrays
+            if np.lib.format.read_magic(file) != (1, 0):  # other versions are for structured arrays
                 raise ValueError
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        except MemoryError as error:  # the parser raises it for thousands of brackets
+        except MemoryError as error:  # raised for thousands of nested brackets
             raise ValueError from error
         if dtype.hasobject or not dtype.itemsize or min(shape, default=1) < 0:
             raise ValueError
@@ -101,7 +104,7 @@ def read_header(name: str, file: IO[bytes], size: int) -> StoredArray:
 
 @contextlib.contextmanager
 def open_npy(path: Path) -> Iterator[StoredArray]:
-    """Open the array of an npy file; ``InputError`` if it is not one."""
+    """Open the array of an npy file; ``InputError`` if it has none."""
     with contextlib.ExitStack() as stack:
         with input_errors(str(path)):
             file = stack.enter_context(path.open("rb"))
@@ -110,7 +113,11 @@ def open_npy(path: Path) -> Iterator[StoredArray]:
 
 
 class Archive:
-    """The arrays of an npz file, opened one at a time. Use it as a context manager.
+    """An open npz file, whose arrays are opened one at a time. Use it as a context manager.
+
+    Attributes:
+        path: the file.
+        names: names of its arrays.
 
     Raises:
         InputError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Outputs that appear complete or not at all.
+"""Write outputs that appear complete or not at all.
 
 A file is written under a temporary name next to its target and then renamed. Symbolic links are kept and their targets
 are replaced. A pipe, a device or ``/dev/stdout`` receives the complete content at the end.
@@ -23,10 +23,10 @@ from .errors import OutputError
 from .processes import has_ended, process_key
 
 SWEEP_EVERY_S = 10.0
-"""Seconds between two searches of a folder for temporary files of killed processes."""
+"""Minimum seconds between two searches of a folder for temporary files of killed processes."""
 
 ABANDONED_S = 24 * 3600.0
-"""Age at which a temporary file of another machine is considered abandoned: a running process keeps writing to it."""
+"""Age in seconds at which a temporary file of another machine is considered abandoned: a live process writes to it."""
 
 TEMPORARY = re.compile(
     r"\..*\.[0-9a-f]{8}\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)\.temporary_path(\..*)?", re.DOTALL
@@ -37,7 +37,7 @@ DESCRIPTOR = re.compile(r"/(?:dev|proc/self|proc/thread-self)/fd/(\d+)")
 """Matches the paths of this process's open files."""
 
 MAX_LINKS = 40
-"""Limit on a chain of symbolic links, the same as in Linux."""
+"""Maximum length of a chain of symbolic links, as in Linux."""
 
 _swept: dict[Path, float] = {}
 """Time of the last search of each folder."""
@@ -66,7 +66,7 @@ def publish(temporary: Path, path: Path) -> None:
     The files of a folder replace files of the same names in an existing folder.
 
     Raises:
-        OSError: it cannot be moved.
+        OSError: the content cannot be moved.
     """
     if is_special(path):
         copy_to_stream(temporary, path)
@@ -81,7 +81,7 @@ def publish(temporary: Path, path: Path) -> None:
     try:
         temporary.replace(target)
     except OSError as error:
-        # A single file that is mounted into a container can be overwritten, but not replaced.
+        # A file that is mounted into a container can be overwritten but not replaced.
         if error.errno not in (errno.EBUSY, errno.EXDEV) or not target.is_file():
             raise
         shutil.copyfile(temporary, target)
@@ -92,7 +92,7 @@ def copy_to_stream(temporary: Path, path: Path) -> None:
     """Write the content of a file to a pipe, a device or an open file."""
     number = descriptor(path)
     if number is not None and sys.stdout is not None:
-        sys.stdout.flush()  # keep the order of earlier output
+        sys.stdout.flush()  # earlier output must come first
     opened = path.open("wb") if number is None else os.fdopen(os.dup(number), "wb")
     with opened as output, temporary.open("rb") as content:
         shutil.copyfileobj(content, output)
@@ -161,7 +161,7 @@ def file_name(text: str) -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder, if it is there."""
+    """Remove a file or folder if it exists; ignore errors."""
     with contextlib.suppress(OSError):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -170,12 +170,12 @@ def remove(path: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """The error to raise when ``path`` could not be written."""
+    """Return the error for a path that cannot be written."""
     return OutputError(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def make_parent(path: Path) -> None:
-    """Make the folder that ``path`` will be written in; ``OutputError`` where that is impossible."""
+    """Create the parent folder of an output; ``OutputError`` if that is impossible."""
     if is_special(path):
         return
     try:
@@ -186,10 +186,10 @@ def make_parent(path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; it gets the final one if the block ends well and is removed otherwise.
+    """Yield a temporary path to write to; rename it to ``path`` at the end of the block, or remove it on an error.
 
     Raises:
-        OutputError: an ``OSError`` came up while writing.
+        OutputError: an ``OSError`` was raised in the block or while renaming.
     """
     make_parent(path)
     temporary = temporary_path(path)
@@ -198,7 +198,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         publish(temporary, path)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and descriptor(path) == 1:
-            raise  # the reader of stdout has closed it, which is not an error
+            raise  # the reader of standard output has closed it, which is not an error
         raise cannot_write(path, error) from error
     finally:
         remove(temporary)

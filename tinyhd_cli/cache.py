@@ -1,4 +1,4 @@
-"""The cache: private folders for files that can be recreated.
+"""Provide private cache folders for files that can be recreated.
 
 Cached files are trusted (a compiled graph is executed), so a folder that another user can write to is not used.
 """
@@ -26,7 +26,8 @@ def folder(*names: str) -> Path | None:
 def usable_folder(root: Path, *names: str) -> Path | None:
     """Return the folder ``names`` inside ``root``, created if needed; None if that is not possible.
 
-    A ``root`` that cannot be created (a read-only home, a container) is not reported; an unsafe one is reported once.
+    A ``root`` that cannot be created (a read-only home, a container) is not reported. One that cannot be trusted is
+    reported once.
     """
     try:
         make_private(root)
@@ -69,16 +70,17 @@ def require_private(path: Path, flag: str) -> None:
 
 FOREIGN = "belongs to another user"
 WRITABLE = "is writable by other users"
+"""Reasons not to trust a folder, for messages."""
 
 
 def trust_problem(path: Path) -> str:
-    """Return why a folder, or the link to it, cannot be trusted; empty if it can be trusted.
+    """Return why a folder, or a link to it, cannot be trusted; an empty string if it can be trusted.
 
     Raises:
         OSError: the folder does not exist.
     """
     if not hasattr(os, "geteuid"):
-        return ""  # Windows: folders of a user's profile are private by inheritance
+        return ""  # on Windows, the folders of a user's profile are private
     followed = path.stat()
     if {path.lstat().st_uid, followed.st_uid} != {os.geteuid()}:
         return FOREIGN
@@ -87,5 +89,5 @@ def trust_problem(path: Path) -> str:
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """Log a warning the first time that it is raised."""
+    """Log a warning once per process."""
     log.warning("%s", message)

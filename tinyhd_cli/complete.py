@@ -1,4 +1,4 @@
-"""Check whether an existing file is a finished output, as far as a few reads can tell."""
+"""Check quickly whether an existing file is a complete output: only a few bytes are read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 PNG_END = b"IEND\xaeB`\x82"
-"""The last chunk of a PNG, without its length."""
+"""Last chunk of a PNG file, without its length."""
 
 MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
-"""ID of the element that contains all others except the first."""
+"""ID of the Matroska element that contains all others except the header."""
 
 SEGMENT_WITHIN = 256
-"""The segment starts within this many bytes."""
+"""Maximum offset of the end of the segment's ID, in bytes."""
 
 UNKNOWN_SIZE = (1 << 56) - 1
-"""The eight-byte size of an element that was never finished."""
+"""Size of a Matroska element that was not finished."""
 
 
 def is_complete(path: Path) -> bool:
@@ -99,4 +99,4 @@ CHECKS: dict[str, Callable[[BinaryIO, int], bool]] = {
     **dict.fromkeys((".mkv", ".webm"), is_whole_matroska),
     ".avi": is_whole_avi,
 }
-"""Checks by file suffix."""
+"""Check of each file suffix."""

@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code that says so. Imports nothing, so that every room may use it."""
+"""Define the errors and exit codes of tinyhd. Imports no other module of the package, so that all of them can use it."""
 
 from __future__ import annotations
 
@@ -12,53 +12,55 @@ INPUT_UNREADABLE = 3
 WEIGHTS_UNAVAILABLE = 4
 OUTPUT_FAILED = 5
 INTERRUPTED = 130
-
+"""Exit codes of the commands."""
 
 MAX_NAMES = 12
-"""How many names a message lists."""
+"""Maximum number of names in a message."""
 
 
 class TinyhdError(Exception):
-    """An error whose message is meant for the user: one line, what is wrong and what to do."""
+    """An error with a message for the user: one line that states what is wrong and what to do."""
 
     exit_code = SOME_INPUT_FAILED
+    """Exit code of a command that fails with this error."""
 
 
 class UsageError(TinyhdError):
-    """The command or the configuration cannot be right, whatever the input."""
+    """The command line or the configuration is invalid."""
 
     exit_code = WRONG_USAGE
 
 
 class InputError(TinyhdError):
-    """An input cannot be read as what it should be."""
+    """An input cannot be read or has invalid content."""
 
     exit_code = INPUT_UNREADABLE
 
 
 class WeightsError(TinyhdError):
-    """Weights are missing, damaged, refused, or of another network."""
+    """Weights are missing, damaged, not trusted, or belong to a different network."""
 
     exit_code = WEIGHTS_UNAVAILABLE
 
 
 class OutputError(TinyhdError):
-    """An output could not be written."""
+    """An output cannot be written."""
 
     exit_code = OUTPUT_FAILED
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an exception's text, or its type where it has none."""
+    """Return the first line of an exception's message, or the name of its type if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 NO_MEMORY = "not enough memory"
+"""Message of all errors caused by a lack of memory."""
 
 
 def describe_unexpected(error: Exception) -> str:
-    """Describe an unhandled exception: a bug, unless memory ran out."""
+    """Return the message for an exception that nothing handled: a bug, unless memory ran out."""
     opencv_code = -4  # cv2.Error.StsNoMem
     if (
         isinstance(error, MemoryError)
@@ -71,7 +73,12 @@ def describe_unexpected(error: Exception) -> str:
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """The nearest known names as the end of a message: ``"did you mean a or b?"``, or what there is if none is near."""
+    """Return the end of a message about an unknown name: ``did you mean a or b?``, or the known names.
+
+    Args:
+        wrong: the unknown name.
+        known: all known names.
+    """
     names = sorted(known)
     near = difflib.get_close_matches(wrong.lower(), names, n=3, cutoff=0.5)
     if near:

@@ -1,4 +1,4 @@
-"""Figures that need no display and draw untrusted text literally."""
+"""Create matplotlib figures without a display, in which untrusted text is drawn literally."""
 
 from __future__ import annotations
 
@@ -15,41 +15,47 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PLAIN: dict[str, Any] = {"text.parse_math": False, "text.usetex": False}
-"""Matplotlib settings that disable formulas between ``$``."""
+"""Matplotlib settings that disable formulas between dollar signs."""
 
 
 @contextlib.contextmanager
 def plain_text(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Draw text literally inside the block; a glyph that the font lacks becomes a box, without a warning.
+    """Return a context in which text is drawn literally, and missing glyphs become boxes without a warning.
 
     Figures must be created and saved inside the block, because some of their text is created only when they are saved.
 
     Args:
-        settings: further matplotlib settings.
+        settings: additional matplotlib settings.
     """
     from matplotlib import rc_context
 
-    values: Any = PLAIN | dict(settings or {})  # the stubs type every name as a literal
+    values: Any = PLAIN | dict(settings or {})  # the type stubs require literal names
     with rc_context(values), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         yield
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure; sizes are in inches."""
+    """Return an empty figure of a width and height in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def add_legend(axes: Axes, names: Sequence[str], **place: Any) -> None:
-    """Add a legend with a name for each line, including names such as ``_name``, which matplotlib would omit."""
-    box = axes.legend(axes.get_lines(), [str(number) for number in range(len(names))], **place)
+def add_legend(axes: Axes, names: Sequence[str], **options: Any) -> None:
+    """Add a legend with a name for each line, including names such as ``_name``, which matplotlib would omit.
+
+    Args:
+        axes: the axes whose lines are named.
+        names: one name per line.
+        options: arguments of ``Axes.legend``.
+    """
+    box = axes.legend(axes.get_lines(), [str(number) for number in range(len(names))], **options)
     for text, name in zip(box.get_texts(), names, strict=True):
         text.set_text(name)
 
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a figure as PNG; ``OutputError`` if that fails."""
+    """Write a figure as a PNG file; ``OutputError`` if it cannot be written."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=dpi)

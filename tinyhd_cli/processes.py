@@ -1,4 +1,4 @@
-"""Identify the process that wrote a file, and check whether it still runs."""
+"""Identify the process that wrote a file, and check whether it is still running."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 
 DEAD_STATES = (b"Z", b"X")
-"""States of processes that have ended but are still listed."""
+"""States in /proc of processes that have ended."""
 
 
 @cache
 def machine_id() -> str:
-    """Return a checksum of the host and the PID namespace, within which PIDs are unique."""
+    """Return a checksum of the host name and the PID namespace, within which process IDs are unique."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -24,15 +24,15 @@ def machine_id() -> str:
 
 
 def process_key() -> tuple[str, int, int]:
-    """Return a key of this process: its machine, its PID and, because PIDs are reused, its start time."""
+    """Return a key of this process: machine, process ID, and start time, because process IDs are reused."""
     known = process_status(os.getpid())
     return machine_id(), os.getpid(), known[1] if known else 0
 
 
 def process_status(pid: int) -> tuple[bytes, int] | None:
-    """Return a process's state, and its start in ticks since boot; None if they are unknown."""
+    """Return the state and the start time of a process, in ticks since boot; None if they are unknown."""
     try:
-        # The program's name, in parentheses, may contain any character.
+        # The name of the program, in parentheses, can contain spaces and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return fields[0], int(fields[19])
     except (OSError, ValueError, IndexError):
@@ -40,7 +40,12 @@ def process_status(pid: int) -> tuple[bytes, int] | None:
 
 
 def has_ended(pid: int, started: int) -> bool:
-    """Return whether the process on this machine with this PID, and this start unless 0, has certainly ended."""
+    """Return whether a process of this machine has certainly ended.
+
+    Args:
+        pid: its process ID.
+        started: its start time in ticks since boot; 0 if unknown.
+    """
     if sys.platform == "win32":
         return False  # on Windows, signal 0 would terminate the process
     try:
@@ -48,6 +53,6 @@ def has_ended(pid: int, started: int) -> bool:
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):
-        pass  # another user's process
+        pass  # it belongs to another user
     known = process_status(pid)
     return known is not None and (known[0] in DEAD_STATES or (started != 0 and known[1] != started))

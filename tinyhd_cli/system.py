@@ -1,4 +1,4 @@
-"""What this machine has: processor cores, and memory that is kept or given back. Imports nothing of the package."""
+"""Query CPU cores and memory, and tune the C library's allocator. Imports no other module of the package."""
 
 from __future__ import annotations
 
@@ -12,40 +12,44 @@ from pathlib import Path
 from typing import Any
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-"""Parameters of glibc's ``mallopt``, by the names of its malloc.h."""
+"""Parameters of glibc's ``mallopt``, as named in its malloc.h."""
 
 Call = Callable[..., int]
+"""Type of a C function."""
 
 
 def available_cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache
 def glibc_function(name: str) -> Call | None:
-    """A function of glibc, where that is the C library."""
+    """Return a function of glibc; None if the C library is a different one."""
     library: Any = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
     return getattr(library, name, None)
 
 
-def keep_freed_memory(most: int) -> None:
-    """Keep freed memory, up to so many bytes, for what is asked for next, instead of giving it back.
+def keep_freed_memory(max_bytes: int) -> None:
+    """Make the allocator reuse freed memory instead of returning it to the system. Has an effect only with glibc.
 
-    For processes that make many large arrays, one after the other: fresh pages cost a third of the time of a training
-    step, and more than half of that of scoring float maps. Only glibc can be told.
+    For processes that allocate many large arrays one after another: page faults of new memory take a third of the time
+    of a training step, and more than half of the time of scoring float maps.
+
+    Args:
+        max_bytes: maximum amount of freed memory to keep at the top of the heap.
     """
     tune = glibc_function("mallopt")
     if tune is not None:
-        for what, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, most), (M_TOP_PAD, 64 << 20)):
-            tune(what, value)
+        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, max_bytes), (M_TOP_PAD, 64 << 20)):
+            tune(parameter, value)
 
 
 def trim_heap() -> None:
-    """Give free memory back to the system.
+    """Return freed memory to the system. Has an effect only with glibc.
 
-    glibc keeps what it may need again, scattered over its heaps. A network takes and frees hundreds of megabytes for
-    every clip, and how they fall between other blocks is chance: over a long video the peak creeps up by 100 MB.
+    A network allocates and frees hundreds of megabytes for every clip. glibc keeps free blocks between blocks that are
+    in use, so that the peak memory grows by 100 MB over a long video.
     """
     trim = glibc_function("malloc_trim")
     if trim is not None:
@@ -53,11 +57,11 @@ def trim_heap() -> None:
 
 
 def peak_memory_mb() -> float | None:
-    """Most memory that this process ever held, in 10^6 bytes; None where the system is not Linux."""
+    """Return the peak memory (resident set) of this process in 10^6 bytes; None on systems other than Linux."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
         return None
-    # Not getrusage: there, a process starts with the peak of the one that started it.
+    # Not getrusage, whose peak includes that of the parent process.
     found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     return int(found[1]) * 1024 / 1e6 if found else None

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 MAX_DOCUMENT_BYTES = 16 << 20
-"""Size limit of a JSON, TOML or YAML document. Real ones are a few kilobytes; a file of polygons is a few megabytes."""
+"""Size limit of a JSON, TOML or YAML document. Typical documents have a few kilobytes, polygons a few megabytes."""
 
 MAX_DEPTH = 64
-"""Limit on the nesting of a document. Real ones nest about five levels deep."""
+"""Limit on the nesting of a document. Typical documents are nested about five levels deep."""
 
 JOINERS = "\u200c\u200d"
-"""Zero-width (non-)joiners: invisible, but Persian words and composed emoji need them."""
+"""Zero-width joiner and non-joiner: invisible, but required by Persian words and composed emoji."""
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""First characters that make a spreadsheet evaluate a cell as a formula."""
+"""First characters of cells that spreadsheets evaluate as formulas."""
 
 
 def printable(text: object) -> str:
@@ -30,7 +30,7 @@ def printable(text: object) -> str:
 
 
 def csv_cell(text: object) -> str:
-    """Return :func:`printable` text that no spreadsheet evaluates: an apostrophe is prepended to formulas."""
+    """Return :func:`printable` text for a CSV cell; an apostrophe prevents spreadsheets from evaluating formulas."""
     cell = printable(text)
     return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
 

@@ -1,4 +1,4 @@
-"""Numbers and names in messages. Imports nothing, so that every module may use it."""
+"""Format numbers and names in messages. Imports no other module of the package, so that all modules can use it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def plural(count: int, one: str, several: str | None = None) -> str:
-    """Return a number with its noun: ``1 map``, ``2 maps``, ``1,200 maps``; ``several`` is an irregular plural."""
+    """Return a number with its noun, as in ``1 map`` or ``1,200 maps``; ``several`` is an irregular plural."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
@@ -16,6 +16,6 @@ def damage(count: int) -> str:
 
 
 def list_names(names: Sequence[object], most: int = 5) -> str:
-    """Return the first few names: ``a, b``, or ``a, b, c, d, e and 3 more``."""
+    """Return at most ``most`` names, as in ``a, b`` or ``a, b, c, d, e and 3 more``."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more

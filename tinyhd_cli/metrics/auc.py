@@ -1,7 +1,7 @@
-"""Areas under ROC curves as exact expectations, where the MATLAB code draws random numbers.
+"""Compute areas under ROC curves as exact expectations, where the MATLAB code draws random numbers.
 
-AUC-Judd adds a tiny jitter to break ties; AUC-Borji and shuffled AUC average over 100 random sets of negatives. The
-area is linear in what is drawn, so its expectation needs no drawing.
+AUC-Judd adds a small jitter to break ties; AUC-Borji and shuffled AUC average over 100 random sets of negatives. The
+area is linear in the random quantities, so its expectation can be computed without drawing them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 Values = NDArray[Any]
 
 THRESHOLDS = np.arange(11) / 10
-"""Of AUC-Borji and shuffled AUC, on predictions scaled to 0..1."""
-
+"""Thresholds of AUC-Borji and shuffled AUC, on predictions rescaled to 0..1."""
 
 EXACT_IN_FLOAT32 = 2**24
-"""Up to here OpenCV, which counts in float32, counts right."""
+"""Counts below this are exact in float32, which OpenCV's histograms use."""
 
 
 def histogram(values: Values) -> NDArray[np.int64]:
-    """How often each of the 256 values of uint8 occurs."""
+    """Return the number of occurrences of each uint8 value, ``(256,)``."""
     if not 0 < values.size < EXACT_IN_FLOAT32:
         return np.bincount(values.ravel(), minlength=256)
     counts = cv2.calcHist([np.ascontiguousarray(values).reshape(1, -1)], [0], None, [256], [0, 256])
@@ -31,10 +30,10 @@ def histogram(values: Values) -> NDArray[np.int64]:
 
 
 class Distribution:
-    """Values in order, to count how many are above something: 256 bins for uint8, else sorted once.
+    """Counts values above limits: 256 bins for uint8 values, otherwise the sorted values.
 
     Attributes:
-        count: how many values there are.
+        count: number of values.
     """
 
     def __init__(self, values: Values) -> None:
@@ -47,34 +46,34 @@ class Distribution:
             self._below = np.arange(values.size + 1)
 
     def above(self, limits: Values) -> NDArray[np.int64]:
-        """How many values are greater than each limit."""
+        """Return the number of values greater than each limit."""
         above: NDArray[np.int64] = self.count - self._below[np.searchsorted(self._levels, limits, side="right")]
         return above
 
     def at_least(self, limits: Values) -> NDArray[np.int64]:
-        """How many values are each limit or greater."""
+        """Return the number of values greater than or equal to each limit."""
         at_least: NDArray[np.int64] = self.count - self._below[np.searchsorted(self._levels, limits, side="left")]
         return at_least
 
     def fractions_at_thresholds(self, low: float, high: float) -> NDArray[np.float64]:
-        """The share of values that reach each of ``THRESHOLDS`` once ``low..high`` is scaled to 0..1."""
+        """Return the fraction of values at or above each of ``THRESHOLDS``, with ``low..high`` rescaled to 0..1."""
         scaled = (self._levels - low) / (high - low)
-        shares: NDArray[np.float64] = (self.count - self._below[np.searchsorted(scaled, THRESHOLDS)]) / self.count
-        return shares
+        fractions: NDArray[np.float64] = (self.count - self._below[np.searchsorted(scaled, THRESHOLDS)]) / self.count
+        return fractions
 
 
 def judd(everywhere: Distribution, fixated: Values) -> float:
-    """AUC-Judd: thresholds at the fixated values, the expectation over the jitter.
+    """Return AUC-Judd, with a threshold at each fixated value, as the expectation over the jitter.
 
-    Without ties it is the probability that a fixated pixel is more salient than another one, plus what the first
-    trapezoid of the original adds.
+    Without ties it is the probability that a fixated pixel is more salient than a pixel that is not, plus the area that
+    the first trapezoid of the original code adds.
 
     Args:
-        everywhere: the prediction's values at all pixels.
-        fixated: those at the ``n`` fixated pixels.
+        everywhere: values of the prediction at all pixels.
+        fixated: its values at the ``n`` fixated pixels.
 
     Returns:
-        0..1; NaN if no pixel is fixated, or all are.
+        The area, 0..1; NaN if no pixel or every pixel is fixated.
     """
     n, others = fixated.size, everywhere.count - fixated.size
     if not n or not others:
@@ -91,23 +90,23 @@ def judd(everywhere: Distribution, fixated: Values) -> float:
 
 
 def area_under_curve(hit_rates: NDArray[np.float64], false_alarm_rates: NDArray[np.float64]) -> float:
-    """The area under a curve through (0, 0), the rates at descending thresholds, and (1, 1)."""
+    """Return the area under the curve through (0, 0), the rates at descending thresholds, and (1, 1)."""
     hits = np.concatenate([[0.0], hit_rates, [1.0]])
     false_alarms = np.concatenate([[0.0], false_alarm_rates, [1.0]])
     return float(np.trapezoid(hits, false_alarms))
 
 
 def expected_over_splits(positives: Values, negatives: Distribution, low: float, high: float) -> float:
-    """AUC-Borji or shuffled AUC over infinitely many random splits.
+    """Return the expectation of AUC-Borji or shuffled AUC over random splits.
 
     Args:
-        positives: the prediction's values at the fixated pixels.
-        negatives: its values at the pixels that negatives are drawn from.
-        low: least value of the prediction, which becomes 0.
-        high: its greatest value, which becomes 1.
+        positives: values of the prediction at the fixated pixels.
+        negatives: its values at the pixels from which negatives are drawn.
+        low: minimum of the prediction, which is mapped to 0.
+        high: maximum of the prediction, which is mapped to 1.
 
     Returns:
-        0..1; NaN if the prediction is constant or either set is empty.
+        The area, 0..1; NaN if the prediction is constant or either set is empty.
     """
     if not positives.size or not negatives.count or not low < high:
         return float("nan")

@@ -1,7 +1,7 @@
-"""All metrics of one frame, with what they share computed once.
+"""Compute all metrics of one frame; intermediate results that several metrics need are computed once.
 
-Definitions: the MATLAB code of cvzoya/saliency, which the DHF1K benchmark ships; random draws are replaced by their
-exact expectations (``auc``).
+The definitions are those of the MATLAB code of cvzoya/saliency, which the DHF1K benchmark ships. Its random draws are
+replaced by exact expectations (see ``auc``).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from . import auc, monte_carlo
-from .resize import resize
+from .imresize import resize
 
 METRICS = ("AUC-J", "AUC-B", "s-AUC", "CC", "NSS", "SIM", "KLDiv", "IG")
-"""Their names, in the order of tables. All but KLDiv are better when greater."""
+"""Names of the metrics, in the order of tables. For KLDiv lower is better, for all others higher."""
 
 EPS = np.finfo(np.float64).eps
+"""MATLAB's ``eps``, which avoids logarithms of 0 and divisions by 0."""
 
 NAN = float("nan")
 
@@ -34,32 +35,38 @@ def score_frame(
     *,
     rng: np.random.Generator | None = None,
 ) -> dict[str, float]:
-    """Score a saliency map against where people looked.
+    """Score the saliency map of a frame against its ground truth.
 
     Args:
-        prediction: saliency map ``(h, w)`` in any scale; if its size is not the ground truth's, it is resized.
+        prediction: saliency map ``(h, w)`` in any scale; resized bicubically if its size differs from the ground truth.
         density: density map ``(H, W)``, uint8 or float, in any scale. For CC, SIM, KLDiv.
-        fixation: fixation map ``(H, W)``, not 0 where people looked. For AUC-J, AUC-B, s-AUC, NSS, IG.
-        other_fixation: fixations of other videos, ``(H, W)``. For s-AUC.
-        baseline: a map without knowledge of this frame, such as a center bias, ``(H, W)``. For IG.
-        rng: draw random numbers as the MATLAB code does, instead of exact expectations; for the three AUCs.
+        fixation: fixation map ``(H, W)``, nonzero at fixated pixels. For AUC-J, AUC-B, s-AUC, NSS, IG.
+        other_fixation: fixation map of frames of other videos, ``(H, W)``. For s-AUC.
+        baseline: map that does not depend on the frame, such as a center bias, ``(H, W)``. For IG.
+        rng: generator for the random procedures of the MATLAB code; None computes the exact expectations of the three
+            AUCs instead.
 
     Returns:
-        The metrics whose inputs are given, by the names of ``METRICS``. NaN where a metric is not defined: all of them
-        for a prediction that holds NaN or infinity; all but SIM and KLDiv without fixations (CC for want of a density);
-        AUC-B with a single fixation, as in MATLAB; CC, NSS, SIM, AUC-B, s-AUC, IG for a constant prediction (but SIM is
-        0 if the constant is 0).
+        The metrics whose inputs are given, by the names of ``METRICS``. A metric is NaN where it is not defined:
+
+        - all metrics, if the prediction contains NaN or infinity;
+        - AUC-J, AUC-B, s-AUC, NSS and IG, if there are no fixations;
+        - AUC-B, if there is a single fixation, as in MATLAB;
+        - CC, NSS, SIM, AUC-B, s-AUC and IG, if the prediction is constant;
+        - CC and SIM, if the density is constant.
+
+        SIM is 0 instead if one of the maps is 0 everywhere.
 
     Raises:
-        InputError: maps are not two-dimensional, the ground truth's differ in size, or the prediction is negative
-            somewhere although KLDiv is wanted.
+        InputError: a map is not two-dimensional, the ground-truth maps differ in size, or a density is given and the
+            prediction has negative values, for which KLDiv is not defined.
     """
     frame = FrameScorer(prediction, density, fixation, other_fixation, baseline, rng=rng)
     return frame.scores()
 
 
 def to_map(name: str, values: ArrayLike | None) -> NDArray[Any] | None:
-    """An input as an array ``(H, W)``."""
+    """Convert an input to an array ``(H, W)``; ``InputError`` if it is not a map."""
     if values is None:
         return None
     array = np.asarray(values)
@@ -69,13 +76,24 @@ def to_map(name: str, values: ArrayLike | None) -> NDArray[Any] | None:
 
 
 def to_mask(name: str, values: ArrayLike | None) -> NDArray[np.bool_] | None:
-    """An input as a binary map ``(H, W)``."""
+    """Convert an input to a binary map ``(H, W)``; ``InputError`` if it is not a map."""
     array = to_map(name, values)
     return None if array is None else array.astype(bool, copy=False)
 
 
 class FrameScorer:
-    """A prediction beside the ground truth of its frame. Arguments are those of :func:`score_frame`."""
+    """Computes the metrics of a prediction and the ground truth of its frame, one by one or all at once.
+
+    Arguments and errors are those of :func:`score_frame`. Each metric is a method, which needs the inputs given there.
+
+    Attributes:
+        prediction: the saliency map at the size of the ground truth, uint8 or float64 ``(H, W)``.
+        density: density map ``(H, W)``, or None.
+        fixation: binary fixation map ``(H, W)``, or None.
+        other_fixation: binary fixation map of other videos, ``(H, W)``, or None.
+        baseline: baseline map ``(H, W)``, or None.
+        finite: whether the prediction contains neither NaN nor infinity.
+    """
 
     def __init__(
         self,
@@ -110,7 +128,7 @@ class FrameScorer:
         self.prediction = given if given.dtype == np.uint8 else given.astype(np.float64, copy=False)
 
     def scores(self) -> dict[str, float]:
-        """All metrics whose inputs are there, by name."""
+        """Return all metrics whose inputs are given, by name."""
         with_density, with_fixation = self.density is not None, self.fixation is not None
         computed = {
             "AUC-J": self.auc_judd if with_fixation else None,
@@ -126,9 +144,10 @@ class FrameScorer:
 
     @functools.cached_property
     def _cells(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Pairs of predicted value and density, and how many pixels have them.
+        """Pairs of predicted value and density, and the number of pixels of each pair.
 
-        Two 8-bit maps have a few thousand pairs, which their joint histogram finds at once; else every pixel is one.
+        Two 8-bit maps have only a few thousand distinct pairs, which their joint histogram counts fast. Otherwise every
+        pixel is a pair of its own.
         """
         assert self.density is not None
         eight_bits = self.prediction.dtype == np.uint8 and self.density.dtype == np.uint8
@@ -142,23 +161,25 @@ class FrameScorer:
 
     @functools.cached_property
     def _limits(self) -> tuple[float, float]:
+        """Minimum and maximum of the prediction."""
         return float(self.prediction.min()), float(self.prediction.max())
 
     @functools.cached_property
     def _all_values(self) -> auc.Distribution:
+        """The values of the prediction at all pixels."""
         return auc.Distribution(self.prediction)
 
     @functools.cached_property
     def _fixated(self) -> NDArray[Any]:
-        """The prediction at the fixated pixels."""
+        """The values of the prediction at the fixated pixels."""
         assert self.fixation is not None
         return self.prediction[self.fixation]
 
     def auc_judd(self) -> float:
-        """AUC-Judd (AUC_Judd.m): 0..1, chance is 1/2. NaN without fixations.
+        """Return AUC-Judd (AUC_Judd.m): 0..1, chance is 1/2. NaN without fixations.
 
-        The expectation over MATLAB's jitter of up to 1e-7, for maps whose values are equal or differ by more than that:
-        of a map that sums to 1 the jitter would change the order, and this does not.
+        It is the expectation over MATLAB's jitter of up to 1e-7 for maps whose values are equal or differ by more than
+        that. In a map that sums to 1, the jitter would also change the order of different values; this does not.
         """
         if self._rng is not None:
             assert self.fixation is not None
@@ -166,9 +187,10 @@ class FrameScorer:
         return auc.judd(self._all_values, self._fixated)
 
     def auc_borji(self) -> float:
-        """AUC-Borji (AUC_Borji.m): 0..1, chance is 1/2. NaN for a constant prediction and below two fixations.
+        """Return AUC-Borji (AUC_Borji.m): 0..1, chance is 1/2.
 
-        For one fixation it could be computed; MATLAB returns NaN, and so does this.
+        NaN for a constant prediction and for fewer than two fixations. (It is defined for one fixation, but MATLAB
+        returns NaN.)
         """
         if self._fixated.size < 2:
             return NAN
@@ -178,9 +200,9 @@ class FrameScorer:
         return auc.expected_over_splits(self._fixated, self._all_values, *self._limits)
 
     def auc_shuffled(self) -> float:
-        """Shuffled AUC (AUC_shuffled.m): 0..1, chance and a pure center bias are 1/2.
+        """Return shuffled AUC (AUC_shuffled.m): 0..1; chance, and a pure center bias, are 1/2.
 
-        NaN for a constant prediction, without fixations, and where the other videos have none.
+        NaN for a constant prediction, without fixations, and without fixations of other videos.
         """
         assert self.other_fixation is not None
         if self._rng is not None:
@@ -190,9 +212,9 @@ class FrameScorer:
         return auc.expected_over_splits(self._fixated, negatives, *self._limits)
 
     def cc(self) -> float:
-        """Linear correlation coefficient (CC.m): -1..1. NaN if either map is constant."""
+        """Return the linear correlation coefficient (CC.m): -1..1. NaN if either map is constant."""
         p, g, count = self._cells
-        if self.constant or not g.min() < g.max():  # what rounding leaves of a constant must not be correlated
+        if self.constant or not g.min() < g.max():  # else rounding errors of a constant map would be correlated
             return NAN
         p = p - weighted_sum(p, count) / count.sum()
         g = g - weighted_sum(g, count) / count.sum()
@@ -201,12 +223,12 @@ class FrameScorer:
 
     @property
     def constant(self) -> bool:
-        """Whether the prediction has one value everywhere."""
+        """Whether the prediction has the same value at all pixels."""
         low, high = self._limits
         return not low < high
 
     def nss(self) -> float:
-        """Normalized scanpath saliency (NSS.m): the prediction at fixations in standard deviations; chance is 0.
+        """Return normalized scanpath saliency (NSS.m): the mean standardized prediction at fixations; chance is 0.
 
         NaN for a constant prediction and without fixations.
         """
@@ -221,20 +243,20 @@ class FrameScorer:
         return float((self._fixated.mean(dtype=np.float64) - mean) / np.sqrt(variance))
 
     def sim(self) -> float:
-        """Similarity, or histogram intersection (similarity.m): 0..1.
+        """Return the similarity, or histogram intersection (similarity.m): 0..1.
 
-        NaN if either map is constant, unless it is 0 everywhere: that stays so, and the similarity is 0.
+        NaN if either map is constant; 0 if a map is 0 everywhere.
         """
         p, g, count = self._cells
         return weighted_sum(np.minimum(to_distribution(p, count), to_distribution(g, count)), count)
 
     def kldiv(self) -> float:
-        """Kullback-Leibler divergence of the prediction from the density (KLdiv.m): from 0, in nats; less is better.
+        """Return the Kullback-Leibler divergence of the prediction from the density (KLdiv.m), in nats; 0 is best.
 
-        Where resizing made a value negative, 0 is taken after dividing by the sum.
+        Negative values that result from resizing are replaced by 0, after division by the sum.
 
         Raises:
-            InputError: the prediction is negative somewhere.
+            InputError: the prediction has negative values.
         """
         if self._negative:
             raise InputError("prediction: has negative values, for which KLDiv is not defined")
@@ -244,7 +266,7 @@ class FrameScorer:
         return weighted_sum(g * np.log(EPS + g / (p + EPS)), count)
 
     def ig(self) -> float:
-        """Information gain over the baseline (InfoGain.m): bits a fixation; 0 is the baseline's worth.
+        """Return the information gain over the baseline (InfoGain.m), in bits per fixation; 0 equals the baseline.
 
         NaN for a constant prediction or baseline, and without fixations.
         """
@@ -259,27 +281,27 @@ class FrameScorer:
 
 
 def weighted_sum(values: NDArray[np.float64], count: NDArray[Any]) -> float:
-    """The sum of values that come up so many times. Not by BLAS, whose threads hinder each other on busy cores."""
+    """Return the sum of values times counts. It avoids BLAS, whose threads slow each other down on busy cores."""
     return float(np.einsum("i,i->", values, count))
 
 
 def to_distribution(values: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values scaled to 0..1, then so that they sum to 1 over all pixels; all zero stays, other constants are NaN."""
+    """Rescale values to 0..1 and then to a sum of 1 over all pixels; zeros remain zeros, other constants become NaN."""
     if not values.any():
         return values
     low, high = values.min(), values.max()
     if not low < high:
         return np.full_like(values, NAN)
     scaled = (values - low) / (high - low)
-    shares: NDArray[np.float64] = scaled / weighted_sum(scaled, count)
-    return shares
+    distribution: NDArray[np.float64] = scaled / weighted_sum(scaled, count)
+    return distribution
 
 
 def distribution_at(values: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """A map scaled to 0..1, then so that it sums to 1 over all pixels, at some of them; NaN if it is constant."""
+    """Rescale a map to 0..1 and then to a sum of 1, and return it at some pixels; NaN if it is constant."""
     low, high = float(values.min()), float(values.max())
     if not low < high:
         return np.full(np.count_nonzero(where), NAN)
     total = (values.sum(dtype=np.float64) - low * values.size) / (high - low)
-    shares: NDArray[np.float64] = (values[where].astype(np.float64) - low) / (high - low) / total
-    return shares
+    distribution: NDArray[np.float64] = (values[where].astype(np.float64) - low) / (high - low) / total
+    return distribution

@@ -1,1 +1,56 @@
-"""Reading, writing and drawing on video."""
+"""Read, write and draw on videos.
+
+    from tinyhd_cli.video import VideoReader
+
+    with VideoReader("clip.mp4") as reader:
+        for frame in reader:
+            image = frame.rgb()  # uint8 (height, width, 3)
+
+The public names are imported on first use, so that importing the package does not load PyAV or OpenCV.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_imports
+
+if TYPE_CHECKING:
+    from .options import EncoderOptions, InputOptions, OverlayStyle
+    from .overlay import FramePainter, Painter
+    from .reader import Color, Frame, VideoInfo, VideoReader
+    from .scenes import SceneDetector
+    from .writer import PipeWriter, VideoWriter
+
+__all__ = [
+    "Color",
+    "EncoderOptions",
+    "Frame",
+    "FramePainter",
+    "InputOptions",
+    "OverlayStyle",
+    "Painter",
+    "PipeWriter",
+    "SceneDetector",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+]
+
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    {
+        "Color": "reader",
+        "EncoderOptions": "options",
+        "Frame": "reader",
+        "FramePainter": "overlay",
+        "InputOptions": "options",
+        "OverlayStyle": "options",
+        "Painter": "overlay",
+        "PipeWriter": "writer",
+        "SceneDetector": "scenes",
+        "VideoInfo": "reader",
+        "VideoReader": "reader",
+        "VideoWriter": "writer",
+    },
+)

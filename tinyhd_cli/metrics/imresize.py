@@ -1,4 +1,4 @@
-"""Resizing as MATLAB's ``imresize`` does it: other bicubic filters change SIM by up to 0.05."""
+"""Resize maps like MATLAB's ``imresize``: other bicubic filters change SIM by up to 0.05."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 
 def resize(values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Scale a map bicubically (a = -1/2), with antialiasing where it shrinks and mirrored at its borders.
+    """Resize a map bicubically (a = -1/2), with antialiasing if it shrinks, and mirrored borders.
 
     Args:
-        values: ``(h, w)``.
-        size: height and width wanted.
+        values: a map ``(h, w)`` of any numeric type.
+        size: height and width of the result.
 
     Returns:
-        float64 ``size``. Values can overshoot those of the input by a little.
+        float64 array of shape ``size``. Values can be slightly outside the range of the input.
     """
     rows, columns = (resize_matrix(old, new) for old, new in zip(values.shape, size, strict=True))
     scaled: NDArray[np.float64] = rows @ np.asarray(values, np.float64) @ columns.T
@@ -26,7 +26,7 @@ def resize(values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float64]:
 
 @functools.lru_cache(maxsize=64)
 def resize_matrix(old: int, new: int) -> NDArray[np.float64]:
-    """What each of ``new`` samples takes from each of ``old``, ``(new, old)``: a matrix product beats a loop."""
+    """Return the weights of ``old`` input samples in ``new`` output samples, ``(new, old)``."""
     scale = new / old
     widening = max(1.0, 1 / scale)
     centers = (np.arange(new) + 0.5) / scale - 0.5
@@ -42,7 +42,7 @@ def resize_matrix(old: int, new: int) -> NDArray[np.float64]:
 
 
 def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic convolution kernel with a = -1/2."""
+    """Evaluate Keys' cubic convolution kernel with a = -1/2."""
     x = np.abs(x)
     inner = (1.5 * x - 2.5) * x**2 + 1
     outer = ((-0.5 * x + 2.5) * x - 4) * x + 2
