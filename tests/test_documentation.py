@@ -74,13 +74,13 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
     for name in ("one", "two"):
         clips.make(folder / "clips" / f"{name}.mp4", frames=2)
     for number in range(3):
-        on_disk.write_picture(folder / "frames" / f"{number}.png", clips.image(number, 64, 48))
+        on_disk.write_image(folder / "frames" / f"{number}.png", clips.image(number, 64, 48))
     on_disk.dhf1k(folder / "DHF1K", {601: 3, 602: 2, 701: 2})
     on_disk.folder(folder / "recordings", {"park": 3, "street": 2}, "beside")
     for video, frames in (("0601", 3), ("0602", 2)):
         maps = folder / "DHF1K" / "annotation" / video / "maps"
         for number in range(1, frames + 1):
-            on_disk.write_picture(
+            on_disk.write_image(
                 folder / "their_maps" / video / f"{number:04d}.png", read_density(maps / f"{number:04d}.png")
             )
     (folder / "mine.safetensors").write_bytes(weights_file.read_bytes())

@@ -136,7 +136,7 @@ def test_images_that_claim_too_much(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"])
 def test_sizes_in_headers(suffix, quality):
     flags = [cv2.IMWRITE_WEBP_QUALITY, quality] if suffix == ".webp" else []
-    image = on_disk.picture("v", 1, (301, 37))
+    image = on_disk.draw_frame("v", 1, (301, 37))
     data = cv2.imencode(suffix, image, flags)[1].tobytes()
     assert claimed_size(data) == (301, 37)
     for length in range(0, 60, 7):
@@ -282,7 +282,7 @@ def test_training_configurations(tmp_path, content, said):
 def test_density_maps_without_anything(tinyhd, park, capsys):
     """Zeros have no correlation with anything: said, and in no mean."""
     for path in (park / "park" / "maps").iterdir():
-        on_disk.write_picture(path, np.zeros((36, 64), np.uint8))
+        on_disk.write_image(path, np.zeros((36, 64), np.uint8))
     assert tinyhd("evaluate", "--root", park, "--prior", "--baseline", "gaussian", "--json", "s.json") == 0
     assert "CC in 3" in capsys.readouterr().out
     assert json.loads(Path("s.json").read_text())["mean"]["CC"] is None

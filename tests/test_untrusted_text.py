@@ -120,9 +120,9 @@ def test_names_of_videos_in_an_evaluation(tinyhd, tmp_path, capsys):
     for name in names:
         for number in (1, 2):
             fixations = on_disk.fixation("v", number)
-            on_disk.write_picture(root / name / "fixation" / f"{number}.png", fixations)
-            on_disk.write_picture(root / name / "maps" / f"{number}.png", on_disk.density(fixations))
-            on_disk.write_picture(root / name / "images" / f"{number}.png", on_disk.picture("v", number))
+            on_disk.write_image(root / name / "fixation" / f"{number}.png", fixations)
+            on_disk.write_image(root / name / "maps" / f"{number}.png", on_disk.density(fixations))
+            on_disk.write_image(root / name / "images" / f"{number}.png", on_disk.draw_frame("v", number))
     outputs = ["--csv", "s.csv", "--json", "s.json", "--plot", "plots", "--workers", "1"]
     assert tinyhd("evaluate", "--root", root, "--prior", *outputs) == 0
     said = capsys.readouterr()

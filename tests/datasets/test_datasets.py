@@ -10,13 +10,13 @@ from pathlib import Path
 
 import av
 import cv2
-import datasets_on_disk as on_disk
 import numpy as np
 import pytest
+from helpers import datasets_on_disk as on_disk
 
 from tinyhd_cli.datasets import Video, open_dataset, read_density, read_fixation, read_image
-from tinyhd_cli.datasets.check import check, some
-from tinyhd_cli.datasets.images import last_number, natural, numbered, read_map
+from tinyhd_cli.datasets.check import check_dataset, describe_numbers
+from tinyhd_cli.datasets.images import files_by_number, last_number, natural_key, read_map
 from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.video.reader import VideoReader
 
@@ -41,7 +41,7 @@ def assert_whole(video, size):
     for files, image in video.read():
         assert image.shape == (size[1], size[0], 3)
         assert image.dtype == np.uint8
-        original = on_disk.picture(video.name, files.number, size)
+        original = on_disk.draw_frame(video.name, files.number, size)
         assert np.abs(image.astype(int) - original).mean() < 6, files.number
         fixations = on_disk.fixation(video.name, files.number, size)
         np.testing.assert_array_equal(read_fixation(files.fixation), fixations > 0)
@@ -98,7 +98,7 @@ def test_dhf1k_annotations_without_video_are_a_video(tmp_path):
     shutil.rmtree(tmp_path / "video")
     (video,) = open_dataset("dhf1k", tmp_path).videos
     assert [files.number for files in video.frames] == [1, 2, 3]
-    with pytest.raises(InputError, match=r"^0601: its frames are not there, only its annotations$"):
+    with pytest.raises(InputError, match=r"^0601: has annotations, but no frames$"):
         next(video.read())
 
 
@@ -151,7 +151,7 @@ def test_any_folder(tmp_path, form):
 
 def test_folders_of_frames_beside_their_maps(tmp_path):
     for name in ("a", "b"):
-        on_disk.write_truth(tmp_path, name, {1: "1", 2: "2"}, inside=name)
+        on_disk.write_ground_truth(tmp_path, name, {1: "1", 2: "2"}, inside=name)
         on_disk.write_frames(tmp_path / name, name, {1: "1", 2: "2"})
     dataset = open_dataset("folder", tmp_path)
     assert names(dataset) == ["a", "b"]
@@ -162,8 +162,8 @@ def test_folders_of_frames_beside_their_maps(tmp_path):
 def test_one_video_with_its_maps(tmp_path, kinds):
     """The dataset's folder is the video's; one kind of map is enough."""
     root = tmp_path / "cat"
-    on_disk.write_video(root / "whatever.mkv", (on_disk.picture("cat", number) for number in (1, 2)), "libx264")
-    on_disk.write_truth(root, "cat", {1: "1", 2: "2"})
+    on_disk.write_video(root / "whatever.mkv", (on_disk.draw_frame("cat", number) for number in (1, 2)), "libx264")
+    on_disk.write_ground_truth(root, "cat", {1: "1", 2: "2"})
     for kind in {"maps", "fixation"} - set(kinds):
         shutil.rmtree(root / kind)
     (video,) = open_dataset("folder", root).videos
@@ -204,7 +204,7 @@ def test_hidden_folders_and_what_has_no_maps_are_passed_over(tmp_path):
 
 def test_photographs(tmp_path):
     """Each is a video of one frame; natural order; the maps go by name."""
-    dataset = open_dataset("images", on_disk.photographs(tmp_path))
+    dataset = open_dataset("images", on_disk.images(tmp_path))
     assert names(dataset) == ["beach", "i2", "i10"]
     for video in dataset.videos:
         assert not video.is_file
@@ -223,9 +223,9 @@ def test_two_videos_of_one_name_are_refused(tmp_path, layout):
         on_disk.folder(tmp_path, {"cat": 1}, "beside")
         shutil.copy(tmp_path / "cat.mp4", tmp_path / "cat.avi")
     else:
-        on_disk.photographs(tmp_path, ["cat"])
+        on_disk.images(tmp_path, ["cat"])
         shutil.copy(tmp_path / "images" / "cat.jpg", tmp_path / "images" / "cat.jpeg")
-    with pytest.raises(InputError, match=r"two videos are called cat: .*cat\.\w+ and .*cat\.\w+$"):
+    with pytest.raises(InputError, match=r"two videos are named cat: .*cat\.\w+ and .*cat\.\w+$"):
         open_dataset(layout, tmp_path)
 
 
@@ -233,14 +233,14 @@ def test_what_cannot_be_opened(tmp_path):
     on_disk.ucf_sports(tmp_path / "ucf", split="train")
     with pytest.raises(UsageError, match=r"^--dataset 'dhf-1k' is unknown: did you mean dhf1k\?$"):
         open_dataset("dhf-1k", tmp_path)
-    with pytest.raises(UsageError, match=r"^--split 'val' is unknown: there are train, test$"):
+    with pytest.raises(UsageError, match=r"^--split 'val' is unknown: ucf-sports has train, test$"):
         open_dataset("ucf-sports", tmp_path / "ucf", "val")
-    with pytest.raises(UsageError, match=r"^--split 'val' is unknown: folder has none$"):
+    with pytest.raises(UsageError, match=r"^--split 'val' is unknown: folder has no splits$"):
         open_dataset("folder", tmp_path, "val")
     with pytest.raises(InputError, match=r"nowhere: no such folder$"):
         open_dataset("dhf1k", tmp_path / "nowhere")
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file: is no folder$"):
+    with pytest.raises(InputError, match=r"file: is not a folder$"):
         open_dataset("dhf1k", tmp_path / "file")
     with pytest.raises(InputError, match=r"ucf: no val videos in the dhf1k layout \(video/0601\.AVI or "):
         open_dataset("dhf1k", tmp_path / "ucf")
@@ -265,7 +265,7 @@ def test_a_folder_that_may_not_be_listed(tmp_path):
 def test_natural_order():
     words = ["shot_10", "shot_2", "Shot_1", "1000", "999", "100", "", "a1b10", "a1b9", "²"]
     expected = ["", "100", "999", "1000", "Shot_1", "a1b9", "a1b10", "shot_2", "shot_10", "²"]
-    assert sorted(words, key=natural) == expected
+    assert sorted(words, key=natural_key) == expected
 
 
 @pytest.mark.parametrize(
@@ -281,9 +281,9 @@ def test_frames_of_a_folder_in_numeric_order(tmp_path):
     for name in ("2.png", "10.png", "1.PNG", "._3.png", "4.mat", "0010.png", "mean.png"):
         (tmp_path / name).touch()
     (tmp_path / "5.png").mkdir()
-    files = numbered(tmp_path, (".png",))
+    files = files_by_number(tmp_path, (".png",))
     assert [(number, path.name) for number, path in files.items()] == [(1, "1.PNG"), (2, "2.png"), (10, "0010.png")]
-    assert numbered(tmp_path / "nowhere", (".png",)) == numbered(None, (".png",)) == {}
+    assert files_by_number(tmp_path / "nowhere", (".png",)) == files_by_number(None, (".png",)) == {}
 
 
 # Reading
@@ -314,11 +314,11 @@ def test_videos_can_be_sent_to_other_processes(tmp_path):
 def test_a_damaged_picture_in_the_middle_is_passed_over(tmp_path, caplog):
     """The frames after it keep their numbers; it is reported once, in the log if nobody asks."""
     on_disk.dhf1k(tmp_path, {601: 5}, "frames")
-    on_disk.cut(tmp_path / "frames" / "0601" / "0003.png")
+    on_disk.truncate(tmp_path / "frames" / "0601" / "0003.png")
     (video,) = open_dataset("dhf1k", tmp_path).videos
     said = []
     assert [files.number for files, _ in video.read(said.append)] == [1, 2, 4, 5]
-    assert said == [f"{tmp_path}/frames/0601/0003.png: breaks off before its end"]
+    assert said == [f"{tmp_path}/frames/0601/0003.png: is truncated; copy or download it again"]
     assert not caplog.records
     assert numbers(video) == [1, 2, 4, 5]
     assert [record.message for record in caplog.records] == said
@@ -336,10 +336,10 @@ def test_a_damaged_picture_in_the_middle_is_passed_over(tmp_path, caplog):
 )
 def test_frames_after_a_damaged_one_in_an_avi_keep_their_numbers(tmp_path, spoiled, key_frames):
     """At the start, in the middle, at the end."""
-    pictures = [on_disk.picture("cat", number) for number in range(1, 21)]
+    pictures = [on_disk.draw_frame("cat", number) for number in range(1, 21)]
     path = on_disk.write_video(tmp_path / "cat.avi", pictures, key_frames=key_frames)
     for number in spoiled:
-        on_disk.spoil_frame(path, number)
+        on_disk.corrupt_frame(path, number)
     said = []
     there = {files.number: image for files, image in Video("cat", path, None, None).read(said.append)}
     assert list(there) == [number for number in range(1, 21) if number not in spoiled]
@@ -353,10 +353,10 @@ def test_frames_after_a_damaged_one_in_an_avi_keep_their_numbers(tmp_path, spoil
 
 def test_frames_after_a_damaged_one_in_an_mp4_keep_their_numbers(tmp_path):
     """Its frames are stored in another order than shown, which the decoder loses with a key frame."""
-    pictures = [on_disk.picture("cat", number) for number in range(1, 21)]
+    pictures = [on_disk.draw_frame("cat", number) for number in range(1, 21)]
     for key_frames in (3, 12):
         path = on_disk.write_video(tmp_path / "cat.mp4", pictures, "libx264", key_frames=key_frames)
-        on_disk.spoil_frame(path, 4)
+        on_disk.corrupt_frame(path, 4)
         read = [(files.number, image) for files, image in Video("cat", path, None, None).read(lambda line: None)]
         there = dict(read)
         assert [number for number, _ in read] == sorted(there)
@@ -369,13 +369,13 @@ def test_frames_after_a_damaged_one_in_an_mp4_keep_their_numbers(tmp_path):
 def test_videos_of_which_nothing_can_be_read(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(InputError, match=r"empty: holds no pictures$"):
+    with pytest.raises(InputError, match=r"empty: contains no images$"):
         next(Video("a", empty, None, None).read())
     (empty / "1.png").write_bytes(b"no picture")
     said = []
-    with pytest.raises(InputError, match=r"empty: no picture can be read$"):
+    with pytest.raises(InputError, match=r"empty: none of its images can be read$"):
         next(Video("a", empty, None, None).read(said.append))
-    assert said == [f"{empty}/1.png: is no picture that OpenCV can decode"]
+    assert said == [f"{empty}/1.png: is not an image that OpenCV can decode"]
     (tmp_path / "a.avi").write_bytes(b"no video")
     with pytest.raises(InputError, match=r"a\.avi: not a video that FFmpeg can read"):
         next(Video("a", tmp_path / "a.avi", None, None).read())
@@ -392,7 +392,7 @@ def test_kinds_of_maps(tmp_path):
         np.testing.assert_array_equal(read_density(path), values)
         np.testing.assert_array_equal(read_fixation(path), values > 0)
     deep = values.astype(np.uint16) * 257
-    read = read_map(on_disk.write_picture(tmp_path / "deep.png", deep))
+    read = read_map(on_disk.write_image(tmp_path / "deep.png", deep))
     assert read.dtype == np.uint16
     np.testing.assert_array_equal(read, deep)
     mask = values > 128
@@ -403,9 +403,9 @@ def test_kinds_of_maps(tmp_path):
 
 
 def test_pictures_in_other_formats(tmp_path):
-    image = on_disk.picture("cat", 1)
+    image = on_disk.draw_frame("cat", 1)
     for suffix in (".png", ".bmp", ".tif", ".webp", ".jpg", ".jpeg"):
-        read = read_image(on_disk.write_picture(tmp_path / f"a{suffix}", image))
+        read = read_image(on_disk.write_image(tmp_path / f"a{suffix}", image))
         assert np.abs(read.astype(int) - image).mean() < 3, suffix
 
 
@@ -413,7 +413,7 @@ def test_pictures_in_other_formats(tmp_path):
     ("content", "line"),
     [
         (b"", "is empty"),
-        (b"text", "is no picture that OpenCV can decode"),
+        (b"text", "is not an image that OpenCV can decode"),
         (None, "cannot be read: No such file or directory"),
     ],
 )
@@ -429,7 +429,7 @@ def test_files_that_are_no_pictures(tmp_path, content, line):
 
 def test_a_png_that_breaks_off_anywhere_is_refused(tmp_path):
     """OpenCV would fill up the rest with zeros. What stands behind its end does no harm."""
-    path = on_disk.write_picture(tmp_path / "a.png", on_disk.fixation("cat", 1))
+    path = on_disk.write_image(tmp_path / "a.png", on_disk.fixation("cat", 1))
     data = path.read_bytes()
     for length in range(1, len(data) - 8, 5):
         path.write_bytes(data[:length])
@@ -441,10 +441,10 @@ def test_a_png_that_breaks_off_anywhere_is_refused(tmp_path):
 
 def test_maps_of_floats(tmp_path):
     values = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
-    np.testing.assert_array_equal(read_density(on_disk.write_picture(tmp_path / "a.tiff", values)), values)
+    np.testing.assert_array_equal(read_density(on_disk.write_image(tmp_path / "a.tiff", values)), values)
     values[1, 1] = np.nan
     with pytest.raises(InputError, match=r"b\.tiff: contains NaN or infinity$"):
-        read_density(on_disk.write_picture(tmp_path / "b.tiff", values))
+        read_density(on_disk.write_image(tmp_path / "b.tiff", values))
 
 
 # The doctor
@@ -456,7 +456,7 @@ COUNTS = ["3 of the val split's 100 videos are here", "15 of the val split's 60,
 @pytest.mark.parametrize("frames", ["avi", "frames", "video", "images"])
 def test_doctor_finds_nothing_but_the_counts_in_a_clean_dataset(tmp_path, frames):
     seen = []
-    report = check(
+    report = check_dataset(
         open_dataset("dhf1k", on_disk.dhf1k(tmp_path, frames=frames)), 2, lambda done, total: seen.append((done, total))
     )
     assert lines(report) == lines(report, faults_only=True) == COUNTS
@@ -468,16 +468,16 @@ def test_doctor_finds_nothing_but_the_counts_in_a_clean_dataset(tmp_path, frames
 def test_doctor_finds_nothing_in_other_clean_datasets(tmp_path):
     on_disk.hollywood2(tmp_path / "h")
     on_disk.ucf_sports(tmp_path / "u")
-    on_disk.photographs(tmp_path / "p")
+    on_disk.images(tmp_path / "p")
     for form in ("images", "inside", "beside"):
         on_disk.folder(tmp_path / form, {"cat": 3, "sub/dog": 2}, form)
-        assert lines(check(open_dataset("folder", tmp_path / form))) == []
-    assert lines(check(open_dataset("images", tmp_path / "p"))) == []
-    assert lines(check(open_dataset("hollywood2", tmp_path / "h"))) == [
+        assert lines(check_dataset(open_dataset("folder", tmp_path / form))) == []
+    assert lines(check_dataset(open_dataset("images", tmp_path / "p"))) == []
+    assert lines(check_dataset(open_dataset("hollywood2", tmp_path / "h"))) == [
         "5 of the test split's 3,558 videos are here",
         "19 of the test split's 244,860 frames are here",
     ]
-    report = check(open_dataset("ucf-sports", tmp_path / "u"))
+    report = check_dataset(open_dataset("ucf-sports", tmp_path / "u"))
     assert lines(report) == [
         "3 of the test split's 47 videos are here",
         "12 of the test split's 2,929 frames are here",
@@ -491,8 +491,8 @@ def test_doctor_finds_each_fault(tmp_path, what):
     on_disk.dhf1k(tmp_path)
     fault = on_disk.DHF1K_FAULTS[what]
     fault.plant(tmp_path)
-    report = check(open_dataset("dhf1k", tmp_path))
-    found = [finding for finding in report.findings if all(part in str(finding) for part in fault.said)]
+    report = check_dataset(open_dataset("dhf1k", tmp_path))
+    found = [finding for finding in report.findings if all(part in str(finding) for part in fault.message)]
     assert len(found) == 1, lines(report)
     assert found[0].fault
     assert {finding.video for finding in report.findings} == {"0601", ""}
@@ -502,16 +502,16 @@ def test_doctor_finds_each_fault(tmp_path, what):
 def test_doctor_finds_many_faults_at_once(tmp_path):
     on_disk.dhf1k(tmp_path, {601: 8, 602: 4})
     together = [
-        *("a fixation map missing", "a density map that breaks off", "an empty fixation file"),
+        *("a fixation map missing", "a truncated density map", "an empty fixation file"),
         *("density and fixation map differ in size", "one number twice", "a file without number"),
     ]
     for what in together:
         on_disk.DHF1K_FAULTS[what].plant(tmp_path)
     (tmp_path / "video" / "602.AVI").unlink()
-    said = lines(check(open_dataset("dhf1k", tmp_path)), faults_only=True)
+    said = lines(check_dataset(open_dataset("dhf1k", tmp_path)), faults_only=True)
     for what in together:
-        assert any(all(part in line for part in on_disk.DHF1K_FAULTS[what].said) for line in said), what
-    assert "0602: its frames are not there" in said
+        assert any(all(part in line for part in on_disk.DHF1K_FAULTS[what].message) for line in said), what
+    assert "0602: has no frames" in said
 
 
 @pytest.mark.parametrize(
@@ -519,14 +519,17 @@ def test_doctor_finds_many_faults_at_once(tmp_path):
     [
         (lambda frames: (frames / "0003.png").unlink(), "0601: no frame for a density map: 3"),
         (lambda frames: (frames / "0001.png").unlink(), "0601: begins with frame 2, not 1"),
-        (lambda frames: on_disk.cut(frames / "0002.png"), "frames/0601/0002.png: breaks off before its end"),
         (
-            lambda frames: on_disk.write_picture(frames / "0002.png", on_disk.picture("a", 1, (32, 18))),
-            "0601: its frames differ in size: 64 x 36, 32 x 18",
+            lambda frames: on_disk.truncate(frames / "0002.png"),
+            "frames/0601/0002.png: is truncated; copy or download it again",
+        ),
+        (
+            lambda frames: on_disk.write_image(frames / "0002.png", on_disk.draw_frame("a", 1, (32, 18))),
+            "0601: frames differ in size: 64 x 36, 32 x 18",
         ),
         (
             lambda frames: [path.unlink() for path in frames.iterdir()],
-            "0601: holds no pictures",
+            "0601: contains no images",
         ),
         (
             lambda frames: shutil.copy(frames / "0002.png", frames / "2.jpg"),
@@ -537,24 +540,24 @@ def test_doctor_finds_many_faults_at_once(tmp_path):
 def test_doctor_finds_faults_of_extracted_frames(tmp_path, plant, said):
     on_disk.dhf1k(tmp_path, frames="frames")
     plant(tmp_path / "frames" / "0601")
-    assert any(line.endswith(said) for line in lines(check(open_dataset("dhf1k", tmp_path)), faults_only=True))
+    assert any(line.endswith(said) for line in lines(check_dataset(open_dataset("dhf1k", tmp_path)), faults_only=True))
 
 
 def test_doctor_does_not_miss_the_frame_of_a_picture_that_cannot_be_read(tmp_path):
     """It is there, and said to be damaged: its maps are not without a frame, and no number is left out."""
     on_disk.dhf1k(tmp_path, {601: 5}, "frames")
-    on_disk.cut(tmp_path / "frames" / "0601" / "0003.png")
-    report = check(open_dataset("dhf1k", tmp_path))
+    on_disk.truncate(tmp_path / "frames" / "0601" / "0003.png")
+    report = check_dataset(open_dataset("dhf1k", tmp_path))
     assert [str(finding) for finding in report.findings if finding.video] == [
-        f"0601: {tmp_path}/frames/0601/0003.png: breaks off before its end"
+        f"0601: {tmp_path}/frames/0601/0003.png: is truncated; copy or download it again"
     ]
     assert (report.frames, report.scored) == (4, 4)
 
 
 def test_doctor_names_the_frame_that_is_lost_in_a_damaged_avi(tmp_path):
     on_disk.dhf1k(tmp_path, {601: 6})
-    on_disk.spoil_frame(tmp_path / "video" / "601.AVI", 4)
-    report = check(open_dataset("dhf1k", tmp_path))
+    on_disk.corrupt_frame(tmp_path / "video" / "601.AVI", 4)
+    report = check_dataset(open_dataset("dhf1k", tmp_path))
     assert "0601: no frame for a density map: 4" in lines(report)
     assert (report.frames, report.scored) == (5, 5)
 
@@ -563,18 +566,18 @@ def test_doctor_notes_what_is_odd_but_no_fault(tmp_path):
     """Nobody looked at a frame; annotations that are held out; numbers that leave out frames in Hollywood-2."""
     root = on_disk.dhf1k(tmp_path / "d", {601: 3, 701: 2})
     for kind in ("maps", "fixation"):
-        on_disk.write_picture(root / "annotation" / "0601" / kind / "0002.png", np.zeros((36, 64), np.uint8))
-    report = check(open_dataset("dhf1k", root))
+        on_disk.write_image(root / "annotation" / "0601" / kind / "0002.png", np.zeros((36, 64), np.uint8))
+    report = check_dataset(open_dataset("dhf1k", root))
     notes = [str(finding) for finding in report.findings if not finding.fault]
-    assert notes == ["0601: nobody looked at a frame (AUCs, NSS, CC, IG are not defined there): 2"]
+    assert notes == ["0601: frames without fixations (AUCs, NSS, CC and IG are not defined): 2"]
     assert all("split's" in line for line in lines(report, faults_only=True))
-    report = check(open_dataset("dhf1k", root, "test"))
+    report = check_dataset(open_dataset("dhf1k", root, "test"))
     assert [(str(finding), finding.fault) for finding in report.findings][:1] == [("0701: has no annotations", False)]
     assert (report.frames, report.scored) == (2, 0)
     shots = {"actioncliptest00001_1": (range(3, 12, 3), on_disk.SIZE)}
-    report = check(open_dataset("hollywood2", on_disk.hollywood2(tmp_path / "h", shots)))
+    report = check_dataset(open_dataset("hollywood2", on_disk.hollywood2(tmp_path / "h", shots)))
     notes = [str(finding) for finding in report.findings if not finding.fault]
-    assert notes == ["actioncliptest00001_1: the numbers leave out: 4-5, 7-8"]
+    assert notes == ["actioncliptest00001_1: missing frame numbers: 4-5, 7-8"]
 
 
 def test_doctor_counts_what_would_be_scored(tmp_path):
@@ -583,14 +586,14 @@ def test_doctor_counts_what_would_be_scored(tmp_path):
     annotation = tmp_path / "annotation" / "0601"
     for place in ("maps/0002.png", "fixation/0002.png", "fixation/0004.png"):
         (annotation / place).unlink()
-    report = check(open_dataset("dhf1k", tmp_path))
+    report = check_dataset(open_dataset("dhf1k", tmp_path))
     assert (report.frames, report.scored) == (5, 4)
 
 
 def test_doctor_on_videos_without_frames(tmp_path):
-    on_disk.photographs(tmp_path)
+    on_disk.images(tmp_path)
     (tmp_path / "images" / "i2.jpg").unlink()
-    assert lines(check(open_dataset("images", tmp_path))) == ["i2: its frames are not there"]
+    assert lines(check_dataset(open_dataset("images", tmp_path))) == ["i2: has no frames"]
 
 
 @pytest.mark.parametrize(
@@ -603,16 +606,16 @@ def test_doctor_on_videos_without_frames(tmp_path):
     ],
 )
 def test_frame_numbers_in_words(listing, text):
-    assert some(listing) == text
+    assert describe_numbers(listing) == text
 
 
 def test_builders_spoil_what_they_say(tmp_path):
     """The clips of these tests: whole unless damaged, and damaged in one place."""
-    path = on_disk.write_video(tmp_path / "a.avi", (on_disk.picture("a", number) for number in range(8)))
+    path = on_disk.write_video(tmp_path / "a.avi", (on_disk.draw_frame("a", number) for number in range(8)))
     with VideoReader(path) as reader:
         assert (len(list(reader)), reader.damaged) == (8, 0)
     before = path.read_bytes()
-    on_disk.spoil_frame(path, 5)
+    on_disk.corrupt_frame(path, 5)
     after = path.read_bytes()
     changed = np.flatnonzero(np.frombuffer(before, np.uint8) != np.frombuffer(after, np.uint8))
     assert len(before) == len(after)

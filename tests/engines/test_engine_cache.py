@@ -278,13 +278,13 @@ def test_the_cache_of_a_training(tmp_path):
 
 @posix
 def test_evaluate_without_a_cache(tmp_path, monkeypatch, caplog):
-    from tinyhd_cli.evaluation.resume import Finished
+    from tinyhd_cli.evaluation.resume import FinishedVideos
     from tinyhd_cli.evaluation.scoring import VideoScores
 
     monkeypatch.setenv("TINYHD_CACHE", str(tmp_path / "shared"))
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o777)
-    finished = Finished({})
+    finished = FinishedVideos({})
     finished.put(VideoScores("a"), [])
     assert finished.get("a", []) is None
     finished.clear()

@@ -14,15 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
-import datasets_on_disk as on_disk
 import numpy as np
 import pytest
+from helpers import datasets_on_disk as on_disk
 
 from tinyhd_cli import load_model
 from tinyhd_cli.datasets import open_dataset, read_density, read_fixation
+from tinyhd_cli.evaluation import EvaluateOptions, PredictionSpec, evaluate
 from tinyhd_cli.evaluation import run as evaluation
-from tinyhd_cli.evaluation.options import EvaluateOptions
-from tinyhd_cli.evaluation.run import Maps, evaluate
 from tinyhd_cli.evaluation.submission import as_png
 from tinyhd_cli.metrics import METRICS, score_frame
 
@@ -37,7 +36,7 @@ def write_maps(root: Path, target: Path) -> Path:
     """Somebody's maps for the videos of a ``folder`` dataset: their own densities, moved a little."""
     for video in open_dataset("folder", root).videos:
         for number, path in video.densities.items():
-            on_disk.write_picture(target / video.name / f"{number:04d}.png", np.roll(read_density(path), 3, axis=1))
+            on_disk.write_image(target / video.name / f"{number:04d}.png", np.roll(read_density(path), 3, axis=1))
     return target
 
 
@@ -109,7 +108,7 @@ def test_folder(tinyhd, tmp_path, weights_file, form):
 
 
 def test_photographs(tinyhd, tmp_path, weights_file):
-    root = on_disk.photographs(tmp_path / "photographs")
+    root = on_disk.images(tmp_path / "photographs")
     options = ["--dataset", "images", "--root", root, "--weights", weights_file, "--workers", "1"]
     assert tinyhd("evaluate", *options, "--json", "scores.json") == 0
     check_scores(results(), {"beach": 1, "i2": 1, "i10": 1})
@@ -118,7 +117,7 @@ def test_photographs(tinyhd, tmp_path, weights_file):
 def test_scores_are_those_of_predicted_maps(park, weights_file):
     """Frame by frame, what ``score_frame`` says of what the network gives."""
     dataset = open_dataset("folder", park)
-    found = evaluate(dataset, Maps(weights_file), EvaluateOptions(workers=1, baseline="none"))
+    found = evaluate(dataset, PredictionSpec(weights_file), EvaluateOptions(workers=1, baseline="none"))
     model = load_model(weights_file, engine="torch")
     for video, scores in zip(dataset.videos, found.videos, strict=True):
         prepared = ((frame, model.prepare(image)) for frame, image in video.read())
@@ -145,7 +144,7 @@ def test_shuffled_auc_takes_fixations_of_other_videos(park, maps):
     two = {"here": 2, "there": 3}
     root = on_disk.folder(park.parent / "two", two)
     write_maps(root, maps)
-    found = evaluate(open_dataset("folder", root), Maps(folder=maps), EvaluateOptions(workers=1))
+    found = evaluate(open_dataset("folder", root), PredictionSpec(folder=maps), EvaluateOptions(workers=1))
     here, there = open_dataset("folder", root).videos
     others = np.any([read_fixation(path) for path in there.fixations.values()], axis=0)
     for at, frame in enumerate(here.frames):
@@ -157,7 +156,7 @@ def test_shuffled_auc_takes_fixations_of_other_videos(park, maps):
 def test_seeds(park, maps):
     """The same seed draws the same frames, another one others; random AUCs come close to their expectation."""
     dataset = open_dataset("folder", on_disk.folder(park.parent / "more", {"a": 30, "b": 30, "c": 3}))
-    source = Maps(folder=write_maps(dataset.root, maps))
+    source = PredictionSpec(folder=write_maps(dataset.root, maps))
 
     def mean(**options):
         return evaluate(dataset, source, EvaluateOptions(workers=1, **options)).mean()
@@ -231,9 +230,9 @@ def test_what_is_wrong_with_maps_is_said(tinyhd, park, maps, capsys):
     """A missing map, one of another size, one too many, a broken one, a video without maps, NaN: each plainly."""
     (maps / "park" / "0002.png").unlink()
     small = cv2.resize(read_density(maps / "park" / "0003.png"), (32, 18))
-    on_disk.write_picture(maps / "park" / "0003.png", small)
-    on_disk.write_picture(maps / "park" / "0099.png", small)
-    on_disk.cut(maps / "park" / "0005.png")
+    on_disk.write_image(maps / "park" / "0003.png", small)
+    on_disk.write_image(maps / "park" / "0099.png", small)
+    on_disk.truncate(maps / "park" / "0005.png")
     values = np.array([read_density(path) for path in sorted((maps / "street").iterdir())], np.float32)
     values[1, 0, 0] = np.nan
     np.savez(maps / "street.npz", values)
@@ -242,10 +241,10 @@ def test_what_is_wrong_with_maps_is_said(tinyhd, park, maps, capsys):
     assert tinyhd("evaluate", "--root", park, "--pred-dir", maps, "--json", "scores.json") == 1
     said = capsys.readouterr().err
     assert "park: no map for 2 frames (2, 5)" in said
-    assert "0005.png: breaks off before its end" in said
+    assert "0005.png: is truncated" in said
     assert "park: no ground truth for frame 99" in said
     assert "park: 1 map resized to the size of the ground truth" in said
-    assert "street: frame 2: the map holds NaN or infinity" in said
+    assert "street: frame 2: the map contains NaN or infinity" in said
     assert f"yard: no maps of this video in {maps}" in said
     found = results()
     assert found["frames"] == {"scored": 8, "failed": 1, "missing": 6, "unannotated": 1, "constant": 0}
@@ -256,13 +255,13 @@ def test_what_is_wrong_with_maps_is_said(tinyhd, park, maps, capsys):
 
 
 def test_damaged_ground_truth_is_counted(tinyhd, park, maps, capsys):
-    on_disk.cut(park / "park" / "fixation" / "frame2.png")
-    on_disk.cut(park / "park" / "maps" / "frame3.png")
+    on_disk.truncate(park / "park" / "fixation" / "frame2.png")
+    on_disk.truncate(park / "park" / "maps" / "frame3.png")
     (park / "street" / "maps" / "frame1.png").unlink()
     assert tinyhd("evaluate", "--root", park, "--pred-dir", maps, "--json", "scores.json") == 1
     said = capsys.readouterr().err
-    assert "frame2.png: breaks off before its end" in said
-    assert "park: frame 3:" in said and "frame3.png: breaks off" in said
+    assert "frame2.png: is truncated" in said
+    assert "park: frame 3:" in said and "frame3.png: is truncated" in said
     found = results()
     assert found["frames"]["scored"] == sum(VIDEOS.values()) - 1
     assert found["videos"]["park"]["frames"] == 5
@@ -271,7 +270,7 @@ def test_damaged_ground_truth_is_counted(tinyhd, park, maps, capsys):
 def test_frames_that_nobody_looked_at(tinyhd, park, maps, capsys):
     nobody = np.zeros(on_disk.SIZE[::-1], np.uint8)
     for kind in ("maps", "fixation"):
-        on_disk.write_picture(park / "yard" / kind / "frame1.png", nobody)
+        on_disk.write_image(park / "yard" / kind / "frame1.png", nobody)
     assert tinyhd("evaluate", "--root", park, "--pred-dir", maps, "--json", "scores.json", "--csv", "f.csv") == 0
     expected = dict.fromkeys(METRICS, 1) | {"SIM": 0, "KLDiv": 0}
     assert results()["undefined"] == expected
@@ -281,9 +280,9 @@ def test_frames_that_nobody_looked_at(tinyhd, park, maps, capsys):
 
 
 def test_constant_maps(tinyhd, park, maps, capsys):
-    on_disk.write_picture(maps / "yard" / "0002.png", np.full(on_disk.SIZE[::-1], 7, np.uint8))
+    on_disk.write_image(maps / "yard" / "0002.png", np.full(on_disk.SIZE[::-1], 7, np.uint8))
     assert tinyhd("evaluate", "--root", park, "--pred-dir", maps, "--json", "scores.json") == 0
-    assert "yard: 1 map with one value everywhere" in capsys.readouterr().err
+    assert "yard: 1 constant map" in capsys.readouterr().err
     assert results()["frames"]["constant"] == 1
     assert results()["undefined"]["CC"] == 1 and results()["undefined"]["AUC-J"] == 0
 
@@ -293,7 +292,7 @@ def test_center_bias(tinyhd, tmp_path, capsys):
     root = on_disk.ucf_sports(tmp_path / "ucf")
     options = ["--dataset", "ucf-sports", "--root", root, "--prior", "--json", "scores.json", "--workers", "1"]
     assert tinyhd("evaluate", *options) == 0
-    assert results()["protocol"]["baseline"].startswith("fixations of the set itself, without those of the video")
+    assert results()["protocol"]["baseline"].startswith("fixations of the dataset, without those of the scored video")
     assert results()["mean"]["IG"] == pytest.approx(0, abs=0.02)
     learned = results()["mean"]
     on_disk.ucf_sports(root, {"Diving-Side-003": (12, (72, 40))}, split="train")
@@ -336,7 +335,7 @@ def test_interrupted_runs_go_on(tinyhd, park, maps, cache, monkeypatch, capsys):
     assert not list((cache / "evaluations").glob("*"))
     interrupted = Interrupted(monkeypatch)
     assert tinyhd(*command, "--json", "broken.json") == 130
-    assert "the same command goes on from here" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err
     assert not Path("broken.json").exists()
     interrupted.interrupt = False
     interrupted.scored.clear()
@@ -349,8 +348,8 @@ def test_interrupted_runs_go_on(tinyhd, park, maps, cache, monkeypatch, capsys):
 def test_finished_videos_are_scored_again_if_something_changed(tinyhd, park, maps, monkeypatch):
     command = ["evaluate", "--root", park, "--pred-dir", maps, "--workers", "1", "--json", "scores.json"]
     for change in (
-        lambda: on_disk.write_picture(maps / "park" / "0001.png", read_density(maps / "park" / "0002.png")),
-        lambda: on_disk.write_picture(
+        lambda: on_disk.write_image(maps / "park" / "0001.png", read_density(maps / "park" / "0002.png")),
+        lambda: on_disk.write_image(
             park / "yard" / "fixation" / "frame1.png", 255 - np.eye(*on_disk.SIZE[::-1], dtype=np.uint8) * 255
         ),
         lambda: command.extend(["--seed", "5"]),
@@ -506,7 +505,7 @@ def test_pictures_of_a_networks_frames(tinyhd, tmp_path, weights_file):
     """A late frame's map is predicted once more, from its own clip only, and is the same."""
     root = on_disk.folder(tmp_path / "data", {"long": 40})
     dataset = open_dataset("folder", root)
-    source = Maps(weights_file).open(dataset, None)
+    source = PredictionSpec(weights_file).open(dataset, None)
     video = dataset.videos[0]
     whole = dict(source.maps(video, print))
     for position in (0, 17, 37):
@@ -521,19 +520,19 @@ def test_pictures_of_a_networks_frames(tinyhd, tmp_path, weights_file):
     [
         (["--dataset", "dhf1k"], 2, "--root is missing"),
         (["--root", "DATA", "--dataset", "dhf2k"], 2, "did you mean dhf1k"),
-        (["--root", "DATA", "--split", "val"], 2, "folder has none"),
-        (["--root", "DATA", "--dataset", "dhf1k", "--split", "validation"], 2, "there are train, val, test"),
+        (["--root", "DATA", "--split", "val"], 2, "folder has no splits"),
+        (["--root", "DATA", "--dataset", "dhf1k", "--split", "validation"], 2, "dhf1k has train, val, test"),
         (["--root", "nowhere"], 3, "nowhere: no such folder"),
         (["--root", "DATA", "--dataset", "dhf1k"], 3, "no val videos in the dhf1k layout"),
         (["--root", "DATA", "--pred-dir", "nowhere"], 3, "nowhere: no such folder"),
-        (["--root", "DATA", "--pred-dir", "MAPS", "--prior"], 2, "--pred-dir and --prior exclude each other"),
-        (["--root", "DATA", "--check", "--compare"], 2, "exclude each other"),
+        (["--root", "DATA", "--pred-dir", "MAPS", "--prior"], 2, "--pred-dir and --prior cannot be combined"),
+        (["--root", "DATA", "--check", "--compare"], 2, "--check and --compare cannot be combined"),
         (["--root", "DATA", "--compare", "MAPS"], 2, "two or more"),
         (["--root", "DATA", "MAPS"], 2, "--compare only"),
         (["--root", "DATA", "--prior", "--baseline", "middle"], 2, "--baseline 'middle' is unknown"),
         (["--root", "DATA", "--prior", "--baseline", "train"], 2, "no annotated training split"),
-        (["--root", "DATA", "--prior", "--workers", "-1"], 2, "--workers must not be negative"),
-        (["--root", "DATA", "--prior", "--seed", "-1"], 2, "--seed must not be negative"),
+        (["--root", "DATA", "--prior", "--workers", "-1"], 2, "--workers must be 0 or more"),
+        (["--root", "DATA", "--prior", "--seed", "-1"], 2, "--seed must be 0 or more"),
         (["--root", "DATA", "--prior", "--json", "."], 2, "--json .: is a folder"),
         (["--root", "DATA", "--submission", "out"], 2, "--dataset dhf1k --split test"),
         (["--root", "DATA", "--weights", "nowhere.pth"], 4, "nowhere.pth"),
@@ -558,11 +557,11 @@ def test_check(tinyhd, park, capsys):
     assert tinyhd("evaluate", "--root", park, "--check") == 0
     assert "no faults" in capsys.readouterr().out
     (park / "park" / "maps" / "frame2.png").unlink()
-    on_disk.cut(park / "yard" / "fixation" / "frame1.png")
+    on_disk.truncate(park / "yard" / "fixation" / "frame1.png")
     assert tinyhd("evaluate", "--root", park, "--check") == 1
     said = capsys.readouterr().out
     assert "fault: park: no density map for a frame: 2" in said
-    assert "frame1.png: breaks off" in said
+    assert "frame1.png: is truncated" in said
     assert "2 faults" in said
 
 

@@ -13,7 +13,7 @@ import pytest
 from helpers import datasets_on_disk as on_disk
 
 from tinyhd_cli.datasets import open_dataset, read_density
-from tinyhd_cli.evaluation.predictions import FileSource, by_frame
+from tinyhd_cli.evaluation.map_files import FileSource, match_to_frames
 from tinyhd_cli.inference.outputs import map_names
 
 COUNT = 8
@@ -31,9 +31,9 @@ def dataset(root: Path, stems: list[str]) -> Path:
     for position, stem in enumerate(stems):
         name, number = "v", 5 * position
         fixations = on_disk.fixation(name, number)
-        on_disk.write_picture(root / "v" / "images" / f"{stem}.png", on_disk.picture(name, number))
-        on_disk.write_picture(root / "v" / "fixation" / f"{stem}.png", fixations)
-        on_disk.write_picture(root / "v" / "maps" / f"{stem}.png", on_disk.density(fixations))
+        on_disk.write_image(root / "v" / "images" / f"{stem}.png", on_disk.draw_frame(name, number))
+        on_disk.write_image(root / "v" / "fixation" / f"{stem}.png", fixations)
+        on_disk.write_image(root / "v" / "maps" / f"{stem}.png", on_disk.density(fixations))
     return root
 
 
@@ -66,7 +66,7 @@ def perfect(root: Path, folder: Path, names: list[str]) -> None:
     """The ground truth's own densities, in the order of frames, under other names."""
     video = open_dataset("folder", root).videos[0]
     for path, name in zip(video.densities.values(), names, strict=True):
-        on_disk.write_picture(folder / name, read_density(path))
+        on_disk.write_image(folder / name, read_density(path))
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -95,9 +95,9 @@ def test_kinds_of_maps(tinyhd, tmp_path, suffix):
             target.parent.mkdir(parents=True, exist_ok=True)
             np.save(target, values / np.float32(255))
         elif suffix == ".tif":
-            on_disk.write_picture(target, values.astype(np.float32))
+            on_disk.write_image(target, values.astype(np.float32))
         else:
-            on_disk.write_picture(target, values)
+            on_disk.write_image(target, values)
     found = scores(tinyhd, root, "--pred-dir", "maps")
     assert found["CC"] == pytest.approx(1, abs=0.02 if suffix == ".jpg" else 1e-6)
 
@@ -116,7 +116,7 @@ def test_one_npy_for_a_video(tinyhd, tmp_path):
 def test_a_video_file_whose_annotations_begin_with_zero(tinyhd, tmp_path, weights_file):
     """Frame 0 of the annotations is the first of the file, for the network and for its maps."""
     root = dataset(tmp_path / "data", STEMS["from zero"])
-    pictures = [on_disk.picture("v", 5 * number) for number in range(COUNT)]
+    pictures = [on_disk.draw_frame("v", 5 * number) for number in range(COUNT)]
     on_disk.write_video(root / "v" / "clip.mp4", pictures, "libx264")
     expected = scores(tinyhd, root, "--weights", weights_file)  # of the images
     shutil.rmtree(root / "v" / "images")
@@ -139,12 +139,12 @@ def test_a_map_left_over_under_the_old_name_does_not_win(tmp_path):
     video = open_dataset("folder", root).videos[0]
     paths = [Path(f"{number:04d}.png") for number in range(1, COUNT + 1)]
     paths += [Path(f"{stem}.png") for stem in STEMS["from zero"]]
-    assert [path.stem for path in by_frame(paths, video).values()] == [*STEMS["from zero"], "0008"]
+    assert [path.stem for path in match_to_frames(paths, video).values()] == [*STEMS["from zero"], "0008"]
 
 
 def test_names_of_maps(tmp_path):
     for name in ("1.png", "a b.JPG", "2.png", "2.jpg", "B.png", "b.bmp"):
-        on_disk.write_picture(tmp_path / name, on_disk.picture("v", 1))
+        on_disk.write_image(tmp_path / name, on_disk.draw_frame("v", 1))
     found = {image.name: name for image, name in map_names(tmp_path).items()}
     assert found["1.png"] == "1.png"
     same = {name for name in ("2.png", "2.jpg", "B.png", "b.bmp") if name in found}
@@ -196,7 +196,7 @@ def test_maps_of_kinds_that_are_not_read_are_named(tinyhd, tmp_path, capsys):
 def test_fixations_with_losses_are_refused(tinyhd, tmp_path, capsys):
     root = dataset(tmp_path / "data", STEMS["from one"])
     for path in (root / "v" / "fixation").iterdir():
-        on_disk.write_picture(path.with_suffix(".jpg"), cv2.imdecode(np.fromfile(path, np.uint8), 0))
+        on_disk.write_image(path.with_suffix(".jpg"), cv2.imdecode(np.fromfile(path, np.uint8), 0))
         path.unlink()
     perfect(root, Path("maps/v"), [f"{stem}.png" for stem in STEMS["from one"]])
     assert tinyhd("evaluate", "--root", root, "--pred-dir", "maps", "--json", "s.json") == 1

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ..evaluation.parallel import KEPT
+from ..evaluation.parallel import MALLOC_KEEP_BYTES
 from ..metrics import FrameScorer, resize, score_frame
 from ..system import keep_freed_memory
 
@@ -70,7 +70,7 @@ def metric_timings(rounds: int) -> list[Timing]:
     cases["decoding three PNGs"] = lambda: [cv2.imdecode(png, cv2.IMREAD_GRAYSCALE) for png in pngs]
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    keep_freed_memory(KEPT)
+    keep_freed_memory(MALLOC_KEEP_BYTES)
     try:
         with threadpool_limits(1):
             return timed(cases, rounds)

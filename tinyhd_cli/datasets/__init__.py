@@ -1,17 +1,50 @@
-"""Eye-tracking datasets as they are on disk: videos with a density map and a fixation map for each frame."""
+"""Eye-tracking datasets on disk: videos with a density map and a fixation map for each frame.
 
-from .images import read_density, read_fixation, read_image
-from .layouts import LAYOUTS, Dataset, describe_left_out, open_dataset
-from .video import FrameFiles, Video
+The public names are imported on first use, so that importing the package does not load OpenCV or PyAV.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .check import Report, check_dataset
+    from .images import read_density, read_fixation, read_image
+    from .layouts import LAYOUTS, Dataset, describe_ignored, open_dataset
+    from .video import FrameFiles, Video
 
 __all__ = [
     "LAYOUTS",
     "Dataset",
     "FrameFiles",
+    "Report",
     "Video",
-    "describe_left_out",
+    "check_dataset",
+    "describe_ignored",
     "open_dataset",
     "read_density",
     "read_fixation",
     "read_image",
 ]
+
+_MODULES = {
+    "LAYOUTS": "layouts",
+    "Dataset": "layouts",
+    "FrameFiles": "video",
+    "Report": "check",
+    "Video": "video",
+    "check_dataset": "check",
+    "describe_ignored": "layouts",
+    "open_dataset": "layouts",
+    "read_density": "images",
+    "read_fixation": "images",
+    "read_image": "images",
+}
+"""Module of each public name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
+"""Signature at the start of a PNG file."""
 
 NO_FRAME = (0xC4, 0xC8, 0xCC)
 """JPEG markers from C0 to CF that are not frame headers."""
@@ -17,6 +18,7 @@ OS2_HEADER = 12
 """Bytes of the oldest BMP header."""
 
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+"""TIFF tags of the image size."""
 
 
 def claimed_size(data: bytes) -> Size | None:

@@ -1,4 +1,4 @@
-"""Single files of a dataset: names with numbers in them, pictures, density maps, fixation maps."""
+"""Single files of a dataset: numbers in file names, images, density maps, fixation maps."""
 
 from __future__ import annotations
 
@@ -20,41 +20,48 @@ from .headers import PNG_START, claimed_size
 Image = NDArray[np.uint8]
 Map = NDArray[Any]
 
-ANY_GRAY = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE
+OnDamage = Callable[[str], None]
+"""Called with a message about each file that is skipped because it cannot be read."""
 
-PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
+GRAYSCALE = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE
+"""Flags to decode a map without loss of its bit depth."""
+
+IMAGE_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
 """Suffixes of image files, in order of preference if one frame has several files."""
 
-FIXATIONS = (".png", ".bmp", ".tif", ".tiff")
+FIXATION_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 """Suffixes of fixation maps, in order of preference. JPEG is excluded, because it blurs the points."""
 
-MAPS = (*FIXATIONS, ".npy", ".jpg", ".jpeg")
+MAP_SUFFIXES = (*FIXATION_SUFFIXES, ".npy", ".jpg", ".jpeg")
 """Suffixes of density and predicted maps, in order of preference."""
 
-NUMBERS = "biuf"
+NUMERIC_KINDS = "biuf"
 """NumPy dtype kinds that a map may have."""
 
 MAX_PIXELS = 1 << 28
-"""Limit on the pixels of an image; enough for cameras of 200 megapixels."""
+"""Limit on the pixels of an image; enough for 200-megapixel cameras."""
 
 MAX_FILE_BYTES = 1 << 31
 """Size limit of an image file."""
 
+PNG_END = b"IEND"
+"""Name of the last chunk of a PNG file."""
 
-def natural(text: str) -> tuple[tuple[int, str | int], ...]:
-    """A sort key that takes runs of digits as numbers: shot_2 before shot_10, 999 before 1000."""
+
+def natural_key(text: str) -> tuple[tuple[int, str | int], ...]:
+    """Return a sort key that compares runs of digits as numbers: shot_2 before shot_10, 999 before 1000."""
     parts = re.split(r"(\d+)", text)
     return tuple((1, int(part)) if part.isdecimal() else (0, part) for part in parts)
 
 
 def last_number(stem: str) -> int | None:
-    """The last number in a name: 3 of ``actioncliptest00001_00003``; None if there is none."""
+    """Return the last number in a name: 3 in ``actioncliptest00001_00003``; None if the name has no number."""
     found = re.findall(r"[0-9]+", stem)
     return int(found[-1]) if found else None
 
 
-def listed(folder: Path | None, suffixes: Iterable[str]) -> Iterator[Path]:
-    """The visible files of a folder that have one of these suffixes, in any order; none if there is no such folder."""
+def list_files(folder: Path | None, suffixes: Iterable[str]) -> Iterator[Path]:
+    """Yield the files of a folder with one of ``suffixes``, except hidden ones, in any order; none without a folder."""
     if folder is None or not folder.is_dir():
         return
     for path in folder.iterdir():
@@ -75,17 +82,17 @@ def by_number(paths: Iterable[Path]) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def preferred(folder: Path | None, suffixes: Sequence[str]) -> list[Path]:
+def sorted_files(folder: Path | None, suffixes: Sequence[str]) -> list[Path]:
     """Return the files of a folder with one of ``suffixes``, sorted by the order of suffixes, then by name."""
-    return sorted(listed(folder, suffixes), key=lambda path: (suffixes.index(path.suffix.lower()), path))
+    return sorted(list_files(folder, suffixes), key=lambda path: (suffixes.index(path.suffix.lower()), path))
 
 
-def numbered(folder: Path | None, suffixes: Sequence[str]) -> dict[int, Path]:
-    """Return the files of a folder by number, see :func:`by_number`; the doctor reports the files that it ignores."""
-    return by_number(preferred(folder, suffixes))
+def files_by_number(folder: Path | None, suffixes: Sequence[str]) -> dict[int, Path]:
+    """Return the files of a folder by number, see :func:`by_number`; ``check_dataset`` reports the ignored files."""
+    return by_number(sorted_files(folder, suffixes))
 
 
-def unread(folder: Path | None, suffixes: Iterable[str]) -> str:
+def describe_unsupported(folder: Path | None, suffixes: Iterable[str]) -> str:
     """Describe the files of a folder with other suffixes, as in ``12 .mat files``; empty if there are none."""
     if folder is None or not folder.is_dir():
         return ""
@@ -101,7 +108,15 @@ def unread(folder: Path | None, suffixes: Iterable[str]) -> str:
 
 
 def decode(path: Path, flags: int) -> NDArray[Any]:
-    """A picture file as OpenCV decodes it; ``InputError`` says in one line why it cannot be."""
+    """Decode an image file with OpenCV.
+
+    Args:
+        path: the file.
+        flags: flags of ``cv2.imdecode``.
+
+    Raises:
+        InputError: the file is missing, empty, truncated, too large or not an image.
+    """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(f"{path}: is larger than {MAX_FILE_BYTES >> 30} GiB, the limit for images")
@@ -113,43 +128,40 @@ def decode(path: Path, flags: int) -> NDArray[Any]:
     if (size := claimed_size(data)) and size[0] * size[1] > MAX_PIXELS:
         raise InputError(f"{path}: claims {size[0]:,} x {size[1]:,} pixels; the limit is {MAX_PIXELS >> 20} megapixels")
     if data.startswith(PNG_START) and PNG_END not in data:
-        # OpenCV fills what is missing with zeros and returns the picture as if it were whole.
-        raise InputError(f"{path}: breaks off before its end")
+        # OpenCV fills the missing part with zeros and returns the image without an error.
+        raise InputError(f"{path}: is truncated; copy or download it again")
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise InputError(f"{path}: cannot be decoded ({error.err})") from error
-    if picture is None:
-        raise InputError(f"{path}: is no picture that OpenCV can decode")
-    return np.asarray(picture)
-
-
-PNG_END = b"IEND"
+    if image is None:
+        raise InputError(f"{path}: is not an image that OpenCV can decode")
+    return np.asarray(image)
 
 
 def read_image(path: Path) -> Image:
-    """A picture, uint8 RGB ``(h, w, 3)``, upright by its EXIF orientation.
+    """Return an image, uint8 RGB ``(h, w, 3)``, rotated by its EXIF orientation.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     return np.ascontiguousarray(decode(path, cv2.IMREAD_COLOR)[..., ::-1], dtype=np.uint8)
 
 
 def read_map(path: Path) -> Map:
-    """Return a gray image ``(h, w)`` with the values of the file; color images are converted to gray.
+    """Return a grayscale image ``(h, w)`` with the values of the file; color images are converted to grayscale.
 
     Raises:
-        InputError: it cannot be read, or its values are not real numbers.
+        InputError: the file cannot be read, or its values are not real numbers.
     """
-    values = read_array(path) if path.suffix.lower() == ".npy" else decode(path, ANY_GRAY)
-    if values.dtype.kind not in NUMBERS:
+    values = read_array(path) if path.suffix.lower() == ".npy" else decode(path, GRAYSCALE)
+    if values.dtype.kind not in NUMERIC_KINDS:
         raise InputError(f"{path}: contains {values.dtype} values; maps must be numeric")
     return values
 
 
 def read_array(path: Path) -> Map:
-    """Return the map in an npy file; ``InputError`` if it contains none."""
+    """Return the map in an npy file; ``InputError`` if the file does not contain a single map."""
     with arrays.open_npy(path) as found:
         if len(found.shape) != 2 or not all(found.shape):
             raise InputError(f"{path}: must contain one map (height, width), not {found.dtype} {found.shape}")
@@ -160,7 +172,7 @@ def read_density(path: Path) -> Map:
     """Return a density map ``(h, w)``: fixations blurred by a Gaussian, in any scale.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read, or contains NaN or infinity.
     """
     density = read_map(path)
     if density.dtype.kind == "f" and not np.isfinite(density).all():
@@ -169,14 +181,10 @@ def read_density(path: Path) -> Map:
 
 
 def read_fixation(path: Path) -> NDArray[np.bool_]:
-    """A fixation map ``(h, w)``: True where at least one observer looked (any value but 0 in the file).
+    """Return a fixation map ``(h, w)``: True at pixels that at least one observer fixated (nonzero in the file).
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     fixation: NDArray[np.bool_] = read_map(path) > 0
     return fixation
-
-
-OnDamage = Callable[[str], None]
-"""Called with one line about each file that is passed over because it cannot be read."""

@@ -1,4 +1,4 @@
-"""How each dataset lies on disk, as its official download has it, and its official splits."""
+"""Layouts of datasets on disk, as in their official downloads, and their official splits."""
 
 from __future__ import annotations
 
@@ -11,51 +11,52 @@ from pathlib import Path
 from ..errors import InputError, UsageError, did_you_mean
 from ..layouts import EXPECTED
 from ..wording import list_names, plural
-from .images import FIXATIONS, MAPS, PICTURES, by_number, listed, natural, preferred
+from .images import FIXATION_SUFFIXES, IMAGE_SUFFIXES, MAP_SUFFIXES, by_number, list_files, natural_key, sorted_files
 from .video import FrameFiles, Video
 
-VIDEOS = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
-"""What counts as a video by its name, in any case: DHF1K has .AVI."""
+VIDEO_SUFFIXES = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
+"""Suffixes of video files, compared in lower case: DHF1K has .AVI."""
 
-SHOTS = {"train": "training", "test": "testing"}
-"""Splits of Hollywood-2 and UCF-Sports and their folders."""
+SPLIT_FOLDERS = {"train": "training", "test": "testing"}
+"""Folders of the splits of Hollywood-2 and UCF-Sports."""
 
 
 @dataclass(frozen=True)
-class Official:
-    """What the publishers say of a split."""
+class OfficialSplit:
+    """The publisher's counts of a split."""
 
     videos: int
     frames: int
     held_out: bool = False
-    """Whether its annotations are withheld, for the benchmark."""
+    """Whether the annotations are held out for the benchmark."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A kind of dataset."""
+    """How to find the videos of a dataset, and its splits."""
 
     find: Callable[[Path, str | None], Iterator[Video]]
-    splits: dict[str, Official] = field(default_factory=dict)
+    """Yields the videos below a folder, given the folder and the split."""
+    splits: dict[str, OfficialSplit] = field(default_factory=dict)
     default_split: str | None = None
-    from_one: bool = False
-    """Whether frames count from 1 without gaps, as published."""
+    one_based: bool = False
+    """Whether the published frames are numbered from 1 without gaps."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The videos of one split that are on disk."""
+    """The videos of one split on disk."""
 
     layout: str
     root: Path
     split: str | None
     videos: tuple[Video, ...]
-    left_out: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     """Videos and folders of images without ground truth, as paths relative to the root."""
 
     @property
-    def official(self) -> Official | None:
-        """What the publishers say of the split; None where there is no publisher."""
+    def official(self) -> OfficialSplit | None:
+        """The publisher's counts of the split; None for a layout without official splits."""
         return LAYOUTS[self.layout].splits.get(self.split) if self.split else None
 
 
@@ -65,156 +66,180 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
     Args:
         layout: a key of ``LAYOUTS``.
         root: the dataset's folder.
-        split: one of the layout's; None for the usual one to evaluate on.
+        split: a split of the layout; None for the split that papers report results on.
 
     Raises:
-        UsageError: there is no such layout or split.
-        InputError: there is no such folder, no video in it, or two with the same name.
+        UsageError: the layout or split does not exist.
+        InputError: the folder does not exist, contains no video, or two videos with the same name.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"--dataset {layout!r} is unknown: {did_you_mean(layout, LAYOUTS)}")
     kind = LAYOUTS[layout]
     if split is not None and split not in kind.splits:
-        known = f"there are {', '.join(kind.splits)}" if kind.splits else f"{layout} has none"
+        known = f"{layout} has {', '.join(kind.splits)}" if kind.splits else f"{layout} has no splits"
         raise UsageError(f"--split {split!r} is unknown: {known}")
     split = split or kind.default_split
     root = Path(root)
     try:
         if not root.is_dir():
-            raise InputError(f"{root}: {'is no folder' if root.exists() else 'no such folder'}")
-        videos = tuple(sorted(kind.find(root, split), key=lambda video: (natural(video.name), video.name)))
+            raise InputError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}")
+        videos = tuple(sorted(kind.find(root, split), key=lambda video: (natural_key(video.name), video.name)))
     except OSError as error:
         raise InputError(f"{error.filename or root}: {error.strerror or error}") from error
-    passed_over = tuple(sorted(without_truth(root, videos), key=natural)) if kind.find is anybody else ()
+    ignored = tuple(sorted(without_ground_truth(root, videos), key=natural_key)) if kind.find is find_in_folders else ()
     if not videos:
-        what = f"no {f'{split} ' if split else ''}videos in the {layout} layout ({EXPECTED[layout]})"
-        raise InputError("; ".join([f"{root}: {what}", *([describe_left_out(passed_over)] if passed_over else [])]))
+        problem = f"no {f'{split} ' if split else ''}videos in the {layout} layout ({EXPECTED[layout]})"
+        raise InputError("; ".join([f"{root}: {problem}", *([describe_ignored(ignored)] if ignored else [])]))
     for one, other in pairwise(videos):
         if one.name == other.name:
-            raise InputError(f"{root}: two videos are called {one.name}: {place(one)} and {place(other)}")
-    return Dataset(layout, root, split, videos, passed_over)
+            raise InputError(f"{root}: two videos are named {one.name}: {video_path(one)} and {video_path(other)}")
+    return Dataset(layout, root, split, videos, ignored)
 
 
-def without_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:
+def without_ground_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:
     """Yield videos and folders of images below ``root`` that are not in ``videos``, as paths relative to it."""
     known = {video.source for video in videos}
     known |= {path.parent for path in known if path and (path.name == "images" or not path.is_dir())}
     for path in root.rglob("*"):
         inside = path.relative_to(root)
-        if any(part.startswith(".") or part in TRUTH for part in inside.parts):
+        if any(part.startswith(".") or part in GROUND_TRUTH for part in inside.parts):
             continue
-        is_video = path.suffix.lower() in VIDEOS and path.is_file()
-        is_folder = path.is_dir() and any(listed(path, PICTURES))
+        is_video = path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+        is_folder = path.is_dir() and any(list_files(path, IMAGE_SUFFIXES))
         if (is_video or is_folder) and known.isdisjoint({path, *path.parents} - {root}):
             yield (inside.parent if path.name == "images" else inside).as_posix()
 
 
-def describe_left_out(names: Sequence[str]) -> str:
+def describe_ignored(names: Sequence[str]) -> str:
     """Return a message about the videos of a dataset that are ignored because they have no ground truth."""
     return f"{plural(len(names), 'video')} ignored, without a maps or fixation folder: {list_names(names)}"
 
 
-def place(video: Video) -> Path | None:
-    """Where a video's frames are."""
+def video_path(video: Video) -> Path | None:
+    """Return the path of a video's frames."""
     return video.single.image if video.single else video.source
 
 
 def folders(parent: Path) -> Iterator[Path]:
-    """The visible folders in a folder."""
+    """Yield the folders in a folder, except hidden ones."""
     if parent.is_dir():
         yield from (path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def dhf1k(root: Path, split: str | None) -> Iterator[Video]:
-    """DHF1K: ``video/0601.AVI`` or pictures in one of three places, ``annotation/0601/{maps,fixation}``."""
+def find_dhf1k(root: Path, split: str | None) -> Iterator[Video]:
+    """Yield the videos of DHF1K.
+
+    Frames are in ``video/0601.AVI`` or as images in ``video/0601``, ``frames/0601`` or ``annotation/0601/images``.
+    Ground truth is in ``annotation/0601/{maps,fixation}``.
+    """
     ranges = {"train": range(1, 601), "val": range(601, 701), "test": range(701, 1001)}
     wanted = ranges[split or "val"]
     annotations = by_number(sorted(folders(root / "annotation")))
     sources = {number: path / "images" for number, path in annotations.items() if (path / "images").is_dir()}
     sources |= by_number(sorted(folders(root / "frames")))
     sources |= by_number(sorted(folders(root / "video")))
-    sources |= by_number(sorted(listed(root / "video", VIDEOS)))
+    sources |= by_number(sorted(list_files(root / "video", VIDEO_SUFFIXES)))
     for number in sorted({*sources, *annotations}):
         if number in wanted:
             folder = annotations.get(number, root / "annotation" / f"{number:04d}")
-            yield Video(f"{number:04d}", sources.get(number), folder / "maps", folder / "fixation", from_one=True)
+            yield Video(f"{number:04d}", sources.get(number), folder / "maps", folder / "fixation", one_based=True)
 
 
-def shots(root: Path, split: str | None) -> Iterator[Video]:
-    """Hollywood-2 and UCF-Sports: a folder for each shot with ``images``, ``maps`` and ``fixation`` in it."""
-    for folder in folders(root / SHOTS[split or "test"]):
-        yield shot(folder, folder.name)
+def find_shots(root: Path, split: str | None) -> Iterator[Video]:
+    """Yield the shots of Hollywood-2 or UCF-Sports: one folder each, with ``images``, ``maps`` and ``fixation``."""
+    for folder in folders(root / SPLIT_FOLDERS[split or "test"]):
+        yield folder_video(folder, folder.name)
 
 
-def shot(folder: Path, name: str) -> Video:
-    """The video of a folder with ``images``, ``maps`` and ``fixation`` in it."""
+def folder_video(folder: Path, name: str) -> Video:
+    """Return the video of a folder with ``images``, ``maps`` and ``fixation``."""
     images = folder / "images"
     return Video(name, images if images.is_dir() else None, folder / "maps", folder / "fixation")
 
 
-TRUTH = {"maps": MAPS, "fixation": FIXATIONS}
-"""Folders of density and fixation maps, and the suffixes of the files in them."""
+GROUND_TRUTH = {"maps": MAP_SUFFIXES, "fixation": FIXATION_SUFFIXES}
+"""Names of the folders of density and fixation maps, and the suffixes of the files in them."""
 
 
-def anybody(root: Path, split: str | None) -> Iterator[Video]:
-    """Any directory: wherever ``maps`` or ``fixation`` are, the videos or frame folders beside them belong to them.
+def find_in_folders(root: Path, split: str | None) -> Iterator[Video]:
+    """Yield the videos of a folder that contains ``maps`` or ``fixation`` folders at any depth.
 
-    Three forms, at any depth: ``NAME/{images,maps,fixation}``; frames or a video in ``NAME`` itself with ``maps`` and
-    ``fixation`` in it; ``NAME.mp4`` or ``NAME/`` with ``maps/NAME`` and ``fixation/NAME`` beside it. Ground truth
-    without frames is a video, too: maps from elsewhere can be scored against it.
+    Three forms are supported: ``NAME/{images,maps,fixation}``; frames or a video directly in ``NAME``, next to its
+    ``maps`` and ``fixation``; ``NAME.mp4`` or frames in ``NAME/``, next to ``maps/NAME`` and ``fixation/NAME``. Ground
+    truth without frames is a video, too: existing maps can be scored against it.
     """
     for parent in (root, *(path for path in root.rglob("*") if path.is_dir())):
         inside = parent.relative_to(root)
-        if inside.name in TRUTH or any(part.startswith(".") for part in inside.parts):
+        if inside.name in GROUND_TRUTH or any(part.startswith(".") for part in inside.parts):
             continue
-        truth = [parent / kind for kind in TRUTH if (parent / kind).is_dir()]
-        if not truth:
+        ground_truth = [parent / kind for kind in GROUND_TRUTH if (parent / kind).is_dir()]
+        if not ground_truth:
             continue
-        videos = list(listed(parent, VIDEOS))
+        videos = list(list_files(parent, VIDEO_SUFFIXES))
         own_name = inside.as_posix() if inside.parts else root.resolve().name
         if (parent / "images").is_dir():
-            yield shot(parent, own_name)
-        elif any(listed(parent, PICTURES)):
+            yield folder_video(parent, own_name)
+        elif any(list_files(parent, IMAGE_SUFFIXES)):
             yield Video(own_name, parent, parent / "maps", parent / "fixation")
-        elif any(any(listed(folder, TRUTH[folder.name])) for folder in truth):
+        elif any(any(list_files(folder, GROUND_TRUTH[folder.name])) for folder in ground_truth):
             yield Video(own_name, videos[0] if len(videos) == 1 else None, parent / "maps", parent / "fixation")
         else:
-            yield from beside(parent, videos, inside)
+            yield from find_named(parent, videos, inside)
 
 
-def beside(parent: Path, videos: list[Path], inside: Path) -> Iterator[Video]:
-    """Videos and frame folders in a folder, each with the ground truth of its name; a video counts before frames."""
-    films = {path.stem for path in videos}
-    pictures = [path for path in folders(parent) if path.name not in {*TRUTH, *films} and any(listed(path, PICTURES))]
-    lost = {path.name for kind in TRUTH for path in folders(parent / kind)}
-    lost -= {*TRUTH, *films, *(path.name for path in pictures)}
-    named: list[tuple[str, Path | None]] = [(path.stem, path) for path in videos]
-    for name, source in (*named, *((path.name, path) for path in pictures), *((name, None) for name in lost)):
+def find_named(parent: Path, videos: list[Path], inside: Path) -> Iterator[Video]:
+    """Yield the videos and frame folders in a folder, each with the ground truth of its name.
+
+    Args:
+        parent: the folder.
+        videos: the video files in it; they take precedence over frame folders of the same name.
+        inside: path of the folder relative to the dataset's root.
+    """
+    stems = {path.stem for path in videos}
+    frames = [
+        path
+        for path in folders(parent)
+        if path.name not in {*GROUND_TRUTH, *stems} and any(list_files(path, IMAGE_SUFFIXES))
+    ]
+    without_frames = {path.name for kind in GROUND_TRUTH for path in folders(parent / kind)}
+    without_frames -= {*GROUND_TRUTH, *stems, *(path.name for path in frames)}
+    sources: list[tuple[str, Path | None]] = [(path.stem, path) for path in videos]
+    sources += [(path.name, path) for path in frames]
+    sources += [(name, None) for name in without_frames]
+    for name, source in sources:
         yield Video((inside / name).as_posix(), source, parent / "maps" / name, parent / "fixation" / name)
 
 
-def photographs(root: Path, split: str | None) -> Iterator[Video]:
-    """Photographs in ``images`` with ``maps`` and ``fixation`` beside it: each one a video of one frame."""
-    images = list(listed(root / "images", PICTURES))
+def find_images(root: Path, split: str | None) -> Iterator[Video]:
+    """Yield each image in ``images`` as a video of one frame, with its maps in ``maps`` and ``fixation``."""
+    images = list(list_files(root / "images", IMAGE_SUFFIXES))
     densities, fixations = (
-        {path.stem: path for path in reversed(preferred(root / kind, TRUTH[kind]))} for kind in TRUTH
+        {path.stem: path for path in reversed(sorted_files(root / kind, GROUND_TRUTH[kind]))} for kind in GROUND_TRUTH
     )
-    lost = {*densities, *fixations} - {image.stem for image in images}
-    for name, image in [*((image.stem, image) for image in images), *((name, None) for name in lost)]:
+    without_image = {*densities, *fixations} - {image.stem for image in images}
+    for name, image in [*((image.stem, image) for image in images), *((name, None) for name in without_image)]:
         frame = FrameFiles(1, image, densities.get(name), fixations.get(name))
         yield Video(name, image.parent if image else None, None, None, single=frame)
 
 
 LAYOUTS = {
     "dhf1k": Layout(
-        dhf1k,
-        {"train": Official(600, 346_140), "val": Official(100, 60_273), "test": Official(300, 176_192, held_out=True)},
+        find_dhf1k,
+        {
+            "train": OfficialSplit(600, 346_140),
+            "val": OfficialSplit(100, 60_273),
+            "test": OfficialSplit(300, 176_192, held_out=True),
+        },
         "val",
-        from_one=True,
+        one_based=True,
     ),
-    "hollywood2": Layout(shots, {"train": Official(2_699, 192_661), "test": Official(3_558, 244_860)}, "test"),
-    "ucf-sports": Layout(shots, {"train": Official(103, 6_501), "test": Official(47, 2_929)}, "test", from_one=True),
-    "folder": Layout(anybody),
-    "images": Layout(photographs),
+    "hollywood2": Layout(
+        find_shots, {"train": OfficialSplit(2_699, 192_661), "test": OfficialSplit(3_558, 244_860)}, "test"
+    ),
+    "ucf-sports": Layout(
+        find_shots, {"train": OfficialSplit(103, 6_501), "test": OfficialSplit(47, 2_929)}, "test", one_based=True
+    ),
+    "folder": Layout(find_in_folders),
+    "images": Layout(find_images),
 }
-"""The layouts by the name that ``--dataset`` takes."""
+"""Layouts by the value of ``--dataset``."""

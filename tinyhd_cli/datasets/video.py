@@ -1,4 +1,4 @@
-"""One video of a dataset and what belongs to it: frames, density maps, fixation maps."""
+"""One video of a dataset: its frames, density maps and fixation maps."""
 
 from __future__ import annotations
 
@@ -11,114 +11,126 @@ from pathlib import Path
 from ..errors import InputError
 from ..video.reader import Frame, VideoReader
 from ..wording import damage
-from .images import FIXATIONS, MAPS, PICTURES, Image, OnDamage, numbered, read_image, unread
+from .images import (
+    FIXATION_SUFFIXES,
+    IMAGE_SUFFIXES,
+    MAP_SUFFIXES,
+    Image,
+    OnDamage,
+    describe_unsupported,
+    files_by_number,
+    read_image,
+)
 
 log = logging.getLogger("tinyhd")
 
 
 @dataclass(frozen=True)
 class FrameFiles:
-    """Where a frame and its ground truth are."""
+    """The files of a frame and its ground truth."""
 
     number: int
-    """As in the files' names; frames of a video file count from 1."""
+    """Number in the names of the files; frames of a video file are numbered in order, see ``Video.first_number``."""
     image: Path | None = None
-    """None for a frame of a video file."""
+    """Image file; None for a frame of a video file."""
     density: Path | None = None
     fixation: Path | None = None
 
 
 @dataclass(frozen=True)
 class Video:
-    """A video, or a shot of one, with its ground truth. Nothing is read before it is asked for."""
+    """A video, or a shot of one, with its ground truth. Folders are listed and files are read on first use."""
 
     name: str
-    """Unique in the dataset: a folder's name, or its path below the dataset's root."""
+    """Unique name in the dataset: a folder's name, or its path relative to the dataset's root."""
     source: Path | None
-    """A video file, or a folder of pictures; None if the pictures are not there."""
+    """A video file or a folder of images; None if the dataset has no frames, only ground truth."""
     density_folder: Path | None
     fixation_folder: Path | None
     single: FrameFiles | None = None
-    """The one frame of a photograph; its folders are not looked at."""
-    from_one: bool = False
+    """The only frame, if the video is a single image; folders are ignored then."""
+    one_based: bool = False
     """Whether frames of a video file are numbered from 1 regardless of the names of the annotations."""
 
     @property
     def is_file(self) -> bool:
-        """Whether the frames are in a video file rather than in pictures."""
+        """Whether the frames are in a video file, not in image files."""
         return self.single is None and self.source is not None and not self.source.is_dir()
 
     @cached_property
     def images(self) -> dict[int, Path]:
-        """The pictures of a folder of frames, by number; empty for a video file."""
+        """Image files of the frames by frame number; empty for a video file."""
         if self.single is not None:
             return {self.single.number: self.single.image} if self.single.image else {}
-        return {} if self.is_file else numbered(self.source, PICTURES)
+        return {} if self.is_file else files_by_number(self.source, IMAGE_SUFFIXES)
 
     @cached_property
     def densities(self) -> dict[int, Path]:
-        """Density maps by number."""
+        """Density maps by frame number."""
         if self.single is not None:
             return {self.single.number: self.single.density} if self.single.density else {}
-        return numbered(self.density_folder, MAPS)
+        return files_by_number(self.density_folder, MAP_SUFFIXES)
 
     @cached_property
     def fixations(self) -> dict[int, Path]:
-        """Fixation maps by number."""
+        """Fixation maps by frame number."""
         if self.single is not None:
             return {self.single.number: self.single.fixation} if self.single.fixation else {}
-        return numbered(self.fixation_folder, FIXATIONS)
+        return files_by_number(self.fixation_folder, FIXATION_SUFFIXES)
 
     @property
     def first_number(self) -> int:
-        """Number of a video file's first frame: 0 if annotations are numbered from 0, else 1."""
-        return 0 if not self.from_one and (0 in self.densities or 0 in self.fixations) else 1
+        """Number of a video file's first frame: 0 if its annotations are numbered from 0, else 1."""
+        return 0 if not self.one_based and (0 in self.densities or 0 in self.fixations) else 1
 
     @cached_property
     def frames(self) -> tuple[FrameFiles, ...]:
-        """The frames that can be known without decoding: all pictures of a folder, else all that are annotated."""
+        """The frames that are known without decoding: all images of a folder, or else all annotated frames."""
         numbers = self.images or sorted({*self.densities, *self.fixations})
         return tuple(self.frame(number) for number in numbers)
 
     @property
-    def passed_over(self) -> list[str]:
+    def unsupported(self) -> list[str]:
         """One message for each folder of ground truth that contains only files of unsupported formats."""
         lines = []
         kinds = (
-            ("density", self.density_folder, self.densities, MAPS),
-            ("fixation", self.fixation_folder, self.fixations, FIXATIONS),
+            ("density", self.density_folder, self.densities, MAP_SUFFIXES),
+            ("fixation", self.fixation_folder, self.fixations, FIXATION_SUFFIXES),
         )
         for kind, folder, found, suffixes in kinds:
-            if not found and (files := unread(folder, suffixes)):
+            if not found and (files := describe_unsupported(folder, suffixes)):
                 lines.append(f"{folder}: ignored {files}; {kind} maps must be {', '.join(suffixes)}")
         return lines
 
     @property
     def annotated(self) -> bool:
-        """Whether any ground truth is there."""
+        """Whether the video has any ground truth."""
         return bool(self.densities or self.fixations)
 
     def frame(self, number: int) -> FrameFiles:
-        """The files of the frame with this number."""
+        """Return the files of the frame with this number."""
         return FrameFiles(number, self.images.get(number), self.densities.get(number), self.fixations.get(number))
 
     def read(self, on_damage: OnDamage | None = None) -> Iterator[tuple[FrameFiles, Image]]:
-        """All frames in order, decoded one by one, with their files: uint8 RGB ``(h, w, 3)``.
+        """Yield the files and the image, uint8 RGB ``(h, w, 3)``, of each frame, in order; decode one frame at a time.
 
-        Pictures that cannot be read are passed over and reported, by a warning in the log if not otherwise.
+        Args:
+            on_damage: called with a message about each image that cannot be read and is skipped; None to log a warning.
 
         Raises:
-            InputError: there are no frames, or not one that can be read.
+            InputError: the video has no frames, or none that can be read.
         """
         report = on_damage or (lambda line: log.warning("%s", line))
         if self.source is None:
-            raise InputError(f"{self.name}: its frames are not there, only its annotations")
+            raise InputError(f"{self.name}: has annotations, but no frames")
         frames = self._read_file(report) if self.is_file else self._read_images(report)
         count = 0
-        for count, pair in enumerate(frames, start=1):  # noqa: B007  # the count is looked at afterwards
+        for count, pair in enumerate(frames, start=1):  # noqa: B007  # count is used after the loop
             yield pair
         if not count:
-            raise InputError(f"{self.source}: {'no picture can be read' if self.images else 'holds no pictures'}")
+            raise InputError(
+                f"{self.source}: {'none of its images can be read' if self.images else 'contains no images'}"
+            )
 
     def _read_images(self, report: OnDamage) -> Iterator[tuple[FrameFiles, Image]]:
         for number, path in self.images.items():
@@ -132,8 +144,8 @@ class Video:
     def _read_file(self, report: OnDamage) -> Iterator[tuple[FrameFiles, Image]]:
         assert self.source is not None
         with VideoReader(self.source) as reader:
-            for number, picture in numbered_frames(reader, self.first_number):
-                yield self.frame(number), picture.rgb()
+            for number, frame in numbered_frames(reader, self.first_number):
+                yield self.frame(number), frame.rgb()
             if reader.damaged:
                 report(f"{self.source}: skipped {damage(reader.damaged)}")
 
@@ -141,10 +153,10 @@ class Video:
 def numbered_frames(reader: VideoReader, first: int = 1) -> Iterator[tuple[int, Frame]]:
     """Yield the frames of a video file with their numbers; the first frame has the number ``first``.
 
-    Frames that do not decode are counted by the gap that they leave in the timestamps: those after them keep their
-    annotations. Some decoders then hand out others too late; these are left out.
+    Frames that cannot be decoded are counted by the gaps in the timestamps, so that the frames after them keep their
+    annotations. Some decoders then output other frames out of order; these are skipped.
     """
-    start = 0 if reader.damaged else None  # else some videos begin later than at 0
+    start = 0 if reader.damaged else None  # timestamps of undamaged videos may start above 0
     last = first - 1
     for frame in reader:
         at = position(frame)
@@ -156,5 +168,5 @@ def numbered_frames(reader: VideoReader, first: int = 1) -> Iterator[tuple[int, 
 
 
 def position(frame: Frame) -> int:
-    """How many frames of a video come before one, by its timestamp."""
+    """Return the number of frames before a frame, computed from its timestamp."""
     return round(frame.time_s * float(frame.info.rate))

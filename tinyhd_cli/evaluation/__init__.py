@@ -1,1 +1,57 @@
-"""Scoring saliency maps against a dataset: its frames, the metrics, tables. Nothing here prints."""
+"""Score saliency maps against a dataset: run the evaluation, compute means, draw plots. Nothing here prints.
+
+The public names are imported on first use, so that importing the package loads neither OpenCV nor PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .center_bias import CenterBias
+    from .fixations import Fixations, read_fixations
+    from .options import EvaluateOptions, EvaluationOutputs
+    from .predictions import PredictionSpec
+    from .results import Results
+    from .run import evaluate
+    from .scoring import VideoScores
+    from .similarity import Similarity, compare
+    from .submission import write_submission
+
+__all__ = [
+    "CenterBias",
+    "EvaluateOptions",
+    "EvaluationOutputs",
+    "Fixations",
+    "PredictionSpec",
+    "Results",
+    "Similarity",
+    "VideoScores",
+    "compare",
+    "evaluate",
+    "read_fixations",
+    "write_submission",
+]
+
+_MODULES = {
+    "CenterBias": "center_bias",
+    "EvaluateOptions": "options",
+    "EvaluationOutputs": "options",
+    "Fixations": "fixations",
+    "PredictionSpec": "predictions",
+    "Results": "results",
+    "Similarity": "similarity",
+    "VideoScores": "scoring",
+    "compare": "similarity",
+    "evaluate": "run",
+    "read_fixations": "fixations",
+    "write_submission": "submission",
+}
+"""Module of each public name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

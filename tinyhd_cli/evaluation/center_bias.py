@@ -1,34 +1,49 @@
-"""The center bias: where people look on average, whatever is shown. What IG is measured against."""
+"""The center bias: where people look on average, whatever the video shows. IG is relative to it."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .fixations import Fixations
+from ..datasets import LAYOUTS, Dataset, Video, open_dataset
+from ..errors import InputError, UsageError
+from ..system import available_cores
+from ..wording import plural
+from .fixations import Fixations, OnProgress, read_fixations
+from .options import EvaluateOptions
 
 GRID = (108, 192)
-"""Rows and columns in which fixations are counted, whatever the frame's size."""
+"""Rows and columns in which fixations are counted, for frames of any size."""
 
 BLUR = 0.035
-"""Sigma of the Gaussian that makes a density of the counts, as a share of the width."""
+"""Standard deviation of the Gaussian that turns counts into a density, as a fraction of the width."""
 
-WIDE = 0.25
-"""Sigma of the Gaussian at the center, as a share of either side."""
+SIGMA = 0.25
+"""Standard deviation of the Gaussian at the center, as a fraction of either side."""
 
 SMOOTHING = 0.1
-"""The Gaussian's share of the whole, so that places that nobody has looked at yet are unlikely and not impossible."""
+"""Weight of the Gaussian in a learned density. It keeps the probability of places without fixations above 0."""
+
+BASELINE_STEP = 10
+"""The center bias is learned from every 10th frame of the training split; the frames between add almost nothing."""
 
 
 class CenterBias:
-    """A density of fixations, learned from videos or simply a Gaussian.
+    """A density of fixations, learned from videos or a plain Gaussian.
 
     Args:
-        fixations: what to learn from; None for the Gaussian alone.
-        leave_out: whether a video's own fixations are left out of the map that it is scored against.
+        fixations: fixations to learn from; None for the Gaussian.
+        leave_out: whether to exclude a video's own fixations from its density.
+
+    Attributes:
+        map: cached function that returns the density for a video, by its number in the fixations, and a size (height,
+            width).
     """
 
     def __init__(self, fixations: Fixations | None, leave_out: bool) -> None:
@@ -38,7 +53,6 @@ class CenterBias:
         self.map = functools.lru_cache(maxsize=8)(self._map)
 
     def _map(self, video: int, size: tuple[int, int]) -> NDArray[np.float64]:
-        """The density for a video, by its number in the fixations, ``size``."""
         prior = gaussian(GRID)
         if self._fixations is not None and self._counts is not None:
             counts = self._counts
@@ -52,8 +66,65 @@ class CenterBias:
 
 
 def gaussian(size: tuple[int, int]) -> NDArray[np.float64]:
-    """A Gaussian at the center that sums to 1."""
-    rows, columns = (np.exp(-0.5 * ((np.arange(n) + 0.5) / n - 0.5) ** 2 / WIDE**2) for n in size)
+    """Return a Gaussian at the center of a map of ``size`` (height, width); its sum is 1."""
+    rows, columns = (np.exp(-0.5 * ((np.arange(n) + 0.5) / n - 0.5) ** 2 / SIGMA**2) for n in size)
     product = np.outer(rows, columns)
     density: NDArray[np.float64] = product / product.sum()
     return density
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The origin of the center bias. Picklable, so that every process can create the center bias."""
+
+    kind: str
+    """``train``, ``self``, ``gaussian`` or ``none``."""
+    training: Fixations | None = None
+    """Fixations of the training split, for ``train``."""
+
+    def center_bias(self, fixations: Fixations) -> CenterBias | None:
+        """Return the center bias for a dataset with these fixations; None for ``none``."""
+        if self.kind == "none":
+            return None
+        if self.kind == "gaussian":
+            return CenterBias(None, leave_out=False)
+        if self.training is not None:
+            return CenterBias(self.training, leave_out=False)
+        return CenterBias(fixations, leave_out=fixations.videos > 1)
+
+    def describe(self, fixations: Fixations) -> str:
+        """Return the description in the protocol."""
+        if self.training is not None:
+            return (
+                f"fixations of {plural(self.training.frames, 'frame')} of the training split (every {BASELINE_STEP}th)"
+            )
+        if self.kind == "self":
+            videos = "without those of the scored video" if fixations.videos > 1 else "which is a single video"
+            return f"fixations of the dataset, {videos} ({plural(fixations.frames, 'frame')})"
+        return {"gaussian": "Gaussian at the center, sigma 1/4 of each side", "none": "none"}[self.kind]
+
+
+def choose_baseline(dataset: Dataset, options: EvaluateOptions, phase: Callable[[str], OnProgress]) -> Baseline:
+    """Return the origin of the center bias; reads the fixations of the training split if they are used.
+
+    Args:
+        dataset: the dataset to score.
+        options: names the baseline.
+        phase: called with a label when the training split is read; returns a progress callback.
+
+    Raises:
+        UsageError: ``train`` is requested but the dataset has no annotated training split.
+    """
+    kind = options.baseline
+    if kind not in ("auto", "train"):
+        return Baseline(kind)
+    training: tuple[Video, ...] = ()
+    if "train" in LAYOUTS[dataset.layout].splits and dataset.split != "train":
+        with contextlib.suppress(InputError):
+            training = open_dataset(dataset.layout, dataset.root, "train").videos
+    if any(video.fixations for video in training):
+        progress = phase("reading fixations of the training split")
+        return Baseline("train", read_fixations(training, BASELINE_STEP, available_cores(), progress))
+    if kind == "train":
+        raise UsageError(f"--baseline train: {dataset.root} has no annotated training split besides the scored one")
+    return Baseline("self")

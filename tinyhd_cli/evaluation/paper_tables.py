@@ -1,4 +1,4 @@
-"""What the paper reports, to stand beside what is measured here."""
+"""The scores in the tables of the paper, for comparison with measured ones."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class PublishedRow:
     split: str
     scores: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
-    """The network's name here; empty for other people's methods."""
+    """Name of the network in this package; empty for methods that it does not have."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as plain values."""
+        """Return the row as plain values."""
         return {**asdict(self), "scores": dict(self.scores)}
 
 
 @functools.cache
 def rows() -> tuple[PublishedRow, ...]:
-    """All rows: Tables 1a, 1b, 2, 5."""
+    """Return all rows of Tables 1a, 1b, 2 and 5."""
     text = Path(__file__).with_name("paper_tables.toml").read_text(encoding="utf-8")
     return tuple(PublishedRow(**values) for values in tomllib.loads(text)["rows"])
 
 
 def rows_for(dataset: str, model: str) -> tuple[PublishedRow, ...]:
-    """The rows of a network on a dataset, whatever the split."""
+    """Return the rows of a network on a dataset, for all splits."""
     return tuple(row for row in rows() if row.dataset == dataset and row.model == model)

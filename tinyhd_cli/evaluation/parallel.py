@@ -1,4 +1,4 @@
-"""The same work for many videos, in several processes, that can be stopped at any moment."""
+"""Run the same work on many videos in several processes; it can be canceled at any time."""
 
 from __future__ import annotations
 
@@ -17,75 +17,80 @@ from typing import Any, Protocol
 from ..errors import TinyhdError
 from ..system import keep_freed_memory
 
-KEPT = 512 << 20
-"""Bytes of free memory that a process holds on to."""
+MALLOC_KEEP_BYTES = 512 << 20
+"""Freed memory that a process keeps instead of returning it to the system."""
 
 POLL_S = 0.2
-"""How often progress is looked at."""
+"""Interval between progress reports, in seconds."""
 
 
-class Done(Protocol):
-    """Called by work after each frame."""
+class OnFrame(Protocol):
+    """Callback that the work calls after each frame."""
 
     def __call__(self) -> None: ...
 
 
 class Work(Protocol):
-    """What is done for one video: its result, from its number and something to call after each frame."""
+    """The work on one video: returns the result for the video with this number."""
 
-    def __call__(self, index: int, done: Done) -> Any: ...
+    def __call__(self, index: int, on_frame: OnFrame) -> Any: ...
 
 
-class Stopped(Exception):
-    """The main process told this one to stop."""
+class Cancelled(Exception):
+    """The main process canceled the run."""
 
 
 @dataclass
-class Process:
-    """What a worker process keeps from one video to the next."""
+class WorkerState:
+    """State that a worker process keeps between videos."""
 
     work: Work
     frames: Any
+    """Number of finished frames, a value shared by all processes."""
     stop: Any
+    """Event that cancels the run."""
 
-    def done(self) -> None:
-        """Count a frame, and end the video here if the whole run ends."""
+    def on_frame(self) -> None:
+        """Count a frame; raise ``Cancelled`` if the run is canceled."""
         with self.frames.get_lock():
             self.frames.value += 1
         if self.stop.is_set():
-            raise Stopped
+            raise Cancelled
 
 
-this_process: Process | None = None
+worker: WorkerState | None = None
+"""State of this process; None in the main process."""
 
 
-def start(make_work: Callable[[], Work], frames: Any, stop: Any, threads: int) -> None:
-    """Set a worker process up: once, before its first video."""
-    global this_process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the main one decides
+def initialize_worker(make_work: Callable[[], Work], frames: Any, stop: Any, threads: int) -> None:
+    """Set up a worker process, once, before its first video."""
+    global worker
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes of a terminal; the main process handles it
     parent = multiprocessing.parent_process()
     if parent is not None:
-        # Without this, a worker whose main process was killed would wait for videos for ever.
-        threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+        # Without this, a worker whose main process was killed would wait for videos forever.
+        threading.Thread(target=exit_with, args=(parent,), daemon=True).start()
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1, "blas")
-    keep_freed_memory(KEPT)
-    this_process = Process(make_work(), frames, stop)
-    if "torch" in sys.modules:  # where a network is at work; maps from files do without
+    keep_freed_memory(MALLOC_KEEP_BYTES)
+    worker = WorkerState(make_work(), frames, stop)
+    if "torch" in sys.modules:  # only loaded if a network is run, not for maps from files
         sys.modules["torch"].set_num_threads(threads)
 
 
-def end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    """End this process as soon as another one has ended."""
+def exit_with(parent: multiprocessing.process.BaseProcess) -> None:
+    """Wait for the end of the parent process, then end this process."""
     parent.join()
     os._exit(1)
 
 
-def one(index: int) -> Any:
-    """Do the work of one video, in a worker process."""
-    assert this_process is not None
-    return this_process.work(index, this_process.done)
+def run_video(index: int) -> Any:
+    """Run the work on one video in a worker process."""
+    assert worker is not None
+    return worker.work(index, worker.on_frame)
 
 
 def run(
@@ -95,49 +100,49 @@ def run(
     threads: int,
     progress: Callable[[int], None],
 ) -> Iterator[tuple[int, Any]]:
-    """Do some work for each video and yield numbers and results as they come.
+    """Run the work on each video; yield numbers and results in the order in which they are finished.
 
     Args:
-        make_work: makes the work in each process, where it is called once; it is sent there, so it must be picklable.
-        indices: the videos' numbers.
-        workers: processes; 1 for this one alone.
-        threads: threads of PyTorch in each of several processes.
-        progress: called now and then with the number of frames done.
+        make_work: picklable function that is called once in each process and returns the work.
+        indices: numbers of the videos.
+        workers: number of processes; 1 to run in this process.
+        threads: number of PyTorch threads in each worker process.
+        progress: called regularly with the number of finished frames.
 
     Raises:
-        TinyhdError: a process died, for want of memory perhaps.
+        TinyhdError: a worker process was killed, for example because memory ran out.
     """
     if workers <= 1:
         yield from run_here(make_work(), indices, progress)
         return
     context = multiprocessing.get_context("spawn")
     frames, stop = context.Value("q", 0), context.Event()
-    pool = ProcessPoolExecutor(workers, context, start, (make_work, frames, stop, threads))
+    pool = ProcessPoolExecutor(workers, context, initialize_worker, (make_work, frames, stop, threads))
     try:
-        pending: dict[Future[Any], int] = {pool.submit(one, index): index for index in indices}
+        pending: dict[Future[Any], int] = {pool.submit(run_video, index): index for index in indices}
         while pending:
             finished, _ = wait(pending, POLL_S, FIRST_COMPLETED)
             progress(frames.value)
             for future in finished:
                 yield pending.pop(future), future.result()
     except BrokenProcessPool as error:
-        raise TinyhdError("a worker process was killed, perhaps for want of memory: try fewer --workers") from error
+        raise TinyhdError("a worker process was killed, perhaps because memory ran out: try fewer --workers") from error
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
 
 
 def run_here(work: Work, indices: Sequence[int], progress: Callable[[int], None]) -> Iterator[tuple[int, Any]]:
-    """The same in this process."""
+    """Run the work in this process; yield numbers and results."""
     count = 0
 
-    def done() -> None:
+    def on_frame() -> None:
         nonlocal count
         count += 1
         progress(count)
 
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, "blas"):  # the products that resize maps are too small for more
+    with threadpool_limits(1, "blas"):  # the matrix products that resize maps are too small for several threads
         for index in indices:
-            yield index, work(index, done)
+            yield index, work(index, on_frame)

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: scores over videos and over time, the best and the worst frames."""
+"""Plots of an evaluation: scores over videos and over time, the best and the worst frames."""
 
 from __future__ import annotations
 
@@ -21,35 +21,41 @@ from ..untrusted import printable
 from ..video.options import OverlayStyle
 from ..video.overlay import Painter
 from ..wording import plural
-from .predictions import Source
+from .predictions import PredictionSource
 from .results import Results
 from .scoring import VideoScores
-from .similarity import Likeness
+from .similarity import Similarity
 
 DPI = 110
 
 RANKED_BY = ("NSS", "CC", "SIM")
-"""The first of these that is there ranks videos and frames."""
+"""Metrics that rank videos and frames; the first one with scores is used."""
 
 OVER_TIME = ("NSS", "CC", "SIM", "AUC-J")
 """Metrics drawn over time."""
 
-STRIP = 4
-"""Frames in a picture strip."""
+STRIP_FRAMES = 4
+"""Number of frames in a strip of best or worst frames."""
 
-MAX_LETTERS = 48
+MAX_NAME_CHARACTERS = 48
 """Maximum length of a video's name in the name of a plot; file systems allow 255 bytes."""
 
 MAX_VIDEOS = 6
-"""Up to so many videos, each is drawn over time; of more, the best, the middle and the worst."""
+"""Maximum number of videos that are all drawn over time; of more videos, only the best, median and worst are."""
 
 
 @plain_text()
-def plot(results: Results, dataset: Dataset, source: Source, folder: Path) -> list[Path]:
-    """Draw all pictures of an evaluation into a folder.
+def plot(results: Results, dataset: Dataset, source: PredictionSource, folder: Path) -> list[Path]:
+    """Draw all plots of an evaluation into a folder.
+
+    Args:
+        results: the scores.
+        dataset: the scored dataset.
+        source: source of the scored maps.
+        folder: where to write.
 
     Returns:
-        What was written.
+        The written files.
     """
     written = [plot_distribution(results, folder / "scores.png")]
     metric = ranking_metric(results)
@@ -60,29 +66,29 @@ def plot(results: Results, dataset: Dataset, source: Source, folder: Path) -> li
     chosen = ranked if len(ranked) <= MAX_VIDEOS else [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
     for video in chosen:
         if len(video.numbers) == 1:
-            continue  # a photograph, or a shot of one frame
-        name = re.sub(r"[^\w.-]+", "_", video.name)[:MAX_LETTERS]
+            continue  # an image, or a shot of one frame
+        name = re.sub(r"[^\w.-]+", "_", video.name)[:MAX_NAME_CHARACTERS]
         path = folder / f"over_time_{name}.png"
-        if path in written:  # "a b" and "a/b" become the same name
+        if path in written:  # "a b" and "a/b" have the same file name
             path = path.with_stem(f"{path.stem}_{zlib.crc32(video.name.encode(errors='surrogateescape')):08x}")
         written.append(plot_over_time(video, path))
     painter = Painter(OverlayStyle(threshold=0.05))
     for kind, sign in (("worst", 1), ("best", -1)):
-        frames = [found for one in pick_frames(ranked, metric, sign) if (found := look(one, dataset, source))]
+        frames = [shown for frame in pick_frames(ranked, metric, sign) if (shown := load_frame(frame, dataset, source))]
         if frames:
             written.append(plot_strip(frames, metric, painter, folder / f"{kind}_frames.png"))
     return written
 
 
 def ranking_metric(results: Results) -> str | None:
-    """The metric to rank by; None if no map could be scored."""
+    """Return the metric to rank by; None if no map could be scored."""
     return next((name for name in RANKED_BY if not math.isnan(results.mean().get(name, math.nan))), None)
 
 
 def plot_distribution(results: Results, path: Path) -> Path:
-    """Each metric's distribution over videos: a box, a dot for each video, the mean as a line.
+    """Plot each metric's distribution over videos: a box, a dot for each video, the mean as a line.
 
-    Of a single video, the distribution over its frames.
+    For a single video, plot the distribution over its frames.
     """
     single = len(results.videos) == 1
     metrics = [name for name in results.metrics if not math.isnan(results.macro_mean()[name])]
@@ -98,14 +104,14 @@ def plot_distribution(results: Results, path: Path) -> Path:
         axes.axhline(results.macro_mean()[name], color="tab:orange", linewidth=1)
         axes.set_title(f"{name}\n{results.macro_mean()[name]:.4f}", fontsize=10)
         axes.set_xticks([])
-    what = plural(results.frames["scored"], "frame") if single else plural(len(results.videos), "video")
-    figure.suptitle(f"Scores of {what}, and their mean (orange)", fontsize=11)
+    scored = plural(results.frames["scored"], "frame") if single else plural(len(results.videos), "video")
+    figure.suptitle(f"Scores of {scored}, and their mean (orange)", fontsize=11)
     save_figure(figure, path, DPI)
     return path
 
 
 def plot_over_time(video: VideoScores, path: Path) -> Path:
-    """A video's scores, frame by frame."""
+    """Plot a video's scores, frame by frame."""
     metrics = [name for name in OVER_TIME if name in video.scores]
     figure = new_figure(8, 1.5 * len(metrics) + 0.6)
     for number, name in enumerate(metrics):
@@ -123,8 +129,8 @@ def plot_over_time(video: VideoScores, path: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Picked:
-    """A frame worth a look."""
+class RankedFrame:
+    """One of the best or worst frames."""
 
     video: str
     number: int
@@ -132,59 +138,65 @@ class Picked:
 
 
 @dataclass(frozen=True)
-class Looked:
-    """A frame worth a look, with what there is to see."""
+class LoadedFrame:
+    """One of the best or worst frames with its image, density and map."""
 
-    picked: Picked
+    ranked: RankedFrame
     image: Image
     density: NDArray[Any] | None
     prediction: NDArray[Any]
 
 
-def pick_frames(videos: Sequence[VideoScores], metric: str, sign: int) -> list[Picked]:
-    """The frames with the lowest (sign 1) or highest (sign -1) scores: one of each video, several if there are few."""
-    each = max(1, math.ceil(STRIP / max(1, len(videos))))
+def pick_frames(videos: Sequence[VideoScores], metric: str, sign: int) -> list[RankedFrame]:
+    """Return the frames with the lowest or highest scores: one per video, or several if there are few videos.
+
+    Args:
+        videos: the scores.
+        metric: the metric to rank by.
+        sign: 1 for the lowest scores, -1 for the highest.
+    """
+    each = max(1, math.ceil(STRIP_FRAMES / max(1, len(videos))))
     picked = []
     for video in videos:
         scores = np.array(video.scores[metric])
         order = [int(at) for at in np.argsort(sign * scores, kind="stable") if not math.isnan(scores[at])]
         apart: list[int] = []
-        for at in order:  # neighbors look the same: take frames that are apart
+        for at in order:  # consecutive frames look the same: pick distant ones
             if all(abs(at - other) > len(scores) / (2 * each) for other in apart):
                 apart.append(at)
-        picked += [Picked(video.name, video.numbers[at], float(scores[at])) for at in apart[:each]]
-    return sorted(picked, key=lambda frame: sign * frame.score)[:STRIP]
+        picked += [RankedFrame(video.name, video.numbers[at], float(scores[at])) for at in apart[:each]]
+    return sorted(picked, key=lambda frame: sign * frame.score)[:STRIP_FRAMES]
 
 
-def look(picked: Picked, dataset: Dataset, source: Source) -> Looked | None:
-    """Get the picture, the density and the prediction of a frame; None if one of them cannot be had again."""
-    video = next(video for video in dataset.videos if video.name == picked.video)
+def load_frame(ranked: RankedFrame, dataset: Dataset, source: PredictionSource) -> LoadedFrame | None:
+    """Load image, density and map of a frame again; return None if one of them cannot be read."""
+    video = next(video for video in dataset.videos if video.name == ranked.video)
     try:
-        position, image = find_image(video, picked.number)
+        position, image = find_image(video, ranked.number)
         for number, prediction in source.maps(video, lambda line: None, start=position):
-            if number == picked.number:
+            if number == ranked.number:
                 density = video.densities.get(number)
-                return Looked(picked, image, read_density(density) if density else None, prediction)
+                return LoadedFrame(ranked, image, read_density(density) if density else None, prediction)
     except InputError:
         pass
     return None
 
 
 def find_image(video: Video, number: int) -> tuple[int, Image]:
-    """A frame's position in its video and its picture; ``InputError`` if it is not there."""
+    """Return a frame's position in its video and its image; ``InputError`` if the video does not have it."""
     for position, (files, image) in enumerate(video.read(lambda line: None)):
         if files.number == number:
             return position, image
-    raise InputError(f"{video.name}: frame {number} is not there")
+    raise InputError(f"{video.name}: frame {number} is missing")
 
 
-def plot_strip(frames: Sequence[Looked], metric: str, painter: Painter, path: Path) -> Path:
-    """Frames side by side: the picture, where people looked, the prediction."""
+def plot_strip(frames: Sequence[LoadedFrame], metric: str, painter: Painter, path: Path) -> Path:
+    """Plot frames side by side, in rows: the image, the recorded density, the predicted map."""
     figure = new_figure(3.2 * len(frames), 6.6)
     for column, frame in enumerate(frames):
         shown = [("", frame.image), ("prediction", painted(painter, frame.image, frame.prediction))]
         if frame.density is not None:
-            shown.insert(1, ("people", painted(painter, frame.image, frame.density)))
+            shown.insert(1, ("ground truth", painted(painter, frame.image, frame.density)))
         for row, (label, image) in enumerate(shown):
             axes = figure.add_subplot(len(shown), len(frames), row * len(frames) + column + 1)
             axes.imshow(image)
@@ -194,7 +206,7 @@ def plot_strip(frames: Sequence[Looked], metric: str, painter: Painter, path: Pa
                 axes.set_ylabel(label)
             if row == 0:
                 title = (
-                    f"{printable(frame.picked.video)}, frame {frame.picked.number}\n{metric} {frame.picked.score:.2f}"
+                    f"{printable(frame.ranked.video)}, frame {frame.ranked.number}\n{metric} {frame.ranked.score:.2f}"
                 )
                 axes.set_title(title, fontsize=9)
     save_figure(figure, path, DPI)
@@ -202,14 +214,14 @@ def plot_strip(frames: Sequence[Looked], metric: str, painter: Painter, path: Pa
 
 
 def painted(painter: Painter, image: Image, values: NDArray[Any]) -> Image:
-    """A picture with a map drawn on it, the map scaled to its own range."""
+    """Return an image with a map drawn on it, scaled to the range of the map."""
     scaled = values.astype(np.float32) - values.min()
     return painter.paint(image, scaled / max(float(scaled.max()), 1e-12))
 
 
 @plain_text()
-def plot_likeness(similarity: Likeness, path: Path) -> Path:
-    """CC and SIM of every pair of models as heat maps with their numbers."""
+def plot_similarity(similarity: Similarity, path: Path) -> Path:
+    """Plot CC and SIM of every pair of models as heat maps with their values."""
     names = [printable(name) for name in similarity.names]
     count = len(names)
     side = 2.2 + 0.8 * count

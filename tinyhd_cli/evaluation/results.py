@@ -1,4 +1,4 @@
-"""What an evaluation found: means, JSON, CSV."""
+"""Results of an evaluation: means, JSON, CSV."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from .scoring import VideoScores, nan_mean
 
 @dataclass(frozen=True)
 class Results:
-    """The scores of a dataset's videos and how they were made."""
+    """The scores of a dataset's videos and the protocol by which they were computed."""
 
     videos: tuple[VideoScores, ...]
     dataset: dict[str, Any]
     prediction: dict[str, Any]
     protocol: dict[str, Any]
     published: tuple[PublishedRow, ...] = ()
-    """The paper's rows for the same network and dataset."""
+    """Rows of the paper's tables for the same network and dataset."""
     notes: tuple[str, ...] = field(default_factory=tuple)
-    """What holds for all videos."""
+    """Notes that apply to all videos."""
 
     @property
     def metrics(self) -> list[str]:
-        """Metrics that at least one video was scored by, in the order of tables."""
+        """Metrics with a score for at least one video, in the order of tables."""
         return [name for name in METRICS if any(name in video.scores for video in self.videos)]
 
     def mean(self) -> dict[str, float]:
-        """Each metric's mean over all frames of all videos in which it is defined."""
+        """Return each metric's mean over all frames of all videos in which it is defined."""
         return {
             name: nan_mean(score for video in self.videos for score in video.scores.get(name, ()))
             for name in self.metrics
         }
 
     def macro_mean(self) -> dict[str, float]:
-        """Each metric's mean over videos of the video's mean, as the paper's code reports."""
+        """Return each metric's mean over videos of the video's mean, which the paper's code reports."""
         means = [video.means() for video in self.videos]
         return {name: nan_mean(video.get(name, math.nan) for video in means) for name in self.metrics}
 
     def undefined(self) -> dict[str, int]:
-        """In how many scored frames each metric is NaN."""
+        """Return the number of scored frames in which each metric is NaN."""
         return {
             name: sum(math.isnan(score) for video in self.videos for score in video.scores.get(name, ()))
             for name in self.metrics
@@ -55,7 +55,7 @@ class Results:
 
     @property
     def frames(self) -> dict[str, int]:
-        """How many frames were scored, and how many were not, by reason."""
+        """Number of scored frames, and of frames that were not scored, by reason."""
         return {
             "scored": sum(len(video.numbers) for video in self.videos),
             "failed": sum(video.failed for video in self.videos),
@@ -66,12 +66,12 @@ class Results:
 
     @property
     def failures(self) -> list[str]:
-        """A line for everything that could not be scored."""
+        """One message for each frame, file or video that could not be scored."""
         return [line for video in self.videos for line in video.failures]
 
     def to_dict(self) -> dict[str, Any]:
-        """All results as plain values; None for what is not defined. Nothing in it depends on when it was computed."""
-        nothing = dict.fromkeys(self.metrics, math.nan)
+        """Return all results as plain values, None for undefined scores. Equal runs return equal values."""
+        undefined = dict.fromkeys(self.metrics, math.nan)
         return {
             "tinyhd": __version__,
             "dataset": self.dataset,
@@ -84,7 +84,7 @@ class Results:
             "published": [row.to_dict() for row in self.published],
             "videos": {
                 video.name: {
-                    **without_nan(nothing | video.means()),
+                    **without_nan(undefined | video.means()),
                     "frames": len(video.numbers),
                     "failed": video.failed,
                     "missing": video.missing,
@@ -98,18 +98,18 @@ class Results:
 
 
 def without_nan(scores: dict[str, float]) -> dict[str, float | None]:
-    """Scores for JSON, which has no NaN."""
+    """Return scores with None instead of NaN, which JSON does not have."""
     return {name: None if math.isnan(score) else score for name, score in scores.items()}
 
 
 def write_json(results: Results, path: Path) -> None:
-    """Write all results to a file; ``OutputError`` if that is impossible."""
+    """Write all results to a JSON file; ``OutputError`` if that fails."""
     with atomic_write(path) as temporary:
         temporary.write_text(json_text(results.to_dict()), encoding="utf-8")
 
 
 def write_csv(results: Results, path: Path) -> None:
-    """Write the scores of every frame to a file; ``OutputError`` if that is impossible. NaN is an empty cell."""
+    """Write the scores of every frame to a CSV file, NaN as an empty cell; ``OutputError`` if that fails."""
     metrics = results.metrics
     with (
         atomic_write(path) as temporary,
@@ -118,8 +118,8 @@ def write_csv(results: Results, path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["video", "frame", *metrics])
         for video in results.videos:
-            nothing = [math.nan] * len(video.numbers)
-            columns = [video.scores.get(name, nothing) for name in metrics]
+            undefined = [math.nan] * len(video.numbers)
+            columns = [video.scores.get(name, undefined) for name in metrics]
             for number, *scores in zip(video.numbers, *columns, strict=True):
                 writer.writerow(
                     [csv_cell(video.name), number, *("" if math.isnan(score) else repr(score) for score in scores)]

@@ -1,4 +1,4 @@
-"""Videos that an interrupted evaluation had finished, so that the next run goes on from there."""
+"""The scores of the videos that an interrupted evaluation finished, so that the next run resumes there."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ MAX_BYTES = 1 << 28
 """Size limit of a file of scores; a frame takes about 200 bytes."""
 
 FORMAT = 1
-"""Raise it when scores change their meaning."""
+"""Version of the files; increase it when the meaning of the scores changes."""
 
 
-class Finished:
-    """The scores of finished videos, on disk until the whole run is done.
+class FinishedVideos:
+    """The scores of finished videos, kept on disk until the whole run is done.
 
     Args:
-        about: all that the scores depend on besides the videos' own files: another value, another run.
+        inputs: everything that the scores depend on except the videos' own files; different inputs are different runs.
     """
 
-    def __init__(self, about: dict[str, Any]) -> None:
-        text = json.dumps({"format": FORMAT, **about}, sort_keys=True)
+    def __init__(self, inputs: dict[str, Any]) -> None:
+        text = json.dumps({"format": FORMAT, **inputs}, sort_keys=True)
         key = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-        place = cache.folder("evaluations")
-        self.folder = place / key[:32] if place else None
+        parent = cache.folder("evaluations")
+        self.folder = parent / key[:32] if parent else None
 
     def _path(self, name: str, files: Sequence[Path]) -> Path:
         assert self.folder is not None
-        named = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
-        return self.folder / f"{named[:16]}-{fingerprint(files)[:16]}.json"
+        digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
+        return self.folder / f"{digest[:16]}-{fingerprint(files)[:16]}.json"
 
     def get(self, name: str, files: Sequence[Path]) -> VideoScores | None:
-        """The scores of a video, if it was finished and none of its files has changed since."""
+        """Return the scores of a video; None if it was not finished or one of its files has changed since."""
         if self.folder is None:
             return None
         try:
@@ -51,13 +51,13 @@ class Finished:
         return scores if whole else None
 
     def put(self, scores: VideoScores, files: Sequence[Path]) -> None:
-        """Keep the scores of a video; ``OutputError`` if the cache cannot be written."""
+        """Save the scores of a video; ``OutputError`` if the cache cannot be written."""
         if self.folder is None:
             return
         with atomic_write(self._path(scores.name, files)) as temporary:
             temporary.write_text(json.dumps(scores.to_dict()), encoding="utf-8")
 
     def clear(self) -> None:
-        """Forget them: the run is complete."""
+        """Delete all saved scores, after the run is complete."""
         if self.folder is not None:
             remove(self.folder)

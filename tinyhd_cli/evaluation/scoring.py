@@ -1,9 +1,9 @@
-"""The scores of one video: its maps beside its ground truth, frame by frame."""
+"""Score one video: compare its maps with the ground truth, frame by frame."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,11 +16,13 @@ from ..metrics import METRICS, FrameScorer
 from ..wording import plural
 from .center_bias import CenterBias
 from .fixations import Fixations
+from .map_files import FileSource
 from .options import OTHER_FRAMES, EvaluateOptions
-from .predictions import FileSource, Source
+from .parallel import OnFrame
+from .predictions import PredictionSource
 
-LISTED = 5
-"""How many frame numbers a line of problems names."""
+MAX_LISTED = 5
+"""Maximum number of frame numbers in one message."""
 
 
 @dataclass
@@ -29,51 +31,51 @@ class VideoScores:
 
     name: str
     numbers: list[int] = field(default_factory=list)
-    """Of the frames that were scored."""
+    """Numbers of the scored frames."""
     scores: dict[str, list[float]] = field(default_factory=dict)
-    """Metric to the scores of these frames, NaN where one is not defined."""
+    """Scores of these frames by metric; NaN where the metric is not defined."""
     missing: int = 0
-    """Annotated frames without a map."""
+    """Number of annotated frames without a map."""
     failed: int = 0
-    """Frames with a map that could not be scored."""
+    """Number of frames with a map that could not be scored."""
     constant: int = 0
-    """Frames whose prediction has the same value everywhere."""
+    """Number of frames with a constant map."""
     unannotated: int = 0
-    """Predicted frames without ground truth."""
+    """Number of maps without ground truth."""
     resized: int = 0
-    """Predictions of another size than the ground truth."""
+    """Number of maps that differ in size from the ground truth."""
     failures: list[str] = field(default_factory=list)
-    """Why frames, or the whole video, could not be scored: a line each."""
+    """One message for each frame, file or video that could not be scored."""
     notes: list[str] = field(default_factory=list)
-    """What is odd but changes no score."""
+    """Messages about oddities that change no score."""
 
     def add(self, number: int, scores: dict[str, float]) -> None:
-        """Take the scores of a frame."""
+        """Add the scores of a frame."""
         for name, score in scores.items():
-            # A metric may come up late: the first frames may have no fixation map.
+            # A metric may be missing at first: the first frames may have no fixation map.
             self.scores.setdefault(name, [float("nan")] * len(self.numbers)).append(score)
         self.numbers.append(number)
         for column in self.scores.values():
             column.extend([float("nan")] * (len(self.numbers) - len(column)))
 
     def means(self) -> dict[str, float]:
-        """The mean of each metric over the frames in which it is defined; NaN if there are none."""
+        """Return the mean of each metric over the frames in which it is defined; NaN without such frames."""
         return {name: nan_mean(self.scores[name]) for name in METRICS if name in self.scores}
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, to be kept until the other videos are done."""
+        """Return all fields as plain values."""
         return asdict(self)
 
 
 def nan_mean(values: Iterable[float]) -> float:
-    """The mean of what is not NaN; NaN if nothing is."""
+    """Return the mean of the values that are not NaN; NaN if all are."""
     array = np.asarray(list(values), np.float64)
     array = array[~np.isnan(array)]
     return float(array.mean()) if array.size else float("nan")
 
 
 class GroundTruthReader:
-    """What predictions are compared with. Videos are named by their position in ``videos`` and in ``fixations``."""
+    """Reads the ground truth of frames. Videos are identified by their position in ``videos`` and ``fixations``."""
 
     def __init__(
         self,
@@ -88,23 +90,31 @@ class GroundTruthReader:
         self.options = options
 
     def other_frames(self, index: int) -> NDArray[np.int64]:
-        """The frames of other videos that negatives of shuffled AUC are taken from."""
+        """Return the frames of other videos, from which the negatives of shuffled AUC are drawn."""
         return self.fixations.other_frames(index)
 
     def compare(
         self, index: int, frame: FrameFiles, prediction: NDArray[Any], others: NDArray[np.int64]
     ) -> FrameScorer:
-        """A frame's prediction beside its ground truth. What is random depends on the seed and the frame alone.
+        """Return the comparison of a frame's map with its ground truth.
+
+        Random draws depend only on the seed, the video's name and the frame number, not on the order of work.
+
+        Args:
+            index: position of the video.
+            frame: files of the frame.
+            prediction: the map.
+            others: result of :meth:`other_frames`.
 
         Raises:
             InputError: the ground truth cannot be read, or its maps differ in size.
         """
         density = None if frame.density is None else read_density(frame.density)
         fixation = self.fixations.mask(index, frame.number)
-        truth = fixation if fixation is not None else density
-        if truth is None:
+        reference = fixation if fixation is not None else density
+        if reference is None:
             raise InputError("its fixation map cannot be read")
-        size = (truth.shape[0], truth.shape[1])
+        size = (reference.shape[0], reference.shape[1])
         name = zlib.crc32(self.videos[index].name.encode(errors="surrogateescape"))
         other = None
         if others.size and fixation is not None:
@@ -122,26 +132,28 @@ class GroundTruthReader:
         )
 
 
-def score_video(index: int, source: Source, truth: GroundTruthReader, done: Callable[[], None]) -> VideoScores:
+def score_video(
+    index: int, source: PredictionSource, ground_truth: GroundTruthReader, on_frame: OnFrame
+) -> VideoScores:
     """Score all annotated frames of a video.
 
     Args:
-        index: the video's position in the ground truth.
-        source: where its maps come from.
-        truth: what they are compared with.
-        done: called after each scored frame.
+        index: position of the video in the ground truth.
+        source: source of the maps.
+        ground_truth: reads the ground truth.
+        on_frame: called after each scored frame.
 
     Returns:
-        The scores, with a line for everything that went wrong. Nothing is raised for a bad input.
+        The scores, with one message for each failure. Bad input raises no exception.
     """
-    video = truth.videos[index]
-    result = VideoScores(video.name, failures=[f"{video.name}: {line}" for line in video.passed_over])
+    video = ground_truth.videos[index]
+    result = VideoScores(video.name, failures=[f"{video.name}: {line}" for line in video.unsupported])
     if not video.annotated:
         result.failures.append(f"{video.name}: has no annotations")
         return result
-    others = truth.other_frames(index)
+    others = ground_truth.other_frames(index)
     for number in video.fixations:
-        if problem := truth.fixations.problems.get(f"{index}:{number}"):
+        if problem := ground_truth.fixations.problems.get(f"{index}:{number}"):
             result.failures.append(problem)
     predicted: set[int] = set()
     complete = False
@@ -152,12 +164,12 @@ def score_video(index: int, source: Source, truth: GroundTruthReader, done: Call
             if frame.density is None and frame.fixation is None:
                 result.unannotated += 1
                 continue
-            score_frame_of(result, truth, index, frame, prediction, others)
-            done()
+            score_frame_of(result, ground_truth, index, frame, prediction, others)
+            on_frame()
         complete = True
     except InputError as error:
         result.failures.append(str(error))
-    look_back(result, video, predicted, complete)
+    report_mismatches(result, video, predicted, complete)
     if isinstance(source, FileSource):
         if result.resized:
             line = f"{video.name}: {plural(result.resized, 'map')} resized to the size of the ground truth"
@@ -169,17 +181,17 @@ def score_video(index: int, source: Source, truth: GroundTruthReader, done: Call
 
 def score_frame_of(
     result: VideoScores,
-    truth: GroundTruthReader,
+    ground_truth: GroundTruthReader,
     index: int,
     frame: FrameFiles,
     prediction: NDArray[Any],
     others: NDArray[np.int64],
 ) -> None:
-    """Score one frame and note what is odd about it."""
+    """Score one frame; add the scores or the failure to ``result``."""
     try:
-        comparison = truth.compare(index, frame, prediction, others)
+        comparison = ground_truth.compare(index, frame, prediction, others)
         if not comparison.finite:
-            raise InputError("the map holds NaN or infinity")
+            raise InputError("the map contains NaN or infinity")
         scores = comparison.scores()
     except InputError as error:
         result.failed += 1
@@ -190,22 +202,29 @@ def score_frame_of(
     result.add(frame.number, scores)
 
 
-def look_back(result: VideoScores, video: Video, predicted: set[int], complete: bool) -> None:
-    """Say what is missing and what is too much, once all maps are seen."""
+def report_mismatches(result: VideoScores, video: Video, predicted: set[int], complete: bool) -> None:
+    """Record frames without a map, maps without a frame and constant maps.
+
+    Args:
+        result: the scores of the video.
+        video: the video.
+        predicted: numbers of the frames with a map.
+        complete: whether all maps were read; if not, ``result`` already has a message.
+    """
     annotated = {*video.densities, *video.fixations}
     missing = sorted(annotated - predicted)
     result.missing = len(missing)
-    if missing and (predicted or complete):  # else the one line about the whole video says it
-        result.failures.append(f"{video.name}: no map for {frames(missing)}")
+    if missing and (predicted or complete):  # otherwise there is already a message about the whole video
+        result.failures.append(f"{video.name}: no map for {describe_frames(missing)}")
     if extra := sorted(predicted - annotated):
-        result.notes.append(f"{video.name}: no ground truth for {frames(extra)}, left out")
+        result.notes.append(f"{video.name}: no ground truth for {describe_frames(extra)}, maps ignored")
     if result.constant:
-        result.notes.append(f"{video.name}: {plural(result.constant, 'map')} with one value everywhere")
+        result.notes.append(f"{video.name}: {plural(result.constant, 'constant map')}")
 
 
-def frames(numbers: list[int]) -> str:
-    """Some frames by number: ``frame 3``, ``12 frames (1, 2, 3, 4, 5, ...)``."""
+def describe_frames(numbers: list[int]) -> str:
+    """Return frame numbers as text: ``frame 3``, ``12 frames (1, 2, 3, 4, 5, ...)``."""
     if len(numbers) == 1:
         return f"frame {numbers[0]}"
-    more = ", ..." if len(numbers) > LISTED else ""
-    return f"{len(numbers)} frames ({', '.join(map(str, numbers[:LISTED]))}{more})"
+    more = ", ..." if len(numbers) > MAX_LISTED else ""
+    return f"{len(numbers)} frames ({', '.join(map(str, numbers[:MAX_LISTED]))}{more})"

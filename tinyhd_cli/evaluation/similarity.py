@@ -1,4 +1,4 @@
-"""How alike the maps of several models are: models with equal scores can look at different things (Figure 1)."""
+"""Similarity of the maps of several models. Models with equal scores can predict different places (Figure 1)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..atomic_files import atomic_write
 from ..datasets import Dataset
+from ..datasets.images import Map
 from ..errors import InputError
 from ..metrics import FrameScorer, resize
 from ..system import available_cores
@@ -19,13 +20,13 @@ from ..untrusted import json_text
 from . import parallel
 from .fixations import OnProgress
 from .options import EvaluateOptions
-from .predictions import Map, Source
-from .run import Maps, pick_workers
+from .predictions import PredictionSource, PredictionSpec
+from .run import pick_workers
 from .scoring import nan_mean
 
 
 @dataclass(frozen=True)
-class Likeness:
+class Similarity:
     """Pairwise similarity of maps, averaged over all frames of all videos."""
 
     names: tuple[str, ...]
@@ -34,10 +35,12 @@ class Likeness:
     sim: NDArray[np.float64]
     """Likewise."""
     frames: int
+    """Number of compared frames."""
     failures: tuple[str, ...]
+    """One message for each frame or video that could not be compared."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
+        """Return all fields as plain values, for JSON."""
         return {
             "names": list(self.names),
             "CC": rows(self.cc),
@@ -47,41 +50,41 @@ class Likeness:
         }
 
 
-def write_json(similarity: Likeness, path: Path) -> None:
-    """Write the similarity to a file; ``OutputError`` if that is impossible."""
+def write_json(similarity: Similarity, path: Path) -> None:
+    """Write the similarity to a JSON file; ``OutputError`` if that fails."""
     with atomic_write(path) as temporary:
         temporary.write_text(json_text(similarity.to_dict()), encoding="utf-8")
 
 
 def rows(matrix: NDArray[np.float64]) -> list[list[float | None]]:
-    """A matrix for JSON, which has no NaN."""
+    """Return a matrix as lists, with None instead of NaN, which JSON does not have."""
     return [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
 
 
 @dataclass(frozen=True)
 class Comparing:
-    """Makes the work of a process: comparing the maps of a video."""
+    """Creates the function that compares the maps of videos. Picklable, so that every worker process can call it."""
 
     dataset: Dataset
-    maps: tuple[Maps, ...]
+    predictions: tuple[PredictionSpec, ...]
 
     def __call__(self) -> parallel.Work:
-        return self.comparer([maps.open(self.dataset, None) for maps in self.maps])
+        return self.comparer([spec.open(self.dataset, None) for spec in self.predictions])
 
-    def comparer(self, sources: Sequence[Source]) -> parallel.Work:
-        """What compares the maps of a video from open sources."""
+    def comparer(self, sources: Sequence[PredictionSource]) -> parallel.Work:
+        """Return the function that compares the maps of a video from these sources."""
 
-        def compare_video(index: int, done: parallel.Done) -> tuple[list[list[float]], list[str]]:
+        def compare_video(index: int, on_frame: parallel.OnFrame) -> tuple[list[list[float]], list[str]]:
             video = self.dataset.videos[index]
             failures: list[str] = []
             scores = []
             try:
                 for number, maps in in_step([source.maps(video, failures.append) for source in sources]):
                     try:
-                        scores.append(similarity(maps))
+                        scores.append(pairwise_scores(maps))
                     except InputError as error:
                         failures.append(f"{video.name}: frame {number}: {error}")
-                    done()
+                    on_frame()
             except InputError as error:
                 failures.append(str(error))
             return scores, failures
@@ -90,7 +93,11 @@ class Comparing:
 
 
 def in_step(sources: Sequence[Iterator[tuple[int, Map]]]) -> Iterator[tuple[int, list[Map]]]:
-    """The frames that all sources have maps of, each source being in the order of frame numbers."""
+    """Yield number and maps of each frame of which all sources have a map.
+
+    Args:
+        sources: frame numbers and maps of each source, in the order of frame numbers.
+    """
     heads = [next(source, None) for source in sources]
     while all(head is not None for head in heads):
         numbers = [head[0] for head in heads if head is not None]
@@ -103,43 +110,47 @@ def in_step(sources: Sequence[Iterator[tuple[int, Map]]]) -> Iterator[tuple[int,
         ]
 
 
-def similarity(maps: Sequence[Map]) -> list[float]:
-    """CC and SIM of every pair of maps, in the order (0, 1), (0, 2), ..., all at the size of the first."""
+def pairwise_scores(maps: Sequence[Map]) -> list[float]:
+    """Return CC and SIM of every pair of maps, in the order (0, 1), (0, 2), ..., all at the size of the first map.
+
+    Raises:
+        InputError: a map contains NaN or infinity.
+    """
     size = (maps[0].shape[0], maps[0].shape[1])
-    alike = [values if values.shape == size else resize(values, size) for values in maps]
+    resized = [values if values.shape == size else resize(values, size) for values in maps]
     scores = []
-    for first in range(len(alike)):
-        for second in range(first + 1, len(alike)):
-            pair = FrameScorer(alike[first], alike[second])
-            if not pair.finite or not np.isfinite(alike[second]).all():
-                raise InputError("a map holds NaN or infinity")
+    for first in range(len(resized)):
+        for second in range(first + 1, len(resized)):
+            pair = FrameScorer(resized[first], resized[second])
+            if not pair.finite or not np.isfinite(resized[second]).all():
+                raise InputError("a map contains NaN or infinity")
             scores += [pair.cc(), pair.sim()]
     return scores
 
 
 def compare(
     dataset: Dataset,
-    named: dict[str, Maps],
+    named: dict[str, PredictionSpec],
     options: EvaluateOptions | None = None,
     progress: OnProgress | None = None,
     on_failure: Callable[[str], None] | None = None,
-) -> Likeness:
-    """Compare the maps of several models on the videos of a dataset. No annotations are needed.
+) -> Similarity:
+    """Compare the maps of several models on the videos of a dataset. Annotations are not needed.
 
     Args:
-        dataset: what ``open_dataset`` found.
+        dataset: result of ``open_dataset``.
         named: at least two models, by the names to show.
-        options: of these, the number of workers.
-        progress: called as frames are done.
-        on_failure: told what could not be compared.
+        options: only the number of workers is used.
+        progress: called after each frame.
+        on_failure: called with a message about each frame or video that cannot be compared.
 
     Raises:
-        WeightsError: weights cannot be had.
+        WeightsError: weights cannot be loaded.
         InputError: a folder of maps is missing.
     """
     report = on_failure or (lambda line: None)
     comparing = Comparing(dataset, tuple(named.values()))
-    sources = [maps.open(dataset, None) for maps in comparing.maps]
+    sources = [spec.open(dataset, None) for spec in comparing.predictions]
     count = len(dataset.videos)
     workers = min(pick_workers(options or EvaluateOptions(), source, count) for source in sources)
     make_work = (lambda: comparing.comparer(sources)) if workers == 1 else comparing
@@ -157,12 +168,17 @@ def compare(
         for line in lines:
             report(line)
     frames = [frame for index in sorted(scores) for frame in scores[index]]
-    said = tuple(line for index in sorted(failures) for line in failures[index])
-    return Likeness(tuple(named), *matrices(len(named), frames), len(frames), said)
+    messages = tuple(line for index in sorted(failures) for line in failures[index])
+    return Similarity(tuple(named), *matrices(len(named), frames), len(frames), messages)
 
 
 def matrices(count: int, frames: list[list[float]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """CC and SIM of each pair, averaged over frames."""
+    """Return the matrices of CC and SIM, averaged over frames.
+
+    Args:
+        count: number of models.
+        frames: result of :func:`pairwise_scores` for each frame.
+    """
     cc, sim = np.eye(count), np.eye(count)
     column = 0
     for first in range(count):

@@ -1,4 +1,4 @@
-"""Maps for the DHF1K benchmark, whose organizers keep the annotations: a folder of PNGs for each video, and a zip."""
+"""Write maps for the DHF1K benchmark, whose annotations are held out: a folder of PNGs for each video, and a zip."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 from ..atomic_files import atomic_write, cannot_write, make_parent, publish, remove, temporary_path
 from ..complete import holds_complete
 from ..datasets import Dataset, Video
+from ..datasets.images import Map
 from ..errors import InputError, UsageError
 from ..metrics import resize
 from .fixations import OnProgress
-from .predictions import Map, NetworkSource
+from .predictions import NetworkSource
 
 SIZE = (360, 640)
-"""Height and width of DHF1K's videos, and of its submissions."""
+"""Height and width of DHF1K's videos and of the maps in a submission."""
 
 
 def check_submission(dataset: Dataset) -> None:
-    """Refuse datasets that nobody takes submissions for."""
+    """Raise ``UsageError`` for a dataset other than DHF1K's test split."""
     if dataset.layout != "dhf1k" or dataset.split != "test":
-        raise UsageError("--submission is for the benchmark of DHF1K: --dataset dhf1k --split test")
+        raise UsageError("--submission is for the benchmark of DHF1K: add --dataset dhf1k --split test")
 
 
 def write_submission(
@@ -35,12 +36,20 @@ def write_submission(
     phase: Callable[[str], OnProgress],
     on_failure: Callable[[str], None],
 ) -> tuple[int, Path]:
-    """Predict all test videos into ``folder/0701/0001.png`` and so on, and pack ``folder.zip``.
+    """Predict all test videos into ``folder/0701/0001.png`` and so on, and pack them as ``folder.zip``.
 
-    A video's folder appears when it is complete; those of an earlier run are kept, so that an interrupted run goes on.
+    The folder of a video is created when its maps are complete. Complete folders of an earlier run are kept, so that an
+    interrupted run is resumed.
+
+    Args:
+        dataset: DHF1K's test split.
+        source: the network.
+        folder: where to write.
+        phase: called with a label for each video; returns its progress callback.
+        on_failure: called with a message about each file or video that cannot be read.
 
     Returns:
-        How many videos are there now, and the zip.
+        Number of complete videos and path of the zip.
 
     Raises:
         OutputError: a file cannot be written.
@@ -68,7 +77,7 @@ def write_submission(
 def write_maps(
     video: Video, source: NetworkSource, target: Path, progress: OnProgress, on_failure: Callable[[str], None]
 ) -> None:
-    """Write the maps of one video, whole or not at all."""
+    """Write the maps of one video; the folder is created only if all maps were written."""
     make_parent(target)
     temporary = temporary_path(target)
     try:
@@ -84,7 +93,7 @@ def write_maps(
 
 
 def as_png(saliency: Map) -> bytes:
-    """A map as the benchmark wants it: 8 bits, the greatest value 255, of the videos' size."""
+    """Return a map as the PNG that the benchmark requires: 8 bits, maximum 255, size of the videos."""
     scaled: NDArray[np.float64] = np.maximum(resize(saliency, SIZE), 0)
     peak = scaled.max()
     eight_bits = np.round(scaled * (255 / peak if peak > 0 else 0)).astype(np.uint8)

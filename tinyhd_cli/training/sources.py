@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..datasets import LAYOUTS, Video, open_dataset
-from ..datasets.images import natural
-from ..datasets.layouts import VIDEOS
+from ..datasets.images import natural_key
+from ..datasets.layouts import VIDEO_SUFFIXES
 from ..errors import InputError, UsageError
 from ..wording import plural
 from .options import TrainConfig
@@ -65,9 +65,10 @@ def labeled(argument: str, splits: Sequence[str]) -> tuple[Video, ...]:
 
 def looks_like_a_video(root: Path) -> bool:
     """Whether a folder with ``images`` and ``maps`` is one video, whose frames are numbered from about 1 on."""
-    from ..datasets.images import MAPS, PICTURES, numbered
+    from ..datasets.images import IMAGE_SUFFIXES, MAP_SUFFIXES, files_by_number
 
-    numbers = [set(numbered(root / kind, suffixes)) for kind, suffixes in (("images", PICTURES), ("maps", MAPS))]
+    kinds = (("images", IMAGE_SUFFIXES), ("maps", MAP_SUFFIXES))
+    numbers = [set(files_by_number(root / kind, suffixes)) for kind, suffixes in kinds]
     consecutive = bool(numbers[0]) and max(numbers[0]) - min(numbers[0]) + 1 == len(numbers[0])
     return consecutive and len(numbers[0]) > 1 and min(numbers[0]) <= 1
 
@@ -83,11 +84,11 @@ def unlabeled(folder: str) -> tuple[Video, ...]:
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"{root}: {'is no folder' if root.exists() else 'no such folder'}")
-    paths = [path for path in root.rglob("*") if path.suffix.lower() in VIDEOS and path.is_file()]
+    paths = [path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
     if not paths:
         raise InputError(f"{root}: no videos in it")
     named = sorted((path.relative_to(root).as_posix(), path) for path in paths)
-    return tuple(Video(name, path, None, None) for name, path in sorted(named, key=lambda pair: natural(pair[0])))
+    return tuple(Video(name, path, None, None) for name, path in sorted(named, key=lambda pair: natural_key(pair[0])))
 
 
 def hold_out(videos: Sequence[Video], share: float) -> tuple[tuple[Video, ...], tuple[Video, ...]]:
