@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def run_compare(
     dataset: Dataset,
     models: Sequence[str],
-    network: PredictionSpec,
+    predictions: PredictionSpec,
     options: EvaluateOptions,
     outputs: EvaluationOutputs,
     quiet: bool,
@@ -32,7 +32,7 @@ def run_compare(
     Args:
         dataset: the videos.
         models: model names, weights files and folders of maps.
-        network: the device, engine and precision of the models.
+        predictions: only the device, engine and precision are used.
         options: only the number of workers is used.
         outputs: ``json`` and ``plot`` are written.
         quiet: whether to print only results and errors.
@@ -44,7 +44,7 @@ def run_compare(
     from ..evaluation.plots import plot_similarity
     from ..evaluation.similarity import write_json
 
-    named = name_models(models, network)
+    named = name_models(models, predictions)
     reporter = LimitedReporter()
     with progress_display(quiet) as progress:
         similarity = compare(dataset, named, options, progress.video("comparing"), reporter.report)
@@ -61,8 +61,9 @@ def run_compare(
     return SOME_INPUT_FAILED if similarity.failures else OK
 
 
-def name_models(models: Sequence[str], network: PredictionSpec) -> dict[str, PredictionSpec]:
+def name_models(models: Sequence[str], predictions: PredictionSpec) -> dict[str, PredictionSpec]:
     """Return the predictions of each model by its name in the tables; ``UsageError`` for fewer than two models."""
+    network = replace(predictions, model=None, weights=None, folder=None, prior=False)
     named: dict[str, PredictionSpec] = {}
     for model in models:
         path = Path(model)

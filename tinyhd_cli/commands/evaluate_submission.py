@@ -21,9 +21,10 @@ def run_submission(dataset: Dataset, predictions: PredictionSpec, folder: Path, 
     from ..evaluation.submission import check_submission, write_submission
 
     check_submission(dataset)
-    source = predictions.open(dataset, None)
-    if not isinstance(source, NetworkSource):
+    if predictions.folder is not None or predictions.prior:
         raise UsageError("--submission runs a network: give --model or --weights, not --pred-dir or --prior")
+    source = predictions.open(dataset, None)
+    assert isinstance(source, NetworkSource)
     reporter = LimitedReporter()
     with progress_display(quiet) as progress:
         count, archive = write_submission(dataset, source, folder, progress.video, reporter.report)

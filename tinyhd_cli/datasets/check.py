@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..callbacks import OnProgress
 from ..errors import InputError
 from ..video.reader import VideoReader
 from ..wording import damage
@@ -73,7 +74,7 @@ class Report:
         return [finding for finding in self.findings if finding.fault]
 
 
-def check_dataset(dataset: Dataset, workers: int = 1, progress: Callable[[int, int], None] | None = None) -> Report:
+def check_dataset(dataset: Dataset, workers: int = 1, progress: OnProgress | None = None) -> Report:
     """Check every file of a dataset.
 
     Args:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .center_bias import CenterBias
     from .fixations import Fixations, read_fixations
-    from .options import EvaluateOptions, EvaluationOutputs
-    from .predictions import PredictionSpec
+    from .options import DatasetOptions, EvaluateOptions, EvaluationOutputs, PredictionSpec
     from .results import Results
     from .run import evaluate
     from .scoring import VideoScores
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CenterBias",
+    "DatasetOptions",
     "EvaluateOptions",
     "EvaluationOutputs",
     "Fixations",
@@ -36,10 +36,11 @@ __all__ = [
 
 _MODULES = {
     "CenterBias": "center_bias",
+    "DatasetOptions": "options",
     "EvaluateOptions": "options",
     "EvaluationOutputs": "options",
     "Fixations": "fixations",
-    "PredictionSpec": "predictions",
+    "PredictionSpec": "options",
     "Results": "results",
     "Similarity": "similarity",
     "VideoScores": "scoring",

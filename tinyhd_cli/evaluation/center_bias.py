@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..callbacks import StartPhase
 from ..datasets import LAYOUTS, Dataset, Video, open_dataset
 from ..errors import InputError, UsageError
 from ..system import available_cores
 from ..wording import plural
-from .fixations import Fixations, OnProgress, read_fixations
+from .fixations import Fixations, read_fixations
 from .options import EvaluateOptions
 
 GRID = (108, 192)
@@ -104,7 +104,7 @@ class Baseline:
         return {"gaussian": "Gaussian at the center, sigma 1/4 of each side", "none": "none"}[self.kind]
 
 
-def choose_baseline(dataset: Dataset, options: EvaluateOptions, phase: Callable[[str], OnProgress]) -> Baseline:
+def choose_baseline(dataset: Dataset, options: EvaluateOptions, phase: StartPhase) -> Baseline:
     """Return the origin of the center bias; reads the fixations of the training split if they are used.
 
     Args:

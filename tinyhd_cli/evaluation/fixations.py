@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .. import arrays, cache
 from ..atomic_files import atomic_write
+from ..callbacks import OnProgress
 from ..datasets import Video, read_fixation
 from ..errors import InputError, OutputError
 from ..untrusted import parse_json, read_document
@@ -35,9 +36,6 @@ MAX_PROBLEMS_BYTES = 1 << 28
 
 Coordinates = NDArray[np.uint16]
 """Rows and columns of fixated pixels, ``(n, 2)``."""
-
-OnProgress = Callable[[int, int | None], None]
-"""Called with the number of finished frames and, if known, the number of all frames."""
 
 
 def fingerprint(files: Sequence[Path]) -> str:

@@ -118,17 +118,12 @@ class FileSource:
         with contextlib.suppress(InputError):
             found = self.find(video)
             paths = sorted_files(found, MAP_SUFFIXES) if found.is_dir() else []
-            numbers = by_number(paths)
-            if (
-                paths
-                and not match_by_stem(paths, video)
-                and (shift := numbers_by_order(list(numbers), video)) is not None
-            ):
-                first_frame, first_map = shift[0], next(iter(numbers))
-                return (
-                    f"{video.name}: matched maps to frames in order, because frames are numbered from {first_frame} and"
-                    f" maps from {first_map}"
-                )
+            if not paths or match_by_stem(paths, video):
+                return None
+            numbers = list(by_number(paths))
+            if (frames := numbers_by_order(numbers, video)) is not None:
+                shift = f"frames are numbered from {frames[0]}, maps from {numbers[0]}"
+                return f"{video.name}: matched maps in order: {shift}"
         return None
 
     def describe(self) -> dict[str, Any]:

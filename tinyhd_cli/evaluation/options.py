@@ -1,36 +1,158 @@
-"""Options of an evaluation, shared by the command line and the Python API."""
+"""Options of an evaluation, shared by the command line and the Python API. Imports neither OpenCV nor PyTorch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ..errors import UsageError, did_you_mean
+from ..fields import OUTPUTS, option
+from ..layouts import DEFAULT, EXPECTED
+
+if TYPE_CHECKING:
+    from ..datasets import Dataset
+    from .center_bias import CenterBias
+    from .predictions import PredictionSource
 
 BaselineKind = Literal["auto", "train", "self", "gaussian", "none"]
 
 OTHER_FRAMES = 10
 """Number of frames of other videos whose fixations are the negatives of shuffled AUC."""
 
+DATA = "Dataset"
+MAPS = "Maps to score"
+PROTOCOL = "Protocol"
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """The dataset to read."""
+
+    layout: str = option(
+        DEFAULT, DATA, "dhf1k|hollywood2|ucf-sports|folder|images", "Folder layout.", flag="dataset", kind=str
+    )
+    root: Path | None = option(None, DATA, "DIR", "Folder of the dataset.", kind=Path)
+    split: str | None = option(
+        None, DATA, "train|val|test", "Default: the split for which papers report results.", kind=str
+    )
+
+    def open(self) -> Dataset:
+        """Find the videos of the dataset.
+
+        Raises:
+            UsageError: the folder is not given, or the layout or split does not exist.
+            InputError: the folder does not exist or contains no videos in this layout.
+        """
+        if self.root is None:
+            expected = EXPECTED.get(self.layout)
+            content = f", which must contain {expected} (--dataset {self.layout})" if expected else ""
+            raise UsageError(
+                f"--root is missing: give the dataset's folder{content}; tinyhd evaluate --help lists all layouts"
+            )
+        from ..datasets import open_dataset
+
+        return open_dataset(self.layout, self.root, self.split)
+
+
+@dataclass(frozen=True)
+class PredictionSpec:
+    """The maps to score: from a network, from files, or the center bias. Picklable and small."""
+
+    model: str | Path | None = option(None, MAPS, "NAME", "Name of a model; `tinyhd weights list` shows all names.")
+    """Name or weights file of a network; None for the default network, unless another field names the maps."""
+    weights: Path | None = option(None, MAPS, "FILE", "Weights file: safetensors, or an original .pth.", kind=Path)
+    folder: Path | None = option(
+        None,
+        MAPS,
+        "DIR",
+        "Existing maps: NAME/0001.png, NAME.mp4 or NAME.npz for each video.",
+        flag="pred-dir",
+        kind=Path,
+    )
+    prior: bool = option(False, MAPS, "", "The center bias, which a useful model must outperform.")
+    device: str = option("auto", MAPS, "auto|cpu|cuda|mps", "Device that runs the network.")
+    engine: str = option(
+        "torch",
+        MAPS,
+        "torch|auto|fused|openvino|onnx",
+        "Inference engine: torch is the reference, auto is several times faster.",
+    )
+    precision: str = option("auto", MAPS, "auto|float32|bf16|int8", "Numeric precision. auto: float32.")
+
+    def __post_init__(self) -> None:
+        sources = {"--model": self.model, "--weights": self.weights, "--pred-dir": self.folder, "--prior": self.prior}
+        check_exclusive(sources)
+
+    def open(self, dataset: Dataset, baseline: CenterBias | None) -> PredictionSource:
+        """Return the source of the maps; loads the network.
+
+        Args:
+            dataset: the dataset to score.
+            baseline: the center bias.
+
+        Raises:
+            WeightsError: the weights cannot be loaded.
+            InputError: the folder does not exist.
+            UsageError: ``prior`` is set, but ``baseline`` is None.
+        """
+        from .map_files import FileSource
+        from .predictions import NetworkSource, PriorSource
+
+        if self.prior:
+            if baseline is None:
+                raise UsageError("--prior needs a --baseline other than none")
+            return PriorSource(baseline, {video.name: index for index, video in enumerate(dataset.videos)})
+        if self.folder is not None:
+            return FileSource(self.folder, alone=len(dataset.videos) == 1)
+        from ..inference.model import load_model
+
+        name = self.weights or self.model
+        return NetworkSource(load_model(name, self.device, engine=self.engine, precision=self.precision))
+
+
+@dataclass(frozen=True)
+class EvaluationOutputs:
+    """Files to write after an evaluation or a comparison; None for those not wanted."""
+
+    json: Path | None = option(None, OUTPUTS, "FILE", "All results.", kind=Path)
+    csv: Path | None = option(None, OUTPUTS, "FILE", "Scores of every frame.", kind=Path)
+    plot: Path | None = option(
+        None, OUTPUTS, "DIR", "Plots: scores over videos and over time, best and worst frames.", kind=Path
+    )
+
+    def __post_init__(self) -> None:
+        for flag, path in (("--json", self.json), ("--csv", self.csv)):
+            if path is not None and path.is_dir():
+                raise UsageError(f"{flag} {path}: is a folder; give the name of a file")
+        if self.plot is not None and self.plot.exists() and not self.plot.is_dir():
+            raise UsageError(f"--plot {self.plot}: is not a folder")
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
     """The protocol of an evaluation and its number of processes."""
 
-    seed: int = 0
-    """Seed for the choice of the frames of other videos in shuffled AUC."""
+    seed: int = option(0, PROTOCOL, "N", "Seed for the choice of the other videos' frames in s-AUC.")
 
-    monte_carlo: int | None = None
-    """Seed for AUCs computed from random draws, as in the MATLAB code; None for their exact expectations."""
+    monte_carlo: int | None = option(
+        None,
+        PROTOCOL,
+        "SEED",
+        "Compute AUCs from random draws, as the MATLAB code does, instead of their exact expectations.",
+    )
 
-    baseline: BaselineKind = "auto"
-    """The center bias that IG is relative to: fixations of the training split (``train``), fixations of the dataset's
-    other videos (``self``), a Gaussian at the center (``gaussian``), or ``none``. ``auto``: ``train`` if the training
-    split is available, else ``self``."""
+    baseline: BaselineKind = option(
+        "auto",
+        PROTOCOL,
+        "auto|train|self|gaussian|none",
+        "The center bias that IG is relative to and that --prior scores. train: fixations of the training split; self:"
+        " fixations of the dataset's other videos; gaussian: a Gaussian. auto: train if available, else self.",
+        kind=str,
+    )
 
-    workers: int = 0
-    """Number of processes that score videos in parallel; 0 for the number of CPU cores."""
+    workers: int = option(0, PROTOCOL, "N", "Number of parallel processes; 0: one per CPU core.")
 
     def __post_init__(self) -> None:
         if self.baseline not in get_args(BaselineKind):
@@ -43,20 +165,12 @@ class EvaluateOptions:
                 raise UsageError(f"{flag} must be 0 or more, not {seed}")
 
 
-@dataclass(frozen=True)
-class EvaluationOutputs:
-    """Files to write after an evaluation or a comparison; None for those not wanted."""
+def check_exclusive(values: Mapping[str, object]) -> None:
+    """Raise ``UsageError`` if more than one option is set.
 
-    json: Path | None = None
-    """All results."""
-    csv: Path | None = None
-    """The scores of every frame."""
-    plot: Path | None = None
-    """Folder of the plots."""
-
-    def __post_init__(self) -> None:
-        for flag, path in (("--json", self.json), ("--csv", self.csv)):
-            if path is not None and path.is_dir():
-                raise UsageError(f"{flag} {path}: is a folder; give the name of a file")
-        if self.plot is not None and self.plot.exists() and not self.plot.is_dir():
-            raise UsageError(f"--plot {self.plot}: is not a folder")
+    Args:
+        values: value of each option; None and False mean that it is not set.
+    """
+    flags = [flag for flag, value in values.items() if value is not None and value is not False]
+    if len(flags) > 1:
+        raise UsageError(f"{' and '.join(flags)} cannot be combined")

@@ -8,12 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..datasets import Dataset, Video
+from ..datasets import Video
 from ..datasets.images import Map, OnDamage
-from ..errors import UsageError
 from ..models.spec import CLIP_FRAMES, ModelConfig, to_dict
 from .center_bias import CenterBias
-from .map_files import FileSource
 
 if TYPE_CHECKING:
     from ..inference.model import Model
@@ -45,46 +43,6 @@ class PredictionSource(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return the origin of the maps as plain values, for the results."""
         ...
-
-
-@dataclass(frozen=True)
-class PredictionSpec:
-    """The maps to score: from a network, from files, or the center bias. Picklable and small."""
-
-    model: str | Path | None = None
-    """Name or weights file of a network; None for the default network, unless ``folder`` or ``prior`` is set."""
-    device: str = "auto"
-    """Device that runs the network."""
-    folder: Path | None = None
-    """Folder of existing maps."""
-    prior: bool = False
-    """Whether to score the center bias."""
-    engine: str = "torch"
-    """Engine that runs the network; published scores are computed with ``torch``, the reference."""
-    precision: str = "auto"
-    """Numeric precision; ``auto`` is float32."""
-
-    def open(self, dataset: Dataset, baseline: CenterBias | None) -> PredictionSource:
-        """Return the source of the maps; loads the network.
-
-        Args:
-            dataset: the dataset to score.
-            baseline: the center bias.
-
-        Raises:
-            WeightsError: the weights cannot be loaded.
-            InputError: the folder does not exist.
-            UsageError: ``prior`` is set, but ``baseline`` is None.
-        """
-        if self.prior:
-            if baseline is None:
-                raise UsageError("--prior needs a --baseline other than none")
-            return PriorSource(baseline, {video.name: index for index, video in enumerate(dataset.videos)})
-        if self.folder is not None:
-            return FileSource(self.folder, alone=len(dataset.videos) == 1)
-        from ..inference.model import load_model
-
-        return NetworkSource(load_model(self.model, self.device, engine=self.engine, precision=self.precision))
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,17 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ..callbacks import OnProgress, StartPhase, no_phases
 from ..datasets import Dataset
 from ..errors import OutputError, WeightsError, describe_unexpected
 from ..system import available_cores
 from ..version import __version__
 from . import parallel
 from .center_bias import Baseline, choose_baseline
-from .fixations import Fixations, OnProgress, read_fixations
-from .options import EvaluateOptions
+from .fixations import Fixations, read_fixations
+from .options import EvaluateOptions, PredictionSpec
 from .paper_tables import rows_for
-from .predictions import NetworkSource, PredictionSource, PredictionSpec
+from .predictions import NetworkSource, PredictionSource
 from .protocol import check_annotated, describe_dataset, describe_protocol, general_notes
 from .results import Results
 from .resume import FinishedVideos
@@ -23,9 +24,6 @@ from .scoring import GroundTruthReader, VideoScores, score_video
 
 GPU_WORKERS = 4
 """Maximum number of processes that share one GPU; each loads its own copy of CUDA's libraries into memory."""
-
-Phase = Callable[[str], OnProgress]
-"""Called with the label of a phase of the work; returns the phase's progress callback."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def evaluate(
     dataset: Dataset,
     predictions: PredictionSpec | None = None,
     options: EvaluateOptions | None = None,
-    phase: Phase | None = None,
+    phase: StartPhase | None = None,
     on_video: Callable[[VideoScores], None] | None = None,
 ) -> Results:
     """Score maps against a dataset.
@@ -88,7 +86,7 @@ def evaluate(
         UsageError: the options contradict each other.
     """
     predictions, options = predictions or PredictionSpec(), options or EvaluateOptions()
-    phase = phase or no_progress
+    phase = phase or no_phases
     check_annotated(dataset)
     fixations = read_fixations(dataset.videos, workers=available_cores(), progress=phase("reading fixations"))
     baseline = choose_baseline(dataset, options, phase)
@@ -104,11 +102,6 @@ def evaluate(
         published=rows_for(dataset.layout, source.config.name) if isinstance(source, NetworkSource) else (),
         notes=tuple(general_notes(dataset, fixations)),
     )
-
-
-def no_progress(label: str) -> OnProgress:
-    """Return a progress callback that does nothing."""
-    return lambda done, total: None
 
 
 def finished_videos(scoring: Scoring, source: PredictionSource) -> FinishedVideos:
@@ -130,7 +123,7 @@ def finished_videos(scoring: Scoring, source: PredictionSource) -> FinishedVideo
 def open_source(dataset: Dataset, predictions: PredictionSpec, options: EvaluateOptions) -> PredictionSource:
     """Return the source of maps that :func:`evaluate` uses, to read some of the maps again."""
     fixations = read_fixations(dataset.videos, workers=available_cores())
-    baseline = choose_baseline(dataset, options, no_progress)
+    baseline = choose_baseline(dataset, options, no_phases)
     return predictions.open(dataset, baseline.center_bias(fixations))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..atomic_files import atomic_write
+from ..callbacks import OnProgress
 from ..datasets import Dataset
 from ..datasets.images import Map
 from ..errors import InputError
@@ -18,9 +19,8 @@ from ..metrics import FrameScorer, resize
 from ..system import available_cores
 from ..untrusted import json_text
 from . import parallel
-from .fixations import OnProgress
-from .options import EvaluateOptions
-from .predictions import PredictionSource, PredictionSpec
+from .options import EvaluateOptions, PredictionSpec
+from .predictions import PredictionSource
 from .run import pick_workers
 from .scoring import nan_mean
 

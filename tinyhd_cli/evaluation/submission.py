@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..atomic_files import atomic_write, cannot_write, make_parent, publish, remove, temporary_path
+from ..callbacks import OnProgress, StartPhase
 from ..complete import holds_complete
 from ..datasets import Dataset, Video
 from ..datasets.images import Map
 from ..errors import InputError, UsageError
 from ..metrics import resize
-from .fixations import OnProgress
 from .predictions import NetworkSource
 
 SIZE = (360, 640)
@@ -33,7 +33,7 @@ def write_submission(
     dataset: Dataset,
     source: NetworkSource,
     folder: Path,
-    phase: Callable[[str], OnProgress],
+    phase: StartPhase,
     on_failure: Callable[[str], None],
 ) -> tuple[int, Path]:
     """Predict all test videos into ``folder/0701/0001.png`` and so on, and pack them as ``folder.zip``.
