@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .datasets import open_dataset
     from .engines.export import export
     from .errors import InputError, OutputError, TinyhdError, UsageError, WeightsError
-    from .evaluation.options import EvaluateOptions
-    from .evaluation.run import Maps, evaluate
+    from .evaluation.options import EvaluateOptions, PredictionSpec
+    from .evaluation.run import evaluate
     from .inference.area_parsing import parse_areas
     from .inference.model import Model, load_model
     from .inference.model_options import ModelOptions
@@ -46,13 +46,13 @@ __all__ = [
     "EvaluateOptions",
     "InputError",
     "InputOptions",
-    "Maps",
     "Model",
     "ModelOptions",
     "OutputError",
     "Outputs",
     "OverlayStyle",
     "PredictOptions",
+    "PredictionSpec",
     "ReportOptions",
     "TinyhdError",
     "TrainConfig",
@@ -86,13 +86,13 @@ MODULES = {
     "EvaluateOptions": "evaluation.options",
     "InputError": "errors",
     "InputOptions": "video.options",
-    "Maps": "evaluation.run",
     "Model": "inference.model",
     "ModelOptions": "inference.model_options",
     "OutputError": "errors",
     "Outputs": "inference.options",
     "OverlayStyle": "video.options",
     "PredictOptions": "inference.options",
+    "PredictionSpec": "evaluation.options",
     "ReportOptions": "apps.options",
     "TinyhdError": "errors",
     "TrainConfig": "training.options",
