@@ -210,6 +210,10 @@ def test_programs(page, readers_folder, capsys):
     if page.name == "README.md":
         assert len(lines) == 17
         assert lines[-1].startswith("0.53 s: (192, 256), peak 0.")
+    if page.name == "python.md":
+        assert lines[0] == "tinyhd-m-quarter.v2 (192, 256)"
+        assert len(lines) == 19
+        assert lines[-1].startswith("missing.mp4: ")
     if page.name == "evaluate.md":
         assert abs(float(lines[0])) < 0.1  # the CC of noise
 
