@@ -29,7 +29,7 @@ ABANDONED_S = 24 * 3600.0
 """Age in seconds at which a temporary file of another machine is considered abandoned: a live process writes to it."""
 
 TEMPORARY = re.compile(
-    r"\..*\.[0-9a-f]{8}\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)\.temporary_path(\..*)?", re.DOTALL
+    r"\..*\.[0-9a-f]{8}\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)\.partial(\..*)?", re.DOTALL
 )
 """Matches the names of temporary files."""
 

@@ -1,4 +1,4 @@
-"""Define the errors and exit codes of tinyhd. Imports no other module of the package, so that all of them can use it."""
+"""Define the errors and exit codes of tinyhd. Imports no other module of the package, so that all can use it."""
 
 from __future__ import annotations
 
