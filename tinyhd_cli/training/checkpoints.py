@@ -23,7 +23,7 @@ from ..version import __version__
 from ..weights import WeightsInfo
 from ..weights.file import read_bytes
 from ..weights.model_card import model_card
-from ..weights.original import unpickle
+from ..weights.pytorch_file import unpickle
 from .options import TrainConfig, flag, from_dict
 
 FOLDER = "checkpoints"

@@ -35,6 +35,7 @@ DAMAGED = "damaged, or not a safetensors file"
 WRONG_DIGEST = "the tensors do not match the digest in the metadata; download the file again"
 
 COUNTER = "num_batches_tracked"
+"""Last part of the name of the only integer tensors: BatchNorm's step counters."""
 
 BUFFERS = ("running_mean", "running_var", COUNTER)
 """Last parts of the names of tensors that are not trained."""
