@@ -1,4 +1,4 @@
-"""Compiled graphs and verdicts in the cache: several processes at once, damaged files, folders of other users."""
+"""Cached graphs and verdicts: concurrent processes, damaged files, folders of other users."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLIP = selection.self_test_clip((3, 16, 64, 64))
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Weights for an input of 64 x 64: compiled and tested in little time."""
+    """Weights with an input of 64 x 64, which compile and pass the self-test quickly."""
     network = lively("tinyhd-m-quarter")
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     weights.save(path, network.state_dict(), network.config, input_size=(64, 64))
@@ -33,7 +33,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture
 def folder(monkeypatch, tmp_path):
-    """An engine cache of this test alone."""
+    """An engine cache for this test only."""
     monkeypatch.delenv("TINYHD_ENGINE_CACHE")
     monkeypatch.setenv("TINYHD_CACHE", str(tmp_path / "own"))
     return tmp_path / "own" / "engines"
@@ -41,7 +41,7 @@ def folder(monkeypatch, tmp_path):
 
 @pytest.fixture
 def tested(monkeypatch):
-    """A list that grows with each self-test."""
+    """A list with one entry per self-test."""
     calls = []
     differs = selection.differs
     monkeypatch.setattr(selection, "differs", lambda *rest: calls.append(1) or differs(*rest))
@@ -49,7 +49,7 @@ def tested(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def heard(monkeypatch):
+def propagate_log(monkeypatch):
     monkeypatch.setattr(logging.getLogger("tinyhd"), "propagate", True)
     cache.warn_once.cache_clear()
 
@@ -75,7 +75,7 @@ SEVERAL = """
 
 
 def run_at_once(small, folder, count):
-    """What some processes print that begin together with an empty cache."""
+    """Return the distinct outputs of processes that start together with an empty cache."""
     environment = {**os.environ, "TINYHD_CACHE": str(folder.parent), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", textwrap.dedent(SEVERAL), str(small)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -85,8 +85,8 @@ def run_at_once(small, folder, count):
     return {out for (out, _), _ in results}
 
 
-def test_processes_that_begin_together(small, folder):
-    """None dies, all give the same maps, and one compiles for all."""
+def test_processes_that_start_together(small, folder):
+    """All succeed with the same maps, and one of them compiles for all."""
     (printed,) = run_at_once(small, folder, 3)
     assert printed.startswith("openvino ")
     assert len(list((folder / "compiled").iterdir())) == 1
@@ -94,13 +94,13 @@ def test_processes_that_begin_together(small, folder):
 
 
 @pytest.mark.slow
-def test_sixteen_processes_that_begin_together(small, tmp_path):
+def test_sixteen_processes_that_start_together(small, tmp_path):
     for number in range(5):
         assert len(run_at_once(small, tmp_path / str(number) / "engines", 16)) == 1
 
 
-def test_a_graph_in_use_may_be_cut(small, folder):
-    """The file is not mapped into memory: before, the process ended by SIGBUS."""
+def test_a_graph_in_use_may_be_truncated(small, folder):
+    """The file is not memory-mapped; truncating a mapped file would end the process by SIGBUS."""
     load(small)
     source = """
         import os, sys
@@ -120,7 +120,7 @@ def test_a_graph_in_use_may_be_cut(small, folder):
     assert (done.returncode, done.stdout) == (0, "1 True\n")
 
 
-def cut(data):
+def truncate(data):
     return data[: len(data) // 2]
 
 
@@ -130,11 +130,11 @@ def flip(data):
     return bytes(changed)
 
 
-def test_a_damaged_graph_is_compiled_anew(small, folder, tested):
+def test_a_damaged_graph_is_compiled_again(small, folder, tested):
     expected = load(small).infer(CLIP)
     path = the_graph(folder)
     whole = path.read_bytes()
-    for damaged in (b"", cut(whole), flip(whole), whole[100:], b"x" * 5000, whole + b"x"):
+    for damaged in (b"", truncate(whole), flip(whole), whole[100:], b"x" * 5000, whole + b"x"):
         path.write_bytes(damaged)
         assert engine_cache.read_graph(path) is None
     np.testing.assert_array_equal(load(small).infer(CLIP), expected)
@@ -144,9 +144,9 @@ def test_a_damaged_graph_is_compiled_anew(small, folder, tested):
     assert len(tested) == 2
 
 
-def test_what_openvino_refuses_is_compiled_anew(small, folder):
+def test_a_graph_that_openvino_rejects_is_compiled_again(small, folder):
     expected = load(small).infer(CLIP)
-    content = cut(engine_cache.read_graph(the_graph(folder))[0])
+    content = truncate(engine_cache.read_graph(the_graph(folder))[0])
     engine_cache.write_graph(the_graph(folder), content)
     np.testing.assert_array_equal(load(small).infer(CLIP), expected)
     assert len(engine_cache.read_graph(the_graph(folder))[0]) > len(content)
@@ -163,11 +163,11 @@ def test_the_graph_of_another_network_is_not_used(small, folder, tmp_path):
     np.testing.assert_array_equal(load(small).infer(CLIP), expected)
 
 
-def test_a_verdict_is_of_one_graph(small, folder, tested):
+def test_a_verdict_belongs_to_one_graph(small, folder, tested):
     load(small)
     load(small)
     assert len(tested) == 1
-    the_graph(folder).unlink()  # another compilation need not give the same bytes
+    the_graph(folder).unlink()  # another compilation may give other bytes
     load(small)
     (verdict,) = folder.glob("*.json")
     stated = json.loads(verdict.read_text())
@@ -182,7 +182,7 @@ DAMAGED_VERDICTS = ["", "null", "3", "[]", '{"wrong": 3}', "[" * 100_000, '{"wro
 
 
 @pytest.mark.parametrize("content", DAMAGED_VERDICTS, ids=range(7))
-def test_a_damaged_verdict_is_no_verdict(tmp_path, content):
+def test_a_damaged_verdict_is_ignored(tmp_path, content):
     path = tmp_path / "verdict.json"
     engine_cache.write_verdict(path, "graph", "slow\x1b")
     assert engine_cache.read_verdict(path, "graph") == r"slow\x1b"
@@ -191,7 +191,7 @@ def test_a_damaged_verdict_is_no_verdict(tmp_path, content):
     assert engine_cache.read_verdict(path, "graph") is None
 
 
-def test_old_graphs_go(tmp_path):
+def test_old_graphs_are_removed(tmp_path):
     for number in range(engine_cache.MAX_GRAPHS + 3):
         path = tmp_path / f"{number}.blob"
         assert engine_cache.write_graph(path, b"graph")
@@ -200,7 +200,7 @@ def test_old_graphs_go(tmp_path):
     assert engine_cache.read_graph(path) == (b"graph", engine_cache.digest_in(path, b"graph").hex())
 
 
-def test_who_waits_too_long_compiles_for_itself(folder, monkeypatch):
+def test_a_process_that_waits_too_long_compiles_itself(folder, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(engine_cache, "MAX_WAIT_S", 0.1)
     with engine_cache.compilation_lock(), (folder / "lock").open("ab") as other:
@@ -255,7 +255,7 @@ def test_the_cache_of_another_user_is_not_used(tmp_path, monkeypatch, caplog):
 
 
 @posix
-def test_a_link_to_the_cache(tmp_path, monkeypatch):
+def test_a_symlink_to_the_cache(tmp_path, monkeypatch):
     (tmp_path / "disk").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     monkeypatch.setenv("TINYHD_CACHE", str(tmp_path / "link"))
@@ -265,7 +265,7 @@ def test_a_link_to_the_cache(tmp_path, monkeypatch):
 
 
 @posix
-def test_the_cache_of_a_training(tmp_path):
+def test_the_cache_of_training(tmp_path):
     from tinyhd_cli.training.options import TrainConfig
 
     config = TrainConfig(out=tmp_path / "run", cache=tmp_path / "shared")

@@ -1,4 +1,4 @@
-"""The rewritten graph, the engines that run it, and how one of them is chosen."""
+"""The lowered graph, the engines that run it, and the selection of an engine."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_pointwise_convolution_goes_before_an_interpolation():
 
 
 def test_fusion_without_repetition():
-    """Maps of one time step and of several, in an order that is not that of their sizes."""
+    """Maps with one and with several time steps, in mixed order."""
     layer = torch.nn.Conv3d(3, 1, 1).double()
     x = noise(1, 1, 4, 4, 5)
     clip = graph.Input((1, 4, 4, 5))
@@ -106,14 +106,14 @@ def test_the_rewritten_network(name):
 
 
 def test_multiply_adds():
-    """No more than of the network as it is written down, 3.56 G, in spite of channels that only fill up."""
+    """At most the 3.56 G of the unmodified network, although channels are padded."""
     network = create("tinyhd-m-quarter").eval()
     fold(network)
     assert 3.3e9 < graph.multiply_adds(rewritten(network)) < 3.56e9
 
 
 @pytest.mark.parametrize(("channels", "filled"), [(4, 4), (6, 8), (12, 16), (14, 16), (16, 16), (17, 24)])
-def test_channels_fill_vectors(channels, filled):
+def test_channels_are_padded_to_vectors(channels, filled):
     assert rounded_up(channels) == (channels if 3 * (filled - channels) > channels else filled)
     block = InvertedResidual(channels, 3, expansion=1, skip=False).double().eval()
     block.expand = ConvNorm(channels, channels).double()
@@ -136,7 +136,7 @@ def lively_file(request, tmp_path_factory):
 @pytest.mark.parametrize("engine", [*selection.PACKAGES])
 def test_engines_agree(lively_file, engine):
     if engine == "fused" and not available_isas():
-        pytest.skip("there are no kernels for this machine")
+        pytest.skip("no kernels for this machine")
     clip = selection.self_test_clip((3, 16, 192, 256))
     loaded = load_model(lively_file, engine=engine)
     assert (loaded.engine.name, loaded.engine.precision) == (engine, "float32")
@@ -150,13 +150,13 @@ def test_engines_agree(lively_file, engine):
 @pytest.mark.parametrize("engine", ["fused", "openvino"])
 @pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-4), ("bf16", 0.03), ("int8", 0.1)])
 def test_precisions_of_trained_weights(shared, engine, precision, limit):
-    """On a real video."""
+    """Compare with PyTorch on a real video."""
     from tinyhd_cli.engines.openvino import has_bf16
 
     if precision == "bf16" and not has_bf16():
-        pytest.skip("this processor has no bf16")
+        pytest.skip("this CPU has no bf16")
     if engine == "fused" and not available_isas():
-        pytest.skip("there are no kernels for this machine")
+        pytest.skip("no kernels for this machine")
     for letter in "ms":
         file = shared / "upstream" / f"d123{letter}_rc4_rc1T.pth"
         ours = load_model(file, engine=engine, precision=precision)
@@ -170,7 +170,7 @@ def test_precisions_of_trained_weights(shared, engine, precision, limit):
         assert correlation >= selection.LIMITS[precision].correlation
 
 
-def test_auto_is_exact_for_numbers(weights_file, monkeypatch):
+def test_auto_selects_float32_for_exact_results(weights_file, monkeypatch):
     monkeypatch.setattr(selection, "differs", lambda *rest: "")
     monkeypatch.setattr(selection.engine_cache, "read_verdict", lambda *rest: None)
     monkeypatch.setattr(selection.engine_cache, "write_verdict", lambda *rest: None)
@@ -181,24 +181,24 @@ def test_auto_is_exact_for_numbers(weights_file, monkeypatch):
     assert load_model(weights_file, "cpu", exact=False).engine.precision == expected
 
 
-def test_a_verdict_is_kept(weights_file, monkeypatch, tmp_path):
+def test_a_verdict_is_cached(weights_file, monkeypatch, tmp_path):
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
-    asked = []
+    calls = []
     differs = selection.differs
-    monkeypatch.setattr(selection, "differs", lambda *rest: asked.append(1) or differs(*rest))
+    monkeypatch.setattr(selection, "differs", lambda *rest: calls.append(1) or differs(*rest))
     for _ in range(2):
         assert load_model(weights_file, "cpu").engine.name == FASTEST
-    assert len(asked) == 1
+    assert len(calls) == 1
     assert list((tmp_path / "engines" / "compiled").glob("*.blob"))
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(weights_file, monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("no folder")
+def test_a_cache_that_cannot_be_written_is_not_used(weights_file, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "file" / "engines"))
     assert load_model(weights_file, "cpu").engine.name == FASTEST
 
 
-def test_a_damaged_cache_is_done_without(weights_file, monkeypatch, tmp_path):
+def test_a_damaged_cache_is_not_used(weights_file, monkeypatch, tmp_path):
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path))
     load_model(weights_file, "cpu")
     for file in tmp_path.rglob("*"):
@@ -208,7 +208,7 @@ def test_a_damaged_cache_is_done_without(weights_file, monkeypatch, tmp_path):
 
 
 def predicts(tinyhd, tmp_path, weights_file, capsys, *options):
-    """What predict says beside its own line, and the engine of the JSON summary."""
+    """Return the messages of predict without its last line, and the engine in the JSON summary."""
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     assert tinyhd("predict", video, "--weights", weights_file, "--json", "o.json", *options) == 0
     *said, last = capsys.readouterr().err.splitlines()
@@ -247,13 +247,13 @@ def test_a_broken_engine_falls_back(tinyhd, tmp_path, weights_file, capsys, monk
     assert "openvino: ImportError: libopenvino.so" in said[0]
 
 
-def test_an_engine_that_answers_wrongly_falls_back(tinyhd, tmp_path, weights_file, capsys, monkeypatch):
+def test_an_engine_with_wrong_results_falls_back(tinyhd, tmp_path, weights_file, capsys, monkeypatch):
     from tinyhd_cli.engines.openvino import OpenVino
 
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
     infer = OpenVino.infer
     monkeypatch.setattr(OpenVino, "infer", lambda self, clip: infer(self, clip[:, ::-1].copy()))
-    for _ in range(2):  # the second time from the cache
+    for _ in range(2):  # the second run reads the cached verdict
         said, engine = predicts(tinyhd, tmp_path, weights_file, capsys, "--engine", "openvino")
         assert engine["name"] == "torch"
         assert len(said) == 1
@@ -283,7 +283,7 @@ def test_wrong_usage(weights_file, options, message):
 
 @pytest.mark.parametrize(("format", "name"), [("onnx", "net.onnx"), ("openvino", "net.xml")])
 def test_export(tinyhd, weights_file, capsys, format, name):
-    """The file alone, in another program, gives our answers; its metadata say how to prepare frames."""
+    """Another program gets the same maps from the file, whose metadata describe the preprocessing."""
     assert tinyhd("export", "--format", format, "--weights", weights_file, "--out", name) == 0
     assert name in capsys.readouterr().err
     expected = {"net.onnx"} if format == "onnx" else {"net.xml", "net.bin"}
@@ -294,22 +294,22 @@ def test_export(tinyhd, weights_file, capsys, format, name):
 
         session = onnxruntime.InferenceSession(name)
         saliency = session.run(None, {"clip": clip[np.newaxis]})[0]
-        about = session.get_modelmeta().custom_metadata_map
+        metadata_of_file = session.get_modelmeta().custom_metadata_map
     else:
         from tinyhd_cli.engines.openvino import core
 
         model = core().read_model(name)
         saliency = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})({"clip": clip[None]})[0]
-        about = {key: model.get_rt_info(["tinyhd", key]).astype(str) for key in ("model", "mean")}
+        metadata_of_file = {key: model.get_rt_info(["tinyhd", key]).astype(str) for key in ("model", "mean")}
     assert saliency.shape == (1, 16, 192, 256)
-    assert about["model"] == "tinyhd-m-quarter"
-    assert len(about["mean"].split()) == 3
+    assert metadata_of_file["model"] == "tinyhd-m-quarter"
+    assert len(metadata_of_file["mean"].split()) == 3
     reference = load_model(weights_file, "cpu", engine="torch")
     np.testing.assert_allclose(saliency[0], reference.engine.infer(clip), atol=1e-3)
 
 
-def test_signals_arrive_after_engines_have_gone_in_any_order():
-    # OpenVINO gives the thread a stack for signals, and takes the wrong one away: the next signal ended the process.
+def test_signals_after_engines_are_deleted_in_any_order():
+    # Deleting one of several ``ov.Core`` leaves a dangling signal stack: the next signal would crash the process.
     source = """
         import faulthandler, gc, os, signal
         from tinyhd_cli.engines.graph import Input, convolve
@@ -329,7 +329,7 @@ def test_signals_arrive_after_engines_have_gone_in_any_order():
     assert (done.returncode, done.stdout, done.stderr) == (0, "arrived\n", "")
 
 
-def test_an_export_with_wrong_answers_is_not_written(tinyhd, weights_file, capsys, monkeypatch):
+def test_an_export_with_wrong_results_is_not_written(tinyhd, weights_file, capsys, monkeypatch):
     from tinyhd_cli.engines import export
 
     monkeypatch.setattr(export, "differs", lambda *rest: "answers differ")

@@ -1,4 +1,4 @@
-"""Our own kernels, block by block, and how a graph is read for them."""
+"""The C kernels, block by block, and the partition of graphs for them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tinyhd_cli.engines.lower_tinyhd import rewritten
 ROOT = Path(__file__).parents[2]
 NETWORKS = [f"tinyhd-{outputs}{width}" for outputs in "ms" for width in ("", "-half", "-quarter")]
 
-needs_kernels = pytest.mark.skipif(not available_isas(), reason="there are no kernels for this machine")
-each_level = pytest.mark.parametrize("level", available_isas() or [None])
+needs_kernels = pytest.mark.skipif(not available_isas(), reason="no kernels for this machine")
+each_isa = pytest.mark.parametrize("isa", available_isas() or [None])
 
 
 def values(rng, *shape):
@@ -42,7 +42,7 @@ def convolve(rng, x, outputs, kernel=(1, 1, 1), **more):
 
 
 def block(rng, x, inner, outer, taps=3, stride=1):
-    """An inverted residual without skip."""
+    """Return an inverted residual without a skip connection."""
     y = graph.relu6(convolve(rng, x, inner))
     depthwise = {"stride": (stride, 1, 1), "padding": (taps // 2, 1, 1), "depthwise": True}
     y = graph.relu6(convolve(rng, y, inner, (taps, 3, 3), **depthwise))
@@ -50,8 +50,8 @@ def block(rng, x, inner, outer, taps=3, stride=1):
 
 
 def network(rng, clip, kind, channels, inner, outer, taps=3, stride=1, added=False):
-    """A block that reads ``channels`` channels at half the resolution, another one that gives the map, the fusion."""
-    if kind == "stretched":
+    """Return a block that reads ``channels`` channels at half the resolution, a block for the map, and the fusion."""
+    if kind == "upsampled":
         x = graph.interpolate(convolve(rng, clip, channels), time=2, space=2)
     else:
         x = graph.shuffle(graph.interpolate(convolve(rng, clip, 4 * channels), time=2))
@@ -69,32 +69,32 @@ def fusion(*maps):
     return graph.sigmoid(total)
 
 
-class Head:
-    """What an engine has to give, from PyTorch."""
+class Prefix:
+    """A prefix that computes its outputs in PyTorch."""
 
-    def __init__(self, given):
-        self.given = given
+    def __init__(self, nodes):
+        self.nodes = nodes
         self.graph = ""
-        self.outputs = [graph.aligned(*node.shape[1:], node.shape[0]) for node in given]
+        self.outputs = [graph.aligned(*node.shape[1:], node.shape[0]) for node in nodes]
 
     def infer(self, clip):
-        for node, output in zip(self.given, self.outputs, strict=True):
+        for node, output in zip(self.nodes, self.outputs, strict=True):
             output[...] = graph_runner.run(node, torch.from_numpy(clip).double()[None])[0].permute(1, 2, 3, 0).numpy()
 
 
-def agrees(result, clip_shape, level, threads=2):
-    engine = Fused(result, Head, "float32", threads, level)
-    for seed in range(2):  # the second time in the memory of the first
+def assert_agrees(result, clip_shape, isa, threads=2):
+    engine = Fused(result, Prefix, "float32", threads, isa)
+    for seed in range(2):  # the second run reuses the scratch memory
         clip = values(np.random.default_rng(seed), *clip_shape)
         expected = graph_runner.run(result, torch.from_numpy(clip).double()[None])[0, 0].numpy()
         assert np.ptp(expected) > 0.01
-        # Where a pixel lies between others is rounded as PyTorch rounds it in float32.
+        # The kernels round interpolation positions to float32, as PyTorch does.
         np.testing.assert_allclose(engine.infer(clip), expected, atol=1e-5)
 
 
 @needs_kernels
-@each_level
-@pytest.mark.parametrize("kind", ["stretched", "shuffled"])
+@each_isa
+@pytest.mark.parametrize("kind", ["upsampled", "shuffled"])
 @pytest.mark.parametrize(
     ("channels", "inner", "outer", "taps", "stride", "added"),
     [
@@ -102,14 +102,14 @@ def agrees(result, clip_shape, level, threads=2):
         (7, 14, 2, 3, 1, True),
         (3, 5, 3, 3, 2, True),
         (14, 28, 28, 2, 2, False),
-        (34, 68, 1, 1, 1, False),  # in several pieces
+        (34, 68, 1, 1, 1, False),  # in several passes
         (1, 51, 9, 3, 2, False),
     ],
 )
-def test_blocks(level, kind, channels, inner, outer, taps, stride, added):
+def test_blocks(isa, kind, channels, inner, outer, taps, stride, added):
     rng = np.random.default_rng(0)
     shape = (4, 4, 24, 48)
-    agrees(network(rng, graph.Input(shape), kind, channels, inner, outer, taps, stride, added), shape, level)
+    assert_agrees(network(rng, graph.Input(shape), kind, channels, inner, outer, taps, stride, added), shape, isa)
 
 
 @needs_kernels
@@ -118,14 +118,14 @@ def test_blocks(level, kind, channels, inner, outer, taps, stride, added):
 def test_sizes_and_threads(threads, size):
     rng = np.random.default_rng(0)
     shape = (3, 2, *size)
-    agrees(network(rng, graph.Input(shape), "stretched", 3, 6, 2, added=True), shape, None, threads)
+    assert_agrees(network(rng, graph.Input(shape), "upsampled", 3, 6, 2, added=True), shape, None, threads)
 
 
 @needs_kernels
-def test_several_threads_may_ask():
+def test_concurrent_calls():
     rng = np.random.default_rng(0)
     result = network(rng, graph.Input((3, 2, 32, 48)), "shuffled", 3, 6, 2)
-    engine = Fused(result, Head, "float32", 2)
+    engine = Fused(result, Prefix, "float32", 2)
     clips = [values(rng, 3, 2, 32, 48) for _ in range(3)]
     expected = [engine.infer(clip) for clip in clips]
     with ThreadPoolExecutor(3) as threads:
@@ -134,59 +134,59 @@ def test_several_threads_may_ask():
 
 
 @needs_kernels
-@each_level
-def test_maps_of_one_frame_count_for_all(level):
+@each_isa
+def test_maps_of_one_frame_are_broadcast(isa):
     rng = np.random.default_rng(0)
     clip = graph.Input((4, 2, 16, 16))
     moving = graph.shuffle(graph.interpolate(convolve(rng, clip, 8), time=2))
-    still = graph.shuffle(convolve(rng, clip, 8))
-    maps = [block(rng, still, 4, 1, 3, 2), block(rng, moving, 4, 1), block(rng, moving, 6, 1)]
+    static = graph.shuffle(convolve(rng, clip, 8))
+    maps = [block(rng, static, 4, 1, 3, 2), block(rng, moving, 4, 1), block(rng, moving, 6, 1)]
     result = fusion(*maps)
     assert [map_.shape[1] for map_ in maps] == [1, 4, 4]
-    agrees(result, clip.shape, level)
+    assert_agrees(result, clip.shape, isa)
 
 
-def projected(level, weight, bias):
-    """What comes out for one map, whose block has this projection."""
+def projected(isa, weight, bias):
+    """Return the output for a single map whose block has this projection."""
     rng = np.random.default_rng(0)
     clip = graph.Input((4, 1, 8, 16))
     map_ = block(rng, graph.shuffle(clip), 2, 1, taps=1)
     weight, bias = np.float32(weight).reshape(map_.weight.shape), np.float32([bias])
     map_ = graph.Conv(map_.shape, map_.inputs, weight=weight, bias=bias)
-    return Fused(fusion(map_), Head, "float32", 1, level).infer(values(rng, *clip.shape))
+    return Fused(fusion(map_), Prefix, "float32", 1, isa).infer(values(rng, *clip.shape))
 
 
 @needs_kernels
-@each_level
-def test_a_block_without_weights_is_its_bias(level):
-    assert projected(level, [0, 0], 0.5) == pytest.approx(1 / (1 + np.exp(1 - 3 / (1 + np.exp(-0.5)))))
+@each_isa
+def test_a_block_with_zero_weights_outputs_its_bias(isa):
+    assert projected(isa, [0, 0], 0.5) == pytest.approx(1 / (1 + np.exp(1 - 3 / (1 + np.exp(-0.5)))))
 
 
 @needs_kernels
-@each_level
-def test_far_values_have_a_sigmoid(level):
-    found = projected(level, [1000, -1000], 0)
+@each_isa
+def test_sigmoid_of_extreme_values(isa):
+    found = projected(isa, [1000, -1000], 0)
     assert found.min() == pytest.approx(1 / (1 + np.exp(1.0)))
     assert found.max() == pytest.approx(1 / (1 + np.exp(-2.0)))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_what_is_left_to_the_engine(name):
-    """Nothing of it at full resolution; the kernels do all there is of it."""
+def test_prefix_of_each_network(name):
+    """The prefix has no operation at full resolution; the kernels run all of them."""
     network = lively(name)
     fold(network)
     result = rewritten(network)
-    blocks, last, given = partition(result)
-    assert {node.shape[2:] for node in given} == {(96, 128)}
-    left = {node for one in given for node in graph.operations(one)}
-    assert all(node.shape[2:] != (192, 256) or isinstance(node, graph.Input) for node in left)
+    blocks, last, outputs = partition(result)
+    assert {node.shape[2:] for node in outputs} == {(96, 128)}
+    prefix = {node for output in outputs for node in graph.operations(output)}
+    assert all(node.shape[2:] != (192, 256) or isinstance(node, graph.Input) for node in prefix)
     full = [node for node in graph.operations(result) if isinstance(node, graph.Conv) and node.depthwise]
     assert len(blocks) == sum(node.shape[2:] == (192, 256) for node in full)
     assert len(last.maps) == 6
     assert last.bias == pytest.approx(network.fusion.bias.item())
 
 
-def test_graphs_that_end_otherwise_are_not_read():
+def test_unsupported_graphs():
     rng = np.random.default_rng(0)
     clip = graph.Input((4, 2, 16, 32))
     map_ = block(rng, graph.shuffle(clip), 4, 1)
@@ -196,7 +196,9 @@ def test_graphs_that_end_otherwise_are_not_read():
         fusion(convolve(rng, graph.shuffle(clip), 1)),  # no block
         fusion(convolve(rng, graph.relu6(convolve(rng, clip, 1, (1, 3, 3), padding=(0, 1, 1))), 1)),
         fusion(graph.add(map_, map_)),
-        fusion(graph.add(graph.shuffle(graph.interpolate(convolve(rng, clip, 4), time=2)), map_)),  # more frames
+        fusion(
+            graph.add(graph.shuffle(graph.interpolate(convolve(rng, clip, 4), time=2)), map_)
+        ),  # another number of frames
         fusion(block(rng, graph.shuffle(clip), 4, 2)),  # a map of two channels
         fusion(convolve(rng, map_.inputs[0], 1, stride=(2, 1, 1))),
         fusion(convolve(rng, map_.inputs[0], 1, padding=(1, 0, 0))),
@@ -215,8 +217,8 @@ def weights_file(tmp_path):
     return tmp_path / "net.safetensors"
 
 
-def test_without_kernels_openvino_does_it(weights_file, monkeypatch, tmp_path, caplog):
-    """Without a word, unless somebody asks for them."""
+def test_without_kernels_another_engine_is_used(weights_file, monkeypatch, tmp_path, caplog):
+    """A warning is logged only if ``fused`` was requested."""
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
     monkeypatch.setattr(selection, "available_isas", lambda: [])
     assert load_model(weights_file, "cpu").engine.name in ("openvino", "onnx", "torch")
@@ -226,7 +228,7 @@ def test_without_kernels_openvino_does_it(weights_file, monkeypatch, tmp_path, c
 
 
 @needs_kernels
-def test_kernels_that_answer_wrongly_are_not_used(weights_file, monkeypatch, tmp_path, caplog):
+def test_kernels_with_wrong_results_are_not_used(weights_file, monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
     infer = Fused.infer
     monkeypatch.setattr(Fused, "infer", lambda self, clip: infer(self, clip)[:, ::-1])
@@ -245,7 +247,7 @@ def test_kernels_of_another_version_are_not_used(weights_file, monkeypatch, tmp_
 
 
 def wheel(folder, compiler):
-    """A wheel of the package, built with a compiler; its name, and the names of the kernels in it."""
+    """Build a wheel with this compiler. Return its name and the names of the kernels in it."""
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     for name in ("tinyhd_cli", "weights"):
@@ -260,12 +262,12 @@ def wheel(folder, compiler):
     not shutil.which("cc") or (sys.platform, platform.machine()) != ("linux", "x86_64"),
     reason="kernels are compiled on Linux and x86, with cc",
 )
-def test_a_wheel_has_the_kernels(tmp_path):
+def test_a_wheel_contains_the_kernels(tmp_path):
     name, kernels = wheel(tmp_path, "cc")
     assert "-py3-none-linux_" in name
     assert kernels == ["_blocks_avx2.so", "_blocks_avx512.so"]
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
-def test_a_wheel_without_a_compiler_has_none(tmp_path, compiler):
+def test_a_wheel_built_without_a_compiler_has_no_kernels(tmp_path, compiler):
     assert wheel(tmp_path, compiler) == (f"tinyhd-{__version__}-py3-none-any.whl", [])

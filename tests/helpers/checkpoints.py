@@ -1,4 +1,4 @@
-"""State dicts by the names of the original TinyHD, without its files."""
+"""State dicts with the tensor names of the original TinyHD, made without its files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIELDS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"
 
 
 def original_names() -> dict[str, str]:
-    """Our tensor names to the original ones."""
+    """Return the original tensor names by tinyhd's names."""
     inside = [*RESIDUAL, *RESIDUAL_WITHOUT_EXPANSION]
     modules = [f"encoder.encoder.{block}.{layer}" for block, layer in product((0, 18), (0, 1))]
     modules += [f"encoder.encoder.{block}.conv.{layer}" for block, layer in product(range(1, 18), inside)]
@@ -24,10 +24,10 @@ def original_names() -> dict[str, str]:
 
 
 def original_state(name: str = "tinyhd-s-quarter", seed: int = 0) -> dict[str, torch.Tensor]:
-    """Fresh weights under their original names."""
+    """Return untrained weights by their original names."""
     torch.manual_seed(seed)
     theirs = original_names()
     state = {theirs[ours]: tensor for ours, tensor in create(name).state_dict().items()}
-    if "-s" in name:  # its fusion works on images there
+    if "-s" in name:  # the original fuses single-output maps by a 2D convolution
         state["decoder.decoder.0.weight"] = state["decoder.decoder.0.weight"].squeeze(2)
     return state

@@ -1,10 +1,10 @@
-"""A Hugging Face Hub on the loopback: those parts of its protocol that huggingface_hub needs to get and put weights.
+"""A Hugging Face Hub on the loopback interface: the parts of its protocol needed to download and upload weights.
 
     with HubServer() as hub:
         hub.put("owner/name", "model.safetensors", content)
-        # HF_ENDPOINT=hub.url in the environment of a new process: huggingface_hub reads it when it is imported
+        # set HF_ENDPOINT=hub.url for a new process, because huggingface_hub reads it on import
 
-Files named ``*.safetensors`` are uploaded by Git LFS, others inside the commit, as on the real Hub without Xet.
+Files named ``*.safetensors`` are uploaded by Git LFS, others in the commit, as on the real Hub without Xet.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ TOKEN = "hf_the_only_token_this_server_knows"
 
 @dataclass
 class Repo:
-    """A repository: branches of files, and who may read it."""
+    """A repository: its branches with their files, and its access rights."""
 
     branches: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"main": {}})
     private: bool = False
     gated: bool = False
 
     def commit_hash(self, branch: str) -> str:
-        """As on the Hub 40 hexadecimal digits that change with the content."""
+        """Return 40 hexadecimal digits that depend on the content, as on the Hub."""
         digest = hashlib.sha1()
         for name, content in sorted(self.branches[branch].items()):
             digest.update(name.encode() + content)
@@ -38,7 +38,7 @@ class Repo:
 
 
 class HubServer:
-    """Serves repositories from memory until the block ends."""
+    """A server of repositories in memory, running until the end of the ``with`` block."""
 
     def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
@@ -46,11 +46,11 @@ class HubServer:
         self.requests: list[tuple[str, str, str]] = []
         """Method, path and Range header of every request."""
 
-        self.cut_after: int | None = None
-        """Bytes of the next file's body after which the connection is cut, once."""
+        self.close_after: int | None = None
+        """Number of bytes of the next response after which the connection is closed, once."""
 
         self.busy_for = 0
-        """How many of the next requests are answered with 503."""
+        """Number of following requests that get the status 503."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -66,19 +66,21 @@ class HubServer:
         self.stop()
 
     def stop(self) -> None:
-        """Refuse connections from now on. May be called twice."""
+        """Stop accepting connections. May be called twice."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
     def put(self, repo: str, name: str, content: bytes, branch: str = "main") -> Repo:
-        """Put a file into a repository, which is made if there is none."""
-        made = self.repos.setdefault(repo, Repo())
-        made.branches.setdefault(branch, {})[name] = content
-        return made
+        """Put a file into a repository, which is created if necessary."""
+        created = self.repos.setdefault(repo, Repo())
+        created.branches.setdefault(branch, {})[name] = content
+        return created
 
 
 class Handler(BaseHTTPRequestHandler):
+    """The handler of one connection."""
+
     protocol_version = "HTTP/1.1"
 
     @property
@@ -94,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_HEAD
 
     def route(self) -> None:
-        """Find the method below for the request."""
+        """Dispatch the request to one of the methods below."""
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(self.path.partition("?")[0])
         self.hub.requests.append((self.command, path, self.headers.get("Range", "")))
@@ -108,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
         elif not self.allowed():
             self.refuse(401, "Invalid username or password.")
         elif path == "/api/validate-yaml":
-            self.answer({"errors": [], "warnings": []})
+            self.respond({"errors": [], "warnings": []})
         elif path == "/api/repos/create":
             self.create()
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|branch|commit)/(.+)", path):
@@ -120,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.refuse(404, f"this server has no {self.command} {path}")
 
-    # Answers
+    # Responses
 
     def allowed(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {TOKEN}" or self.path.startswith("/lfs/")
@@ -133,23 +135,23 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        cut, self.hub.cut_after = self.hub.cut_after, None
-        self.wfile.write(body[:cut])
-        self.close_connection = self.close_connection or cut is not None
+        limit, self.hub.close_after = self.hub.close_after, None
+        self.wfile.write(body[:limit])
+        self.close_connection = self.close_connection or limit is not None
 
-    def answer(self, values: object) -> None:
+    def respond(self, values: object) -> None:
         self.send(200, json.dumps(values).encode(), {"Content-Type": "application/json"})
 
     def refuse(self, status: int, message: str, code: str = "") -> None:
         headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
         self.send(status, json.dumps({"error": message}).encode(), {"Content-Type": "application/json", **headers})
 
-    # Reading
+    # Downloads
 
     def resolve(self, name: str, branch: str, file: str) -> None:
         repo = self.hub.repos.get(name)
         if repo is None or (repo.private and not self.allowed()):
-            # The Hub does not tell who asks without a token that a private repository exists.
+            # Without a token, the Hub does not reveal that a private repository exists.
             self.refuse(404 if self.allowed() else 401, "Repository not found", "RepoNotFound")
         elif repo.gated and not self.allowed():
             self.refuse(403, "Access to this model is restricted", "GatedRepo")
@@ -176,22 +178,22 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send(200, content, headers)
 
-    # Writing
+    # Uploads
 
     def create(self) -> None:
         wanted = json.loads(self.body)
         name = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
         if name in self.hub.repos:
-            # With a 409 the client takes the address from the body as well.
+            # The client reads the URL from the body of a 409, too.
             self.send(409, json.dumps({"url": f"{self.hub.url}/{name}"}).encode(), {"Content-Type": "application/json"})
             return
         self.hub.repos[name] = Repo(private=wanted.get("visibility") == "private")
-        self.answer({"url": f"{self.hub.url}/{name}"})
+        self.respond({"url": f"{self.hub.url}/{name}"})
 
     def preupload(self, name: str, branch: str) -> None:
         files = [file["path"] for file in json.loads(self.body)["files"]]
         mode = {True: "lfs", False: "regular"}
-        self.answer(
+        self.respond(
             {
                 "files": [
                     {"path": file, "uploadMode": mode[file.endswith(".safetensors")], "shouldIgnore": False}
@@ -206,19 +208,19 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(409, "Reference already exists")
             return
         repo.branches[branch] = dict(repo.branches["main"])
-        self.answer({})
+        self.respond({})
 
     def batch(self) -> None:
         wanted = json.loads(self.body)["objects"]
         actions = [{**item, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{item['oid']}"}}} for item in wanted]
-        self.answer({"transfer": "basic", "objects": actions})
+        self.respond({"transfer": "basic", "objects": actions})
 
     def upload(self, digest: str) -> None:
         if hashlib.sha256(self.body).hexdigest() != digest:
-            self.refuse(400, "the content does not have the hash it was announced with")
+            self.refuse(400, "the content does not match the announced hash")
             return
         self.hub.lfs[digest] = self.body
-        self.answer({})
+        self.respond({})
 
     def commit(self, name: str, branch: str) -> None:
         files = self.hub.repos[name].branches[branch]
@@ -230,4 +232,4 @@ class Handler(BaseHTTPRequestHandler):
             elif item["key"] == "lfsFile":
                 files[value["path"]] = self.hub.lfs[value["oid"]]
         commit = self.hub.repos[name].commit_hash(branch)
-        self.answer({"success": True, "commitOid": commit, "commitUrl": f"{self.hub.url}/{name}/commit/{commit}"})
+        self.respond({"success": True, "commitOid": commit, "commitUrl": f"{self.hub.url}/{name}/commit/{commit}"})

@@ -1,4 +1,4 @@
-"""Networks without training whose answers depend on what they see."""
+"""Untrained networks whose output depends on the input."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tinyhd_cli.models import create
 
 
 def lively(name: str = "tinyhd-m-quarter", seed: int = 0, **overrides):
-    """A network in evaluation mode with seeded weights and BatchNorm statistics of noise.
+    """Return a network in evaluation mode with seeded weights and the BatchNorm statistics of noise.
 
-    Fresh weights alone let the signal die on its way through so many layers: every map would be constant.
+    With the default initialization the signal would vanish in so many layers: every map would be constant.
     """
     generator = torch.Generator().manual_seed(seed)
     network = create(name, **overrides)

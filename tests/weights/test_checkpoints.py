@@ -1,4 +1,4 @@
-"""PyTorch files of other programs: state dicts in wrappers, what is beside them, and files that claim too much."""
+"""PyTorch files of other programs: wrapped state dicts, other content, and files with false sizes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def ours(state):
 
 
 @pytest.fixture(autouse=True)
-def heard(monkeypatch):
+def propagate_log(monkeypatch):
     monkeypatch.setattr(logging.getLogger("tinyhd"), "propagate", True)
 
 
-def loads(path: Path, checkpoint: object, ours: dict[str, torch.Tensor], **how: object) -> None:
-    """A checkpoint is read, and every tensor is the right one."""
+def assert_loads(path: Path, checkpoint: object, ours: dict[str, torch.Tensor], **how: object) -> None:
+    """Save a checkpoint, load it, and compare every tensor."""
     torch.save(checkpoint, path, **how)
     found = weights.load(path)
     assert found.config == models.config("tinyhd-s-quarter")
@@ -65,7 +65,7 @@ PREFIXES = """
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_prefixes(tmp_path, state, ours, prefix):
-    loads(tmp_path / "wrapped.pth", named(prefix, state), ours)
+    assert_loads(tmp_path / "wrapped.pth", named(prefix, state), ours)
 
 
 @pytest.mark.parametrize(
@@ -87,21 +87,21 @@ def test_prefixes(tmp_path, state, ours, prefix):
     ],
     ids="original lightning criterion ddp net ema ema-alone deep swa profiled compiled-part numpy extra".split(),
 )
-def test_places(tmp_path, state, ours, wrap, request):
+def test_wrappers(tmp_path, state, ours, wrap, request):
     path = tmp_path / "checkpoint.pt"
-    if "extra" in request.node.callspec.id:  # at the top level, a tensor that no network has is an error
+    if "extra" in request.node.callspec.id:  # an unknown tensor at the top level is an error
         torch.save(wrap(state), path)
         assert refusal(path) == "the original tinyhd-s-quarter has no tensor 'x'"
         return
-    loads(path, wrap(state), ours)
+    assert_loads(path, wrap(state), ours)
 
 
-def test_the_network_comes_before_its_copies(tmp_path, state, ours, caplog):
+def test_the_network_is_preferred_to_its_copies(tmp_path, state, ours, caplog):
     other = {name: tensor + 1 for name, tensor in state.items()}
-    loads(tmp_path / "a.pth", {"ema": other, "model": state}, ours)
+    assert_loads(tmp_path / "a.pth", {"ema": other, "model": state}, ours)
     assert "contains several networks (model, ema); reading the one in model" in caplog.text
     caplog.clear()
-    loads(tmp_path / "b.pth", {"state_dict": named("teacher.", other) | named("student.", state)}, ours)
+    assert_loads(tmp_path / "b.pth", {"state_dict": named("teacher.", other) | named("student.", state)}, ours)
     assert "reading the one in state_dict.student" in caplog.text
 
 
@@ -126,24 +126,24 @@ def test_a_name_with_and_without_its_wrapper(tmp_path, state):
     ],
     ids=repr,
 )
-def test_values_that_are_no_code(tmp_path, state, ours, beside, new):
-    loads(tmp_path / "x.pth", {"state_dict": state, "beside": beside}, ours, _use_new_zipfile_serialization=new)
+def test_values_that_are_not_code(tmp_path, state, ours, beside, new):
+    assert_loads(tmp_path / "x.pth", {"state_dict": state, "beside": beside}, ours, _use_new_zipfile_serialization=new)
 
 
-def test_our_names(tmp_path, ours):
+def test_names_of_tinyhd(tmp_path, ours):
     for number, checkpoint in enumerate((ours, {"model": named("module.", ours)})):
-        loads(tmp_path / f"{number}.pth", checkpoint, ours)
+        assert_loads(tmp_path / f"{number}.pth", checkpoint, ours)
     twice = models.create("tinyhd-m-quarter", decoders=("d3", "d1", "d1"))
     torch.save(twice.state_dict(), tmp_path / "twice.pth")
     assert weights.load(tmp_path / "twice.pth").config == twice.config
 
 
-def test_a_checkpoint_of_our_training(tmp_path, ours):
+def test_a_checkpoint_of_training(tmp_path, ours):
     run = {"model": "tinyhd-s-quarter", "decoders": ["d1", "d2", "d3"], "size": [96, 128], "stills": False}
     rest = {"optimizer": {}, "best": {}, "best_score": 1.0, "best_step": 0, "rng": torch.zeros(1), "step": 9}
     other = {name: tensor + 1 for name, tensor in ours.items()}
-    loads(tmp_path / "step-9.pt", {"config": run, "model": ours, "ema": {}, **rest}, ours)
-    loads(tmp_path / "step-9.pt", {"config": run, "model": other, "ema": ours, **rest}, ours)
+    assert_loads(tmp_path / "step-9.pt", {"config": run, "model": ours, "ema": {}, **rest}, ours)
+    assert_loads(tmp_path / "step-9.pt", {"config": run, "model": other, "ema": ours, **rest}, ours)
     assert weights.load(tmp_path / "step-9.pt").info.input_size == (96, 128)
     torch.save({"config": run | {"stills": True}, "model": ours, "ema": {}, **rest}, tmp_path / "step-9.pt")
     assert "single frames; use best.safetensors" in refusal(tmp_path / "step-9.pt")
@@ -174,7 +174,7 @@ def test_wrapped_checkpoints_in_commands(tinyhd, capsys, command):
     ],
     ids=repr,
 )
-def test_what_was_found_is_said(tmp_path, value, said):
+def test_the_error_describes_the_content(tmp_path, value, said):
     torch.save(value, tmp_path / "other.pth")
     assert refusal(tmp_path / "other.pth") == f"not an original TinyHD or HD2S file: {said}"
 
@@ -196,7 +196,7 @@ WEIGHT = "decoder.decoder.0.weight"
     ],
     ids="number sparse meta complex integers expanded overflow scalar".split(),
 )
-def test_tensors_that_are_no_weights(tmp_path, state, value, said):
+def test_tensors_that_are_not_weights(tmp_path, state, value, said):
     torch.save({**state, WEIGHT: value}, tmp_path / "bad.pth")
     assert said in refusal(tmp_path / "bad.pth")
 
@@ -208,7 +208,7 @@ def test_names_that_no_network_has(tmp_path, state, name):
 
 
 def zipped(pickle: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
-    """A PyTorch file with this pickle."""
+    """Return a PyTorch file with this pickle."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         archive.writestr("archive/data.pkl", pickle)
@@ -217,7 +217,7 @@ def zipped(pickle: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def lying_size() -> bytes:
-    """An archive that claims 3 GB for an entry that it stores in a few bytes."""
+    """Return an archive that claims 3 GB for an entry of a few bytes."""
     data = bytearray(zipped(b"\x80\x02}."))
     entry = data.index(b"PK\1\2")
     data[entry + 24 : entry + 28] = (3_000_000_000).to_bytes(4, "little")
@@ -241,13 +241,13 @@ DAMAGED = "damaged, or not a PyTorch file of plain tensors"
     ],
     ids="lies objects deep text long legacy bytes8 tar".split(),
 )
-def test_claims_are_not_believed(tmp_path, data, said):
+def test_false_claims(tmp_path, data, said):
     (tmp_path / "bomb.pth").write_bytes(data)
     assert said in refusal(tmp_path / "bomb.pth")
 
 
-def test_what_would_inflate_takes_no_memory(tmp_path):
-    """128 MB of zeros in a file of 128 KB."""
+def test_compressed_content_needs_no_memory(tmp_path):
+    """The file of 128 KB would expand to 128 MB of zeros."""
     import tracemalloc
 
     bomb = zipped(b"\x80\x02X\0\0\0\x08" + bytes(1 << 27) + b".", zipfile.ZIP_DEFLATED)

@@ -1,4 +1,4 @@
-"""The embedded default weights: what they answer, and how well."""
+"""The embedded default weights: their maps and their scores."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tinyhd_cli.video.reader import VideoReader
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 FRAME = 12
-"""Of the example clip, from 0."""
+"""Frame of the example clip, counted from 0."""
 
 EXPECTED = {
-    (67, 212): 0.279714,  # its maximum, on the face of the portrait
+    (67, 212): 0.279714,  # the maximum, on the face of the portrait
     (60, 200): 0.165840,
     (96, 128): 0.006375,
     (150, 60): 0.000488,
     (180, 240): 0.000483,
     (20, 30): 0.000391,
 }
-"""Maps at a few pixels (row, column) of that frame."""
+"""Values of the map of that frame, by row and column."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def model():
     return load_model(engine="torch", device="cpu")
 
 
-def test_the_default_is_embedded_and_its_file_is_the_registrys():
+def test_the_default_is_embedded_and_matches_the_registry():
     info, located = weights.inspect(weights.default_name())
     assert located is not None
     assert located.source == "embedded"
@@ -43,22 +43,22 @@ def test_the_default_is_embedded_and_its_file_is_the_registrys():
     assert "# tinyhd-m-quarter.v2" in weights.card(info)
 
 
-def test_its_answer_to_the_example_clip(model):
+def test_maps_of_the_example_clip(model):
     maps = [m for _, m in itertools.islice(predict(EXAMPLES / "gallery.mp4", model=model), 16)]
-    found = {place: float(maps[FRAME][place]) for place in EXPECTED}
+    found = {pixel: float(maps[FRAME][pixel]) for pixel in EXPECTED}
     assert found == pytest.approx(EXPECTED, rel=2e-3)
 
 
-def test_a_still_clip_does_not_flicker(model):
-    """The mean change between maps is under 1 % of their range, also from block to block."""
+def test_a_static_clip_does_not_flicker(model):
+    """The mean change between maps is below 1 % of their range, also between windows."""
     with VideoReader(EXAMPLES / "gallery.mp4") as reader:
-        still = model.prepare(next(iter(reader)).rgb())
-    maps = np.stack([m for _, m in model.maps((number, still) for number in range(40))])
+        static = model.prepare(next(iter(reader)).rgb())
+    maps = np.stack([m for _, m in model.maps((number, static) for number in range(40))])
     assert np.abs(np.diff(maps, axis=0)).mean() < 0.01 * np.ptp(maps)
 
 
-def test_it_predicts_real_eyes_better_than_the_center_does(shared, tinyhd):
-    """On a diver off the center, whom a Gaussian at the center gives CC 0.40 and NSS 1.97."""
+def test_scores_exceed_those_of_a_center_bias(shared, tinyhd):
+    """The video shows a diver off the center. A Gaussian at the center scores CC 0.40 and NSS 1.97."""
     root = shared / "data" / "val" / "ucfsports"
     assert tinyhd("evaluate", "--dataset", "ucf-sports", "--root", root, "--json", "scores.json", "--quiet") == 0
     mean = json.loads(Path("scores.json").read_text())["mean"]

@@ -1,6 +1,6 @@
-"""Weights from and to the Hub, as huggingface_hub really does it, against a server on the loopback.
+"""Download and upload weights with the real huggingface_hub, from and to a server on the loopback interface.
 
-huggingface_hub reads its settings when it is imported, so that each test runs the command in a process of its own.
+huggingface_hub reads its settings on import, so each test runs the command in a new process.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ upstream_file = "original.pth"
 
 
 def write_weights(folder: Path, name: str) -> bytes:
-    """A weight file with the same fresh weights each time."""
+    """Write a weights file with seeded weights. Return its content."""
     config = models.config(name.partition(".")[0])
     torch.manual_seed(0)
     path = folder / f"{name}.safetensors"
@@ -54,7 +54,7 @@ def server():
 
 
 class Machine:
-    """A user's machine: a home of its own, and a registry that knows one weight file."""
+    """A user's machine: its own home folder, and a registry with one weights file."""
 
     def __init__(self, folder: Path, url: str, sha256: str, name: str = NAME) -> None:
         self.folder = folder
@@ -85,7 +85,7 @@ class Machine:
         )
 
     def fails(self, *arguments: str, **environment: str) -> str:
-        """Run what must end with exit code 4, nothing on stdout and one line on stderr, which is returned."""
+        """Run a command that must exit with 4, print nothing on stdout and one line on stderr. Return that line."""
         done = self.tinyhd(*arguments, **environment)
         assert (done.returncode, done.stdout) == (4, ""), done.stderr
         (line,) = done.stderr.splitlines()
@@ -98,7 +98,7 @@ def machine(tmp_path: Path, server: HubServer, content: bytes) -> Machine:
     return Machine(tmp_path, server.url, hashlib.sha256(content).hexdigest())
 
 
-def test_download_then_never_ask_again(machine: Machine, server: HubServer, content: bytes):
+def test_download_once(machine: Machine, server: HubServer, content: bytes):
     server.put(REPO, FILE, content)
     first = machine.tinyhd("weights", "pull", NAME)
     assert first.returncode == 0, first.stderr
@@ -106,13 +106,13 @@ def test_download_then_never_ask_again(machine: Machine, server: HubServer, cont
     assert path.read_bytes() == content
     assert len(first.stdout.splitlines()) == 1
 
-    asked = len(server.requests)
-    assert asked
+    requests = len(server.requests)
+    assert requests
     assert machine.tinyhd("weights", "pull", "tinyhd-s-quarter").stdout == first.stdout  # the bare architecture
     assert machine.tinyhd("weights", "pull", NAME, HF_HUB_OFFLINE="1").stdout == first.stdout
     listed = machine.tinyhd("weights", "list")
     assert listed.stdout.splitlines()[1].split() == [NAME, "0", "2.2", "MB", "cache"]
-    assert len(server.requests) == asked
+    assert len(server.requests) == requests
 
     server.stop()
     assert machine.tinyhd("weights", "pull", NAME).stdout == first.stdout
@@ -127,7 +127,7 @@ def test_offline_and_not_cached(machine: Machine, server: HubServer, content: by
 
 
 @pytest.mark.parametrize("there", ["nothing", "the repository"])
-def test_not_on_the_hub_says_where_the_original_is(machine: Machine, server: HubServer, there: str):
+def test_weights_missing_on_the_hub_name_the_original_file(machine: Machine, server: HubServer, there: str):
     if there == "the repository":
         server.put(REPO, "README.md", b"# nothing here yet")
     line = machine.fails("weights", "pull", NAME)
@@ -159,7 +159,7 @@ def test_altered_file_is_refused_until_it_is_repaired(machine: Machine, server: 
     assert hashlib.sha256(altered).hexdigest() in line and hashlib.sha256(content).hexdigest() in line
     assert FILE in line and f"tinyhd weights pull {NAME} --force" in line
 
-    # Neither a second try nor whatever else reads it by name takes it from the cache.
+    # Neither a second pull nor verify accepts the cached file.
     assert "--force" in machine.fails("weights", "pull", NAME)
     verified = machine.tinyhd("weights", "verify")
     assert (verified.returncode, verified.stdout.split()[:3]) == (4, ["wrong", "hash", NAME])
@@ -170,7 +170,7 @@ def test_altered_file_is_refused_until_it_is_repaired(machine: Machine, server: 
     assert Path(repaired.stdout.strip()).read_bytes() == content
     assert machine.tinyhd("weights", "verify", NAME).returncode == 0
 
-    # The same file on the Hub, damaged on this side.
+    # The file on the Hub is sound, but the cached one is damaged.
     path = Path(repaired.stdout.strip())
     path.write_bytes(altered)
     assert "--force" in machine.fails("weights", "pull", NAME)
@@ -178,7 +178,7 @@ def test_altered_file_is_refused_until_it_is_repaired(machine: Machine, server: 
     assert path.read_bytes() == content
 
 
-def test_file_of_another_network_is_refused_even_if_no_hash_is_known(tmp_path: Path, server: HubServer):
+def test_file_of_another_network_is_refused_without_a_known_hash(tmp_path: Path, server: HubServer):
     server.put(REPO, FILE, write_weights(tmp_path, "tinyhd-m-quarter"))
     done = Machine(tmp_path, server.url, sha256="").tinyhd("weights", "pull", NAME)
     assert (done.returncode, done.stdout) == (4, "")
@@ -186,21 +186,21 @@ def test_file_of_another_network_is_refused_even_if_no_hash_is_known(tmp_path: P
     assert f"contains tinyhd-m-quarter (d1, d2, d3), but {NAME} is tinyhd-s-quarter (d1, d2, d3)" in line
 
 
-def test_cut_connection_is_resumed(tmp_path: Path, server: HubServer):
+def test_interrupted_download_is_resumed(tmp_path: Path, server: HubServer):
     name = "tinyhd-s.test"
     large = write_weights(tmp_path, name)
-    cut = 11 * 2**20  # huggingface_hub keeps what it has in blocks of 10 MiB
-    assert len(large) > cut
+    limit = 11 * 2**20  # huggingface_hub resumes from blocks of 10 MiB
+    assert len(large) > limit
     server.put(f"tinyhd/{name}", f"{name}.safetensors", large)
-    server.cut_after = cut
+    server.close_after = limit
     machine = Machine(tmp_path, server.url, hashlib.sha256(large).hexdigest(), name)
     done = machine.tinyhd("weights", "pull", name)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).read_bytes() == large
-    assert [asked for method, _, asked in server.requests if method == "GET"] == ["", f"bytes={10 * 2**20}-"]
+    assert [byte_range for method, _, byte_range in server.requests if method == "GET"] == ["", f"bytes={10 * 2**20}-"]
 
 
-def test_busy_hub_is_asked_again(machine: Machine, server: HubServer, content: bytes):
+def test_busy_hub_is_retried(machine: Machine, server: HubServer, content: bytes):
     server.put(REPO, FILE, content)
     server.busy_for = 2
     assert machine.tinyhd("weights", "pull", NAME).returncode == 0
@@ -247,7 +247,7 @@ def test_owner_of_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     users.write_text('hub_owner = "user"\n')
     assert hub.hub_location(info).repo == "user/hd2s"
     here = tmp_path / "tinyhd.toml"
-    here.write_text("# nothing of owners\n")
+    here.write_text("# no owner\n")
     assert hub.hub_location(info).repo == "user/hd2s"
     here.write_text('hub_owner = "here"\n')
     assert hub.hub_location(info).repo == "here/hd2s"
@@ -276,7 +276,7 @@ def test_owner_of_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (RuntimeError("something\nof many lines"), "RuntimeError: something"),
     ],
 )
-def test_errors_on_this_side_of_the_connection(error: Exception, said: str):
+def test_local_errors(error: Exception, said: str):
     with pytest.raises(WeightsError) as caught, hub.one_line_errors("some.weights"):
         raise error
     assert said in str(caught.value)

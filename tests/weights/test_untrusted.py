@@ -1,4 +1,4 @@
-"""Weights files that are damaged, absurd or hostile: exit code 4, one line, and no output."""
+"""Damaged, absurd and hostile weights files: exit code 4, a one-line error, and no output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DELETE = object()
 
 
 class Base:
-    """A sound weights file, in its parts."""
+    """The parts of a sound weights file."""
 
     def __init__(self, data: bytes) -> None:
         length = int.from_bytes(data[:8], "little")
@@ -28,7 +28,7 @@ class Base:
         self.body = data[8 + length :]
 
     def file(self, facts=None, header=None, body=None, length=None):
-        """The file with some parts replaced; facts and header as values or as text."""
+        """Return the file with some parts replaced; facts and header may be values or text."""
         if facts is not None:
             text = facts if isinstance(facts, str) else json.dumps(facts)
             header = {**self.header, "__metadata__": {"tinyhd": text}}
@@ -38,7 +38,7 @@ class Base:
         return size.to_bytes(8, "little") + encoded + (self.body if body is None else body)
 
     def with_values(self, name, change):
-        """The file without a digest in which a tensor's values are changed, as an array."""
+        """Return the file without a digest, with the values of a tensor modified by ``change(array)``."""
         start, end = self.header[name]["data_offsets"]
         body = bytearray(self.body)
         values = np.frombuffer(bytes(body[start:end]), "<f4").copy()
@@ -55,7 +55,7 @@ def base(tmp_path_factory):
 
 
 def facts(**changes):
-    """A file with other facts."""
+    """Return a function that makes a file with other facts."""
 
     def make(base):
         changed = {**base.facts, **changes}
@@ -107,7 +107,7 @@ METADATA, NO_METADATA = "the tinyhd metadata is damaged", "without tinyhd's meta
 VARIANCE = "encoder.stem.norm.running_var"
 
 BAD = {
-    # what the file says of itself
+    # the metadata
     "null": (lambda base: base.file("null"), FACTS + "it must be a table"),
     "a number": (lambda base: base.file("3"), FACTS + "it must be a table"),
     "a list": (lambda base: base.file("[1, 2]"), FACTS + "it must be a table"),
@@ -244,8 +244,8 @@ def test_verify_uses_the_digest(tinyhd, capsys, base):
     assert capsys.readouterr().out.splitlines()[1].startswith("wrong hash    b.safetensors  sha256 ")
 
 
-def test_half_precision_has_a_digest_of_its_own(tmp_path, base):
-    """The digest is of the tensors as they are stored, and it is checked as such."""
+def test_half_precision_has_another_digest(tmp_path, base):
+    """The digest is computed from the stored tensors, before conversion to float32."""
     state = {
         name: t.half() if t.is_floating_point() else t for name, t in lively("tinyhd-s-quarter").state_dict().items()
     }
@@ -255,7 +255,7 @@ def test_half_precision_has_a_digest_of_its_own(tmp_path, base):
     assert weights.verify(tmp_path / "half.safetensors").state == "ok"
 
 
-def test_text_in_a_file_forges_no_line(tinyhd, capsys, base):
+def test_text_in_a_file_cannot_forge_lines(tinyhd, capsys, base):
     name = "mine\nsha256          0000\x1b[31m\u202e"
     Path("forged.safetensors").write_bytes(base.file({**base.facts, "name": name, "license": "MIT\r\nsize 3"}))
     assert tinyhd("weights", "info", "forged.safetensors") == 0
@@ -302,7 +302,7 @@ def test_bad_registries(tinyhd, capsys, monkeypatch, text, said):
 
 
 def with_tensors(path, network, **changes):
-    """A weights file of a network with some tensors filled with other numbers."""
+    """Write the weights file of a network, with some tensors filled with a number."""
     state = network.state_dict()
     for name, number in changes.items():
         state[name.replace("__", ".")].fill_(number)
@@ -321,7 +321,7 @@ def test_maps_that_are_not_finite_are_never_written(tinyhd, capsys):
     assert sorted(path.name for path in Path().iterdir()) == ["bad.safetensors", "clip.mp4"]
 
 
-def test_a_constant_map_is_reported_once_a_video(tinyhd, capsys):
+def test_a_constant_map_is_reported_once_per_video(tinyhd, capsys):
     for name in "ab":
         clips.make(Path(f"{name}.mp4"), frames=40)
     flat = with_tensors("flat.safetensors", lively(), fusion__weight=0)
@@ -329,7 +329,7 @@ def test_a_constant_map_is_reported_once_a_video(tinyhd, capsys):
     assert capsys.readouterr().err.count("a saliency map is constant") == 2
 
 
-def test_sizes_that_can_be_trained_can_be_loaded(tmp_path):
+def test_input_sizes_of_training_match_those_of_weights(tmp_path):
     from tinyhd_cli.training.options import TrainConfig
 
     for size in ((64, 64), (1024, 1024)):
@@ -338,7 +338,7 @@ def test_sizes_that_can_be_trained_can_be_loaded(tmp_path):
         TrainConfig(out=tmp_path, size=(1056, 64))
 
 
-def test_the_state_of_a_network_is_checked_by_the_python_api(tmp_path, base):
+def test_values_are_checked_by_the_python_api(tmp_path, base):
     (tmp_path / "bad.safetensors").write_bytes(values("fusion.weight", filled(torch.nan))(base))
     with pytest.raises(WeightsError, match="NaN or infinity"):
         weights.load(tmp_path / "bad.safetensors")

@@ -1,4 +1,4 @@
-"""Weights by name and by file: the registry, the file format, damaged and hostile files, and the command."""
+"""Weights by name and by file: the registry, the file format, damaged and hostile files, the command."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SHARED_FILES = {"d123m_rc4_rc1T.pth": "tinyhd-m-quarter.dhf1k", "d123s_rc4_rc1T.
 
 
 @pytest.fixture(autouse=True)
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """No settings, no cache, and a package log that pytest sees whatever an earlier test did to it."""
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No settings, no cache, and a log that propagates to pytest."""
     import huggingface_hub.constants
 
     for name in [name for name in os.environ if name.startswith("TINYHD_")]:
@@ -36,7 +36,7 @@ def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, torch.Tensor]:
-    """Fresh weights of tinyhd-s-quarter."""
+    """Untrained weights of tinyhd-s-quarter."""
     torch.manual_seed(0)
     return models.create("tinyhd-s-quarter").state_dict()
 
@@ -46,13 +46,13 @@ CONFIG = models.config("tinyhd-s-quarter")
 
 @pytest.fixture
 def file(tmp_path: Path, state: dict[str, torch.Tensor]) -> Path:
-    """A sound weight file."""
+    """A sound weights file."""
     weights.save(tmp_path / "sound.safetensors", state, CONFIG, name="mine", license="MIT", scores={"NSS": 1.5})
     return tmp_path / "sound.safetensors"
 
 
 def refusal(path: Path) -> str:
-    """The one line with which a file is refused, without the path that it must begin with."""
+    """Return the one-line error for a file, without the path at its start."""
     with pytest.raises(WeightsError) as caught:
         weights.load(path)
     text = str(caught.value)
@@ -85,7 +85,7 @@ def test_every_entry_describes_its_network():
         assert entries[name].upstream_file and entries[name].origin and entries[name].scores and entries[name].scores_on
 
 
-def test_facts_that_are_easily_mixed_up():
+def test_facts_that_are_easily_confused():
     entries = weights.registry()
     assert entries["tinyhd-m.dhf1k"].config.decoders == ("d2", "d3", "d1")
     assert all(
@@ -120,7 +120,7 @@ def test_unknown_name(wrong: str, meant: str):
 
 
 @pytest.mark.parametrize("missing", ["no/such/tinyhd-m", "nothing.pth", "nothing.pt", "nothing.safetensors", Path("x")])
-def test_missing_file_is_not_taken_for_a_name(missing: str | Path):
+def test_missing_file_is_not_treated_as_a_name(missing: str | Path):
     with pytest.raises(WeightsError, match="no such file"):
         weights.load(missing)
 
@@ -148,7 +148,7 @@ def test_malformed_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tex
     assert said in str(caught.value) and "registry.toml" in str(caught.value)
 
 
-# Our files
+# Weights files
 
 
 def test_save_then_load(file: Path, state: dict[str, torch.Tensor]):
@@ -206,7 +206,7 @@ def test_missing_and_unknown_tensors(tmp_path: Path, state: dict[str, torch.Tens
     "metadata",
     [None, {"format": "pt"}, {"tinyhd": "not json"}, {"tinyhd": "[]"}, {"tinyhd": '{"name": "x"}'}],
 )
-def test_safetensors_without_our_metadata(tmp_path: Path, metadata: dict[str, str] | None):
+def test_safetensors_without_metadata_of_tinyhd(tmp_path: Path, metadata: dict[str, str] | None):
     save_file({"x": torch.zeros(1)}, tmp_path / "theirs.safetensors", metadata)
     said = refusal(tmp_path / "theirs.safetensors")
     assert "metadata" in said or "not a description" in said
@@ -247,7 +247,7 @@ def test_failed_write_leaves_nothing(file: Path, state: dict[str, torch.Tensor],
 
 
 class Bomb:
-    """Unpickled, it leaves a file."""
+    """An object that creates a folder when it is unpickled."""
 
     def __reduce__(self):
         return os.mkdir, ("bombed",)
@@ -285,7 +285,7 @@ def test_pytorch_file_of_something_else(tmp_path: Path, value: object):
 
 
 @pytest.mark.parametrize("name", SHARED_FILES)
-def test_original_converts_to_exactly_the_known_file(shared: Path, tmp_path: Path, name: str):
+def test_original_converts_to_exactly_the_registered_file(shared: Path, tmp_path: Path, name: str):
     known = weights.registry()[SHARED_FILES[name]]
     info = weights.convert(shared / "upstream" / name, tmp_path / "new.safetensors")
     assert (info.sha256, info.bytes) == (known.sha256, known.bytes)
@@ -299,7 +299,7 @@ def test_original_converts_to_exactly_the_known_file(shared: Path, tmp_path: Pat
     assert weights.verify(shared / "upstream" / name).state == "ok"
 
 
-def test_renamed_original_is_known_by_its_hash(shared: Path, tmp_path: Path):
+def test_renamed_original_is_recognized_by_its_hash(shared: Path, tmp_path: Path):
     original = (shared / "upstream" / "d123m_rc4_rc1T.pth").read_bytes()
     (tmp_path / "downloaded.pt").write_bytes(original)
     assert weights.load(tmp_path / "downloaded.pt").info.name == "tinyhd-m-quarter.dhf1k"
@@ -317,7 +317,7 @@ def test_damaged_original(shared: Path, tmp_path: Path):
 
 
 def original_file(shared: Path, path: Path, network: str) -> Path:
-    """An original file with ones for weights."""
+    """Write an original file whose weights are all ones."""
     shapes = json.loads((shared / "upstream" / "state_dict_shapes.json").read_text())[network]
     torch.save({"student_model": {name: torch.ones(shape) for name, shape in shapes.items()}}, path)
     return path
@@ -344,7 +344,7 @@ def test_fusion_order_of_full_multi(
     checkpoint = weights.load(path)
     assert checkpoint.config.decoders == order
     assert ("d1,d2,d3 assumed" in caplog.text) == warned
-    # A name alone does not prove that these are the weights that were measured.
+    # The name alone does not prove that the scores belong to these weights.
     assert (checkpoint.info.name, checkpoint.info.scores) == (known, {})
 
     caplog.clear()
@@ -376,7 +376,7 @@ def test_order_override_is_not_for_hd2s(tmp_path: Path):
 
 @pytest.fixture
 def embedded(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installation with one embedded file."""
+    """An embedded weights file with its registry."""
     folder = tmp_path / "embedded"
     folder.mkdir()
     copy = folder / "here.safetensors"
@@ -399,13 +399,13 @@ def test_embedded_file_needs_no_network(embedded: Path, monkeypatch: pytest.Monk
     import socket
 
     def no_network(*args: object) -> None:
-        raise AssertionError("asked the network")
+        raise AssertionError("used the network")
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
     located = weights.locate("tinyhd-s-quarter")
     assert (located.path, located.source) == (embedded, "embedded")
     checkpoint = weights.load(weights.default_name())
-    assert checkpoint.info.name == "tinyhd-s-quarter.here"  # the registry's, not what the file calls itself
+    assert checkpoint.info.name == "tinyhd-s-quarter.here"  # the name in the registry, not in the file
     assert weights.pull("tinyhd-s-quarter", force=True) == embedded
 
 
@@ -478,7 +478,7 @@ def test_convert_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_verify_command(file: Path, capsys: pytest.CaptureFixture[str]):
-    assert cli.run(["weights", "verify"]) == 0  # nothing is here but what is embedded
+    assert cli.run(["weights", "verify"]) == 0  # only the embedded file is on this machine
     (line,) = capsys.readouterr().out.splitlines()
     assert line.split()[:2] == ["ok", "tinyhd-m-quarter.v2"]
     assert cli.run(["weights", "verify", str(file)]) == 0
