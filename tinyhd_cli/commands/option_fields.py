@@ -69,13 +69,12 @@ def own_options(config: type[Any], adjust: Adjust) -> Iterator[tuple[str, Option
 
 def all_options(config: type[Any], adjust: Adjust) -> Iterator[tuple[str, Option]]:
     """Yield the name and the adjusted option of each field, in order, including those of nested configurations."""
+    own = dict(own_options(config, adjust))
     for item in dataclasses.fields(config):
-        if not adjust.includes(item.name):
-            continue
-        if "group" in item.metadata:
+        if item.name in own:
+            yield item.name, own[item.name]
+        elif "group" in item.metadata and adjust.includes(item.name):
             yield from all_options(item.metadata["group"], item.metadata["adjust"])
-        elif "option" in item.metadata:
-            yield item.name, completed(item, adjust)
 
 
 def completed(item: dataclasses.Field[Any], adjust: Adjust) -> Option:
