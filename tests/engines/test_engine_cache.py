@@ -60,7 +60,7 @@ def load(small):
     return loaded.engine
 
 
-def the_graph(folder):
+def graph_path(folder):
     (path,) = (folder / "compiled").glob("*.blob")
     return path
 
@@ -132,7 +132,7 @@ def flip(data):
 
 def test_a_damaged_graph_is_compiled_again(small, folder, tested):
     expected = load(small).infer(CLIP)
-    path = the_graph(folder)
+    path = graph_path(folder)
     whole = path.read_bytes()
     for damaged in (b"", truncate(whole), flip(whole), whole[100:], b"x" * 5000, whole + b"x"):
         path.write_bytes(damaged)
@@ -146,20 +146,20 @@ def test_a_damaged_graph_is_compiled_again(small, folder, tested):
 
 def test_a_graph_that_openvino_rejects_is_compiled_again(small, folder):
     expected = load(small).infer(CLIP)
-    content = truncate(engine_cache.read_graph(the_graph(folder))[0])
-    engine_cache.write_graph(the_graph(folder), content)
+    content = truncate(engine_cache.read_graph(graph_path(folder))[0])
+    engine_cache.write_graph(graph_path(folder), content)
     np.testing.assert_array_equal(load(small).infer(CLIP), expected)
-    assert len(engine_cache.read_graph(the_graph(folder))[0]) > len(content)
+    assert len(engine_cache.read_graph(graph_path(folder))[0]) > len(content)
 
 
 def test_the_graph_of_another_network_is_not_used(small, folder, tmp_path):
     expected = load(small).infer(CLIP)
-    ours = the_graph(folder)
+    path = graph_path(folder)
     network = lively("tinyhd-m-quarter", seed=1)
     weights.save(tmp_path / "other.safetensors", network.state_dict(), network.config, input_size=(64, 64))
     load(tmp_path / "other.safetensors")
-    (theirs,) = set((folder / "compiled").glob("*.blob")) - {ours}
-    ours.write_bytes(theirs.read_bytes())
+    (other,) = set((folder / "compiled").glob("*.blob")) - {path}
+    path.write_bytes(other.read_bytes())
     np.testing.assert_array_equal(load(small).infer(CLIP), expected)
 
 
@@ -167,11 +167,11 @@ def test_a_verdict_belongs_to_one_graph(small, folder, tested):
     load(small)
     load(small)
     assert len(tested) == 1
-    the_graph(folder).unlink()  # another compilation may give other bytes
+    graph_path(folder).unlink()  # another compilation may give other bytes
     load(small)
     (verdict,) = folder.glob("*.json")
     stated = json.loads(verdict.read_text())
-    assert stated == {"wrong": "", "graph": engine_cache.read_graph(the_graph(folder))[1]}
+    assert stated == {"wrong": "", "graph": engine_cache.read_graph(graph_path(folder))[1]}
     verdict.write_text(json.dumps({**stated, "graph": "0" * 64}))
     before = len(tested)
     load(small)

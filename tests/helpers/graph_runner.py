@@ -1,4 +1,4 @@
-"""Runs a graph in PyTorch, in float64: what rounding does is no concern of those who test rewrites."""
+"""Run a graph in PyTorch in float64, so that rounding does not affect tests of its transformations."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tinyhd_cli.engines import graph
 
 
 def run(result, clip):
-    """The result for a clip ``(N, 3, T, H, W)``."""
+    """Return the output of a graph for a clip ``(N, 3, T, H, W)``."""
     values = {}
     for node in graph.operations(result):
-        values[node] = operation(node, [values[one] for one in node.inputs], clip)
+        values[node] = operation(node, [values[source] for source in node.inputs], clip)
         assert tuple(values[node].shape[1:]) == node.shape
     return values[result]
 

@@ -27,7 +27,7 @@ def state():
 
 
 @pytest.fixture(scope="module")
-def ours(state):
+def converted(state):
     return convert(state, "tinyhd-s-quarter")
 
 
@@ -36,13 +36,13 @@ def propagate_log(monkeypatch):
     monkeypatch.setattr(logging.getLogger("tinyhd"), "propagate", True)
 
 
-def assert_loads(path: Path, checkpoint: object, ours: dict[str, torch.Tensor], **how: object) -> None:
+def assert_loads(path: Path, checkpoint: object, converted: dict[str, torch.Tensor], **how: object) -> None:
     """Save a checkpoint, load it, and compare every tensor."""
     torch.save(checkpoint, path, **how)
     found = weights.load(path)
     assert found.config == models.config("tinyhd-s-quarter")
-    assert found.state_dict.keys() == ours.keys()
-    assert all(torch.equal(found.state_dict[name], tensor) for name, tensor in ours.items())
+    assert found.state_dict.keys() == converted.keys()
+    assert all(torch.equal(found.state_dict[name], tensor) for name, tensor in converted.items())
 
 
 def refusal(path: Path) -> str:
@@ -64,8 +64,8 @@ PREFIXES = """
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_prefixes(tmp_path, state, ours, prefix):
-    assert_loads(tmp_path / "wrapped.pth", named(prefix, state), ours)
+def test_prefixes(tmp_path, state, converted, prefix):
+    assert_loads(tmp_path / "wrapped.pth", named(prefix, state), converted)
 
 
 @pytest.mark.parametrize(
@@ -87,21 +87,21 @@ def test_prefixes(tmp_path, state, ours, prefix):
     ],
     ids="original lightning criterion ddp net ema ema-alone deep swa profiled compiled-part numpy extra".split(),
 )
-def test_wrappers(tmp_path, state, ours, wrap, request):
+def test_wrappers(tmp_path, state, converted, wrap, request):
     path = tmp_path / "checkpoint.pt"
     if "extra" in request.node.callspec.id:  # an unknown tensor at the top level is an error
         torch.save(wrap(state), path)
         assert refusal(path) == "the original tinyhd-s-quarter has no tensor 'x'"
         return
-    assert_loads(path, wrap(state), ours)
+    assert_loads(path, wrap(state), converted)
 
 
-def test_the_network_is_preferred_to_its_copies(tmp_path, state, ours, caplog):
+def test_the_network_is_preferred_to_its_copies(tmp_path, state, converted, caplog):
     other = {name: tensor + 1 for name, tensor in state.items()}
-    assert_loads(tmp_path / "a.pth", {"ema": other, "model": state}, ours)
+    assert_loads(tmp_path / "a.pth", {"ema": other, "model": state}, converted)
     assert "contains several networks (model, ema); reading the one in model" in caplog.text
     caplog.clear()
-    assert_loads(tmp_path / "b.pth", {"state_dict": named("teacher.", other) | named("student.", state)}, ours)
+    assert_loads(tmp_path / "b.pth", {"state_dict": named("teacher.", other) | named("student.", state)}, converted)
     assert "reading the one in state_dict.student" in caplog.text
 
 
@@ -126,26 +126,28 @@ def test_a_name_with_and_without_its_wrapper(tmp_path, state):
     ],
     ids=repr,
 )
-def test_values_that_are_not_code(tmp_path, state, ours, beside, new):
-    assert_loads(tmp_path / "x.pth", {"state_dict": state, "beside": beside}, ours, _use_new_zipfile_serialization=new)
+def test_values_that_are_not_code(tmp_path, state, converted, beside, new):
+    assert_loads(
+        tmp_path / "x.pth", {"state_dict": state, "beside": beside}, converted, _use_new_zipfile_serialization=new
+    )
 
 
-def test_names_of_tinyhd(tmp_path, ours):
-    for number, checkpoint in enumerate((ours, {"model": named("module.", ours)})):
-        assert_loads(tmp_path / f"{number}.pth", checkpoint, ours)
+def test_names_of_tinyhd(tmp_path, converted):
+    for number, checkpoint in enumerate((converted, {"model": named("module.", converted)})):
+        assert_loads(tmp_path / f"{number}.pth", checkpoint, converted)
     twice = models.create("tinyhd-m-quarter", decoders=("d3", "d1", "d1"))
     torch.save(twice.state_dict(), tmp_path / "twice.pth")
     assert weights.load(tmp_path / "twice.pth").config == twice.config
 
 
-def test_a_checkpoint_of_training(tmp_path, ours):
+def test_a_checkpoint_of_training(tmp_path, converted):
     run = {"model": "tinyhd-s-quarter", "decoders": ["d1", "d2", "d3"], "size": [96, 128], "stills": False}
     rest = {"optimizer": {}, "best": {}, "best_score": 1.0, "best_step": 0, "rng": torch.zeros(1), "step": 9}
-    other = {name: tensor + 1 for name, tensor in ours.items()}
-    assert_loads(tmp_path / "step-9.pt", {"config": run, "model": ours, "ema": {}, **rest}, ours)
-    assert_loads(tmp_path / "step-9.pt", {"config": run, "model": other, "ema": ours, **rest}, ours)
+    other = {name: tensor + 1 for name, tensor in converted.items()}
+    assert_loads(tmp_path / "step-9.pt", {"config": run, "model": converted, "ema": {}, **rest}, converted)
+    assert_loads(tmp_path / "step-9.pt", {"config": run, "model": other, "ema": converted, **rest}, converted)
     assert weights.load(tmp_path / "step-9.pt").info.input_size == (96, 128)
-    torch.save({"config": run | {"stills": True}, "model": ours, "ema": {}, **rest}, tmp_path / "step-9.pt")
+    torch.save({"config": run | {"stills": True}, "model": converted, "ema": {}, **rest}, tmp_path / "step-9.pt")
     assert "single frames; use best.safetensors" in refusal(tmp_path / "step-9.pt")
 
 
@@ -260,10 +262,10 @@ def test_compressed_content_needs_no_memory(tmp_path):
         tracemalloc.stop()
 
 
-def test_files_under_the_wrong_name(tmp_path, ours, state):
+def test_files_under_the_wrong_name(tmp_path, converted, state):
     torch.save(state, tmp_path / "a.safetensors")
     assert refusal(tmp_path / "a.safetensors") == "contains a PyTorch file: rename it to end in .pth"
-    save_file(ours, tmp_path / "b.pth")
+    save_file(converted, tmp_path / "b.pth")
     assert "rename it to end in .safetensors" in refusal(tmp_path / "b.pth")
     torch.save(state, tmp_path / "c.pth", pickle_protocol=4)
     assert "cannot read its pickle protocol" in refusal(tmp_path / "c.pth")

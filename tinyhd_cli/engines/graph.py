@@ -41,7 +41,7 @@ class Conv(Node):
     stride: Size3 = (1, 1, 1)
     padding: Size3 = (0, 0, 0)
     depthwise: bool = False
-    """Whether every channel has a kernel of its own (groups = channels)."""
+    """Whether each channel has its own kernel (groups = channels)."""
 
 
 @dataclass(frozen=True, eq=False)
