@@ -1,4 +1,4 @@
-"""The commands, programs, and links of README and guides work, and so do the examples."""
+"""Run the commands and programs of README, guides, and examples; check their options and links."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def blocks(language, text):
 
 
 def commands_in(page, language):
-    """The tinyhd commands in the blocks of a language: sh is run, bash is planned, shell is only parsed."""
+    """Return the tinyhd commands in blocks marked sh (to run), bash (to plan), or shell (to check only)."""
     text = re.sub(r"\\\n *", "", page.read_text(encoding="utf-8"))  # long commands are continued
     lines = [line for block in blocks(language, text) for line in block.splitlines()]
     return [part.strip() for line in lines for part in line.split(" | ") if part.strip().startswith("tinyhd ")]
@@ -67,7 +67,7 @@ def pages_with(language):
 
 @pytest.fixture
 def readers_folder(tmp_path, monkeypatch, weights_file):
-    """A folder with the files that the guides assume: clips, recordings, weights; the default weights are small."""
+    """Return a folder with the files that the guides assume, and untrained default weights."""
     folder = tmp_path / "reader"
     (folder / "clips").mkdir(parents=True)
     clips.make(folder / "clip.mp4", frames=17, audio="aac")
@@ -97,7 +97,7 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
 
 @pytest.fixture
 def trainers_folder(readers_folder):
-    """The same with photographs and weights files for training."""
+    """Return the same folder with photographs and weights files for training."""
     from helpers.training_data import aux_videos, photographs
 
     from tinyhd_cli import weights
@@ -113,7 +113,7 @@ def trainers_folder(readers_folder):
 
 
 def original_names(state_dict, single=False):
-    """A state dict of ours as the original would have named it; the single-output fusion works on images."""
+    """Return a state dict with the original tensor names; the original fuses single-output maps in 2D."""
     from tinyhd_cli.models.original_names import DECODER_BLOCKS, tinyhd_name
 
     places = ["encoder.encoder.0.", "encoder.encoder.18.", "decoder.decoder.0."]
@@ -146,7 +146,7 @@ def test_commands(page, readers_folder, capsys):
 
 @pages_with("bash")
 def test_training_commands(page, trainers_folder, capsys):
-    """Each is planned, on small data of the same form; reducing channels is quick enough to be done."""
+    """Plan each command on small data of the same form; channel reduction is fast enough to be run."""
     from tinyhd_cli import cli
 
     for command in commands_in(page, "bash"):
@@ -160,7 +160,7 @@ def test_training_commands(page, trainers_folder, capsys):
 
 
 def options_of(arguments):
-    """The names of all options of a command, and the arguments that follow it."""
+    """Return the names of a command's options, and the arguments after the command."""
     from tinyhd_cli.cli import commands
 
     known = commands()
@@ -179,7 +179,7 @@ def check_options(command):
 
 @pages_with("shell")
 def test_commands_that_are_not_run(page):
-    """Commands that need a camera, a network connection, or minutes: they exist, with these options."""
+    """Check that commands which need a camera, a network connection, or minutes exist with these options."""
     for command in commands_in(page, "shell"):
         check_options(command)
 
@@ -219,7 +219,7 @@ def test_programs(page, readers_folder, capsys):
 
 
 def test_files_in_the_text(readers_folder):
-    """Settings, areas, and training files of the guides are read without a complaint."""
+    """Read the settings, areas, and training settings of the guides."""
     from tinyhd_cli.cli import commands
     from tinyhd_cli.commands.config_file import check
     from tinyhd_cli.inference.area_parsing import parse_areas
@@ -236,7 +236,7 @@ def test_files_in_the_text(readers_folder):
 
 
 def save_folded(path, network):
-    """A full-width network's encoder with torchvision's names and biases, as in the files that ``--init`` takes."""
+    """Write the encoder of a full-width network with torchvision's names and biases, as ``--init`` expects."""
     layers = {"stem": "features.0.0", "blocks.18": "features.18.0", "blocks.1.depthwise": "features.1.conv.0.0"}
     layers["blocks.1.project"] = "features.1.conv.1"
     for block in range(2, 18):
@@ -250,7 +250,7 @@ def save_folded(path, network):
 
 
 def test_the_cookbook(readers_folder, monkeypatch, capsys):
-    """With the embedded weights, as its readers run it."""
+    """Run each recipe with the included weights."""
     monkeypatch.delenv("TINYHD_REGISTRY")
     recipes = blocks("python", (EXAMPLES / "cookbook.md").read_text(encoding="utf-8"))
     for recipe in recipes:
@@ -273,7 +273,7 @@ def test_all_models_are_listed(name):
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "weights/README.md", "examples/cookbook.md"])
 def test_links(name):
-    """Those of the guides are checked by ``make docs``."""
+    """Check links outside the guides; ``make docs`` checks those in the guides."""
     page = PROJECT / name
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
@@ -286,7 +286,7 @@ def test_links(name):
 
 @pytest.fixture(scope="module")
 def reference():
-    """The program that writes the API reference."""
+    """Return the functions of the hook that writes the API reference."""
     return runpy.run_path(str(PROJECT / "docs" / "_hooks" / "reference.py"))
 
 
@@ -355,7 +355,7 @@ def test_the_example_clip_is_what_its_script_makes(tmp_path, monkeypatch):
 
 
 def test_demo():
-    """With the embedded weights, without a network, into the folder `out` of the project, as `make demo` does."""
+    """Run the demo with the included weights and without a network connection, as `make demo` does."""
     nowhere = {"HF_HUB_OFFLINE": "1", "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     result = subprocess.run(
         [sys.executable, str(EXAMPLES / "demo.py")],
@@ -369,7 +369,7 @@ def test_demo():
 
 
 def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
-    """Two steps on small data of the same form, at a twelfth of the pixels: the weights move, all files are there."""
+    """Train two steps on small data of the same form, at a twelfth of the pixels."""
     import torch
     from helpers.training_data import aux_videos, photographs
 
