@@ -1,4 +1,4 @@
-"""``tinyhd benchmark`` measures something; how much is not for a test to say."""
+"""``tinyhd benchmark`` measures and prints; tests do not assert how fast a machine is."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_stages(tinyhd, tmp_path, weights_file, capsys):
     assert list(stages) == ["decode", "scale", "network", "draw", "encode"]
     assert found["frames"] == 20
     assert all(stage["ms"] > 0 for stage in stages.values())
-    assert found["binding"] == max(stages, key=lambda name: stages[name]["processor_ms"])
+    assert found["bottleneck"] == max(stages, key=lambda name: stages[name]["cpu_ms"])
     assert tinyhd(*command) == 0
-    assert "Most goes into" in capsys.readouterr().out
+    assert "Bottleneck: " in capsys.readouterr().out
 
 
 def test_model(tinyhd, weights_file, capsys):

@@ -1,1 +1,34 @@
-"""Measurements that are printed, never asserted: machines differ and are shared."""
+"""Benchmarks of prediction, engines, metrics and training. They are printed, never asserted: machines differ.
+
+The public names are imported on first use, so that importing the package loads neither OpenCV nor PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .metrics import metric_timings
+    from .model import costs, model_runs
+    from .predict import predict_runs
+    from .stages import stage_times
+    from .train import train_runs
+
+__all__ = ["costs", "metric_timings", "model_runs", "predict_runs", "stage_times", "train_runs"]
+
+_MODULES = {
+    "costs": "model",
+    "metric_timings": "metrics",
+    "model_runs": "model",
+    "predict_runs": "predict",
+    "stage_times": "stages",
+    "train_runs": "train",
+}
+"""Module of each public name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What scoring a frame costs, beside decoding it and beside the original procedure with its random splits."""
+"""Benchmark the metrics of a frame, the decoding of its maps, and the original procedure with random splits."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ SIZE = (360, 640)
 """Height and width of DHF1K's frames."""
 
 FIXATIONS = 300
-"""Fixated pixels in a frame."""
+"""Number of fixated pixels in a frame."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long something takes."""
+    """The times of one operation."""
 
-    what: str
+    name: str
     median_ms: float
     best_ms: float
 
 
 def metric_timings(rounds: int) -> list[Timing]:
-    """Time every metric alone, all of them together, decoding, and the original's 100 random splits, in one run.
+    """Time each metric alone, all metrics together, decoding, and the original 100 random splits, in one run.
 
-    All on one thread, with memory kept as ``tinyhd evaluate`` keeps it. Calls alternate, so that a busy machine slows
-    all of them alike.
+    Everything runs on one thread and keeps freed memory, as ``tinyhd evaluate`` does. Operations take turns, so that
+    other load affects all equally.
 
     Args:
-        rounds: how often everything is timed.
+        rounds: number of measurements of each operation.
     """
     rng = np.random.default_rng(0)
     density, prediction, baseline = (blobs(rng, SIZE) for _ in range(3))
-    fixation, other = (scattered(rng, density) for _ in range(2))
+    fixation, other = (sample_fixations(rng, density) for _ in range(2))
     eight_bits = (prediction, density, fixation, other, baseline)
     small = cv2.resize(prediction, (256, 192)).astype(np.float32) / 5000
     network = (small, density, fixation, other, baseline)
@@ -61,7 +61,7 @@ def metric_timings(rounds: int) -> list[Timing]:
         "IG": "ig",
     }
     cases: dict[str, Callable[[], Any]] = {
-        name: functools.partial(alone, method, eight_bits) for name, method in methods.items()
+        name: functools.partial(score_alone, method, eight_bits) for name, method in methods.items()
     }
     cases["all eight"] = lambda: score_frame(*eight_bits)
     cases["all eight, 100 random splits"] = lambda: score_frame(*eight_bits, rng=np.random.default_rng(0))
@@ -73,31 +73,31 @@ def metric_timings(rounds: int) -> list[Timing]:
     keep_freed_memory(MALLOC_KEEP_BYTES)
     try:
         with threadpool_limits(1):
-            return timed(cases, rounds)
+            return time_calls(cases, rounds)
     finally:
         cv2.setNumThreads(threads)
 
 
-def alone(method: str, maps: tuple[NDArray[Any], ...]) -> float:
-    """One metric with nothing shared."""
+def score_alone(method: str, maps: tuple[NDArray[Any], ...]) -> float:
+    """Return the score of one metric, computed without intermediate results of others."""
     score: float = getattr(FrameScorer(*maps), method)()
     return score
 
 
-def timed(cases: dict[str, Callable[[], Any]], rounds: int) -> list[Timing]:
-    """Time some calls in turn, after each was made once to warm up."""
+def time_calls(cases: dict[str, Callable[[], Any]], rounds: int) -> list[Timing]:
+    """Time functions in turn, after one warm-up call of each."""
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(rounds + 1):
+    for number in range(rounds + 1):
         for name, call in cases.items():
             started = time.perf_counter()
             call()
-            if turn:
+            if number:
                 seconds[name].append(time.perf_counter() - started)
     return [Timing(name, 1e3 * statistics.median(times), 1e3 * min(times)) for name, times in seconds.items()]
 
 
 def blobs(rng: np.random.Generator, size: tuple[int, int], count: int = 12) -> NDArray[np.uint8]:
-    """A smooth map, as saliency maps and densities are, with 255 as its greatest value."""
+    """Return a smooth map, as saliency and density maps are, with a maximum of 255."""
     points = np.zeros(size, np.float32)
     rows, columns = (rng.integers(0, side, count) for side in size)
     points[rows, columns] = rng.random(count)
@@ -106,15 +106,15 @@ def blobs(rng: np.random.Generator, size: tuple[int, int], count: int = 12) -> N
     return density
 
 
-def scattered(rng: np.random.Generator, density: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """A fixation map drawn from a density."""
-    share = density.ravel() / density.sum(dtype=np.float64)
+def sample_fixations(rng: np.random.Generator, density: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return a fixation map drawn from a density."""
+    probability = density.ravel() / density.sum(dtype=np.float64)
     mask = np.zeros(density.size, bool)
-    mask[rng.choice(density.size, FIXATIONS, p=share)] = True
+    mask[rng.choice(density.size, FIXATIONS, p=probability)] = True
     return mask.reshape(density.shape)
 
 
 def ratio(timings: Sequence[Timing], slow: str, fast: str) -> float:
-    """How many times sooner one of them is done, median against median."""
-    by_name = {timing.what: timing for timing in timings}
+    """Return the quotient of the median times of two operations."""
+    by_name = {timing.name: timing for timing in timings}
     return by_name[slow].median_ms / by_name[fast].median_ms

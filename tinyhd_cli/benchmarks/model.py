@@ -1,4 +1,4 @@
-"""What the networks cost in each engine, beside the network as it is written down, in the same run."""
+"""Benchmark each network in each engine against the unmodified PyTorch network, in one run."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from .. import weights
+from .. import models, weights
 from ..engines.fuse_batchnorm import fold
 from ..engines.graph import Array
 from ..engines.selection import BUILDERS, Engine, EngineUnavailable, compare, self_test_clip
 from ..engines.torch import TorchEngine
 from ..errors import one_line
 from ..models import create
-from ..models.families.tinyhd import TinyHD
-from ..models.spec import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
 from ..system import peak_memory_mb
+from .networks import MAPS, clip_shape, maps_per_clip
 
 CPU = torch.device("cpu")
-SHAPE = (3, CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH)
 
 ORIGINAL = ("torch, original graph", "float32")
-"""What all others are compared with: no folding, PyTorch's own layout."""
+"""The reference: PyTorch without fused BatchNorm, in its default memory layout."""
 
 KINDS = (
     ORIGINAL,
@@ -41,11 +40,12 @@ KINDS = (
     ("fused", "bf16"),
     ("fused", "int8"),
 )
+"""Engines and precisions."""
 
 
 @dataclass(frozen=True)
 class ModelRun:
-    """A network in an engine. Times are for 16 maps, which takes 16 windows of a single-output network."""
+    """The measurements of a network in an engine. Times are for 16 maps: 16 windows of a single-output network."""
 
     network: str
     engine: str
@@ -53,30 +53,30 @@ class ModelRun:
     best_ms: float
     median_ms: float
     ratio: float
-    """How many times sooner than the original graph, best against best."""
+    """Speed relative to the original graph, from the best times."""
     median_ratio: float
-    """Median against median."""
+    """Speed relative to the original graph, from the median times."""
     difference: float | None
-    """From the original graph's maps, both scaled to 0..1, for smooth noise; None for random weights, which multiply
-    rounding errors."""
+    """Largest difference from the maps of the original graph, both scaled to 0..1, for smooth noise. None for random
+    weights, which amplify rounding errors."""
     correlation: float | None
-    """Lowest CC of a map with that of the original graph; likewise."""
+    """Lowest CC of a map with that of the original graph; None for random weights."""
     peak_mb: float | None
-    """Most memory that a process with this network and engine held, in 10^6 bytes; PyTorch alone is most of it."""
+    """Peak memory of a process with this network and engine, in 10^6 bytes; most of it is PyTorch."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs on paper."""
+    """The size of a network and its number of operations."""
 
     network: str
     parameters: int
     gmacs: float
-    """Of the convolutions for 16 maps, in 10^9 multiply-adds."""
+    """Multiply-adds of all convolutions for 16 maps, in 10^9."""
 
 
 def costs(name: str) -> Cost:
-    """Parameters and multiply-adds of a network."""
+    """Return the number of parameters and multiply-adds of a network."""
     network = create(name).eval()
     counts: list[int] = []
 
@@ -88,99 +88,114 @@ def costs(name: str) -> Cost:
         if isinstance(layer, nn.Conv3d):
             layer.register_forward_hook(count)
     with torch.inference_mode():
-        network(torch.zeros(1, *SHAPE))
+        network(torch.zeros(1, *clip_shape(network.config)))
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Cost(name, parameters, sum(counts) * windows(network) / 1e9)
+    return Cost(name, parameters, sum(counts) * passes(name) / 1e9)
 
 
-def windows(network: nn.Module) -> int:
-    """Windows that 16 maps take."""
-    assert isinstance(network, TinyHD)
-    return CLIP_FRAMES // network.config.frames_out
+def passes(name: str) -> int:
+    """Return the number of forward passes for ``MAPS`` maps."""
+    return MAPS // maps_per_clip(models.config(name))
 
 
-def fresh(name: str, file: Path | None = None) -> TinyHD:
-    """A network with the weights of a file, or random ones: these cost the same time."""
-    network = create(name)
-    assert isinstance(network, TinyHD)
-    if file is not None:
-        network = TinyHD(network.config)
-        network.load_state_dict(weights.load(file).state_dict)
+def make_network(name: str, file: Path | None = None) -> nn.Module:
+    """Return a network in evaluation mode, with the weights of a file or random ones, which take the same time."""
+    if file is None:
+        return create(name).eval()
+    loaded = weights.load(file)
+    network = models.build(loaded.config)
+    network.load_state_dict(loaded.state_dict)
     return network.eval()
 
 
-def build(network: TinyHD, engine: str, precision: str) -> Engine:
-    """An engine with a network, which is changed; ``EngineUnavailable`` where it is not to be had."""
+def build_engine(network: Any, engine: str, precision: str) -> Engine:
+    """Return an engine that runs a network; changes the network.
+
+    Args:
+        network: a network from :func:`make_network`.
+        engine: name of the engine.
+        precision: numeric precision.
+
+    Raises:
+        EngineUnavailable: the engine is not installed or cannot run the network.
+    """
     if (engine, precision) == ORIGINAL:
         return TorchEngine(network, CPU, precision)
+    shape = clip_shape(network.config)
     fold(network)
     if engine == "torch":
         return TorchEngine(network, CPU, precision)
     try:
-        return BUILDERS[engine](network, SHAPE, precision)
+        return BUILDERS[engine](network, shape, precision)
     except ImportError as error:
         raise EngineUnavailable(one_line(error)) from None
+
+
+def available_engines(name: str, file: Path | None) -> dict[tuple[str, str], Engine]:
+    """Return all engines and precisions that can run a network on this machine."""
+    engines: dict[tuple[str, str], Engine] = {}
+    for kind in KINDS:
+        try:
+            engines[kind] = build_engine(make_network(name, file), *kind)
+        except EngineUnavailable:
+            continue
+    return engines
 
 
 def model_runs(
     names: Sequence[str], rounds: int, file: Path | None = None, *, memory: bool = True
 ) -> Iterator[ModelRun]:
-    """Time networks in every engine that is here.
+    """Time networks in every available engine.
 
     Args:
-        names: of the networks.
-        rounds: how often everything is timed. Engines take turns, so that what else the machine does hits all alike.
-        file: weights, of the one network that is named.
-        memory: whether peak memory is measured, too, in a process for each engine.
+        names: names of the networks.
+        rounds: number of measurements of each engine. Engines take turns, so that other load affects all equally.
+        file: weights of the only network in ``names``.
+        memory: whether to measure peak memory too, in a separate process for each engine.
     """
-    clip = self_test_clip(SHAPE)
     for name in names:
-        engines: dict[tuple[str, str], Engine] = {}
-        for kind in KINDS:
-            try:
-                engines[kind] = build(fresh(name, file), *kind)
-            except EngineUnavailable:
-                continue
-        answers = {kind: engine.infer(clip) for kind, engine in engines.items()}
+        clip = self_test_clip(clip_shape(models.config(name)))
+        engines = available_engines(name, file)
+        maps = {kind: engine.infer(clip) for kind, engine in engines.items()}
         times: dict[tuple[str, str], list[float]] = {kind: [] for kind in engines}
         for _ in range(rounds):
             for kind, engine in engines.items():
-                times[kind].append(timed(engine, clip))
-        factor = windows(fresh(name)) * 1e3
+                times[kind].append(time_forward(engine, clip))
+        factor = passes(name) * 1e3
         original = times[ORIGINAL]
-        for kind, found in times.items():
-            agreement = compare(answers[kind], answers[ORIGINAL]) if file else (None, None)
+        for kind, seconds in times.items():
+            difference, correlation = compare(maps[kind], maps[ORIGINAL]) if file else (None, None)
             yield ModelRun(
                 name,
                 *kind,
-                best_ms=min(found) * factor,
-                median_ms=statistics.median(found) * factor,
-                ratio=min(original) / min(found),
-                median_ratio=statistics.median(original) / statistics.median(found),
-                difference=agreement[0],
-                correlation=agreement[1],
+                best_ms=min(seconds) * factor,
+                median_ms=statistics.median(seconds) * factor,
+                ratio=min(original) / min(seconds),
+                median_ratio=statistics.median(original) / statistics.median(seconds),
+                difference=difference,
+                correlation=correlation,
                 peak_mb=peak_of(name, *kind) if memory else None,
             )
 
 
-def timed(engine: Engine, clip: Array) -> float:
-    """Seconds of one answer."""
+def time_forward(engine: Engine, clip: Array) -> float:
+    """Return the seconds of one forward pass."""
     started = time.perf_counter()
     engine.infer(clip)
     return time.perf_counter() - started
 
 
 def peak_of(name: str, engine: str, precision: str) -> float | None:
-    """Peak memory of a process of its own, in 10^6 bytes; None where a system does not tell."""
+    """Return the peak memory of a process with this network and engine, in 10^6 bytes; None if it is not known."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(peak, (name, engine, precision))
+        return pool.apply(own_peak, (name, engine, precision))
 
 
-def peak(name: str, engine: str, precision: str) -> float | None:
-    """Build an engine, ask it twice, and tell this process's peak memory."""
-    made = build(fresh(name), engine, precision)
-    clip = self_test_clip(SHAPE)
+def own_peak(name: str, engine: str, precision: str) -> float | None:
+    """Run a network twice in an engine and return the peak memory of this process, in 10^6 bytes."""
+    made = build_engine(make_network(name), engine, precision)
+    clip = self_test_clip(clip_shape(models.config(name)))
     for _ in range(2):
         made.infer(clip)
     return peak_memory_mb()

@@ -1,4 +1,4 @@
-"""Time and peak memory of predicting clips of several lengths."""
+"""Benchmark ``tinyhd predict``: time and peak memory for clips of several lengths."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from ..errors import TinyhdError, UsageError
 
 @dataclass(frozen=True)
 class PredictRun:
-    """One run of ``tinyhd predict --overlay`` in a process of its own."""
+    """The measurements of one run of ``tinyhd predict --overlay`` in a separate process."""
 
     clip_s: float
     """Length of the clip in seconds."""
     frames: int
     seconds: float
-    """From the start of the process to its end."""
+    """Wall-clock time from the start of the process to its end."""
     peak_mb: float
-    """Most memory that the process ever held, in 10^6 bytes."""
+    """Peak memory of the process, in 10^6 bytes."""
 
 
 def predict_runs(
     lengths_s: Sequence[float], size: tuple[int, int], rate: int, options: Sequence[str]
 ) -> list[PredictRun]:
-    """Predict clips of several lengths, to see what depends on the length.
+    """Predict clips of several lengths, to measure how time and memory depend on the length.
 
     Args:
-        lengths_s: seconds of each clip. The clips are made for this, and removed.
-        size: their width and height in pixels.
-        rate: their frames a second.
+        lengths_s: length of each clip in seconds. The clips are generated and deleted afterwards.
+        size: width and height of the clips in pixels.
+        rate: frames per second of the clips.
         options: further options of ``tinyhd predict``.
 
     Raises:
-        UsageError: this system does not tell a process's peak memory.
+        UsageError: the operating system does not report the peak memory of a process.
         TinyhdError: a run failed.
     """
     if not hasattr(os, "wait4"):
-        raise UsageError("tinyhd benchmark predict needs a system that tells a process's peak memory: Linux or macOS")
+        raise UsageError("tinyhd benchmark predict needs Linux or macOS, which report the peak memory of a process")
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for length_s in lengths_s:
@@ -57,7 +57,7 @@ def predict_runs(
 
 
 def measure(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and peak memory, in 10^6 bytes, of ``tinyhd predict`` with these arguments."""
+    """Run ``tinyhd predict`` with these arguments; return its seconds and its peak memory in 10^6 bytes."""
     command = [sys.executable, "-m", "tinyhd_cli", "predict", "--quiet", *arguments]
     started = time.monotonic()
     process = subprocess.Popen(command)
@@ -70,12 +70,12 @@ def measure(arguments: list[str]) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise TinyhdError(f"tinyhd predict ended with exit code {process.returncode}")
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
     return time.monotonic() - started, usage.ru_maxrss * unit / 1e6
 
 
 def make_clip(path: Path, frames: int, size: tuple[int, int], rate: int) -> None:
-    """A clip of a colored texture that drifts, with detail at several scales."""
+    """Write a clip of a moving color texture with detail at several scales."""
     import av
     import cv2
     import numpy as np

@@ -1,4 +1,4 @@
-"""Speed of a training step: ours against PyTorch's own layers, the same network in the same run."""
+"""Benchmark training steps: tinyhd's CPU layers against PyTorch's, with the same network in one run."""
 
 from __future__ import annotations
 
@@ -9,70 +9,79 @@ from dataclasses import dataclass
 
 import torch
 
-from ..models import create
-from ..models.spec import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
+from ..models import ModelConfig, create
 from ..system import keep_freed_memory
 from ..training import cpu_layers
 from ..training.losses import Targets, loss_terms, total
 from ..training.options import TERMS
+from .networks import clip_shape, maps_per_clip
+
+PLAIN = "plain eager"
+"""Name of the reference: the network with PyTorch's layers."""
 
 
 @dataclass(frozen=True)
 class TrainRun:
-    """Training steps of one kind."""
+    """The measurements of one kind of training step."""
 
     name: str
     device: str
     clips_per_s: float
-    """Of the fastest step: machines are shared, and what others do only slows."""
+    """Speed of the fastest step; other load on the machine only makes steps slower."""
     median_clips_per_s: float
     ratio: float
-    """Clips per second through those of the plain eager step on the same device."""
+    """Speed relative to the plain eager step on the same device."""
 
 
 def train_runs(model: str, batch: int, steps: int) -> list[TrainRun]:
-    """Time training steps: forward, the loss of equation 2 without ground truth, backward, SGD.
+    """Time training steps: forward pass, the loss of equation 2 without ground truth, backward pass, SGD.
 
     Args:
         model: name of the network.
-        batch: clips in a step, of 16 frames at 192 x 256.
-        steps: timed steps of each kind. The kinds take turns, so that what else the machine does hits all alike.
+        batch: number of clips in a step.
+        steps: number of timed steps of each kind. The kinds take turns, so that other load affects all equally.
     """
     runs = []
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for device in devices:
-        kinds = {"plain eager": (False, torch.float32)}
+        kinds = {PLAIN: (False, torch.float32)}
         if device == "cpu":
             kinds |= {"fast": (True, torch.float32), "fast, bf16": (True, torch.bfloat16)}
+            keep_freed_memory(cpu_layers.MALLOC_KEEP_BYTES)  # for all kinds, so that only the layers differ
         else:
             kinds |= {"eager, bf16": (False, torch.bfloat16)}
-        if device == "cpu":
-            keep_freed_memory(cpu_layers.MALLOC_KEEP_BYTES)  # for all kinds: what is compared are the layers
-        step = {name: stepper(model, batch, device, *kind) for name, kind in kinds.items()}
+        steppers = {name: make_step(model, batch, device, *kind) for name, kind in kinds.items()}
         times: dict[str, list[float]] = {name: [] for name in kinds}
         for number in range(steps + 1):
-            for name, run in step.items():
-                seconds = run()
-                if number:  # the first one sets up
+            for name, step in steppers.items():
+                seconds = step()
+                if number:  # the first step is a warm-up
                     times[name].append(seconds)
         for name, found in times.items():
-            ratio = min(times["plain eager"]) / min(found)
+            ratio = min(times[PLAIN]) / min(found)
             runs.append(TrainRun(name, device, batch / min(found), batch / statistics.median(found), ratio))
     return runs
 
 
-def stepper(model: str, batch: int, device: str, quick: bool, dtype: torch.dtype) -> Callable[[], float]:
-    """A function that does a training step and returns how many seconds it took."""
+def make_step(model: str, batch: int, device: str, fast: bool, dtype: torch.dtype) -> Callable[[], float]:
+    """Return a function that runs one training step and returns its seconds.
+
+    Args:
+        model: name of the network.
+        batch: number of clips.
+        device: device of the network.
+        fast: whether to use tinyhd's CPU layers.
+        dtype: type of the forward pass.
+    """
     torch.manual_seed(0)
     network = create(model)
-    frames = network.config.frames_out
-    if quick:
+    spec = network.config
+    if fast:
         cpu_layers.accelerate(network)
     network.to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9)
-    clip = torch.randn(batch, 3, CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH, device=device)
-    size = (INPUT_HEIGHT, INPUT_WIDTH)
-    targets = Targets(torch.rand(batch, frames, *size, device=device), torch.rand(batch, 4, *size, device=device))
+    clip = torch.randn(batch, *clip_shape(spec), device=device)
+    targets = random_targets(spec, batch, device)
 
     def step() -> float:
         started = time.perf_counter()
@@ -86,3 +95,10 @@ def stepper(model: str, batch: int, device: str, quick: bool, dtype: torch.dtype
         return time.perf_counter() - started
 
     return step
+
+
+def random_targets(spec: ModelConfig, batch: int, device: str) -> Targets:
+    """Return random maps in the place of a teacher's: the final maps and the four intermediate ones."""
+    size = clip_shape(spec)[2:]
+    final = torch.rand(batch, maps_per_clip(spec), *size, device=device)
+    return Targets(final, torch.rand(batch, 4, *size, device=device))
