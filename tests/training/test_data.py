@@ -409,7 +409,7 @@ def test_data_that_cannot_be_trained_on(folders, tmp_path):
         ({}, UsageError, "nothing to train on"),
         ({"aux": (str(folders["aux"]),)}, UsageError, "without a teacher"),
         ({"data": (str(folders["videos"]),), "aux": (str(folders["aux"]),)}, UsageError, "needs a teacher"),
-        ({"aux": (str(empty),), "teacher": "hd2s"}, InputError, "no videos in it"),
+        ({"aux": (str(empty),), "teacher": "hd2s"}, InputError, "contains no videos"),
         ({"aux": (str(empty / "none"),), "teacher": "hd2s"}, InputError, "no such folder"),
         ({"data": (str(empty),)}, InputError, str(empty)),
         ({"data": (str(shifted),)}, InputError, "labels and frames do not match"),

@@ -1,1 +1,66 @@
-"""Training, distillation and channel reduction. What the loop does is in ``loop``; nothing here prints."""
+"""Train, distill and reduce networks. Nothing in this package prints; :class:`Report` describes the progress of a run.
+
+The public names are imported on first use, so that importing the package does not load PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .dry_run import plan
+    from .loop import Report, Trainer, train
+    from .losses import GroundTruth, Targets, loss_terms
+    from .options import TERMS, TrainConfig, build_config, presets
+    from .teachers import CachedTeacher, Teacher, Teachers
+    from .validation import Validation, Validator
+
+__all__ = [
+    "TERMS",
+    "CachedTeacher",
+    "GroundTruth",
+    "Report",
+    "Targets",
+    "Teacher",
+    "Teachers",
+    "TrainConfig",
+    "Trainer",
+    "Validation",
+    "Validator",
+    "build_config",
+    "loss_terms",
+    "plan",
+    "presets",
+    "train",
+]
+
+MODULES = {
+    "TERMS": "options",
+    "CachedTeacher": "teachers",
+    "GroundTruth": "losses",
+    "Report": "loop",
+    "Targets": "losses",
+    "Teacher": "teachers",
+    "Teachers": "teachers",
+    "TrainConfig": "options",
+    "Trainer": "loop",
+    "Validation": "validation",
+    "Validator": "validation",
+    "build_config": "options",
+    "loss_terms": "losses",
+    "plan": "dry_run",
+    "presets": "options",
+    "train": "loop",
+}
+"""Module of each public name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""What a run leaves behind: checkpoints to go on from, weight files, and a model card."""
+"""Files of a run: checkpoints from which it can resume, weights files, and a model card."""
 
 from __future__ import annotations
 
@@ -27,47 +27,52 @@ from ..weights.pytorch_file import unpickle
 from .options import TrainConfig, flag, from_dict
 
 FOLDER = "checkpoints"
+"""Folder of the checkpoints, inside the folder of a run."""
 
-MAX_CHECKPOINT = 8 << 30
-"""Size limit of a checkpoint in bytes."""
+MAX_CHECKPOINT_BYTES = 8 << 30
+"""Size limit of a checkpoint."""
 
 
 @dataclass
 class State:
-    """Everything that a run needs to go on as if it had never stopped."""
+    """Everything that a run needs to resume exactly where it stopped."""
 
     step: int = 0
-    """Steps done."""
+    """Number of completed steps."""
     model: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     ema: dict[str, Tensor] = field(default_factory=dict)
-    """Empty without a running mean of the weights."""
+    """Running mean of the weights; empty if the run has none."""
     best: dict[str, Tensor] = field(default_factory=dict)
-    """The best weights so far; empty before the first validation."""
+    """Best weights so far; empty before the first validation."""
     best_score: float = float("inf")
     best_step: int = 0
     rng: Tensor | None = None
-    """Of PyTorch."""
+    """State of PyTorch's random number generator."""
 
 
 def paths(out: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
+    """Return the checkpoints of a run, oldest first."""
     return sorted((out / FOLDER).glob("step-*.pt"), key=step_of)
 
 
 def step_of(path: Path) -> int:
-    """The number of steps in a checkpoint's name."""
+    """Return the number of steps in a checkpoint's file name."""
     match = re.search(r"\d+", path.stem)
     return int(match[0]) if match else 0
 
 
 def save(state: State, config: TrainConfig) -> Path:
-    """Write a checkpoint and remove those beyond ``keep``; ``OutputError`` if it cannot be written."""
+    """Write a checkpoint, and remove the oldest ones beyond ``config.keep``.
+
+    Raises:
+        OutputError: The checkpoint cannot be written.
+    """
     path = config.out / FOLDER / f"step-{state.step:07d}.pt"
     with atomic_write(path) as temporary:
         try:
             torch.save({"config": config.to_dict(), **vars(state)}, temporary)
-        except RuntimeError as error:  # what PyTorch makes of a full disk
+        except RuntimeError as error:  # PyTorch raises it if the disk is full
             raise OutputError(f"{path}: cannot be written: {one_line(error)}") from error
     for old in paths(config.out)[: -config.keep]:
         remove(old)
@@ -75,64 +80,64 @@ def save(state: State, config: TrainConfig) -> Path:
 
 
 def read(out: Path) -> tuple[State, TrainConfig]:
-    """The newest checkpoint of a run, and the configuration that it was made with.
+    """Return the newest checkpoint of a run and the configuration of that run.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: The run has no checkpoint, or it is damaged.
     """
     found = paths(out)
     if not found:
         raise InputError(f"--resume: no checkpoint in {out / FOLDER}")
     try:
-        values = unpickle(read_bytes(found[-1], MAX_CHECKPOINT))
+        values = unpickle(read_bytes(found[-1], MAX_CHECKPOINT_BYTES))
         if not isinstance(values, dict):
             raise InputError("the content is not a dict")
         saved = from_dict(values.pop("config"), where=str(found[-1]))
-        if "optimiser" in values:  # its name in checkpoints of earlier versions
+        if "optimiser" in values:  # the key in checkpoints of earlier versions
             values["optimizer"] = values.pop("optimiser")
         return State(**values), saved
     except Exception as error:  # a damaged file can raise anything
         raise InputError(f"{found[-1]}: damaged, or not a checkpoint ({one_line(error)}); remove it") from error
 
 
-LENGTH = ("steps", "epochs")
+LENGTH_SETTINGS = ("steps", "epochs")
 """Settings that may change when a run is extended."""
 
 
 def load(config: TrainConfig, extend: bool = False) -> State:
-    """The newest checkpoint of a run, to go on with ``config``.
+    """Return the newest checkpoint of a run that is to resume with ``config``.
 
     Args:
-        config: the run.
-        extend: whether the length may change.
+        config: Configuration of the run.
+        extend: Whether the length of the run may change.
 
     Raises:
-        InputError: there is none, or it is damaged.
-        UsageError: it is of another configuration.
+        InputError: The run has no checkpoint, or it is damaged.
+        UsageError: The checkpoint belongs to another configuration.
     """
     state, saved = read(config.out)
-    different = [name for name in config.differences(saved) if not (extend and name in LENGTH)]
+    different = [name for name in config.differences(saved) if not (extend and name in LENGTH_SETTINGS)]
     if different:
         name = different[0]
-        then, now = getattr(saved, name), getattr(config, name)
-        longer = "; to make it longer, use --extend" if name in LENGTH else ""
-        another = f"; to start a new run from its weights, use --init {config.out / 'best.safetensors'} --out DIR"
-        raise UsageError(f"--resume: the run in {config.out} has {flag(name)} {then}, not {now}{longer}{another}")
+        old, new = getattr(saved, name), getattr(config, name)
+        extend_hint = "; to make it longer, use --extend" if name in LENGTH_SETTINGS else ""
+        init_hint = f"; to start a new run from its weights, use --init {config.out / 'best.safetensors'} --out DIR"
+        raise UsageError(f"--resume: the run in {config.out} has {flag(name)} {old}, not {new}{extend_hint}{init_hint}")
     return state
 
 
 def refuse_old_run(out: Path) -> None:
-    """Raise ``UsageError`` if there is a run already where one is to begin."""
+    """Raise ``UsageError`` if the output folder of a new run already contains a run."""
     if paths(out):
-        raise UsageError(f"--out {out}: holds a run; go on with --resume, or name another folder")
+        raise UsageError(f"--out {out}: already contains a run; continue it with --resume, or choose another folder")
 
 
-def commit() -> str:
-    """The commit of the source checkout that this is run from; empty outside one."""
-    here = Path(__file__).resolve().parent
+def source_commit() -> str:
+    """Return the git commit of the source checkout that contains this file; empty outside of one."""
+    folder = Path(__file__).resolve().parent
     try:
         result = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True,
             text=True,
             check=True,
@@ -144,11 +149,11 @@ def commit() -> str:
 
 
 def provenance(config: TrainConfig, step: int) -> dict[str, str]:
-    """How weights came about."""
+    """Return how weights were made, for the metadata of their file."""
     facts = {
         "command": shlex.join(["tinyhd", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("tinyhd", "__main__") else "",
         "version": __version__,
-        "commit": os.environ.get("TINYHD_COMMIT") or commit(),
+        "commit": os.environ.get("TINYHD_COMMIT") or source_commit(),
         "seed": str(config.seed),
         "steps": str(step),
         "teacher": ", ".join(config.teacher),
@@ -166,7 +171,7 @@ def save_weights(
     scores: Mapping[str, float],
     scores_on: str,
 ) -> WeightsInfo:
-    """A weight file with where it comes from in its metadata."""
+    """Write a weights file whose metadata records how it was made."""
     data = [f"labeled: {', '.join(config.data)}"] if config.data else []
     data += [f"auxiliary: {', '.join(config.aux)}"] if config.aux else []
     return weights.save(
@@ -183,6 +188,6 @@ def save_weights(
 
 
 def save_card(path: Path, info: WeightsInfo) -> None:
-    """The model card beside a weight file."""
+    """Write the model card next to a weights file."""
     with atomic_write(path.with_name("README.md")) as temporary:
         temporary.write_text(model_card(info, path.name, f"OWNER/{info.name}"), encoding="utf-8")

@@ -34,7 +34,7 @@ from .losses import loss_terms, total
 from .optimizer import build_optimizer, lr_factor, milestones, set_lr
 from .options import TrainConfig
 from .prepare import Run, prepare
-from .run_log import RunLog, save_picture
+from .run_log import RunLog, save_image
 from .validation import Validation
 
 log = logging.getLogger("tinyhd")
@@ -325,8 +325,8 @@ class Trainer:
             self._save("last", validation)
             if len(self.run_data.validator):
                 self.journal.write(step, epoch, "val", loss=validation.loss, **validation.terms, **validation.scores)
-            if validation.picture is not None:
-                save_picture(self.config.out / "pictures" / f"epoch-{epoch:04d}.png", validation.picture)
+            if validation.image is not None:
+                save_image(self.config.out / "pictures" / f"epoch-{epoch:04d}.png", validation.image)
             self.journal.curve(self.constant)
         self.accelerator.wait_for_everyone()
         self._share_best()

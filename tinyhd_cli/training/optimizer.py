@@ -1,4 +1,4 @@
-"""Optimizer and learning rate as in the paper (section 4.2) and its code, and AdamW with a cosine."""
+"""Optimizers and learning-rate schedules: those of the paper (section 4.2) and its code, and AdamW with a cosine."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import nn
 from .options import TrainConfig
 
 ENCODER_FACTOR = 0.5
-"""The encoder begins from ImageNet's weights and learns half as fast."""
+"""Factor of the encoder's learning rate: it starts from ImageNet weights."""
 
 BIAS_FACTOR = 2.0
-"""Biases learn twice as fast, without decay."""
+"""Factor of the learning rate of biases, which have no weight decay."""
 
 
 def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """The network's parameters by learning rate and decay; each group's ``base_lr`` is what the schedule scales."""
+    """Return the parameters, grouped by learning rate and decay; the schedule scales each group's ``base_lr``."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         groups.setdefault((name.startswith("encoder."), name.endswith(".bias")), []).append(parameter)
@@ -31,7 +31,7 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
 
 
 def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW."""
+    """Return SGD with momentum, or AdamW."""
     groups = parameter_groups(network, config)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
@@ -39,21 +39,21 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Opti
 
 
 def milestones(config: TrainConfig, steps: int) -> list[int]:
-    """The steps at which the learning rate falls; none with a cosine."""
-    return [round(share * steps) for share in config.milestones] if config.schedule == "steps" else []
+    """Return the steps at which the learning rate drops; an empty list for the cosine schedule."""
+    return [round(fraction * steps) for fraction in config.milestones] if config.schedule == "steps" else []
 
 
 def lr_factor(config: TrainConfig, step: int, steps: int) -> float:
-    """What the learning rates are multiplied by in a step, counted from 0."""
-    warm = round(config.warmup * steps)
-    if step < warm:
-        return (step + 1) / warm
+    """Return the factor of the learning rates in a step, counted from 0."""
+    warmup_steps = round(config.warmup * steps)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
     if config.schedule == "steps":
         return float(0.1 ** sum(step >= milestone for milestone in milestones(config, steps)))
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Scale the learning rate of every group."""
+    """Set the learning rate of every group to ``factor`` times its base learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor

@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: a CSV log, a curve, pictures, and a TensorBoard log if wanted."""
+"""Records of a run: a CSV log, a plot of the loss, images of the maps, and optionally a TensorBoard log."""
 
 from __future__ import annotations
 
@@ -17,19 +17,27 @@ from ..figures import new_figure, save_figure
 from .options import TERMS
 
 SCORES = ("AUC-J", "CC", "NSS", "SIM", "KLDiv")
+"""Metrics of a validation, as named by ``tinyhd_cli.metrics``."""
+
 COLUMNS = ("step", "epoch", "split", "lr", "clips_per_s", "loss", *TERMS, *SCORES)
+"""Columns of ``log.csv``."""
+
+LABEL_HEIGHT = 18
+"""Height in pixels of the names above the images."""
+
+Pixels = NDArray[np.uint8]
 
 
 class RunLog:
-    """The log of a run: a row for each step and each validation.
+    """The log of a run: one row per step and per validation.
 
     Args:
-        out: folder of the run.
-        step: steps done already; later rows, of a run that went on and was lost, are taken out.
-        tensorboard: whether TensorBoard's log is written too.
+        out: Folder of the run.
+        step: Number of completed steps. Later rows are removed: they belong to steps after the last checkpoint.
+        tensorboard: Whether to write a TensorBoard log as well.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: The folder cannot be written.
         UsageError: TensorBoard is not installed.
     """
 
@@ -44,17 +52,17 @@ class RunLog:
             self.writer.writerows(self.rows)
         except OSError as error:
             raise cannot_write(self.path, error) from error
-        self.board = board(out) if tensorboard else None
+        self.tensorboard = open_tensorboard(out) if tensorboard else None
 
     def read(self) -> list[dict[str, str]]:
-        """The rows that are there."""
+        """Return the rows of the log file, if it exists."""
         if not self.path.is_file():
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
     def write(self, step: int, epoch: int, split: str, **values: float) -> None:
-        """Add a row; columns that are not given stay empty."""
+        """Append a row; columns without a value stay empty."""
         row = {"step": str(step), "epoch": str(epoch), "split": split}
         row |= {name: f"{value:.8g}" for name, value in values.items()}
         self.rows.append(row)
@@ -63,22 +71,24 @@ class RunLog:
             self.file.flush()
         except OSError as error:
             raise cannot_write(self.path, error) from error
-        if self.board is not None:
+        if self.tensorboard is not None:
             for name, value in values.items():
-                self.board.add_scalar(f"{split}/{name}", value, step)
+                self.tensorboard.add_scalar(f"{split}/{name}", value, step)
 
     def curve(self, constant: Mapping[str, float] | None = None) -> None:
-        """Draw the loss and the divergence from the teacher over the steps, as ``curve.png``.
+        """Plot the loss and the divergence from the teacher over the steps as ``curve.png``.
 
         Args:
-            constant: divergence of the best map that is the same for all clips, by term, to compare with.
+            constant: Divergence of the best constant map by term, drawn for comparison.
         """
         figure = new_figure(8, 4.5)
         axes = figure.subplots(1, 2)
         for axis, columns in zip(axes, (("loss",), ("target/final", "aux/final", "target/ground-truth")), strict=True):
             for column in columns:
                 for split, style in (("train", {"alpha": 0.5, "linewidth": 0.7}), ("val", {"marker": "."})):
-                    points = [(int(row["step"]), float(row[column])) for row in self.rows if has(row, split, column)]
+                    points = [
+                        (int(row["step"]), float(row[column])) for row in self.rows if has_value(row, split, column)
+                    ]
                     if points:
                         axis.plot(*zip(*points, strict=True), label=f"{split} {column}", **style)
             axis.set_xlabel("step")
@@ -93,48 +103,43 @@ class RunLog:
     def close(self) -> None:
         """Close the files."""
         self.file.close()
-        if self.board is not None:
-            self.board.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
 
 
-def has(row: Mapping[str, str], split: str, column: str) -> bool:
-    """Whether a row of a split has a positive value in a column."""
+def has_value(row: Mapping[str, str], split: str, column: str) -> bool:
+    """Return whether a row belongs to a split and has a positive value in a column."""
     return row["split"] == split and bool(row.get(column)) and float(row[column]) > 0
 
 
-def board(out: Path) -> Any:
-    """TensorBoard's writer; ``UsageError`` where it is not installed."""
+def open_tensorboard(out: Path) -> Any:
+    """Return a TensorBoard writer; raise ``UsageError`` if TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise UsageError("--tensorboard: it is not installed: pip install tensorboard") from error
+        raise UsageError("--tensorboard: TensorBoard is not installed; run pip install tensorboard") from error
     return SummaryWriter(str(out / "tensorboard"))
 
 
-Pixels = NDArray[np.uint8]
-
-LABEL_HEIGHT = 18
-
-
-def colored(values: NDArray[np.float32]) -> Pixels:
-    """A map ``(H, W)`` in colors, from its least to its greatest value: RGB ``(H, W, 3)``."""
+def colorize(values: NDArray[np.float32]) -> Pixels:
+    """Return a map ``(H, W)`` in colors, scaled from its minimum to its maximum: RGB ``(H, W, 3)``."""
     low, high = float(values.min()), float(values.max())
     gray = (np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(gray, cv2.COLORMAP_TURBO)[..., ::-1], dtype=np.uint8)
 
 
-def picture(rows: Sequence[Mapping[str, Pixels]]) -> Pixels:
-    """Pictures with names side by side, a row for each clip: RGB ``(h, w, 3)``."""
+def image_grid(rows: Sequence[Mapping[str, Pixels]]) -> Pixels:
+    """Return named images side by side, one row per clip: RGB ``(h, w, 3)``."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     height, width = next(iter(rows[0].values())).shape[:2]
-    head = np.full((LABEL_HEIGHT, width * len(names), 3), 255, np.uint8)
-    for place, name in enumerate(names):
-        cv2.putText(head, name, (place * width + 4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+    header = np.full((LABEL_HEIGHT, width * len(names), 3), 255, np.uint8)
+    for column, name in enumerate(names):
+        cv2.putText(header, name, (column * width + 4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
     blank = np.full((height, width, 3), 90, np.uint8)
-    return np.vstack([head, *[np.hstack([row.get(name, blank) for name in names]) for row in rows]])
+    return np.vstack([header, *[np.hstack([row.get(name, blank) for name in names]) for row in rows]])
 
 
-def save_picture(path: Path, image: Pixels) -> None:
-    """Write an RGB picture as PNG; ``OutputError`` if it cannot be written."""
+def save_image(path: Path, image: Pixels) -> None:
+    """Write an RGB image as PNG; raise ``OutputError`` if it cannot be written."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())

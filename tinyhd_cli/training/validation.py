@@ -1,4 +1,4 @@
-"""How good a student is on clips that it does not train on: the loss term by term, and the field's metrics."""
+"""Validation of a student on held-out clips: the terms of the loss, and the usual metrics."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ from .augment import collate, mixed, student_clips, targets, truth
 from .clips import Clips, Pick
 from .losses import EPS, distribution, kl_divergence, loss_terms, total
 from .options import TrainConfig
-from .run_log import SCORES, Pixels, colored, picture
+from .run_log import SCORES, Pixels, colorize, image_grid
 from .teachers import Teachers
 
-BATCH = 4
-PICTURES = 6
-"""Clips in the picture of an epoch."""
+BATCH_SIZE = 4
+
+PREVIEW_CLIPS = 6
+"""Maximum number of clips in the preview image of a validation."""
 
 
 @dataclass
 class Validation:
-    """What came of it."""
+    """Result of a validation."""
 
     terms: dict[str, float] = field(default_factory=dict)
     """Mean of each term of the loss."""
     loss: float = float("nan")
-    """Their weighted sum."""
+    """Weighted sum of the terms."""
     scores: dict[str, float] = field(default_factory=dict)
-    """Means of the metrics over the labeled clips' last frames; empty without ground truth."""
-    picture: Pixels | None = None
+    """Means of the metrics over the last frames of the labeled clips; empty without ground truth."""
+    image: Pixels | None = None
+    """Preview of some clips and their maps."""
 
 
 class Validator:
-    """Clips to validate on, and how.
+    """Validation of a network on a fixed set of clips.
 
     Args:
-        config: the run.
-        clips: reads clips.
-        labeled: clips with ground truth.
-        aux: clips without.
-        teacher: None without one.
+        config: Configuration of the run.
+        clips: Reader of the clips.
+        labeled: Clips with ground truth.
+        aux: Clips without ground truth; not used without a teacher.
+        teacher: Teachers of the run, or None.
     """
 
     def __init__(
@@ -56,86 +58,87 @@ class Validator:
         teacher: Teachers | None,
     ) -> None:
         self.config, self.clips, self.teacher = config, clips, teacher
-        # Each batch is of one kind.
-        self.batches = [(list(labeled[i : i + BATCH]), True) for i in range(0, len(labeled), BATCH)]
+        # Each batch has clips of one kind only.
+        self.batches = [(list(labeled[i : i + BATCH_SIZE]), True) for i in range(0, len(labeled), BATCH_SIZE)]
         if teacher is not None:
-            self.batches += [(list(aux[i : i + BATCH]), False) for i in range(0, len(aux), BATCH)]
+            self.batches += [(list(aux[i : i + BATCH_SIZE]), False) for i in range(0, len(aux), BATCH_SIZE)]
 
     def __len__(self) -> int:
         return sum(len(picks) for picks, _ in self.batches)
 
-    def shown(self) -> set[int]:
-        """The batches whose first clips are in the picture: some of both kinds, spread evenly."""
-        chosen = []
+    def preview_batches(self) -> set[int]:
+        """Return the indices of the batches whose first clips are in the preview: evenly spaced, of both kinds."""
+        chosen: list[int] = []
         for kind in (True, False):
             numbers = [number for number, (_, labeled) in enumerate(self.batches) if labeled == kind]
-            chosen += (
-                [numbers[i] for i in np.unique(np.linspace(0, len(numbers) - 1, PICTURES // 2).astype(int))]
-                if (numbers)
-                else []
-            )
+            if numbers:
+                evenly_spaced = np.linspace(0, len(numbers) - 1, PREVIEW_CLIPS // 2).astype(int)
+                chosen += [numbers[index] for index in np.unique(evenly_spaced)]
         return set(chosen)
 
     @torch.no_grad()
     def run(self, network: nn.Module, frames: int, device: torch.device) -> Validation:
-        """Validate a network that gives ``frames`` maps for a clip."""
+        """Validate a network that outputs ``frames`` maps per clip."""
         network.eval()
         sums: dict[str, list[tuple[float, int]]] = defaultdict(list)
         scores: dict[str, list[float]] = defaultdict(list)
-        rows, shown = [], self.shown()
+        rows, previewed = [], self.preview_batches()
         for number, (picks, labeled) in enumerate(self.batches):
             batch = collate([self.clips[pick] for pick in picks])
             count = len(picks) if labeled else 0
-            wanted, known = targets(batch, self.teacher), truth(batch, count, frames, device)
+            teacher_maps, ground_truth = targets(batch, self.teacher), truth(batch, count, frames, device)
             with mixed(self.config, device):
                 saliency, maps = network(student_clips(batch, device), intermediate=True)
             saliency, maps = saliency.float(), {name: value.float() for name, value in maps.items()}
-            for name, term in loss_terms(saliency, maps, count, wanted, known, self.config.weights).items():
+            losses = loss_terms(saliency, maps, count, teacher_maps, ground_truth, self.config.weights)
+            for name, term in losses.items():
                 sums[name].append((float(term), len(picks)))
-            if known is not None:
-                for one in zip(saliency[:, -1], known.density[:, -1], known.fixation[:, -1], strict=True):
-                    for name, value in score(*one).items():
+            if ground_truth is not None:
+                last_frames = ground_truth.density[:, -1], ground_truth.fixation[:, -1]
+                for maps_of_frame in zip(saliency[:, -1], *last_frames, strict=True):
+                    for name, value in score(*maps_of_frame).items():
                         scores[name].append(value)
-            if number in shown:
-                final = None if wanted is None else wanted.final[0, -1]
-                density = None if known is None else known.density[0, -1]
-                rows.append(row(batch.reads[0, -1], density, final, saliency[0, -1], maps))
+            if number in previewed:
+                final = None if teacher_maps is None else teacher_maps.final[0, -1]
+                density = None if ground_truth is None else ground_truth.density[0, -1]
+                rows.append(preview_row(batch.reads[0, -1], density, final, saliency[0, -1], maps))
         terms = {name: weighted_mean(pairs) for name, pairs in sums.items()}
         weighted = {name: torch.tensor(value) for name, value in terms.items()}
         loss = float(total(weighted, self.config.weights)) if terms else float("nan")
         means = {name: float(np.nanmean(values)) for name, values in scores.items() if np.isfinite(values).any()}
-        return Validation(terms, loss, means, picture(rows) if rows else None)
+        return Validation(terms, loss, means, image_grid(rows) if rows else None)
 
     @torch.no_grad()
     def best_constant(self) -> dict[str, float]:
-        """Divergence of the teacher's final maps from the one map that is nearest to all of them: their mean.
+        """Return the divergence of the teacher's final maps from the best constant map, which is their mean.
 
-        What a student that does not look at its input could reach at best, for labeled clips (``target/final``) and
-        the others (``aux/final``). Empty without a teacher.
+        It is the lower bound for a student that ignores its input: for labeled clips (``target/final``) and for
+        auxiliary clips (``aux/final``). Empty without a teacher.
         """
         found: dict[str, list[Tensor]] = defaultdict(list)
         for picks, labeled in self.batches if self.teacher is not None else []:
-            wanted = targets(collate([self.clips[pick] for pick in picks]), self.teacher)
-            assert wanted is not None
-            peaks = wanted.final.amax((-2, -1), keepdim=True).clamp_min(EPS)
-            found["target/final" if labeled else "aux/final"].append((wanted.final / peaks).half())  # takes less room
+            teacher_maps = targets(collate([self.clips[pick] for pick in picks]), self.teacher)
+            assert teacher_maps is not None
+            peaks = teacher_maps.final.amax((-2, -1), keepdim=True).clamp_min(EPS)
+            scaled = (teacher_maps.final / peaks).half()  # to save memory
+            found["target/final" if labeled else "aux/final"].append(scaled)
         return {name: mean_divergence(maps) for name, maps in found.items()}
 
 
 def weighted_mean(pairs: Sequence[tuple[float, int]]) -> float:
-    """Mean of values, each with its weight."""
+    """Return the weighted mean of pairs of a value and a weight."""
     return sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
 
 
 def mean_divergence(maps: Sequence[Tensor]) -> float:
-    """Mean divergence of maps ``(N, T, H, W)``, as distributions, from their mean, which minimizes it."""
+    """Return the mean divergence of maps ``(N, T, H, W)`` from their mean, which minimizes it; all as distributions."""
     count = sum(len(m) * m.shape[1] for m in maps)
     mean = torch.stack([distribution(m).double().sum((0, 1)) for m in maps]).sum(0) / count
     return float(sum(kl_divergence(mean, m).sum() for m in maps) / count)
 
 
 def score(saliency: Tensor, density: Tensor, fixation: Tensor) -> dict[str, float]:
-    """The metrics of one frame, of those that its ground truth allows."""
+    """Return the metrics of one frame; those that its ground truth allows."""
     has_density, has_fixation = bool(density.any()), bool(fixation.any())
     values = score_frame(
         saliency.cpu().numpy(),
@@ -145,16 +148,16 @@ def score(saliency: Tensor, density: Tensor, fixation: Tensor) -> dict[str, floa
     return {name: value for name, value in values.items() if name in SCORES}
 
 
-def row(
+def preview_row(
     frame: Tensor, density: Tensor | None, teacher: Tensor | None, student: Tensor, maps: dict[str, Tensor]
 ) -> dict[str, Pixels]:
-    """One clip's last frame and maps, for the picture of an epoch."""
-    pictures = {"input": frame.numpy()}
+    """Return the last frame of a clip and its maps by name, as one row of the preview."""
+    images = {"input": frame.numpy()}
     gray: dict[str, Tensor | None] = {"ground truth": density, "teacher": teacher, "student": student}
-    for name, several in maps.items():
-        for index, one in enumerate(several[0, :, -1]):
-            gray[name if len(several[0]) == 1 else f"{name}.{index + 1}"] = one
+    for name, channels in maps.items():
+        for index, channel in enumerate(channels[0, :, -1]):
+            gray[name if len(channels[0]) == 1 else f"{name}.{index + 1}"] = channel
     for name, value in gray.items():
         if value is not None:
-            pictures[name] = colored(value.float().cpu().numpy())
-    return pictures
+            images[name] = colorize(value.float().cpu().numpy())
+    return images
