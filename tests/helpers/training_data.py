@@ -1,4 +1,4 @@
-"""Small data sets that the tests of training make for themselves."""
+"""Small generated data sets for the tests of training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from tinyhd_cli import weights
 from tinyhd_cli.models import build, config
 
 SIZE = (64, 64)
+"""Input size of the networks in these tests."""
 
-# What every run of these tests has in common.
 OPTIONS = ("--size", "64x64", "--workers", "0", "--init", "none", "--batch-size", "2", "--device", "cpu", "--quiet")
+"""Command-line options of every run in these tests."""
 
 
-def blob(number: int, width: int = 96, height: int = 72) -> np.ndarray:
-    """Where people look: at the disc of ``clips.image``."""
+def density_map(number: int, width: int = 96, height: int = 72) -> np.ndarray:
+    """Return a density map whose peak is on the disc of ``clips.image``."""
     y, x = np.mgrid[:height, :width]
     center = width * (0.3 + 0.02 * (number % 20))
     return np.uint8(255 * np.exp(-((x - center) ** 2 + (y - height * 0.6) ** 2) / (2 * 8**2)))
@@ -32,38 +33,38 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 def labeled_videos(root: Path, count: int = 3, frames: int = 20) -> Path:
-    """``NAME/{images,maps,fixation}``, each video brighter than the one before."""
+    """Write videos as ``NAME/{images,maps,fixation}``, each darker than the one before."""
     for video in range(count):
         for number in range(frames):
             image = clips.image(number + 3 * video, 96, 72) // (video + 1)
             write_png(root / f"v{video}" / "images" / f"{number + 1:04d}.png", image[..., ::-1])
-            write_png(root / f"v{video}" / "maps" / f"{number + 1:04d}.png", blob(number + 3 * video))
-            points = (blob(number + 3 * video) > 250).astype(np.uint8) * 255
+            write_png(root / f"v{video}" / "maps" / f"{number + 1:04d}.png", density_map(number + 3 * video))
+            points = (density_map(number + 3 * video) > 250).astype(np.uint8) * 255
             write_png(root / f"v{video}" / "fixation" / f"{number + 1:04d}.png", points)
     return root
 
 
 def photographs(root: Path, count: int = 3) -> Path:
-    """``images``, ``maps`` and ``fixation`` with the same names."""
+    """Write photographs, density maps and fixation maps of the same names to ``images``, ``maps`` and ``fixation``."""
     for number in range(count):
         name = f"{1000 + 7 * number}.png"
         write_png(root / "images" / name, clips.image(5 * number, 120, 90)[..., ::-1])
-        write_png(root / "maps" / name, blob(5 * number, 120, 90))
-        write_png(root / "fixation" / name, (blob(5 * number, 120, 90) > 253).astype(np.uint8) * 255)
+        write_png(root / "maps" / name, density_map(5 * number, 120, 90))
+        write_png(root / "fixation" / name, (density_map(5 * number, 120, 90) > 253).astype(np.uint8) * 255)
     return root
 
 
 def aux_videos(root: Path, count: int = 3, frames: int = 24) -> Path:
-    """Kinetics' layout: a folder for each class."""
+    """Write unlabeled videos in the layout of Kinetics: one folder per class."""
     for number in range(count):
         (root / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
-        # Without losses: those of H.264 differ from time to time.
+        # A lossless codec, because H.264 does not always encode the same frames in the same way.
         clips.make(root / f"class{number % 2}" / f"clip{number}.mkv", codec="ffv1", frames=frames + number)
     return root
 
 
 def procedural_file(path: Path, shared: Path, name: str) -> Path:
-    """A weight file of a network with procedural weights, for input of ``SIZE``."""
+    """Write a weights file of a network with procedural weights, with input size ``SIZE``."""
     sys.path.insert(0, str(shared / "upstream"))
     try:
         import procedural

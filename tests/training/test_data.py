@@ -1,4 +1,4 @@
-"""Where clips come from, how they are read, and what teachers say of them."""
+"""Sources of clips, reading of clips, and maps of teachers."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_labeled_videos_are_stored_with_their_maps(folders, tmp_path):
     assert density[4, points[4] > 0].min() > 200
     assert 0 < points[4].sum() < 60
     before = [path.stat().st_mtime_ns for path in tmp_path.rglob("*.u8")]
-    decoded(found.targets, tmp_path)  # nothing is made twice
+    decoded(found.targets, tmp_path)  # decodes nothing again
     assert [path.stat().st_mtime_ns for path in tmp_path.rglob("*.u8")] == before
 
 
-def test_damaged_clips_are_reported_and_left_out(folders, tmp_path, caplog):
+def test_damaged_clips_are_reported_and_skipped(folders, tmp_path, caplog):
     root = aux_videos(tmp_path / "aux", count=2)
     (root / "class0" / "broken.mp4").write_bytes(b"no video at all" * 100)
     (root / "class1" / "notes.txt").write_text("no video")
@@ -70,7 +70,7 @@ def test_damaged_clips_are_reported_and_left_out(folders, tmp_path, caplog):
     assert "skipped" in caplog.text
 
 
-def test_worker_processes_decode_the_same(folders, tmp_path):
+def test_worker_processes_decode_the_same_frames(folders, tmp_path):
     videos = sources.unlabeled(str(aux_videos(tmp_path / "aux", count=4)))
     for one, other in zip(decoded(videos, tmp_path / "a"), decoded(videos, tmp_path / "b", workers=2), strict=True):
         assert one.key == other.key
@@ -84,17 +84,17 @@ def test_a_flat_folder_of_photographs_is_recognized(folders):
     assert [len(video.frames) for video in one_video] == [20]
 
 
-def test_photographs_stand_still_or_move_slowly(folders, tmp_path):
+def test_photographs_are_static_or_move_slowly(folders, tmp_path):
     stored = decoded(sources.labeled(f"images:{folders['photos']}", ("train",)), tmp_path)
     reader = Clips(stored, SIZE, context=0)
-    still, moving = reader[Pick(0, 0)], reader[Pick(0, 0, trajectory=1)]
-    assert (still["read"] == still["read"][:1]).all()
-    assert still["read"].shape == (16, *SIZE, 3)
+    static, moving = reader[Pick(0, 0)], reader[Pick(0, 0, trajectory=1)]
+    assert (static["read"] == static["read"][:1]).all()
+    assert static["read"].shape == (16, *SIZE, 3)
     steps = (moving["read"][1:].float() - moving["read"][:-1].float()).abs().mean((1, 2, 3))
     assert (steps > 0).float().mean() > 0.6
     assert steps.max() < 12
-    # The maps move with the picture: the density's peak stays on the yellow disc.
-    for sample in (still, moving):
+    # The maps move with the image: the peak of the density stays on the yellow disc.
+    for sample in (static, moving):
         for frame in (0, 15):
             y, x = np.unravel_index(sample["density"][frame].numpy().argmax(), SIZE)
             red, _, blue = sample["read"][frame, y, x].tolist()
@@ -105,32 +105,32 @@ def test_photographs_stand_still_or_move_slowly(folders, tmp_path):
             assert sample["density"][frame][points].min() > 150
 
 
-def test_the_same_seed_gives_the_same_clips_however_many_processes_share_them(folders, tmp_path):
+def test_the_clips_depend_on_the_seed_and_not_on_the_number_of_processes(folders, tmp_path):
     stored = decoded(sources.unlabeled(str(folders["aux"])), tmp_path)
     videos = list(enumerate(stored))
     config = TrainConfig(aux=("x",), seed=3)
     plan = Schedule(2, 4, steps_per_epoch=1, steps=6)
-    whole = PickSampler(config, plan, videos[:2], videos)
-    assert list(whole) == list(PickSampler(config, plan, videos[:2], videos))
+    single = PickSampler(config, plan, videos[:2], videos)
+    assert list(single) == list(PickSampler(config, plan, videos[:2], videos))
     halves = [PickSampler(config, plan, videos[:2], videos, rank=rank, processes=2) for rank in (0, 1)]
-    for step, together in enumerate(whole):
-        shares = [half.picks(step) for half in halves]
-        assert [len(share) for share in shares] == [3, 3]
-        assert together == [shares[0][0], shares[1][0], *shares[0][1:], *shares[1][1:]]
+    for step, together in enumerate(single):
+        first, second = (half.picks(step) for half in halves)
+        assert len(first) == len(second) == 3
+        assert together == [first[0], second[0], *first[1:], *second[1:]]
     later = PickSampler(config, plan, videos[:2], videos, first_step=4)
-    assert list(later) == list(whole)[4:]
-    assert list(whole) != list(PickSampler(TrainConfig(aux=("x",), seed=4), plan, videos[:2], videos))
-    picked = Counter(pick.video for step in range(3) for pick in whole.picks(step)[2:])
+    assert list(later) == list(single)[4:]
+    assert list(single) != list(PickSampler(TrainConfig(aux=("x",), seed=4), plan, videos[:2], videos))
+    picked = Counter(pick.video for step in range(3) for pick in single.picks(step)[2:])
     assert set(picked.values()) == {4}  # each video equally often
-    flips = [pick.flip for step in range(6) for pick in whole.picks(step)]
+    flips = [pick.flip for step in range(6) for pick in single.picks(step)]
     assert 8 < sum(flips) < 28
 
 
-def test_clips_begin_on_the_grid_and_reach_the_end():
+def test_clips_start_on_the_grid_and_include_the_last_frame():
     assert starts(40, 16) == [0, 16, 24]
     assert starts(18, 1) == [0, 1, 2]
     assert starts(16, 16) == [0]
-    assert starts(5, 16) == [-11]  # a video of five frames: the first one fills the front
+    assert starts(5, 16) == [-11]  # a video of five frames: the first one is repeated
 
 
 def test_validation_clips_fit_their_videos(folders, tmp_path):
@@ -142,20 +142,20 @@ def test_validation_clips_fit_their_videos(folders, tmp_path):
 
 
 class Recorded:
-    """Stands for a teacher's network: its map says which frames it saw, by their brightness."""
+    """Stand-in for a teacher's network. It records and outputs frame numbers, which are encoded as brightness."""
 
     def __init__(self, frames_out):
-        self.frames_out, self.seen = frames_out, []
+        self.frames_out, self.windows = frames_out, []
 
     def __call__(self, x, intermediate):
-        seen = (x.mean((1, 3, 4)) * 255).round().int()  # (N, 16): frame numbers
-        self.seen += seen.tolist()
-        last = seen[:, -self.frames_out :].float()
+        numbers = (x.mean((1, 3, 4)) * 255).round().int()  # (N, 16): frame numbers
+        self.windows += numbers.tolist()
+        last = numbers[:, -self.frames_out :].float()
         final = last[:, :, None, None].expand(-1, -1, *SIZE) / 255
         return final, {"d1": final[:, None, -1:].expand(-1, 4, -1, -1, -1) * torch.arange(1, 5).view(1, 4, 1, 1, 1)}
 
 
-def teacher_of(tmp_path, student, teacher, **options):
+def make_teacher(tmp_path, student, teacher, **options):
     network = lively(teacher)
     path = tmp_path / f"{teacher}.safetensors"
     weights.save(path, network.state_dict(), network.config, input_size=SIZE)
@@ -174,14 +174,14 @@ def numbered_frames(first, count):
 
 @pytest.mark.parametrize(("upstream", "lag"), [(False, 0), (True, 1)])
 def test_a_single_output_teachers_windows_end_at_the_students_frames(tmp_path, upstream, lag):
-    """The student's frames are 100 to 115; the original is one frame behind."""
-    teacher, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter", upstream_alignment=upstream)
+    """The student's frames are 100 to 115; the original implementation is one frame behind."""
+    teacher, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter", upstream_alignment=upstream)
     assert teacher.context == 15 + lag
     maps = teacher.maps(numbered_frames(100 - teacher.context, teacher.context + 16))
-    assert [window[-1] for window in recorded.seen] == list(range(100 - lag, 116 - lag))
-    assert all(window == list(range(window[-1] - 15, window[-1] + 1)) for window in recorded.seen)
+    assert [window[-1] for window in recorded.windows] == list(range(100 - lag, 116 - lag))
+    assert all(window == list(range(window[-1] - 15, window[-1] + 1)) for window in recorded.windows)
     assert (maps.final[0, :, 0, 0] * 255).round().tolist() == list(range(100 - lag, 116 - lag))
-    mean = np.mean(range(100 - lag, 116 - lag)) / 255  # over time, d1's one frame being for the whole clip
+    mean = np.mean(range(100 - lag, 116 - lag)) / 255  # over time, because d1 has one map for the whole clip
     assert maps.intermediate[0, :, 0, 0].tolist() == pytest.approx([mean, 2 * mean, 3 * mean, 4 * mean])
 
 
@@ -193,36 +193,36 @@ def test_a_single_output_teachers_windows_end_at_the_students_frames(tmp_path, u
         ("tinyhd-s-quarter", "tinyhd-m-quarter", 1, [115]),
     ],
 )
-def test_other_teachers_see_the_students_clip(tmp_path, student, teacher, windows, last):
-    made, recorded = teacher_of(tmp_path, student, teacher, upstream_alignment=True)
+def test_other_teachers_run_on_the_students_clip(tmp_path, student, teacher, windows, last):
+    made, recorded = make_teacher(tmp_path, student, teacher, upstream_alignment=True)
     assert made.context == 0
     maps = made.maps(numbered_frames(100, 16))
-    assert recorded.seen == [list(range(100, 116))] * windows
+    assert recorded.windows == [list(range(100, 116))] * windows
     assert (maps.final[0, :, 0, 0] * 255).round().tolist() == last
 
 
-def test_a_still_clip_is_seen_once(tmp_path):
-    teacher, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
+def test_a_teacher_runs_once_for_a_static_clip(tmp_path):
+    teacher, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
     maps = teacher.maps(numbered_frames(7, 1).expand(31, -1, -1, -1))
-    assert len(recorded.seen) == 1
+    assert len(recorded.windows) == 1
     assert maps.final.shape == (1, 16, *SIZE)
 
 
-def test_a_teacher_is_asked_for_some_frames_and_blended(tmp_path):
-    teacher, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter", teacher_step=6)
+def test_maps_between_the_teachers_steps_are_interpolated(tmp_path):
+    teacher, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter", teacher_step=6)
     maps = teacher.maps(numbered_frames(85, 31))
-    assert [window[-1] for window in recorded.seen] == [100, 106, 112, 115]
+    assert [window[-1] for window in recorded.windows] == [100, 106, 112, 115]
     assert (maps.final[0, :, 0, 0] * 255).tolist() == pytest.approx(list(range(100, 116)), abs=1e-3)
     assert float(maps.intermediate[0, 0, 0, 0] * 255) == pytest.approx(107.5, abs=1e-3)
 
 
-def test_maps_are_blended_between_their_places():
+def test_interpolation_in_time():
     maps = torch.tensor([0.0, 1.0, 4.0]).view(3, 1)
     assert between(maps, [0, 2, 3])[:, 0].tolist() == [0, 0.5, 1, 4]
     assert between(maps, [0, 1, 2]) is maps
 
 
-def test_a_mirrored_clip_is_asked_for_too(tmp_path):
+def test_teacher_flip_averages_the_maps_of_the_mirrored_clip(tmp_path):
     network = lively("tinyhd-m-quarter")
     path = tmp_path / "m.safetensors"
     weights.save(path, network.state_dict(), network.config, input_size=SIZE)
@@ -231,28 +231,28 @@ def test_a_mirrored_clip_is_asked_for_too(tmp_path):
     twice = Teacher(replace(config, teacher_flip=True), str(path), CPU)
     assert once.identity != twice.identity
     read = torch.randint(0, 256, (16, *SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    plain, other = once.maps(read), once.maps(read.flip(2))
-    expected = (distribution(plain.final) + distribution(other.final.flip(-1))) / 2
+    original, mirrored = once.maps(read), once.maps(read.flip(2))
+    expected = (distribution(original.final) + distribution(mirrored.final.flip(-1))) / 2
     torch.testing.assert_close(twice.maps(read).final, expected)
-    # Whichever way round the clip is, the answer is the same.
+    # Mirroring the clip mirrors the maps and changes nothing else.
     torch.testing.assert_close(twice.maps(read.flip(2)).final.flip(-1), expected)
 
 
-def test_several_teachers_speak_as_one(folders, tmp_path):
+def test_the_maps_of_several_teachers_are_averaged(folders, tmp_path):
     stored = decoded(sources.unlabeled(str(folders["aux"])), tmp_path / "clips")
-    single, seen = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
-    multi, _ = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-m-quarter")
+    single, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
+    multi, _ = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-m-quarter")
     both = Teachers([CachedTeacher(single, tmp_path / "maps"), CachedTeacher(multi, tmp_path / "maps")])
     assert both.context == 15
     batch = collate([Clips(stored, SIZE, both.context)[Pick(0, 8)]])
     found = targets(batch, both)
     alone = [targets(batch, Teachers([one])) for one in both.teachers]
     torch.testing.assert_close(found.final, mean(alone).final)
-    assert len(seen.seen) == 16  # the maps of both were kept
+    assert len(recorded.windows) == 16  # once: the maps were cached
     assert len(list((tmp_path / "maps").iterdir())) == 2
 
 
-def test_the_mean_of_maps_is_one_of_distributions():
+def test_maps_are_averaged_as_distributions():
     one, other = torch.rand(1, 16, 4, 4), torch.rand(1, 16, 4, 4)
     scaled = mean([Targets(one, None), Targets(1000 * other, None)])
     torch.testing.assert_close(scaled.final, (distribution(one) + distribution(other)) / 2)
@@ -260,16 +260,16 @@ def test_the_mean_of_maps_is_one_of_distributions():
 
 
 @pytest.mark.parametrize("teacher", ["tinyhd-s-quarter", "tinyhd-m-quarter"])
-def test_teachers_see_a_single_frame_as_a_clip_that_stands_still(tmp_path, teacher):
-    made, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", teacher, stills=True)
+def test_teachers_run_on_a_single_frame_as_a_static_clip(tmp_path, teacher):
+    made, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", teacher, stills=True)
     assert made.context == 0
     maps = made.maps(numbered_frames(7, 1))
-    assert recorded.seen == [[7] * 16]
+    assert recorded.windows == [[7] * 16]
     assert maps.final.shape == (1, 1, *SIZE)
     assert maps.intermediate.shape == (1, 4, *SIZE)
 
 
-def test_a_teacher_of_another_size_is_refused(tmp_path):
+def test_a_teacher_of_another_size_is_rejected(tmp_path):
     network = lively("tinyhd-s-quarter")
     weights.save(tmp_path / "t.safetensors", network.state_dict(), network.config)
     config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "t.safetensors"), size=SIZE)
@@ -280,31 +280,31 @@ def test_a_teacher_of_another_size_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("dtype", "scale", "tolerance"), [("float16", 1, 1e-3), ("uint8", 1, 0.01), ("float16", 2, 0.05)]
 )
-def test_cached_maps_come_back(tmp_path, dtype, scale, tolerance):
+def test_cached_maps_are_restored(tmp_path, dtype, scale, tolerance):
     y, x = torch.meshgrid(torch.linspace(0, 3, 64), torch.linspace(0, 5, 64), indexing="ij")
     maps = torch.stack([1e-5 * (2 + torch.sin(x + t) * torch.cos(y)) for t in range(3)])
     found = unpacked("final", packed("final", maps, dtype, scale), SIZE)
     assert float((found - maps).abs().max() / maps.max()) < tolerance
 
 
-def test_a_teacher_is_asked_once_for_each_clip(folders, tmp_path):
+def test_a_teacher_runs_once_per_clip(folders, tmp_path):
     stored = decoded(sources.unlabeled(str(folders["aux"])), tmp_path / "clips")
-    teacher, recorded = teacher_of(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
+    teacher, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
     cached = CachedTeacher(teacher, tmp_path / "maps")
     reader = Clips(stored, SIZE, teacher.context)
     batch = collate([reader[Pick(0, 8)], reader[Pick(1, 0, flip=True)]])
     first = targets(batch, cached)
-    asked = len(recorded.seen)
+    windows = len(recorded.windows)
     again = targets(batch, cached)
-    assert asked == 32
-    assert len(recorded.seen) == asked
+    assert windows == 32
+    assert len(recorded.windows) == windows
     assert torch.equal(first.final, again.final)
     assert sorted(path.suffix for path in (tmp_path / "maps").rglob("*.npz")) == [".npz"] * 2
 
 
 @pytest.fixture
 def reader_and_teacher(folders, tmp_path):
-    """Labeled videos to draw clips from, and a TinyHD-M as a teacher."""
+    """Return a reader of labeled videos and a TinyHD-M teacher."""
     stored = decoded(sources.labeled(str(folders["videos"]), ("train",)), tmp_path / "clips")
     network = lively("tinyhd-m-quarter")
     weights.save(tmp_path / "m.safetensors", network.state_dict(), network.config, input_size=SIZE)
@@ -312,21 +312,22 @@ def reader_and_teacher(folders, tmp_path):
     return Clips(stored, SIZE, 0), CachedTeacher(Teacher(config, config.teacher[0], CPU), None)
 
 
-def test_flips_mirror_the_student_and_all_that_it_is_compared_with(reader_and_teacher):
+def test_flips_mirror_the_students_clips_and_all_targets(reader_and_teacher):
     reader, cached = reader_and_teacher
-    plain, mirror = (collate([reader[Pick(0, 2, flip=flip)]]) for flip in (False, True))
-    assert torch.equal(student_clips(plain, CPU).flip(-1), student_clips(mirror, CPU))
+    original, flipped = (collate([reader[Pick(0, 2, flip=flip)]]) for flip in (False, True))
+    assert torch.equal(student_clips(original, CPU).flip(-1), student_clips(flipped, CPU))
     for kind in ("density", "fixation"):
-        one, other = (getattr(truth(batch, 1, 16, CPU), kind) for batch in (plain, mirror))
+        one, other = (getattr(truth(batch, 1, 16, CPU), kind) for batch in (original, flipped))
         assert torch.equal(one.flip(-1), other)
         assert not torch.equal(one, other)
-    assert torch.equal(targets(plain, cached).final.flip(-1), targets(mirror, cached).final)
+    assert torch.equal(targets(original, cached).final.flip(-1), targets(flipped, cached).final)
 
 
-def test_crops_enlarge_the_student_and_all_that_it_is_compared_with(reader_and_teacher):
+def test_crops_enlarge_the_students_clips_and_all_targets(reader_and_teacher):
     reader, cached = reader_and_teacher
-    plain, near = (collate([reader[Pick(0, 2, crop=crop)]]) for crop in (WHOLE, (0.5, 1.0, 0.0)))  # below, left
-    assert plain.keys == near.keys  # the teacher sees the whole
+    lower_left = (0.5, 1.0, 0.0)
+    original, cropped = (collate([reader[Pick(0, 2, crop=crop)]]) for crop in (WHOLE, lower_left))
+    assert original.keys == cropped.keys  # the teacher runs on the whole clip
     height, width = SIZE
     corner = (slice(height // 2, None), slice(0, width // 2))
 
@@ -335,15 +336,15 @@ def test_crops_enlarge_the_student_and_all_that_it_is_compared_with(reader_and_t
         other = F.avg_pool2d(whole[(..., *corner)].flatten(0, -3).float(), 8)
         return float(correlation(one, other).min()) > 0.95
 
-    assert close(student_clips(near, CPU), student_clips(plain, CPU))
-    assert close(truth(near, 1, 16, CPU).density, truth(plain, 1, 16, CPU).density)
-    assert close(targets(near, cached).final, targets(plain, cached).final)
-    assert close(targets(near, cached).intermediate, targets(plain, cached).intermediate)
-    points = truth(plain, 1, 16, CPU).fixation[(..., *corner)]
+    assert close(student_clips(cropped, CPU), student_clips(original, CPU))
+    assert close(truth(cropped, 1, 16, CPU).density, truth(original, 1, 16, CPU).density)
+    assert close(targets(cropped, cached).final, targets(original, cached).final)
+    assert close(targets(cropped, cached).intermediate, targets(original, cached).intermediate)
+    points = truth(original, 1, 16, CPU).fixation[(..., *corner)]
     assert points.any()
-    there = truth(near, 1, 16, CPU).fixation
-    assert set(there.unique().tolist()) <= {0, 1} and there.sum() == points.sum()
-    assert torch.equal(F.max_pool2d(there.float(), 2), points.float())
+    enlarged_points = truth(cropped, 1, 16, CPU).fixation
+    assert set(enlarged_points.unique().tolist()) <= {0, 1} and enlarged_points.sum() == points.sum()
+    assert torch.equal(F.max_pool2d(enlarged_points.float(), 2), points.float())
 
 
 def test_half_of_the_clips_are_cropped(folders, tmp_path):
@@ -359,13 +360,13 @@ def test_half_of_the_clips_are_cropped(folders, tmp_path):
     assert 0.6 <= shares.min() < 0.65
 
 
-def test_other_colors_are_for_the_student_alone(folders, tmp_path):
+def test_color_jitter_changes_the_students_clips_only(folders, tmp_path):
     stored = decoded(sources.labeled(str(folders["videos"]), ("train",)), tmp_path / "clips")
     reader = Clips(stored, SIZE, 0)
-    plain, other = (collate([reader[Pick(0, 2, color=color)]]) for color in ((1.0, 1.0, 1.0), (0.8, 1.1, 0.7)))
-    assert torch.equal(plain.reads, other.reads) and torch.equal(plain.density, other.density)
-    assert plain.keys == other.keys  # the teacher's maps are the same
-    assert (student_clips(plain, CPU) - student_clips(other, CPU)).abs().mean() > 0.05
+    original, other = (collate([reader[Pick(0, 2, color=color)]]) for color in ((1.0, 1.0, 1.0), (0.8, 1.1, 0.7)))
+    assert torch.equal(original.reads, other.reads) and torch.equal(original.density, other.density)
+    assert original.keys == other.keys  # the teacher's maps are the same
+    assert (student_clips(original, CPU) - student_clips(other, CPU)).abs().mean() > 0.05
     plan, videos = Schedule(2, 0, steps_per_epoch=1, steps=20), list(enumerate(stored))
     still, jittered = (
         [pick for picks in PickSampler(TrainConfig(aux=("x",), jitter=jitter), plan, videos, []) for pick in picks]
@@ -394,7 +395,7 @@ def test_recolored():
 # --------------------------------------------------------------------------------------------------------- bad input
 
 
-def test_data_that_cannot_be_trained_on(folders, tmp_path):
+def test_unusable_data_is_rejected(folders, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     shifted = labeled_videos(tmp_path / "shifted", count=1, frames=2)
@@ -420,8 +421,8 @@ def test_data_that_cannot_be_trained_on(folders, tmp_path):
             sources.find(TrainConfig(**options))
 
 
-def test_held_back_videos_are_spread_evenly():
-    kept, held = sources.hold_out([clips.Clip(frames=n) for n in range(20)], 0.1)
-    assert [clip.frames for clip in held] == [9, 19]
+def test_held_out_videos_are_evenly_spaced():
+    kept, held_out = sources.hold_out([clips.Clip(frames=n) for n in range(20)], 0.1)
+    assert [clip.frames for clip in held_out] == [9, 19]
     assert len(kept) == 18
     assert sources.hold_out([clips.Clip()], 0.5) == ((clips.Clip(),), ())

@@ -1,4 +1,4 @@
-"""Runs that have ended and are trained on."""
+"""Finished runs that are extended."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def settings(data, out, **changes):
     return TrainConfig(**(values | changes))
 
 
-def test_an_extended_run_is_the_straight_run_to_the_bit(data, tmp_path, caplog):
-    """Where both schedules have the same learning rates; else it is said what they are."""
+def test_an_extended_run_equals_an_uninterrupted_run_bit_for_bit(data, tmp_path, caplog):
+    """This holds if both schedules have the same learning rates, which a warning reports."""
     late = {"milestones": (0.99,), "ema": 0.9}
-    loop.train(settings(data, tmp_path / "straight", steps=3, **late))
+    loop.train(settings(data, tmp_path / "uninterrupted", steps=3, **late))
     loop.train(settings(data, tmp_path / "extended", steps=2, **late))
     longer = settings(data, tmp_path / "extended", steps=3, **late)
     with pytest.raises(UsageError) as refused:
@@ -60,15 +60,15 @@ def test_an_extended_run_is_the_straight_run_to_the_bit(data, tmp_path, caplog):
         logging.getLogger("tinyhd").propagate = True
         loop.train(longer, extend=True)
     assert "the schedule of 3 steps: from here 1 x --lr, before 1 x" in caplog.text
-    straight, extended = (checkpoints.read(tmp_path / name)[0] for name in ("straight", "extended"))
-    assert straight.step == extended.step == 3
+    uninterrupted, extended = (checkpoints.read(tmp_path / name)[0] for name in ("uninterrupted", "extended"))
+    assert uninterrupted.step == extended.step == 3
     for part in ("model", "ema"):
-        one, other = getattr(straight, part), getattr(extended, part)
+        one, other = getattr(uninterrupted, part), getattr(extended, part)
         assert all(torch.equal(value, other[name]) for name, value in one.items()), part
-    assert checkpoints.read(longer.out)[1].steps == 3  # and goes on so with --resume
+    assert checkpoints.read(longer.out)[1].steps == 3  # which --resume then uses
 
 
-def test_the_learning_rate_rises_where_the_longer_schedule_has_it_higher(data, tmp_path, tinyhd, capsys):
+def test_the_learning_rate_follows_the_longer_schedule(data, tmp_path, tinyhd, capsys):
     run = [
         "train",
         "--data",
@@ -94,17 +94,16 @@ def test_the_learning_rate_rises_where_the_longer_schedule_has_it_higher(data, t
     assert "to make it longer, use --extend;" in capsys.readouterr().err
 
 
-def test_a_teacher_without_its_file(tinyhd, data, capsys, monkeypatch):
-    """The option that is named exists."""
+def test_the_error_of_a_missing_teacher_names_an_existing_option(tinyhd, data, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert tinyhd("distill", "--teacher", "hd2s", "--data", data, "--hold-out", "0", *OPTIONS, "--out", "run") == 4
-    said = capsys.readouterr().err
-    assert "use --teacher weight_MinLoss_new.pt" in said
-    assert "--weights" not in said
+    errors = capsys.readouterr().err
+    assert "use --teacher weight_MinLoss_new.pt" in errors
+    assert "--weights" not in errors
 
 
-def test_damaged_caches_are_made_again(data, tmp_path, caplog):
-    """Decoded clips and teacher's maps that are cut, or claim what is not there."""
+def test_damaged_cache_files_are_replaced(data, tmp_path, caplog):
+    """Decoded clips and teacher's maps that are truncated or inconsistent."""
     teacher = tmp_path / "teacher.safetensors"
     network = lively("tinyhd-m-quarter")
     weights.save(teacher, network.state_dict(), network.config, input_size=SIZE)

@@ -1,4 +1,4 @@
-"""First weights of the encoder."""
+"""Initial weights of the encoder."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ FEATURES = "blocks.18"
 
 
 def timm_file(path, seed=0):
-    """MobileNetV2 with timm's names and weights of our own, whose answers depend on what it sees."""
+    """Write a MobileNetV2 with timm's names and seeded weights; return its tensors."""
     state = lively("tinyhd-s", seed).encoder.state_dict()
-    theirs = {}
-    for ours, (conv, norm) in timm_layers().items():
-        kernel = state[f"{ours}.conv.weight"]
-        theirs[f"{conv}.weight"] = kernel.sum(2).contiguous()
+    tensors = {}
+    for layer, (conv, norm) in timm_layers().items():
+        kernel = state[f"{layer}.conv.weight"]
+        tensors[f"{conv}.weight"] = kernel.sum(2).contiguous()
         for field in ("weight", "bias", "running_mean", "running_var"):
-            theirs[f"{norm}.{field}"] = state[f"{ours}.norm.{field}"]
-    save_file(theirs, path)
-    return theirs
+            tensors[f"{norm}.{field}"] = state[f"{layer}.norm.{field}"]
+    save_file(tensors, path)
+    return tensors
 
 
-def in_the_middle(encoder, picture, frames=256):
-    """Features of a long still clip, at its middle, far from the zeros around it: ``(C, h, w)``."""
-    seen = {}
-    hook = encoder.blocks["18"].register_forward_hook(lambda module, inputs, output: seen.update(features=output))
+def middle_features(encoder, image, frames=256):
+    """Return the features in the middle of a long static clip, far from the zero padding: ``(C, h, w)``."""
+    captured = {}
+    hook = encoder.blocks["18"].register_forward_hook(lambda module, inputs, output: captured.update(features=output))
     with torch.no_grad():
-        encoder.eval()(picture[None, :, None].expand(-1, -1, frames, -1, -1))
+        encoder.eval()(image[None, :, None].expand(-1, -1, frames, -1, -1))
     hook.remove()
-    return seen["features"][0, :, seen["features"].shape[2] // 2]
+    return captured["features"][0, :, captured["features"].shape[2] // 2]
 
 
-def plain_mobilenet(theirs, x):
-    """The 2D network, layer by layer, from timm's tensors: ``(1, 1280, h, w)``."""
+def reference_mobilenet(tensors, x):
+    """Return the features of the 2D network, run layer by layer with timm's tensors: ``(1, 1280, h, w)``."""
     layers, strides = timm_layers(), {"stem": 2, **{f"blocks.{k}.depthwise": 2 for k in (2, 4, 7, 14)}}
 
     def layer(name, x, activation=True):
         conv, norm = layers[name]
-        kernel = theirs[f"{conv}.weight"]
+        kernel = tensors[f"{conv}.weight"]
         groups = len(kernel) if kernel.shape[1] == 1 and len(kernel) > 1 and "depthwise" in name else 1
         x = torch.nn.functional.conv2d(
             x, kernel, stride=strides.get(name, 1), padding=kernel.shape[-1] // 2, groups=groups
         )
-        statistics = [theirs[f"{norm}.{field}"] for field in ("running_mean", "running_var", "weight", "bias")]
+        statistics = [tensors[f"{norm}.{field}"] for field in ("running_mean", "running_var", "weight", "bias")]
         x = torch.nn.functional.batch_norm(x, *statistics, False, 0.0, 1e-5)
         return x.clamp(0, 6) if activation else x
 
@@ -62,32 +62,32 @@ def plain_mobilenet(theirs, x):
     return layer(FEATURES, x)
 
 
-def test_a_still_clip_gives_the_activations_of_the_picture(tmp_path):
-    theirs = timm_file(tmp_path / "timm.safetensors")
+def test_a_static_clip_has_the_features_of_its_image(tmp_path):
+    tensors = timm_file(tmp_path / "timm.safetensors")
     network = create("tinyhd-s")
     load_encoder(network, str(tmp_path / "timm.safetensors"), [])
-    picture = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(2))
-    expected = plain_mobilenet(theirs, picture[None])[0]
-    found = in_the_middle(network.encoder, picture)
+    image = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(2))
+    expected = reference_mobilenet(tensors, image[None])[0]
+    found = middle_features(network.encoder, image)
     assert expected.std() > 0.05
     assert torch.allclose(found, expected, atol=1e-3 * float(expected.abs().max()))
 
 
-def test_the_folded_file_gives_the_features_that_its_source_gave(shared):
-    """On the picture that comes with it, in ImageNet's normalization instead of the source's."""
+def test_the_folded_file_has_the_features_of_its_source(shared):
+    """On the reference image, with ImageNet's normalization instead of the source's."""
     folder = shared / "data" / "init"
     check = np.load(folder / "check.npz")
     network = create("tinyhd-s")
     load_encoder(network, str(folder / "mobilenet_v2_imagenet.npz"), [torch.randn(1, 3, 16, 64, 64)])
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in IMAGENET)
-    picture = (torch.from_numpy(check["image"]).permute(2, 0, 1).float() / 255 - mean) / std
-    found = in_the_middle(network.encoder, picture, frames=96).mean((-2, -1)).numpy()
+    image = (torch.from_numpy(check["image"]).permute(2, 0, 1).float() / 255 - mean) / std
+    found = middle_features(network.encoder, image, frames=96).mean((-2, -1)).numpy()
     assert np.corrcoef(found, check["features_18_symmetric"])[0, 1] > 0.999
 
 
-def test_calibration_changes_no_answer_and_finds_the_statistics():
+def test_calibration_keeps_the_features_and_sets_the_statistics():
     network = lively("tinyhd-m-quarter").encoder
-    for module in network.modules():  # as a folded file leaves them
+    for module in network.modules():  # as after loading a folded file
         if isinstance(module, torch.nn.BatchNorm3d):
             module.running_mean.zero_()
             module.running_var.fill_(1)
@@ -104,13 +104,13 @@ def test_calibration_changes_no_answer_and_finds_the_statistics():
     assert torch.allclose(norm.running_var, stem.var(1, correction=0), rtol=1e-4)
 
 
-def test_a_narrow_encoder_is_merged_from_the_wide_one(tmp_path):
+def test_a_narrow_encoder_is_averaged_from_the_wide_one(tmp_path):
     timm_file(tmp_path / "timm.safetensors")
     network = create("tinyhd-m-quarter")
     decoder = network.decoders["d2"].from_x3.expand.conv.weight.clone()
     load_encoder(network, str(tmp_path / "timm.safetensors"), [])
     assert torch.equal(network.decoders["d2"].from_x3.expand.conv.weight, decoder)
-    # A kernel of the stem is the mean of four, each in the scale of its BatchNorm.
+    # A kernel of the stem is the mean of four kernels, each scaled by its BatchNorm.
     wide = read_imagenet(str(tmp_path / "timm.safetensors"))
     scales = wide["stem.norm.weight"] / (wide["stem.norm.running_var"] + 1e-5).sqrt()
     mean = (wide["stem.conv.weight"] * scales.view(-1, 1, 1, 1)).view(8, 4, 3, 3, 3).mean(1).flatten(1)
@@ -118,7 +118,7 @@ def test_a_narrow_encoder_is_merged_from_the_wide_one(tmp_path):
     assert torch.nn.functional.cosine_similarity(found, mean).min() > 0.9
 
 
-def test_files_that_hold_no_mobilenet(tmp_path):
+def test_files_without_a_mobilenet(tmp_path):
     save_file({"conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "part.safetensors")
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
     (tmp_path / "broken.npz").write_bytes(b"PK no archive")

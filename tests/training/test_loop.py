@@ -1,4 +1,4 @@
-"""Whole runs, small: what is trained, written, resumed, shared between processes, and refused."""
+"""Small complete runs: training, output files, resuming, several processes, and rejected settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tinyhd_cli.training.options import TrainConfig, build_config, presets
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Three labeled videos, three photographs, four unlabeled clips, a teacher's weights."""
+    """Return a folder of three labeled videos, three photographs, four unlabeled clips and the weights of a teacher."""
     root = tmp_path_factory.mktemp("training")
     labeled_videos(root / "videos")
     photographs(root / "photos")
@@ -36,11 +36,11 @@ def data(tmp_path_factory):
 
 
 SMALL_LR = 1e-5
-"""Training makes much of rounding, and the more so the faster it learns: too much for comparisons to 1e-4."""
+"""Low learning rate for comparisons to 1e-4: training amplifies rounding errors, more so at high learning rates."""
 
 
 def settings(data, out, **changes):
-    """A run on all kinds of data, of few steps."""
+    """Return the settings of a run of a few steps on all kinds of data."""
     values = {
         "data": (str(data / "videos"), str(data / "photos")),
         "aux": (str(data / "aux"),),
@@ -68,8 +68,8 @@ def best(out):
     return weights.load(out / "best.safetensors").state_dict
 
 
-# Terms of four steps: HD2S with procedural weights teaches a trained single-output student, seed 0. Made by this
-# program when its parts had been checked one by one; what they guard against is change.
+# Terms of the loss in four steps: a trained single-output student, distilled from HD2S with procedural weights, seed 0.
+# These values were computed by tinyhd after each of its parts had been verified; they detect unintended changes.
 GOLDEN = {
     "target/d1.1": (1.19517, 1.14633, 1.28656, 1.16525),
     "target/d1.2": (1.51401, 1.58804, 1.68329, 1.43607),
@@ -87,7 +87,7 @@ GOLDEN = {
 
 @pytest.fixture
 def one_thread():
-    """Several threads add in another order, which four steps of training make into 1e-4."""
+    """Run PyTorch in one thread: several add in another order, and four steps amplify that to differences of 1e-4."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -106,7 +106,7 @@ def test_four_steps_of_distilling_hd2s(shared, data, tmp_path, one_thread):
     assert {name for name, value in found[0].items() if value and "/" in name} == set(GOLDEN)
 
 
-def test_what_a_run_leaves_behind(data, tmp_path, tinyhd):
+def test_files_of_a_run(data, tmp_path, tinyhd):
     out = tmp_path / "run"
     loop.train(settings(data, out, ema=0.5, accumulate=2, clip=1.0, weight=("target/cc=1", "target/nss=0.1")))
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
@@ -135,28 +135,28 @@ def test_what_a_run_leaves_behind(data, tmp_path, tinyhd):
     assert tinyhd("predict", clip, "--weights", out / "best.safetensors", "--npz", "o.npz", "--quiet") == 0
 
 
-def test_a_resumed_run_is_the_straight_run_to_the_bit(data, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(data, tmp_path):
     changes = {"steps": 3, "ema": 0.9, "reload_best": True, "milestones": (0.7,)}
-    loop.train(settings(data, tmp_path / "straight", **changes))
-    seen = []
+    loop.train(settings(data, tmp_path / "uninterrupted", **changes))
+    steps = []
 
     def stop(report):
-        seen.append(report.step)
+        steps.append(report.step)
         if report.step == 2:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
         loop.train(settings(data, tmp_path / "resumed", **changes), on_report=stop)
-    loop.train(settings(data, tmp_path / "resumed", **changes), resume=True, on_report=lambda r: seen.append(r.step))
-    assert seen == [1, 2, 3]
-    states = [checkpoints.read(tmp_path / name)[0] for name in ("straight", "resumed")]
+    loop.train(settings(data, tmp_path / "resumed", **changes), resume=True, on_report=lambda r: steps.append(r.step))
+    assert steps == [1, 2, 3]
+    states = [checkpoints.read(tmp_path / name)[0] for name in ("uninterrupted", "resumed")]
     for part in ("model", "ema", "best"):
         one, other = (getattr(state, part) for state in states)
         assert one.keys() == other.keys()
         assert all(torch.equal(value, other[name]) for name, value in one.items()), part
     for index, value in states[0].optimizer["state"].items():
         assert torch.equal(value["momentum_buffer"], states[1].optimizer["state"][index]["momentum_buffer"])
-    losses = [[row["loss"] for row in rows(tmp_path / name)] for name in ("straight", "resumed")]
+    losses = [[row["loss"] for row in rows(tmp_path / name)] for name in ("uninterrupted", "resumed")]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 3
     different = settings(data, tmp_path / "resumed", lr=0.5, **changes)
@@ -164,8 +164,8 @@ def test_a_resumed_run_is_the_straight_run_to_the_bit(data, tmp_path):
         loop.train(different, resume=True)
 
 
-def test_two_processes_follow_one(shared, data, tmp_path, one_thread):
-    """Half the batch each, BatchNorm over both halves."""
+def test_two_processes_train_like_one(shared, data, tmp_path, one_thread):
+    """Each process has half of the batch; BatchNorm uses the statistics of both halves."""
     first = str(shared / "upstream" / "d123s_rc4_rc1T.pth")
     changes = {"steps": 3, "model": "tinyhd-s-quarter", "init": first, "lr": SMALL_LR}
     loop.train(settings(data, tmp_path / "one", **changes))
@@ -173,13 +173,13 @@ def test_two_processes_follow_one(shared, data, tmp_path, one_thread):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     config = settings(data, tmp_path / "two", **changes)
-    (tmp_path / "two.json").write_text(json.dumps(config.to_dict()))  # JSON is YAML, too
+    (tmp_path / "two.json").write_text(json.dumps(config.to_dict()))  # JSON is valid YAML
     command = [sys.executable, "-m", "tinyhd_cli", "distill", "--config", str(tmp_path / "two.json"), "--quiet"]
-    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    distributed = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
             command,
-            env={**os.environ, **places, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"},
+            env={**os.environ, **distributed, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -190,22 +190,22 @@ def test_two_processes_follow_one(shared, data, tmp_path, one_thread):
         assert process.returncode == 0, errors
     one, two = (rows(tmp_path / name) for name in ("one", "two"))
     assert len(two) == 3
-    for ours, theirs in zip(one, two, strict=True):
-        names = [name for name, value in ours.items() if "/" in name and value]
+    for expected, found in zip(one, two, strict=True):
+        names = [name for name, value in expected.items() if "/" in name and value]
         assert len(names) == 11
         for name in names:
-            assert float(theirs[name]) == pytest.approx(float(ours[name]), rel=3e-4), name
-        assert float(theirs["loss"]) == pytest.approx(float(ours["loss"]), rel=1e-4)
+            assert float(found[name]) == pytest.approx(float(expected[name]), rel=3e-4), name
+        assert float(found["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-4)
 
 
-def test_ctrl_c_saves_the_step_that_it_interrupts(data, tmp_path):
-    def press(report):
+def test_ctrl_c_finishes_and_saves_the_current_step(data, tmp_path):
+    def interrupt(report):
         if report.step == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
     config = settings(data, tmp_path / "run", steps=6, checkpoint_every=100)
     with pytest.raises(KeyboardInterrupt):
-        loop.train(config, on_report=press)
+        loop.train(config, on_report=interrupt)
     assert [path.name for path in checkpoints.paths(config.out)] == ["step-0000001.pt"]
     loop.train(config, resume=True)
     assert len(rows(config.out)) == 6
@@ -213,8 +213,8 @@ def test_ctrl_c_saves_the_step_that_it_interrupts(data, tmp_path):
         loop.train(config)
 
 
-def test_ending_the_whole_process_group_saves_the_step(data, tmp_path):
-    """As a job scheduler does: the processes that load clips get the signal too."""
+def test_a_signal_to_the_whole_process_group_saves_the_step(data, tmp_path):
+    """Job schedulers do this: the signal also reaches the processes that load clips."""
     config = settings(data, tmp_path / "run", steps=500, workers=2, checkpoint_every=1000)
     (tmp_path / "run.json").write_text(json.dumps(config.to_dict()))
     command = [sys.executable, "-m", "tinyhd_cli", "distill", "--config", str(tmp_path / "run.json")]
@@ -231,18 +231,18 @@ def test_ending_the_whole_process_group_saves_the_step(data, tmp_path):
     assert checkpoints.step_of(saved) >= 2
 
 
-def test_a_loss_that_is_no_number_stops_with_the_batch_named(data, tmp_path):
-    def spoil(report):
+def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_batch(data, tmp_path):
+    def set_nan(report):
         with torch.no_grad():
             trainer.network.fusion.bias.fill_(float("nan"))
 
-    trainer = loop.Trainer(settings(data, tmp_path / "run"), on_report=spoil)
+    trainer = loop.Trainer(settings(data, tmp_path / "run"), on_report=set_nan)
     with pytest.raises(TinyhdError, match=r"no number at step 2 .*batch was .*from frame \d+; .*--lr"):
         trainer.run()
 
 
-def test_single_frames_give_a_network_for_clips(data, tmp_path):
-    """Trained without time, on photographs and frames of videos; training on clips goes on from there."""
+def test_training_on_single_frames_makes_a_network_for_clips(data, tmp_path):
+    """A 2D network is trained on photographs and frames; the resulting 3D network is then trained on clips."""
     first = settings(data, tmp_path / "stills", stills=True, steps=3)
     loop.train(first)
     info, _ = weights.inspect(tmp_path / "stills" / "best.safetensors")
@@ -252,13 +252,13 @@ def test_single_frames_give_a_network_for_clips(data, tmp_path):
     state = best(tmp_path / "stills")
     stem = state["encoder.stem.conv.weight"]
     assert stem.shape[2] == 3
-    assert not stem[:, :, (0, 2)].any()  # what it knows is in the middle of its time
+    assert not stem[:, :, (0, 2)].any()  # the trained kernel is the middle time step
     assert stem[:, :, 1].any()
     loop.train(settings(data, tmp_path / "clips", init=str(tmp_path / "stills" / "best.safetensors")))
     assert best(tmp_path / "clips")["encoder.stem.conv.weight"][:, :, (0, 2)].any()
 
 
-def test_labels_alone_and_a_cosine(data, tmp_path, tinyhd):
+def test_training_without_a_teacher_with_a_cosine_schedule(data, tmp_path, tinyhd):
     arguments = ("--model", "tinyhd-m-quarter", "--optimizer", "adamw", "--schedule", "cosine", "--lr", "0.001")
     arguments += ("--steps", "2", "--hold-out", "0.34", "--keep", "1", "--precision", "bf16", "--out", "run")
     assert tinyhd("train", "--data", data / "videos", "--data", f"images:{data / 'photos'}", *arguments, *OPTIONS) == 0
@@ -270,7 +270,7 @@ def test_labels_alone_and_a_cosine(data, tmp_path, tinyhd):
     assert len(checkpoints.paths(Path("run"))) == 1
 
 
-def test_reduce_channels_goes_on_with_its_parent_as_teacher(data, tmp_path, tinyhd):
+def test_reduce_channels_distills_from_its_parent(data, tmp_path, tinyhd):
     network = lively("tinyhd-m-half")
     weights.save(tmp_path / "half.safetensors", network.state_dict(), network.config, input_size=SIZE)
     out = tmp_path / "quarter.safetensors"
@@ -285,7 +285,7 @@ def test_reduce_channels_goes_on_with_its_parent_as_teacher(data, tmp_path, tiny
     assert 0 < float(moved) < 0.1
 
 
-def test_the_plan_of_a_run(data, tmp_path, tinyhd, capsys):
+def test_dry_run(data, tmp_path, tinyhd, capsys):
     (tmp_path / "run.yaml").write_text(
         f"model: tinyhd-s-quarter\ndata: [{data / 'videos'}, {data / 'photos'}]\naux: [{data / 'aux'}]\n"
         f"teacher: {data / 'teacher.safetensors'}\nhold-out: 0.34\nepochs: 30\n"
@@ -322,7 +322,7 @@ def test_the_plan_of_a_run(data, tmp_path, tinyhd, capsys):
         (("--device", "cuda:99"), 2, "--device"),
     ],
 )
-def test_wrong_usage_is_found_before_any_work(data, tmp_path, tinyhd, capsys, options, code, message):
+def test_wrong_usage_is_reported_before_any_work(data, tmp_path, tinyhd, capsys, options, code, message):
     options = [str(data / "teacher.safetensors") if option == "TEACHER" else option for option in options]
     start = ("--data", data / "videos", "--data", data / "photos", "--teacher", data / "teacher.safetensors")
     assert tinyhd("distill", *start, "--out", "run", *OPTIONS, *options) == code
@@ -334,7 +334,7 @@ def test_wrong_usage_is_found_before_any_work(data, tmp_path, tinyhd, capsys, op
     assert not Path("run").exists()
 
 
-def test_a_full_disk_is_one_clear_line(data, tmp_path, monkeypatch):
+def test_a_full_disk_is_an_output_error(data, tmp_path, monkeypatch):
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 
@@ -351,7 +351,7 @@ def test_distill_without_a_teacher_is_wrong_usage(data, tinyhd, capsys):
     assert "--teacher is missing" in capsys.readouterr().err
 
 
-def test_presets_are_the_papers():
+def test_presets_have_the_settings_of_the_paper():
     assert presets() == [
         "default",
         "default-stills",
@@ -373,7 +373,7 @@ def test_presets_are_the_papers():
     assert TrainConfig(**round_trip.to_dict()) == round_trip
 
 
-def test_learning_rates_of_the_original():
+def test_learning_rates_of_the_original_implementation():
     from tinyhd_cli.training.optimizer import build_optimizer, lr_factor
 
     network = lively()

@@ -1,4 +1,4 @@
-"""The loss, against plain calculations in float64."""
+"""The loss, compared with straightforward calculations in float64."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def maps(seed, *shape):
     return torch.rand(*shape, *SIZE, generator=torch.Generator().manual_seed(seed)) ** 4 * 0.05
 
 
-def plain_kl(prediction, target):
-    """Equation 1, one pixel after the other."""
+def reference_kl(prediction, target):
+    """Return equation 1, summed pixel by pixel."""
     x, y = prediction.double().numpy().ravel(), target.double().numpy().ravel()
     x, y = x / x.sum(), y / y.sum()
     return sum(b * np.log(b / a) for a, b in zip(x, y, strict=True) if b > 0)
@@ -38,16 +38,16 @@ def test_equation_2_is_the_sum_of_its_terms_in_float64():
     saliency, d1 = maps(0, clips, frames), maps(1, clips, 4, 1)
     targets = Targets(maps(2, clips, frames), maps(3, clips, 4))
     truth = GroundTruth((maps(4, clips, frames) * 5000).round(), torch.zeros(clips, frames, *SIZE))
-    truth.density[:, :, :4] = 0  # where nobody looked, the target is exactly 0
+    truth.density[:, :, :4] = 0  # regions without fixations, where the target is exactly 0
     terms = loss_terms(saliency, {"d1": d1, "d2": maps(9, clips, 1, 1)}, clips, targets, truth, TERMS)
 
     pairs = [(n, t) for n in range(clips) for t in range(frames)]
     expected = {
-        "target/final": np.mean([plain_kl(saliency[p], targets.final[p]) for p in pairs]),
-        "target/ground-truth": np.mean([plain_kl(saliency[p], truth.density[p]) for p in pairs]),
+        "target/final": np.mean([reference_kl(saliency[p], targets.final[p]) for p in pairs]),
+        "target/ground-truth": np.mean([reference_kl(saliency[p], truth.density[p]) for p in pairs]),
     }
     for i in range(4):
-        values = [plain_kl(d1[n, i, 0], targets.intermediate[n, i]) for n in range(clips)]
+        values = [reference_kl(d1[n, i, 0], targets.intermediate[n, i]) for n in range(clips)]
         expected[f"target/d1.{i + 1}"] = np.mean(values)
     assert set(terms) == set(expected)
     for name, value in expected.items():
@@ -55,8 +55,8 @@ def test_equation_2_is_the_sum_of_its_terms_in_float64():
     assert float(total(terms, TERMS)) == pytest.approx(sum(expected.values()), rel=1e-5)
 
 
-def test_auxiliary_clips_have_terms_of_their_own():
-    """Equation 3: the first clips are labeled, the others are not."""
+def test_auxiliary_clips_have_separate_terms():
+    """Equation 3: the first clips are labeled, the others are auxiliary."""
     saliency, d1, targets = maps(0, 3, 2), maps(1, 3, 4, 1), Targets(maps(2, 3, 2), maps(3, 3, 4))
     truth = GroundTruth(maps(4, 1, 2), torch.zeros(1, 2, *SIZE))
     terms = loss_terms(saliency, {"d1": d1}, 1, targets, truth, TERMS)
@@ -66,7 +66,7 @@ def test_auxiliary_clips_have_terms_of_their_own():
 
 
 def test_extreme_maps_give_finite_losses_and_gradients():
-    """No 0/0, no log 0, also from what bfloat16 leaves of small numbers."""
+    """No 0/0 and no log 0, not even after rounding small numbers to bfloat16."""
     dark = torch.zeros(1, *SIZE)
     point = dark.clone()
     point[0, 3, 3] = 1
@@ -86,10 +86,10 @@ def test_the_loss_is_float32_under_mixed_precision():
     with torch.autocast("cpu", torch.bfloat16):
         value = kl_divergence(maps(0, 2).bfloat16(), maps(1, 2))
     assert value.dtype == torch.float32
-    assert float(value[0]) == pytest.approx(plain_kl(maps(0, 2)[0].bfloat16().float(), maps(1, 2)[0]), rel=1e-4)
+    assert float(value[0]) == pytest.approx(reference_kl(maps(0, 2)[0].bfloat16().float(), maps(1, 2)[0]), rel=1e-4)
 
 
-def test_correlation_and_scanpath_saliency():
+def test_correlation_and_nss():
     a, b = maps(0, 1)[0], maps(1, 1)[0]
     assert float(correlation(a, b)) == pytest.approx(np.corrcoef(a.numpy().ravel(), b.numpy().ravel())[0, 1], abs=1e-5)
     points = torch.zeros(SIZE)
@@ -98,12 +98,12 @@ def test_correlation_and_scanpath_saliency():
     assert float(nss(a, points)) == pytest.approx(float((standard[2, 5] + standard[7, 1]) / 2), abs=1e-5)
 
 
-def test_frames_without_ground_truth_do_not_count():
+def test_frames_without_ground_truth_are_ignored():
     saliency, density = maps(0, 1, 2), maps(1, 1, 2)
     density[:, 1] = 0
     truth = GroundTruth(density, torch.zeros_like(density))
     terms = loss_terms(saliency, {}, 1, None, truth, TERMS | {"target/cc": 1.0, "target/nss": 1.0})
-    assert float(terms["target/ground-truth"]) == pytest.approx(plain_kl(saliency[0, 0], density[0, 0]), rel=1e-5)
+    assert float(terms["target/ground-truth"]) == pytest.approx(reference_kl(saliency[0, 0], density[0, 0]), rel=1e-5)
     assert float(terms["target/cc"]) == pytest.approx(1 - float(correlation(saliency[0, 0], density[0, 0])), rel=1e-5)
     assert float(terms["target/nss"]) == 0
 
@@ -120,19 +120,19 @@ def test_weights_of_terms():
 
 
 def test_best_constant_map():
-    """The mean of distributions is nearest to all of them; scales do not matter."""
+    """The mean of the distributions minimizes the divergence; the scale of the maps has no effect."""
     from tinyhd_cli.training.validation import mean_divergence
 
     rng = np.random.default_rng(0)
     maps = [torch.from_numpy(rng.random((2, 3, 8, 8))), 7 * torch.from_numpy(rng.random((1, 3, 8, 8)))]
     best = mean_divergence(maps)
-    shares = [m / m.sum((-2, -1), keepdim=True) for m in maps]
-    every = torch.cat([m.flatten(0, 1) for m in shares])
+    distributions = [m / m.sum((-2, -1), keepdim=True) for m in maps]
+    stacked = torch.cat([m.flatten(0, 1) for m in distributions])
 
     def divergence(constant):
-        return float((every * (every / constant).log()).sum((-2, -1)).mean())
+        return float((stacked * (stacked / constant).log()).sum((-2, -1)).mean())
 
-    mean = every.mean(0)
+    mean = stacked.mean(0)
     assert best == pytest.approx(divergence(mean), rel=1e-5)
     other = mean * torch.from_numpy(rng.uniform(0.8, 1.2, (8, 8)))
     assert divergence(other / other.sum()) > best
