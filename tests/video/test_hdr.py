@@ -1,4 +1,4 @@
-"""HDR and wide gamut: pictures are seen as SDR, crop and encode keep what they are."""
+"""HDR and wide gamut: networks and overlays get SDR images; crop and encode keep the colors of the source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZE = (128, 96)
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "gallery.mp4"
 SDR_TAGS, WIDE_TAGS, P3_TAGS = (1, 1, 1, 1), (9, 1, 9, 14), (1, 1, 12, 1)
 PQ_TAGS, HLG_TAGS = (9, 1, 9, 16), (9, 1, 9, 18)
-"""Matrix, range, primaries and transfer."""
+"""Color matrix, range, primaries and transfer function."""
 
 METADATA = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(40000000,50):max-cll=1200,400"
 QUIET = {"x265-params": "log-level=error", "crf": "4", "preset": "ultrafast"}
@@ -31,19 +31,20 @@ QUIET = {"x265-params": "log-level=error", "crf": "4", "preset": "ultrafast"}
 EIGHT_BITS = "mpeg4 supports only 8 bits per component, the source has 10"
 
 TO_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
-"""From linear BT.709 to BT.2020 (ITU-R BT.2087)."""
+"""Matrix from linear BT.709 to BT.2020 (ITU-R BT.2087)."""
 
 TO_P3 = np.array([[0.8225, 0.1775, 0.0], [0.0332, 0.9668, 0.0], [0.0171, 0.0724, 0.9105]])
+"""Matrix from linear BT.709 to P3 with D65 white."""
 
 
 def pq(light):
-    """Code values in 0..1 of light in cd/m2 (SMPTE ST 2084, the inverse of what is tested)."""
+    """Convert luminance in cd/m2 to PQ code values in 0..1 (SMPTE ST 2084), the inverse of the tested function."""
     powered = (np.asarray(light) / 10000) ** 0.1593017578125
     return ((0.8359375 + 18.8515625 * powered) / (1 + 18.6875 * powered)) ** 78.84375
 
 
 def hlg(light):
-    """Code values in 0..1 of light ``(..., 3)`` in cd/m2 on a display of 1000 cd/m2 (ITU-R BT.2100)."""
+    """Convert light ``(..., 3)`` in cd/m2 on a display of 1000 cd/m2 to HLG code values in 0..1 (ITU-R BT.2100)."""
     display = np.asarray(light) / 1000
     luminance = np.maximum(display @ [0.2627, 0.6780, 0.0593], 1e-9)[..., np.newaxis]
     scene = display * luminance ** (1 / 1.2 - 1)
@@ -52,8 +53,8 @@ def hlg(light):
     )
 
 
-def sdr_picture(index):
-    """RGB in 0..1: a photograph's range of grays and colors, and a disc that wanders."""
+def sdr_image(index):
+    """Return an image, RGB in 0..1, with gradients of colors, white, and a moving disc."""
     width, height = SIZE
     y, x = np.mgrid[:height, :width] / np.array([height, width])[:, np.newaxis, np.newaxis]
     image = np.stack([0.15 + 0.5 * x, 0.2 + 0.4 * y, 0.3 + 0.3 * (1 - x)], axis=-1)
@@ -63,7 +64,7 @@ def sdr_picture(index):
 
 
 def gallery(index):
-    """A frame of the example clip, RGB in 0..1."""
+    """Return a frame of the example clip, RGB in 0..1."""
     frames = clips.frames(EXAMPLE)
     return cv2.resize(frames[40 * index], SIZE, interpolation=cv2.INTER_AREA) / 255
 
@@ -76,8 +77,8 @@ def as_hlg(image):
     return hlg(203 * np.asarray(image) ** 2.4 @ TO_2020.T)
 
 
-def write(path, code, tags, codec="libx265", pixels="yuv420p10le", frames=3, options=None, picture=sdr_picture):
-    """A clip of ``code(picture(n))``, RGB code values in 0..1."""
+def write(path, code, tags, codec="libx265", pixels="yuv420p10le", frames=3, options=None, image_of=sdr_image):
+    """Write a clip whose frame ``n`` has the RGB code values ``code(image_of(n))``, in 0..1."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=QUIET if options is None else options)
         stream.width, stream.height = SIZE
@@ -85,7 +86,7 @@ def write(path, code, tags, codec="libx265", pixels="yuv420p10le", frames=3, opt
         context = stream.codec_context
         context.colorspace, context.color_range, context.color_primaries, context.color_trc = tags
         for index in range(frames):
-            image = np.round(65535 * np.clip(code(picture(index)), 0, 1)).astype(np.uint16)
+            image = np.round(65535 * np.clip(code(image_of(index)), 0, 1)).astype(np.uint16)
             frame = av.VideoFrame.from_ndarray(image, "rgb48le")
             matrix = 9 if tags[3] in (hdr.PQ, hdr.HLG) and tags[0] == 2 else tags[0]
             frame = frame.reformat(format=pixels, dst_colorspace=matrix, dst_color_range=tags[1])
@@ -114,11 +115,11 @@ def copy(source, target, codec=None):
     return target
 
 
-def test_maps_of_hdr_are_those_of_sdr(tinyhd, tmp_path):
-    """The example clip as SDR, PQ and HLG gives the same maps, with the default weights."""
+def test_saliency_maps_of_hdr_equal_those_of_sdr(tinyhd, tmp_path):
+    """The maps of the example clip as PQ and HLG correlate with those of SDR, with the default weights."""
     kinds = {"sdr": (lambda image: image, SDR_TAGS), "pq": (as_pq, PQ_TAGS), "hlg": (as_hlg, HLG_TAGS)}
     for name, (code, tags) in kinds.items():
-        write(tmp_path / f"{name}.mp4", code, tags, picture=gallery)
+        write(tmp_path / f"{name}.mp4", code, tags, image_of=gallery)
     files = [tmp_path / f"{name}.mp4" for name in kinds]
     assert tinyhd("predict", *files, "--quiet", "--npz", "{name}.npz") == 0
     maps = {}
@@ -126,8 +127,8 @@ def test_maps_of_hdr_are_those_of_sdr(tinyhd, tmp_path):
         with np.load(f"{name}.npz") as arrays:
             maps[name] = arrays["saliency"]
     for name in ("pq", "hlg"):
-        for ours, expected in zip(maps[name], maps["sdr"], strict=True):
-            assert np.corrcoef(ours.ravel(), expected.ravel())[0, 1] > 0.99, name
+        for found, expected in zip(maps[name], maps["sdr"], strict=True):
+            assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99, name
 
 
 @pytest.mark.parametrize(
@@ -147,20 +148,20 @@ def test_maps_of_hdr_are_those_of_sdr(tinyhd, tmp_path):
         "pq",
         "hlg",
         "full range",
-        "primaries unsaid",
-        "all but transfer unsaid",
+        "primaries unspecified",
+        "all but transfer unspecified",
         "pq in bt709",
         "bt2020",
         "bt2020 by matrix",
         "p3",
     ],
 )
-def test_pictures_are_those_of_sdr(tmp_path, code, tags):
-    """Colors are equal to two code values of 255 on average, but for what is nearly white."""
+def test_images_equal_those_of_sdr(tmp_path, code, tags):
+    """Colors differ by less than two 8-bit code values on average, except near white."""
     with VideoReader(write(tmp_path / "clip.mp4", code, tags)) as reader:
         frame = next(iter(reader))
         for image in (frame.rgb(), frame.reduced_rgb(2.0)):
-            expected = cv2.resize(255 * sdr_picture(0), image.shape[1::-1], interpolation=cv2.INTER_AREA)
+            expected = cv2.resize(255 * sdr_image(0), image.shape[1::-1], interpolation=cv2.INTER_AREA)
             start = round(image.shape[0] * 0.2)
             assert np.abs(image[start:] - expected[start:]).mean() < 2
         white = np.abs(frame.rgb()[3:9].astype(int) - (242 if tags[3] in (hdr.PQ, hdr.HLG) else 255))
@@ -169,14 +170,14 @@ def test_pictures_are_those_of_sdr(tmp_path, code, tags):
 
 
 def test_reference_white_and_highlights():
-    """Below three quarters of reference white nothing changes; above, light is compressed up to the peak."""
+    """Luminance below three quarters of reference white is not changed; above, it is compressed up to the peak."""
     how = hdr.find_conversion(9, 9, hdr.PQ)
     light = np.array([0.0, 20.3, 100, 152, 203, 600, 1000, 4000])
     codes = 255 * hdr.convert_code_values(pq(light)[:, np.newaxis].repeat(3, axis=1), how)[:, 0]
     unchanged = 255 * (light / 203) ** (1 / 2.4)
     np.testing.assert_allclose(codes[:4], unchanged[:4], atol=0.2)
     np.testing.assert_allclose(codes[4:], [241.6, 253.6, 255, 255], atol=0.2)
-    # A display's own peak counts; without highlights white is white.
+    # A known peak is used; without highlights, reference white is mapped to SDR white.
     bright = hdr.find_conversion(9, 9, hdr.PQ, 4000.0)
     assert hdr.convert_code_values(pq(np.full((1, 3), 1000.0)), bright)[0, 0] < 0.997
     only_white = hdr.find_conversion(9, 9, hdr.PQ, 203.0)
@@ -185,18 +186,18 @@ def test_reference_white_and_highlights():
     assert 255 * white == pytest.approx(241.6, abs=1)
 
 
-def test_the_table_is_near_the_exact_conversion():
-    """Grays of all light to one code value, colors of BT.709 to one on average."""
+def test_lookup_table_is_close_to_the_exact_conversion():
+    """The error of grays is below one code value; that of BT.709 colors is below one on average."""
     how = hdr.find_conversion(9, 9, hdr.PQ)
     grays = np.linspace(0, 1, 4096)[:, np.newaxis].repeat(3, axis=1)
     colors = as_pq(np.random.default_rng(0).random((4096, 3)))
-    for code, most, mean in ((grays, 1.0, 0.3), (colors, 60, 1.0)):
+    for code, max_error, mean_error in ((grays, 1.0, 0.3), (colors, 60, 1.0)):
         image = np.round(code * 65535).astype(np.uint16).reshape(64, 64, 3)
-        picture = av.VideoFrame.from_ndarray(image, "gbrp16le")
-        found = hdr.to_sdr(picture, how).to_ndarray().reshape(-1, 3) / 257
+        av_frame = av.VideoFrame.from_ndarray(image, "gbrp16le")
+        found = hdr.to_sdr(av_frame, how).to_ndarray().reshape(-1, 3) / 257
         error = np.abs(found - 255 * hdr.convert_code_values(code, how))
-        assert error.max() < most
-        assert error.mean() < mean
+        assert error.max() < max_error
+        assert error.mean() < mean_error
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_which_colors_are_converted(tags, needed):
 
 
 def test_overlays_and_maps_are_sdr(tinyhd, tmp_path, monkeypatch):
-    """8 bits and tags of BT.709; reference white, the picture and the heat colors are as for the SDR clip."""
+    """Outputs have 8 bits and BT.709 tags; the image and the colors of the overlay are those of the SDR clip."""
     y, x = np.mgrid[:192, :256] / np.array([192, 256])[:, np.newaxis, np.newaxis]
     blob = np.exp(-((x - 0.4) ** 2 + (y - 0.6) ** 2) / 0.02).astype(np.float32)
     monkeypatch.setattr("tinyhd_cli.inference.model.Model.infer", lambda self, clip: np.stack([blob] * 16))
@@ -238,18 +239,18 @@ def test_overlays_and_maps_are_sdr(tinyhd, tmp_path, monkeypatch):
     heat, plain = maps > 220, maps < 100
     assert heat.sum() > 20
     assert plain.sum() > 20
-    assert np.abs(pq_overlay - sdr_overlay)[heat].mean() < 6, "a patch of the heat map"
+    assert np.abs(pq_overlay - sdr_overlay)[heat].mean() < 6, "the most salient part of the overlay"
     assert np.abs(pq_overlay - sdr_overlay)[plain].mean() < 6
-    # Turbo's reds are about (200, 40, 0) and painted with full opacity: none is lifted to the light of highlights.
+    # Turbo's reds, about (200, 40, 0), are drawn with full opacity; they must not become as bright as highlights.
     hottest = pq_overlay[maps == maps.max()].mean(axis=0)
     np.testing.assert_allclose(hottest, sdr_overlay[maps == maps.max()].mean(axis=0), atol=8)
 
 
-def test_stills_of_a_report_are_sdr(tmp_path, weights_file):
+def test_images_of_a_report_are_sdr(tmp_path, weights_file):
     clip = write(tmp_path / "pq.mp4", as_pq, PQ_TAGS)
     still = report_file(clip, load_model(weights_file, "cpu"), tmp_path / "page.html").scenes[0].picture
     assert np.abs(still[3:9].astype(int) - 242).mean() < 2.5, "reference white"
-    assert min(np.abs(still[25:] - 255 * sdr_picture(index)[25:]).mean() for index in range(3)) < 2.5
+    assert min(np.abs(still[25:] - 255 * sdr_image(index)[25:]).mean() for index in range(3)) < 2.5
 
 
 @pytest.mark.parametrize(
@@ -274,12 +275,12 @@ def test_crop_and_encode_keep_depth_tags_and_metadata(tmp_path, target, codec, e
     np.testing.assert_allclose(found[3].display_range, (0.005, 4000), rtol=0.01)
     with VideoReader(source) as one, VideoReader(written) as other:
         for before, after in zip(one, other, strict=True):
-            ours, theirs = after.stored_rgb().astype(int), before.stored_rgb().astype(int)
-            assert np.abs(ours - theirs).mean() / 257 < 2.5
-            assert len(np.unique(ours[..., 1] >> 6)) > 150, "more levels than 8 bits have"
+            found, expected = after.stored_rgb().astype(int), before.stored_rgb().astype(int)
+            assert np.abs(found - expected).mean() / 257 < 2.5
+            assert len(np.unique(found[..., 1] >> 6)) > 150, "more levels than with 8 bits"
 
 
-def test_sdr_of_ten_bits_and_wide_gamut_of_eight(tmp_path):
+def test_ten_bit_sdr_and_eight_bit_wide_gamut(tmp_path):
     source = write(tmp_path / "sdr10.mp4", lambda image: image, SDR_TAGS)
     assert describe(copy(source, tmp_path / "a.mkv"))[:3] == ("hevc", "yuv420p10le", SDR_TAGS)
     source = write(tmp_path / "p3.mp4", lambda image: image, P3_TAGS, "libx264", "yuv420p", options={"crf": "4"})
@@ -314,7 +315,7 @@ def test_sdr_of_ten_bits_and_wide_gamut_of_eight(tmp_path):
         ),
     ],
 )
-def test_encoders_of_eight_bits_get_sdr_and_a_warning(tmp_path, caplog, code, tags, target, codec, warning):
+def test_eight_bit_encoders_get_sdr_with_a_warning(tmp_path, caplog, code, tags, target, codec, warning):
     source = write(tmp_path / "clip.mp4", code, tags)
     with caplog.at_level(logging.WARNING, "tinyhd"):
         written = copy(source, tmp_path / target, codec)
@@ -322,47 +323,47 @@ def test_encoders_of_eight_bits_get_sdr_and_a_warning(tmp_path, caplog, code, ta
     assert caplog.messages[0].startswith(f"{target}: {warning}")
     with VideoReader(written) as reader:
         image = next(iter(reader)).rgb()
-    assert np.abs(image[25:] - 255 * sdr_picture(0)[25:]).mean() < 6
+    assert np.abs(image[25:] - 255 * sdr_image(0)[25:]).mean() < 6
 
 
-def test_twelve_bits_become_ten_with_a_warning(tmp_path, caplog):
+def test_twelve_bits_are_reduced_to_ten_with_a_warning(tmp_path, caplog):
     source = write(tmp_path / "twelve.mp4", as_pq, PQ_TAGS, pixels="yuv422p12le")
     with caplog.at_level(logging.WARNING, "tinyhd"):
         assert describe(copy(source, tmp_path / "o.mp4"))[1] == "yuv420p10le"
     assert caplog.messages == ["o.mp4: written with 10 bits per component; the source has 12"]
 
 
-def test_rgb_in_pq_is_written_with_the_matrix_of_bt2020(tmp_path):
+def test_rgb_in_pq_is_written_with_the_bt2020_matrix(tmp_path):
     source = write(tmp_path / "rgb.mkv", as_pq, (0, 2, 9, 16), "ffv1", "gbrp16le", options={})
     written = copy(source, tmp_path / "o.mkv")
     assert describe(written)[:3] == ("hevc", "yuv420p10le", (9, 2, 9, 16))
     with VideoReader(written) as reader:
-        assert np.abs(next(iter(reader)).rgb()[25:] - 255 * sdr_picture(0)[25:]).mean() < 2
+        assert np.abs(next(iter(reader)).rgb()[25:] - 255 * sdr_image(0)[25:]).mean() < 2
 
 
-def test_metadata_as_ffmpeg_gives_them():
-    """And what cannot be: numbers of another length, a level of 0, dynamic ones alone."""
+def test_metadata_of_ffmpeg():
+    """Includes invalid metadata: unexpected lengths, a light level of 0, only dynamic metadata."""
 
-    def picture(**data):
+    def frame_with(**data):
         side_data = {name: np.array(values, np.int32).tobytes() for name, values in data.items()}
         return SimpleNamespace(side_data=side_data)
 
-    assert hdr.read_hdr_metadata(picture()) is None
-    assert hdr.read_hdr_metadata(picture(SEI_UNREGISTERED=[1])) is None
-    assert hdr.read_hdr_metadata(picture(CONTENT_LIGHT_LEVEL=[1000, 200])).peak == 1000
-    assert hdr.read_hdr_metadata(picture(CONTENT_LIGHT_LEVEL=[0, 0])).peak is None
+    assert hdr.read_hdr_metadata(frame_with()) is None
+    assert hdr.read_hdr_metadata(frame_with(SEI_UNREGISTERED=[1])) is None
+    assert hdr.read_hdr_metadata(frame_with(CONTENT_LIGHT_LEVEL=[1000, 200])).peak == 1000
+    assert hdr.read_hdr_metadata(frame_with(CONTENT_LIGHT_LEVEL=[0, 0])).peak is None
     mastering = [*(1, 2) * 8, 1, 10000, 600, 1, 1, 1]
-    light = hdr.read_hdr_metadata(picture(MASTERING_DISPLAY_METADATA=mastering))
+    light = hdr.read_hdr_metadata(frame_with(MASTERING_DISPLAY_METADATA=mastering))
     assert (light.display, light.display_range, light.peak) == ((0.5,) * 8, (0.0001, 600.0), 600)
-    assert hdr.read_hdr_metadata(picture(MASTERING_DISPLAY_METADATA=[*mastering[:20], 0, 0])).peak is None
-    assert hdr.read_hdr_metadata(picture(MASTERING_DISPLAY_METADATA=[1] * 6)).peak is None
-    assert hdr.read_hdr_metadata(picture(DOVI_METADATA=[1])).dynamic
+    assert hdr.read_hdr_metadata(frame_with(MASTERING_DISPLAY_METADATA=[*mastering[:20], 0, 0])).peak is None
+    assert hdr.read_hdr_metadata(frame_with(MASTERING_DISPLAY_METADATA=[1] * 6)).peak is None
+    assert hdr.read_hdr_metadata(frame_with(DOVI_METADATA=[1])).dynamic
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".m4v"])
 @pytest.mark.parametrize("encoder", ["hevc", "libx265"])
 def test_hevc_is_tagged_for_apple(tmp_path, suffix, encoder):
-    """The sample entry is hvc1: its parameter sets are outside of the frames, which Apple's players insist on."""
+    """The sample entry is hvc1, whose parameter sets are stored outside the frames, as Apple's players require."""
     source = clips.make(tmp_path / "clip.mp4", frames=3)
     content = copy(source, tmp_path / f"out{suffix}", encoder).read_bytes()
     assert b"hvc1" in content

@@ -1,4 +1,4 @@
-"""Images as inputs: upright by their own EXIF, one frame a file, whatever the file holds beside it."""
+"""Images as inputs: upright according to EXIF, one frame per file even if the file contains several images."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def exif(orientation):
 
 
 def stored(orientation, number=0):
-    """The image to store so that it is upright once it is turned by its orientation."""
+    """Return an image that is upright after the transposition of an EXIF orientation."""
     upright = Image.fromarray(clips.image(number, 64, 48))
-    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's numbers of the inverse transpositions
+    turned = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's inverse transpositions
     return upright.transpose(Image.Transpose(turned[orientation])) if orientation != 1 else upright
 
 
@@ -43,12 +43,12 @@ def save(path, image, orientation=None, **options):
     return path
 
 
-def shown(path):
+def read(path):
     with VideoReader(path) as reader:
         return reader.info, list(reader)
 
 
-def same(image, expected, tolerance=4):
+def is_close(image, expected, tolerance=4):
     return image.shape == expected.shape and np.abs(image.astype(int) - expected).mean() < tolerance
 
 
@@ -58,27 +58,29 @@ def test_all_orientations(tmp_path, suffix):
         path = save(tmp_path / f"{orientation}.{suffix}", stored(orientation), orientation)
         with Image.open(path) as image:
             expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        assert same(expected, clips.image(0, 64, 48)), "the test itself"
-        info, frames = shown(path)
+        assert is_close(expected, clips.image(0, 64, 48)), "the test itself"
+        info, frames = read(path)
         assert len(frames) == 1 and (info.width, info.height) == (64, 48)
-        assert same(frames[0].rgb(), expected), orientation
+        assert is_close(frames[0].rgb(), expected), orientation
 
 
-def test_a_folder_whose_images_are_turned_each_in_its_own_way(tmp_path):
+def test_folder_of_images_with_different_orientations(tmp_path):
     for number, orientation in enumerate((1, 6, 8, 3, 5)):
         save(tmp_path / f"IMG_{number:04d}.jpg", stored(orientation, number), orientation)
-    info, frames = shown(tmp_path)
+    info, frames = read(tmp_path)
     assert (info.width, info.height, len(frames)) == (64, 48, 5)
     for number, frame in enumerate(frames):
-        assert same(frame.rgb(), clips.image(number, 64, 48)), number
+        assert is_close(frame.rgb(), clips.image(number, 64, 48)), number
 
 
-def test_images_of_another_shape_get_bars(tmp_path):
+def test_images_of_a_different_aspect_ratio_get_bars(tmp_path):
     save(tmp_path / "1.png", Image.fromarray(np.full((48, 64, 3), 200, np.uint8)))
     save(tmp_path / "2.png", Image.fromarray(np.full((96, 48, 3), 200, np.uint8)))  # portrait
     save(tmp_path / "3.png", Image.fromarray(np.full((20, 160, 3), 200, np.uint8)))  # panorama
-    save(tmp_path / "4.png", Image.fromarray(np.full((96, 128, 3), 200, np.uint8)))  # larger, of the same shape
-    _, frames = shown(tmp_path)
+    save(
+        tmp_path / "4.png", Image.fromarray(np.full((96, 128, 3), 200, np.uint8))
+    )  # larger, with the same aspect ratio
+    _, frames = read(tmp_path)
     filled = [np.argwhere(frame.rgb()[..., 0] > 100) for frame in frames]
     assert [(*area.min(0), *area.max(0)) for area in filled] == [
         (0, 0, 47, 63),
@@ -90,7 +92,7 @@ def test_images_of_another_shape_get_bars(tmp_path):
 
 
 def test_exif_in_the_frames_of_a_video(tmp_path):
-    """As cameras write MJPEG."""
+    """Some cameras write EXIF to the frames of MJPEG videos."""
     path = tmp_path / "camera.avi"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=10)
@@ -102,33 +104,33 @@ def test_exif_in_the_frames_of_a_video(tmp_path):
             packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 10)
             packet.is_keyframe = True
             container.mux(packet)
-    _, frames = shown(path)
+    _, frames = read(path)
     assert [frame.time_s for frame in frames] == [0, 0.1, 0.2]
     for number, frame in enumerate(frames):
-        assert same(frame.rgb(), clips.image(number, 64, 48), 8), number
+        assert is_close(frame.rgb(), clips.image(number, 64, 48), 8), number
 
 
 def test_several_images_in_one_file_are_one_frame(tmp_path):
-    """Ultra HDR photographs hold a gain map, MPO files a second view."""
+    """Ultra HDR photographs contain a gain map, MPO files a second view."""
     first, second = (Image.fromarray(clips.image(0, 64, 48) // factor) for factor in (1, 2))
     for number in range(3):
         first.save(tmp_path / f"{number}.jpg", "MPO", save_all=True, append_images=[second] * number, quality=95)
     first.save(tmp_path / "3.tif", save_all=True, append_images=[Image.fromarray(clips.image(9, 64, 48))])
     for path in (tmp_path, tmp_path / "2.jpg"):
-        _, frames = shown(path)
+        _, frames = read(path)
         assert len(frames) == (4 if path == tmp_path else 1)
-        assert all(same(frame.rgb(), clips.image(0, 64, 48), 8) for frame in frames)
+        assert all(is_close(frame.rgb(), clips.image(0, 64, 48), 8) for frame in frames)
 
 
-def test_all_kinds_in_one_folder_in_natural_order(tmp_path):
+def test_folder_of_all_formats_in_natural_order(tmp_path):
     names = ["p1.png", "p2.jpg", "p3.webp", "p10.tif", "p11.png"]
     for number, name in enumerate(names):
         save(tmp_path / name, Image.fromarray(clips.image(number, 64, 48)))
     assert [path.name for path in images_in(tmp_path)] == names
-    info, frames = shown(tmp_path)
+    info, frames = read(tmp_path)
     assert info.frame_count == 5 and [frame.path.name for frame in frames] == names
     for number, frame in enumerate(frames):
-        assert same(frame.rgb(), clips.image(number, 64, 48)), number
+        assert is_close(frame.rgb(), clips.image(number, 64, 48)), number
 
 
 def test_images_that_cannot_be_decoded_leave_a_gap(tmp_path, caplog):
@@ -145,13 +147,13 @@ def test_images_that_cannot_be_decoded_leave_a_gap(tmp_path, caplog):
     assert f"{tmp_path / '2.png'}: cannot be decoded" in caplog.text
 
 
-def test_names_that_lie(tmp_path):
+def test_wrong_suffix(tmp_path):
     save(tmp_path / "a.png", Image.fromarray(clips.image(0, 64, 48))).rename(tmp_path / "a.jpg")
-    info, _ = shown(tmp_path / "a.jpg")
+    info, _ = read(tmp_path / "a.jpg")
     assert info.codec == "png"
 
 
-def test_transparency_is_shown_on_white(tmp_path):
+def test_transparent_images_are_blended_with_white(tmp_path):
     pixels = np.zeros((48, 64, 4), np.uint8)
     pixels[..., 0] = 200
     pixels[:, :32, 3], pixels[:, 48:, 3] = 255, 128
@@ -162,7 +164,7 @@ def test_transparency_is_shown_on_white(tmp_path):
     image.save(tmp_path / "a.gif")
     image.quantize(8).save(tmp_path / "palette.png")
     for path in tmp_path.iterdir():
-        opaque, transparent = (shown(path)[1][0].rgb()[20, column] for column in (10, 40))
+        opaque, transparent = (read(path)[1][0].rgb()[20, column] for column in (10, 40))
         assert abs(int(opaque[0]) - (60 if path.name == "la.png" else 200)) <= 2, path
         assert transparent.tolist() == [255, 255, 255], path
 
@@ -171,7 +173,7 @@ def test_depth_and_gray(tmp_path):
     values = np.arange(256, dtype=np.uint16).repeat(12).reshape(48, 64) * 257
     Image.fromarray(values).save(tmp_path / "16.png")
     Image.fromarray((values >> 8).astype(np.uint8)).save(tmp_path / "8.png")
-    deep, shallow = (shown(tmp_path / name)[1][0].rgb().astype(int) for name in ("16.png", "8.png"))
+    deep, shallow = (read(tmp_path / name)[1][0].rgb().astype(int) for name in ("16.png", "8.png"))
     assert np.abs(shallow - (values >> 8)[..., None]).max() <= 1
     assert np.abs(deep - shallow).max() <= 1
 
@@ -187,11 +189,11 @@ def test_animations(tmp_path):
         ("a.gif", [0, 0.2, 0.4], 0.6),
         ("a.png", [0, 0.2, 0.4], 0.6),
     ):
-        info, frames = shown(tmp_path / name)
+        info, frames = read(tmp_path / name)
         assert [round(frame.time_s, 6) for frame in frames] == times
         assert float((frames[-1].pts + frames[-1].duration) * info.time_base) == pytest.approx(end)
         for number, frame in enumerate(frames):
-            assert same(frame.rgb(), clips.image(5 * number, 64, 48), 6), (name, number)
+            assert is_close(frame.rgb(), clips.image(5 * number, 64, 48), 6), (name, number)
 
 
 def test_a_damaged_animation(tmp_path):
@@ -203,7 +205,7 @@ def test_a_damaged_animation(tmp_path):
         VideoReader(tmp_path / "a.webp")
 
 
-def test_an_animation_is_not_called_a_single_image(tmp_path):
+def test_animation_is_not_described_as_a_single_image(tmp_path):
     from tinyhd_cli.inference.inputs import describe_images
 
     still, moving = tmp_path / "still.webp", tmp_path / "moving.webp"

@@ -1,4 +1,4 @@
-"""Maps drawn on frames: in RGB, and on the planes that a video stores."""
+"""Saliency maps drawn on frames in RGB and on stored YUV planes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def saliency():
 
 @pytest.fixture(params=COLORS)
 def colored_video(tmp_path, request):
-    """A smooth picture, stored in one of the ways in which numbers stand for colors."""
+    """A video of one smooth image in one of the color encodings."""
     space, color_range = COLORS[request.param]
     noise = np.random.default_rng(1).integers(0, 256, (6, 10, 3), dtype=np.uint8)
     image = cv2.resize(noise, SIZE, interpolation=cv2.INTER_CUBIC)
@@ -40,16 +40,16 @@ def colored_video(tmp_path, request):
         stream.width, stream.height = SIZE
         stream.pix_fmt = "yuv420p"
         stream.codec_context.colorspace, stream.codec_context.color_range = space, color_range
-        picture = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
+        av_frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(
             format="yuv420p", dst_colorspace=space, dst_color_range=color_range
         )
-        picture.colorspace, picture.color_range = space, color_range
-        container.mux(stream.encode(picture))
+        av_frame.colorspace, av_frame.color_range = space, color_range
+        container.mux(stream.encode(av_frame))
         container.mux(stream.encode(None))
     return path
 
 
-def test_on_planes_as_in_rgb(colored_video, saliency):
+def test_overlay_on_planes_equals_overlay_in_rgb(colored_video, saliency):
     style = OverlayStyle(alpha=0.7)
     with VideoReader(colored_video) as reader:
         frame = next(iter(reader))
@@ -61,12 +61,12 @@ def test_on_planes_as_in_rgb(colored_video, saliency):
         format="rgb24", src_colorspace=info.color.space, src_color_range=info.color.range
     ).to_ndarray()
     difference = np.abs(expected - found)
-    assert np.abs(expected - frame.rgb()).mean() > 20, "else this test shows nothing"
+    assert np.abs(expected - frame.rgb()).mean() > 20, "otherwise this test proves nothing"
     assert difference.mean() < 2
     assert np.percentile(difference, 99) < 10
 
 
-def test_where_nothing_is_drawn_the_stored_numbers_stay(colored_video):
+def test_pixels_without_saliency_keep_their_stored_values(colored_video):
     with VideoReader(colored_video) as reader:
         frame = next(iter(reader))
         painter = PlanePainter(OverlayStyle(), reader.info.color)
@@ -82,7 +82,7 @@ def test_where_nothing_is_drawn_the_stored_numbers_stay(colored_video):
         {"pixel_format": "yuv420p10le", "codec": "libx265", "options": {"x265-params": "log-level=none:bframes=0"}},
     ],
 )
-def test_other_frames_go_through_rgb(tmp_path, changes):
+def test_unsupported_frames_are_not_drawn_on_planes(tmp_path, changes):
     path = clips.make(tmp_path / "clip.mp4", frames=2, **changes)
     with VideoReader(path) as reader:
         assert not any(PlanePainter.supports(frame) for frame in reader)

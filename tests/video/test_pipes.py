@@ -1,4 +1,4 @@
-"""Pipes are read once, whatever they are called, and nothing hangs."""
+"""Named and anonymous pipes are read once, and reading never hangs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import av
 import pytest
 from helpers import clips
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes have no path there")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes have no path on Windows")
 
 
 @pytest.fixture
 def feed(tmp_path):
-    """Makes pipes into which data are written once they are opened: by name, or as a number in /dev/fd."""
+    """Return a function that creates a pipe, named or in /dev/fd, and writes data to it once it is opened."""
     threads, descriptors = [], []
 
     def write(target, data):
-        with contextlib.suppress(BrokenPipeError), open(target, "wb") as pipe:  # noqa: PTH123  # a descriptor, too
+        with contextlib.suppress(BrokenPipeError), open(target, "wb") as pipe:  # noqa: PTH123  # target can be a descriptor
             pipe.write(data)
 
     def make(data, *, named=True):
@@ -52,19 +52,19 @@ def clip(tmp_path):
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_frames_are_read_and_lost_audio_is_said(tinyhd, weights_file, feed, clip, named, capsys):
+def test_frames_are_read_and_lost_audio_is_reported(tinyhd, weights_file, feed, clip, named, capsys):
     pipe = feed(clip.read_bytes(), named=named)
     assert tinyhd("predict", pipe, "-o", "out.mp4", "--weights", weights_file, "--engine", "torch") == 0
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert f"{pipe}: the overlay has no audio, because a pipe can be read only once; give a file" in " ".join(
-        said.split()
+        output.split()
     )
     assert len(clips.frames(Path("out.mp4"))) == 4
     with av.open("out.mp4") as container:
         assert not container.streams.audio
 
 
-def test_nothing_is_said_where_audio_is_of_no_use(tinyhd, weights_file, feed, clip, capsys):
+def test_no_warning_if_no_output_has_audio(tinyhd, weights_file, feed, clip, capsys):
     options = ("--weights", weights_file, "--engine", "torch")
     assert tinyhd("predict", feed(clip.read_bytes()), "--csv", "out.csv", *options) == 0
     assert tinyhd("report", feed(clip.read_bytes()), "-o", "out.html", *options) == 0
@@ -72,17 +72,17 @@ def test_nothing_is_said_where_audio_is_of_no_use(tinyhd, weights_file, feed, cl
     assert len(Path("out.csv").read_text().splitlines()) == 5
 
 
-def test_what_reads_twice_refuses(tinyhd, weights_file, feed, clip, capsys):
+def test_commands_that_read_twice_reject_pipes(tinyhd, weights_file, feed, clip, capsys):
     options = ("--weights", weights_file, "--engine", "torch")
     pipe = feed(b"")
     for command in (["crop"], ["encode"], ["predict", "--normalize", "video"]):
         assert tinyhd(*command, pipe, *options) == 2
         assert "not possible with a pipe" in capsys.readouterr().err
     assert not list(Path().iterdir())
-    pipe.read_bytes()  # lets the writer go
+    pipe.read_bytes()  # so that the writer ends
 
 
-def test_empty_pipes_and_nonsense(tinyhd, weights_file, feed, capsys):
+def test_empty_and_invalid_pipes(tinyhd, weights_file, feed, capsys):
     options = ("--weights", weights_file, "--engine", "torch")
     for data, reason in ((b"", "is empty"), (b"no video" * 1000, "not a video that FFmpeg can read")):
         pipe = feed(data)
@@ -91,7 +91,7 @@ def test_empty_pipes_and_nonsense(tinyhd, weights_file, feed, capsys):
         assert line.startswith(f"tinyhd: {pipe}: {reason}")
 
 
-def test_an_index_at_the_end_cannot_be_waited_for(tmp_path, tinyhd, weights_file, feed, capsys):
+def test_index_at_the_end_of_a_pipe(tmp_path, tinyhd, weights_file, feed, capsys):
     data = clips.make(tmp_path / "last.mp4", frames=4).read_bytes()
     index = data.index(b"moov") - 4
     far = data[:index] + (200_000).to_bytes(4, "big") + b"free" + bytes(199_992) + data[index:]
@@ -103,8 +103,8 @@ def test_an_index_at_the_end_cannot_be_waited_for(tmp_path, tinyhd, weights_file
     assert len(Path("out.csv").read_text().splitlines()) == 5
 
 
-def test_pipes_in_folders_are_left_alone(tmp_path, tinyhd, weights_file, clip, capsys):
-    """Nobody may ever write into them."""
+def test_pipes_in_folders_are_ignored(tmp_path, tinyhd, weights_file, clip, capsys):
+    """Reading them could block forever."""
     folder = tmp_path / "folder"
     folder.mkdir()
     os.mkfifo(folder / "a.mkv")

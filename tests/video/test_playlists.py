@@ -1,4 +1,4 @@
-"""Files that refer to other files are read only if that is asked for."""
+"""Files that refer to other files are read only with ``--allow-playlists``."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ PLAYLISTS = {
 }
 
 READABLE = ("ffconcat", "ffconcat, absolute", "HLS", "HLS, by protocol")
-"""Those that FFmpeg can read if it may."""
+"""Playlists that FFmpeg can read if they are allowed."""
 
 
 @pytest.fixture
 def secret(tmp_path):
-    """A folder with videos that only its owner should see."""
+    """A folder whose videos a playlist must not access."""
     (tmp_path / "secret").mkdir()
     clips.make(tmp_path / "secret" / "secret.mp4", frames=5)
     clips.make(tmp_path / "secret" / "secret.ts", frames=5)
@@ -55,19 +55,19 @@ def test_playlists_are_refused(secret, kind):
     path = write(secret, kind)
     with pytest.raises(InputError) as error:
         VideoReader(path)
-    called = kind.partition(",")[0]
-    reason = f"is a playlist ({called}), which can refer to any other file; to read it, use --allow-playlists"
+    name = kind.partition(",")[0]
+    reason = f"is a playlist ({name}), which can refer to any other file; to read it, use --allow-playlists"
     assert str(error.value) == f"{path}: {reason}"
 
 
 @pytest.mark.parametrize("kind", READABLE)
-def test_playlists_are_read_if_that_is_asked_for(secret, kind):
+def test_playlists_are_read_if_allowed(secret, kind):
     with VideoReader(write(secret, kind), InputOptions(playlists=True)) as reader:
         assert len(list(reader)) == 5
 
 
-def test_numbers_in_the_name_of_an_image_are_no_pattern(tmp_path):
-    """FFmpeg would read img0.png, img1.png, ..."""
+def test_image_names_are_not_patterns(tmp_path):
+    """By default, FFmpeg would read img0.png, img1.png, ..."""
     from PIL import Image
 
     for number in range(3):
@@ -79,7 +79,7 @@ def test_numbers_in_the_name_of_an_image_are_no_pattern(tmp_path):
 
 
 def test_external_tracks_of_a_mov_are_not_followed(secret):
-    """QuickTime files can keep their pictures in another file."""
+    """QuickTime files can store their frames in another file."""
     data = bytearray((secret / "secret" / "secret.mp4").read_bytes())
     reference = alias(str(secret / "secret" / "secret.mp4"))
     at = data.index(b"url \0\0\0\1") - 4
@@ -96,7 +96,7 @@ def test_external_tracks_of_a_mov_are_not_followed(secret):
 
 
 def alias(path):
-    """A data reference to a file, as QuickTime writes it."""
+    """Return a QuickTime data reference to a file."""
     name = path.rpartition("/")[2]
     record = bytes(10) + bytes(28) + bytes(12) + bytes([len(name)]) + name.encode().ljust(63, b"\0")
     record += bytes(16) + (1).to_bytes(2, "big") + (2).to_bytes(2, "big") + bytes(16)
@@ -105,7 +105,7 @@ def alias(path):
     return (12 + len(record)).to_bytes(4, "big") + b"alis" + bytes(4) + record
 
 
-def test_the_option_of_the_commands(secret, tinyhd, weights_file, capsys):
+def test_allow_playlists_option(secret, tinyhd, weights_file, capsys):
     path = write(secret, "ffconcat, absolute")
     model = ("--weights", weights_file, "--engine", "torch")
     for command in ("predict", "report", "crop", "encode"):
@@ -120,7 +120,7 @@ def test_the_option_of_the_commands(secret, tinyhd, weights_file, capsys):
 
 @pytest.fixture
 def site(secret):
-    """The address of a server of the folder."""
+    """The address of a local HTTP server for the folder."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -135,7 +135,7 @@ def site(secret):
     server.server_close()
 
 
-def test_streams_from_the_network_lead_to_no_local_file(secret, site):
+def test_network_streams_cannot_open_local_files(secret, site):
     from tinyhd_cli.apps.live import find_source
 
     (secret / "near.m3u8").write_text(HLS.format("secret/secret.ts"))
@@ -146,7 +146,7 @@ def test_streams_from_the_network_lead_to_no_local_file(secret, site):
         find_source(f"{site}/evil.m3u8", None).open()
 
 
-def test_a_file_named_by_a_url_is_a_file(secret):
+def test_file_urls_are_opened_as_files(secret):
     from tinyhd_cli.apps.live import find_source
 
     with find_source((secret / "secret" / "secret.mp4").as_uri(), None).open() as reader:

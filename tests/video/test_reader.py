@@ -1,4 +1,4 @@
-"""Reading: every frame once, upright, at its time."""
+"""VideoReader yields every frame once, upright, with the correct timestamp."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tinyhd_cli.video.reader import VideoReader
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 
 
-def near(color, expected):
+def is_near(color, expected):
     return np.abs(np.asarray(color, int) - expected).max() < 30
 
 
@@ -46,25 +46,25 @@ def test_rotation(tmp_path, rotation):
     assert (reader.info.height, reader.info.width) == upright.shape[:2]
     assert reader.info.rotation == rotation
     assert frames[0].rgb().shape == upright.shape
-    # The red band and the blue one, each in the middle, wherever they have been turned to.
+    # The centers of the red and the blue band after the rotation.
     red = np.argwhere((upright == RED).all(-1)).mean(0).astype(int)
     blue = np.argwhere((upright == BLUE).all(-1)).mean(0).astype(int)
-    assert near(frames[0].rgb()[tuple(red)], RED)
-    assert near(frames[0].rgb()[tuple(blue)], BLUE)
+    assert is_near(frames[0].rgb()[tuple(red)], RED)
+    assert is_near(frames[0].rgb()[tuple(blue)], BLUE)
 
 
-def test_phone_clips_that_are_to_be_turned_clockwise(tmp_path):
-    """Phones write a matrix of -90 degrees counter-clockwise for portrait: the top of the stored picture goes right."""
+def test_phone_clip_with_clockwise_rotation(tmp_path):
+    """Phones write a rotation of -90 degrees for portrait: the top of the stored frame becomes the right side."""
     _, frames = read(clips.make(tmp_path / "phone.mp4", frames=2, rotation=-90))
     image = frames[0].rgb()
     assert image.shape == (64, 48, 3)
-    assert near(image[32, -4], RED)
-    assert near(image[3, 12], BLUE)
+    assert is_near(image[32, -4], RED)
+    assert is_near(image[3, 12], BLUE)
 
 
 @pytest.mark.parametrize(("hflip", "vflip"), [(True, False), (False, True), (True, True)])
-def test_mirrored_pictures(tmp_path, hflip, vflip):
-    """As front cameras write them."""
+def test_mirrored_frames(tmp_path, hflip, vflip):
+    """Some front cameras write mirrored frames."""
     _, frames = read(clips.make(tmp_path / "mirrored.mp4", frames=2, flips=(hflip, vflip)))
     upright = clips.image(0, 64, 48)
     upright = upright[:, ::-1] if hflip else upright
@@ -73,7 +73,7 @@ def test_mirrored_pictures(tmp_path, hflip, vflip):
 
 
 @pytest.mark.parametrize("colorspace", [8, 10, 14, 1, 9])
-def test_exotic_color_matrices(tmp_path, colorspace):
+def test_unusual_color_matrices(tmp_path, colorspace):
     path = tmp_path / "clip.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -86,7 +86,7 @@ def test_exotic_color_matrices(tmp_path, colorspace):
     with av.open(str(path)) as container:
         assert next(container.decode(video=0)).colorspace == colorspace
     _, frames = read(path)
-    assert near(frames[0].rgb()[4, 32], RED) or colorspace in (1, 9)
+    assert is_near(frames[0].rgb()[4, 32], RED) or colorspace in (1, 9)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_codecs(tmp_path, codec, pixel_format, suffix, monkeypatch):
 
 
 def test_full_range_is_not_stretched(tmp_path):
-    """A gray of 16 in full range is dark gray; read as limited range it would be black."""
+    """In full range, 16 is dark gray; interpreted as limited range it would be black."""
     path = tmp_path / "full.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
@@ -157,7 +157,7 @@ def test_sample_aspect_ratio_and_odd_size(tmp_path):
 
 
 def test_reduced_frames_are_averaged(tmp_path):
-    """A chequerboard of single pixels becomes gray, not a pattern."""
+    """A checkerboard of single pixels becomes gray."""
     board = np.indices((64, 64)).sum(0) % 2 * 255
     path = tmp_path / "board.mkv"
     with av.open(str(path), "w") as container:
@@ -173,7 +173,7 @@ def test_reduced_frames_are_averaged(tmp_path):
     assert np.abs(reduced.astype(int) - 127).max() < 12
 
 
-def test_cover_art_is_no_video(tmp_path):
+def test_cover_art_is_not_a_video(tmp_path):
     path = tmp_path / "album.m4a"
     with av.open(str(path), "w", format="mp4") as container:
         cover = container.add_stream("mjpeg", rate=1)
@@ -189,7 +189,7 @@ def test_cover_art_is_no_video(tmp_path):
         VideoReader(path)
 
 
-def test_cover_art_before_the_video_is_passed_over(tmp_path):
+def test_cover_art_before_the_video_is_skipped(tmp_path):
     path = tmp_path / "both.mp4"
     with av.open(str(path), "w") as container:
         cover = container.add_stream("mjpeg", rate=1)
@@ -234,7 +234,7 @@ def test_damaged_frames_are_skipped_and_counted(tmp_path):
     assert times == sorted(set(times))
 
 
-def test_truncated_files_give_what_they_have(tmp_path):
+def test_frames_of_truncated_files(tmp_path):
     path = clips.make(tmp_path / "clip.mkv", frames=60, width=320, height=240)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     _, frames = read(path)
@@ -242,7 +242,7 @@ def test_truncated_files_give_what_they_have(tmp_path):
 
 
 def test_timestamps_always_increase(tmp_path):
-    """Raw streams carry no timestamps at all."""
+    """Raw streams contain no timestamps."""
     source = clips.make(tmp_path / "clip.mp4", frames=10, options={"bf": "0"})
     raw = tmp_path / "clip.h264"
     with av.open(str(source)) as container, av.open(str(raw), "w", format="h264") as target:
@@ -268,7 +268,7 @@ def test_timestamps_always_increase(tmp_path):
     ],
     ids=["missing", "empty", "text", "zeros"],
 )
-def test_what_is_no_video(tmp_path, content, message):
+def test_files_that_are_not_videos(tmp_path, content, message):
     path = tmp_path / "clip.mp4"
     if content is not None:
         path.write_bytes(content)
@@ -278,7 +278,7 @@ def test_what_is_no_video(tmp_path, content, message):
     assert str(path) in str(error.value)
 
 
-def test_folders_and_sound_are_no_video(tmp_path):
+def test_folders_and_audio_are_not_videos(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
         VideoReader(tmp_path)
     with pytest.raises(InputError, match="only audio"):

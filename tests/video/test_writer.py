@@ -1,4 +1,4 @@
-"""Writing: what comes out plays like what went in."""
+"""VideoWriter keeps timestamps, audio, orientation, colors and aspect ratio of the source."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def stream_duration(path):
 
 
 def test_phone_clip(tmp_path):
-    """Audio, variable frame rate, rotation and an odd size: same times, durations, orientation, sound packets."""
+    """A clip with audio, variable frame rate, rotation and an odd size keeps all of these."""
     clip = clips.Clip(
         frames=41, width=97, height=63, durations=(20, 31, 17), rotation=-90, audio="aac", pixel_format="yuv444p"
     )
@@ -55,9 +55,9 @@ def test_phone_clip(tmp_path):
 
     upright = [np.rot90(image, -1) for image in clips.frames(source)]
     written = clips.frames(target)
-    assert written[0].shape == (98, 64, 3), "upright, and odd sides made even"
-    for ours, theirs in zip(written, upright, strict=True):
-        assert np.abs(ours[:97, :63].astype(int) - theirs).mean() < 4
+    assert written[0].shape == (98, 64, 3), "upright, with odd sides padded"
+    for found, expected in zip(written, upright, strict=True):
+        assert np.abs(found[:97, :63].astype(int) - expected).mean() < 4
     with av.open(str(target)) as container:
         assert next(container.decode(video=0)).rotation == 0
 
@@ -86,7 +86,7 @@ def test_codecs(tmp_path, codec):
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_hevc_of_few_frames(tmp_path, frames):
-    """x265 gave pictures decoding times out of memory that was never set, in a part of all attempts."""
+    """x265 sometimes returns uninitialized decoding times for very short videos, hence several attempts."""
     source = clips.make(tmp_path / "clip.mp4", frames=frames, width=64, height=64)
     for attempt in range(12):
         target = copy(source, tmp_path / f"{attempt}.mp4", EncoderOptions(codec="hevc"))
@@ -101,7 +101,7 @@ def test_crf_sets_the_quality(tmp_path):
     assert sizes[0] > 1.5 * sizes[1]
 
 
-def test_sound_that_the_container_refuses_is_encoded_anew(tmp_path, caplog):
+def test_audio_that_the_container_does_not_support_is_reencoded(tmp_path, caplog):
     source = clips.make(tmp_path / "clip.mkv", frames=30, audio="pcm_s16le")
     target = tmp_path / "out.webm"
     with caplog.at_level(logging.WARNING, "tinyhd"):
@@ -113,16 +113,16 @@ def test_sound_that_the_container_refuses_is_encoded_anew(tmp_path, caplog):
     assert "pcm_s16le" in caplog.text
 
 
-def test_broadcast_streams_keep_sound_and_picture_together(tmp_path):
-    """A transport stream counts from somewhere; the copy counts from zero, with the same distance between the two."""
+def test_broadcast_streams_keep_audio_and_video_in_sync(tmp_path):
+    """A transport stream starts at any time; the copy starts at zero with the same offset between audio and video."""
     source = clips.make(tmp_path / "clip.ts", frames=60, audio="aac", container={"output_ts_offset": "5000"})
     target = copy(source, tmp_path / "out.mp4")
 
-    def distance(path):
+    def offset(path):
         return float(clips.timestamps(path)[0] - clips.audio_packets(path)[0][0])
 
     assert clips.timestamps(source)[0] >= 5000
-    assert distance(target) == pytest.approx(distance(source), abs=1e-3)
+    assert offset(target) == pytest.approx(offset(source), abs=1e-3)
     assert min(clips.timestamps(target)[0], clips.audio_packets(target)[0][0]) == 0
     assert len(clips.audio_packets(target)) == len(clips.audio_packets(source))
     with av.open(str(target)) as container:
@@ -130,15 +130,15 @@ def test_broadcast_streams_keep_sound_and_picture_together(tmp_path):
     assert order.index("audio") < 30, "interleaved"
 
 
-def test_no_sound_on_demand(tmp_path):
+def test_without_audio(tmp_path):
     source = clips.make(tmp_path / "clip.mp4", audio="aac")
     target = copy(source, tmp_path / "out.mp4", audio=False)
     with av.open(str(target)) as container:
         assert not container.streams.audio
 
 
-def test_sound_stored_before_the_video(tmp_path):
-    """In some files the sound is stream 0."""
+def test_audio_stream_before_the_video_stream(tmp_path):
+    """In some files, audio is stream 0."""
     source = tmp_path / "clip.mkv"
     with av.open(str(source), "w") as container:
         audio = clips.add_audio(container, "aac")
@@ -174,7 +174,7 @@ def test_two_languages(tmp_path):
         assert [s.codec.canonical_name for s in container.streams.audio] == ["aac", "opus"]
 
 
-def test_pixel_shape_and_colors_are_kept(tmp_path):
+def test_pixel_aspect_ratio_and_colors_are_kept(tmp_path):
     source = tmp_path / "clip.mkv"
     with av.open(str(source), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -194,8 +194,10 @@ def test_pixel_shape_and_colors_are_kept(tmp_path):
         frame = next(container.decode(stream))
         assert stream.sample_aspect_ratio == Fraction(4, 3)
         assert (frame.colorspace, frame.color_primaries, frame.color_trc) == (1, 1, 1)
-        ours = frame.to_ndarray(format="rgb24").astype(int)
-    assert np.abs(ours - clips.frames(source)[0]).mean() < 2, "converted with another matrix than it is labeled"
+        found = frame.to_ndarray(format="rgb24").astype(int)
+    assert np.abs(found - clips.frames(source)[0]).mean() < 2, (
+        "converted with a different matrix than stated in the stream"
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_pixel_shape_and_colors_are_kept(tmp_path):
         ("png", "rgb24", ".mov"),
     ],
 )
-def test_pictures_of_all_kinds_come_out_as_they_look(tmp_path, codec, pixel_format, suffix):
+def test_colors_of_all_pixel_formats_are_kept(tmp_path, codec, pixel_format, suffix):
     source = tmp_path / f"clip{suffix}"
     with av.open(str(source), "w") as container:
         stream = container.add_stream(codec, rate=25)
@@ -222,14 +224,14 @@ def test_pictures_of_all_kinds_come_out_as_they_look(tmp_path, codec, pixel_form
         container.mux(stream.encode(None))
     target = copy(source, tmp_path / "out.mp4", EncoderOptions(crf=2))
     with VideoReader(source) as one, VideoReader(target) as other:
-        for theirs, ours in zip(one, other, strict=True):
-            # In cells of 8 x 8: what dithers (GIF) loses its color pattern to 4:2:0, not its color.
-            means = [image.rgb().reshape(8, 8, 8, 8, 3).mean((1, 3)) for image in (ours, theirs)]
+        for expected, found in zip(one, other, strict=True):
+            # Means of cells of 8 x 8 pixels: 4:2:0 averages the dither pattern of GIFs.
+            means = [image.rgb().reshape(8, 8, 8, 8, 3).mean((1, 3)) for image in (found, expected)]
             assert np.abs(means[0] - means[1]).mean() < 3
 
 
 @pytest.mark.parametrize("size", [(2, 2), (1, 1), (16, 700), (700, 16), (35, 3)])
-def test_sizes_of_all_kinds(tmp_path, size):
+def test_unusual_sizes(tmp_path, size):
     source = tmp_path / "clip.mkv"
     with av.open(str(source), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
@@ -242,24 +244,24 @@ def test_sizes_of_all_kinds(tmp_path, size):
 
 
 @pytest.mark.parametrize("layout", ["stereo", "5.1"])
-def test_channels_survive_encoding_anew(tmp_path, layout):
+def test_reencoded_audio_keeps_its_channels(tmp_path, layout):
     source = tmp_path / "clip.mkv"
     with av.open(str(source), "w") as container:
         video = container.add_stream("libx264", rate=25)
         video.width = video.height = 64
         video.pix_fmt = "yuv420p"
-        sound = container.add_stream("flac", rate=44100)
-        sound.codec_context.layout = layout
+        audio = container.add_stream("flac", rate=44100)
+        audio.codec_context.layout = layout
         for index in range(5):
             frame = av.VideoFrame.from_ndarray(clips.image(index, 64, 64), "rgb24")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        channels = sound.codec_context.channels
+        channels = audio.codec_context.channels
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 8820 * channels), np.int16), format="s16", layout=layout)
         frame.rate, frame.pts, frame.time_base = 44100, 0, Fraction(1, 44100)
-        container.mux(sound.encode(frame))
-        container.mux(sound.encode(None))
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
     target = copy(source, tmp_path / "out.webm")
     with av.open(str(target)) as container:
         assert container.streams.audio[0].codec_context.channels == channels
@@ -271,10 +273,10 @@ def test_short_clips(tmp_path, count):
     assert clips.timestamps(copy(source, tmp_path / "out.mp4")) == clips.timestamps(source)
 
 
-def test_fallback_encoder_is_used_and_named(tmp_path, monkeypatch, caplog):
+def test_fallback_encoder_is_used_with_a_warning(tmp_path, monkeypatch, caplog):
     source = clips.make(tmp_path / "clip.mp4", frames=4)
-    works = encoders.can_open
-    monkeypatch.setattr(encoders, "can_open", lambda name, *args: "264" not in name and works(name, *args))
+    can_open = encoders.can_open
+    monkeypatch.setattr(encoders, "can_open", lambda name, *args: "264" not in name and can_open(name, *args))
     with caplog.at_level(logging.WARNING, "tinyhd"):
         target = copy(source, tmp_path / "out.mp4")
     assert "libx264 is not available; using mpeg4" in caplog.text
@@ -283,7 +285,7 @@ def test_fallback_encoder_is_used_and_named(tmp_path, monkeypatch, caplog):
     assert len(clips.frames(target)) == 4
 
 
-def test_no_encoder_at_all(tmp_path, monkeypatch):
+def test_no_encoder_works(tmp_path, monkeypatch):
     source = clips.make(tmp_path / "clip.mp4", frames=4)
     monkeypatch.setattr(encoders, "can_open", lambda *args: False)
     with pytest.raises(OutputError, match="no encoder works"):
@@ -291,7 +293,7 @@ def test_no_encoder_at_all(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4"]
 
 
-def test_a_failure_half_way_leaves_nothing(tmp_path):
+def test_failure_during_writing_leaves_no_file(tmp_path):
     source = clips.make(tmp_path / "clip.mp4", frames=20)
     earlier = tmp_path / "out.mp4"
     earlier.write_bytes(b"an earlier result")

@@ -306,7 +306,7 @@ class VideoReader:
                 decoded = next(self._decoded, None)
 
     def _last_duration(self, last: Frame, step: int, others: tuple[int, ...]) -> int:
-        """Return the duration of the last frame: until the end of the stream, if that is plausible.
+        """Return the duration of the last frame, which ends with the stream if that is plausible.
 
         Args:
             last: the frame.
@@ -354,7 +354,10 @@ def open_decoder(path: Path, options: InputOptions) -> Decoder:
 
 
 def matrix(av_frame: av.VideoFrame) -> int:
-    """Return the color matrix of a frame for conversions; unspecified for RGB and unsupported matrices."""
+    """Return the color matrix for converting a frame.
+
+    For RGB and unsupported matrices it is BT.2020 if the primaries are those of BT.2020, otherwise unspecified.
+    """
     if av_frame.colorspace in KNOWN_MATRICES:
         return av_frame.colorspace
     return hdr.BT2020_MATRIX if hdr.is_bt2020(av_frame.color_primaries, av_frame.color_trc) else UNSPECIFIED

@@ -29,7 +29,7 @@ TIMEOUT_S = 10.0
 """Seconds to wait for data of a network stream."""
 
 READ_BYTES = 1 << 17
-"""Bytes that FFmpeg reads at a time."""
+"""Size of FFmpeg's read buffer in bytes."""
 
 MERGED = {"merge_pmt_versions": "1"}
 """Makes streams with other IDs in concatenated transport streams continue the first streams."""
@@ -104,7 +104,7 @@ def is_read_once(path: Path) -> bool:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """Return the images of a folder, of all formats, in natural order: 2 before 10."""
+    """Return the images of a folder in natural order (2 before 10); all formats are included."""
     found = [
         path
         for path in folder.iterdir()
@@ -148,7 +148,7 @@ def av_open(source: object, options: dict[str, str], **arguments: Any) -> InputC
 
 
 def open_file(path: Path) -> OpenedInput:
-    """Open a file for FFmpeg, which then may not open any other file, whatever the content."""
+    """Open a file such that FFmpeg cannot open any other file, whatever the content."""
     file = path.open("rb", buffering=0)
     try:
         return OpenedInput(av_open(file, CLOSED, buffer_size=READ_BYTES), file)
