@@ -1,4 +1,4 @@
-"""``tinyhd crop``: the window follows the attention, smoothly."""
+"""Tests of ``tinyhd crop``: the window follows the attention smoothly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def info(tmp_path, **clip):
 
 
 def track(positions, cuts=(), rate=30, **options):
-    """The window's path in a video 1000 wide, for a window 200 wide."""
+    """Return the path of a window with a width of 200 in a video with a width of 1000."""
     targets = TargetTrack(
         [n / rate for n in range(len(positions))], list(positions), [n in cuts for n in range(len(positions))]
     )
@@ -62,14 +62,14 @@ def test_path_is_smooth_and_bounded():
         assert path.min() >= 0 and path.max() <= 800
     assert np.ptp(track(jumpy, max_speed=0)) < 1e-9
     jumps = np.abs(np.diff(track(jumpy, smooth_s=0, max_speed=99)))
-    assert jumps.max() > 100  # without any smoothing it would jump
+    assert jumps.max() > 100  # without smoothing, the window jumps
 
 
-def test_path_arrives():
+def test_path_reaches_its_target():
     path = track([100] * 90 + [700] * 150)
     assert path[0] == pytest.approx(100, abs=5) and path[-1] == pytest.approx(700, abs=5)
     middle = int(np.argmin(np.abs(path - 400)))
-    assert abs(middle - 90) < 12  # it neither leads nor lags by much
+    assert abs(middle - 90) < 12  # little lead or lag
 
 
 def test_small_movements_are_not_followed():
@@ -84,12 +84,12 @@ def test_path_jumps_at_cuts_only():
     assert path[60] - path[59] == pytest.approx(600)
 
 
-def test_cuts_are_found_and_motion_is_not():
+def test_motion_is_not_detected_as_a_cut():
     detector = SceneDetector()
     rng = np.random.default_rng(0)
     scenes = [rng.integers(0, 255, (36, 200, 3), np.uint8) for _ in range(2)]
     found = [detector.is_cut(np.roll(scene, 6 * n, axis=1)[:, :64]) for scene in scenes for n in range(20)]
-    assert found.count(True) <= 1  # white noise in motion differs as much as a cut does, in every frame
+    assert found.count(True) <= 1  # moving white noise changes in every frame as much as at a cut
     detector = SceneDetector()
     x = np.mgrid[:90, :160][1]
     smooth = [
@@ -109,13 +109,13 @@ def test_aspects(text, aspect):
 
 
 @pytest.mark.parametrize("text", ["", "9:0", "0:9", "wide", "-1", "9:16:1", "100:1"])
-def test_odd_aspects(text):
+def test_invalid_aspects(text):
     with pytest.raises(UsageError, match="--aspect"):
         parse_aspect(text)
 
 
 def test_phone_clip(tinyhd, tmp_path, weights_file):
-    """Rotation, variable frame rate and sound of a phone clip are kept; pictures are parts of the source's."""
+    """Rotation, variable frame rate and audio of a phone clip are kept. Each frame is a part of the source's frame."""
     clip = clips.make(
         tmp_path / "clip.mp4", frames=24, width=128, height=72, durations=(20, 40), rotation=-90, audio="aac"
     )
@@ -132,8 +132,8 @@ def test_phone_clip(tinyhd, tmp_path, weights_file):
 
 
 @pytest.mark.parametrize("aspect", [None, Fraction(4, 3)])
-def test_a_size_is_what_comes_out(tinyhd, tmp_path, weights_file, aspect):
-    """Pixels are square then, and what is seen has the shape that it had."""
+def test_output_has_the_requested_size(tinyhd, tmp_path, weights_file, aspect):
+    """Pixels are square, and the content is not distorted."""
     clip = clips.make(tmp_path / "clip.mp4", frames=3, width=96, height=72, aspect=aspect)
     assert tinyhd("crop", clip, "--size", "90x160", "-o", "out.mp4", "--weights", weights_file, "--crf", "1") == 0
     with VideoReader(clip) as source, VideoReader("out.mp4") as cropped:
@@ -149,7 +149,7 @@ def test_a_size_is_what_comes_out(tinyhd, tmp_path, weights_file, aspect):
             assert min(distances) < 6
 
 
-def test_a_size_counts_more_than_the_settings_aspect(tinyhd, tmp_path, weights_file):
+def test_size_overrides_the_aspect_of_a_settings_file(tinyhd, tmp_path, weights_file):
     clip = clips.make(tmp_path / "clip.mp4", frames=2, width=96, height=72)
     Path("tinyhd.toml").write_text('[crop]\naspect = "1:1"\n')
     assert tinyhd("crop", clip, "--size", "90x160", "-o", "out.mp4", "--weights", weights_file) == 0
@@ -159,7 +159,7 @@ def test_a_size_counts_more_than_the_settings_aspect(tinyhd, tmp_path, weights_f
 
 def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
     clip = clips.make(tmp_path / "clip.mp4", frames=2)
-    for arguments, code, said in (
+    for arguments, code, message in (
         (["--aspect", "wide"], 2, "--aspect 'wide'"),
         (["-o", "out.txt"], 2, "the suffix of a video must be one of"),
         (["-o", clip], 2, "is the input itself"),
@@ -172,7 +172,7 @@ def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
     ):
         Path("file").write_text("in the way")
         assert tinyhd("crop", clip, "--weights", weights_file, *arguments) == code
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert tinyhd("crop", tmp_path / "no.mp4") == 3
     assert tinyhd("crop", clip, "--weights", tmp_path / "no.pth") == 4
     assert [path.name for path in Path.cwd().iterdir()] == ["file"]

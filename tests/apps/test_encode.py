@@ -1,4 +1,4 @@
-"""``tinyhd encode``: bits go where people look."""
+"""Tests of ``tinyhd encode``: bits are spent where people look."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tinyhd_cli.video.regions import RegionMarker, rectangles
 
 
 def textured(path: Path, frames: int = 30, codec: str = "libx264") -> Path:
-    """A clip of noise that moves: hard to compress everywhere alike."""
+    """Make a clip of moving noise, which is equally hard to compress everywhere."""
     rng = np.random.default_rng(0)
     texture = rng.integers(60, 200, (45, 80, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
     with av.open(str(path), "w") as container:
@@ -45,16 +45,16 @@ def test_rectangles_cover_every_cell_once():
     assert list(rectangles(np.zeros((3, 4)))) == []
 
 
-def test_marked_pictures_keep_content_and_time():
-    picture = av.VideoFrame.from_ndarray(np.random.default_rng(0).integers(0, 255, (72, 64), np.uint8), "yuv420p")
-    picture.pts, picture.time_base = 7, Fraction(1, 30)
-    marked = RegionMarker().mark(picture, np.array([[-6.0, 0.0], [0.0, 3.0]]))
+def test_marked_frames_keep_content_and_time():
+    frame = av.VideoFrame.from_ndarray(np.random.default_rng(0).integers(0, 255, (72, 64), np.uint8), "yuv420p")
+    frame.pts, frame.time_base = 7, Fraction(1, 30)
+    marked = RegionMarker().mark(frame, np.array([[-6.0, 0.0], [0.0, 3.0]]))
     assert (marked.pts, marked.time_base) == (7, Fraction(1, 30))
-    np.testing.assert_array_equal(marked.to_ndarray(), picture.to_ndarray())
+    np.testing.assert_array_equal(marked.to_ndarray(), frame.to_ndarray())
     assert "REGIONS_OF_INTEREST" in {data.type.name for data in marked.side_data}
 
 
-def test_the_most_salient_cells_get_the_best_quality(tmp_path):
+def test_most_salient_cells_have_the_best_quality(tmp_path):
     with VideoReader(clips.make(tmp_path / "clip.mp4", frames=1, width=320, height=180)) as reader:
         frame = next(iter(reader))
     saliency = np.full((192, 256), 0.001, np.float32)
@@ -67,7 +67,7 @@ def test_the_most_salient_cells_get_the_best_quality(tmp_path):
 
 @pytest.fixture
 def looks_left(monkeypatch):
-    """People look at the left, whatever the network says."""
+    """Replace the network by maps with attention on the left."""
 
     def saliency_of(reader, model):
         saliency = np.full((192, 256), 0.001, np.float32)
@@ -78,7 +78,7 @@ def looks_left(monkeypatch):
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
-def test_quality_moves_to_where_people_look(tinyhd, tmp_path, weights_file, looks_left, capsys, codec):
+def test_quality_is_better_where_people_look(tinyhd, tmp_path, weights_file, looks_left, capsys, codec):
     clip = textured(tmp_path / "clip.mp4")
     options = ["-o", "out.mp4", "--crf", "30", "--codec", codec, "--json", "--preset", "fast"]
     assert tinyhd("encode", clip, "--weights", weights_file, *options) == 0
@@ -93,7 +93,7 @@ def test_quality_moves_to_where_people_look(tinyhd, tmp_path, weights_file, look
 
 
 def test_phone_clip(tinyhd, tmp_path, weights_file, capsys):
-    """Sound, rotation and timestamps are kept."""
+    """Audio, rotation and timestamps are kept."""
     phone = {"width": 128, "height": 72, "durations": (20, 40), "rotation": -90, "audio": "aac"}
     clip = clips.make(tmp_path / "clip.mp4", frames=12, **phone)
     assert tinyhd("encode", clip, "-o", "out.mp4", "--weights", weights_file, "--no-compare") == 0
@@ -107,12 +107,12 @@ def test_phone_clip(tinyhd, tmp_path, weights_file, capsys):
 def test_next_factor():
     assert next_factor({28.0: 2000}, 1000) == pytest.approx(34)
     assert 28 < next_factor({28.0: 2000, 34.0: 900}, 1000) < 34
-    assert next_factor({28.0: 1000, 34.0: 1000}, 900) > 28  # sizes that do not tell anything do not lead astray
+    assert next_factor({28.0: 1000, 34.0: 1000}, 900) > 28  # equal sizes give no slope
 
 
 def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
     clip = clips.make(tmp_path / "clip.mp4", frames=2)
-    for arguments, code, said in (
+    for arguments, code, message in (
         (["-o", clip], 2, "is the input itself"),
         (["-o", "out.webm"], 2, "does not support regions of interest"),
         (["-o", "out.txt"], 2, "the suffix of a video must be one of"),
@@ -121,7 +121,7 @@ def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
         (["--crf", "99"], 2, "--crf"),
     ):
         assert tinyhd("encode", clip, "--weights", weights_file, *arguments) == code
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert tinyhd("encode", tmp_path / "no.mp4") == 3
     assert not list(Path.cwd().iterdir())
     with pytest.raises(UsageError, match="--strength"):

@@ -1,4 +1,4 @@
-"""``tinyhd live``: the newest counts, nothing queues up."""
+"""Tests of ``tinyhd live``: the newest frames are shown and nothing is queued."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tinyhd_cli.video.reader import VideoReader
 
 
 class Slow:
-    """A network that takes its time and remembers what it saw."""
+    """A slow network that records its input."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -41,25 +41,25 @@ class Slow:
 
 @pytest.fixture
 def clip(tmp_path):
-    """Three quarters of a second."""
+    """Make a clip of about 0.73 seconds."""
     return clips.make(tmp_path / "clip.mp4", frames=22)
 
 
-def test_a_slow_network_holds_nobody_up(clip):
-    """Frames are shown at their pace, whether there is a new map for them or not."""
+def test_slow_network_does_not_delay_frames(clip):
+    """Frames are shown at their frame rate, with or without a new map."""
     network, shown = Slow(0.15), []
     with VideoReader(clip) as reader:
         summary = show_live(
             reader, True, network, Painter(OverlayStyle()), lambda image, frame: not shown.append(frame.index)
         )
     assert shown == sorted(shown) and len(shown) >= 15
-    assert summary.seconds >= 0.65  # a file is played at its own pace
+    assert summary.seconds >= 0.65  # a file is played at its frame rate
     assert 2 <= summary.maps <= 6
     assert summary.lag_s < 0.6
     assert all(seen.shape == (3, 16, 4, 4) for seen in network.clips)
 
 
-def test_a_slow_viewer_gets_the_newest_frames(clip):
+def test_slow_display_receives_the_newest_frames(clip):
     shown = []
 
     def show(image, frame):
@@ -79,16 +79,16 @@ def test_clips_begin_with_the_first_frame_repeated(clip):
     with VideoReader(clip) as reader:
         show_live(reader, True, network, Painter(OverlayStyle()), lambda image, frame: True, duration_s=0.4)
     first = network.clips[0][0, :, 0, 0]
-    assert len(set(first[:8].tolist())) == 1  # at most a few frames had come by then
+    assert len(set(first[:8].tolist())) == 1  # only a few frames have arrived by then
 
 
-def test_the_viewer_ends_it(clip):
+def test_display_can_end_the_run(clip):
     with VideoReader(clip) as reader:
         summary = show_live(reader, True, Slow(0), Painter(OverlayStyle()), lambda image, frame: frame.index < 3)
     assert summary.shown <= 4
 
 
-def test_errors_are_told(clip):
+def test_errors_of_the_network_are_raised(clip):
     class Broken(Slow):
         def infer(self, clip):
             raise ValueError("no such clip")
@@ -115,8 +115,8 @@ def test_into_a_file(tinyhd, clip, weights_file, capsys):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_interrupting_is_how_it_ends(tmp_path, weights_file):
-    """After Ctrl-C the file is complete, and that is no failure."""
+def test_interruption_is_not_an_error(tmp_path, weights_file):
+    """After Ctrl-C, the file is complete and the exit code is 0."""
     clip = clips.make(tmp_path / "long.mp4", frames=900)
     command = [sys.executable, "-m", "tinyhd_cli", "live", str(clip), "--weights", str(weights_file), "-o", "out.mp4"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -125,8 +125,8 @@ def test_interrupting_is_how_it_ends(tmp_path, weights_file):
         time.sleep(0.05)
     time.sleep(1.5)
     os.kill(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 0, message
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert len(list(reader)) > 3
     assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out.mp4"]
@@ -134,7 +134,7 @@ def test_interrupting_is_how_it_ends(tmp_path, weights_file):
 
 def test_wrong_usage(tinyhd, clip, capsys, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
-    for arguments, code, said in (
+    for arguments, code, message in (
         ([], 2, "name one source"),
         ([clip, "--camera", "0"], 2, "name one source"),
         (["nowhere.mp4"], 3, "no such file"),
@@ -143,13 +143,13 @@ def test_wrong_usage(tinyhd, clip, capsys, monkeypatch):
     ):
         assert tinyhd("live", *arguments) == code
         error = capsys.readouterr().err
-        assert said in error and len(error.splitlines()) == 1
+        assert message in error and len(error.splitlines()) == 1
 
 
 def test_without_a_display(tinyhd, clip, weights_file, capsys, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     if sys.platform != "linux":
-        pytest.skip("a display is always there")
+        pytest.skip("requires Linux")
     assert tinyhd("live", clip, "--weights", weights_file) == 2
     assert "--overlay" in capsys.readouterr().err
 
@@ -157,19 +157,19 @@ def test_without_a_display(tinyhd, clip, weights_file, capsys, monkeypatch):
 WINDOW = """
 import numpy as np
 from tinyhd_cli.apps.live_window import TkWindow
-picture = np.zeros((60, 80, 3), np.uint8)
-picture[:, 40:] = (250, 120, 10)
+image = np.zeros((60, 80, 3), np.uint8)
+image[:, 40:] = (250, 120, 10)
 window = TkWindow("a window")
-assert window(picture, None)
+assert window(image, None)
 assert [window._label.image.get(x, 30) for x in (10, 70)] == [(0, 0, 0), (250, 120, 10)]
 window._root.focus_force()
 window._root.event_generate("<Key-q>")
-assert not window(picture, None)
+assert not window(image, None)
 """
 
 
-@pytest.mark.skipif(not shutil.which("Xvfb"), reason="there is no Xvfb to show a window on")
-def test_a_window_shows_pictures_until_q():
+@pytest.mark.skipif(not shutil.which("Xvfb"), reason="requires Xvfb")
+def test_window_shows_images_until_q():
     reading, writing = os.pipe()
     screen = subprocess.Popen(
         ["Xvfb", "-displayfd", str(writing), "-screen", "0", "320x240x24"],

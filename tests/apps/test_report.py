@@ -1,4 +1,4 @@
-"""``tinyhd report``: one page that stands alone."""
+"""Tests of ``tinyhd report``: a page without external files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tinyhd_cli.apps.report_plots import clock
 
 @pytest.fixture
 def two_scenes(tmp_path):
-    """A clip with a cut in its middle, whose name must be escaped in a page."""
+    """Make a clip with a cut in its middle and a name that must be escaped in HTML."""
     path = tmp_path / "a <b> & c.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
@@ -39,7 +39,7 @@ def test_page(tinyhd, two_scenes, weights_file, capsys):
     assert tinyhd("report", two_scenes, "-o", "out.html", "--weights", weights_file, *areas) == 0
     assert "20 frames, 2 scenes" in capsys.readouterr().err
     page = Page(Path("out.html"))
-    assert [link for link in page.links if not link.startswith("#")] == []  # it needs no other file and no network
+    assert [link for link in page.links if not link.startswith("#")] == []  # no external files
     assert len(page.images) >= 12 + 1 + 2  # filmstrip, heat map, scenes
     assert "a <b> & c.mp4" in page.text and "<i>right</i>" in page.text
     assert "0:00.0 to 0:01.0" in page.text and "0:01.0 to 0:02.0" in page.text
@@ -50,16 +50,16 @@ def test_page(tinyhd, two_scenes, weights_file, capsys):
 
 def test_default_name_and_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
     clip = clips.make(tmp_path / "clip.mp4", frames=1)
-    assert tinyhd("report", clip, "--weights", weights_file) == 0  # a single frame makes a page, too
+    assert tinyhd("report", clip, "--weights", weights_file) == 0  # also for a single frame
     assert Path("clip_report.html").stat().st_size > 3_000
-    for arguments, code, said in (
+    for arguments, code, message in (
         (["-o", "out.pdf"], 2, "must end in .html"),
         (["--aoi", "logo"], 2, "no such file"),
         (["--aoi-threshold", "2"], 2, "--aoi-threshold"),
         (["-o", "clip_report.html/out.html"], 5, "cannot be written"),
     ):
         assert tinyhd("report", clip, "--weights", weights_file, *arguments) == code
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert tinyhd("report", tmp_path / "no.mp4") == 3
     assert [path.name for path in Path.cwd().iterdir()] == ["clip_report.html"]
 
@@ -74,7 +74,7 @@ def test_words():
 
 
 def test_memory_does_not_grow_with_scenes(tmp_path, weights_file):
-    """Of late scenes only the times are kept."""
+    """Only the times of later scenes are kept."""
     from tinyhd_cli import load_model
     from tinyhd_cli.apps.report import render
     from tinyhd_cli.inference.areas import AreaStatistics
@@ -98,9 +98,9 @@ def test_memory_does_not_grow_with_scenes(tmp_path, weights_file):
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason="requires Chromium")
 def test_page_in_a_browser(tinyhd, two_scenes, weights_file, tmp_path):
-    """A browser shows it: pictures, drawings, no scroll bar to the side."""
+    """A browser shows the images and plots."""
     assert tinyhd("report", two_scenes, "-o", "out.html", "--weights", weights_file, "--aoi", "a=0,0,30,30") == 0
     options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
     options += f" --disable-component-update --user-data-dir={tmp_path / 'browser'} --window-size=1100,1600"
@@ -110,4 +110,4 @@ def test_page_in_a_browser(tinyhd, two_scenes, weights_file, tmp_path):
     assert shown.shape[:2] == (1600, 1100)
     hsv = cv2.cvtColor(shown, cv2.COLOR_BGR2HSV)
     assert (hsv[..., 1] > 100).mean() > 0.05  # colors of the heat maps
-    assert (shown[-200:] < 250).any()  # the page reaches far down
+    assert (shown[-200:] < 250).any()  # the page fills the window

@@ -1,4 +1,4 @@
-"""Reports of very short, very long and very plain videos: nothing in them is empty."""
+"""Tests of reports about very short, very long and uniform videos: no part of a report is empty."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tinyhd_cli.inference.frame_samples import MAX_KEPT, FrameSample, FrameSampl
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """The network is not what is tested here."""
+    """Replace the network by constant maps, because the network is not under test."""
     from tinyhd_cli.inference.model import Model
 
     maps = np.random.default_rng(0).random((16, 192, 256)).astype(np.float32)
@@ -37,7 +37,7 @@ def write(path: Path, images: list[np.ndarray], rate: int = 25) -> Path:
 
 @pytest.fixture
 def page(tinyhd, weights_file):
-    """Makes the report of a video; returns the page and its text."""
+    """Return a function that makes the report of a video and returns the page and its HTML."""
 
     def make(video: Path, *options: str) -> tuple[Page, str]:
         assert tinyhd("report", video, "-o", "o.html", "--weights", weights_file, "--engine", "torch", *options) == 0
@@ -47,19 +47,19 @@ def page(tinyhd, weights_file):
 
 
 def frames_in(page: Page) -> list[str]:
-    """The pictures of a page that show frames: those inside plots are PNG."""
+    """Return the images of a page that show frames. The images inside plots are PNGs."""
     return [image for image in page.images if image.startswith("data:image/jpeg")]
 
 
 def numbers_of(html: str) -> list[float]:
-    """The numbers that stand in the page's plots."""
+    """Return the numbers in the page's plots."""
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", html)
     return [
         float(text.replace("\N{MINUS SIGN}", "-")) for text in texts if re.fullmatch(r"[-\N{MINUS SIGN}\d.]+", text)
     ]
 
 
-def test_one_picture(page, tmp_path):
+def test_single_image(page, tmp_path):
     import cv2
 
     cv2.imencode(".png", clips.image(1, 64, 48))[1].tofile(tmp_path / "one.png")
@@ -82,14 +82,14 @@ def test_a_short_clip(page, tmp_path, frames):
     assert (f"Steps every {16} frames" in shown.text) == (frames > 16)
 
 
-def test_a_white_frame_has_a_frame_around_it(page, tmp_path):
+def test_white_frame_has_a_border(page, tmp_path):
     shown, html = page(write(tmp_path / "white.mkv", [np.full((48, 64, 3), 255, np.uint8)] * 20))
     assert len(frames_in(shown)) == FILMSTRIP + 1 + 1
     assert re.search(r"img \{[^}]*border: 1px solid", html)
 
 
-def test_stills_do_not_need_to_know_the_length(page, tmp_path, monkeypatch):
-    """Containers claim too many frames or none: the filmstrip is the same."""
+def test_samples_do_not_depend_on_the_claimed_length(page, tmp_path, monkeypatch):
+    """The filmstrip is the same whether a container claims too many frames, too few, or none."""
     video = write(tmp_path / "clip.mkv", [clips.image(number, 64, 48) for number in range(30)])
     pages = []
     for claimed in (30, None, 10**6, 1):
@@ -103,7 +103,7 @@ def test_stills_do_not_need_to_know_the_length(page, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("spacing", ["even", "pause", "slower"])
 @pytest.mark.parametrize("count", [13, 100, 5000])
-def test_stills_are_even_in_time(count, spacing):
+def test_samples_are_evenly_spaced(count, spacing):
     times = np.arange(count, dtype=float)
     times = {"even": times, "pause": times + 9 * count * (times >= count / 2), "slower": times**2}[spacing] + 7
     sampler, most = FrameSampler(), 0
@@ -116,7 +116,7 @@ def test_stills_are_even_in_time(count, spacing):
     assert (np.diff(chosen) > 0).all()
     span = times[-1] - times[0]
     middles = times[0] + span * (np.arange(12) + 0.5) / 12
-    # Each is as near to its place as frames exist, up to the distance at which they are kept.
+    # Each sample is the nearest frame to its target time, up to the interval between kept frames.
     for middle in middles:
         there = np.abs(times - middle).min()
         assert np.abs(chosen - middle).min() <= there + 2 * span / MAX_KEPT + 1
@@ -136,7 +136,7 @@ def test_times_of_long_videos():
         (3 * 3600, "time", ["0:00", "30:00", "1:00:00", "1:30:00", "2:00:00", "2:30:00", "3:00:00"]),
     ],
 )
-def test_marks_of_a_time_axis(seconds, label, marks):
+def test_ticks_of_a_time_axis(seconds, label, marks):
     from matplotlib.figure import Figure
 
     axes = Figure().add_subplot()

@@ -1,4 +1,4 @@
-"""Areas of interest: what share of the attention they get."""
+"""Tests of areas of interest: the fraction of the attention on them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def saliency():
     return np.random.default_rng(0).random((192, 256)).astype(np.float32) ** 4
 
 
-def test_boxes_that_tile_the_frame_share_all_attention(saliency):
-    """Odd sizes and fractions of pixels included."""
+def test_boxes_that_tile_the_frame_sum_to_one(saliency):
+    """Also with odd sizes and fractions of pixels."""
     attention = Attention(saliency, 1918, 1079)
     edges = [np.array([0, 13.7, 1 / 3, 0.9 * side, side]) for side in (1918, 1079)]
     for edge in edges:
@@ -37,7 +37,7 @@ def test_boxes_that_tile_the_frame_share_all_attention(saliency):
     assert sum(shares) == pytest.approx(1, abs=1e-12)
 
 
-def test_polygons_that_tile_the_frame_share_all_attention(saliency):
+def test_polygons_that_tile_the_frame_sum_to_one(saliency):
     attention = Attention(saliency, 640, 360)
     frame = [(0, 0), (250, 0), (640, 0), (640, 360), (0, 360), (0, 77)]
     for center in ((320, 180), (0.3, 359.9), (640, 0)):
@@ -47,7 +47,7 @@ def test_polygons_that_tile_the_frame_share_all_attention(saliency):
 
 
 def test_share_of_a_box_is_the_sum_of_its_cells(saliency):
-    attention = Attention(saliency, 512, 384)  # 2 x 2 pixels a cell
+    attention = Attention(saliency, 512, 384)  # 2 x 2 pixels per cell
     expected = saliency[10:50, 20:100].sum(dtype=np.float64) / saliency.sum(dtype=np.float64)
     assert attention.share(box((40, 20, 160, 80))) == pytest.approx(expected, rel=1e-12)
     half = expected - saliency[10:50, 99].sum(dtype=np.float64) / 2 / saliency.sum(dtype=np.float64)
@@ -58,7 +58,7 @@ def test_share_of_a_box_is_the_sum_of_its_cells(saliency):
     assert attention.share(reverse) == pytest.approx(expected, rel=1e-12)
 
 
-def test_nothing_is_salient():
+def test_map_of_zeros():
     assert Attention(np.zeros((192, 256), np.float32), 640, 360).share(box((0, 0, 640, 360))) == 0
 
 
@@ -79,7 +79,7 @@ def test_pixels_and_percent_are_the_same_area():
     np.testing.assert_allclose(percent.at(5, 1280, 360)[:, 0], 2 * pixels.at(5, 640, 360)[:, 0])
 
 
-def test_areas_of_a_file(tmp_path):
+def test_areas_from_a_file(tmp_path):
     path = tmp_path / "areas.json"
     frames = [{"time_s": 1, "box": [0, 0, 10, 20]}, {"time_s": 3, "box": [40, 20, 10, 40]}]
     areas = [{"name": "face", "polygon": [[0, 0], [10, 0], [5, 9]]}, {"name": "ball", "keyframes": frames}]
@@ -94,7 +94,7 @@ def test_areas_of_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("logo", "no such file"),
         ("logo=1,2,3", "must be NAME=X,Y,WIDTH,HEIGHT"),
@@ -104,8 +104,8 @@ def test_areas_of_a_file(tmp_path):
         ("logo=1,2,0,4", "width and height must be above 0"),
     ],
 )
-def test_malformed_areas(argument, said):
-    with pytest.raises(UsageError, match=said):
+def test_malformed_areas(argument, message):
+    with pytest.raises(UsageError, match=message):
         parse_areas([argument])
 
 
@@ -115,7 +115,7 @@ def test_areas_of_the_same_name():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "is not a JSON file"),
         ("[]", "areas.json: "),
@@ -140,16 +140,16 @@ def test_areas_of_the_same_name():
         ('{"units": "inches", "areas": []}', "pixels or percent"),
     ],
 )
-def test_malformed_files(tmp_path, content, said):
+def test_malformed_files(tmp_path, content, message):
     path = tmp_path / "areas.json"
     path.write_text(content)
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         parse_areas([str(path)])
     assert "\n" not in str(error.value)
 
 
 def test_predict_with_areas(tinyhd, tmp_path, weights_file):
-    """Shares in CSV and JSON, drawn on the overlay, plotted; areas that tile the frame get all of every frame."""
+    """Areas appear in the CSV, JSON, overlay and plot. The fractions of areas that tile the frame sum to 1."""
     clip = clips.make(tmp_path / "clip.mp4", frames=20)
     with VideoReader(clip) as reader:
         width, height = reader.info.width, reader.info.height
@@ -172,7 +172,7 @@ def test_predict_with_areas(tinyhd, tmp_path, weights_file):
     assert found["left"]["peak_s"] + found["right"]["peak_s"] == pytest.approx(20 / 30, abs=0.05)
     plot = cv2.imdecode(np.fromfile("plot.png", np.uint8), cv2.IMREAD_COLOR)
     assert plot.shape[1] > 800
-    # The same without areas, to see what they draw.
+    # The same without areas, to find the pixels that areas change.
     assert tinyhd("predict", clip, "--weights", weights_file, "--overlay", "plain.mp4", *look) == 0
     with VideoReader("out.mp4") as with_areas, VideoReader("plain.mp4") as without:
         drawn = [
@@ -181,7 +181,7 @@ def test_predict_with_areas(tinyhd, tmp_path, weights_file):
         ]
     assert drawn[0][:, width // 2 - 3 : width // 2 + 3].any()  # the side between left and right
     assert not drawn[0][-7:-2, -10:-4].any()
-    assert drawn[-1][-7:-2, -10:-4].any()  # the moving box has arrived in the corner
+    assert drawn[-1][-7:-2, -10:-4].any()  # the moving box has reached the corner
 
 
 def test_plot_without_areas(tinyhd, tmp_path, weights_file, capsys):
@@ -193,8 +193,8 @@ def test_plot_without_areas(tinyhd, tmp_path, weights_file, capsys):
     assert "--aoi-plot plot.jpg: the file's name must end in .png" in capsys.readouterr().err
 
 
-def test_areas_that_are_hardly_meant(tinyhd, tmp_path, weights_file, capsys):
-    """Outside is an error, over the edge and forgotten percent signs are said; in the end the answer in a line."""
+def test_areas_that_are_probably_mistakes(tinyhd, tmp_path, weights_file, capsys):
+    """An area outside the frame is an error. Areas beyond the edge and missing percent signs are warnings."""
     clip = clips.make(tmp_path / "clip.mp4", frames=2, width=320, height=180)
     run = ["predict", clip, "--weights", weights_file, "--csv", "out.csv"]
     assert tinyhd(*run, "--aoi", "logo=400,10,20,20") == 3
@@ -205,10 +205,10 @@ def test_areas_that_are_hardly_meant(tinyhd, tmp_path, weights_file, capsys):
     assert tinyhd(*run, "--aoi", "logo=45,15,15,25") == 0
     assert "read as pixels of 320 x 180; for percent, write logo=10%,10%,20%,20%" in capsys.readouterr().err
     assert tinyhd(*run, "--aoi", "half=0%,0%,50%,100%") == 0
-    said = capsys.readouterr().err
-    assert "warning" not in said and "of the attention on 50.0% of the frame, maximum" in said
+    message = capsys.readouterr().err
+    assert "warning" not in message and "of the attention on 50.0% of the frame, maximum" in message
 
 
-def test_covered():
+def test_covered_fraction():
     assert covered_fraction(box((0, 0, 160, 90)), 320, 180) == pytest.approx(0.25)
     assert covered_fraction(np.array([(0, 0), (320, 0), (0, 180)], float), 320, 180) == pytest.approx(0.5)

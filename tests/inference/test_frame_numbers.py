@@ -1,4 +1,4 @@
-"""Images and maps that are numbered from 0, with gaps, or not at all: each map is scored against its own frame."""
+"""Tests of images and maps numbered from 0, with gaps, or not at all: each map is scored against its own frame."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEMS = {
 
 
 def dataset(root: Path, stems: list[str]) -> Path:
-    """One video of images whose disc moves so far that maps of the next frame score badly."""
+    """Make a video whose disc moves so far between frames that the map of another frame scores badly."""
     for position, stem in enumerate(stems):
         name, number = "v", 5 * position
         fixations = on_disk.fixation(name, number)
@@ -38,7 +38,7 @@ def dataset(root: Path, stems: list[str]) -> Path:
 
 
 def scores(tinyhd, root: Path, *options: object) -> dict[str, float]:
-    """Mean scores of an evaluation; all frames must be scored."""
+    """Return the mean scores of an evaluation, in which all frames must be scored."""
     Path("scores.json").unlink(missing_ok=True)
     code = tinyhd("evaluate", "--root", root, "--baseline", "none", "--json", "scores.json", "-q", *options)
     found = json.loads(Path("scores.json").read_text())
@@ -48,7 +48,7 @@ def scores(tinyhd, root: Path, *options: object) -> dict[str, float]:
 
 @pytest.mark.parametrize("stems", [STEMS["from zero"], STEMS["gaps"]], ids=["from zero", "gaps"])
 def test_predicted_maps_belong_to_their_frames(tinyhd, tmp_path, weights_file, stems):
-    """As images, as npz and from the network at once, with the same scores."""
+    """Maps from PNGs, from an npz and directly from the network have the same scores."""
     root = dataset(tmp_path / "data", stems)
     outputs = ["--maps", "png/v", "--npz", "npz/v.npz", "--csv", "o.csv", "--quiet"]
     assert tinyhd("predict", root / "v" / "images", "--weights", weights_file, *outputs) == 0
@@ -63,7 +63,7 @@ def test_predicted_maps_belong_to_their_frames(tinyhd, tmp_path, weights_file, s
 
 
 def perfect(root: Path, folder: Path, names: list[str]) -> None:
-    """The ground truth's own densities, in the order of frames, under other names."""
+    """Write the ground truth's densities as predictions, in frame order, under other names."""
     video = open_dataset("folder", root).videos[0]
     for path, name in zip(video.densities.values(), names, strict=True):
         on_disk.write_image(folder / name, read_density(path))
@@ -71,8 +71,8 @@ def perfect(root: Path, folder: Path, names: list[str]) -> None:
 
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("stems", STEMS.values(), ids=list(STEMS))
-def test_maps_that_merely_count(tinyhd, tmp_path, stems, first, capsys):
-    """From 0 or 1, as most programs write them: matched in order, which is said where the numbers differ."""
+def test_maps_with_running_numbers(tinyhd, tmp_path, stems, first, capsys):
+    """Maps numbered from 0 or 1, as most programs write them, are matched in order, with a note if numbers differ."""
     root = dataset(tmp_path / "data", stems)
     perfect(root, Path("maps/v"), [f"{number:05d}.png" for number in range(first, first + COUNT)])
     assert tinyhd("evaluate", "--root", root, "--baseline", "none", "--json", "s.json", "--pred-dir", "maps") == 0
@@ -85,7 +85,7 @@ def test_maps_that_merely_count(tinyhd, tmp_path, stems, first, capsys):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".jpg", ".npy"])
-def test_kinds_of_maps(tinyhd, tmp_path, suffix):
+def test_map_formats(tinyhd, tmp_path, suffix):
     root = dataset(tmp_path / "data", STEMS["from zero"])
     video = open_dataset("folder", root).videos[0]
     for path in video.densities.values():
@@ -102,7 +102,7 @@ def test_kinds_of_maps(tinyhd, tmp_path, suffix):
     assert found["CC"] == pytest.approx(1, abs=0.02 if suffix == ".jpg" else 1e-6)
 
 
-def test_one_npy_for_a_video(tinyhd, tmp_path):
+def test_one_npy_per_video(tinyhd, tmp_path):
     root = dataset(tmp_path / "data", STEMS["gaps"])
     video = open_dataset("folder", root).videos[0]
     values = np.array([read_density(path) for path in video.densities.values()], np.float16)
@@ -113,12 +113,12 @@ def test_one_npy_for_a_video(tinyhd, tmp_path):
     assert scores(tinyhd, root, "--pred-dir", "maps")["CC"] == pytest.approx(1, abs=1e-6)
 
 
-def test_a_video_file_whose_annotations_begin_with_zero(tinyhd, tmp_path, weights_file):
-    """Frame 0 of the annotations is the first of the file, for the network and for its maps."""
+def test_video_file_with_annotations_from_zero(tinyhd, tmp_path, weights_file):
+    """Frame 0 of the annotations is the first frame of the file, for the network and for map files."""
     root = dataset(tmp_path / "data", STEMS["from zero"])
     pictures = [on_disk.draw_frame("v", 5 * number) for number in range(COUNT)]
     on_disk.write_video(root / "v" / "clip.mp4", pictures, "libx264")
-    expected = scores(tinyhd, root, "--weights", weights_file)  # of the images
+    expected = scores(tinyhd, root, "--weights", weights_file)  # from the images
     shutil.rmtree(root / "v" / "images")
     assert [number for number, _ in numbers(root)] == list(range(COUNT))
     assert scores(tinyhd, root, "--weights", weights_file)["CC"] == pytest.approx(expected["CC"], abs=0.03)
@@ -133,8 +133,8 @@ def numbers(root: Path):
     return [(frame.number, image) for frame, image in open_dataset("folder", root).videos[0].read()]
 
 
-def test_a_map_left_over_under_the_old_name_does_not_win(tmp_path):
-    """Of two maps with the number of a frame, the one that has its name."""
+def test_leftover_map_under_an_old_name_is_ignored(tmp_path):
+    """If two maps have a frame's number, the one with the frame's name is used."""
     root = dataset(tmp_path / "data", STEMS["from zero"])
     video = open_dataset("folder", root).videos[0]
     paths = [Path(f"{number:04d}.png") for number in range(1, COUNT + 1)]
@@ -154,7 +154,7 @@ def test_names_of_maps(tmp_path):
     assert map_names(tmp_path / "1.png") == {}
 
 
-def test_skip_existing_looks_for_the_maps_of_all_images(tinyhd, tmp_path, weights_file, capsys):
+def test_skip_existing_requires_the_maps_of_all_images(tinyhd, tmp_path, weights_file, capsys):
     root = dataset(tmp_path / "data", STEMS["gaps"][:3])
     run = ["predict", root / "v" / "images", "--weights", weights_file, "--maps", "png", "--skip-existing"]
     assert tinyhd(*run) == 0
@@ -166,7 +166,7 @@ def test_skip_existing_looks_for_the_maps_of_all_images(tinyhd, tmp_path, weight
     assert "skipped" not in capsys.readouterr().err
 
 
-def test_a_damaged_image_shifts_no_map(tinyhd, tmp_path, weights_file):
+def test_damaged_image_does_not_shift_maps(tinyhd, tmp_path, weights_file):
     root = dataset(tmp_path / "data", STEMS["from zero"])
     whole = root / "v" / "images"
     data = bytearray((whole / "img_0003.png").read_bytes())
@@ -181,27 +181,27 @@ def test_a_damaged_image_shifts_no_map(tinyhd, tmp_path, weights_file):
         assert [name for name in arrays["image"].tolist() if name != "img_0003.png"] == [f"{stem}.png" for stem in kept]
 
 
-def test_maps_of_kinds_that_are_not_read_are_named(tinyhd, tmp_path, capsys):
+def test_unsupported_map_formats_are_reported(tinyhd, tmp_path, capsys):
     root = dataset(tmp_path / "data", STEMS["from one"])
     Path("maps/v").mkdir(parents=True)
     for number in range(3):
         Path(f"maps/v/{number}.mat").write_bytes(b"MATLAB 5.0 MAT-file")
     assert tinyhd("evaluate", "--root", root, "--pred-dir", "maps", "--json", "s.json") == 3
-    said = capsys.readouterr().err
-    assert "v: no maps of this video in maps, only v: 3 .mat files; maps must be NAME/*.png" in said
+    message = capsys.readouterr().err
+    assert "v: no maps of this video in maps, only v: 3 .mat files; maps must be NAME/*.png" in message
     with pytest.raises(Exception, match=r"no maps of this video in [^,]*$"):
         FileSource(tmp_path, alone=True).find(open_dataset("folder", root).videos[0])
 
 
-def test_fixations_with_losses_are_refused(tinyhd, tmp_path, capsys):
+def test_lossy_fixation_maps_are_ignored(tinyhd, tmp_path, capsys):
     root = dataset(tmp_path / "data", STEMS["from one"])
     for path in (root / "v" / "fixation").iterdir():
         on_disk.write_image(path.with_suffix(".jpg"), cv2.imdecode(np.fromfile(path, np.uint8), 0))
         path.unlink()
     perfect(root, Path("maps/v"), [f"{stem}.png" for stem in STEMS["from one"]])
     assert tinyhd("evaluate", "--root", root, "--pred-dir", "maps", "--json", "s.json") == 1
-    said = capsys.readouterr().err
-    assert "fixation: ignored 8 .jpg files; fixation maps must be .png, .bmp, .tif, .tiff" in said
+    message = capsys.readouterr().err
+    assert "fixation: ignored 8 .jpg files; fixation maps must be .png, .bmp, .tif, .tiff" in message
     assert json.loads(Path("s.json").read_text())["mean"]["CC"] == pytest.approx(1)
     assert tinyhd("evaluate", "--root", root, "--check") == 1
     assert "ignored 8 .jpg files" in capsys.readouterr().out

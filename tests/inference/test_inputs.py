@@ -1,4 +1,4 @@
-"""Inputs that are no video files: standard input and folders of pictures."""
+"""Tests of inputs other than video files: standard input and folders of images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write(path: Path, image: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp"])
-def test_pictures_in_the_order_of_their_numbers(tmp_path, suffix):
+def test_images_in_the_order_of_their_numbers(tmp_path, suffix):
     for number in (1, 2, 10, 9, 100):
         write(tmp_path / f"frame{number}{suffix}", np.full((48, 64, 3), number, np.uint8))
     (tmp_path / f".hidden{suffix}").write_bytes(b"x")
@@ -37,12 +37,12 @@ def test_pictures_in_the_order_of_their_numbers(tmp_path, suffix):
         assert [round(frame.time_s, 6) for frame in frames] == [0, 0.1, 0.2, 0.3, 0.4]
 
 
-def test_folder_without_pictures(tmp_path):
+def test_folder_without_images(tmp_path):
     with pytest.raises(InputError, match="folder without images; give a video"):
         VideoReader(tmp_path)
 
 
-def test_predict_a_folder_of_pictures(tinyhd, weights_file, capsys):
+def test_predict_a_folder_of_images(tinyhd, weights_file, capsys):
     for number in range(5):
         write(Path("walk") / f"{number:04d}.png", clips.image(number, 96, 64))
     assert tinyhd("predict", "walk", "--weights", weights_file, "--rate", "10", "--json", "out.json") == 0
@@ -61,11 +61,11 @@ def predict_stdin(weights_file, folder, data, *options):
 
 
 def test_y4m_from_standard_input_to_standard_output(tmp_path, weights_file):
-    """A pipe in, a pipe out: what comes out is a y4m video of the painted frames."""
-    pictures = [clips.image(number, 64, 48) for number in range(6)]
+    """The output in the pipe is a y4m video of the painted frames."""
+    images = [clips.image(number, 64, 48) for number in range(6)]
     data = b"YUV4MPEG2 W64 H48 F10:1 Ip A1:1 C420jpeg\n"
-    for picture in pictures:
-        data += b"FRAME\n" + cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420).tobytes()
+    for image in images:
+        data += b"FRAME\n" + cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420).tobytes()
     result = predict_stdin(weights_file, tmp_path, data, "--overlay", "-", "--csv", "out.csv", "--alpha", "0")
     assert result.returncode == 0, result.stderr
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 7
@@ -74,19 +74,19 @@ def test_y4m_from_standard_input_to_standard_output(tmp_path, weights_file):
         assert reader.info.rate == 10
         shown = [frame.rgb() for frame in reader]
     assert len(shown) == 6
-    for one, other in zip(shown, pictures, strict=True):
+    for one, other in zip(shown, images, strict=True):
         assert np.abs(one.astype(int) - other).mean() < 6
 
 
 def test_raw_video_from_standard_input(tmp_path, weights_file):
-    pictures = np.array([clips.image(number, 64, 48) for number in range(4)])
+    images = np.array([clips.image(number, 64, 48) for number in range(4)])
     options = ["--size", "64x48", "--rate", "20", "--json", "out.json"]
-    assert predict_stdin(weights_file, tmp_path, pictures.tobytes(), *options).returncode == 0
+    assert predict_stdin(weights_file, tmp_path, images.tobytes(), *options).returncode == 0
     found = json.loads((tmp_path / "out.json").read_text())
     assert (found["frames"], found["width"], found["height"], found["rate"]) == (4, 64, 48, 20)
 
 
-def test_nothing_or_nonsense_on_standard_input(tmp_path, weights_file):
+def test_empty_or_invalid_standard_input(tmp_path, weights_file):
     for data in (b"", b"no video at all" * 100):
         result = predict_stdin(weights_file, tmp_path, data)
         assert result.returncode == 3
@@ -110,7 +110,7 @@ def test_sizes_and_rates():
     assert to_frame_rate(25) == 25 and to_frame_rate(12.5) == Fraction(25, 2)
 
 
-def test_the_sound_of_a_pipe_is_left(tmp_path, weights_file):
+def test_overlay_of_a_pipe_has_no_audio(tmp_path, weights_file):
     clip = clips.make(tmp_path / "clip.mkv", frames=4, audio="aac")
     result = predict_stdin(weights_file, tmp_path, clip.read_bytes(), "--overlay", "out.mp4")
     assert result.returncode == 0, result.stderr

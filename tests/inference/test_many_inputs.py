@@ -1,4 +1,4 @@
-"""Many inputs: what is shown while they are worked on, and what the last lines say."""
+"""Tests of commands with many inputs: progress, time left and the final summary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BROKEN = "not a video that FFmpeg can read (Invalid data found when processing i
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """The network is not what is tested here."""
+    """Replace the network by constant maps, because the network is not under test."""
     from tinyhd_cli.inference.model import Model
 
     maps = np.random.default_rng(0).random((16, 192, 256)).astype(np.float32)
@@ -35,7 +35,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def clip_folder(tmp_path):
-    """Two clips, and more that are none than a list of failures names."""
+    """Make a folder with two clips and more invalid files than the list of failures shows."""
     folder = tmp_path / "d"
     folder.mkdir()
     for name in ("good", "zebra"):
@@ -45,7 +45,7 @@ def clip_folder(tmp_path):
     return folder
 
 
-def test_the_last_lines_name_what_failed(tinyhd, clip_folder, weights_file, capsys):
+def test_last_lines_list_the_failures(tinyhd, clip_folder, weights_file, capsys):
     names = [f"{clip_folder}/m{number:03d}.mp4" for number in range(MAX_LISTED + 3)]
     command = ("predict", "gone.mp4", clip_folder, "--csv", "n.csv", "--out-dir", "o")
     command += ("--weights", weights_file, "--engine", "torch")
@@ -72,18 +72,18 @@ def test_one_input_has_no_summary(tinyhd, capsys):
     assert capsys.readouterr().err == "tinyhd: gone.mp4: no such file\n"
 
 
-def test_the_list_names_the_input_of_every_failure(capsys):
+def test_list_contains_the_input_of_each_failure(capsys):
     terminal.console.cache_clear()
     tally = Tally(3, done=1)
     tally.fail("a.mp4", InputError("a.mp4: is empty"))
     tally.fail("b.mp4", InputError("out/b.csv: cannot be written: No space left on device"))
     capsys.readouterr()
     assert tally.close() == 1
-    said = capsys.readouterr().err.splitlines()
-    assert said[1:] == ["  a.mp4: is empty", "  b.mp4: out/b.csv: cannot be written: No space left on device"]
+    message = capsys.readouterr().err.splitlines()
+    assert message[1:] == ["  a.mp4: is empty", "  b.mp4: out/b.csv: cannot be written: No space left on device"]
 
 
-def test_an_interrupted_run_says_how_far_it_came(tinyhd, clip_folder, weights_file, capsys, monkeypatch):
+def test_interrupted_run_reports_its_progress(tinyhd, clip_folder, weights_file, capsys, monkeypatch):
     from tinyhd_cli.inference import predict
 
     real = predict.predict_file
@@ -104,15 +104,15 @@ def test_an_interrupted_run_says_how_far_it_came(tinyhd, clip_folder, weights_fi
     assert [path.name for path in Path.cwd().iterdir()] == ["good.csv"]
 
 
-def test_pictures_are_named_as_what_they_are_taken_for(tinyhd, weights_file, capsys):
-    def picture(name: str) -> None:
+def test_notes_on_how_images_are_read(tinyhd, weights_file, capsys):
+    def write_image(name: str) -> None:
         import cv2
 
         Path(name).parent.mkdir(exist_ok=True)
         cv2.imencode(".png", clips.image(1, 64, 48))[1].tofile(name)
 
     for name in ("one.png", "walk/1.png", "walk/2.png", "walk/3.png"):
-        picture(name)
+        write_image(name)
     rest = ("--csv", "{name}.csv", "--weights", weights_file, "--engine", "torch")
     assert tinyhd("predict", "one.png", "walk", "--rate", "10", *rest) == 0
     lines = capsys.readouterr().err.splitlines()
@@ -122,16 +122,16 @@ def test_pictures_are_named_as_what_they_are_taken_for(tinyhd, weights_file, cap
         " if they are unrelated, give the files: 'walk/*.png'"
     )
     assert tinyhd("predict", "walk/*.png", *rest, "--skip-existing") == 0
-    said = capsys.readouterr().err
-    assert "3 images, each read as a video of one frame; if they are frames of one video, give their folder" in said
+    message = capsys.readouterr().err
+    assert "3 images, each read as a video of one frame; if they are frames of one video, give their folder" in message
     assert tinyhd("predict", "walk", *rest, "-q") == 0
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("width", [11, 18, 28, 40])
 @pytest.mark.parametrize("name", ["a.mp4", "n" * 250 + ".mp4", "漢字" * 40 + ".mp4", "é" * 120, "a\nb\x1b[31m.mp4"])
-@pytest.mark.parametrize("rest", ["", " (10/12)", " (10/12), looking"])
-def test_a_label_keeps_its_number(name, rest, width):
+@pytest.mark.parametrize("rest", ["", " (10/12)", " (10/12), predicting"])
+def test_label_keeps_its_number(name, rest, width):
     from rich.cells import cell_len
 
     label = shortened(name, rest, width)
@@ -147,7 +147,7 @@ def test_a_label_keeps_its_number(name, rest, width):
 @pytest.mark.parametrize(
     ("width", "fits"), [(20, {"left"}), (40, {"left", "all"}), (80, set(PARTS)), (200, set(PARTS))]
 )
-def test_what_fits_beside_a_label(width, fits):
+def test_parts_that_fit_next_to_a_label(width, fits):
     parts = parts_for(width, several=True)
     assert set(parts) == fits
     assert sum(PARTS[part] for part in parts) + min(LABEL_WIDTH, 11) <= width
@@ -155,15 +155,15 @@ def test_what_fits_beside_a_label(width, fits):
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
-def test_the_bar_in_a_terminal(monkeypatch, width):
-    """The number, the rate and the time for all are legible, and the name is not taken for markup."""
+def test_progress_bar_in_a_terminal(monkeypatch, width):
+    """The number, the rate and the total time left are readable. The name is not interpreted as markup."""
     from rich.console import Console
 
     screen = io.StringIO()
     console = Console(file=screen, width=width, force_terminal=True, color_system=None)
     monkeypatch.setattr(progress, "console", lambda: console)
     with progress.progress_display(several=True) as display:
-        report = display.video("[red]" + "x" * 90 + ":x:.mp4", "(3/7)", "", lambda share: 3700.0)
+        report = display.video("[red]" + "x" * 90 + ":x:.mp4", "(3/7)", "", lambda fraction: 3700.0)
         for done in range(1, 40):
             report(done, 100)
         time.sleep(0.6)
@@ -174,8 +174,8 @@ def test_the_bar_in_a_terminal(monkeypatch, width):
     assert ("[red]" in line) == (width >= 40)
 
 
-def test_the_time_that_is_left(tmp_path, monkeypatch):
-    """Three videos of 10, 20 and 30 frames: by frames, not by their number."""
+def test_time_left(tmp_path, monkeypatch):
+    """With videos of 10, 20 and 30 frames, the estimate is based on frames and not on the number of videos."""
     videos = [clips.make(tmp_path / f"{frames}.mp4", frames=frames) for frames in (10, 20, 30)]
     clock = [0.0]
     monkeypatch.setattr(time_left.time, "monotonic", lambda: clock[0])
@@ -192,11 +192,11 @@ def test_the_time_that_is_left(tmp_path, monkeypatch):
     left.start(1)
     clock[0] = 15.0
     assert left.seconds(0.25) == pytest.approx(45)
-    assert left.seconds(0) == pytest.approx(45)  # a phase: 10 s for 10 frames, 50 frames are left, 5 s have gone
+    assert left.seconds(0) == pytest.approx(45)  # a phase: 10 s for 10 frames, 50 frames left, 5 s elapsed
     assert left.seconds(1) == pytest.approx(15 * 30 / 30)
 
 
-def test_claims_are_read_beside_the_work(tmp_path):
+def test_claimed_frame_counts_are_read_in_the_background(tmp_path):
     clip = clips.make(tmp_path / "clip.mp4", frames=7)
     fifo = tmp_path / "pipe.mkv"
     os.mkfifo(fifo)
@@ -204,24 +204,24 @@ def test_claims_are_read_beside_the_work(tmp_path):
     broken.write_text("no video")
     with TimeLeft([broken, fifo, clip, tmp_path / "gone.mp4"]) as left:
         left._thread.join(20)
-        assert left._claims == [None, None, 7, None], "the pipe was not opened"
+        assert left._claims == [None, None, 7, None], "the pipe must not be opened"
         assert left.seconds(0.0) is None
     with pytest.raises(InputError):
         claimed_frames(broken)
 
 
-def test_events_carry_the_time_for_all(capsys, monkeypatch):
+def test_events_contain_the_total_time_left(capsys, monkeypatch):
     monkeypatch.setattr(terminal, "as_json", True)
-    report = ProgressDisplay(None, quiet=False).video("a.mp4", "(1/2)", "looking", lambda share: 100 * share)
+    report = ProgressDisplay(None, quiet=False).video("a.mp4", "(1/2)", "predicting", lambda fraction: 100 * fraction)
     report(5, 10)
     event = json.loads(capsys.readouterr().err)
-    assert (event["label"], event["done"], event["all_left_s"]) == ("a.mp4 (1/2), looking", 5, 50.0)
+    assert (event["label"], event["done"], event["all_left_s"]) == ("a.mp4 (1/2), predicting", 5, 50.0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo-terminal")
 @pytest.mark.parametrize("options", [[], ["--quiet"]])
-def test_a_terminal_says_at_once_what_is_being_loaded(tmp_path, options):
-    """Before PyTorch is imported, and it is gone when the error is shown; nothing of it with --quiet."""
+def test_terminal_shows_immediately_what_is_loading(tmp_path, options):
+    """It is shown before PyTorch is imported and removed before the error is shown. --quiet disables it."""
     import pty
 
     clips.make(tmp_path / "a.mp4", frames=1)
@@ -229,19 +229,19 @@ def test_a_terminal_says_at_once_what_is_being_loaded(tmp_path, options):
     command = [sys.executable, "-X", "importtime", "-m", "tinyhd_cli", "predict", "a.mp4", "--weights", "no.pth"]
     process = subprocess.Popen([*command, *options], stderr=theirs, cwd=tmp_path, env={**os.environ, "TERM": "xterm"})
     os.close(theirs)
-    said = b""
+    message = b""
     while True:
         try:
-            said += os.read(ours, 65536)
+            message += os.read(ours, 65536)
         except OSError:  # the other end is closed
             break
     os.close(ours)
     assert process.wait() == 4
-    shown, torch = said.find(b"tinyhd: loading libraries ..."), re.search(rb"\|\s+torch\r\n", said)
+    shown, torch = message.find(b"tinyhd: loading libraries ..."), re.search(rb"\|\s+torch\r\n", message)
     if options:
-        assert b"loading" not in said
+        assert b"loading" not in message
     else:
         assert torch is not None
         assert 0 <= shown < torch.start()
-        assert b"\r\x1b[2Ktinyhd: loading no.pth and preparing it for this machine ..." in said
-        assert b"\r\x1b[2Ktinyhd: no.pth: no such file" in said
+        assert b"\r\x1b[2Ktinyhd: loading no.pth and preparing it for this machine ..." in message
+        assert b"\r\x1b[2Ktinyhd: no.pth: no such file" in message

@@ -1,4 +1,4 @@
-"""Stages at the same time: what goes in comes out, errors too, and nothing runs on."""
+"""Tests of concurrent stages: all items and errors are passed on, and all threads end."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def stages():
 
 
 def test_order_is_kept():
-    with Pipeline() as line:
-        doubled = (2 * number for number in line.prefetch(range(1000), 3))
-        assert list(line.prefetch(doubled, 5)) == list(range(0, 2000, 2))
+    with Pipeline() as pipeline_:
+        doubled = (2 * number for number in pipeline_.prefetch(range(1000), 3))
+        assert list(pipeline_.prefetch(doubled, 5)) == list(range(0, 2000, 2))
     assert stages() == []
 
 
-def test_no_more_is_made_ahead_than_allowed():
+def test_prefetching_is_limited():
     made = []
     taken = threading.Event()
 
@@ -32,48 +32,48 @@ def test_no_more_is_made_ahead_than_allowed():
                 taken.set()
             yield number
 
-    with Pipeline() as line:
-        items = line.prefetch(numbers(), 3)
+    with Pipeline() as pipeline_:
+        items = pipeline_.prefetch(numbers(), 3)
         assert next(items) == 0
         assert taken.wait(10)
-        assert len(made) == 5  # one taken, three waiting, one in hand
+        assert len(made) == 5  # one consumed, three in the queue, one being put
     assert len(made) <= 6
     assert stages() == []
 
 
-def test_errors_come_up_where_items_are_taken():
+def test_errors_are_raised_in_the_consumer():
     def numbers():
         yield 1
         raise ValueError("two")
 
-    with Pipeline() as line:
-        items = line.prefetch(line.prefetch(numbers(), 2), 2)
+    with Pipeline() as pipeline_:
+        items = pipeline_.prefetch(pipeline_.prefetch(numbers(), 2), 2)
         assert next(items) == 1
         with pytest.raises(ValueError, match="two"):
             next(items)
     assert stages() == []
 
 
-def test_stages_end_when_nobody_wants_them():
-    with pytest.raises(KeyboardInterrupt), Pipeline() as line:
-        for number in line.prefetch(line.prefetch(iter(int, 1), 2), 2):
+def test_stages_end_on_interruption():
+    with pytest.raises(KeyboardInterrupt), Pipeline() as pipeline_:
+        for number in pipeline_.prefetch(pipeline_.prefetch(iter(int, 1), 2), 2):
             assert number == 0
             raise KeyboardInterrupt
     assert stages() == []
 
 
-def test_a_stage_that_hangs_is_not_waited_for_for_ever(monkeypatch):
+def test_blocked_stage_does_not_block_shutdown(monkeypatch):
     monkeypatch.setattr(pipeline, "JOIN_TIMEOUT_S", 0.2)
-    go_on = threading.Event()
+    resume = threading.Event()
 
-    def hangs():
+    def blocking():
         yield 1
-        go_on.wait()
+        resume.wait()
 
-    with Pipeline() as line:
-        assert next(line.prefetch(hangs(), 1)) == 1
+    with Pipeline() as pipeline_:
+        assert next(pipeline_.prefetch(blocking(), 1)) == 1
     assert len(stages()) == 1
-    go_on.set()
+    resume.set()
     for thread in stages():
         thread.join(10)
     assert stages() == []

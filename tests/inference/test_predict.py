@@ -211,10 +211,10 @@ def test_default_output(tinyhd, tmp_path, weights_file, capsys):
     video = clips.make(tmp_path / "my clip.mp4", frames=3)
     assert tinyhd("predict", video, "--weights", weights_file) == 0
     assert files() == ["my clip_overlay.mp4"]
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "3 frames" in said.err
-    assert "my clip_overlay.mp4" in said.err
+    message = capsys.readouterr()
+    assert message.out == ""
+    assert "3 frames" in message.err
+    assert "my clip_overlay.mp4" in message.err
 
 
 def test_folders_and_globs_and_one_bad_file(tinyhd, tmp_path, weights_file, capsys):
@@ -233,10 +233,10 @@ def test_folders_and_globs_and_one_bad_file(tinyhd, tmp_path, weights_file, caps
     assert code == 1
     names = ("a", "b", "c", "more-1")
     assert files("out") == sorted([f"{name}_o.mp4" for name in names] + [f"{name}/numbers.csv" for name in names])
-    said = capsys.readouterr().err
-    assert "broken.mp4: not a video" in said
-    assert "1 of 5 inputs failed" in said
-    assert len(said.splitlines()) == 3, "the failure, the count, and the list"
+    message = capsys.readouterr().err
+    assert "broken.mp4: not a video" in message
+    assert "1 of 5 inputs failed" in message
+    assert len(message.splitlines()) == 3, "the failure, the count, and the list"
 
 
 def test_out_dir_alone_gives_overlays(tinyhd, tmp_path, weights_file):
@@ -367,9 +367,9 @@ def test_interrupted_runs_leave_nothing_half_written(tmp_path, weights_file, num
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert said.splitlines()[-1] == "tinyhd: interrupted"
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130, message
+    assert message.splitlines()[-1] == "tinyhd: interrupted"
     assert files(out) == []
 
 

@@ -1,4 +1,4 @@
-"""Run twice in the same folder: what the command itself has written is no input of the second run."""
+"""Tests of repeated runs in a folder: outputs of the first run are not inputs of the second."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def touch(*names: str) -> None:
 
 
 def planned(*arguments: str, out_dir: str | None = None, **wanted: str) -> tuple[dict[str, list[str]], list[str]]:
-    """The outputs by video, and what is left out."""
+    """Return the outputs by video, and the ignored files."""
     found = find_videos(arguments)
     assert not found.errors
     plan = make_plan(found.found, wanted or DEFAULT_OUTPUT, Path(out_dir) if out_dir else None)
@@ -38,7 +38,7 @@ def planned(*arguments: str, out_dir: str | None = None, **wanted: str) -> tuple
 
 
 def write_outputs(outputs: dict[str, list[str]]) -> None:
-    """What a run would leave: files, or folders of maps."""
+    """Write the files, or folders of maps, that a run would write."""
     for paths in outputs.values():
         touch(*(path if Path(path).suffix else f"{path}/{number:04d}.png" for path in paths for number in (1, 2)))
 
@@ -54,33 +54,33 @@ def write_outputs(outputs: dict[str, list[str]]) -> None:
         ("deep/**/*.mp4", {"out_dir": "deep", "output": "{name}_encoded.mp4"}),
         ("deep", {"out_dir": "deep"}),
         ("deep/.", {"overlay": "deep/o.mp4"}),
-        ("pictures", {"overlay": "pictures/o.mp4"}),
-        ("pict*", {}),
+        ("images", {"overlay": "images/o.mp4"}),
+        ("imag*", {}),
         ("photos/..", {"out_dir": "photos"}),
     ],
 )
-def test_the_second_plan_is_the_first(argument, options):
-    touch("clip.mp4", "b.mkv", "deep/x.mp4", "pictures/1.png", "pictures/2.png", "photos/9.jpg")
+def test_second_plan_equals_the_first(argument, options):
+    touch("clip.mp4", "b.mkv", "deep/x.mp4", "images/1.png", "images/2.png", "photos/9.jpg")
     first, nothing = planned(argument, **options)
     assert first and not nothing
     for _ in range(3):
         write_outputs(first)
-        again, left_out = planned(argument, **options)
+        again, ignored = planned(argument, **options)
         assert again == first
         found = {str(item.path) for item in find_videos([argument]).found}
-        assert set(left_out) == found - set(first)
+        assert set(ignored) == found - set(first)
 
 
-def test_outputs_of_outputs_from_before_are_no_inputs():
+def test_outputs_of_earlier_outputs_are_not_inputs():
     touch(
         "clip.mp4", "clip_overlay.mp4", "clip_overlay_overlay.mp4", "clip_overlay_overlay_overlay.mp4", "x_overlay.mp4"
     )
-    outputs, left_out = planned(".")
-    assert list(outputs) == ["clip.mp4", "x_overlay.mp4"], "x_overlay.mp4 is of no video that is here"
-    assert len(left_out) == 3
+    outputs, ignored = planned(".")
+    assert list(outputs) == ["clip.mp4", "x_overlay.mp4"], "the video of x_overlay.mp4 is not in this folder"
+    assert len(ignored) == 3
 
 
-def test_what_is_named_by_itself_is_an_input():
+def test_explicitly_named_file_is_an_input():
     touch("clip.mp4", "clip_overlay.mp4")
     assert list(planned("clip.mp4", ".")[0]) == ["clip.mp4"]
     for arguments in (["clip.mp4", "clip_overlay.mp4"], [".", "clip_overlay.mp4"], ["clip_overlay.mp4", "*.mp4"]):
@@ -92,7 +92,7 @@ def test_what_is_named_by_itself_is_an_input():
     assert len(planned("clip.mp4", "clip_overlay.mp4", out_dir="out")[0]) == 2
 
 
-def test_an_original_is_not_overwritten_by_its_namesake():
+def test_original_of_the_same_name_is_not_overwritten():
     touch("clip.mov", "clip.mp4")
     with pytest.raises(UsageError, match=r"clip\.mp4: is one of the inputs"):
         planned(".", overlay="{name}.mp4")
@@ -101,7 +101,7 @@ def test_an_original_is_not_overwritten_by_its_namesake():
         planned("clip.mp4", overlay="other.mp4")
 
 
-def test_videos_of_one_name_can_be_told_apart():
+def test_outputs_of_videos_with_the_same_name():
     touch("a/clip.mp4", "b/clip.mp4", "b/clip.mov")
     with pytest.raises(UsageError, match=r"for different names use --overlay '\{folder\}_\{name\}_overlay.mp4'"):
         planned("a/clip.mp4", "b/clip.mp4")
@@ -114,8 +114,8 @@ def test_videos_of_one_name_can_be_told_apart():
     }
 
 
-def test_names_that_differ_in_case_alone(monkeypatch):
-    """On a file system that ignores case they are one file; on this one they are two."""
+def test_names_that_differ_only_in_case(monkeypatch):
+    """They are the same file on a file system that ignores case, and two files on this one."""
     touch("a/CLIP.MP4", "b/clip.mp4")
     assert len(planned("a", "b", out_dir="out")[0]) == 2
     monkeypatch.setattr(io_paths, "ignores_case", lambda folder: True)
@@ -123,7 +123,7 @@ def test_names_that_differ_in_case_alone(monkeypatch):
         planned("a", "b", out_dir="out")
 
 
-def test_every_link_gets_its_output_and_every_name_one():
+def test_each_link_has_its_own_output():
     touch("real.mp4")
     for name in ("one.mp4", "two.mp4"):
         Path(name).symlink_to("real.mp4")
@@ -133,7 +133,7 @@ def test_every_link_gets_its_output_and_every_name_one():
     assert outputs == [["one_overlay.mp4"], ["real_overlay.mp4"], ["two_overlay.mp4"]]
 
 
-def test_links_that_lead_in_circles():
+def test_cyclic_links():
     touch("a/v.mp4", "b/w.mp4", ".hidden/x.mp4", "[b]/y.mp4")
     for folder in "ab":
         for number in range(3):
@@ -144,7 +144,7 @@ def test_links_that_lead_in_circles():
     assert [str(item.path) for item in find_videos(["[[]b]/**/y.*"]).found] == ["[b]/y.mp4"]
 
 
-def test_names_that_lead_elsewhere_or_look_like_placeholders():
+def test_names_with_dots_or_placeholders():
     touch("...mp4", "{folder}.mp4", "a\nb.mp4")
     assert planned("...mp4", out_dir="results", csv="{name}/x.csv")[0] == {"...mp4": ["results/...mp4/x.csv"]}
     assert planned("{folder}.mp4")[0] == {"{folder}.mp4": ["{folder}_overlay.mp4"]}
@@ -192,9 +192,9 @@ def test_commands_twice_in_a_folder(tinyhd, weights_file, capsys, monkeypatch, c
         assert tinyhd(command, "d", "--out-dir", "d", "--weights", weights_file, "--engine", "torch", *more) == 0
         made = {path.name for path in Path("d").iterdir()} - {video.name, "cover.png"}
         assert len(made) == 1
-        said = capsys.readouterr().err
-        assert "d: images are ignored, because the folder also contains videos" in said
-    assert ("ignored as inputs, because they are outputs of this command: d/clip_" in said) == (command != "report")
+        message = capsys.readouterr().err
+        assert "d: images are ignored, because the folder also contains videos" in message
+    assert ("ignored as inputs, because they are outputs of this command: d/clip_" in message) == (command != "report")
     if command == "predict":
         assert (
             tinyhd(command, "d", "--out-dir", "d", "--weights", weights_file, "--engine", "torch", "--skip-existing")

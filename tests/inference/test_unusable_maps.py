@@ -1,4 +1,4 @@
-"""Maps that are no numbers, or even, in the commands that show and score them."""
+"""Tests of maps with NaN and of constant maps, in the commands that show and score them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tinyhd_cli import weights
 
 
 def weights_file(**changes):
-    """A weights file with some tensors filled with other numbers."""
+    """Write a weights file in which some tensors are filled with the given numbers."""
     network = lively()
     state = network.state_dict()
     for name, number in changes.items():
@@ -32,7 +32,7 @@ UNUSABLE = "tinyhd: tinyhd-m-quarter: the saliency maps contain NaN or infinity;
 
 @pytest.mark.parametrize("frames", [3, 30])
 def test_live_reports_maps_that_are_not_finite(tinyhd, capsys, not_finite, frames):
-    """Also where the only map comes after the last frame of a short video."""
+    """Also if the only map is predicted after the last frame of a short video."""
     clips.make(Path("clip.mp4"), frames=frames)
     assert tinyhd("live", "clip.mp4", "--weights", not_finite, "--engine", "torch", "-o", "o.mp4") == 4
     assert capsys.readouterr().err == UNUSABLE
@@ -55,7 +55,7 @@ def test_evaluate_reports_maps_that_are_not_finite(tinyhd, capsys, not_finite):
 
 
 def test_a_teacher_whose_maps_are_not_finite_is_refused(tinyhd, capsys, not_finite):
-    """Not the learning rate is at fault, and none of its maps is kept."""
+    """The message does not mention the learning rate, and no map is cached."""
     root = datasets_on_disk.folder(Path("set"), {"one": 3, "two": 3})
     command = ("distill", "--teacher", not_finite, "--data", f"folder:{root}", "--out", "run", "--size", "64x64")
     options = ("--steps", 2, "--batch-size", 1, "--workers", 0, "--device", "cpu", "--init", "none", "--quiet")
