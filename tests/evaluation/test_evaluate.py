@@ -117,7 +117,7 @@ def test_photographs(tinyhd, tmp_path, weights_file):
 def test_scores_are_those_of_predicted_maps(park, weights_file):
     """Frame by frame, what ``score_frame`` says of what the network gives."""
     dataset = open_dataset("folder", park)
-    found = evaluate(dataset, PredictionSpec(weights_file), EvaluateOptions(workers=1, baseline="none"))
+    found = evaluate(dataset, PredictionSpec(weights=weights_file), EvaluateOptions(workers=1, baseline="none"))
     model = load_model(weights_file, engine="torch")
     for video, scores in zip(dataset.videos, found.videos, strict=True):
         prepared = ((frame, model.prepare(image)) for frame, image in video.read())
@@ -505,7 +505,7 @@ def test_pictures_of_a_networks_frames(tinyhd, tmp_path, weights_file):
     """A late frame's map is predicted once more, from its own clip only, and is the same."""
     root = on_disk.folder(tmp_path / "data", {"long": 40})
     dataset = open_dataset("folder", root)
-    source = PredictionSpec(weights_file).open(dataset, None)
+    source = PredictionSpec(weights=weights_file).open(dataset, None)
     video = dataset.videos[0]
     whole = dict(source.maps(video, print))
     for position in (0, 17, 37):

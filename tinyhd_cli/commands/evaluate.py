@@ -12,12 +12,14 @@ import typer
 
 from ..errors import UsageError
 from ..evaluation.options import (
+    MAPS,
     DatasetOptions,
     EvaluateOptions,
     EvaluationOutputs,
     PredictionSpec,
     check_exclusive,
 )
+from ..fields import Adjust
 from ..layouts import EXPECTED
 from .evaluate_check import run_check
 from .evaluate_compare import run_compare
@@ -41,7 +43,7 @@ def evaluate(
     ] = None,
     *,
     dataset: DatasetOptions,
-    predictions: PredictionSpec,
+    predictions: Annotated[PredictionSpec, Adjust(panel=MAPS)],
     outputs: EvaluationOutputs,
     options: EvaluateOptions,
     check: Annotated[

@@ -68,7 +68,7 @@ def name_models(models: Sequence[str], predictions: PredictionSpec) -> dict[str,
     for model in models:
         path = Path(model)
         name = path.stem if path.is_file() else path.name or model
-        origin = {"folder": path} if path.is_dir() else {"model": path if path.is_file() else model}
+        origin = {"folder": path} if path.is_dir() else {"weights": path} if path.is_file() else {"model": model}
         named[model if name in named else name] = replace(network, **origin)
     if len(named) < 2:
         raise UsageError("--compare needs two or more: model names, weights files or folders of maps")

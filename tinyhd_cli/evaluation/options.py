@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ..errors import UsageError, did_you_mean
 from ..fields import OUTPUTS, option
+from ..inference.model_options import ModelOptions
 from ..layouts import DEFAULT, EXPECTED
 
 if TYPE_CHECKING:
@@ -57,12 +58,16 @@ class DatasetOptions:
 
 
 @dataclass(frozen=True)
-class PredictionSpec:
-    """The maps to score: from a network, from files, or the center bias. Picklable and small."""
+class PredictionSpec(ModelOptions):
+    """The maps to score: of a network, from files, or the center bias. Picklable and small."""
 
-    model: str | Path | None = option(None, MAPS, "NAME", "Name of a model; `tinyhd weights list` shows all names.")
-    """Name or weights file of a network; None for the default network, unless another field names the maps."""
-    weights: Path | None = option(None, MAPS, "FILE", "Weights file: safetensors, or an original .pth.", kind=Path)
+    engine: str = option(
+        "torch",
+        MAPS,
+        "torch|auto|fused|openvino|onnx",
+        "Inference engine: torch is the reference, auto is several times faster.",
+    )
+    precision: str = option("auto", MAPS, "auto|float32|bf16|int8", "Numeric precision. auto: float32.")
     folder: Path | None = option(
         None,
         MAPS,
@@ -72,14 +77,6 @@ class PredictionSpec:
         kind=Path,
     )
     prior: bool = option(False, MAPS, "", "The center bias, which a useful model must outperform.")
-    device: str = option("auto", MAPS, "auto|cpu|cuda|mps", "Device that runs the network.")
-    engine: str = option(
-        "torch",
-        MAPS,
-        "torch|auto|fused|openvino|onnx",
-        "Inference engine: torch is the reference, auto is several times faster.",
-    )
-    precision: str = option("auto", MAPS, "auto|float32|bf16|int8", "Numeric precision. auto: float32.")
 
     def __post_init__(self) -> None:
         sources = {"--model": self.model, "--weights": self.weights, "--pred-dir": self.folder, "--prior": self.prior}
@@ -106,10 +103,7 @@ class PredictionSpec:
             return PriorSource(baseline, {video.name: index for index, video in enumerate(dataset.videos)})
         if self.folder is not None:
             return FileSource(self.folder, alone=len(dataset.videos) == 1)
-        from ..inference.model import load_model
-
-        name = self.weights or self.model
-        return NetworkSource(load_model(name, self.device, engine=self.engine, precision=self.precision))
+        return NetworkSource(self.load())
 
 
 @dataclass(frozen=True)
