@@ -1,4 +1,4 @@
-"""Outputs that are links, pipes or devices; what killed processes leave; names that would lead elsewhere."""
+"""Tests of outputs that are links, pipes or devices, of leftovers of killed processes, and of unusual names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="pipes and devices by name
 
 @pytest.fixture
 def clip(tinyhd):
-    """In the folder of the test, which the other fixture makes the current one."""
+    """Make a clip in the current folder, which the other fixture sets."""
     return clips.make(Path("clip.mp4"), frames=3)
 
 
@@ -52,7 +52,7 @@ def predict(tinyhd, clip, weights_file):
 
 @pytest.fixture
 def pipe(tmp_path):
-    """Makes a FIFO and reads it; call with its name to get the path and a function that returns what came."""
+    """Return a function that makes a FIFO, reads it in a thread, and returns its path and a getter of the content."""
 
     def make(name):
         path = tmp_path / name
@@ -63,7 +63,7 @@ def pipe(tmp_path):
 
         def result():
             reader.join(20)
-            assert received, "nothing came through the pipe"
+            assert received, "the pipe received nothing"
             return received[0]
 
         return path, result
@@ -73,7 +73,7 @@ def pipe(tmp_path):
 
 @pytest.fixture
 def null(tmp_path):
-    """A null device of our own: the real one is too dear for tests."""
+    """Make a null device for the test, so that the system's device is not at risk."""
     path = tmp_path / "null.csv"
     try:
         os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
@@ -96,17 +96,17 @@ def test_every_output_goes_through_a_pipe(predict, pipe):
     names = {"-o": "o.mkv", "--maps": "maps.mp4", "--npz": "n.npz", "--csv": "c.csv", "--json": "j.json"}
     pipes = {option: pipe(name) for option, name in names.items()}
     assert predict(*(part for option, (path, _) in pipes.items() for part in (option, path))) == 0
-    came = {option: result() for option, (_, result) in pipes.items()}
+    content = {option: result() for option, (_, result) in pipes.items()}
     for path, _ in pipes.values():
-        assert stat.S_ISFIFO(path.stat().st_mode), "still a pipe"
+        assert stat.S_ISFIFO(path.stat().st_mode), "it must still be a pipe"
     for option in ("-o", "--maps"):
-        with av.open(io.BytesIO(came[option])) as container:
+        with av.open(io.BytesIO(content[option])) as container:
             assert len(list(container.decode(video=0))) == 3
-    with np.load(io.BytesIO(came["--npz"])) as arrays:
+    with np.load(io.BytesIO(content["--npz"])) as arrays:
         assert arrays["saliency"].shape == (3, 192, 256)
-    assert came["--csv"].count(b"\n") == 4
-    assert json.loads(came["--json"])["frames"] == 3
-    assert not hidden(), "and no temporary file is left"
+    assert content["--csv"].count(b"\n") == 4
+    assert json.loads(content["--json"])["frames"] == 3
+    assert not hidden(), "no temporary file may be left"
 
 
 @posix
@@ -127,7 +127,7 @@ def test_a_device_stays_a_device(predict, tinyhd, null, tmp_path):
 
 @posix
 def test_standard_output_by_its_path(clip, weights_file, tmp_path):
-    """The file that it leads to is neither replaced nor emptied: text before and after stays, in order."""
+    """The file behind it is neither replaced nor truncated: text written before and after is kept, in order."""
     command = [sys.executable, "-m", "tinyhd_cli", "predict", str(clip), "--weights", str(weights_file), "--quiet"]
     listing = tmp_path / "listing"
     with listing.open("wb") as file:
@@ -157,7 +157,7 @@ def test_open_files_by_number(name, tmp_path, monkeypatch):
 
 
 def test_links_are_followed(predict, tmp_path):
-    """To files, to nothing yet, over several links, to another folder; the link stays and the target is new."""
+    """Links to files, missing files, other links and folders are kept, and their targets are written."""
     other = tmp_path / "other"
     other.mkdir()
     (other / "old.csv").write_text("stale")
@@ -188,7 +188,7 @@ def test_a_loop_of_links_is_an_error(predict, capsys):
 
 @posix
 def test_other_hard_links_keep_their_content(predict):
-    """Nothing is written into a file that somebody may be reading: the name gets a new file."""
+    """The output is a new file: a file that another program may be reading is not changed."""
     Path("a.csv").write_text("old")
     os.link("a.csv", "b.csv")
     assert predict("--csv", "a.csv") == 0
@@ -196,7 +196,7 @@ def test_other_hard_links_keep_their_content(predict):
 
 
 def test_a_file_that_cannot_be_replaced_is_overwritten(tmp_path, monkeypatch):
-    """As one that is mounted into a container."""
+    """For example, a file that is mounted into a container."""
     target = tmp_path / "mounted.json"
     target.write_text("old")
     inode = target.stat().st_ino
@@ -212,8 +212,8 @@ def test_a_file_that_cannot_be_replaced_is_overwritten(tmp_path, monkeypatch):
 
 
 @posix
-def test_encode_wants_a_plain_file(tmp_path):
-    """It reads the output again."""
+def test_encode_requires_a_regular_file(tmp_path):
+    """The output is read again to measure the quality."""
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(UsageError, match=r"pipe\.mp4: must be a regular file"):
         encode_file(tmp_path / "clip.mp4", None, tmp_path / "pipe.mp4", EncodeOptions(EncoderOptions()))
@@ -226,10 +226,10 @@ def test_crop_writes_into_a_pipe(tinyhd, clip, weights_file, pipe, tmp_path):
     with av.open(io.BytesIO(cropped())) as container:
         assert len(list(container.decode(video=0))) == 3
     os.mkfifo(tmp_path / "page")
-    check_page(tmp_path / "page")  # a report may go there, whatever the pipe's name
+    check_page(tmp_path / "page")  # reports may be written to pipes of any name
 
 
-# --- what killed processes leave
+# --- leftovers of killed processes
 
 KILLED = """
 import sys, time
@@ -252,16 +252,16 @@ def start(path):
 
 
 @posix
-def test_files_of_a_killed_process_are_removed_and_those_of_a_live_one_stay(tmp_path):
+def test_files_of_killed_processes_are_removed_and_those_of_live_ones_kept(tmp_path):
     killed, live = start(tmp_path / "o.csv"), start(tmp_path / "o.csv")
     try:
         assert len(hidden(tmp_path)) == 4
         killed.send_signal(signal.SIGKILL)
-        time.sleep(0.2)  # it is not waited for: as in a container without init, it stays in the table
+        time.sleep(0.2)  # not waited for: it stays in the process table, as in a container without init
         with atomic_write(tmp_path / "o.csv") as temporary:
             temporary.write_text("new")
         left = hidden(tmp_path)
-        assert len(left) == 2, "the file and the folder of the live process"
+        assert len(left) == 2, "the file and the folder of the live process must be kept"
         assert all(f"-{live.pid}-" in name for name in left)
     finally:
         for process in (killed, live):
@@ -275,7 +275,7 @@ def test_files_of_a_killed_process_are_removed_and_those_of_a_live_one_stay(tmp_
 
 @posix
 def test_a_killed_prediction(weights_file, predict, clip):
-    """A real run, killed while it writes, and another after it."""
+    """Kill a real run while it writes, and run again."""
     long = clips.make(Path("long.mp4"), frames=200)
     command = [sys.executable, "-m", "tinyhd_cli", "predict", long, "--weights", weights_file, "--device", "cpu"]
     process = subprocess.Popen([*map(str, command), "--csv", "c.csv", "--maps", "maps", "--npz", "n.npz"])
@@ -291,19 +291,19 @@ def test_a_killed_prediction(weights_file, predict, clip):
 
 
 @posix
-def test_numbers_that_are_used_again(tmp_path):
-    """Another process with the same number does not protect a file, nor does one that cannot be asked remove it."""
+def test_reused_process_numbers(tmp_path):
+    """A process with a reused number does not protect a file. Files of other machines are kept until abandoned."""
     machine, pid, started = processes.process_key()
     name = ".o.00000000.{}-{}-{}.partial.csv"
-    (tmp_path / name.format(machine, os.getppid(), 1)).touch()  # a live number, another start
-    (tmp_path / name.format(machine, pid, started)).touch()  # our own
+    (tmp_path / name.format(machine, os.getppid(), 1)).touch()  # a live process with another start time
+    (tmp_path / name.format(machine, pid, started)).touch()  # this process
     (tmp_path / name.format(machine, 2**31 - 2, 1)).touch()  # no such process
-    elsewhere = tmp_path / name.format("ffffffff", 2**31 - 2, 1)  # of another machine
+    elsewhere = tmp_path / name.format("ffffffff", 2**31 - 2, 1)  # from another machine
     elsewhere.touch()
     abandoned = tmp_path / name.format("fffffffe", 2**31 - 2, 1)
     abandoned.touch()
     os.utime(abandoned, (time.time() - 2 * atomic_files.ABANDONED_S,) * 2)
-    (tmp_path / ".mine.partial.csv").touch()  # somebody's
+    (tmp_path / ".mine.partial.csv").touch()  # a user's file
     atomic_files.temporary_path(tmp_path / "o.csv")
     left = {name.format(machine, pid, started), elsewhere.name, ".mine.partial.csv"}
     if started:
@@ -322,20 +322,20 @@ def test_temporary_names_are_short_and_differ(tmp_path):
     assert all(atomic_files.TEMPORARY.fullmatch(name) and name.endswith(".json") for name in names)
 
 
-# --- what counts as done
+# --- complete outputs
 
 
-def cut(path, share):
-    path.write_bytes(path.read_bytes()[: round(path.stat().st_size * share)])
+def cut(path, fraction):
+    path.write_bytes(path.read_bytes()[: round(path.stat().st_size * fraction)])
 
 
-def test_empty_and_cut_off_outputs_are_not_done(predict, capsys):
+def test_empty_and_truncated_outputs_are_incomplete(predict, capsys):
     wanted = {"-o": "o.mp4", "--npz": "n.npz", "--csv": "c.csv", "--json": "j.json", "--maps": "maps"}
     command = [part for pair in wanted.items() for part in pair]
     assert predict(*command) == 0
     first = {name: Path(name).stat().st_mtime_ns for name in wanted.values() if name != "maps"}
-    for name, share in (("o.mp4", 0.9), ("n.npz", 0.5), ("c.csv", 0.7), ("j.json", 0), ("maps/0001.png", 0)):
-        cut(Path(name), share)
+    for name, fraction in (("o.mp4", 0.9), ("n.npz", 0.5), ("c.csv", 0.7), ("j.json", 0), ("maps/0001.png", 0)):
+        cut(Path(name), fraction)
         assert not is_complete(Path(name)), name
     assert predict(*command, "--skip-existing") == 0
     for name in (*first, "maps/0001.png"):
@@ -343,29 +343,29 @@ def test_empty_and_cut_off_outputs_are_not_done(predict, capsys):
     done = {name: Path(name).stat().st_mtime_ns for name in first}
     assert all(done[name] > first[name] for name in first)
     assert predict(*command, "--skip-existing") == 0
-    assert {name: Path(name).stat().st_mtime_ns for name in first} == done, "nothing is made twice"
+    assert {name: Path(name).stat().st_mtime_ns for name in first} == done, "complete outputs must not be written again"
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi"])
-def test_videos_that_end_early(tmp_path, suffix):
+def test_truncated_videos(tmp_path, suffix):
     whole = clips.make(tmp_path / f"clip{suffix}", frames=8, codec="libvpx-vp9" if suffix == ".webm" else "mpeg4")
     assert is_complete(whole)
-    for share in (0.98, 0.5, 0.01, 0):
+    for fraction in (0.98, 0.5, 0.01, 0):
         part = tmp_path / f"part{suffix}"
         part.write_bytes(whole.read_bytes())
-        cut(part, share)
-        assert not is_complete(part), share
+        cut(part, fraction)
+        assert not is_complete(part), fraction
 
 
 @posix
-def test_a_pipe_is_never_done(tmp_path):
+def test_pipe_is_never_complete(tmp_path):
     os.mkfifo(tmp_path / "p.csv")
     assert Outputs(csv=tmp_path / "p.csv").missing().csv == tmp_path / "p.csv"
     assert not is_complete(tmp_path / "nothing.csv")
     assert not is_complete(tmp_path)
 
 
-def test_a_zip_of_numpy_without_its_directory(tmp_path):
+def test_npz_without_its_central_directory(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("saliency.npy", bytes(1000))
     assert is_complete(tmp_path / "a.npz")
@@ -401,12 +401,12 @@ def test_names_of_files(text, name):
     assert atomic_files.file_name(text) == name
 
 
-def test_patterns_of_ffmpeg_are_no_patterns_here(predict):
+def test_ffmpeg_patterns_are_literal(predict):
     assert predict("-o", "%03d.mp4", "--maps", "m%d.mkv") == 0
     assert names() == ["%03d.mp4", "clip.mp4", "m%d.mkv"]
 
 
-# --- where nothing can be written
+# --- outputs that cannot be written
 
 
 @pytest.mark.parametrize("kind", ["-o o.mp4", "--csv c.csv", "--npz n.npz", "--json j.json", "--maps maps"])
@@ -426,12 +426,12 @@ def test_a_folder_that_disappears(predict, capsys, monkeypatch, option):
 
     open_sinks = prediction.open_sinks
 
-    def and_remove_the_folder(*args):
+    def open_and_remove_the_folder(*args):
         sinks = open_sinks(*args)
         atomic_files.remove(Path("out"))
         return sinks
 
-    monkeypatch.setattr(prediction, "open_sinks", and_remove_the_folder)
+    monkeypatch.setattr(prediction, "open_sinks", open_and_remove_the_folder)
     kind, name = option.split()
     assert predict(kind, f"out/{name}") == OUTPUT_FAILED
     message = capsys.readouterr().err.strip()
@@ -453,8 +453,8 @@ def test_the_current_folder_is_gone(tinyhd, clip, capsys):
     assert capsys.readouterr().err.strip() == "tinyhd: the current folder no longer exists; change to another folder"
 
 
-def test_plots_of_names_that_are_alike(tmp_path, monkeypatch):
-    """Two videos whose names differ only in what files cannot be called, and one that is too long."""
+def test_plots_of_similar_names(tmp_path, monkeypatch):
+    """Plot videos whose names differ only in characters that are invalid in file names, and one with a long name."""
     from tinyhd_cli.evaluation import plots
 
     names = ["a b", "a/b", "ü" * 250]

@@ -1,4 +1,4 @@
-"""``tinyhd predict`` and its Python API, from file to files."""
+"""Tests of ``tinyhd predict`` and its Python API, from a video file to the output files."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def model(weights_file):
 
 
 def files(folder="."):
-    """All files below a folder, hidden ones too."""
+    """Return all files below a folder, including hidden files."""
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize(("letter", "frames"), [("m", 540), ("s", 17)])
 def test_agrees_with_the_original_on_a_real_video(shared, letter, frames, tmp_path, tinyhd):
-    """Trained original weights on the 540 frames of a DHF1K video; of the single-output network, slow, on its start."""
+    """Original weights on the 540 frames of a DHF1K video; the slow single-output network only on its beginning."""
     folder = shared / "upstream"
     video = folder / "0068.AVI"
     if frames < 540:
@@ -50,8 +50,8 @@ def test_agrees_with_the_original_on_a_real_video(shared, letter, frames, tmp_pa
     )
     assert code == 0
     expected = np.load(folder / "weights_expected.npz")
-    with np.load("out.npz") as ours:
-        saliency, times = ours["saliency"], ours["time_s"]
+    with np.load("out.npz") as arrays:
+        saliency, times = arrays["saliency"], arrays["time_s"]
     assert saliency.shape == (frames, 192, 256)
     assert saliency.dtype == np.float32
     np.testing.assert_allclose(times, np.arange(frames) / 30)
@@ -60,7 +60,7 @@ def test_agrees_with_the_original_on_a_real_video(shared, letter, frames, tmp_pa
         network, frame = key.split("/")
         if network == f"tinyhd-{letter}-x4" and int(frame) < frames:
             np.testing.assert_allclose(saliency[int(frame)], expected[key], atol=1e-4, rtol=0, err_msg=key)
-            # The maps are small: a wrong one could pass the absolute test.
+            # The values are small, so that wrong maps could pass the absolute test.
             assert np.corrcoef(saliency[int(frame)].ravel(), expected[key].ravel())[0, 1] > 0.99999, key
             compared += 1
     assert compared >= 4
@@ -68,7 +68,7 @@ def test_agrees_with_the_original_on_a_real_video(shared, letter, frames, tmp_pa
 
 
 def test_single_output_agrees_in_the_middle_of_a_real_video(shared):
-    """Frame 200, from the 16 frames that end in it."""
+    """Compare the map of frame 200, which depends on the 16 frames that end with it."""
     folder = shared / "upstream"
     model = tinyhd_cli.load_model(folder / "d123s_rc4_rc1T.pth", device="cpu")
     with VideoReader(folder / "0068.AVI") as reader:
@@ -78,7 +78,7 @@ def test_single_output_agrees_in_the_middle_of_a_real_video(shared):
 
 
 def remux(source, target, frames):
-    """The first frames of a video, packet by packet."""
+    """Copy the first packets of a video, one per frame."""
     with av.open(str(source)) as container, av.open(str(target), "w") as copy:
         stream = copy.add_stream_from_template(container.streams.video[0])
         for number, packet in enumerate(container.demux(container.streams.video[0])):
@@ -109,7 +109,7 @@ def test_all_outputs_in_one_pass(tinyhd, tmp_path, weights_file):
         assert png.shape == (120, 160)
         scaled = saliency[number - 1] - saliency[number - 1].min()
         scaled = cv2.resize(scaled / scaled.max() * 255, (160, 120), interpolation=cv2.INTER_AREA)
-        np.testing.assert_allclose(png, scaled, atol=1.1)  # each by itself, as benchmarks expect
+        np.testing.assert_allclose(png, scaled, atol=1.1)  # each frame is scaled separately, as benchmarks expect
 
     rows = list(csv.DictReader(Path("o.csv").read_text().splitlines()))
     assert [int(row["frame"]) for row in rows] == list(range(1, 22))
@@ -132,7 +132,7 @@ def test_all_outputs_in_one_pass(tinyhd, tmp_path, weights_file):
 
 
 def test_phone_clip_end_to_end(tinyhd, tmp_path, weights_file):
-    """Sound, variable frame rate, rotation, odd size: the overlay plays as the source does."""
+    """The overlay of a clip with audio, variable frame rate, rotation and odd size plays like its source."""
     clip = clips.Clip(
         frames=37, width=97, height=63, durations=(20, 31, 17), rotation=-90, audio="aac", pixel_format="yuv444p"
     )
@@ -140,9 +140,9 @@ def test_phone_clip_end_to_end(tinyhd, tmp_path, weights_file):
     assert tinyhd("predict", video, "--weights", weights_file, "--overlay", "o.mp4", "--alpha", "0") == 0
     overlay = Path("o.mp4")
     assert clips.timestamps(overlay) == clip.timestamps
-    with av.open(str(overlay)) as ours, av.open(str(video)) as source:
+    with av.open(str(overlay)) as written, av.open(str(video)) as source:
         for kind in ("video", "audio"):
-            one, other = getattr(ours.streams, kind)[0], getattr(source.streams, kind)[0]
+            one, other = getattr(written.streams, kind)[0], getattr(source.streams, kind)[0]
             assert one.duration * one.time_base == other.duration * other.time_base
     assert clips.audio_packets(overlay) == clips.audio_packets(video)
     upright = np.rot90(clips.frames(video)[20], -1)
@@ -158,18 +158,18 @@ def test_short_clips(tinyhd, tmp_path, weights_file, count):
     assert len(clips.timestamps(Path("o.mp4"))) == count
 
 
-def test_the_api_gives_the_same_maps(tinyhd, tmp_path, model, weights_file):
+def test_python_api_returns_the_same_maps(tinyhd, tmp_path, model, weights_file):
     video = clips.make(tmp_path / "clip.mp4", frames=18)
-    answers = list(tinyhd_cli.predict(video, model=model))
-    assert [time for time, _ in answers] == [float(t) for t in clips.timestamps(video)]
+    pairs = list(tinyhd_cli.predict(video, model=model))
+    assert [time for time, _ in pairs] == [float(t) for t in clips.timestamps(video)]
     assert tinyhd("predict", video, "--weights", weights_file, "--npz", "o.npz") == 0
     with np.load("o.npz") as arrays:
-        np.testing.assert_array_equal(arrays["saliency"], [saliency for _, saliency in answers])
+        np.testing.assert_array_equal(arrays["saliency"], [saliency for _, saliency in pairs])
     by_path = next(iter(tinyhd_cli.predict(str(video), model=weights_file, device="cpu")))
-    np.testing.assert_array_equal(by_path[1], answers[0][1])
+    np.testing.assert_array_equal(by_path[1], pairs[0][1])
 
 
-def test_single_output_models_end_in_each_frame(tmp_path, tinyhd):
+def test_clips_of_single_output_models_end_with_the_frame(tmp_path, tinyhd):
     network = lively("tinyhd-s-quarter")
     weights.save(tmp_path / "s.safetensors", network.state_dict(), network.config)
     video = clips.make(tmp_path / "clip.mp4", frames=5)
@@ -187,11 +187,11 @@ def test_large_videos_are_reduced_without_aliasing():
         assert width * height / factor**2 == pytest.approx(640 * 360)
 
 
-def test_a_large_video_is_seen_whole(tmp_path, model, monkeypatch):
-    """Fine stripes over a scene: what the network reads is the scene, not the stripes that it happens to hit."""
+def test_large_videos_are_averaged(tmp_path, model, monkeypatch):
+    """The network input of a scene with fine stripes is the scene, not the stripes at the sampled positions."""
     rng = np.random.default_rng(0)
     scene = cv2.resize(rng.integers(40, 160, (18, 32, 3), dtype=np.uint8), (2560, 1440), interpolation=cv2.INTER_LINEAR)
-    stripes = (np.arange(2560) % 4 == 0) * 120 - 30  # 0 on average
+    stripes = (np.arange(2560) % 4 == 0) * 120 - 30  # mean 0
     path = tmp_path / "large.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
@@ -204,7 +204,7 @@ def test_a_large_video_is_seen_whole(tmp_path, model, monkeypatch):
     assert len(list(tinyhd_cli.predict(path, model=model))) == 1
     level = 1 / 255 / 0.225  # one of 256 levels, after normalization
     assert np.abs(seen[0][:, -1] - model.prepare(scene)).max() < 4 * level
-    assert np.abs(model.prepare(large) - model.prepare(scene)).max() > 20 * level, "else this test shows nothing"
+    assert np.abs(model.prepare(large) - model.prepare(scene)).max() > 20 * level, "otherwise this test proves nothing"
 
 
 def test_default_output(tinyhd, tmp_path, weights_file, capsys):
@@ -217,7 +217,7 @@ def test_default_output(tinyhd, tmp_path, weights_file, capsys):
     assert "my clip_overlay.mp4" in message.err
 
 
-def test_folders_and_globs_and_one_bad_file(tinyhd, tmp_path, weights_file, capsys):
+def test_folders_globs_and_one_bad_file(tinyhd, tmp_path, weights_file, capsys):
     folder = tmp_path / "clips"
     folder.mkdir()
     for name in ("a.mp4", "b.MOV", "c.webm"):
@@ -239,13 +239,13 @@ def test_folders_and_globs_and_one_bad_file(tinyhd, tmp_path, weights_file, caps
     assert len(message.splitlines()) == 3, "the failure, the count, and the list"
 
 
-def test_out_dir_alone_gives_overlays(tinyhd, tmp_path, weights_file):
+def test_out_dir_alone_writes_overlays(tinyhd, tmp_path, weights_file):
     videos = [clips.make(tmp_path / f"{name}.mp4", frames=2) for name in "ab"]
     assert tinyhd("predict", *videos, "--weights", weights_file, "--out-dir", "out") == 0
     assert files() == ["out/a_overlay.mp4", "out/b_overlay.mp4"]
 
 
-def test_skip_existing_makes_only_what_is_missing(tinyhd, tmp_path, weights_file, capsys):
+def test_skip_existing_writes_only_missing_outputs(tinyhd, tmp_path, weights_file, capsys):
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     command = ("predict", video, "--weights", weights_file, "--overlay", "o.mp4", "--maps", "maps", "--csv", "o.csv")
     assert tinyhd(*command) == 0
@@ -274,7 +274,7 @@ def test_maps_as_video(tinyhd, tmp_path, weights_file):
     images = clips.frames(Path("maps.mp4"))
     assert len(images) == 6
     assert images[0].shape == (48, 64, 3)
-    assert np.ptp(images[0].astype(int), axis=-1).max() <= 3, "gray"
+    assert np.ptp(images[0].astype(int), axis=-1).max() <= 3, "not grayscale"
     with av.open("maps.mp4") as container:
         assert not container.streams.audio
 
@@ -299,10 +299,10 @@ def test_normalizations(tinyhd, tmp_path, weights_file):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 7), (192, 256)])
-def test_quantiles_are_those_of_numpy(shape):
+def test_quantiles_agree_with_numpy(shape):
     values = np.random.default_rng(0).random(shape, np.float32) ** 4
-    for share in (0.0, 0.05, 0.5, 0.998, 1.0):
-        assert quantile(values, share) == pytest.approx(np.quantile(values.astype(np.float64), share), rel=1e-6)
+    for fraction in (0.0, 0.05, 0.5, 0.998, 1.0):
+        assert quantile(values, fraction) == pytest.approx(np.quantile(values.astype(np.float64), fraction), rel=1e-6)
 
 
 def test_progress_counts_both_passes(tmp_path, model):
@@ -318,8 +318,8 @@ def test_progress_counts_both_passes(tmp_path, model):
         assert summary.duration_s == pytest.approx(2 / 3)
 
 
-def test_one_scale_and_arrays_of_the_same_name(tinyhd, tmp_path, weights_file):
-    """Both keep maps on disk for a while, and must not mix them up."""
+def test_spools_of_the_same_name(tinyhd, tmp_path, weights_file):
+    """The scale of the whole video and the arrays both store maps on disk. They must use different files."""
     video = clips.make(tmp_path / "clip.mp4", frames=20)
     command = ("predict", video, "--weights", weights_file, "--normalize", "video")
     assert tinyhd(*command, "--npz", "alone.npz") == 0
@@ -329,7 +329,7 @@ def test_one_scale_and_arrays_of_the_same_name(tinyhd, tmp_path, weights_file):
     assert files() == ["alone.npz", "o.mp4", "o.npz"]
 
 
-def test_looks_change_the_picture(tinyhd, tmp_path, weights_file):
+def test_style_options_change_the_overlay(tinyhd, tmp_path, weights_file):
     video = clips.make(tmp_path / "clip.mp4", frames=2, width=96, height=64)
     looks = {
         "plain": ("--alpha", "0"),
@@ -351,12 +351,12 @@ def test_looks_change_the_picture(tinyhd, tmp_path, weights_file):
     assert np.abs(images["gray"] - images["default"]).mean() > 3
     assert images["pair"].shape == (64, 192, 3)
     assert np.abs(images["pair"][:, :96] - source).mean() < 4
-    # Side by side is drawn in RGB, the other on the stored planes, where color has half the resolution.
+    # Side by side is drawn in RGB, other overlays on the stored planes with color at half the resolution.
     assert np.abs((images["pair"][:, 96:] - images["default"]).mean(2)).mean() < 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_runs_leave_nothing_half_written(tmp_path, weights_file, number):
+def test_interrupted_runs_leave_no_incomplete_files(tmp_path, weights_file, number):
     video = clips.make(tmp_path / "clip.mp4", frames=400, width=320, height=240)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "tinyhd_cli", "predict", str(video), "--weights", str(weights_file)]
@@ -373,7 +373,7 @@ def test_interrupted_runs_leave_nothing_half_written(tmp_path, weights_file, num
     assert files(out) == []
 
 
-def test_help_does_not_load_the_heavy_libraries():
+def test_help_does_not_load_heavy_libraries():
     code = (
         "import sys; from tinyhd_cli import cli; cli.run(['--help']); cli.run(['predict', '--help']);"
         "print(*{'torch', 'cv2', 'av', 'numpy', 'matplotlib', 'huggingface_hub'} & set(sys.modules), file=sys.stderr)"
@@ -402,7 +402,7 @@ def test_the_default_model_is_a_setting(tinyhd, tmp_path, weights_file, monkeypa
 @pytest.mark.parametrize(
     "name", ["12:30.mp4", "é日本.mp4", "[a] *b?.mp4", "-dash.mp4", f"{'n' * 200}.mp4", "two\nlines.mp4"]
 )
-def test_names_of_all_kinds(tinyhd, weights_file, capsys, name):
+def test_unusual_names(tinyhd, weights_file, capsys, name):
     video = clips.make(Path("made.mp4"), frames=2).rename(Path.cwd() / name)
     Path("other.mp4").touch()
     assert tinyhd("predict", "--weights", weights_file, "--out-dir", "out", "--json", "o.json", "--", video.name) == 0
@@ -411,7 +411,7 @@ def test_names_of_all_kinds(tinyhd, weights_file, capsys, name):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_maps_into_this_folder_spare_what_is_not_ours(tinyhd, tmp_path, weights_file):
+def test_maps_in_the_current_folder_keep_other_files(tinyhd, tmp_path, weights_file):
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     Path("2024.png").write_text("mine")
     Path("0003.png").write_text("of an earlier run")
@@ -419,7 +419,7 @@ def test_maps_into_this_folder_spare_what_is_not_ours(tinyhd, tmp_path, weights_
     assert files() == ["0001.png", "0002.png", "2024.png"]
 
 
-def test_files_that_are_no_folder_for_maps(tinyhd, tmp_path, weights_file, capsys):
+def test_file_instead_of_a_folder_for_maps(tinyhd, tmp_path, weights_file, capsys):
     video = clips.make(tmp_path / "clip.mp4", frames=2)
     Path("maps").write_text("mine")
     assert tinyhd("predict", video, "--weights", weights_file, "--maps", "maps") == 2

@@ -5,8 +5,9 @@ The public names are imported on first use, so that importing the package loads 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
     from .crop import CropWindow, crop_file
@@ -35,27 +36,23 @@ __all__ = [
     "show_live",
 ]
 
-_MODULES = {
-    "CropOptions": "options",
-    "CropWindow": "crop",
-    "EncodeOptions": "options",
-    "EncodeSummary": "encode",
-    "LiveSummary": "live",
-    "Quality": "encode",
-    "ReportData": "report_data",
-    "ReportOptions": "options",
-    "Source": "live",
-    "TkWindow": "live_window",
-    "crop_file": "crop",
-    "encode_file": "encode",
-    "find_source": "live",
-    "report_file": "report",
-    "show_live": "live",
-}
-"""Module of each public name."""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    {
+        "CropOptions": "options",
+        "CropWindow": "crop",
+        "EncodeOptions": "options",
+        "EncodeSummary": "encode",
+        "LiveSummary": "live",
+        "Quality": "encode",
+        "ReportData": "report_data",
+        "ReportOptions": "options",
+        "Source": "live",
+        "TkWindow": "live_window",
+        "crop_file": "crop",
+        "encode_file": "encode",
+        "find_source": "live",
+        "report_file": "report",
+        "show_live": "live",
+    },
+)

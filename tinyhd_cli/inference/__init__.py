@@ -5,8 +5,9 @@ The public names are imported on first use, so that importing the package loads 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
     from .area_parsing import parse_areas
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from .io_paths import Job, Plan, make_plan
     from .model import Model, load_model
     from .model_options import ModelOptions
-    from .normalization import Normalize, make_scale
+    from .normalization import make_scale
     from .options import Outputs, PredictOptions
     from .polygons import Attention
     from .predict import Summary, predict_file, saliency_of
@@ -32,7 +33,6 @@ __all__ = [
     "MapStatistics",
     "Model",
     "ModelOptions",
-    "Normalize",
     "Outputs",
     "Plan",
     "PredictOptions",
@@ -47,35 +47,31 @@ __all__ = [
     "saliency_of",
 ]
 
-_MODULES = {
-    "Area": "areas",
-    "AreaStatistics": "areas",
-    "AreaSummary": "areas",
-    "Attention": "polygons",
-    "Input": "inputs",
-    "Inputs": "inputs",
-    "Job": "io_paths",
-    "MapStatistics": "statistics",
-    "Model": "model",
-    "ModelOptions": "model_options",
-    "Normalize": "normalization",
-    "Outputs": "options",
-    "Plan": "io_paths",
-    "PredictOptions": "options",
-    "Summary": "predict",
-    "describe": "statistics",
-    "find_videos": "inputs",
-    "load_model": "model",
-    "make_plan": "io_paths",
-    "make_scale": "normalization",
-    "parse_areas": "area_parsing",
-    "predict_file": "predict",
-    "saliency_of": "predict",
-}
-"""Module of each public name. The function ``predict`` is exported by ``tinyhd_cli``: here the name is a module."""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# The function ``predict`` is exported by ``tinyhd_cli``, because here the name is that of a module.
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    {
+        "Area": "areas",
+        "AreaStatistics": "areas",
+        "AreaSummary": "areas",
+        "Attention": "polygons",
+        "Input": "inputs",
+        "Inputs": "inputs",
+        "Job": "io_paths",
+        "MapStatistics": "statistics",
+        "Model": "model",
+        "ModelOptions": "model_options",
+        "Outputs": "options",
+        "Plan": "io_paths",
+        "PredictOptions": "options",
+        "Summary": "predict",
+        "describe": "statistics",
+        "find_videos": "inputs",
+        "load_model": "model",
+        "make_plan": "io_paths",
+        "make_scale": "normalization",
+        "parse_areas": "area_parsing",
+        "predict_file": "predict",
+        "saliency_of": "predict",
+    },
+)
