@@ -1,4 +1,4 @@
-"""The Python API in twenty lines: how concentrated attention is over a video, as a curve in the terminal.
+"""Plot the concentration of attention over time in the terminal: the Python API in twenty lines.
 
 python examples/attention_over_time.py VIDEO [MODEL]
 """
@@ -13,13 +13,14 @@ from tinyhd_cli import load_model, predict
 
 
 def main(video: str, model_name: str | None = None) -> None:
+    """Print one line per second of the video."""
     model = load_model(model_name)
-    shares: dict[int, list[float]] = {}
+    concentration: dict[int, list[float]] = {}
     for time_s, saliency in predict(video, model=model):
-        # Share of attention in the most attended tenth of the picture: 0.1 if it is spread evenly, 1 if all is there.
+        # Fraction of the saliency in the most salient tenth of the frame: 0.1 if it is uniform, at most 1.
         brightest = np.sort(saliency.ravel())[-saliency.size // 10 :]
-        shares.setdefault(int(time_s), []).append(float(brightest.sum() / saliency.sum()))
-    for second, values in shares.items():
+        concentration.setdefault(int(time_s), []).append(float(brightest.sum() / saliency.sum()))
+    for second, values in concentration.items():
         print(f"{second:4d} s  {np.mean(values):.2f}  {'#' * round(60 * float(np.mean(values)))}")
 
 

@@ -1,8 +1,8 @@
-"""The main job on the example clip: what `make demo` runs.
+"""Predict the example clip and print a summary; run by `make demo`.
 
     python examples/demo.py [WEIGHTS]
 
-Uses the embedded default weights, so that nothing is fetched.
+It uses the embedded default weights, so that nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ OUT = PROJECT / "out"
 
 
 def main() -> None:
+    """Run `tinyhd predict` and print the most salient point once per second."""
     options = ["--weights", sys.argv[1]] if len(sys.argv) > 1 else []
     outputs = ["--overlay", str(OUT / "gallery.mp4"), "--csv", str(OUT / "gallery.csv"), "--side-by-side"]
     command = ["predict", str(CLIP), *options, *outputs]

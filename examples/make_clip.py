@@ -1,9 +1,9 @@
-"""Make the example clip: a slow pan along a gallery wall, a visitor who walks by, a balloon, and steps to be heard.
+"""Make the example clip: a slow pan along a gallery wall, a visitor who walks by, a balloon, and audible footsteps.
 
     python examples/make_clip.py examples/gallery.mp4
 
-The pictures on the wall come with matplotlib: a portrait of Grace Hopper (a photograph by the U.S. Navy, in the public
-domain) and two elevation models, shaded here. All else is drawn.
+The pictures on the wall are sample data of matplotlib: a portrait of Grace Hopper (a photograph by the U.S. Navy, in
+the public domain) and two elevation models, which are shaded here. Everything else is drawn.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ WIDTH, HEIGHT = 640, 360
 RATE = 25
 FRAMES = 150
 WALL_WIDTH = 1180
-FLOOR = 292  # row where the wall ends
+FLOOR = 292  # first row below the wall
 SCALE = 2  # everything is drawn at twice the size and then averaged
 
 SAMPLE_RATE = 48000
-STEP_FRAMES = 13  # of a walker's step
+STEP_FRAMES = 13  # frames between two footsteps
 
 
 def portrait() -> np.ndarray:
+    """Return the portrait, uint8 RGB."""
     with cbook.get_sample_data("grace_hopper.jpg") as file:
         data = np.frombuffer(file.read(), np.uint8)
     return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def relief(elevation: np.ndarray, colormap: str) -> np.ndarray:
-    """An elevation model as a painted map, lit from the north-west."""
+    """Return a shaded relief of an elevation model, lit from the northwest, uint8 RGB."""
     shaded = LightSource(315, 45).shade(elevation, colormaps[colormap], vert_exag=0.05, blend_mode="soft")
     return np.round(shaded[..., :3] * 255).astype(np.uint8)
 
 
 def hang(wall: np.ndarray, picture: np.ndarray, x: int, y: int, height: int, wood: tuple[int, int, int]) -> None:
-    """Put a framed picture on the wall: shadow, frame, mount, picture."""
+    """Draw a framed picture on the wall: shadow, frame, mount, picture."""
     width = round(picture.shape[1] * height / picture.shape[0])
     picture = cv2.resize(picture, (width * SCALE, height * SCALE), interpolation=cv2.INTER_AREA)
 
@@ -60,14 +61,14 @@ def hang(wall: np.ndarray, picture: np.ndarray, x: int, y: int, height: int, woo
 
 
 def spotlight(x: int, y: int) -> np.ndarray:
-    """A pool of light on the wall, as a factor for each pixel."""
+    """Return the light of a spotlight on the wall, as a factor for each pixel."""
     rows, columns = np.mgrid[: HEIGHT * SCALE, : WALL_WIDTH * SCALE]
     distance = ((columns - x * SCALE) / (150 * SCALE)) ** 2 + ((rows - y * SCALE) / (170 * SCALE)) ** 2
     return 0.85 * np.exp(-distance)
 
 
 def gallery() -> np.ndarray:
-    """The whole wall with its floor, uint8 RGB, at twice the size."""
+    """Return the whole wall with its floor at twice the size, uint8 RGB."""
     rng = np.random.default_rng(1)
     shape = (HEIGHT * SCALE, WALL_WIDTH * SCALE)
     plaster = cv2.GaussianBlur(rng.normal(0, 1, shape), (0, 0), 2) * 9
@@ -82,7 +83,7 @@ def gallery() -> np.ndarray:
     light = 0.5 + sum(spotlight(x, 150) for x in (155, 552, 980))
     room = wall * light[..., np.newaxis]
 
-    # Boards below a skirting, with a dim mirror image of the wall.
+    # Floorboards below a baseboard, with a dim reflection of the wall.
     floor = FLOOR * SCALE
     depth = shape[0] - floor
     boards = np.array([112, 78, 50]) + cv2.GaussianBlur(rng.normal(0, 1, (depth, shape[1])), (41, 3), 0)[..., None] * 40
@@ -96,7 +97,7 @@ def gallery() -> np.ndarray:
 
 
 def visitor(image: np.ndarray, x: float, frame: int) -> None:
-    """A person who walks from right to left, hips at column ``x``."""
+    """Draw a person who walks from right to left, with the hips at column ``x``."""
     swing = np.sin(np.pi * frame / STEP_FRAMES)
     bob = 3 * abs(swing)
     coat, trousers, skin, hair = (38, 70, 120), (36, 36, 46), (208, 160, 128), (58, 38, 26)
@@ -126,6 +127,7 @@ def visitor(image: np.ndarray, x: float, frame: int) -> None:
 
 
 def balloon(image: np.ndarray, x: float, y: float) -> None:
+    """Draw a balloon with its center at ``x`` and ``y``."""
     center = (round(x * SCALE), round(y * SCALE))
     tail = np.array(
         [(center[0] + round(5 * SCALE * np.sin(i / 3)), center[1] + (20 + 4 * i) * SCALE) for i in range(16)]
@@ -137,7 +139,7 @@ def balloon(image: np.ndarray, x: float, y: float) -> None:
 
 
 def frames() -> list[np.ndarray]:
-    """The clip's frames, uint8 RGB."""
+    """Return the frames of the clip, uint8 RGB."""
     wall = gallery()
     rng = np.random.default_rng(2)
     images = []
@@ -155,8 +157,8 @@ def frames() -> list[np.ndarray]:
     return images
 
 
-def sound() -> np.ndarray:
-    """A quiet room and a step each time a foot comes down, float32 in -1..1."""
+def footsteps() -> np.ndarray:
+    """Return the audio, quiet noise and footsteps, float32 in -1..1."""
     rng = np.random.default_rng(3)
     samples = 0.004 * np.convolve(rng.normal(0, 1, SAMPLE_RATE * FRAMES // RATE), np.ones(64) / 8, "same")
     time_s = np.arange(SAMPLE_RATE // 6) / SAMPLE_RATE
@@ -168,6 +170,7 @@ def sound() -> np.ndarray:
 
 
 def write(path: Path) -> None:
+    """Write the clip."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         video = container.add_stream("libx264", rate=RATE, options={"crf": "24", "preset": "slow"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -179,7 +182,7 @@ def write(path: Path) -> None:
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        samples = sound()
+        samples = footsteps()
         for start in range(0, samples.size, 1024):
             part = av.AudioFrame.from_ndarray(samples[np.newaxis, start : start + 1024], format="fltp", layout="mono")
             part.rate, part.pts, part.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)

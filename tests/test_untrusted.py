@@ -1,4 +1,4 @@
-"""Documents and text from files: limits, and nothing that a terminal or a spreadsheet would obey."""
+"""Documents from files are limited in size and depth; their text cannot control a terminal or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_printable(text, shown):
     assert printable(text) == shown
 
 
-def test_csv_cells_are_no_formulas():
+def test_csv_cells_are_not_formulas():
     assert [csv_cell(text) for text in ("logo", "=cmd|'/c calc'!A1", "+1", "a\nb", "-x", "@sum")] == [
         *("logo", "'=cmd|'/c calc'!A1", "'+1", "a\\nb", "'-x", "'@sum"),
     ]
@@ -57,7 +57,7 @@ def test_deep_documents(parse, pattern, levels):
         parse(text)
 
 
-def test_yaml_that_multiplies():
+def test_yaml_with_aliases_and_tags():
     with pytest.raises(ValueError, match="aliases"):
         parse_yaml("a: &a [1, 1]\nb: [*a, *a, *a]")
     with pytest.raises(ValueError, match="could not determine a constructor"):

@@ -1,4 +1,4 @@
-"""Files that claim more than they hold, or hold more than anybody can need: one line, and no memory is taken."""
+"""Files with false headers or excessive content cause a one-line error, and no memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tinyhd_cli.training.options import build_config
 
 
 def header(descr: str, shape: tuple[int, ...], order: bool = False) -> bytes:
-    """The start of an npy file that claims a shape."""
+    """Return the header of an npy file with a shape."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": order, "shape": shape})
     return file.getvalue()
@@ -62,16 +62,16 @@ def park(tmp_path):
     return on_disk.folder(tmp_path / "data", {"park": 3})
 
 
-@pytest.mark.parametrize(("member", "said"), BAD_ARCHIVES.values(), ids=list(BAD_ARCHIVES))
-def test_archives_that_claim_too_much(tinyhd, park, capsys, member, said):
+@pytest.mark.parametrize(("member", "message"), BAD_ARCHIVES.values(), ids=list(BAD_ARCHIVES))
+def test_archives_with_false_headers(tinyhd, park, capsys, member, message):
     npz(Path("maps/park.npz"), member)
     assert tinyhd("evaluate", "--root", park, "--baseline", "none", "--pred-dir", "maps") == 3
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tinyhd: ")]
-    assert len(lines) == 1 and said in lines[0] and "maps/park.npz: " in lines[0] and "unexpected" not in lines[0]
+    assert len(lines) == 1 and message in lines[0] and "maps/park.npz: " in lines[0] and "unexpected" not in lines[0]
 
 
-def test_a_compressed_bomb_takes_the_memory_of_a_map(tmp_path):
-    """Compressed 250:1, it is read map by map."""
+def test_zip_bomb_takes_the_memory_of_one_map(tmp_path):
+    """It is compressed 250:1 and read map by map."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     path = tmp_path / "bomb.npz"
     zeros = bytes(1 << 20)
@@ -92,7 +92,7 @@ def test_a_compressed_bomb_takes_the_memory_of_a_map(tmp_path):
 
 
 def png(width: int, height: int) -> bytes:
-    """A gray PNG of a size with next to no data in it."""
+    """Return a grayscale PNG of a size with almost no data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -102,7 +102,7 @@ def png(width: int, height: int) -> bytes:
 
 
 def enlarged(suffix: str) -> bytes:
-    """An image file whose header claims 60,000 x 60,000 pixels."""
+    """Return an image file whose header states 60,000 x 60,000 pixels."""
     if suffix == ".png":
         return png(60_000, 60_000)
     data = bytearray(cv2.imencode(suffix, np.zeros((37, 301), np.uint8))[1].tobytes())
@@ -123,7 +123,7 @@ def tags(side: int) -> set[bytes]:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".tif"])
-def test_images_that_claim_too_much(tmp_path, suffix):
+def test_images_with_false_headers(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(enlarged(suffix))
     for read in (read_image, read_map):
@@ -149,7 +149,7 @@ CORNERS = [[number % 640, number % 360] for number in range(100_000)]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (DEEP, "is not a JSON file (nested more than 64 levels deep)"),
         (
@@ -176,10 +176,10 @@ CORNERS = [[number % 640, number % 360] for number in range(100_000)]
         ('{"areas": [{"name": "a", "keyframes": "abc"}]}', "keyframes must be a list of objects"),
         ('{"areas": 5}', "areas must be a list of objects"),
         ('{"areas": ["a"]}', "areas must be a list of objects"),
-        ("5", "must be an object"),
+        ("5", "must contain an object"),
     ],
 )
-def test_areas_that_nobody_means(content, said):
+def test_invalid_areas(content, message):
     path = Path("areas.json").absolute()
     path.write_text(content)
     try:
@@ -187,7 +187,7 @@ def test_areas_that_nobody_means(content, said):
             parse_areas([str(path)])
     finally:
         path.unlink()
-    assert str(error.value).startswith(f"{path}: ") and said in str(error.value)
+    assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
 
 
 def test_too_many_areas(tmp_path):
@@ -204,8 +204,8 @@ def test_too_many_areas(tmp_path):
         parse_areas([str(path)])
 
 
-def test_a_polygon_of_the_most_corners_takes_little_memory():
-    """Exact, too: a circle of the most corners has the share of its area."""
+def test_polygon_with_the_maximum_number_of_corners():
+    """It takes little memory, and the result is exact: a circle gets its fraction of the area."""
     angles = np.linspace(0, 2 * np.pi, 10_000, endpoint=False)
     circle = np.stack([320 + 100 * np.cos(angles), 180 + 100 * np.sin(angles)], 1)
     zigzag = np.stack([np.linspace(0, 640, 10_000), np.tile([0.0, 360.0], 5_000)], 1)
@@ -219,7 +219,7 @@ def test_a_polygon_of_the_most_corners_takes_little_memory():
 @pytest.mark.parametrize(
     ("argument", "percent"), [("rock=70%,0,30%,60%", True), ("a=0,0,50%,0.5%", True), ("a=0,0,5,6", False)]
 )
-def test_zero_needs_no_sign(argument, percent):
+def test_zero_needs_no_percent_sign(argument, percent):
     (area,) = parse_areas([argument])
     assert area.in_pixels is not percent
     if argument.startswith("rock"):
@@ -227,13 +227,13 @@ def test_zero_needs_no_sign(argument, percent):
 
 
 @pytest.mark.parametrize("argument", ["a=70%,5,30%,60%", "a=0,0,5%,6"])
-def test_other_numbers_need_it(argument):
+def test_numbers_other_than_zero_need_a_percent_sign(argument):
     with pytest.raises(UsageError, match="mixes pixels and percent"):
         parse_areas([argument])
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (f"a = {DEEP}", "is not a TOML file: nested more than 64 levels deep"),
         ("hub_owner = {a = 1}", "unknown setting"),
@@ -243,16 +243,16 @@ def test_other_numbers_need_it(argument):
         ("[predict]\nout-dir = 1979-05-27", "out-dir"),
     ],
 )
-def test_settings_files(tinyhd, tmp_path, capsys, content, said):
+def test_settings_files(tinyhd, tmp_path, capsys, content, message):
     Path(settings.FILE_NAME).write_text(content, encoding="utf-8", errors="surrogateescape")
     clip = clips.make(tmp_path / "clip.mp4", frames=1)
     assert tinyhd("predict", clip, "--model", "x") == 2
     error = capsys.readouterr().err
-    assert said in error and len(error.splitlines()) == 1 and "unexpected" not in error
+    assert message in error and len(error.splitlines()) == 1 and "unexpected" not in error
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (f"lr: {DEEP}", "is not valid YAML: nested more than 64 levels deep"),
         ("a: &a [1]\nb: *a", "is not valid YAML: aliases"),
@@ -271,16 +271,16 @@ def test_settings_files(tinyhd, tmp_path, capsys, content, said):
         ("5", "must be settings"),
     ],
 )
-def test_training_configurations(tmp_path, content, said):
+def test_training_configurations(tmp_path, content, message):
     path = tmp_path / "run.yaml"
     path.write_text(content)
     with pytest.raises(UsageError) as error:
         build_config({}, file=path)
-    assert said in str(error.value) and len(str(error.value).splitlines()) == 1
+    assert message in str(error.value) and len(str(error.value).splitlines()) == 1
 
 
-def test_density_maps_without_anything(tinyhd, park, capsys):
-    """Zeros have no correlation with anything: said, and in no mean."""
+def test_empty_density_maps(tinyhd, park, capsys):
+    """The correlation with zeros is not defined: this is reported, and excluded from means."""
     for path in (park / "park" / "maps").iterdir():
         on_disk.write_image(path, np.zeros((36, 64), np.uint8))
     assert tinyhd("evaluate", "--root", park, "--prior", "--baseline", "gaussian", "--json", "s.json") == 0
@@ -288,18 +288,18 @@ def test_density_maps_without_anything(tinyhd, park, capsys):
     assert json.loads(Path("s.json").read_text())["mean"]["CC"] is None
 
 
-def test_what_is_left_out_is_said(tinyhd, park, tmp_path, capsys):
-    """A clip with an npz in place of maps, a video without anything, frames alone."""
+def test_ignored_videos_are_reported(tinyhd, park, tmp_path, capsys):
+    """The ignored ones are a clip with an npz instead of maps, a video without maps, and frames without maps."""
     on_disk.write_frames(park / "clip3" / "images", "c", {1: "1", 2: "2"})
     npz(park / "clip3" / "saliency.npz", header("<f4", (2, 3, 3)) + bytes(72))
     clips.make(park / "lonely.mp4", frames=1)
     on_disk.write_frames(park / "frames", "f", {1: "1"})
-    said = "3 videos ignored, without a maps or fixation folder: clip3, frames, lonely.mp4"
+    message = "3 videos ignored, without a maps or fixation folder: clip3, frames, lonely.mp4"
     assert tinyhd("evaluate", "--root", park, "--prior", "--baseline", "gaussian", "--json", "s.json") == 0
-    assert said in json.loads(Path("s.json").read_text())["notes"]
-    assert said in " ".join(capsys.readouterr().out.split())
+    assert message in json.loads(Path("s.json").read_text())["notes"]
+    assert message in " ".join(capsys.readouterr().out.split())
     assert tinyhd("evaluate", "--root", park, "--check") == 0
-    assert f"note: {said}" in capsys.readouterr().out
+    assert f"note: {message}" in capsys.readouterr().out
     assert tinyhd("evaluate", "--root", park / "clip3") == 3
     assert "1 video ignored" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Names from files and command lines: shown as text everywhere, and never more than one line."""
+"""Names from files and command lines are always shown as plain text on one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = [
     "entropy",
 ]
 SHOWN = ["$\\frac{$", "_hidden", "=cmd|'/c calc'!A1\\n,x", NAMES[3], "\\u202egpj \\x1b[31m", "entropy"]
-"""As they must appear."""
+"""The names as they must be shown."""
 
 
 @pytest.fixture
@@ -39,19 +39,19 @@ def areas():
 
 
 def test_names_of_areas(tinyhd, tmp_path, weights_file, areas, capsys):
-    """In CSV, JSON, the plot, the overlay and messages; one that is called like a statistic replaces nothing."""
+    """They appear in CSV, JSON, the plot, the overlay and messages; one equals the name of a statistic."""
     clip = clips.make(tmp_path / "clip.mp4", frames=2)
     outputs = ["--csv", "o.csv", "--json", "o.json", "--aoi-plot", "p.png", "--overlay", "o.mp4"]
     assert tinyhd("predict", clip, "--weights", weights_file, *areas, *outputs) == 0
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     for name in [*SHOWN, ":-1:"]:
-        assert re.search(f"^{re.escape(name)}: .* of the attention", said.err, re.MULTILINE), name
-    assert "\x1b" not in said.err and "\u202e" not in said.err
+        assert re.search(f"^{re.escape(name)}: .* of the attention", output.err, re.MULTILINE), name
+    assert "\x1b" not in output.err and "\u202e" not in output.err
     text = Path("o.csv").read_text(encoding="utf-8")
     assert len(text.splitlines()) == 3
     header, row, _ = csv.reader(text.splitlines())
     assert header[8:] == [f"aoi_{name}" for name in [*SHOWN, ":-1:"]]
-    assert len(row) == len(header) and float(row[6]) > 5  # bits of entropy, not a share
+    assert len(row) == len(header) and float(row[6]) > 5  # the entropy in bits, not the area of that name
     assert list(json.loads(Path("o.json").read_text(encoding="utf-8"))["areas"]) == [*SHOWN, ":-1:"]
     assert Path("p.png").stat().st_size > 5000
 
@@ -68,7 +68,7 @@ def test_names_of_areas_in_a_report(tinyhd, tmp_path, weights_file, areas):
         assert name in svg, name
 
 
-def test_legends_leave_nothing_out():
+def test_legends_contain_all_names():
     with plain_text():
         axes = new_figure(3, 2).add_subplot()
         for _ in NAMES:
@@ -114,7 +114,7 @@ def test_progress_labels_are_text(monkeypatch):
 
 
 def test_names_of_videos_in_an_evaluation(tinyhd, tmp_path, capsys):
-    """In the table, the CSV, the JSON, the doctor's report and the plots."""
+    """They appear in the table, the CSV, the JSON, the output of --check and the plots."""
     names = ["=1+1", "$\\frac{$ :x:", "a\nb\u202e"]
     root = tmp_path / "data"
     for name in names:
@@ -125,9 +125,9 @@ def test_names_of_videos_in_an_evaluation(tinyhd, tmp_path, capsys):
             on_disk.write_image(root / name / "images" / f"{number}.png", on_disk.draw_frame("v", number))
     outputs = ["--csv", "s.csv", "--json", "s.json", "--plot", "plots", "--workers", "1"]
     assert tinyhd("evaluate", "--root", root, "--prior", *outputs) == 0
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     for name in ("=1+1", "$\\frac{$ :x:", "a\\nb\\u202e"):
-        assert any(line.startswith(name) for line in said.out.splitlines()), said.out
+        assert any(line.startswith(name) for line in output.out.splitlines()), output.out
     with Path("s.csv").open(encoding="utf-8", newline="") as file:
         assert {row[0] for row in csv.reader(file)} == {"video", "'=1+1", "$\\frac{$ :x:", "a\\nb\\u202e"}
     text = Path("s.json").read_text(encoding="utf-8")
@@ -135,11 +135,11 @@ def test_names_of_videos_in_an_evaluation(tinyhd, tmp_path, capsys):
     assert len(list(Path("plots").iterdir())) == 6
     (root / "a\nb\u202e" / "maps" / "2.png").write_bytes(b"")
     assert tinyhd("evaluate", "--root", root, "--check") == 1
-    said = capsys.readouterr().out
-    assert "fault: a\\nb\\u202e: " in said and "\u202e" not in said
+    output = capsys.readouterr().out
+    assert "fault: a\\nb\\u202e: " in output and "\u202e" not in output
 
 
-def test_json_is_legible_and_harmless():
+def test_json_is_readable_and_escaped():
     value = {"中文 \x9b\u202e\n": ["\U000e0001", "\udcff", 0.5]}
     text = json_text(value)
     assert json.loads(text) == value
@@ -147,7 +147,7 @@ def test_json_is_legible_and_harmless():
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (MemoryError("Unable to allocate 3.5 PiB"), "not enough memory"),
         (
@@ -158,17 +158,17 @@ def test_json_is_legible_and_harmless():
         (ZeroDivisionError("x\ny"), "unexpected ZeroDivisionError: x (use --debug for a traceback)"),
     ],
 )
-def test_errors_that_nothing_handles(error, said):
-    assert describe_unexpected(error) == said
+def test_unhandled_errors(error, message):
+    assert describe_unexpected(error) == message
 
 
-def test_numbers_and_names_in_words():
+def test_plural_and_list_names():
     assert [plural(count, "frame") for count in (0, 1, 2, 1200)] == ["0 frames", "1 frame", "2 frames", "1,200 frames"]
     assert plural(2, "box", "boxes") == "2 boxes"
     assert list_names("abc") == "a, b, c" and list_names("abcdefg", 2) == "a, b and 5 more"
 
 
-def test_one_frame_is_one_frame(tinyhd, tmp_path, weights_file, capsys):
+def test_singular_of_one_frame(tinyhd, tmp_path, weights_file, capsys):
     clip = clips.make(tmp_path / "clip.mp4", frames=1)
     assert tinyhd("predict", clip, "--weights", weights_file, "--csv", "o.csv") == 0
     assert "clip.mp4: 1 frame in " in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Small videos that the tests make for themselves."""
+"""Write small videos for tests, and read files back with PyAV."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
 TIME_BASE = Fraction(1, 600)
+"""Seconds per unit of timestamps of the clips."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What a test wants of a clip."""
+    """The properties of a clip."""
 
     frames: int = 20
     width: int = 64
     height: int = 48
     durations: Sequence[int] = (20,)
-    """Of the frames, in 1/600 s, repeated in turn: several make a variable frame rate."""
+    """Durations of the frames in units of ``TIME_BASE``, used in turn; different ones make a variable frame rate."""
     rotation: int = 0
     flips: tuple[bool, bool] = (False, False)
-    """Horizontal and vertical, by the display matrix."""
+    """Horizontal and vertical flip, stored in the display matrix."""
     audio: str | None = None
-    """An audio encoder, or None."""
+    """Audio encoder; None for a clip without audio."""
     codec: str = "libx264"
     pixel_format: str = "yuv420p"
     aspect: Fraction | None = None
     options: dict[str, str] = field(default_factory=dict)
-    """Of the encoder."""
+    """Options of the video encoder."""
     container: dict[str, str] = field(default_factory=dict)
     """Options of the container."""
 
     @property
     def timestamps(self) -> list[Fraction]:
-        """Presentation times in seconds."""
+        """Presentation times of the frames in seconds."""
         times, now = [], Fraction(0)
         for index in range(self.frames):
             times.append(now)
@@ -54,7 +55,7 @@ class Clip:
 
 
 def image(index: int, width: int, height: int) -> np.ndarray:
-    """A frame whose orientation can be seen: a red band above, a blue one at the left, and a disc that wanders."""
+    """Return a frame whose orientation is visible: a red band at the top, a blue one at the left, and a moving disc."""
     image = np.full((height, width, 3), 90, np.uint8)
     image[: height // 4] = (220, 30, 30)
     image[height // 4 :, : width // 8] = (30, 30, 220)
@@ -92,6 +93,7 @@ def make(path: Path, clip: Clip | None = None, **changes: object) -> Path:
 
 
 def add_audio(container: av.container.OutputContainer, codec: str) -> AudioStream:
+    """Add a mono audio stream of 48 kHz to a container, and return it."""
     audio = container.add_stream(codec, rate=48000)
     assert isinstance(audio, AudioStream)
     audio.codec_context.layout = "mono"
@@ -100,7 +102,7 @@ def add_audio(container: av.container.OutputContainer, codec: str) -> AudioStrea
 
 
 def write_tone(container: av.container.OutputContainer, audio: AudioStream, seconds: float) -> None:
-    """440 Hz."""
+    """Write a tone of 440 Hz."""
     samples = np.sin(np.arange(round(48000 * seconds)) * (2 * np.pi * 440 / 48000)) * 0.3
     size = audio.codec_context.frame_size or 1024
     name = audio.codec_context.format.packed.name
@@ -115,26 +117,27 @@ def write_tone(container: av.container.OutputContainer, audio: AudioStream, seco
 
 
 def audio_only(path: Path) -> Path:
+    """Write a file that contains only audio, and return its path."""
     with av.open(str(path), "w") as container:
         write_tone(container, add_audio(container, "aac"), 0.5)
     return path
 
 
 def timestamps(path: Path) -> list[Fraction]:
-    """Presentation times of a file's frames, in seconds."""
+    """Return the presentation times of the frames of a file, in seconds."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return [frame.pts * stream.time_base for frame in container.decode(stream)]
 
 
 def frames(path: Path) -> list[np.ndarray]:
-    """A file's frames as RGB."""
+    """Return the frames of a file, uint8 RGB."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def audio_packets(path: Path) -> list[tuple[Fraction, bytes]]:
-    """Time in seconds and content of every packet of a file's first audio stream."""
+    """Return the time in seconds and the content of each packet of the first audio stream of a file."""
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         return [(packet.pts * packet.time_base, bytes(packet)) for packet in container.demux(stream) if packet.size]

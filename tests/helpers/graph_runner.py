@@ -18,6 +18,7 @@ def run(result, clip):
 
 
 def operation(node, inputs, clip):
+    """Return the output of one node."""
     match node:
         case graph.Input():
             return clip

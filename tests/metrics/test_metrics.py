@@ -1,8 +1,8 @@
-"""Metrics of one frame: against the MATLAB code's results, brute force, and their definitions.
+"""Metrics of one frame are compared with the results of the MATLAB code, with brute force, and with their definitions.
 
-``data/metrics_golden.npz`` holds what the MATLAB code of cvzoya/saliency (commit 5951cdc), which the DHF1K benchmark
-runs, returned in GNU Octave: ``<case>/expected`` in the order of ``METRICS``, with the exact expectations of the three
-AUCs, and ``<case>/octave``, 60 runs of the AUCs' random procedures.
+``metrics_golden.npz`` contains results of the MATLAB code of cvzoya/saliency (commit 5951cdc), which the DHF1K
+benchmark uses, computed in GNU Octave: ``<case>/expected`` in the order of ``METRICS``, with the exact expectations of
+the three AUCs, and ``<case>/octave``, 60 runs of the random procedures of the AUCs.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ CASES = sorted({name.split("/")[0] for name in GOLDEN.files if name.endswith("/e
 AUCS = METRICS[:3]
 
 ROUNDING = 1e-12
-"""Of sums over some ten thousand pixels: allowed where the value is 0 but for it."""
+"""Tolerance for rounding errors of sums over about ten thousand pixels, for values that should be 0."""
 
 
 def golden(case):
-    """The arguments of ``score_frame``, the values expected and the random ones of the MATLAB code."""
+    """Return the arguments of ``score_frame``, the expected scores, and the random scores of the MATLAB code."""
     inputs = [GOLDEN[f"{case}/{name}"] for name in ("pred", "dens", "fix", "other")]
     expected = dict(zip(METRICS, GOLDEN[f"{case}/expected"].tolist(), strict=True))
     return (*inputs, GOLDEN["base"]), expected, dict(zip(AUCS, GOLDEN[f"{case}/octave"], strict=True))
 
 
 SHARED_CASES = ("dhf1k_u8", "one_fixation", "one_nan_pixel")
-"""Those that are too large to carry along."""
+"""Cases that are too large for the repository."""
 
 SHARED_NAMES = dict(zip(METRICS, "AUCJ AUCB sAUC CC NSS SIM KLDiv IG".split(), strict=True))
 
@@ -43,7 +43,7 @@ SHARED_NAMES = dict(zip(METRICS, "AUCJ AUCB sAUC CC NSS SIM KLDiv IG".split(), s
 def shared_golden(shared, case):
     with np.load(shared / "metrics" / "golden.npz") as values:
         inputs = tuple(values[f"{case}/{name}"] for name in ("pred", "dens", "fix", "other", "base"))
-        expected = {ours: float(values[f"{case}/expected/{name}"]) for ours, name in SHARED_NAMES.items()}
+        expected = {metric: float(values[f"{case}/expected/{name}"]) for metric, name in SHARED_NAMES.items()}
         return inputs, expected, {name: values[f"{case}/octave/{SHARED_NAMES[name]}"] for name in AUCS}
 
 
@@ -55,7 +55,7 @@ def assert_scores(scores, expected):
 
 
 def assert_mean(draws, expected):
-    """That the mean of random draws is within 4 standard errors of what is expected of them."""
+    """Assert that the mean of random draws is within 4 standard errors of its expectation."""
     draws = np.asarray(draws)
     if np.isnan(expected):
         assert np.isnan(draws).all()
@@ -74,9 +74,9 @@ def test_agrees_with_matlab(case):
 
 @pytest.mark.parametrize("case", SHARED_CASES)
 def test_agrees_with_matlab_on_large_maps(shared, case):
-    """A DHF1K frame, a single fixation, a map with one NaN.
+    """The cases are a DHF1K frame, a single fixation, and a map with one NaN.
 
-    For that last one Octave's AUCs are numbers; a map that holds NaN has no score here.
+    For the map with NaN, Octave computes AUCs, whereas ``score_frame`` returns NaN.
     """
     inputs, expected, draws = shared_golden(shared, case)
     assert_scores(score_frame(*inputs), expected)
@@ -86,7 +86,7 @@ def test_agrees_with_matlab_on_large_maps(shared, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_random_procedure_has_the_exact_values_as_its_mean(case):
+def test_mean_of_the_random_procedure_is_the_exact_value(case):
     (prediction, _, fixation, other, _), expected, _ = golden(case)
     runs = [score_frame(prediction, None, fixation, other, rng=np.random.default_rng(seed)) for seed in range(20)]
     for name in AUCS:
@@ -94,8 +94,8 @@ def test_random_procedure_has_the_exact_values_as_its_mean(case):
 
 
 @pytest.mark.parametrize("case", ["ties_5levels", "sparse_zeros"])
-def test_random_procedure_scatters_as_matlabs(case):
-    """As many negatives are drawn, as often: 60 runs of either have the same spread, give or take."""
+def test_random_procedure_has_the_standard_deviation_of_matlab(case):
+    """60 runs of both have a similar standard deviation, so the number of negatives and of splits is the same."""
     (prediction, _, fixation, other, _), _, octave = golden(case)
     runs = [score_frame(prediction, None, fixation, other, rng=np.random.default_rng(seed)) for seed in range(60)]
     for name in AUCS:
@@ -103,14 +103,14 @@ def test_random_procedure_scatters_as_matlabs(case):
 
 
 def test_borji_draws_pixels_with_replacement():
-    """Otherwise as many negatives as there are pixels would leave nothing to chance."""
+    """Without replacement, drawing as many negatives as pixels would not be random."""
     prediction = np.arange(12).reshape(3, 4)
     everywhere = np.ones((3, 4))
     runs = {score_frame(prediction, None, everywhere, rng=np.random.default_rng(seed))["AUC-B"] for seed in range(5)}
     assert len(runs) == 5
 
 
-def test_random_procedure_repeats_with_its_seed():
+def test_random_procedure_is_reproducible_with_a_seed():
     (prediction, density, fixation, other, base), expected, _ = golden("ties_5levels")
     first, again, another = (
         score_frame(prediction, density, fixation, other, base, rng=np.random.default_rng(seed)) for seed in (5, 5, 6)
@@ -120,11 +120,11 @@ def test_random_procedure_repeats_with_its_seed():
     assert_scores({name: first[name] for name in METRICS[3:]}, {name: expected[name] for name in METRICS[3:]})
 
 
-# Independent computations
+# --- independent computations
 
 
 def small_frames(count=40):
-    """Small random maps with many ties: prediction, density, fixation and other fixations."""
+    """Yield small random maps with many ties: prediction, density, fixation and other fixations."""
     rng = np.random.default_rng(2023)
     for _ in range(count):
         height, width = rng.integers(3, 9, 2)
@@ -139,20 +139,20 @@ def small_frames(count=40):
 
 
 def area(points):
-    """Under a curve through points, in order."""
+    """Return the area under a curve through points, in this order."""
     return sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(points))
 
 
 def judd_of_distinct(values, fixation):
-    """AUC-Judd of a map without ties, by its definition."""
+    """Return AUC-Judd of a map without ties, by its definition."""
     thresholds = sorted(values[fixation], reverse=True)
     n, others = len(thresholds), int((~fixation).sum())
     points = [(((values >= t).sum() - i) / others, i / n) for i, t in enumerate(thresholds, 1)]
     return area([(0, 0), *points, (1, 1)])
 
 
-def test_judd_is_the_mean_over_all_ways_of_breaking_ties():
-    """Every order of the tied pixels is equally likely under the jitter: enumerated here."""
+def test_judd_is_the_mean_over_all_orders_of_tied_pixels():
+    """With the jitter, every order of the tied pixels is equally likely; this test enumerates them."""
     prediction = np.array([[3, 1, 1], [0, 1, 1]])
     fixation = np.array([[0, 1, 0], [0, 1, 0]], bool)
     tied = np.argwhere(prediction == 1)
@@ -164,7 +164,7 @@ def test_judd_is_the_mean_over_all_ways_of_breaking_ties():
     assert score_frame(prediction, None, fixation)["AUC-J"] == pytest.approx(np.mean(areas), rel=1e-12)
 
 
-def test_judd_agrees_with_many_jitters():
+def test_judd_agrees_with_the_mean_over_jitters():
     rng = np.random.default_rng(7)
     for prediction, _, fixation, _ in small_frames(6):
         jitters = rng.random((2000, *prediction.shape)) / 1000
@@ -174,7 +174,7 @@ def test_judd_agrees_with_many_jitters():
         )
 
 
-def test_judd_without_ties_is_its_definition():
+def test_judd_without_ties_agrees_with_its_definition():
     rng = np.random.default_rng(8)
     for _, _, fixation, _ in small_frames(20):
         prediction = rng.random(fixation.shape)
@@ -182,8 +182,8 @@ def test_judd_without_ties_is_its_definition():
         assert score_frame(prediction, None, fixation)["AUC-J"] == pytest.approx(expected, rel=1e-12)
 
 
-def test_borji_and_shuffled_by_brute_force():
-    """The area with the rates over all pixels that negatives are drawn from, counted one by one."""
+def test_borji_and_shuffled_agree_with_brute_force():
+    """The expected false alarm rate is the rate over all pixels from which negatives are drawn."""
     for prediction, _, fixation, other in small_frames():
         scaled = (prediction - float(prediction.min())) / float(np.ptp(prediction))
         scores = score_frame(prediction, None, fixation, other)
@@ -195,7 +195,7 @@ def test_borji_and_shuffled_by_brute_force():
             assert scores[name] == pytest.approx(area([(0, 0), *rates, (1, 1)]), rel=1e-12)
 
 
-def test_8_bit_maps_score_as_the_same_numbers_in_float():
+def test_8_bit_maps_have_the_scores_of_the_same_values_in_float():
     for prediction, density, fixation, other in small_frames():
         base = density[::-1]
         fast = score_frame(prediction, density, fixation, other, base)
@@ -204,22 +204,22 @@ def test_8_bit_maps_score_as_the_same_numbers_in_float():
             assert same == pytest.approx(fast, rel=1e-9, abs=ROUNDING), kind
 
 
-def test_scale_matters_to_no_metric_and_to_judd_only_the_order():
+def test_metrics_do_not_depend_on_the_scale_and_judd_only_on_the_order():
     for prediction, density, fixation, other in small_frames(10):
         base = density[:, ::-1]
         scores = score_frame(prediction, density, fixation, other, base)
         scaled = score_frame(prediction / 64, density / 255, fixation * 255, other, base * 1e-3)
         assert scaled == pytest.approx(scores, rel=1e-9, abs=ROUNDING)
-        bent = score_frame(prediction.astype(float) ** 3 + 2, None, fixation)
-        assert bent["AUC-J"] == pytest.approx(scores["AUC-J"], rel=1e-12)
+        nonlinear = score_frame(prediction.astype(float) ** 3 + 2, None, fixation)
+        assert nonlinear["AUC-J"] == pytest.approx(scores["AUC-J"], rel=1e-12)
 
 
-def min_max_share(values):
+def to_distribution(values):
     scaled = (values - values.min()) / (values.max() - values.min())
     return scaled / scaled.sum()
 
 
-def test_map_metrics_by_their_definitions():
+def test_map_metrics_agree_with_their_definitions():
     rng = np.random.default_rng(9)
     eps = 2.0**-52
     for prediction, density, fixation, _ in small_frames():
@@ -227,26 +227,26 @@ def test_map_metrics_by_their_definitions():
         scores = score_frame(prediction, density, fixation, None, b)
         assert scores["CC"] == pytest.approx(np.corrcoef(p.ravel(), g.ravel())[0, 1], rel=1e-9)
         assert scores["NSS"] == pytest.approx(((p - p.mean()) / p.std(ddof=1))[fixation].mean(), rel=1e-9, abs=1e-12)
-        assert scores["SIM"] == pytest.approx(np.minimum(min_max_share(p), min_max_share(g)).sum(), rel=1e-9)
+        assert scores["SIM"] == pytest.approx(np.minimum(to_distribution(p), to_distribution(g)).sum(), rel=1e-9)
         q, h = p / p.sum(), g / g.sum()
         assert scores["KLDiv"] == pytest.approx((h * np.log(eps + h / (q + eps))).sum(), rel=1e-9)
-        gain = np.log2(eps + min_max_share(p)) - np.log2(eps + min_max_share(b))
+        gain = np.log2(eps + to_distribution(p)) - np.log2(eps + to_distribution(b))
         assert scores["IG"] == pytest.approx(gain[fixation].mean(), rel=1e-9)
 
 
 def test_scores_of_known_maps():
-    """Worth knowing by heart: the density itself, its negative, and the mirror of a symmetric problem."""
+    """The predictions are the density itself and its negative."""
     density = np.array([[0, 1, 2], [3, 4, 8]])
     fixation = density >= 4
     scores = score_frame(density, density, fixation, ~fixation)
     assert [scores[name] for name in ("CC", "SIM", "KLDiv")] == pytest.approx([1, 1, 0], abs=ROUNDING)
-    # All fixated pixels are above all others, but for the step of 1 / n that a curve starts with.
+    # All fixated pixels are above all others.
     assert scores["AUC-J"] == scores["s-AUC"] == 1
     assert score_frame(8 - density, density)["CC"] == pytest.approx(-1)
     assert score_frame(8 - density, None, fixation, ~fixation)["s-AUC"] < 0.1
 
 
-# Edge cases
+# --- edge cases
 
 
 def some_frame(size=(12, 16), seed=1):
@@ -259,7 +259,7 @@ def some_frame(size=(12, 16), seed=1):
 @pytest.mark.parametrize("kind", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("seed", [None, 3])
 def test_constant_prediction(value, kind, seed):
-    """AUC-J is what the formula gives: all pixels tied."""
+    """AUC-J is defined: all pixels are tied."""
     prediction, density, fixation, other, base = some_frame()
     rng = None if seed is None else np.random.default_rng(seed)
     prediction = np.full(prediction.shape, value, kind)
@@ -270,7 +270,7 @@ def test_constant_prediction(value, kind, seed):
         assert np.isnan(scores[name]), name
     if prediction.any():
         assert np.isnan(scores["SIM"])
-        assert scores["KLDiv"] == pytest.approx(np.log(density.size) + entropy(density), rel=1e-9)
+        assert scores["KLDiv"] == pytest.approx(np.log(density.size) + negative_entropy(density), rel=1e-9)
     else:
         assert scores["SIM"] == 0
     if rng is None:
@@ -278,15 +278,15 @@ def test_constant_prediction(value, kind, seed):
         assert scores["AUC-J"] == pytest.approx(0.5 + 1 / (2 * (n + 1)))
 
 
-def entropy(density):
-    """The sum of g ln g of a map."""
+def negative_entropy(density):
+    """Return the sum of g ln g of a map that is normalized to a sum of 1."""
     g = density / density.sum()
     return float((g * np.log(g)).sum())
 
 
 @pytest.mark.parametrize("value", [0.1, 7])
 def test_constant_density_and_baseline(value):
-    """Rounding must not make a correlation of what has none."""
+    """Rounding errors of constant maps must not be correlated."""
     prediction, density, fixation, other, _ = some_frame()
     flat = np.full(density.shape, value)
     scores = score_frame(prediction, flat, fixation, other, flat)
@@ -294,8 +294,8 @@ def test_constant_density_and_baseline(value):
 
 
 @pytest.mark.parametrize("seed", [None, 3])
-def test_nobody_looked(seed):
-    """MATLAB counts SIM and KLDiv as 0 in such frames."""
+def test_frame_without_fixations(seed):
+    """In MATLAB, SIM and KLDiv are 0 in such frames."""
     prediction, density, fixation, other, base = some_frame()
     rng = None if seed is None else np.random.default_rng(seed)
     scores = score_frame(prediction, density * 0, fixation & False, other, base, rng=rng)
@@ -304,7 +304,7 @@ def test_nobody_looked(seed):
 
 
 @pytest.mark.parametrize("seed", [None, 3])
-def test_one_fixation_has_no_borji_area(seed):
+def test_borji_is_not_defined_for_one_fixation(seed):
     prediction, density, fixation, other, base = some_frame()
     single = np.zeros_like(fixation)
     single[3, 4] = True
@@ -314,7 +314,7 @@ def test_one_fixation_has_no_borji_area(seed):
 
 
 @pytest.mark.parametrize("seed", [None, 3])
-def test_fixations_everywhere_and_others_nowhere(seed):
+def test_all_pixels_fixated_and_no_other_fixations(seed):
     prediction, _, fixation, other, _ = some_frame()
     rng = None if seed is None else np.random.default_rng(seed)
     assert np.isnan(score_frame(prediction, None, fixation | True, rng=rng)["AUC-J"])
@@ -350,11 +350,11 @@ def test_exactly_the_metrics_whose_inputs_are_given():
         assert list(scores.items()) == list(expected.items())
 
 
-# What is taken and what is refused
+# --- accepted and rejected inputs
 
 
-def test_kinds_of_arrays():
-    """Lists, read-only arrays, views, Fortran order, bytes in another order: the same numbers give the same scores."""
+def test_memory_layouts_and_types_of_arrays():
+    """Lists, read-only arrays, views, Fortran order and big-endian arrays with the same values have the same scores."""
     rng = np.random.default_rng(4)
     arrays = [rng.integers(0, 200, (9, 14)).astype(np.uint8) for _ in range(2)]
     masks = [rng.random((9, 14)) < 0.3 for _ in range(2)]
@@ -382,7 +382,7 @@ def test_kinds_of_arrays():
         assert score_frame(*inputs[:2], *marked, inputs[4]) == expected
 
 
-def test_inputs_are_left_alone():
+def test_inputs_are_not_modified():
     inputs = some_frame()
     before = [array.copy() for array in inputs]
     score_frame(*inputs)
@@ -392,7 +392,7 @@ def test_inputs_are_left_alone():
 
 
 def test_binary_prediction():
-    """Of type bool: a map with two values."""
+    """A boolean map is a map with two values."""
     _, density, fixation, other, base = some_frame()
     scores = score_frame(other, density, fixation, ~other, base)
     assert scores == pytest.approx(score_frame(other.astype(float), density, fixation, ~other, base), rel=1e-12)
@@ -412,14 +412,14 @@ def test_16_bits_and_negative_integers():
     "bad", [np.zeros((4, 5, 3)), np.zeros(7), np.float64(3), np.zeros((0, 4)), np.full((2, 2), "a")]
 )
 @pytest.mark.parametrize("name", ["prediction", "density", "fixation", "other_fixation", "baseline"])
-def test_what_is_no_map_is_refused_by_name(name, bad):
+def test_invalid_maps_are_rejected_by_name(name, bad):
     prediction, density, fixation, other, base = some_frame()
     truth = {"density": density, "fixation": fixation, "other_fixation": other, "baseline": base}
     with pytest.raises(InputError, match=rf"^{name}: must be a numeric array of shape \(height, width\), not "):
         score_frame(**{"prediction": prediction, **truth, name: bad})
 
 
-def test_ground_truth_of_different_sizes_is_refused():
+def test_ground_truth_of_different_sizes_is_rejected():
     prediction, density, fixation, other, _ = some_frame()
     with pytest.raises(
         InputError, match=r"^the maps of a frame must have the same size, not density 16 x 12, fixation 12 x 16$"
@@ -429,7 +429,7 @@ def test_ground_truth_of_different_sizes_is_refused():
         score_frame(prediction, None, fixation, other[:, 1:])
 
 
-def test_negative_prediction_is_refused_where_kldiv_is_wanted():
+def test_negative_prediction_is_rejected_if_kldiv_is_computed():
     prediction, density, fixation, *_ = some_frame()
     prediction[6, 4] = -1e-6
     with pytest.raises(InputError, match=r"^prediction: has negative values, for which KLDiv is not defined$"):
@@ -439,7 +439,7 @@ def test_negative_prediction_is_refused_where_kldiv_is_wanted():
     assert set(score_frame(prediction, None, fixation)) == {"AUC-J", "AUC-B", "NSS"}
 
 
-def test_overshoot_of_resizing_is_no_negative_prediction():
+def test_overshoot_of_resizing_is_not_a_negative_prediction():
     prediction = np.zeros((6, 8))
     prediction[2:4, 3:5] = 1
     density = np.random.default_rng(0).random((12, 16))
@@ -447,11 +447,11 @@ def test_overshoot_of_resizing_is_no_negative_prediction():
     assert np.isfinite(score_frame(prediction, density)["KLDiv"])
 
 
-# Resizing
+# --- resizing
 
 
-def test_enlarging_by_two_has_matlabs_weights():
-    """A row twice as long: samples at a quarter and three quarters between pixels, by Keys' kernel with a = -1/2."""
+def test_upsampling_by_two_has_the_weights_of_matlab():
+    """Output samples lie at one and three quarters between pixels, with the weights of Keys' kernel for a = -1/2."""
     near, far, behind, ahead = 0.8671875, 0.2265625, -0.0703125, -0.0234375
     row = np.array([[10.0, 20, 40, 80, 160, 320]])
     enlarged = resize(row, (1, 12))[0]
@@ -461,12 +461,12 @@ def test_enlarging_by_two_has_matlabs_weights():
         assert enlarged[2 * pixel] == pytest.approx(expected, rel=1e-12)
         expected = behind * left + near * here + far * right + ahead * row[0, pixel + 2]
         assert enlarged[2 * pixel + 1] == pytest.approx(expected, rel=1e-12)
-    # Borders are mirrored: before 10 comes 10 again, then 20.
+    # Borders are mirrored: 10 is preceded by 10 and 20.
     assert enlarged[0] == pytest.approx(near * 10 + far * 10 + behind * 20 + ahead * 20, rel=1e-12)
 
 
-def test_shrinking_by_two_is_antialiased():
-    """The kernel is twice as wide: eight taps, which even out a pattern of single pixels."""
+def test_downsampling_by_two_is_antialiased():
+    """The kernel is twice as wide, with eight taps that average a checkerboard of single pixels."""
     taps = np.array([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
     column = np.random.default_rng(2).random((16, 1))
     shrunk = resize(column, (8, 1))[:, 0]
@@ -477,7 +477,7 @@ def test_shrinking_by_two_is_antialiased():
 
 
 @pytest.mark.parametrize("size", [(5, 7), (11, 3), (40, 60), (1, 1), (13, 17)])
-def test_resizing_keeps_constants_and_symmetry(size):
+def test_resizing_preserves_constants_and_symmetry(size):
     np.testing.assert_allclose(resize(np.full((13, 17), 0.3), size), 0.3, rtol=1e-12)
     image = np.random.default_rng(1).random((13, 17))
     np.testing.assert_allclose(resize(image[::-1, ::-1], size), resize(image, size)[::-1, ::-1], atol=1e-12)
@@ -485,8 +485,8 @@ def test_resizing_keeps_constants_and_symmetry(size):
     assert resize(image.astype(np.float32), size).dtype == np.float64
 
 
-def test_enlarging_follows_a_slope():
-    """A straight line stays one, with pixel centers where they belong."""
+def test_upsampling_preserves_linear_gradients():
+    """The pixel centers are aligned as in MATLAB."""
     line = np.arange(12.0)[np.newaxis]
     for width in (17, 24, 30):
         centers = (np.arange(width) + 0.5) * 12 / width - 0.5
@@ -494,7 +494,7 @@ def test_enlarging_follows_a_slope():
         np.testing.assert_allclose(resize(line, (1, width))[0][inside], centers[inside], atol=1e-12)
 
 
-def test_predictions_are_resized_to_the_ground_truth_and_never_the_reverse():
+def test_predictions_are_resized_to_the_ground_truth():
     prediction = some_frame((7, 9))[0] + 1
     _, density, fixation, other, base = some_frame()
     scores = score_frame(prediction, density, fixation, other, base)
@@ -505,11 +505,11 @@ def test_predictions_are_resized_to_the_ground_truth_and_never_the_reverse():
     assert FrameScorer(small, density).prediction.dtype == np.float64  # between 8-bit levels, not rounded to them
 
 
-# Large maps and aggregation
+# --- large maps and aggregation
 
 
-def test_histograms_count_as_pixels_do(monkeypatch):
-    """The shortcut for 8-bit maps that are small enough, and the way without it."""
+def test_histograms_and_pixels_give_the_same_scores(monkeypatch):
+    """Small 8-bit maps are counted with histograms, other maps pixel by pixel."""
     rng = np.random.default_rng(3)
     prediction, density = rng.integers(0, 256, (2, 90, 160)).astype(np.uint8)
     fixation = rng.random(prediction.shape) < 0.01
@@ -518,8 +518,8 @@ def test_histograms_count_as_pixels_do(monkeypatch):
     assert score_frame(prediction, density, fixation) == pytest.approx(shortcut, rel=1e-9)
 
 
-def test_flat_and_macro_mean_leave_out_and_count_nan():
-    """Three videos of different lengths, with NaN in some frames."""
+def test_means_exclude_nan_and_count_it():
+    """The three videos have different lengths and NaN in some frames."""
     columns = [GOLDEN[f"agg/video{index}"] for index in range(3)]
     videos = []
     for index, column in enumerate(columns):
@@ -537,8 +537,8 @@ def test_flat_and_macro_mean_leave_out_and_count_nan():
     assert results.frames["scored"] == everything.size
 
 
-def test_means_of_metrics_that_not_all_frames_have():
-    """A density alone in the first frame, fixations from the second on, and a video in which a metric is always NaN."""
+def test_means_of_metrics_that_some_frames_lack():
+    """The first frame has only a density, later ones have fixations, and in one video a metric is always NaN."""
     some, none = VideoScores("some"), VideoScores("none")
     some.add(1, {"CC": 0.2})
     some.add(2, {"NSS": 1.0, "CC": 0.4})

@@ -248,7 +248,7 @@ def test_overlays_and_maps_are_sdr(tinyhd, tmp_path, monkeypatch):
 
 def test_images_of_a_report_are_sdr(tmp_path, weights_file):
     clip = write(tmp_path / "pq.mp4", as_pq, PQ_TAGS)
-    still = report_file(clip, load_model(weights_file, "cpu"), tmp_path / "page.html").scenes[0].picture
+    still = report_file(clip, load_model(weights_file, "cpu"), tmp_path / "page.html").scenes[0].image
     assert np.abs(still[3:9].astype(int) - 242).mean() < 2.5, "reference white"
     assert min(np.abs(still[25:] - 255 * sdr_image(index)[25:]).mean() for index in range(3)) < 2.5
 
@@ -275,9 +275,9 @@ def test_crop_and_encode_keep_depth_tags_and_metadata(tmp_path, target, codec, e
     np.testing.assert_allclose(found[3].display_range, (0.005, 4000), rtol=0.01)
     with VideoReader(source) as one, VideoReader(written) as other:
         for before, after in zip(one, other, strict=True):
-            found, expected = after.stored_rgb().astype(int), before.stored_rgb().astype(int)
-            assert np.abs(found - expected).mean() / 257 < 2.5
-            assert len(np.unique(found[..., 1] >> 6)) > 150, "more levels than with 8 bits"
+            copied, original = after.stored_rgb().astype(int), before.stored_rgb().astype(int)
+            assert np.abs(copied - original).mean() / 257 < 2.5
+            assert len(np.unique(copied[..., 1] >> 6)) > 150, "more levels than with 8 bits"
 
 
 def test_ten_bit_sdr_and_eight_bit_wide_gamut(tmp_path):
