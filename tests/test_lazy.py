@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-PACKAGES = ("tinyhd_cli.apps", "tinyhd_cli.inference", "tinyhd_cli.metrics", "tinyhd_cli.video")
+PACKAGES = ("tinyhd_cli.apps", "tinyhd_cli.inference", "tinyhd_cli.metrics", "tinyhd_cli.training", "tinyhd_cli.video")
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -5,8 +5,9 @@ The public names are imported on first use, so that importing the package does n
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
     from .dry_run import plan
@@ -35,32 +36,24 @@ __all__ = [
     "train",
 ]
 
-MODULES = {
-    "TERMS": "options",
-    "CachedTeacher": "teachers",
-    "GroundTruth": "losses",
-    "Report": "loop",
-    "Targets": "losses",
-    "Teacher": "teachers",
-    "Teachers": "teachers",
-    "TrainConfig": "options",
-    "Trainer": "loop",
-    "Validation": "validation",
-    "Validator": "validation",
-    "build_config": "options",
-    "loss_terms": "losses",
-    "plan": "dry_run",
-    "presets": "options",
-    "train": "loop",
-}
-"""Module of each public name."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{MODULES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    {
+        "TERMS": "options",
+        "CachedTeacher": "teachers",
+        "GroundTruth": "losses",
+        "Report": "loop",
+        "Targets": "losses",
+        "Teacher": "teachers",
+        "Teachers": "teachers",
+        "TrainConfig": "options",
+        "Trainer": "loop",
+        "Validation": "validation",
+        "Validator": "validation",
+        "build_config": "options",
+        "loss_terms": "losses",
+        "plan": "dry_run",
+        "presets": "options",
+        "train": "loop",
+    },
+)
