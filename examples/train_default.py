@@ -347,14 +347,17 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("data", type=Path, help="folder of the training data")
     add("--teachers", nargs="+", required=True, help="weights of the teachers, by name or file")
-    add("--init", required=True, help="initial weights, or MobileNetV2 trained on ImageNet (.npz)")
+    add("--init", required=True, help="initial weights, by name or file, or an ImageNet MobileNetV2 (.npz)")
     add("--out", type=Path, required=True, help="folder for the results")
     add("--minutes", type=float, default=9, help="duration of the training (default: 9)")
-    add("--within", type=float, help="seconds from the start of the program to the end of the training, if less")
+    add("--within", type=float, help="seconds after the start of the program when the training ends at the latest")
     add("--steps", type=int, help="maximum number of steps")
-    add("--part", type=float, nargs=2, default=(0.0, 1.0), help="part of the schedule, for a run in parts")
+    add(
+        "--part", type=float, nargs=2, default=(0.0, 1.0), metavar=("BEGIN", "END"), help="part of the schedule, 0 to 1"
+    )
     add("--resume", type=Path, help="state.pt of an earlier part")
-    add("--mix", type=int, nargs=4, default=(1, 2, 5, 8), help="clips per batch: static, moving, animated, videos")
+    kinds = ("STATIC", "MOVING", "ANIMATED", "VIDEOS")
+    add("--mix", type=int, nargs=4, default=(1, 2, 5, 8), metavar=kinds, help="clips per batch (default: 1 2 5 8)")
     add("--lr", type=float, default=0.003, help="learning rate (default: 0.003)")
     add("--ema", type=float, default=0.997, help="decay of the running mean of the weights (default: 0.997)")
     add("--grid", type=float, default=5.0, help="weight of the penalty on periodic patterns (default: 5)")
@@ -400,6 +403,17 @@ def build_student(init: str, config: TrainConfig, batches: Batches | None = None
     return student
 
 
+def import_layers(name: str) -> Any:
+    """Return the module that implements the layers; None for PyTorch's own layers."""
+    module = LAYERS[name]
+    if module is None:
+        return None
+    try:
+        return importlib.import_module(f"tinyhd_cli.training.{module}")
+    except ImportError as error:
+        raise SystemExit(f"--layers {name}: {error}; use --layers torch") from error
+
+
 def check_layers(layers: Any, network: TinyHD, teachers: Sequence[TinyHD], device: torch.device) -> float:
     """Compile all kernels and return the cosine similarity of the gradients of fast layers and PyTorch's own."""
     started = time.monotonic()
@@ -431,8 +445,7 @@ def require_agreement(check: Future[float]) -> None:
 def set_up(args: argparse.Namespace, config: TrainConfig, device: torch.device) -> tuple[Distillation, Monitor]:
     """Load the networks and the data; meanwhile, compile and check the GPU layers."""
     teachers = [load_network(name).to(device) for name in args.teachers]
-    module = LAYERS[args.layers]
-    layers = importlib.import_module(f"tinyhd_cli.training.{module}") if module else None
+    layers = import_layers(args.layers)
     for teacher in teachers if layers else []:
         layers.accelerate(teacher)
     with ThreadPoolExecutor(1) as pool:

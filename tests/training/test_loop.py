@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -262,8 +263,6 @@ def test_training_without_a_teacher_with_a_cosine_schedule(data, tmp_path, tinyh
     arguments = ("--model", "tinyhd-m-quarter", "--optimizer", "adamw", "--schedule", "cosine", "--lr", "0.001")
     arguments += ("--steps", "2", "--hold-out", "0.34", "--keep", "1", "--precision", "bf16", "--out", "run")
     assert tinyhd("train", "--data", data / "videos", "--data", f"images:{data / 'photos'}", *arguments, *OPTIONS) == 0
-    from pathlib import Path
-
     found = rows(Path("run"))
     assert [float(row["lr"]) for row in found] == pytest.approx([0.001, 0.0005])
     assert {name for name in found[0] if "/" in name and found[0][name]} == {"target/ground-truth"}
@@ -297,8 +296,6 @@ def test_dry_run(data, tmp_path, tinyhd, capsys):
     assert plan["network"] == "tinyhd-s-quarter, 513,121 parameters"
     assert plan["steps"] == "60 (2 an epoch)"
     assert "s a step" in plan["expected"]
-    from pathlib import Path
-
     assert not Path("nothing").exists()
 
 
@@ -329,8 +326,6 @@ def test_wrong_usage_is_reported_before_any_work(data, tmp_path, tinyhd, capsys,
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-    from pathlib import Path
-
     assert not Path("run").exists()
 
 
