@@ -11,8 +11,9 @@ Every name is imported on first use: importing the package loads neither PyTorch
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import lazy_imports
 
 if TYPE_CHECKING:
     from . import weights
@@ -121,14 +122,4 @@ MODULES = {
 """Module of each public name."""
 
 
-def __getattr__(name: str) -> Any:
-    if name not in MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f".{MODULES[name]}", __name__)
-    value = module if MODULES[name] == name else getattr(module, name)
-    globals()[name] = value  # the next access is direct
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_imports(__name__, MODULES)

@@ -11,7 +11,8 @@ from typing import Any
 def lazy_imports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package whose public names are imported on first use.
 
-    No name may equal that of a submodule: Python stores imported submodules under the same attribute.
+    A name that equals its submodule stands for the submodule. No other name may equal that of a submodule, because Python
+    stores imported submodules under the same attribute.
 
     Args:
         package: ``__name__`` of the package.
@@ -21,7 +22,8 @@ def lazy_imports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[st
     def get_attribute(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f".{modules[name]}", package), name)
+        module = import_module(f".{modules[name]}", package)
+        value = module if modules[name] == name else getattr(module, name)
         setattr(sys.modules[package], name, value)  # later accesses do not call this function
         return value
 
