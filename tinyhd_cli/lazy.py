@@ -11,8 +11,8 @@ from typing import Any
 def lazy_imports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package whose public names are imported on first use.
 
-    A name that equals its submodule stands for the submodule. No other name may equal that of a submodule, because Python
-    stores imported submodules under the same attribute.
+    A name that equals its submodule stands for the submodule. No other name may equal that of a submodule, because
+    Python stores imported submodules under the same attribute.
 
     Args:
         package: ``__name__`` of the package.
