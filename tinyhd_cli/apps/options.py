@@ -1,4 +1,4 @@
-"""Options of the applications: shared by the command line and the Python API. Imports no NumPy and FFmpeg."""
+"""Options of the applications, for the command line and the Python API. Loads neither NumPy nor FFmpeg."""
 
 from __future__ import annotations
 
