@@ -18,6 +18,7 @@ from .progress import PLAIN_INTERVAL_S
 from .terminal import console, say
 
 if TYPE_CHECKING:
+    from ..callbacks import OnProgress
     from ..training.loop import Report
 
 EXTRA = {
@@ -134,7 +135,7 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
             config,
             resume=extra["resume"],
             extend=extra["extend"],
-            on_progress=display.preparing,
+            start_phase=display.preparing,
             on_report=display.step,
         )
     except KeyboardInterrupt:
@@ -161,10 +162,14 @@ class Display:
         self.spoken = now
         return True
 
-    def preparing(self, what: str, done: int, total: int) -> None:
-        """Before training."""
-        if self.due(done == total and total > 1):
-            say(f"{what}: {done} of {total}")
+    def preparing(self, phase: str) -> OnProgress:
+        """Return the callback for the progress of a phase before training."""
+
+        def report(done: int, total: int | None) -> None:
+            if self.due(done == total and done > 1):
+                say(f"{phase}: {done} of {total}")
+
+        return report
 
     def step(self, report: Report) -> None:
         """After each step."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..atomic_files import atomic_write, remove
+from ..callbacks import OnProgress
 from ..errors import InputError
 from ..system import available_cores
 from ..untrusted import parse_json, read_document
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("tinyhd")
 
 Array = NDArray[np.uint8]
-OnProgress = Callable[[str, int, int], None]
-"""Called with what is going on, how much is done, and how much there is."""
 
 VERSION = 1
 """Of the format. Clips of another version are made again."""
@@ -185,7 +184,7 @@ def decode_all(
             log.warning("%s; skipped", result)
         else:
             stored.append(result)
-        progress("decoding", done, len(tasks))
+        progress(done, len(tasks))
     return stored
 
 

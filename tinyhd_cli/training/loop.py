@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..callbacks import StartPhase, no_phases
 from ..errors import TinyhdError, UsageError
 from ..models import build
 from ..models.families.tinyhd import TinyHD
@@ -29,7 +30,6 @@ from ..models.static import with_time
 from ..system import keep_freed_memory
 from . import checkpoints, cpu_layers
 from .augment import Batch, collate, mixed, student_clips, targets, truth
-from .clip_cache import OnProgress
 from .losses import loss_terms, total
 from .optimizer import build_optimizer, lr_factor, milestones, set_lr
 from .options import TrainConfig
@@ -102,7 +102,7 @@ class Trainer:
         config: what to train.
         resume: go on from the newest checkpoint in ``config.out``.
         extend: continue a finished run with more steps than it had.
-        on_progress: told of what comes before training.
+        start_phase: starts a phase of the preparation and returns the callback for its progress.
         on_report: told of every step.
     """
 
@@ -112,7 +112,7 @@ class Trainer:
         *,
         resume: bool = False,
         extend: bool = False,
-        on_progress: OnProgress = lambda what, done, all_of_it: None,
+        start_phase: StartPhase = no_phases,
         on_report: OnReport = lambda report: None,
     ) -> None:
         self.config, self.on_report = config, on_report
@@ -124,7 +124,7 @@ class Trainer:
         self.is_main: bool = self.accelerator.is_main_process
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         with self.accelerator.main_process_first():  # decodes and downloads; the others find it done
-            self.run_data: Run = prepare(config, self.accelerator.device, rank, processes, on_progress)
+            self.run_data: Run = prepare(config, self.accelerator.device, rank, processes, start_phase)
         self.network: TinyHD = self.run_data.network
         if resume:
             self._check_end(extend)
@@ -379,8 +379,8 @@ def train(
     *,
     resume: bool = False,
     extend: bool = False,
-    on_progress: OnProgress = lambda what, done, all_of_it: None,
+    start_phase: StartPhase = no_phases,
     on_report: OnReport = lambda report: None,
 ) -> None:
     """Train a network as the configuration says; see :class:`Trainer`."""
-    Trainer(config, resume=resume, extend=extend, on_progress=on_progress, on_report=on_report).run()
+    Trainer(config, resume=resume, extend=extend, start_phase=start_phase, on_report=on_report).run()

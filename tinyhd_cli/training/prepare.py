@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import cache, weights
+from ..callbacks import StartPhase
 from ..errors import UsageError, WeightsError
 from ..models import build
 from ..models.families.tinyhd import TinyHD
@@ -21,7 +22,7 @@ from ..weights.file import is_safetensors
 from ..wording import plural
 from . import init_weights, sources
 from .augment import collate, student_clips
-from .clip_cache import OnProgress, decode_all
+from .clip_cache import decode_all
 from .clips import Clips, PickSampler, Schedule, validation_picks
 from .options import TrainConfig
 from .teachers import CachedTeacher, Teacher, Teachers
@@ -81,7 +82,7 @@ def check_model(config: TrainConfig) -> TinyHDConfig:
     return model
 
 
-def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int, progress: OnProgress) -> Run:
+def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int, start_phase: StartPhase) -> Run:
     """Find and decode the data, load the teacher, build the network.
 
     Raises:
@@ -102,7 +103,7 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
 
     root = cache_root(config) / "clips"
     groups = [found.targets, found.aux, found.val_targets, found.val_aux]
-    stored = [decode_all(videos, root, config.size, config.workers, progress) for videos in groups]
+    stored = [decode_all(videos, root, config.size, config.workers, start_phase("decoding")) for videos in groups]
     videos = [video for group in stored for video in group]
     numbered = list(enumerate(videos))
     ends = [sum(len(group) for group in stored[:count]) for count in range(5)]
