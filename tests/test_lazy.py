@@ -5,10 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from types import ModuleType
 
 import pytest
 
-PACKAGES = ("tinyhd_cli.apps", "tinyhd_cli.inference", "tinyhd_cli.metrics", "tinyhd_cli.training", "tinyhd_cli.video")
+ROOMS = (
+    "apps",
+    "benchmarks",
+    "datasets",
+    "engines",
+    "evaluation",
+    "inference",
+    "metrics",
+    "models",
+    "training",
+    "video",
+)
+PACKAGES = [f"tinyhd_cli.{room}" for room in ROOMS]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -21,12 +34,18 @@ def test_importing_a_package_loads_no_heavy_dependency(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_all_public_names_are_documented(package):
     module = import_module(package)
-    assert set(module.__all__) <= set(dir(module))
     for name in module.__all__:
         value = getattr(module, name)
         assert value is getattr(module, name)
+        assert not isinstance(value, ModuleType), "a submodule has the same name"
         if callable(value):
             assert value.__doc__ and not value.__doc__.startswith(f"{name}("), name  # dataclasses get a signature
+
+
+@pytest.mark.parametrize("room", ["apps", "inference", "metrics", "training", "video"])
+def test_lazy_names_are_listed(room):
+    module = import_module(f"tinyhd_cli.{room}")
+    assert set(module.__all__) <= set(dir(module))
 
 
 def test_a_submodule_does_not_replace_a_function():

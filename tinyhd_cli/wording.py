@@ -15,7 +15,7 @@ def damage(count: int) -> str:
     return plural(count, "damaged packet or frame", "damaged packets or frames")
 
 
-def list_names(names: Sequence[object], most: int = 5) -> str:
-    """Return at most ``most`` names, as in ``a, b`` or ``a, b, c, d, e and 3 more``."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + more
+def list_names(names: Sequence[object], limit: int = 5) -> str:
+    """Return at most ``limit`` names, as in ``a, b`` or ``a, b, c, d, e and 3 more``."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(str, names[:limit])) + more

@@ -1,4 +1,4 @@
-"""Copy the audio of a source file to an output file; re-encode it as AAC or Opus if the container needs that."""
+"""Copy the audio of a source file to an output file; re-encode it as AAC or Opus if necessary."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AudioTrack:
         self.transcode = transcode
         self.edit_lists = container.format.name in ("mp4", "mov", "ipod")
         self.resampler: AudioResampler | None = None
-        self._resampled_kind: tuple[str, str, int] | None = None
+        self._resampled_format: tuple[str, str, int] | None = None
         self._last_dts: int | None = None
         if transcode:
             encoder = "libopus" if container.default_audio_codec == "opus" else "aac"
@@ -100,14 +100,18 @@ class AudioTrack:
     def _resample(self, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
         context = self.target.codec_context
         ready: list[av.AudioFrame] = []
-        kind = self._resampled_kind if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
-        if self.resampler is not None and kind != self._resampled_kind:  # the format of a broadcast can change
+        source_format = (
+            self._resampled_format if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+        )
+        if (
+            self.resampler is not None and source_format != self._resampled_format
+        ):  # the format of a broadcast can change
             ready = self.resampler.resample(None)
             self.resampler = None
         if self.resampler is None:
             context.open(strict=False)
             self.resampler = AudioResampler(context.format, context.layout, context.sample_rate, context.frame_size)
-        self._resampled_kind = kind
+        self._resampled_format = source_format
         return ready + self.resampler.resample(frame)
 
 

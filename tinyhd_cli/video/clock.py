@@ -61,7 +61,7 @@ class _Stream:
         slack = self.slack or step // 2
         return self.last - slack <= dts <= self.following + MAX_GAP_S / self.time_base
 
-    def ticks(self, offset: Fraction) -> int:
+    def to_ticks(self, offset: Fraction) -> int:
         """Convert an offset in seconds to ticks."""
         return round(offset / self.time_base)
 
@@ -109,7 +109,7 @@ class Clock:
         if index not in self._streams:
             time_base = packet.time_base
             stream = _Stream(time_base, 0 if index == self._video else round(AUDIO_SLACK_S / time_base), 0)
-            stream.shift = stream.ticks(self._offset)
+            stream.shift = stream.to_ticks(self._offset)
             self._streams[index] = stream
         return self._streams[index]
 
@@ -141,7 +141,7 @@ class Clock:
         self._offset += late * stream.time_base
         for other in self._streams.values():
             other.previous_shift = other.shift
-            other.shift = other.ticks(self._offset)
+            other.shift = other.to_ticks(self._offset)
         stream.previous_shift = None
         self.jumped = True
 

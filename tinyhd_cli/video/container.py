@@ -232,8 +232,8 @@ def main_video_stream(path: Path, container: InputContainer) -> VideoStream:
     moving = [stream for stream in container.streams.video if not stream.disposition & static]
     moving = [stream for stream in moving if stream.codec_context is not None]
     if not moving:
-        what = "only audio" if container.streams.audio else "no audio either"
-        raise InputError(f"{path}: has no video stream ({what})")
+        reason = "only audio" if container.streams.audio else "no audio either"
+        raise InputError(f"{path}: has no video stream ({reason})")
     return next((stream for stream in moving if stream.disposition & Disposition.default), moving[0])
 
 

@@ -190,34 +190,34 @@ def compress_highlights(light: Values, peak: float) -> Values:
     return np.asarray(light * np.where(largest > KNEE, lowered / largest, 1.0))
 
 
-def convert_code_values(code: Values, how: Conversion) -> Values:
+def convert_code_values(code: Values, conversion: Conversion) -> Values:
     """Convert RGB code values ``(..., 3)`` in 0..1 to SDR in BT.709; frames use a lookup table of this function."""
-    if how.transfer == PQ:
+    if conversion.transfer == PQ:
         light = pq_light(code) / REFERENCE_WHITE
-    elif how.transfer == HLG:
+    elif conversion.transfer == HLG:
         light = hlg_light(code) / REFERENCE_WHITE
     else:
         light = np.asarray(code) ** SDR_GAMMA
-    light = np.maximum(light @ (np.linalg.inv(to_xyz(1)) @ to_xyz(how.primaries)).T, 0)
-    return np.asarray(np.clip(compress_highlights(light, how.peak / REFERENCE_WHITE), 0, 1) ** (1 / SDR_GAMMA))
+    light = np.maximum(light @ (np.linalg.inv(to_xyz(1)) @ to_xyz(conversion.primaries)).T, 0)
+    return np.asarray(np.clip(compress_highlights(light, conversion.peak / REFERENCE_WHITE), 0, 1) ** (1 / SDR_GAMMA))
 
 
 @lru_cache(maxsize=4)
-def lookup_table(how: Conversion) -> str:
+def lookup_table(conversion: Conversion) -> str:
     """Return the lookup table of a conversion as text in Adobe's ``.cube`` format."""
     steps = np.linspace(0, 1, NODES)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red changes fastest
-    rows = convert_code_values(np.stack([red, green, blue], axis=-1).reshape(-1, 3), how).tolist()
+    rows = convert_code_values(np.stack([red, green, blue], axis=-1).reshape(-1, 3), conversion).tolist()
     return f"LUT_3D_SIZE {NODES}\n" + "\n".join(f"{r:.5f} {g:.5f} {b:.5f}" for r, g, b in rows)
 
 
-def build_graph(how: Conversion, width: int, height: int) -> av.filter.Graph:
+def build_graph(conversion: Conversion, width: int, height: int) -> av.filter.Graph:
     """Return a filter graph that applies a conversion to frames of one size in ``WORKING_FORMAT``."""
     graph = av.filter.Graph()
     source = graph.add_buffer(width=width, height=height, format=av.VideoFormat(WORKING_FORMAT), time_base=Fraction(1))
     with tempfile.TemporaryDirectory(prefix="tinyhd-") as folder:  # FFmpeg reads the file when the filter is added
         file = Path(folder) / "table.cube"
-        file.write_text(lookup_table(how), encoding="ascii")
+        file.write_text(lookup_table(conversion), encoding="ascii")
         table = graph.add("lut3d", file=str(file), interp="tetrahedral")
     graph.link_nodes(source, table, graph.add("buffersink")).configure()
     return graph
@@ -229,10 +229,10 @@ class GraphCache(threading.local):
     def __init__(self) -> None:
         self.kept: dict[tuple[Conversion, int, int], av.filter.Graph] = {}
 
-    def get(self, how: Conversion, width: int, height: int) -> av.filter.Graph:
+    def get(self, conversion: Conversion, width: int, height: int) -> av.filter.Graph:
         """Return the graph of a conversion for frames of one size."""
-        key = (how, width, height)
-        graph = self.kept.pop(key, None) or build_graph(how, width, height)
+        key = (conversion, width, height)
+        graph = self.kept.pop(key, None) or build_graph(conversion, width, height)
         while len(self.kept) >= MAX_GRAPHS:
             del self.kept[next(iter(self.kept))]
         self.kept[key] = graph
@@ -243,9 +243,9 @@ GRAPHS = GraphCache()
 """Filter graphs of each thread."""
 
 
-def to_sdr(av_frame: av.VideoFrame, how: Conversion) -> av.VideoFrame:
+def to_sdr(av_frame: av.VideoFrame, conversion: Conversion) -> av.VideoFrame:
     """Convert a frame in ``WORKING_FORMAT``; the result has the same format."""
-    graph = GRAPHS.get(how, av_frame.width, av_frame.height)
+    graph = GRAPHS.get(conversion, av_frame.width, av_frame.height)
     av_frame.colorspace, av_frame.color_range = UNSPECIFIED, 0  # the same as in the graph; the frame is RGB
     graph.vpush(av_frame)
     return graph.vpull()

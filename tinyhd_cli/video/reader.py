@@ -135,7 +135,7 @@ class Frame:
         """Whether the stored frame needs no rotation, flip or fitting: only its format differs from :meth:`rgb`."""
         size = (self.info.width, self.info.height)
         upright = not self._orientation.rotation and not self._orientation.mirrored
-        return upright and (self.av_frame.width, self.av_frame.height) == size == self._fitted(*size)
+        return upright and (self.av_frame.width, self.av_frame.height) == size == self._fitted_size(*size)
 
     def rgb(self) -> Image:
         """Return the upright image in SDR, uint8 RGB ``(info.height, info.width, 3)``."""
@@ -144,27 +144,27 @@ class Frame:
     def reduced_rgb(self, factor: float) -> Image:
         """Return the upright frame with both sides divided by ``factor``, with area averaging if it is above 1.
 
-        A frame with another shape than the first one is fitted into the video's size with black bars. Transparent
+        A frame whose size differs from that of the first frame is fitted into it with black bars. Transparent
         frames are shown on white. HDR and wide gamut are converted to SDR in BT.709 after the reduction.
         """
-        how = self.info.conversion
-        if how is None:
-            rgb = self._scaled(factor, "rgba" if has_alpha(self.av_frame.format.name) else "rgb24")
+        conversion = self.info.conversion
+        if conversion is None:
+            rgb = self._to_rgb(factor, "rgba" if has_alpha(self.av_frame.format.name) else "rgb24")
         else:
-            av_frame = hdr.to_sdr(self._scaled(factor, hdr.WORKING_FORMAT), how)
+            av_frame = hdr.to_sdr(self._to_rgb(factor, hdr.WORKING_FORMAT), conversion)
             rgb = self._scalers[factor, "rgb24", threading.get_ident()].reformat(av_frame, format="rgb24")
-        return self._upright(rgb, factor).astype(np.uint8, copy=False)
+        return self._to_upright(rgb, factor).astype(np.uint8, copy=False)
 
     def stored_rgb(self) -> DeepImage:
         """Return the upright frame in its original colors: uint8, or uint16 in 0..65535 for more than 8 bits."""
         if self.info.depth > 8:
-            return self._upright(self._scaled(1, "rgb48le"), 1)
-        return self._upright(self._scaled(1, "rgba" if has_alpha(self.av_frame.format.name) else "rgb24"), 1)
+            return self._to_upright(self._to_rgb(1, "rgb48le"), 1)
+        return self._to_upright(self._to_rgb(1, "rgba" if has_alpha(self.av_frame.format.name) else "rgb24"), 1)
 
-    def _scaled(self, factor: float, pixel_format: str) -> av.VideoFrame:
+    def _to_rgb(self, factor: float, pixel_format: str) -> av.VideoFrame:
         """Return the stored frame in RGB, with both sides divided by ``factor`` and fitted into the video's size."""
         av_frame = self.av_frame
-        width, height = self._fitted(*self._reduced(factor))
+        width, height = self._fitted_size(*self._reduced_size(factor))
         if self._orientation.turned:
             width, height = height, width
         return self._scalers[factor, pixel_format, threading.get_ident()].reformat(
@@ -178,22 +178,22 @@ class Frame:
             interpolation=Interpolation.AREA if width < av_frame.width else Interpolation.BILINEAR,
         )
 
-    def _upright(self, av_frame: av.VideoFrame, factor: float) -> NDArray[Any]:
-        """Return the output of :meth:`_scaled` upright, with bars if it does not fill the video's size."""
+    def _to_upright(self, av_frame: av.VideoFrame, factor: float) -> NDArray[Any]:
+        """Return the output of :meth:`_to_rgb` upright, with bars if it does not fill the video's size."""
         rgb = av_frame.to_ndarray()
         if rgb.shape[-1] == 4:
             rgb = blend_on_white(rgb)
         if self._orientation.mirrored:
             rgb = rgb[::-1]
         upright = np.ascontiguousarray(np.rot90(rgb, self._orientation.rotation // 90))
-        width, height = self._reduced(factor)
+        width, height = self._reduced_size(factor)
         return upright if upright.shape[:2] == (height, width) else letterbox(upright, width, height)
 
-    def _reduced(self, factor: float) -> tuple[int, int]:
+    def _reduced_size(self, factor: float) -> tuple[int, int]:
         """Return the video's width and height divided by ``factor``."""
         return max(1, round(self.info.width / factor)), max(1, round(self.info.height / factor))
 
-    def _fitted(self, width: int, height: int) -> tuple[int, int]:
+    def _fitted_size(self, width: int, height: int) -> tuple[int, int]:
         """Return the size of the upright frame fitted into the video, itself scaled to ``width`` x ``height``."""
         info = self.info
         own = self._orientation.upright(self.av_frame.width, self.av_frame.height)

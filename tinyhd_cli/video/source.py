@@ -22,8 +22,8 @@ STDIN = Path("-")
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp .jp2".split())
 """Suffixes of images that are read as a video, one frame per file."""
 
-TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if "metadata_errors" in str(av.open.__doc__) else {}
-"""Makes ``av.open`` accept metadata that is not UTF-8. PyAV 19 always does and has no such argument."""
+METADATA_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if "metadata_errors" in str(av.open.__doc__) else {}
+"""Arguments that make ``av.open`` accept metadata that is not UTF-8. PyAV 19 always does and has no such argument."""
 
 TIMEOUT_S = 10.0
 """Seconds to wait for data of a network stream."""
@@ -31,14 +31,14 @@ TIMEOUT_S = 10.0
 READ_BYTES = 1 << 17
 """Size of FFmpeg's read buffer in bytes."""
 
-MERGED = {"merge_pmt_versions": "1"}
-"""Makes streams with other IDs in concatenated transport streams continue the first streams."""
+MERGE_OPTIONS = {"merge_pmt_versions": "1"}
+"""FFmpeg options with which streams of concatenated transport streams continue even if their IDs change."""
 
-CLOSED = {"protocol_whitelist": "none", **MERGED}
-"""FFmpeg options for an input that may not open other files. (An empty list of protocols would allow all.)"""
+NO_PROTOCOLS = {"protocol_whitelist": "none", **MERGE_OPTIONS}
+"""FFmpeg options of an input that must not open other files. (An empty list of protocols would allow all.)"""
 
-STREAMING = "tcp,udp,tls,crypto,data"
-"""Protocols that other protocols use; none of them can open local files."""
+TRANSPORT_PROTOCOLS = "tcp,udp,tls,crypto,data"
+"""Protocols on which other protocols are based; none of them can open local files."""
 
 PROTOCOLS = {
     "http": "http,https,httpproxy",
@@ -46,7 +46,7 @@ PROTOCOLS = {
     "rtsp": "rtsp,rtp,srtp",
     "rtsps": "rtsp,rtp,srtp",
 }
-"""Protocols that a URL may use in addition to its own and those of ``STREAMING``."""
+"""Protocols that a URL may use in addition to its own and those of ``TRANSPORT_PROTOCOLS``."""
 
 PLAYLISTS = {
     "ffconcat": rb"ffconcat\b",
@@ -56,7 +56,7 @@ PLAYLISTS = {
     "Smooth Streaming": rb"<[^\0]*?SmoothStreamingMedia\b",
     "VobSub": rb"# VobSub index file",
 }
-"""Patterns at the start of files that refer to other files or addresses."""
+"""Patterns of the first bytes of files that refer to other files or addresses, by the name of the format."""
 
 
 @dataclass
@@ -132,7 +132,9 @@ def open_container(path: Path, options: InputOptions) -> OpenedInput:
         if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path}: is empty")
         if options.playlists:
-            return OpenedInput(av_open(ffmpeg_name(path), {"protocol_whitelist": "file,pipe", "safe": "0", **MERGED}))
+            return OpenedInput(
+                av_open(ffmpeg_name(path), {"protocol_whitelist": "file,pipe", "safe": "0", **MERGE_OPTIONS})
+            )
         return open_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
@@ -144,14 +146,14 @@ def open_container(path: Path, options: InputOptions) -> OpenedInput:
 
 def av_open(source: object, options: dict[str, str], **arguments: Any) -> InputContainer:
     """Open a name or a file with ``av.open``."""
-    return cast("InputContainer", av.open(source, "r", options=options, **TOLERANT, **arguments))
+    return cast("InputContainer", av.open(source, "r", options=options, **METADATA_OPTIONS, **arguments))
 
 
 def open_file(path: Path) -> OpenedInput:
     """Open a file such that FFmpeg cannot open any other file, whatever the content."""
     file = path.open("rb", buffering=0)
     try:
-        return OpenedInput(av_open(file, CLOSED, buffer_size=READ_BYTES), file)
+        return OpenedInput(av_open(file, NO_PROTOCOLS, buffer_size=READ_BYTES), file)
     except BaseException as error:
         file.seek(0)
         head = file.read(2048).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -168,8 +170,8 @@ def open_address(options: InputOptions) -> InputContainer:
     if options.format is not None:
         return av_open(options.address, {}, format=options.format, timeout=TIMEOUT_S)
     scheme = options.address.partition(":")[0].lower()
-    allowed = f"{scheme},{PROTOCOLS.get(scheme, '')},{STREAMING}".replace(",,", ",")
-    return av_open(options.address, {"protocol_whitelist": allowed, **MERGED}, timeout=TIMEOUT_S)
+    allowed = f"{scheme},{PROTOCOLS.get(scheme, '')},{TRANSPORT_PROTOCOLS}".replace(",,", ",")
+    return av_open(options.address, {"protocol_whitelist": allowed, **MERGE_OPTIONS}, timeout=TIMEOUT_S)
 
 
 def open_pipe(path: Path, options: InputOptions) -> OpenedInput:
@@ -181,10 +183,10 @@ def open_pipe(path: Path, options: InputOptions) -> OpenedInput:
         raise InputError(f"{path}: is a terminal; pipe a video into tinyhd")
     try:
         if options.size is None:
-            return OpenedInput(av_open(pipe, CLOSED), cast("BinaryIO", pipe))
+            return OpenedInput(av_open(pipe, NO_PROTOCOLS), cast("BinaryIO", pipe))
         width, height = options.size
         raw = {"video_size": f"{width}x{height}", "pixel_format": "rgb24", "framerate": str(options.rate)}
-        return OpenedInput(av_open(pipe, CLOSED | raw, format="rawvideo"), cast("BinaryIO", pipe))
+        return OpenedInput(av_open(pipe, NO_PROTOCOLS | raw, format="rawvideo"), cast("BinaryIO", pipe))
     except BaseException as error:
         pipe.close()
         if isinstance(error, Exception) and not pipe.head:
