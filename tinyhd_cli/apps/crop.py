@@ -143,7 +143,7 @@ def crop_file(
     model: Model,
     output: Path,
     options: CropOptions | None = None,
-    progress: StartPhase | None = None,
+    start_phase: StartPhase = no_phases,
 ) -> Summary:
     """Crop a video to another aspect ratio in two passes: one predicts saliency, one crops.
 
@@ -152,7 +152,7 @@ def crop_file(
         model: predicts where people look.
         output: the file to write.
         options: shape, motion and encoding; None: the defaults.
-        progress: starts a phase and returns the callback for its progress.
+        start_phase: called at the start of each phase; returns the callback for the progress of the phase.
 
     Raises:
         InputError: the video cannot be read; nothing is written.
@@ -161,7 +161,6 @@ def crop_file(
     """
     options = options or CropOptions()
     check_two_passes(video, output)
-    start_phase = progress or no_phases
     with VideoReader(video, options.input) as reader:
         window = CropWindow.of(reader.info, options.shape)
         if options.size and options.size[0] > MAX_ENLARGEMENT * window.width:

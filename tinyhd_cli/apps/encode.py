@@ -112,7 +112,7 @@ def encode_file(
     model: Model,
     output: Path,
     options: EncodeOptions | None = None,
-    progress: StartPhase | None = None,
+    start_phase: StartPhase = no_phases,
 ) -> EncodeSummary:
     """Encode a video with better quality where people look and worse elsewhere.
 
@@ -121,7 +121,7 @@ def encode_file(
         model: predicts where people look.
         output: the file to write.
         options: encoding and comparison; None: the defaults.
-        progress: starts a phase and returns the callback for its progress.
+        start_phase: called at the start of each phase; returns the callback for the progress of the phase.
 
     Raises:
         InputError: the video cannot be read; nothing is written.
@@ -132,7 +132,6 @@ def encode_file(
     check_two_passes(video, output)
     if is_special(output):
         raise UsageError(f"--output {output}: must be a regular file, because it is read again to measure the quality")
-    start_phase = progress or no_phases
     held: list[QpOffsets] = []  # one entry per HOLD_FRAMES frames
 
     def guided(reader: VideoReader) -> Iterator[tuple[Frame, QpOffsets | None]]:
