@@ -5,8 +5,9 @@ The public names are imported on first use, so that importing the package loads 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
     from .metrics import metric_timings
@@ -17,18 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["costs", "metric_timings", "model_runs", "predict_runs", "stage_times", "train_runs"]
 
-_MODULES = {
-    "costs": "model",
-    "metric_timings": "metrics",
-    "model_runs": "model",
-    "predict_runs": "predict",
-    "stage_times": "stages",
-    "train_runs": "train",
-}
-"""Module of each public name."""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    {
+        "costs": "model",
+        "metric_timings": "metrics",
+        "model_runs": "model",
+        "predict_runs": "predict",
+        "stage_times": "stages",
+        "train_runs": "train",
+    },
+)

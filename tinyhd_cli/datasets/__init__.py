@@ -5,8 +5,9 @@ The public names are imported on first use, so that importing the package does n
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
     from .check import Report, check_dataset
@@ -28,23 +29,19 @@ __all__ = [
     "read_image",
 ]
 
-_MODULES = {
-    "LAYOUTS": "layouts",
-    "Dataset": "layouts",
-    "FrameFiles": "video",
-    "Report": "check",
-    "Video": "video",
-    "check_dataset": "check",
-    "describe_ignored": "layouts",
-    "open_dataset": "layouts",
-    "read_density": "images",
-    "read_fixation": "images",
-    "read_image": "images",
-}
-"""Module of each public name."""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    {
+        "LAYOUTS": "layouts",
+        "Dataset": "layouts",
+        "FrameFiles": "video",
+        "Report": "check",
+        "Video": "video",
+        "check_dataset": "check",
+        "describe_ignored": "layouts",
+        "open_dataset": "layouts",
+        "read_density": "images",
+        "read_fixation": "images",
+        "read_image": "images",
+    },
+)

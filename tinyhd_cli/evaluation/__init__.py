@@ -5,8 +5,9 @@ The public names are imported on first use, so that importing the package loads 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
     from .center_bias import CenterBias
@@ -34,25 +35,21 @@ __all__ = [
     "write_submission",
 ]
 
-_MODULES = {
-    "CenterBias": "center_bias",
-    "DatasetOptions": "options",
-    "EvaluateOptions": "options",
-    "EvaluationOutputs": "options",
-    "Fixations": "fixations",
-    "PredictionSpec": "options",
-    "Results": "results",
-    "Similarity": "similarity",
-    "VideoScores": "scoring",
-    "compare": "similarity",
-    "evaluate": "run",
-    "read_fixations": "fixations",
-    "write_submission": "submission",
-}
-"""Module of each public name."""
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    {
+        "CenterBias": "center_bias",
+        "DatasetOptions": "options",
+        "EvaluateOptions": "options",
+        "EvaluationOutputs": "options",
+        "Fixations": "fixations",
+        "PredictionSpec": "options",
+        "Results": "results",
+        "Similarity": "similarity",
+        "VideoScores": "scoring",
+        "compare": "similarity",
+        "evaluate": "run",
+        "read_fixations": "fixations",
+        "write_submission": "submission",
+    },
+)
