@@ -190,7 +190,7 @@ def test_unsupported_map_formats_are_reported(tinyhd, tmp_path, capsys):
     message = capsys.readouterr().err
     assert "v: no maps of this video in maps, only v: 3 .mat files; maps must be NAME/*.png" in message
     with pytest.raises(Exception, match=r"no maps of this video in [^,]*$"):
-        FileSource(tmp_path, alone=True).find(open_dataset("folder", root).videos[0])
+        FileSource(tmp_path, single_video=True).find(open_dataset("folder", root).videos[0])
 
 
 def test_lossy_fixation_maps_are_ignored(tinyhd, tmp_path, capsys):

@@ -46,13 +46,13 @@ class FileSource:
     """
 
     root: Path
-    alone: bool = False
+    single_video: bool = False
     """Whether the dataset has a single video, so that maps may be in the folder itself."""
 
     def __post_init__(self) -> None:
         if not self.root.exists():
             raise InputError(f"{self.root}: no such folder")
-        if not self.root.is_dir() and not self.alone:
+        if not self.root.is_dir() and not self.single_video:
             raise UsageError(f"--pred-dir {self.root}: must be a folder, because there are several videos")
 
     def find(self, video: Video) -> Path:
@@ -72,7 +72,7 @@ class FileSource:
                 path = self.root / candidate
                 if path.is_file() or any(list_files(path, MAP_SUFFIXES)):
                     return path
-        if self.alone and any(list_files(self.root, MAP_SUFFIXES)):
+        if self.single_video and any(list_files(self.root, MAP_SUFFIXES)):
             return self.root
         raise InputError(f"{video.name}: no maps of this video in {self.root}{self._describe_others(names)}")
 
@@ -83,7 +83,7 @@ class FileSource:
             f"{folder.name}: {files}" for folder in folders if (files := describe_unsupported(folder, MAP_SUFFIXES))
         ]
         found += [f"{name}.mat" for name in names if (self.root / f"{name}.mat").is_file()]
-        if self.alone and not found and (files := describe_unsupported(self.root, MAP_SUFFIXES)):
+        if self.single_video and not found and (files := describe_unsupported(self.root, MAP_SUFFIXES)):
             found = [files]
         return f", only {found[0]}; maps must be {FORMATS}" if found else ""
 

@@ -102,7 +102,7 @@ class PredictionSpec(ModelOptions):
                 raise UsageError("--prior needs a --baseline other than none")
             return PriorSource(baseline, {video.name: index for index, video in enumerate(dataset.videos)})
         if self.folder is not None:
-            return FileSource(self.folder, alone=len(dataset.videos) == 1)
+            return FileSource(self.folder, single_video=len(dataset.videos) == 1)
         return NetworkSource(self.load())
 
 

@@ -93,10 +93,10 @@ class GroundTruthReader:
         """Return the frames of other videos, from which the negatives of shuffled AUC are drawn."""
         return self.fixations.other_frames(index)
 
-    def compare(
+    def frame_scorer(
         self, index: int, frame: FrameFiles, prediction: NDArray[Any], others: NDArray[np.int64]
     ) -> FrameScorer:
-        """Return the comparison of a frame's map with its ground truth.
+        """Return the scorer that compares a frame's map with its ground truth.
 
         Random draws depend only on the seed, the video's name and the frame number, not on the order of work.
 
@@ -113,7 +113,7 @@ class GroundTruthReader:
         fixation = self.fixations.mask(index, frame.number)
         reference = fixation if fixation is not None else density
         if reference is None:
-            raise InputError("its fixation map cannot be read")
+            raise InputError("the fixation map cannot be read")
         size = (reference.shape[0], reference.shape[1])
         name = zlib.crc32(self.videos[index].name.encode(errors="surrogateescape"))
         other = None
@@ -189,16 +189,16 @@ def score_frame_of(
 ) -> None:
     """Score one frame; add the scores or the failure to ``result``."""
     try:
-        comparison = ground_truth.compare(index, frame, prediction, others)
-        if not comparison.finite:
+        scorer = ground_truth.frame_scorer(index, frame, prediction, others)
+        if not scorer.finite:
             raise InputError("the map contains NaN or infinity")
-        scores = comparison.scores()
+        scores = scorer.scores()
     except InputError as error:
         result.failed += 1
         result.failures.append(f"{result.name}: frame {frame.number}: {error}")
         return
-    result.resized += prediction.shape != comparison.prediction.shape
-    result.constant += comparison.constant
+    result.resized += prediction.shape != scorer.prediction.shape
+    result.constant += scorer.constant
     result.add(frame.number, scores)
 
 
