@@ -33,13 +33,12 @@ from torch import Tensor, nn
 from tinyhd_cli import weights
 from tinyhd_cli.models import build
 from tinyhd_cli.models.families.tinyhd import TinyHD
-from tinyhd_cli.models.spec import CLIP_FRAMES
+from tinyhd_cli.models.families.tinyhd.network import init_output_bias
 from tinyhd_cli.training import losses, resident
-from tinyhd_cli.training.init_weights import darken, load_encoder
 from tinyhd_cli.training.losses import Targets
 from tinyhd_cli.training.optimizer import build_optimizer, lr_factor, set_lr
 from tinyhd_cli.training.options import TrainConfig, build_config
-from tinyhd_cli.training.resident import CONTEXT, Batch, Batches, Mix
+from tinyhd_cli.training.resident import CLIP_FRAMES, CONTEXT, Batch, Batches, Mix
 from tinyhd_cli.training.teachers import between, mean
 
 PHOTOGRAPH_FOLDERS = ("static/osie", "static/sun500", "static/mit1003", "static2/crowd", "static2/etocvd")
@@ -73,7 +72,7 @@ RECALIBRATION_SEED = 10_000_000
 def load_network(name: str) -> TinyHD:
     """Return a network with its weights."""
     checkpoint = weights.load(name)
-    network = build(checkpoint.config)
+    network = build(checkpoint.spec)
     assert isinstance(network, TinyHD)
     network.load_state_dict(checkpoint.state_dict)
     return network.eval()
@@ -399,7 +398,7 @@ def build_student(init: str, config: TrainConfig, batches: Batches | None = None
     assert isinstance(student, TinyHD)
     if batches is not None:
         load_encoder(student, init, (batches.batch(number).student_clips[:1].cpu() for number in range(24)))
-        darken(student)
+        init_output_bias(student)
     return student
 
 
@@ -543,8 +542,8 @@ def save_weights(path: Path, network: TinyHD, config: TrainConfig, facts: dict[s
     weights.save(
         path,
         state,
-        network.config,
-        name=f"{network.config.name}.new",
+        network.spec,
+        name=f"{network.spec.name}.new",
         input_size=config.size,
         training_data="photographs with fixations and unlabeled videos, distilled from two networks trained on DHF1K",
         scores={},

@@ -45,7 +45,7 @@ def weights_file(tmp_path_factory):
 
     network = lively("tinyhd-m-quarter")
     path = tmp_path_factory.mktemp("weights") / "lively.safetensors"
-    weights.save(path, network.state_dict(), network.config)
+    weights.save(path, network.state_dict(), network.spec)
     return path
 
 

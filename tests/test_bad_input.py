@@ -178,7 +178,7 @@ def wrong_network(path):
     from safetensors.torch import load_file, save_file
 
     network = lively("tinyhd-s-quarter")
-    weights.save(path, network.state_dict(), network.config)
+    weights.save(path, network.state_dict(), network.spec)
     tensors = load_file(path)
     multi = lively("tinyhd-m-quarter")
     weights.save(path, multi.state_dict(), multi.config)
@@ -227,7 +227,7 @@ def test_bad_weights(tinyhd, tmp_path, capsys):
 def test_embedded_weights_with_a_wrong_hash(tinyhd, tmp_path, capsys, monkeypatch):
     """One bit of a registered file is flipped."""
     network = lively("tinyhd-m-quarter")
-    info = weights.save(tmp_path / "embedded.safetensors", network.state_dict(), network.config)
+    info = weights.save(tmp_path / "embedded.safetensors", network.state_dict(), network.spec)
     registry = tmp_path / "registry.toml"
     registry.write_text(
         f'default = "mine"\n[weights.mine]\nfile = "embedded.safetensors"\nsha256 = "{info.sha256}"\n'

@@ -93,7 +93,8 @@ def check_devices() -> Iterator[Finding]:
 
 def check_engines() -> Iterator[Finding]:
     """Run each CPU engine on a small input, because an installed engine may not work."""
-    from .engines.selection import PACKAGES, EngineUnavailable, self_test
+    from .engines.base import PACKAGES, EngineUnavailable
+    from .engines.self_test import self_test
 
     working, missing, faults = [], [], []
     for name, package in PACKAGES.items():

@@ -27,7 +27,7 @@ def small(tmp_path_factory):
     """Weights with an input of 64 x 64, which compile and pass the self-test quickly."""
     network = lively("tinyhd-m-quarter")
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    weights.save(path, network.state_dict(), network.config, input_size=(64, 64))
+    weights.save(path, network.state_dict(), network.spec, input_size=(64, 64))
     return path
 
 
@@ -68,7 +68,7 @@ def graph_path(folder):
 SEVERAL = """
     import hashlib, sys
     from tinyhd_cli import load_model
-    from tinyhd_cli.engines.selection import self_test_clip
+    from tinyhd_cli.engines.self_test import self_test_clip
     engine = load_model(sys.argv[1], "cpu", engine="openvino").engine
     print(engine.name, hashlib.sha256(engine.infer(self_test_clip((3, 16, 64, 64))).tobytes()).hexdigest())
 """
@@ -106,7 +106,7 @@ def test_a_graph_in_use_may_be_truncated(small, folder):
         import os, sys
         from pathlib import Path
         from tinyhd_cli import load_model
-        from tinyhd_cli.engines.selection import self_test_clip
+        from tinyhd_cli.engines.self_test import self_test_clip
         engine, clip = load_model(sys.argv[1], "cpu", engine="openvino").engine, self_test_clip((3, 16, 64, 64))
         before = engine.infer(clip)
         files = list(Path(sys.argv[2]).rglob("*.blob"))
@@ -156,7 +156,7 @@ def test_the_graph_of_another_network_is_not_used(small, folder, tmp_path):
     expected = load(small).infer(CLIP)
     path = graph_path(folder)
     network = lively("tinyhd-m-quarter", seed=1)
-    weights.save(tmp_path / "other.safetensors", network.state_dict(), network.config, input_size=(64, 64))
+    weights.save(tmp_path / "other.safetensors", network.state_dict(), network.spec, input_size=(64, 64))
     load(tmp_path / "other.safetensors")
     (other,) = set((folder / "compiled").glob("*.blob")) - {path}
     path.write_bytes(other.read_bytes())

@@ -16,17 +16,17 @@ import pytest
 import torch
 from helpers import clips, graph_runner
 from helpers.networks import lively
+from tinyhd_cli.models.blocks.tinyhd_decoders import UNetDecoder, interpolate
 
 from tinyhd_cli import load_model, weights
 from tinyhd_cli.engines import graph, selection
 from tinyhd_cli.engines.fuse_batchnorm import fold
 from tinyhd_cli.engines.kernels import available_isas
-from tinyhd_cli.engines.lower_tinyhd import array, fuse, rewritten, rounded_up, up
+from tinyhd_cli.engines.lower_tinyhd import array, fuse, lower, rounded_up, up
 from tinyhd_cli.engines.lower_tinyhd import block as rewrite_block
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.models import create
 from tinyhd_cli.models.blocks.mobilenet3d import ConvNorm, InvertedResidual, pixel_shuffle_frames
-from tinyhd_cli.models.blocks.tinyhd_decoders import UNetDecoder, interpolate
 from tinyhd_cli.video.reader import VideoReader
 
 FASTEST = "fused" if available_isas() else "openvino"
@@ -97,7 +97,7 @@ def test_fusion_without_repetition():
 def test_the_rewritten_network(name):
     network = lively(name, decoders=("d3", "d1", "d2"))
     fold(network)
-    result = rewritten(network, (3, 16, 64, 96))
+    result = lower(network, (3, 16, 64, 96))
     clip = noise(1, 3, 16, 64, 96)
     with torch.inference_mode():
         expected = network.double()(clip)
@@ -109,7 +109,7 @@ def test_multiply_adds():
     """At most the 3.56 G of the unmodified network, although channels are padded."""
     network = create("tinyhd-m-quarter").eval()
     fold(network)
-    assert 3.3e9 < graph.multiply_adds(rewritten(network)) < 3.56e9
+    assert 3.3e9 < graph.multiply_adds(lower(network)) < 3.56e9
 
 
 @pytest.mark.parametrize(("channels", "filled"), [(4, 4), (6, 8), (12, 16), (14, 16), (16, 16), (17, 24)])
@@ -129,7 +129,7 @@ def test_channels_are_padded_to_vectors(channels, filled):
 def lively_file(request, tmp_path_factory):
     network = lively(request.param)
     path = tmp_path_factory.mktemp("networks") / f"{request.param}.safetensors"
-    weights.save(path, network.state_dict(), network.config)
+    weights.save(path, network.state_dict(), network.spec)
     return path
 
 
@@ -262,7 +262,7 @@ def test_an_engine_with_wrong_results_falls_back(tinyhd, tmp_path, weights_file,
 
 def test_hd2s_runs_on_pytorch(tmp_path, monkeypatch, caplog):
     network = create("hd2s")
-    weights.save(tmp_path / "hd2s.safetensors", network.state_dict(), network.config)
+    weights.save(tmp_path / "hd2s.safetensors", network.state_dict(), network.spec)
     assert load_model(tmp_path / "hd2s.safetensors", "cpu").engine.name == "torch"
     assert not caplog.messages
 

@@ -22,7 +22,7 @@ from tinyhd_cli.engines import graph, kernels, selection
 from tinyhd_cli.engines.fuse_batchnorm import fold
 from tinyhd_cli.engines.fused import Fused, UnsupportedGraph, partition
 from tinyhd_cli.engines.kernels import available_isas
-from tinyhd_cli.engines.lower_tinyhd import rewritten
+from tinyhd_cli.engines.lower_tinyhd import lower
 
 ROOT = Path(__file__).parents[2]
 NETWORKS = [f"tinyhd-{outputs}{width}" for outputs in "ms" for width in ("", "-half", "-quarter")]
@@ -175,7 +175,7 @@ def test_prefix_of_each_network(name):
     """The prefix has no operation at full resolution; the kernels run all of them."""
     network = lively(name)
     fold(network)
-    result = rewritten(network)
+    result = lower(network)
     blocks, last, outputs = partition(result)
     assert {node.shape[2:] for node in outputs} == {(96, 128)}
     prefix = {node for output in outputs for node in graph.operations(output)}
@@ -213,7 +213,7 @@ def test_unsupported_graphs():
 @pytest.fixture
 def weights_file(tmp_path):
     network = lively()
-    weights.save(tmp_path / "net.safetensors", network.state_dict(), network.config)
+    weights.save(tmp_path / "net.safetensors", network.state_dict(), network.spec)
     return tmp_path / "net.safetensors"
 
 

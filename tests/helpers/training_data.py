@@ -11,7 +11,8 @@ import torch
 
 from helpers import clips
 from tinyhd_cli import weights
-from tinyhd_cli.models import build, config
+from tinyhd_cli.models import build
+from tinyhd_cli.models import spec as named_spec
 
 SIZE = (64, 64)
 """Input size of the networks in these tests."""
@@ -70,10 +71,10 @@ def procedural_file(path: Path, shared: Path, name: str) -> Path:
         import procedural
     finally:
         sys.path.pop(0)
-    network = build(config(name))
+    network = build(named_spec(name))
     state = {}
     for key, value in network.state_dict().items():
         array = procedural.tensor(key, tuple(value.shape))
         state[key] = torch.from_numpy(array)
-    weights.save(path, state, network.config, input_size=SIZE)
+    weights.save(path, state, network.spec, input_size=SIZE)
     return path

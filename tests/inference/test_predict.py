@@ -171,7 +171,7 @@ def test_python_api_returns_the_same_maps(tinyhd, tmp_path, model, weights_file)
 
 def test_clips_of_single_output_models_end_with_the_frame(tmp_path, tinyhd):
     network = lively("tinyhd-s-quarter")
-    weights.save(tmp_path / "s.safetensors", network.state_dict(), network.config)
+    weights.save(tmp_path / "s.safetensors", network.state_dict(), network.spec)
     video = clips.make(tmp_path / "clip.mp4", frames=5)
     single = tinyhd_cli.load_model(tmp_path / "s.safetensors", device="cpu")
     maps = [saliency for _, saliency in tinyhd_cli.predict(video, model=single)]

@@ -18,7 +18,7 @@ def weights_file(**changes):
     for name, number in changes.items():
         state[name.replace("__", ".")].fill_(number)
     path = Path("changed.safetensors")
-    weights.save(path, state, network.config, input_size=(64, 64))
+    weights.save(path, state, network.spec, input_size=(64, 64))
     return path
 
 

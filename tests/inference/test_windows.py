@@ -1,60 +1,66 @@
-"""Tests of the clips that a network is run on."""
+"""Which clips a network is shown."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tinyhd_cli.inference.windows import consecutive, sliding
+from tinyhd_cli.inference.windows import consecutive, first_frame_needed, sliding
+from tinyhd_cli.models import ModelSpec
+
+BLOCK = ModelSpec("block", "test", clip_frames=16, maps=16)
+SLIDING = ModelSpec("sliding", "test", clip_frames=16, maps=1)
+PAIR = ModelSpec("pair", "test", clip_frames=2, maps=1, map_frame=0)
 
 
 def numbered(count):
-    """Return frames of one pixel, which is the frame's number."""
+    """Frames whose one pixel is their number."""
     return ((index, np.full((1, 1, 1), index, np.float32)) for index in range(count))
 
 
 class Recorder:
-    """A network that records its clips. Its output is the frame numbers plus 1000 times the number of the clip."""
+    """A network that answers with the frames' numbers plus 1000 for each clip, and remembers the clips."""
 
-    def __init__(self, frames_out):
-        self.frames_out = frames_out
+    def __init__(self, spec):
+        self.spec = spec
         self.clips = []
 
     def __call__(self, clip):
-        assert clip.shape == (1, 16, 1, 1)
+        assert clip.shape == (1, self.spec.clip_frames, 1, 1)
         self.clips.append([int(value) for value in clip.flatten()])
-        return clip[0, -self.frames_out :] + 1000 * len(self.clips)
+        maps = clip[0] if self.spec.windowing == "block" else clip[0, [self.spec.map_frame]]
+        return maps + 1000 * len(self.clips)
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 31, 32, 33, 47, 540])
-def test_consecutive_yields_the_map_of_each_frame(count):
-    network = Recorder(16)
-    pairs = list(consecutive(numbered(count), network))
-    assert [frame for frame, _ in pairs] == list(range(count))
-    assert [int(saliency[0, 0]) % 1000 for _, saliency in pairs] == [frame % 1000 for frame in range(count)]
+def test_consecutive_gives_each_frame_its_map(count):
+    network = Recorder(BLOCK)
+    answers = list(consecutive(BLOCK, numbered(count), network))
+    assert [frame for frame, _ in answers] == list(range(count))
+    assert [int(saliency[0, 0]) % 1000 for _, saliency in answers] == [frame % 1000 for frame in range(count)]
 
 
-def test_consecutive_moves_the_last_clip_back_and_replaces_maps():
-    network = Recorder(16)
-    pairs = list(consecutive(numbered(40), network))
+def test_consecutive_moves_the_last_clip_back_and_replaces():
+    network = Recorder(BLOCK)
+    answers = list(consecutive(BLOCK, numbered(40), network))
     assert network.clips == [list(range(16)), list(range(16, 32)), list(range(24, 40))]
-    from_clip = [int(saliency[0, 0]) // 1000 for _, saliency in pairs]
+    from_clip = [int(saliency[0, 0]) // 1000 for _, saliency in answers]
     assert from_clip == [1] * 16 + [2] * 8 + [3] * 16
 
 
 def test_consecutive_pads_short_videos_in_front():
-    network = Recorder(16)
-    list(consecutive(numbered(3), network))
+    network = Recorder(BLOCK)
+    list(consecutive(BLOCK, numbered(3), network))
     assert network.clips == [[0] * 13 + [0, 1, 2]]
 
 
-def test_no_frames():
-    assert list(consecutive(numbered(0), Recorder(16))) == []
-    assert list(sliding(numbered(0), Recorder(1))) == []
+def test_nothing_in_nothing_out():
+    assert list(consecutive(BLOCK, numbered(0), Recorder(BLOCK))) == []
+    assert list(sliding(SLIDING, numbered(0), Recorder(SLIDING))) == []
 
 
 def test_consecutive_is_lazy():
-    """At most two clips of frames are read ahead of the current map."""
+    """No more than two clips of frames are read ahead of the map that is handed out."""
     read = 0
 
     def frames():
@@ -63,15 +69,66 @@ def test_consecutive_is_lazy():
             read += 1
             yield item
 
-    for frame, _ in consecutive(frames(), Recorder(16)):
+    for frame, _ in consecutive(BLOCK, frames(), Recorder(BLOCK)):
         assert read - frame <= 32
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 40])
 def test_sliding(count):
-    network = Recorder(1)
-    pairs = list(sliding(numbered(count), network))
-    assert [(frame, int(saliency[0, 0]) % 1000) for frame, saliency in pairs] == [(i, i) for i in range(count)]
+    network = Recorder(SLIDING)
+    answers = list(sliding(SLIDING, numbered(count), network))
+    assert [(frame, int(saliency[0, 0]) % 1000) for frame, saliency in answers] == [(i, i) for i in range(count)]
     for last, clip in enumerate(network.clips):
         assert clip == [max(0, index) for index in range(last - 15, last + 1)]
-    assert all(isinstance(saliency, np.ndarray) for _, saliency in pairs)
+    assert all(isinstance(saliency, np.ndarray) for _, saliency in answers)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_a_map_of_the_first_frame_needs_the_next_one(count):
+    network = Recorder(PAIR)
+    maps = list(sliding(PAIR, numbered(count), network))
+    assert [(frame, int(saliency[0, 0]) % 1000) for frame, saliency in maps] == [(i, i) for i in range(count)]
+    assert network.clips == [[i, min(i + 1, count - 1)] for i in range(count)]
+
+
+@pytest.mark.parametrize(("length", "frame", "count"), [(5, 2, 1), (5, 2, 3), (5, 2, 9), (4, 0, 3), (3, 2, 2)])
+def test_a_map_of_any_frame(length, frame, count):
+    """Beyond both ends of the video, its outermost frames are repeated."""
+    spec = ModelSpec("any", "test", clip_frames=length, map_frame=frame)
+    network = Recorder(spec)
+    maps = list(sliding(spec, numbered(count), network))
+    assert [(number, int(saliency[0, 0]) % 1000) for number, saliency in maps] == [(i, i) for i in range(count)]
+    for number, clip in enumerate(network.clips):
+        assert clip == [min(max(0, i), count - 1) for i in range(number - frame, number - frame + length)]
+
+
+def test_a_map_is_yielded_as_soon_as_its_clip_is_read():
+    read = 0
+
+    def frames():
+        nonlocal read
+        for item in numbered(20):
+            read += 1
+            yield item
+
+    for frame, _ in sliding(PAIR, frames(), Recorder(PAIR)):
+        assert read == min(frame + 2, 20)
+
+
+@pytest.mark.parametrize("spec", [BLOCK, SLIDING, PAIR, ModelSpec("any", "test", clip_frames=5, map_frame=2)])
+@pytest.mark.parametrize("start", [0, 1, 15, 16, 33, 39])
+def test_maps_from_a_frame_on(spec, start):
+    """Reading from the first frame needed gives the same maps as reading the whole video."""
+
+    def infer(clip):
+        recorded = clip[0, :, 0, 0]
+        maps = recorded if spec.windowing == "block" else recorded[[spec.map_frame]]
+        return (maps + 100 * recorded.sum())[:, None, None]
+
+    run = consecutive if spec.windowing == "block" else sliding
+    whole = {frame: float(saliency[0, 0]) for frame, saliency in run(spec, numbered(40), infer)}
+    first = first_frame_needed(spec, start)
+    later = list(run(spec, (item for item in numbered(40) if item[0] >= first), infer))
+    assert {frame: float(saliency[0, 0]) for frame, saliency in later if frame >= start} == {
+        frame: value for frame, value in whole.items() if frame >= start
+    }

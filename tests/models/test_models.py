@@ -12,11 +12,12 @@ from helpers.networks import lively
 
 from tinyhd_cli.engines.fuse_batchnorm import fold
 from tinyhd_cli.errors import UsageError, WeightsError
-from tinyhd_cli.models import CONFIGS, create
+from tinyhd_cli.models import create, families, from_dict
 from tinyhd_cli.models.blocks.mobilenet3d import MobileNet3d
+from tinyhd_cli.models.families.tinyhd import FAMILY as TINYHD
+from tinyhd_cli.models.families.tinyhd.network import make_static
 from tinyhd_cli.models.original_names import convert, recognize
-from tinyhd_cli.models.spec import TinyHDConfig, from_dict, to_dict
-from tinyhd_cli.models.static import make_still, with_time
+from tinyhd_cli.models.static import with_time
 
 # The original's names of the networks, and parameters (Hu et al. 2023, Table 5a, to the unit).
 NETWORKS = {
@@ -100,7 +101,7 @@ def test_parameters_of_homogeneous_decoders(decoders):
 @pytest.mark.parametrize("width", ["full", "half", "quarter"])
 @pytest.mark.parametrize("outputs", ["single", "multi"])
 def test_shapes(outputs, width):
-    config = TinyHDConfig(outputs, width, ("d3", "d1", "d1"))
+    config = TINYHD.spec(outputs, width, ("d3", "d1", "d1"))
     network = create(config.name, decoders=config.decoders).eval()
     with torch.inference_mode():
         saliency, maps = network(torch.zeros(2, 3, 16, 64, 96), intermediate=True)
@@ -169,8 +170,11 @@ def test_recognizes_the_fusion_order_by_the_file_name(upstream):
 
 
 def test_config_round_trip():
-    for config in (*CONFIGS.values(), TinyHDConfig("single", "half", ("d2", "d2"))):
-        assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    for config in (
+        *(one for kind in families().values() for one in kind.specs),
+        TINYHD.spec("single", "half", ("d2", "d2")),
+    ):
+        assert from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @pytest.mark.parametrize(
@@ -181,7 +185,7 @@ def test_config_round_trip():
         (lambda: create("tinyhd-m", decoders=()), "none at all"),
         (lambda: create("tinyhd-m", depth=3), "depth"),
         (lambda: create("hd2s", width="half"), "width"),
-        (lambda: TinyHDConfig(width="third"), "third"),
+        (lambda: TINYHD.spec(width="third"), "third"),
         (lambda: from_dict({"architecture": "tased"}), "tased"),
         (lambda: from_dict({"architecture": "hd2s", "width": "half"}), "width"),
     ],
@@ -195,7 +199,7 @@ def test_wrong_configurations(call, message):
 def test_a_still_network_becomes_one_for_clips_with_the_same_maps(name):
     picture = torch.randn(2, 3, 1, 64, 96, generator=torch.Generator().manual_seed(3))
     network = lively(name)
-    make_still(network)
+    make_static(network)
     with torch.no_grad():
         saliency, maps = network(picture, intermediate=True)
     assert saliency.shape == (2, 1, 64, 96)
@@ -211,7 +215,7 @@ def test_a_still_network_becomes_one_for_clips_with_the_same_maps(name):
 def test_a_still_network_has_the_sums_of_the_kernels_over_time():
     network = lively("tinyhd-m-quarter")
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    make_still(network)
+    make_static(network)
     for name, value in network.state_dict().items():
         expected = before[name].sum(2, keepdim=True) if value.dim() == 5 else before[name]
         assert torch.equal(value, expected), name

@@ -9,8 +9,10 @@ from helpers.networks import lively
 
 from tinyhd_cli import load_model, weights
 from tinyhd_cli.errors import UsageError
-from tinyhd_cli.models import build, config, create
-from tinyhd_cli.models.reduce import BEFORE_SHUFFLE, merge_layer, pairs, reduce_channels
+from tinyhd_cli.models import build, create
+from tinyhd_cli.models import spec as named_spec
+from tinyhd_cli.models.families.tinyhd.reduce import BEFORE_SHUFFLE, merge_layer, pairs, reduce_channels
+from tinyhd_cli.models.registry import family
 
 PARAMETERS = {"m": (1_366_979, 515_281), "s": (1_370_291, 513_121)}
 
@@ -19,13 +21,13 @@ PARAMETERS = {"m": (1_366_979, 515_281), "s": (1_370_291, 513_121)}
 def test_full_to_half_to_quarter(tmp_path, tinyhd, capsys, kind):
     parent = create(f"tinyhd-{kind}")
     full, half, quarter = (tmp_path / f"{width}.safetensors" for width in ("full", "half", "quarter"))
-    weights.save(full, parent.state_dict(), parent.config)
+    weights.save(full, parent.state_dict(), parent.spec)
     assert tinyhd("reduce-channels", "--from", full, "--to", "half", "-o", half) == 0
     assert "24 layers do not halve and begin afresh: decoders.d2.to_map.expand" in capsys.readouterr().err
     assert tinyhd("reduce-channels", "--from", half, "--to", "quarter", "-o", quarter) == 0
     for path, width, count in zip((half, quarter), ("half", "quarter"), PARAMETERS[kind], strict=True):
         model = load_model(path, "cpu", engine="torch")  # other engines take the size of the weights file only
-        assert model.config == config(f"tinyhd-{kind}-{width}")
+        assert model.spec == named_spec(f"tinyhd-{kind}-{width}")
         assert weights.inspect(path)[0].parameters == count
         maps = model.infer(np.zeros((3, 16, 64, 64), "f4"))
         assert maps.shape == ((16 if kind == "m" else 1), 64, 64)
@@ -34,8 +36,8 @@ def test_full_to_half_to_quarter(tmp_path, tinyhd, capsys, kind):
 
 def test_two_steps_at_once_are_the_same():
     parent = create("tinyhd-m")
-    at_once = reduce_channels(parent.config, parent.state_dict(), "quarter")
-    half = reduce_channels(parent.config, parent.state_dict(), "half")
+    at_once = reduce_channels(parent.spec, parent.state_dict(), "quarter")
+    half = reduce_channels(parent.spec, parent.state_dict(), "half")
     by_steps = reduce_channels(half.config, half.state_dict, "quarter")
     assert at_once.config == by_steps.config
     assert set(by_steps.fresh) <= set(at_once.fresh)
@@ -88,7 +90,7 @@ def test_pairs_before_a_pixel_shuffle_keep_their_place():
 def test_activations_keep_their_scale():
     """Halfway down the encoder, a merged network's signal is about as strong as its parent's."""
     parent = lively("tinyhd-m")
-    reduced = reduce_channels(parent.config, parent.state_dict(), "half")
+    reduced = reduce_channels(parent.spec, parent.state_dict(), "half")
     child = build(reduced.config)
     child.load_state_dict(reduced.state_dict)
     clip = torch.nn.functional.interpolate(torch.randn(2, 3, 16, 8, 8), (16, 64, 64))
@@ -107,6 +109,6 @@ def test_wrong_usage(tmp_path, tinyhd, capsys):
         assert tinyhd(*arguments, "--to", wrong) == 2
         assert message in capsys.readouterr().err
     with pytest.raises(UsageError, match="--merge"):
-        reduce_channels(config("tinyhd-m"), create("tinyhd-m").state_dict(), "half", "product")
-    with pytest.raises(UsageError, match="hd2s has one size"):
-        reduce_channels(config("hd2s"), {}, "half")
+        reduce_channels(named_spec("tinyhd-m"), create("tinyhd-m").state_dict(), "half", "product")
+    with pytest.raises(UsageError, match="hd2s has one width"):
+        family("hd2s").reduce_channels(named_spec("hd2s"), {}, "half")

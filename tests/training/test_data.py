@@ -158,10 +158,10 @@ class Recorded:
 def make_teacher(tmp_path, student, teacher, **options):
     network = lively(teacher)
     path = tmp_path / f"{teacher}.safetensors"
-    weights.save(path, network.state_dict(), network.config, input_size=SIZE)
+    weights.save(path, network.state_dict(), network.spec, input_size=SIZE)
     config = TrainConfig(aux=("x",), model=student, teacher=str(path), size=SIZE, **options)
     made = Teacher(config, str(path), CPU)
-    recorded = Recorded(network.config.frames_out)
+    recorded = Recorded(network.spec.maps)
     object.__setattr__(made.model, "network", recorded)
     object.__setattr__(made.model, "mean", torch.zeros(3, 1, 1))
     object.__setattr__(made.model, "std", torch.ones(3, 1, 1))
@@ -225,7 +225,7 @@ def test_interpolation_in_time():
 def test_teacher_flip_averages_the_maps_of_the_mirrored_clip(tmp_path):
     network = lively("tinyhd-m-quarter")
     path = tmp_path / "m.safetensors"
-    weights.save(path, network.state_dict(), network.config, input_size=SIZE)
+    weights.save(path, network.state_dict(), network.spec, input_size=SIZE)
     config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(path), size=SIZE)
     once = Teacher(config, str(path), CPU)
     twice = Teacher(replace(config, teacher_flip=True), str(path), CPU)
@@ -271,7 +271,7 @@ def test_teachers_run_on_a_single_frame_as_a_static_clip(tmp_path, teacher):
 
 def test_a_teacher_of_another_size_is_rejected(tmp_path):
     network = lively("tinyhd-s-quarter")
-    weights.save(tmp_path / "t.safetensors", network.state_dict(), network.config)
+    weights.save(tmp_path / "t.safetensors", network.state_dict(), network.spec)
     config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "t.safetensors"), size=SIZE)
     with pytest.raises(WeightsError, match="reads 192x256 pixels, the student 64x64"):
         Teacher(config, config.teacher[0], CPU)
@@ -307,7 +307,7 @@ def reader_and_teacher(folders, tmp_path):
     """Return a reader of labeled videos and a TinyHD-M teacher."""
     stored = decoded(sources.labeled(str(folders["videos"]), ("train",)), tmp_path / "clips")
     network = lively("tinyhd-m-quarter")
-    weights.save(tmp_path / "m.safetensors", network.state_dict(), network.config, input_size=SIZE)
+    weights.save(tmp_path / "m.safetensors", network.state_dict(), network.spec, input_size=SIZE)
     config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "m.safetensors"), size=SIZE)
     return Clips(stored, SIZE, 0), CachedTeacher(Teacher(config, config.teacher[0], CPU), None)
 

@@ -106,7 +106,7 @@ def test_damaged_cache_files_are_replaced(data, tmp_path, caplog):
     """Decoded clips and teacher's maps that are truncated or inconsistent."""
     teacher = tmp_path / "teacher.safetensors"
     network = lively("tinyhd-m-quarter")
-    weights.save(teacher, network.state_dict(), network.config, input_size=SIZE)
+    weights.save(teacher, network.state_dict(), network.spec, input_size=SIZE)
     cache = tmp_path / "cache"
     changes = {"steps": 1, "teacher": (str(teacher),), "cache": cache, "no_flip": True}
     loop.train(settings(data, tmp_path / "first", **changes))

@@ -32,7 +32,7 @@ def data(tmp_path_factory):
     photographs(root / "photos")
     aux_videos(root / "aux", count=4)
     network = lively("tinyhd-m-quarter", seed=5)
-    weights.save(root / "teacher.safetensors", network.state_dict(), network.config, input_size=SIZE)
+    weights.save(root / "teacher.safetensors", network.state_dict(), network.spec, input_size=SIZE)
     return root
 
 
@@ -115,7 +115,7 @@ def test_files_of_a_run(data, tmp_path, tinyhd):
     assert {"pictures/epoch-0001.png", "checkpoints/step-0000002.pt"} <= names
     assert not any("partial" in name for name in names)
     info, _ = weights.inspect(out / "best.safetensors")
-    assert info.config.name == "tinyhd-m-quarter"
+    assert info.spec.name == "tinyhd-m-quarter"
     assert info.input_size == SIZE
     assert info.provenance["seed"] == "0"
     assert str(data / "videos") in info.training_data
@@ -247,7 +247,7 @@ def test_training_on_single_frames_makes_a_network_for_clips(data, tmp_path):
     first = settings(data, tmp_path / "stills", stills=True, steps=3)
     loop.train(first)
     info, _ = weights.inspect(tmp_path / "stills" / "best.safetensors")
-    assert info.config.name == "tinyhd-m-quarter"
+    assert info.spec.name == "tinyhd-m-quarter"
     (validation, *_) = rows(tmp_path / "stills", "val")
     assert float(validation["aux/final"]) > 0
     state = best(tmp_path / "stills")
@@ -271,13 +271,13 @@ def test_training_without_a_teacher_with_a_cosine_schedule(data, tmp_path, tinyh
 
 def test_reduce_channels_distills_from_its_parent(data, tmp_path, tinyhd):
     network = lively("tinyhd-m-half")
-    weights.save(tmp_path / "half.safetensors", network.state_dict(), network.config, input_size=SIZE)
+    weights.save(tmp_path / "half.safetensors", network.state_dict(), network.spec, input_size=SIZE)
     out = tmp_path / "quarter.safetensors"
     arguments = ("--from", tmp_path / "half.safetensors", "--to", "quarter", "-o", out, "--distill", tmp_path / "run")
     options = [option for option in OPTIONS if option not in ("--init", "none")]
     assert tinyhd("reduce-channels", *arguments, "--aux", data / "aux", "--steps", "1", *options) == 0
     info, _ = weights.inspect(tmp_path / "run" / "best.safetensors")
-    assert info.config.name == "tinyhd-m-quarter"
+    assert info.spec.name == "tinyhd-m-quarter"
     assert info.provenance["teacher"] == str(tmp_path / "half.safetensors")
     start, end = weights.load(out).state_dict, best(tmp_path / "run")
     moved = (end["encoder.stem.conv.weight"] - start["encoder.stem.conv.weight"]).abs().max()

@@ -35,7 +35,7 @@ upstream_file = "original.pth"
 
 def write_weights(folder: Path, name: str) -> bytes:
     """Write a weights file with seeded weights. Return its content."""
-    config = models.config(name.partition(".")[0])
+    config = models.spec(name.partition(".")[0])
     torch.manual_seed(0)
     path = folder / f"{name}.safetensors"
     weights.save(path, models.build(config).state_dict(), config, name=name, license="MIT", training_data="nothing")
@@ -239,7 +239,7 @@ def test_owner_of_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("APPDATA", str(tmp_path / "config"))
     monkeypatch.delenv("TINYHD_HUB_OWNER", raising=False)
     monkeypatch.chdir(tmp_path)
-    info = weights.describe(models.config("hd2s"), hub=weights.HubFile("hd2s", "hd2s.safetensors"))
+    info = weights.describe(models.spec("hd2s"), hub=weights.HubFile("hd2s", "hd2s.safetensors"))
 
     assert hub.hub_location(info).repo == "tinyhd/hd2s"
     users = tmp_path / "config" / "tinyhd" / "tinyhd.toml"
@@ -253,7 +253,7 @@ def test_owner_of_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert hub.hub_location(info).repo == "here/hd2s"
     monkeypatch.setenv("TINYHD_HUB_OWNER", "environment")
     assert hub.hub_location(info).repo == "environment/hd2s"
-    whole = weights.describe(models.config("hd2s"), hub=weights.HubFile("lab/hd2s", "hd2s.safetensors"))
+    whole = weights.describe(models.spec("hd2s"), hub=weights.HubFile("lab/hd2s", "hd2s.safetensors"))
     assert hub.hub_location(whole).repo == "lab/hd2s"
 
     monkeypatch.delenv("TINYHD_HUB_OWNER")

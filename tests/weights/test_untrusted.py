@@ -14,7 +14,7 @@ from helpers.networks import lively
 from tinyhd_cli import models, weights
 from tinyhd_cli.errors import UsageError, WeightsError
 
-CONFIG = models.config("tinyhd-s-quarter")
+CONFIG = models.spec("tinyhd-s-quarter")
 DELETE = object()
 
 
@@ -126,9 +126,9 @@ BAD = {
     "name hostile": (facts(name=["\x1b[2J\n"]), r"name must be a text of 1 to 200 characters, not ['\x1b[2J\n']"),
     "config null": (facts(config=None), "configuration must be a table"),
     "config list": (facts(config=[1]), "configuration must be a table"),
-    "architecture": (config(architecture="vgg"), "unknown architecture 'vgg'"),
-    "architecture list": (config(architecture=["tinyhd"]), "unknown architecture ['tinyhd']"),
-    "architecture hostile": (config(architecture="\x1b]0;x\x07"), r"unknown architecture '\x1b]0;x\x07'"),
+    "architecture": (config(architecture="vgg"), "the model family 'vgg' is not installed here"),
+    "architecture list": (config(architecture=["tinyhd"]), "not installed here"),
+    "architecture hostile": (config(architecture="\x1b]0;x\x07"), r"the model family '\x1b]0;x\x07' is not installed"),
     "outputs": (config(outputs="many"), "outputs must be single or multi"),
     "outputs list": (config(outputs=["single"]), "outputs must be single or multi"),
     "width": (config(width=4), "width must be one of full, half, quarter"),
@@ -137,7 +137,7 @@ BAD = {
     "decoders none": (config(decoders=[]), "decoders must be taken from d1, d2, d3"),
     "decoders many": (config(decoders=["d1"] * 10**5), "decoders must be a list of at most 8 names"),
     "decoders nested": (config(decoders=[["d1"]]), "decoders must be taken from d1, d2, d3"),
-    "config unknown": (config(depth=3), "not a tinyhd configuration"),
+    "config unknown": (config(depth=3), "tinyhd-m has no option 'depth'"),
     "size huge": (facts(input_size=[10**5, 10**5]), SIDES),
     "size large": (facts(input_size=[4000, 4000]), SIDES),
     "size 1": (facts(input_size=[1, 1]), SIDES),
@@ -306,7 +306,7 @@ def with_tensors(path, network, **changes):
     state = network.state_dict()
     for name, number in changes.items():
         state[name.replace("__", ".")].fill_(number)
-    weights.save(path, state, network.config, input_size=(64, 64))
+    weights.save(path, state, network.spec, input_size=(64, 64))
     return path
 
 

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from tinyhd_cli import cli, models, weights
 from tinyhd_cli.errors import OutputError, UsageError, WeightsError
 from tinyhd_cli.models.original_names import network_state
-from tinyhd_cli.models.spec import to_dict
 
 SHARED_FILES = {"d123m_rc4_rc1T.pth": "tinyhd-m-quarter.dhf1k", "d123s_rc4_rc1T.pth": "tinyhd-s-quarter.dhf1k"}
 
@@ -41,7 +40,7 @@ def state() -> dict[str, torch.Tensor]:
     return models.create("tinyhd-s-quarter").state_dict()
 
 
-CONFIG = models.config("tinyhd-s-quarter")
+CONFIG = models.spec("tinyhd-s-quarter")
 
 
 @pytest.fixture
@@ -73,12 +72,12 @@ PUBLISHED = [
 def test_every_entry_describes_its_network():
     entries = weights.registry()
     for name, info in entries.items():
-        assert name.partition(".")[0] == info.config.name
+        assert name.partition(".")[0] == info.spec.name
         with torch.device("meta"):
-            network = models.build(info.config)
+            network = models.build(info.spec)
         assert info.parameters == sum(parameter.numel() for parameter in network.parameters())
         assert info.input_size == (192, 256)
-        assert (info.mean, info.std) == (weights.describe(info.config).mean, weights.describe(info.config).std)
+        assert (info.mean, info.std) == (weights.describe(info.spec).mean, weights.describe(info.spec).std)
         assert info.license and info.training_data
         assert bool(info.bytes) == bool(info.sha256)
     for name in PUBLISHED:
@@ -89,7 +88,7 @@ def test_facts_that_are_easily_confused():
     entries = weights.registry()
     assert entries["tinyhd-m.dhf1k"].config.decoders == ("d2", "d3", "d1")
     assert all(
-        info.config.decoders == ("d1", "d2", "d3")
+        info.spec.decoders == ("d1", "d2", "d3")
         for name, info in entries.items()
         if name in PUBLISHED and name not in ("tinyhd-m.dhf1k", "hd2s.dhf1k")
     )
@@ -153,13 +152,13 @@ def test_malformed_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tex
 
 def test_save_then_load(file: Path, state: dict[str, torch.Tensor]):
     checkpoint = weights.load(file)
-    assert checkpoint.config == CONFIG
+    assert checkpoint.spec == CONFIG
     assert checkpoint.state_dict.keys() == state.keys()
     assert all(torch.equal(checkpoint.state_dict[name], tensor) for name, tensor in state.items())
     info = checkpoint.info
     assert (info.name, info.license, info.scores) == ("mine", "MIT", {"NSS": 1.5})
     assert (info.bytes, info.sha256) == (file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest())
-    models.build(checkpoint.config).load_state_dict(checkpoint.state_dict)
+    models.build(checkpoint.spec).load_state_dict(checkpoint.state_dict)
 
 
 def test_same_tensors_same_bytes(file: Path, tmp_path: Path, state: dict[str, torch.Tensor]):
@@ -179,21 +178,21 @@ def test_half_precision_loads_as_float32(tmp_path: Path, state: dict[str, torch.
 
 
 def test_input_of_each_kind_of_network():
-    assert weights.describe(models.config("hd2s")).std == (0.5, 0.5, 0.5)
+    assert weights.describe(models.spec("hd2s")).spec.preprocess.std == (0.5, 0.5, 0.5)
     assert weights.describe(CONFIG).mean == (0.485, 0.456, 0.406)
 
 
 def test_tensors_of_another_network(tmp_path: Path, state: dict[str, torch.Tensor]):
-    lies = {"name": "tinyhd-m-quarter", "config": to_dict(models.config("tinyhd-m-quarter"))}
+    lies = {"name": "tinyhd-m-quarter", "config": models.spec("tinyhd-m-quarter").to_dict()}
     save_file(state, tmp_path / "lies.safetensors", {"tinyhd": json.dumps(lies)})
     assert refusal(tmp_path / "lies.safetensors").startswith("not weights of tinyhd-m-quarter")
     with pytest.raises(WeightsError, match="not weights of tinyhd-m-quarter"):
-        weights.save(tmp_path / "new.safetensors", state, models.config("tinyhd-m-quarter"))
+        weights.save(tmp_path / "new.safetensors", state, models.spec("tinyhd-m-quarter"))
     assert not (tmp_path / "new.safetensors").exists()
 
 
 def test_missing_and_unknown_tensors(tmp_path: Path, state: dict[str, torch.Tensor]):
-    metadata = {"tinyhd": json.dumps({"name": "x", "config": to_dict(CONFIG)})}
+    metadata = {"tinyhd": json.dumps({"name": "x", "config": CONFIG.to_dict()})}
     save_file(
         {name: tensor for name, tensor in state.items() if name != "fusion.bias"}, tmp_path / "a.safetensors", metadata
     )
@@ -292,7 +291,7 @@ def test_original_converts_to_exactly_the_registered_file(shared: Path, tmp_path
     assert hashlib.sha256((tmp_path / "new.safetensors").read_bytes()).hexdigest() == known.sha256
 
     direct, converted = weights.load(shared / "upstream" / name), weights.load(tmp_path / "new.safetensors")
-    assert direct.config == converted.config == known.config
+    assert direct.config == converted.spec == known.config
     assert direct.state_dict.keys() == converted.state_dict.keys()
     assert all(torch.equal(direct.state_dict[name], tensor) for name, tensor in converted.state_dict.items())
     assert weights.verify(tmp_path / "new.safetensors").state == "ok"
@@ -342,7 +341,7 @@ def test_fusion_order_of_full_multi(
 ):
     path = original_file(shared, tmp_path / name, "tinyhd-m-x1")
     checkpoint = weights.load(path)
-    assert checkpoint.config.decoders == order
+    assert checkpoint.spec.decoders == order
     assert ("d1,d2,d3 assumed" in caplog.text) == warned
     # The name alone does not prove that the scores belong to these weights.
     assert (checkpoint.info.name, checkpoint.info.scores) == (known, {})
@@ -355,18 +354,16 @@ def test_fusion_order_of_full_multi(
 def test_order_override(shared: Path, tmp_path: Path):
     original = shared / "upstream" / "d123m_rc4_rc1T.pth"
     info = weights.convert(original, tmp_path / "x.safetensors", decoders=["d2", "d3", "d1"], name="other")
-    assert (info.name, info.config.decoders, info.scores) == ("other", ("d2", "d3", "d1"), {})
-    assert weights.load(tmp_path / "x.safetensors").config == info.config
+    assert (info.name, info.spec.decoders, info.scores) == ("other", ("d2", "d3", "d1"), {})
+    assert weights.load(tmp_path / "x.safetensors").config == info.spec
     for wrong in (["d1"], ["d1", "d2", "d4"], ["d1", "d1", "d2"]):
         with pytest.raises(UsageError, match="--decoders must be d1,d2,d3 in some order"):
             weights.load(original, decoders=wrong)
 
 
 def test_order_override_is_not_for_hd2s(tmp_path: Path):
-    state = {
-        name: torch.ones_like(tensor, device="cpu") for name, tensor in network_state(models.config("hd2s")).items()
-    }
-    weights.save(tmp_path / "hd2s.safetensors", state, models.config("hd2s"))
+    state = {name: torch.ones_like(tensor, device="cpu") for name, tensor in network_state(models.spec("hd2s")).items()}
+    weights.save(tmp_path / "hd2s.safetensors", state, models.spec("hd2s"))
     with pytest.raises(UsageError, match="hd2s has no choice of decoders"):
         weights.load(tmp_path / "hd2s.safetensors", decoders=["d1", "d2", "d3"])
 
@@ -458,7 +455,7 @@ def test_info(file: Path, capsys: pytest.CaptureFixture[str]):
 
     assert cli.run(["weights", "info", str(file), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
-    assert values["config"] == to_dict(CONFIG)
+    assert values["spec"] == CONFIG.to_dict()
     assert (values["name"], values["where"], values["path"]) == ("mine", "file", str(file))
     assert values["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert values["parameters"] == 513_121

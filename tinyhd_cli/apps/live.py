@@ -16,9 +16,9 @@ import numpy as np
 from ..errors import InputError, UsageError
 from ..inference.model import Model
 from ..inference.normalization import RunningScale
-from ..inference.predict import shrunk
-from ..inference.windows import Map, Pixels
-from ..models.spec import CLIP_FRAMES
+from ..inference.preprocess import Pixels, reduced
+from ..inference.windows import Map
+from ..models import ModelSpec
 from ..video.options import InputOptions
 from ..video.overlay import Painter, draw_label
 from ..video.reader import Frame, Image, VideoReader
@@ -86,10 +86,10 @@ class FrameGrabber(threading.Thread):
         error: the error that ended reading, if any.
     """
 
-    def __init__(self, reader: VideoReader, paced: bool) -> None:
+    def __init__(self, reader: VideoReader, paced: bool, clip_frames: int) -> None:
         super().__init__(daemon=True)
         self._reader, self._paced = reader, paced
-        self._recent: deque[LiveFrame] = deque(maxlen=CLIP_FRAMES)
+        self._recent: deque[LiveFrame] = deque(maxlen=clip_frames)
         self._changed = threading.Condition()
         self._stopped = False
         self._taken = -1
@@ -177,7 +177,7 @@ class Predictor(threading.Thread):
                     time.sleep(0.002)
                     continue
                 last = clip[-1].frame.index
-                self.latest = LiveMap(infer(self._pixels(clip))[-1], clip[-1].at_s)
+                self.latest = LiveMap(infer(self._pixels(clip))[-1], clip[newest_map(self._model.spec, len(clip))].at_s)
                 self.maps += 1
         except Exception as error:  # raised later, in the main thread
             self.error = error
@@ -187,14 +187,23 @@ class Predictor(threading.Thread):
         kept = {item.frame.index: self._prepared.get(item.frame.index) for item in clip}
         for item in clip:
             if kept[item.frame.index] is None:
-                kept[item.frame.index] = self._model.prepare(shrunk(item.image))
+                kept[item.frame.index] = self._model.prepare(reduced(item.frame, self._model.spec.preprocess))
         self._prepared = {index: pixels for index, pixels in kept.items() if pixels is not None}
         frames = list(self._prepared.values())
-        return np.stack([frames[0]] * (CLIP_FRAMES - len(frames)) + frames, axis=1)
+        return np.stack([frames[0]] * (self._model.spec.clip_frames - len(frames)) + frames, axis=1)
 
     def stop(self) -> None:
         """Stop after the current map."""
         self._stopped.set()
+
+
+def newest_map(spec: ModelSpec, frames: int) -> int:
+    """Return the index of the frame that the newest map belongs to, among the ``frames`` newest ones of a clip.
+
+    It is the last one, unless the network reads frames after it: then the map lags by that look-ahead.
+    """
+    lookahead = spec.lookahead if spec.windowing == "sliding" else 0
+    return max(0, frames - 1 - lookahead)
 
 
 @dataclass
@@ -237,7 +246,7 @@ def show_live(
         InputError: the source cannot be read.
         WeightsError: a map contains NaN or infinity.
     """
-    grabber = FrameGrabber(reader, paced)
+    grabber = FrameGrabber(reader, paced, model.spec.clip_frames)
     predictor = Predictor(grabber, model)
     summary = LiveSummary()
     started = time.monotonic()

@@ -102,7 +102,7 @@ def render(data: ReportData, areas: AreaStatistics, model: Model) -> str:
         heat_map=as_jpeg(heat_map if has_motion else with_areas(heat_map, areas.areas, data, 0.0)),
         over_time=plot_over_time(data) if has_motion else "",
         path=plot_path(data) if has_motion else "",
-        block_frames=model.config.frames_out if frames > model.config.frames_out else 1,
+        block_frames=model.spec.maps if frames > model.spec.maps else 1,
         areas=area_rows(areas, end_s),
         area_plot=plot_areas(data, areas.areas) if areas.areas and has_motion else "",
         scenes=[scene_row(number, scene, info, painter) for number, scene in enumerate(data.scenes, start=1)],
@@ -117,7 +117,7 @@ def describe_run(data: ReportData, model: Model) -> dict[str, str]:
     return {
         "File": printable(info.path.name),
         "Video": f"{size}, {length}" if data.has_motion else f"{size}, a single frame",
-        "Model": f"{model.name} ({model.config.name}), weights {model.sha256[:12]}, on {model.device}",
+        "Model": f"{model.name} ({model.spec.name}), weights {model.sha256[:12]}, on {model.device}",
         "Damaged": f"skipped {damage(data.damaged)}" if data.damaged else "",
         "Created by": f"tinyhd {__version__}. Attention is predicted by a neural network; it is not a measurement.",
     }

@@ -9,20 +9,23 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from .. import models, weights
+from .. import weights
+from ..engines.base import Engine, EngineUnavailable
+from ..engines.builders import BUILDERS, clip_shape
 from ..engines.fuse_batchnorm import fold
 from ..engines.graph import Array
-from ..engines.selection import BUILDERS, Engine, EngineUnavailable, compare, self_test_clip
+from ..engines.self_test import compare, self_test_clip
 from ..engines.torch import TorchEngine
 from ..errors import one_line
-from ..models import create
+from ..models import ModelSpec, build
+from ..models import spec as named_spec
+from ..models.registry import family
 from ..system import peak_memory_mb
-from .networks import MAPS, clip_shape, maps_per_clip
+from .networks import MAPS
 
 CPU = torch.device("cpu")
 
@@ -77,42 +80,45 @@ class Cost:
 
 def costs(name: str) -> Cost:
     """Return the number of parameters and multiply-adds of a network."""
-    network = create(name).eval()
+    spec = named_spec(name)
+    network = build(spec).eval()
     counts: list[int] = []
 
     def count(layer: nn.Module, args: object, output: torch.Tensor) -> None:
-        assert isinstance(layer, nn.Conv3d)
+        assert isinstance(layer, nn.Conv2d | nn.Conv3d)
         counts.append(output.numel() * math.prod(layer.weight.shape[1:]))
 
     for layer in network.modules():
-        if isinstance(layer, nn.Conv3d):
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
             layer.register_forward_hook(count)
     with torch.inference_mode():
-        network(torch.zeros(1, *clip_shape(network.config)))
+        network(torch.zeros(1, *clip_shape(spec)))
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Cost(name, parameters, sum(counts) * passes(name) / 1e9)
+    return Cost(name, parameters, sum(counts) * passes(spec) / 1e9)
 
 
-def passes(name: str) -> int:
+def passes(spec: ModelSpec) -> float:
     """Return the number of forward passes for ``MAPS`` maps."""
-    return MAPS // maps_per_clip(models.config(name))
+    return MAPS / spec.maps
 
 
-def make_network(name: str, file: Path | None = None) -> nn.Module:
+def make_network(name: str, file: Path | None = None) -> tuple[nn.Module, ModelSpec]:
     """Return a network in evaluation mode, with the weights of a file or random ones, which take the same time."""
     if file is None:
-        return create(name).eval()
+        spec = named_spec(name)
+        return build(spec).eval(), spec
     loaded = weights.load(file)
-    network = models.build(loaded.config)
+    network = build(loaded.spec)
     network.load_state_dict(loaded.state_dict)
-    return network.eval()
+    return network.eval(), loaded.spec
 
 
-def build_engine(network: Any, engine: str, precision: str) -> Engine:
+def build_engine(network: nn.Module, spec: ModelSpec, engine: str, precision: str) -> Engine:
     """Return an engine that runs a network; changes the network.
 
     Args:
         network: a network from :func:`make_network`.
+        spec: its spec.
         engine: name of the engine.
         precision: numeric precision.
 
@@ -121,12 +127,11 @@ def build_engine(network: Any, engine: str, precision: str) -> Engine:
     """
     if (engine, precision) == ORIGINAL:
         return TorchEngine(network, CPU, precision)
-    shape = clip_shape(network.config)
-    fold(network)
+    fold(network, by_name=family(spec).named_norms)
     if engine == "torch":
         return TorchEngine(network, CPU, precision)
     try:
-        return BUILDERS[engine](network, shape, precision)
+        return BUILDERS[engine](network, spec, precision)
     except ImportError as error:
         raise EngineUnavailable(one_line(error)) from None
 
@@ -136,7 +141,7 @@ def available_engines(name: str, file: Path | None) -> dict[tuple[str, str], Eng
     engines: dict[tuple[str, str], Engine] = {}
     for kind in KINDS:
         try:
-            engines[kind] = build_engine(make_network(name, file), *kind)
+            engines[kind] = build_engine(*make_network(name, file), *kind)
         except EngineUnavailable:
             continue
     return engines
@@ -154,14 +159,15 @@ def model_runs(
         memory: whether to measure peak memory too, in a separate process for each engine.
     """
     for name in names:
-        clip = self_test_clip(clip_shape(models.config(name)))
+        spec = make_network(name, file)[1]
+        clip = self_test_clip(clip_shape(spec))
         engines = available_engines(name, file)
         maps = {kind: engine.infer(clip) for kind, engine in engines.items()}
         times: dict[tuple[str, str], list[float]] = {kind: [] for kind in engines}
         for _ in range(rounds):
             for kind, engine in engines.items():
                 times[kind].append(time_forward(engine, clip))
-        factor = passes(name) * 1e3
+        factor = passes(spec) * 1e3
         original = times[ORIGINAL]
         for kind, seconds in times.items():
             difference, correlation = compare(maps[kind], maps[ORIGINAL]) if file else (None, None)
@@ -194,8 +200,9 @@ def peak_of(name: str, engine: str, precision: str) -> float | None:
 
 def own_peak(name: str, engine: str, precision: str) -> float | None:
     """Run a network twice in an engine and return the peak memory of this process, in 10^6 bytes."""
-    made = build_engine(make_network(name), engine, precision)
-    clip = self_test_clip(clip_shape(models.config(name)))
+    network, spec = make_network(name)
+    made = build_engine(network, spec, engine, precision)
+    clip = self_test_clip(clip_shape(spec))
     for _ in range(2):
         made.infer(clip)
     return peak_memory_mb()

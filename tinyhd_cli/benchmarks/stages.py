@@ -16,13 +16,12 @@ from ..inference.model import Model
 from ..inference.normalization import make_scale
 from ..inference.options import Outputs, PredictOptions
 from ..inference.predict import predict_file, prepare
-from ..models.spec import CLIP_FRAMES
 from ..system import available_cores
 from ..video.overlay import FramePainter
 from ..video.reader import Frame, VideoReader
 from ..video.writer import VideoWriter
 
-MAX_FRAMES = 5 * CLIP_FRAMES
+MAX_FRAMES = 80
 """Maximum number of frames that are kept in memory to time each stage alone."""
 
 
@@ -107,7 +106,7 @@ def time_stages(video: Path, model: Model, target: Path) -> list[Stage]:
     with timer.stage("scale", frames):
         prepared = [pixels for _, pixels in prepare(frames, model)]
     payloads = list(range(len(frames)))
-    model.infer(np.stack([prepared[0]] * CLIP_FRAMES, axis=1))  # warm-up: allocates memory
+    model.infer(np.stack([prepared[0]] * model.spec.clip_frames, axis=1))  # warm-up: allocates memory
     with timer.stage("network", frames):
         maps = [saliency for _, saliency in model.maps(zip(payloads, prepared, strict=True))]
     scale, style = make_scale("running"), PredictOptions().style

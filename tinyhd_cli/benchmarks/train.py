@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ..models import ModelConfig, create
+from ..models import build
 from ..system import keep_freed_memory
 from ..training import cpu_layers
+from ..training.augment import run_student
 from ..training.losses import Targets, loss_terms, total
-from ..training.options import TERMS
-from .networks import clip_shape, maps_per_clip
+from ..training.options import TrainConfig
 
 PLAIN = "plain eager"
 """Name of the reference: the network with PyTorch's layers."""
@@ -74,20 +74,20 @@ def make_step(model: str, batch: int, device: str, fast: bool, dtype: torch.dtyp
         dtype: type of the forward pass.
     """
     torch.manual_seed(0)
-    network = create(model)
-    spec = network.config
+    config = TrainConfig(model=model)
+    network = build(config.spec)
     if fast:
         cpu_layers.accelerate(network)
     network.to(device).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9)
-    clip = torch.randn(batch, *clip_shape(spec), device=device)
-    targets = random_targets(spec, batch, device)
+    clip = torch.randn(batch, 3, config.clip_frames, *config.input_size, device=device)
+    targets = random_targets(config, batch, device)
 
     def step() -> float:
         started = time.perf_counter()
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            saliency, maps = network(clip, intermediate=True)
-        loss = total(loss_terms(saliency, maps, batch, targets, None, TERMS), TERMS)
+            outputs = run_student(network, clip, config.family)
+        loss = total(loss_terms(outputs, batch, targets, None, config.objectives), config.weights)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -97,8 +97,7 @@ def make_step(model: str, batch: int, device: str, fast: bool, dtype: torch.dtyp
     return step
 
 
-def random_targets(spec: ModelConfig, batch: int, device: str) -> Targets:
+def random_targets(config: TrainConfig, batch: int, device: str) -> Targets:
     """Return random maps in the place of a teacher's: the final maps and the four intermediate ones."""
-    size = clip_shape(spec)[2:]
-    final = torch.rand(batch, maps_per_clip(spec), *size, device=device)
-    return Targets(final, torch.rand(batch, 4, *size, device=device))
+    final, hierarchy = (torch.rand(batch, maps, *config.input_size, device=device) for maps in (config.num_maps, 4))
+    return Targets(final, hierarchy)

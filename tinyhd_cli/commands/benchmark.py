@@ -138,19 +138,20 @@ def model(
     as_json: AsJson = False,
 ) -> None:
     """Time, operations and memory of networks in every engine, and the speed relative to PyTorch in the same run."""
-    from ..benchmarks.networks import MAPS, clip_shape, engine_network, engine_networks
+    from ..benchmarks.networks import MAPS, engine_networks
+    from ..models import spec
     from ..weights import load
 
     if models and weights:
         raise UsageError("--weights: the file determines the network; give no name")
-    names = models or ([load(weights).config.name] if weights else engine_networks())
+    names = models or ([load(weights).spec.name] if weights else engine_networks())
     if rounds < 1:
         raise UsageError(f"--rounds must be above 0, not {rounds}")
-    shapes = [clip_shape(engine_network(name)) for name in names]
+    sizes = [spec(name).input_size for name in names]  # raises an error for an unknown name
     from ..benchmarks import costs, model_runs
 
-    sizes = ", ".join(dict.fromkeys(f"{height} x {width}" for *_, height, width in shapes))
-    say(f"{', '.join(names)}: {MAPS} maps of {sizes}, {rounds} rounds")
+    shown = ", ".join(dict.fromkeys(f"{height} x {width}" for height, width in sizes))
+    say(f"{', '.join(names)}: {MAPS} maps of {shown}, {rounds} rounds")
     found = [costs(name) for name in names]
     runs = list(model_runs(names, rounds, weights, memory=memory))
     if as_json:

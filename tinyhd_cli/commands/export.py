@@ -39,5 +39,6 @@ def export(
     if not quiet:
         height, width = loaded.input_size
         written = ", ".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in files)
-        say(f"{loaded.config.name}: clip (1, 3, 16, {height}, {width}) -> saliency, equal to PyTorch's -> {written}")
+        clip = f"(1, 3, {loaded.spec.clip_frames}, {height}, {width})"
+        say(f"{loaded.spec.name}: clip {clip} -> saliency, equal to PyTorch's -> {written}")
     return OK

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from ..training.options import as_options
 from .terminal import say
 from .train_options import run, with_training_options
 
 
-@with_training_options(without=("out", "model", "decoders", "init", "teacher"))
+@with_training_options(without=("out", "model", "set", "init", "teacher"))
 def reduce_channels(
     source: Annotated[str, typer.Option("--from", metavar="NAME|FILE", help="Wider network.", show_default=False)],
     to: Annotated[str, typer.Option("--to", metavar="half|quarter", help="The new width.", show_default=False)],
@@ -36,24 +37,24 @@ def reduce_channels(
     tinyhd reduce-channels --from best.safetensors --to half --out half.safetensors
     """
     from .. import weights
-    from ..models.reduce import reduce_channels as reduce
+    from ..models import title
+    from ..models.registry import family
 
     parent = weights.load(source)
-    reduced = reduce(parent.config, parent.state_dict, to, merge)
+    reduced = family(parent.spec).reduce_channels(parent.spec, parent.state_dict, to, merge)
     info = weights.save(
         out,
         reduced.state_dict,
-        reduced.config,
-        input_size=parent.info.input_size,
+        reduced.spec,
         license=parent.info.license,
         training_data=parent.info.training_data,
         provenance={"reduced from": parent.info.name, "merge": merge},
     )
-    say(f"{weights.network_name(reduced.config)}, {info.parameters:,} parameters, from {parent.config.name}")
+    say(f"{title(reduced.spec)}, {info.parameters:,} parameters, from {parent.spec.name}")
     if reduced.fresh:
         say(f"{len(reduced.fresh)} layers cannot be reduced and start from new weights: {', '.join(reduced.fresh)}")
     print(out)
     if distill is None:
         return 0
-    student = {"model": reduced.config.name, "decoders": reduced.config.decoders}
+    student = {"model": reduced.spec.name, "set": as_options(reduced.spec)}
     return run(options, out=distill, init=str(out), teacher=(source,), **student)

@@ -37,6 +37,13 @@ EXTRA = {
 }
 """Options beside those of ``TrainConfig``: type, default, metavar, help."""
 
+FORMER: dict[str, tuple[Any, str]] = {
+    "decoders": (str | None, "set"),
+    "optimiser": (str | None, "optimizer"),
+    "dark_start": (bool | None, "sparse_init"),
+}
+"""Former options that still work: type, and the option that replaces them."""
+
 
 def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
     """The options of a training command for Typer; all are None where the command line is silent."""
@@ -46,15 +53,19 @@ def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
             continue
         facts, default = item.metadata, item.default
         switch = isinstance(default, bool)
-        several = item.name in ("data", "aux", "val", "weight", "teacher")
+        several = item.name in ("data", "aux", "val", "weight", "teacher", "set")
         shown = None if switch or several or default in (None, ()) else default
         text = facts["help"] if shown is None else f"{facts['help']} [default: {as_text(shown)}]"
-        names = [flag(item.name), "-o"] if item.name == "out" else [flag(item.name)]
+        names = [flag(item.name), *(["-o"] if item.name == "out" else [])]
         option = typer.Option(
             *names, metavar=facts["metavar"] or None, help=text, rich_help_panel=facts["panel"], show_default=False
         )
         kind = (list[str] if several else bool if switch else str) | None
         found.append(keyword(item.name, Annotated[kind, option], None))
+    for name, (kind, hidden) in FORMER.items():
+        if hidden not in without:
+            option = typer.Option(flag(name), hidden=True, show_default=False)
+            found.append(keyword(name, Annotated[kind, option], None))
     for name, (extra, value, metavar, text) in EXTRA.items():
         short = ["-q"] if name == "quiet" else []
         option = typer.Option(flag(name), *short, metavar=metavar, help=text, rich_help_panel=RUN, show_default=False)
@@ -96,8 +107,6 @@ def parse(name: str, text: Any) -> Any:
         if name == "size":
             height, width = text.lower().split("x")
             return int(height), int(width)
-        if name == "decoders":
-            return tuple(part.strip() for part in text.split(","))
         if name == "milestones":
             return tuple(float(part) for part in text.split(","))
         if "int" in str(default.type):
@@ -109,10 +118,20 @@ def parse(name: str, text: Any) -> Any:
     return text
 
 
+def with_present_names(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a command line with former names replaced."""
+    options = dict(options)
+    for name, (_, present) in FORMER.items():
+        value = options.pop(name, None)
+        if value is not None:
+            options[present] = [*(options.get(present) or []), f"{name}={value}"] if present == "set" else value
+    return options
+
+
 def run(options: dict[str, Any], **fixed: Any) -> int:
     """Train as the options say; ``fixed`` settings win over them."""
     extra = {name: options.pop(name) for name in EXTRA}
-    given = {name: parse(name, text) for name, text in options.items()} | fixed
+    given = {name: parse(name, text) for name, text in with_present_names(options).items()} | fixed
     saved = None
     if extra["resume"] or extra["extend"]:
         from ..training import checkpoints

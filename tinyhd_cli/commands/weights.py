@@ -85,19 +85,18 @@ def show_one(
 
 def facts(info: WeightsInfo, located: Located | None) -> dict[str, str]:
     """Return the properties of weights as printed."""
-    from ..models.spec import CLIP_FRAMES
-    from ..weights import network_name
+    from ..models import title
     from ..weights.hub import hub_location
 
     home = hub_location(info)
     return {
         "name": info.name,
-        "network": network_name(info.config),
-        "maps": f"{info.config.frames_out} for {CLIP_FRAMES} frames",
+        "network": title(info.spec),
+        "maps": f"{info.spec.maps} for {info.spec.clip_frames} frames",
         "parameters": f"{info.parameters:,}" if info.parameters else "",
         "input": f"{info.input_size[0]} x {info.input_size[1]} (height x width)",
-        "mean": ", ".join(f"{value:g}" for value in info.mean),
-        "std": ", ".join(f"{value:g}" for value in info.std),
+        "mean": ", ".join(f"{value:g}" for value in info.spec.preprocess.mean),
+        "std": ", ".join(f"{value:g}" for value in info.spec.preprocess.std),
         "trained on": info.training_data,
         "scores": ", ".join(f"{metric} {score:g}" for metric, score in info.scores.items()),
         "scores on": info.scores_on,
@@ -176,11 +175,12 @@ def convert(
 ) -> None:
     """Convert an original file to a safetensors file, which cannot run code and describes its content."""
     from .. import weights
+    from ..models import title
 
     order = [part.strip() for part in decoders.split(",")] if decoders else None
     out = out or file.with_suffix(".safetensors")
     info = weights.convert(file, out, decoders=order, name=name)
-    say(f"{info.name}: {weights.network_name(info.config)}, {info.bytes:,} bytes, sha256 {info.sha256}")
+    say(f"{info.name}: {title(info.spec)}, {info.bytes:,} bytes, sha256 {info.sha256}")
     print(out)
 
 

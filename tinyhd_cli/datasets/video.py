@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ..errors import InputError
-from ..video.reader import Frame, VideoReader
+from ..video.reader import Frame, VideoReader, scale_rgb
 from ..wording import damage
 from .images import (
     FIXATION_SUFFIXES,
@@ -23,6 +23,9 @@ from .images import (
 )
 
 log = logging.getLogger("tinyhd")
+
+Reduction = Callable[[int, int], float]
+"""Returns the factor by which both sides of a frame are divided, from its width and height."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,14 @@ class Video:
         """Return the files of the frame with this number."""
         return FrameFiles(number, self.images.get(number), self.densities.get(number), self.fixations.get(number))
 
-    def read(self, on_damage: OnDamage | None = None) -> Iterator[tuple[FrameFiles, Image]]:
+    def read(
+        self, on_damage: OnDamage | None = None, reduction: Reduction | None = None
+    ) -> Iterator[tuple[FrameFiles, Image]]:
         """Yield the files and the image, uint8 RGB ``(h, w, 3)``, of each frame, in order; decode one frame at a time.
 
         Args:
             on_damage: called with a message about each image that cannot be read and is skipped; None to log a warning.
+            reduction: returns the factor that a frame's sides are divided by, from its width and height; default: 1.
 
         Raises:
             InputError: the video has no frames, or none that can be read.
@@ -123,7 +129,8 @@ class Video:
         report = on_damage or (lambda line: log.warning("%s", line))
         if self.source is None:
             raise InputError(f"{self.name}: has annotations, but no frames")
-        frames = self._read_file(report) if self.is_file else self._read_images(report)
+        factor = reduction or (lambda width, height: 1.0)
+        frames = self._read_file(report, factor) if self.is_file else self._read_images(report, factor)
         count = 0
         for count, pair in enumerate(frames, start=1):  # noqa: B007  # count is used after the loop
             yield pair
@@ -132,20 +139,21 @@ class Video:
                 f"{self.source}: {'none of its images can be read' if self.images else 'contains no images'}"
             )
 
-    def _read_images(self, report: OnDamage) -> Iterator[tuple[FrameFiles, Image]]:
+    def _read_images(self, report: OnDamage, factor: Reduction) -> Iterator[tuple[FrameFiles, Image]]:
         for number, path in self.images.items():
             try:
                 image = read_image(path)
             except InputError as error:
                 report(str(error))
                 continue
-            yield self.frame(number), image
+            yield self.frame(number), scale_rgb(image, factor(image.shape[1], image.shape[0]))
 
-    def _read_file(self, report: OnDamage) -> Iterator[tuple[FrameFiles, Image]]:
+    def _read_file(self, report: OnDamage, factor: Reduction) -> Iterator[tuple[FrameFiles, Image]]:
         assert self.source is not None
         with VideoReader(self.source) as reader:
             for number, frame in numbered_frames(reader, self.first_number):
-                yield self.frame(number), frame.rgb()
+                size = frame.info.width, frame.info.height
+                yield self.frame(number), frame.reduced_rgb(factor(*size))
             if reader.damaged:
                 report(f"{self.source}: skipped {damage(reader.damaged)}")
 

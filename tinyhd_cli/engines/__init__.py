@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
-    from .selection import ENGINES, PRECISIONS, Engine, EngineOptions, EngineUnavailable, choose
+    from .base import ENGINES, PRECISIONS, Engine, EngineUnavailable
+    from .selection import EngineOptions, choose
 
 __all__ = ["ENGINES", "PRECISIONS", "Engine", "EngineOptions", "EngineUnavailable", "choose"]
+
+_MODULES = {"EngineOptions": ".selection", "choose": ".selection"}
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module(".selection", __name__), name)
+        return getattr(importlib.import_module(_MODULES.get(name, ".base"), __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

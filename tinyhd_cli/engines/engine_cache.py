@@ -81,17 +81,17 @@ def digest_of(results: Sequence[Node]) -> str:
     return found.hexdigest()
 
 
-def graph_file(results: Sequence[Node], *facts: object) -> Path | None:
+def graph_file(digest: str, *facts: object) -> Path | None:
     """Return the cache file of a compiled graph, whether or not it exists; None without a cache.
 
     Args:
-        results: the output nodes.
+        digest: of the graph, see :func:`digest_of`.
         facts: other values that the compiled graph depends on, such as compile options and versions.
     """
     directory = folder("compiled")
     if directory is None:
         return None
-    key = "\n".join((digest_of(results), *map(str, facts), *machine_facts()))
+    key = "\n".join((digest, *map(str, facts), *machine_facts()))
     return directory / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.blob"
 
 

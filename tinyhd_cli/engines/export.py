@@ -1,34 +1,74 @@
-"""Networks as files for other programs."""
+"""Write networks as files for other programs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import torch
+from torch import nn
 
 from ..atomic_files import cannot_write, make_parent, publish, remove, temporary_path
-from ..errors import OutputError, UsageError, WeightsError, did_you_mean
-from ..inference.model import Model
-from ..models.families.tinyhd import TinyHD
-from ..models.spec import CLIP_FRAMES
-from .graph import Node
-from .lower_tinyhd import rewritten
-from .selection import LIMITS, Engine, differs, self_test_clip
+from ..errors import OutputError, UsageError, did_you_mean
+from ..models import ModelSpec
+from . import generic
+from .base import Engine
+from .builders import clip_shape, lower
+from .self_test import LIMITS, mismatch, self_test_clip
 from .torch import TorchEngine
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-"""Formats, and how their files' names end."""
+"""Formats, and the suffixes of their files."""
+
+SPEC_KEY = "spec"
+"""Metadata key of the network's spec as JSON; :func:`tinyhd_cli.models.from_dict` reads it."""
 
 
-def export(model: Model, format: str, path: Path) -> list[Path]:
-    """Write a network as a file for other programs, after it was found to give PyTorch's answers.
+class Exportable(Protocol):
+    """A network to export, such as :class:`tinyhd_cli.inference.model.Model`."""
 
-    Its input ``clip`` is float32 ``(1, 3, 16, H, W)``: RGB in 0..1, minus ``mean``, through ``std``, which are in
-    its metadata; its output ``saliency`` is ``(1, T, H, W)``.
+    @property
+    def name(self) -> str:
+        """Name of the weights."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The network."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, on the CPU, in evaluation mode, with BatchNorm folded."""
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the weights file."""
+
+
+def metadata_of(model: Exportable) -> dict[str, str]:
+    """Return the metadata of an exported file."""
+    steps = model.spec.preprocess
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (steps.mean, steps.std))
+    return {
+        "model": model.spec.name,
+        "weights": model.name,
+        "sha256": model.sha256,
+        "mean": mean,
+        "std": std,
+        SPEC_KEY: json.dumps(model.spec.to_dict(), sort_keys=True),
+    }
+
+
+def export(model: Exportable, format: str, path: Path) -> list[Path]:
+    """Write a network as a file for other programs, after comparing its maps with PyTorch's.
+
+    The input ``clip`` is float32 ``(1, 3, T, H, W)``: RGB in 0..1, minus ``mean``, divided by ``std``. Both are in the
+    metadata, together with the spec, which describes all of the preprocessing. The output ``saliency`` is
+    ``(1, maps, H, W)``.
 
     Args:
-        model: on the CPU.
+        model: the network.
         format: ``onnx`` or ``openvino``; the latter is two files, ``.xml`` and ``.bin``.
         path: the file; its suffix must be the format's.
 
@@ -37,71 +77,73 @@ def export(model: Model, format: str, path: Path) -> list[Path]:
 
     Raises:
         UsageError: format or suffix are wrong, or a package is missing.
-        WeightsError: the network is none that can be exported.
-        OutputError: the file cannot be written, or does not give the right answers; nothing is left of it.
+        OutputError: the network cannot be converted, the file cannot be written, or its maps are wrong. No file is
+            left.
     """
-    if format not in SUFFIXES:
-        raise UsageError(f"--format {format!r} is unknown: {did_you_mean(format, SUFFIXES)}")
-    if path.suffix.lower() != SUFFIXES[format]:
-        raise UsageError(f"--out {path}: the file's name must end in {SUFFIXES[format]}")
-    if not isinstance(model.network, TinyHD):
-        raise WeightsError(f"{model.name}: holds {model.config.name}; TinyHD networks alone can be exported")
-    need(*(("onnx", "onnxruntime") if format == "onnx" else ("openvino",)))
-    shape = (3, CLIP_FRAMES, *model.input_size)
+    check(format, path)
     make_parent(path)
     temporary = temporary_path(path)
-    write: Callable[[Node, Path, dict[str, str]], Engine] = write_onnx if format == "onnx" else write_openvino
     pairs = [(temporary, path)]
     if format == "openvino":
         pairs.insert(0, (temporary.with_suffix(".bin"), path.with_suffix(".bin")))
     try:
-        engine = write(rewritten(model.network, shape), temporary, about(model))
-        reference = TorchEngine(model.network, model.device, "float32")
-        wrong = differs(engine, reference, self_test_clip(shape), LIMITS["float32"])
+        engine = (write_onnx if format == "onnx" else write_openvino)(model, temporary)
+        reference = TorchEngine(model.network, torch.device("cpu"), "float32")
+        wrong = mismatch(engine, reference, self_test_clip(clip_shape(model.spec)), LIMITS["float32"])
         if wrong:
             raise OutputError(f"{path}: not written: its {wrong}")
-        for source, target in pairs:
-            publish(source, target)
-    except (OSError, RuntimeError) as error:  # OpenVINO does not tell a full disk from others
+        for written, target in pairs:
+            publish(written, target)
+    except (OSError, RuntimeError) as error:  # OpenVINO raises RuntimeError for a full disk, too
         raise cannot_write(path, error if isinstance(error, OSError) else OSError(str(error))) from error
     finally:
-        for source, _ in pairs:
-            remove(source)
+        for written, _ in pairs:
+            remove(written)
     return [target for _, target in reversed(pairs)]
 
 
-def need(*packages: str) -> None:
-    """``UsageError`` if a package is not installed."""
-    for package in packages:
-        try:
-            metadata.version(package)
-        except metadata.PackageNotFoundError:
-            raise UsageError(f"--format: {package} is not installed: pip install {package}") from None
+def check(format: str, path: Path) -> None:
+    """Raise ``UsageError`` if the format is unknown, the suffix does not fit it, or a package is not installed."""
+    if format not in SUFFIXES:
+        raise UsageError(f"--format {format!r} is unknown: {did_you_mean(format, SUFFIXES)}")
+    if path.suffix.lower() != SUFFIXES[format]:
+        raise UsageError(f"--out {path}: the file's name must end in {SUFFIXES[format]}")
+    for package in ("onnx", "onnxruntime") if format == "onnx" else ("openvino",):
+        require(package)
 
 
-def about(model: Model) -> dict[str, str]:
-    """What the file says of itself."""
-    mean, std = (" ".join(f"{value:g}" for value in values.ravel().tolist()) for values in (model.mean, model.std))
-    return {"model": model.config.name, "weights": model.name, "sha256": model.sha256, "mean": mean, "std": std}
+def require(package: str) -> None:
+    """Raise ``UsageError`` if a package is not installed."""
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        raise UsageError(f"--format: {package} is not installed: pip install {package}") from None
 
 
-def write_onnx(result: Node, path: Path, about: dict[str, str]) -> Engine:
-    """Write an ONNX file, and read it back."""
+def write_onnx(model: Exportable, path: Path) -> Engine:
+    """Write an ONNX file, and load it again."""
     from .onnx import OnnxRuntime, to_onnx
 
-    path.write_bytes(to_onnx(result, about).SerializeToString())
+    node = lower(model.network, model.spec)
+    if node is None:
+        require("onnxscript")
+        proto = generic.to_onnx(model.network, clip_shape(model.spec), metadata_of(model))
+    else:
+        proto = to_onnx(node, metadata_of(model))
+    path.write_bytes(proto.SerializeToString())
     return OnnxRuntime(path.read_bytes(), threads=0)
 
 
-def write_openvino(result: Node, path: Path, about: dict[str, str]) -> Engine:
-    """Write OpenVINO's two files, and read them back."""
+def write_openvino(model: Exportable, path: Path) -> Engine:
+    """Write OpenVINO's two files, and load them again."""
     import openvino
 
     from .openvino import OpenVino, core, to_openvino
 
-    graph: Any = to_openvino(result)
-    for name, value in about.items():
+    node = lower(model.network, model.spec)
+    graph: Any = generic.to_openvino(model.network, clip_shape(model.spec)) if node is None else to_openvino(node)
+    for name, value in metadata_of(model).items():
         graph.set_rt_info(value, ["tinyhd", name])
-    # Weights in 16 bits, its default, would not give the same answers.
+    # By default, OpenVINO would compress the weights to 16 bits, which changes the maps.
     openvino.save_model(graph, path, compress_to_fp16=False)
     return OpenVino(lambda: core().read_model(path), "float32", threads=0)

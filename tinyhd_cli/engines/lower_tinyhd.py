@@ -1,14 +1,14 @@
-"""TinyHD as a graph that engines run fast: the same answers, to float32 rounding, by cheaper operations.
+"""Lower TinyHD to a graph that engines run fast: the same maps, up to float32 rounding, by cheaper operations.
 
-What differs from the network as it is written down in ``models``:
+Differences from the network in ``models``:
 
-- BatchNorm is folded into the convolutions (``inference.folding``).
-- Kernels lose the taps that only ever see padding, and the first convolution of a block that reads what was
-  interpolated goes before the interpolation (:func:`graph.convolve`).
-- Pixel shuffle is a fixed transposed convolution (:func:`graph.shuffle`): engines otherwise shuffle by copying every
-  value through a layout that none of their other operations uses.
-- Time is interpolated before pixels are shuffled, not after (:func:`up`): both work on each pixel or frame alone.
-- Inside blocks, channels are filled up to whole vectors (:func:`rounded_up`).
+- BatchNorm is folded into the convolutions (``fuse_batchnorm``).
+- Kernels lose the taps that only ever read padding, and a block's first convolution is moved before the interpolation
+  that it follows (:func:`graph.convolve`).
+- Pixel shuffle is a fixed transposed convolution (:func:`graph.shuffle`): engines otherwise copy every value through a
+  memory layout that none of their other operations uses.
+- Time is interpolated before pixels are shuffled, not after (:func:`up`): the two operations commute.
+- Inside blocks, channels are padded to whole vectors (:func:`rounded_up`).
 - The decoders' maps are fused as a weighted sum, neither repeated nor concatenated (:func:`fuse`).
 """
 
@@ -21,28 +21,25 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..models.blocks.mobilenet3d import GROUPS, ConvNorm, InvertedResidual, MobileNet3d
-from ..models.blocks.tinyhd_decoders import AggregationDecoder, Decoder, HierarchicalDecoder, UNetDecoder
-from ..models.families.tinyhd import TinyHD
-from ..models.spec import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH
+from ..models.families.tinyhd.decoders import AggregationDecoder, Decoder, HierarchicalDecoder, UNetDecoder
+from ..models.families.tinyhd.network import TinyHD
 from .graph import Array, Input, Node, Shape, Size3, add, concat, convolve, interpolate, relu6, scale, shuffle, sigmoid
 
-CLIP_SHAPE: Shape = (3, CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH)
-
 LANES = 8
-"""Numbers that a vector of the processor holds, or half of them."""
+"""Floats per vector register of AVX2, half of those of AVX-512."""
 
 Streams = tuple[Node, Node, Node, Node]
 
 
-def rewritten(network: TinyHD, shape: Shape = CLIP_SHAPE) -> Node:
-    """The graph of a network.
+def lower(network: TinyHD, shape: Shape) -> Node:
+    """Return the graph of a network.
 
     Args:
-        network: its BatchNorms folded.
-        shape: of the clip.
+        network: with BatchNorm folded.
+        shape: of the clip, ``(3, 16, H, W)``.
 
     Returns:
-        What gives the saliency, ``(1, T, H, W)``.
+        The output node, the saliency ``(1, T, H, W)``.
     """
     streams = encode(network.encoder, Input(shape))
     maps = [one for decoder in network.decoders.values() for one in decode(cast(Decoder, decoder), streams)]
@@ -51,12 +48,12 @@ def rewritten(network: TinyHD, shape: Shape = CLIP_SHAPE) -> Node:
 
 
 def array(parameter: Tensor) -> Array:
-    """A parameter's values, in the order of its dimensions."""
+    """Return a parameter as a contiguous array."""
     return np.ascontiguousarray(parameter.detach().cpu().numpy(), np.float32)
 
 
 def conv_norm(x: Node, layer: nn.Module, *, channels: int = 0) -> Node:
-    """A folded convolution with its ReLU6; with more output channels than it has, if wanted, which are 0."""
+    """Return a folded convolution with its ReLU6, zero-padded to at least ``channels`` output channels."""
     assert isinstance(layer, ConvNorm)
     conv = layer.conv
     assert conv.bias is not None
@@ -70,23 +67,23 @@ def conv_norm(x: Node, layer: nn.Module, *, channels: int = 0) -> Node:
 
 
 def padded(weight: Array, outputs: int, inputs: int) -> Array:
-    """A weight ``(out, in, ...)`` for more channels: those that are new read and give nothing."""
+    """Return a weight ``(out, in, ...)`` padded with zeros to more channels."""
     more = ((0, outputs - weight.shape[0]), (0, inputs - weight.shape[1]), (0, 0), (0, 0), (0, 0))
     return np.pad(weight, more)
 
 
 def rounded_up(channels: int) -> int:
-    """The channels of a block's inside, filled up to a multiple of 8 if that adds no more than a third.
+    """Return a number of channels rounded up to a multiple of 8, if that adds no more than a third.
 
-    Engines keep a pixel's channels side by side: unless a pixel fills whole vectors, reading one crosses cache lines,
-    which costs depthwise convolutions and interpolations a fifth of their time.
+    Engines store the channels of a pixel side by side. Unless a pixel fills whole vectors, reading it crosses cache
+    lines, which costs depthwise convolutions and interpolations a fifth of their time.
     """
     filled = -(-channels // LANES) * LANES
     return filled if 3 * (filled - channels) <= channels else channels
 
 
 def block(x: Node, layer: nn.Module) -> Node:
-    """An inverted residual, or the encoder's last convolution."""
+    """Return an inverted residual, or the encoder's last convolution."""
     if not isinstance(layer, InvertedResidual):
         return conv_norm(x, layer)
     y = x
@@ -98,7 +95,7 @@ def block(x: Node, layer: nn.Module) -> Node:
 
 
 def encode(encoder: MobileNet3d, clip: Node) -> Streams:
-    """The encoder's four streams."""
+    """Return the encoder's four streams."""
     x = conv_norm(clip, encoder.stem)
     groups = []
     for group in GROUPS:
@@ -113,7 +110,7 @@ def encode(encoder: MobileNet3d, clip: Node) -> Streams:
 
 
 def decode(decoder: Decoder, streams: Streams) -> list[Node]:
-    """A decoder's maps before the sigmoid, each ``(1, T, H, W)``."""
+    """Return a decoder's maps before the sigmoid, each ``(1, T, H, W)``."""
     if isinstance(decoder, HierarchicalDecoder):
         return hierarchical(decoder, streams)
     if isinstance(decoder, UNetDecoder):
@@ -123,17 +120,17 @@ def decode(decoder: Decoder, streams: Streams) -> list[Node]:
 
 
 def up(decoder: Decoder, x: Node) -> Node:
-    """Twice the resolution by pixel shuffle and, with several outputs, twice the time steps: these first."""
+    """Double the time steps (if the network outputs several maps), then the resolution by pixel shuffle."""
     return shuffle(interpolate(x, time=2 if decoder.multi else 1))
 
 
 def stretch(decoder: Decoder, x: Node) -> Node:
-    """The same by interpolation alone."""
+    """Double the time steps and the resolution by interpolation."""
     return interpolate(x, time=2 if decoder.multi else 1, space=2)
 
 
 def hierarchical(d: HierarchicalDecoder, streams: Streams) -> list[Node]:
-    """d1, without the concatenation of its four maps."""
+    """Lower d1, without the concatenation of its four maps."""
     x0, x1, x2, x3 = streams
     a = shuffle(block(block(x0, d.x0[0]), d.x0[1]))
     a = block(block(a, d.x0[2]), d.x0[3])
@@ -148,7 +145,7 @@ def hierarchical(d: HierarchicalDecoder, streams: Streams) -> list[Node]:
 
 
 def unet(d: UNetDecoder, streams: Streams) -> Node:
-    """d2."""
+    """Lower d2."""
     x0, x1, x2, x3 = streams
     y = add(up(d, block(x3, d.from_x3)), x2)
     y = add(up(d, block(y, d.from_x2)), block(x1, d.lateral_x1))
@@ -158,7 +155,7 @@ def unet(d: UNetDecoder, streams: Streams) -> Node:
 
 
 def aggregation(d: AggregationDecoder, streams: Streams) -> Node:
-    """d3."""
+    """Lower d3."""
     u = [stretch(d, x) if d.interpolates_streams else up(d, x) for x in streams]
     one = [u[0]] + [add(u[i + 1], block(streams[i], d.lateral1[i])) for i in range(3)]
     two = [add(up(d, block(one[i + 1], d.up2[i])), block(one[i], d.lateral2[i])) for i in range(3)]
@@ -168,8 +165,8 @@ def aggregation(d: AggregationDecoder, streams: Streams) -> Node:
 
 
 def fuse(maps: Sequence[Node], weights: Array, bias: float) -> Node:
-    """The fusion: a weighted sum of the maps, those with one time step counting for every frame."""
-    # Maps with one time step are added up first, while they are small.
+    """Return the fusion: a weighted sum of the maps; those with one time step are broadcast over time."""
+    # Maps with one time step are added first, while they are small.
     terms = sorted(zip(maps, weights, strict=True), key=lambda term: term[0].shape[1])
     (first, weight), *others = terms
     total = scale(sigmoid(first), float(weight), bias)

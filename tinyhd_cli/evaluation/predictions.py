@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..datasets import Video
 from ..datasets.images import Map, OnDamage
-from ..models.spec import CLIP_FRAMES, ModelConfig, to_dict
+from ..models import ModelSpec
 from .center_bias import CenterBias
 
 if TYPE_CHECKING:
@@ -52,10 +53,12 @@ class NetworkSource:
     model: Model
 
     def maps(self, video: Video, report: OnDamage, start: int = 0) -> Iterator[tuple[int, Map]]:
-        from ..inference.predict import shrunk
+        from ..inference.preprocess import reduction
+        from ..inference.windows import first_frame_needed
 
-        frames = islice(video.read(report), first_needed(start), None)
-        prepared = ((files.number, self.model.prepare(shrunk(image))) for files, image in frames)
+        spec = self.model.spec
+        frames = islice(video.read(report, partial(reduction, spec.preprocess)), first_frame_needed(spec, start), None)
+        prepared = ((files.number, self.model.prepare(image)) for files, image in frames)
         yield from self.model.maps(prepared)
 
     def files(self, video: Video) -> list[Path]:
@@ -64,23 +67,14 @@ class NetworkSource:
     def describe(self) -> dict[str, Any]:
         model, engine = self.model, self.model.engine
         return {
-            "model": {"name": model.name, "sha256": model.sha256, **to_dict(model.config)},
+            "model": {"name": model.name, "sha256": model.sha256, "spec": model.spec.to_dict()},
             "engine": {"name": engine.name, "precision": engine.precision},
         }
 
     @property
-    def config(self) -> ModelConfig:
-        """The configuration of the network."""
-        return self.model.config
-
-
-def first_needed(position: int) -> int:
-    """Return the position of the first frame to decode, so that the map at ``position`` is the same as in a full run.
-
-    It is the start of the clip before the one that contains ``position``: clips then start at the same positions as in
-    a full run, and a sliding window has all frames that it covers.
-    """
-    return max(0, position // CLIP_FRAMES - 1) * CLIP_FRAMES
+    def spec(self) -> ModelSpec:
+        """The network."""
+        return self.model.spec
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def evaluate(
         dataset=describe_dataset(dataset),
         prediction=source.describe(),
         protocol=describe_protocol(options, fixations, baseline),
-        published=rows_for(dataset.layout, source.config.name) if isinstance(source, NetworkSource) else (),
+        published=rows_for(dataset.layout, source.spec.name) if isinstance(source, NetworkSource) else (),
         notes=tuple(general_notes(dataset, fixations)),
     )
 

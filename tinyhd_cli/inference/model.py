@@ -1,4 +1,4 @@
-"""A network with its weights, ready to be asked."""
+"""A network with its weights, ready for inference."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import weights
+from ..engines.base import PACKAGES, Engine
 from ..engines.fuse_batchnorm import fold
-from ..engines.selection import PACKAGES, Engine, EngineOptions, choose
+from ..engines.selection import EngineOptions, choose
 from ..errors import UsageError, WeightsError
-from ..models import ModelConfig, build
-from ..video.reader import Image
-from .windows import Map, Payload, Pixels, consecutive, sliding
+from ..models import ModelSpec, build
+from ..models.registry import family
+from .preprocess import Image, Pixels, network_input
+from .windows import Map, Payload, windows
 
 log = logging.getLogger("tinyhd")
 
@@ -28,44 +29,37 @@ FLAT = 1e-6
 
 @dataclass(frozen=True)
 class Model:
-    """A network in evaluation mode and what its input must look like."""
+    """A network in evaluation mode, with its spec and the engine that runs it."""
 
     name: str
-    """The weights' name or file."""
-    config: ModelConfig
+    """Name of the weights, or their file."""
+    spec: ModelSpec
+    """The network, with the input size and preprocessing of these weights."""
     network: nn.Module
-    """Folded (see ``folding``); for training, build one from ``weights.load``."""
+    """BatchNorm is folded into the convolutions: for training, build a network from ``weights.load``."""
     device: torch.device
     engine: Engine
-    """What runs the network."""
-    input_size: tuple[int, int]
-    """Height and width in pixels."""
-    mean: Tensor
-    """Of RGB in 0..1, ``(3, 1, 1)``."""
-    std: Tensor
-    """Likewise."""
     sha256: str
-    """Of the weights' file."""
+    """Digest of the weights file."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the input, in pixels."""
+        return self.spec.input_size
 
     def prepare(self, image: Image) -> Pixels:
-        """A frame as the network reads it: scaled bilinearly without antialiasing, normalized, as by the original.
+        """Return a frame as the network reads it: resized and normalized (see :mod:`.preprocess`).
 
         Args:
-            image: uint8 RGB ``(h, w, 3)``.
+            image: uint8 RGB ``(h, w, 3)``; large frames must have been reduced already.
 
         Returns:
             float32 ``(3, H, W)``.
         """
-        height, width = self.input_size
-        scaled = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        x = np.empty((3, height, width), np.float32)
-        for channel, mean, std in zip(range(3), self.mean.flatten().tolist(), self.std.flatten().tolist(), strict=True):
-            np.multiply(scaled[..., channel], np.float32(1 / 255 / std), out=x[channel])
-            x[channel] -= np.float32(mean / std)
-        return x
+        return network_input(image, self.spec)
 
     def infer(self, clip: Pixels) -> Map:
-        """Return the saliency, float32 ``(T, H, W)`` in 0..1, of a clip ``(3, 16, H, W)`` from :meth:`prepare`.
+        """Return the saliency, float32 ``(maps, H, W)``, of a clip ``(3, clip_frames, H, W)`` from :meth:`prepare`.
 
         Raises:
             WeightsError: a value is not finite.
@@ -95,8 +89,7 @@ class Model:
 
     def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
         """Yield one map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through."""
-        windows = sliding if self.config.frames_out == 1 else consecutive
-        return windows(frames, self.watched())
+        return windows(self.spec, frames, self.watched())
 
 
 def is_constant(maps: Map) -> bool:
@@ -107,10 +100,10 @@ def is_constant(maps: Map) -> bool:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name: ``auto`` (the fastest there is), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    """Return the device of a name: ``auto`` (the fastest available), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
 
     Raises:
-        UsageError: there is no such device.
+        UsageError: the device is not available.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
@@ -118,7 +111,7 @@ def pick_device(name: str) -> torch.device:
     kind, _, number = name.partition(":")
     if not available.get(kind) or (number and not number.isdigit()):
         here = ", ".join(kind for kind, there in available.items() if there)
-        raise UsageError(f"--device {name!r} is not available here (there is {here})")
+        raise UsageError(f"--device {name!r} is not available here; available: {here}")
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
         raise UsageError(f"--device {name!r}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
     return torch.device(name)
@@ -132,39 +125,30 @@ def load_model(
     precision: str = "auto",
     exact: bool = True,
 ) -> Model:
-    """A network with its weights.
+    """Load a network with its weights.
 
     Args:
-        name_or_path: a name that ``tinyhd weights list`` shows, or a weight file: safetensors, or an original ``.pth``.
-            None: the default.
+        name_or_path: a name that ``tinyhd weights list`` shows, or a weights file: safetensors, or an original
+            ``.pth``. None: the default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        engine: ``torch``, ``fused``, ``openvino``, ``onnx``; ``auto``: the fastest that agrees with PyTorch here.
+        engine: ``torch``, ``fused``, ``openvino``, ``onnx``; ``auto``: the fastest that passes the self-test.
         precision: ``float32``, ``bf16`` or ``int8``; ``auto``: see ``exact``.
-        exact: whether maps are used as numbers. Where they are only looked at, ``auto`` may mean bf16.
+        exact: whether maps are used as numbers. If they are only displayed, ``auto`` may choose bf16.
 
     Raises:
-        WeightsError: the weights cannot be found, or are damaged, or are of no network here.
-        UsageError: there is no such name, device, engine or precision.
+        WeightsError: the weights cannot be found, are damaged, or are of a family that is not installed.
+        UsageError: a name, device, engine or precision is unknown.
     """
     options = EngineOptions(engine, precision)
-    # Other engines than PyTorch use the processor: who asks for one has said what the device is.
+    # Engines other than PyTorch run on the CPU, so naming one also chooses the device.
     chosen = pick_device("cpu" if device == "auto" and engine in PACKAGES else device)
     if chosen.type != "cpu" and engine not in ("auto", "torch"):
         raise UsageError(f"--engine {engine}: runs on the CPU, not on {device}")
     checkpoint = weights.load(weights.default_name() if name_or_path is None else name_or_path)
-    network = build(checkpoint.config)
+    spec, info = checkpoint.spec, checkpoint.info
+    network = build(spec)
     network.load_state_dict(checkpoint.state_dict)
-    info = checkpoint.info
-    fold(network.eval())
+    fold(network.eval(), by_name=family(spec).named_norms)
     network.to(chosen)
-    return Model(
-        name=info.name,
-        config=checkpoint.config,
-        network=network,
-        device=chosen,
-        engine=choose(network, info.input_size, chosen, info.sha256, options, exact=exact),
-        input_size=info.input_size,
-        mean=torch.tensor(info.mean).view(3, 1, 1),
-        std=torch.tensor(info.std).view(3, 1, 1),
-        sha256=info.sha256,
-    )
+    engine_ = choose(network, spec, chosen, info.sha256, options, exact=exact)
+    return Model(info.name, spec, network, chosen, engine_, info.sha256)

@@ -1,25 +1,20 @@
-"""One pass over a video: frames in, maps out, and into as many files as are wanted."""
+"""Predict a video in one pass, from frames to maps to any number of output files."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from ..callbacks import OnProgress
 from ..errors import UsageError
-from ..models.spec import CLIP_FRAMES, to_dict
 from ..system import trim_heap
 from ..version import __version__
-from ..video.reader import Frame, Image, VideoReader
+from ..video.reader import Frame, VideoReader
 from ..video.source import STDIN, is_read_once
 from .areas import AreaStatistics
 from .map_spool import MapSpool
@@ -28,24 +23,21 @@ from .normalization import FixedScale, VideoLimits
 from .options import STDOUT, Outputs, PredictOptions, flag
 from .outputs import RunContext, open_sinks
 from .pipeline import Pipeline
-from .windows import Map, Pixels
+from .preprocess import Pixels, reduced
+from .windows import Map
 
 log = logging.getLogger("tinyhd")
 
-DIRECT_PIXELS = 1.5**2 * 640 * 360
-"""Pixels up to which a frame is scaled to the network's input at once, as the original does. Larger ones, on which that
-would skip pixels, are first averaged down to the 640 x 360 of the DHF1K videos that the networks were trained on."""
+MIN_AHEAD = 16
+"""Frames that may wait for the network, and maps that may wait for the outputs; at least a clip of each."""
 
-PREPARED_AHEAD, MAPS_AHEAD = CLIP_FRAMES, CLIP_FRAMES
-"""Frames that wait for the network, and maps that wait to be drawn: a clip of each."""
-
-GIVE_BACK_FRAMES = 64
-"""Free memory is given back to the system after so many frames: often enough for a steady peak, and cheap."""
+TRIM_FRAMES = 64
+"""Number of frames after which free memory is returned to the system: often enough for a steady peak, and cheap."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of one video."""
+    """Result of predicting one video."""
 
     frames: int
     damaged: int
@@ -56,40 +48,25 @@ class Summary:
     """Areas of interest, by name: see ``areas.AreaSummary``."""
 
 
-def reduction(width: int, height: int) -> float:
-    """By what both sides of a frame are divided before it is scaled to the network's input; 1 for most."""
-    pixels = width * height
-    return math.sqrt(pixels / (640 * 360)) if pixels > DIRECT_PIXELS else 1.0
-
-
-def shrunk(image: Image) -> Image:
-    """A picture ``(h, w, 3)`` averaged down by :func:`reduction`, as :meth:`Frame.reduced_rgb` does to a video's."""
-    factor = reduction(image.shape[1], image.shape[0])
-    if factor == 1:
-        return image
-    size = (max(1, round(image.shape[1] / factor)), max(1, round(image.shape[0] / factor)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-
-
 def saliency_of(reader: VideoReader, model: Model) -> Generator[tuple[Frame, Map]]:
-    """Every frame of a video with its map ``(H, W)``.
+    """Yield every frame of a video with its map ``(H, W)``.
 
-    Decoding and scaling, the network, and whoever takes the maps work at the same time. Close the generator before the
+    Decoding, the network, and the consumer of the maps run at the same time, in threads. Close the generator before the
     reader, unless it is exhausted.
     """
+    ahead = max(MIN_AHEAD, model.spec.clip_frames)
     with Pipeline() as stages:
-        frames = stages.prefetch(prepare(reader, model), PREPARED_AHEAD)
-        for done, pair in enumerate(stages.prefetch(model.maps(frames), MAPS_AHEAD), start=1):
+        frames = stages.prefetch(prepare(reader, model), ahead)
+        for done, pair in enumerate(stages.prefetch(model.maps(frames), ahead), start=1):
             yield pair
-            if done % GIVE_BACK_FRAMES == 0:
+            if done % TRIM_FRAMES == 0:
                 trim_heap()
 
 
 def prepare(frames: Iterable[Frame], model: Model) -> Iterator[tuple[Frame, Pixels]]:
-    """Every frame of a video, and what the network reads of it."""
+    """Yield every frame of a video with its preprocessed pixels."""
     for frame in frames:
-        factor = reduction(frame.info.width, frame.info.height)
-        yield frame, model.prepare(frame.reduced_rgb(factor))
+        yield frame, model.prepare(reduced(frame, model.spec.preprocess))
 
 
 def predict(
@@ -210,7 +187,7 @@ def describe_run(reader: VideoReader, model: Model, options: PredictOptions, out
         "frames": 0,
         "damaged": 0,
         "duration_s": 0.0,
-        "model": {"name": model.name, "sha256": model.sha256, **to_dict(model.config)},
+        "model": {"name": model.name, "sha256": model.sha256, "spec": model.spec.to_dict()},
         "device": str(model.device),
         "engine": {"name": model.engine.name, "precision": model.engine.precision},
         "normalize": {

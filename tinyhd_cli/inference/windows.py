@@ -1,42 +1,47 @@
-"""Which clips a network sees, so that every frame of a video gets one map.
+"""Windows: the clips that a network is run on, so that every frame of a video gets one map.
 
-Frames pass through in order and in constant memory. Each item carries a payload (a decoded frame, say) beside what the
-network reads of it, ``(C, H, W)``; ``infer`` takes a clip ``(C, 16, H, W)`` and gives its maps ``(T, H, W)``.
+Frames pass through in order and in constant memory. Each item has a payload (a decoded frame, for example) next to its
+preprocessed pixels ``(C, H, W)``; ``infer`` takes a clip ``(C, T, H, W)`` and returns its maps.
 
-Arrays are NumPy's: PyTorch's threads would wait for the next one by spinning on the cores that an engine works on.
+Uses NumPy, not PyTorch, because PyTorch's idle worker threads spin and would compete with the engine for cores.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.spec import CLIP_FRAMES
+from ..models import ModelSpec
+from .preprocess import Pixels
 
 Map = NDArray[np.float32]
-Pixels = NDArray[np.float32]
 Infer = Callable[[Pixels], Map]
 Payload = TypeVar("Payload")
 
 
 class RecentFrames:
-    """The latest frames of a video, in memory that is taken once.
+    """The latest frames of a video, in a ring buffer.
 
-    Blocks that come and go between those of the network would leave holes in the heap, and its peak would creep up for
-    as long as a video lasts.
+    It is allocated once: interleaving allocations with the network's would fragment the heap, and peak memory would
+    grow with the length of the video.
+
+    Args:
+        size: frames that the buffer holds.
+        clip_frames: frames of a clip, at most ``size``.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, clip_frames: int) -> None:
+        self._size, self._clip_frames = size, clip_frames
         self._frames: Pixels | None = None
         self.count = 0
-        """Frames added so far."""
+        """Number of frames added so far."""
 
     def add(self, frame: Pixels) -> None:
-        """Take the next frame ``(C, H, W)``; it replaces the oldest."""
+        """Add the next frame ``(C, H, W)``; it replaces the oldest."""
         if self._frames is None:
             channels, height, width = frame.shape
             self._frames = np.zeros((channels, self._size, height, width), np.float32)
@@ -44,37 +49,66 @@ class RecentFrames:
         self.count += 1
 
     def clip(self) -> Pixels:
-        """The 16 frames that end in the latest, ``(C, 16, H, W)``; if there are fewer, the first fills the front."""
+        """Return the clip that ends at the latest frame, ``(C, T, H, W)``; missing frames repeat the first one."""
+        return self.clip_ending_at(self.count - 1)
+
+    def clip_ending_at(self, last: int) -> Pixels:
+        """Return the clip whose last frame has the number ``last``; frames beyond either end repeat the outermost."""
         assert self._frames is not None
-        indices = [max(0, index) % self._size for index in range(self.count - CLIP_FRAMES, self.count)]
-        # Not by index: what that gives is in the order of frames, and engines would copy it.
+        wanted = range(last + 1 - self._clip_frames, last + 1)
+        indices = [min(max(0, index), self.count - 1) % self._size for index in wanted]
+        # np.take, because indexing would return the frames in another memory layout, which engines would have to copy.
         return np.take(self._frames, indices, axis=1)
 
 
-def consecutive(frames: Iterable[tuple[Payload, Pixels]], infer: Infer) -> Iterator[tuple[Payload, Map]]:
-    """Maps of a multi-output network: clips of 16 frames, one after the other.
+def windows(spec: ModelSpec, frames: Iterable[tuple[Payload, Pixels]], infer: Infer) -> Iterator[tuple[Payload, Map]]:
+    """Yield one map ``(H, W)`` per frame, with its payload, in order."""
+    return (consecutive if spec.windowing == "block" else sliding)(spec, frames, infer)
+
+
+def consecutive(
+    spec: ModelSpec, frames: Iterable[tuple[Payload, Pixels]], infer: Infer
+) -> Iterator[tuple[Payload, Map]]:
+    """Yield the maps of a network with one map per frame: of consecutive clips.
 
     The last clip is moved back so that it ends at the last frame, and its maps replace those of the clip before; a
-    video of fewer than 16 frames is padded in front with its first frame. Both as the original does.
+    video shorter than a clip is padded at the front with its first frame. The original does both, too.
     """
-    recent = RecentFrames(2 * CLIP_FRAMES)
+    length = spec.clip_frames
+    recent = RecentFrames(2 * length, length)
     payloads: list[Payload] = []  # of the latest whole clip, whose maps may still be replaced, and of frames after it
     maps: list[Map] = []  # of that clip
     for payload, frame in frames:
         recent.add(frame)
         payloads.append(payload)
-        if recent.count % CLIP_FRAMES == 0:
+        if recent.count % length == 0:
             yield from zip(payloads, maps, strict=False)
             payloads, maps = payloads[len(maps) :], list(infer(recent.clip()))
-    after = recent.count % CLIP_FRAMES
+    after = recent.count % length
     if after:
         maps = [*maps[:after], *infer(recent.clip())][-len(payloads) :]
     yield from zip(payloads, maps, strict=True)
 
 
-def sliding(frames: Iterable[tuple[Payload, Pixels]], infer: Infer) -> Iterator[tuple[Payload, Map]]:
-    """Maps of a single-output network: for each frame the clip of 16 that ends in it, padded with the first frame."""
-    recent = RecentFrames(CLIP_FRAMES)
+def sliding(spec: ModelSpec, frames: Iterable[tuple[Payload, Pixels]], infer: Infer) -> Iterator[tuple[Payload, Map]]:
+    """Yield the maps of a network with one map per clip: of one clip for each frame.
+
+    In the clip of a frame, that frame is number ``spec.map_frame``; the map is available ``spec.lookahead`` frames
+    later. Before the first and after the last frame, that frame is repeated.
+    """
+    recent = RecentFrames(spec.clip_frames, spec.clip_frames)
+    waiting: deque[Payload] = deque()
     for payload, frame in frames:
         recent.add(frame)
-        yield payload, infer(recent.clip())[0]
+        waiting.append(payload)
+        if len(waiting) > spec.lookahead:
+            yield waiting.popleft(), infer(recent.clip())[0]
+    for missing in range(spec.lookahead - len(waiting) + 1, spec.lookahead + 1):
+        yield waiting.popleft(), infer(recent.clip_ending_at(recent.count - 1 + missing))[0]
+
+
+def first_frame_needed(spec: ModelSpec, start: int) -> int:
+    """Return the first frame to read so that the maps from frame ``start`` on are those of the whole video."""
+    if spec.windowing == "sliding":
+        return max(0, start - spec.frames_before)
+    return max(0, start // spec.clip_frames - 1) * spec.clip_frames  # the last clip may reach back into the one before

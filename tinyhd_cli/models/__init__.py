@@ -1,6 +1,23 @@
-"""The networks: one a file, in reading order."""
+"""The networks: their specs, their families, and how to build them. Importing it loads no torch."""
 
-from .registry import CONFIGS, build, config, create
-from .spec import HD2SConfig, ModelConfig, TinyHDConfig
+from .family import Family, LossTerm, Reduced
+from .original_names import convert
+from .registry import build, create, families, from_dict, model_names, register, spec, title
+from .spec import ModelSpec, Preprocess
 
-__all__ = ["CONFIGS", "HD2SConfig", "ModelConfig", "TinyHDConfig", "build", "config", "create"]
+__all__ = [
+    "Family",
+    "LossTerm",
+    "ModelSpec",
+    "Preprocess",
+    "Reduced",
+    "build",
+    "convert",
+    "create",
+    "families",
+    "from_dict",
+    "model_names",
+    "register",
+    "spec",
+    "title",
+]

@@ -1,58 +1,255 @@
-"""Network names and how to build them."""
+"""The model families, those of plugins included, and their networks by name. Imports no torch."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import functools
+import importlib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError, did_you_mean
-from .spec import HD2SConfig, ModelConfig, TinyHDConfig
+from ..errors import UsageError, WeightsError, did_you_mean, one_line
+from ..untrusted import printable
+from . import spec as specs
+from .family import Family
+from .spec import ModelSpec
 
 if TYPE_CHECKING:
-    from .families.hd2s import HD2S
-    from .families.tinyhd import TinyHD
+    from torch import Tensor, nn
 
-CONFIGS: dict[str, ModelConfig] = {
-    config.name: config
-    for config in (
-        TinyHDConfig("multi", "full"),
-        TinyHDConfig("multi", "half"),
-        TinyHDConfig("multi", "quarter"),
-        TinyHDConfig("single", "full"),
-        TinyHDConfig("single", "half"),
-        TinyHDConfig("single", "quarter"),
-        HD2SConfig(),
-    )
-}
+log = logging.getLogger("tinyhd")
+
+BUILT_IN = ("tinyhd", "hd2s")
+"""Families of this package: modules of :mod:`tinyhd_cli.models.families`, each with an instance ``FAMILY``."""
+
+GROUP = "tinyhd.families"
+"""Entry-point group of plugins; each entry point is a :class:`Family` subclass or instance."""
+
+MISSING = "is not installed here; install the package that provides it (tinyhd doctor lists the installed families)"
 
 
-def config(name: str, **overrides: Any) -> ModelConfig:
-    """The configuration of a named network, with fields changed by ``overrides``; ``UsageError`` if there is none."""
-    if name not in CONFIGS:
-        raise UsageError(f"unknown model {name!r}: {did_you_mean(name, CONFIGS)}")
+@dataclass(frozen=True)
+class Plugin:
+    """A family from another package."""
+
+    name: str
+    package: str
+    """Distribution and version."""
+    family: Family | None
+    """None if the plugin cannot be used."""
+    problem: str = ""
+
+
+_registered: dict[str, Family] = {}
+
+
+@functools.cache
+def built_in() -> dict[str, Family]:
+    """Return the families of this package by name."""
+    modules = (importlib.import_module(f".families.{name}", __package__) for name in BUILT_IN)
+    return {module.FAMILY.name: module.FAMILY for module in modules}
+
+
+@functools.cache
+def plugins() -> tuple[Plugin, ...]:
+    """Import the plugins; each that cannot be used is logged as one warning line."""
+    found: list[Plugin] = []
+    for entry in metadata.entry_points(group=GROUP):
+        package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown package"
+        plugin = load_plugin(entry, package, {name for other in found if other.family for name in names(other.family)})
+        if plugin.problem:
+            log.warning("plugin %s (%s) is ignored: %s", printable(entry.name), package, plugin.problem)
+        found.append(plugin)
+    return tuple(found)
+
+
+def load_plugin(entry: metadata.EntryPoint, package: str, taken: set[str]) -> Plugin:
+    """Return the plugin of an entry point; with a problem if it cannot be imported or uses a taken name."""
     try:
-        return replace(CONFIGS[name], **overrides)
-    except TypeError as error:
-        raise UsageError(f"{name}: {error}") from None
+        value = entry.load()
+        family = value() if isinstance(value, type) else value
+        if not isinstance(family, Family) or not family.name or not family.specs:
+            raise TypeError("its entry point is not a Family with a name and specs")
+        for one in family.specs:
+            if one.family != family.name:
+                raise ValueError(f"{one.name} names the family {one.family!r}, not {family.name!r}")
+    except Exception as error:  # the code of another package may raise anything
+        return Plugin(entry.name, package, None, f"{type(error).__name__}: {one_line(error)}")
+    taken = taken | {name for known in (*built_in().values(), *_registered.values()) for name in names(known)}
+    if clash := sorted(names(family) & taken):
+        return Plugin(family.name, package, None, f"the name {clash[0]!r} is taken")
+    return Plugin(family.name, package, family)
 
 
-def build(config: ModelConfig) -> TinyHD | HD2S:
-    """The network of a configuration, with fresh weights, in training mode."""
-    if isinstance(config, HD2SConfig):
-        from .families.hd2s import HD2S
-
-        return HD2S(config)
-    from .families.tinyhd import TinyHD
-
-    return TinyHD(config)
+def names(family: Family) -> set[str]:
+    """Return the names that a family occupies: its own and those of its networks."""
+    return {family.name, *(one.name for one in family.specs)}
 
 
-def create(name: str, **overrides: Any) -> TinyHD | HD2S:
-    """The named network with fresh weights, e.g. ``create("tinyhd-s", decoders=("d1", "d1"))``.
-
-    Names: ``tinyhd-m``, ``tinyhd-m-half``, ``tinyhd-m-quarter``, the same with ``s``, and ``hd2s``.
+def register(family: Family) -> None:
+    """Add a family for this process, as an alternative to an entry point.
 
     Raises:
-        UsageError: the name or an override is unknown.
+        UsageError: its name, or that of one of its networks, is taken by another family.
     """
-    return build(config(name, **overrides))
+    others = [known for known in families().values() if known.name != family.name or known.name in built_in()]
+    if clash := sorted(names(family) & {name for other in others for name in names(other)}):
+        raise UsageError(f"family {family.name}: the name {clash[0]!r} is taken")
+    _registered[family.name] = family
+
+
+def families() -> dict[str, Family]:
+    """Return all families by name: built-in ones, registered ones, and plugins, which are imported."""
+    return {**built_in(), **_registered, **{one.family.name: one.family for one in plugins() if one.family}}
+
+
+def find_family(name: str) -> Family | None:
+    """Return a family by its name; None if it is not installed. Plugins are imported only for unknown names."""
+    return built_in().get(name) or _registered.get(name) or families().get(name)
+
+
+def family(spec: ModelSpec | str) -> Family:
+    """Return the family of a spec, or by its name.
+
+    Raises:
+        WeightsError: it is not installed.
+    """
+    name = spec if isinstance(spec, str) else spec.family
+    if (found := find_family(name)) is None:
+        raise WeightsError(f"the model family {printable(repr(name))[:60]} {MISSING}")
+    return found
+
+
+def model_names() -> list[str]:
+    """Return the names of all networks, those of plugins included."""
+    return [one.name for family in families().values() for one in family.specs]
+
+
+def default_student() -> str:
+    """Return the name of the network that is trained if none is named: the first one that can be trained."""
+    return next(one.specs[0].name for one in built_in().values() if one.trainable)
+
+
+def named(name: str) -> ModelSpec | None:
+    """Return the spec of a named network; None if there is none."""
+    for known in (built_in, families):  # plugins are imported only for unknown names
+        for found in ({**known(), **_registered}).values():
+            for one in found.specs:
+                if one.name == name:
+                    return one
+    return None
+
+
+def spec(name: str, **overrides: Any) -> ModelSpec:
+    """Return the spec of a named network.
+
+    Args:
+        name: e.g. ``tinyhd-m``.
+        overrides: fields of the spec (``input_size``, ...) or options of the family (``decoders``, ...).
+
+    Raises:
+        UsageError: the name or an override is unknown or invalid.
+    """
+    found = named(name)
+    if found is None:
+        raise UsageError(f"unknown model {name!r}: {did_you_mean(name, model_names())}")
+    own = {item.name for item in fields(ModelSpec)} - {"name", "family", "options"}
+    changes = {key: value for key, value in overrides.items() if key in own}
+    options = {key: value for key, value in overrides.items() if key not in own}
+    return replace(family(found).configure(found, options), **changes) if overrides else found
+
+
+def parse_options(spec: ModelSpec, items: Iterable[object]) -> dict[str, Any]:
+    """Return options from texts such as ``decoders=d2,d3,d1``; a value has the type of the option's default.
+
+    Raises:
+        UsageError: a text has another form, or the option is unknown.
+    """
+    options = {}
+    for item in items:
+        name, equals, text = item.partition("=") if isinstance(item, str) else ("", "", "")
+        if not equals:
+            raise UsageError(f"--set {item}: must be OPTION=VALUE")
+        family(spec).configure(spec, {name.strip(): spec.options.get(name.strip())})  # raises an error if it is unknown
+        options[name.strip()] = parse_option(spec.options[name.strip()], text.strip(), item)
+    return options
+
+
+def parse_option(default: object, text: str, item: object) -> Any:
+    """Return the value of an option from its text, with the type of its default."""
+    try:
+        if isinstance(default, tuple):
+            return tuple(part.strip() for part in text.split(","))
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(default, int | float):
+            return type(default)(text)
+    except (KeyError, ValueError):
+        raise UsageError(f"--set {item}: must be {type(default).__name__}") from None
+    return text
+
+
+def from_dict(values: object) -> ModelSpec:
+    """Return the spec of plain values.
+
+    Args:
+        values: what :meth:`ModelSpec.to_dict` wrote; a configuration of version 0.1, with ``architecture``; or a
+            table with the ``name`` of a known network and the fields and ``options`` that differ from it.
+
+    Raises:
+        UsageError: a field is missing or invalid; the message names it.
+        WeightsError: the family is not installed.
+    """
+    if not isinstance(values, Mapping):
+        raise UsageError("the network's configuration must be a table")
+    if "architecture" in values:
+        architecture = values["architecture"]
+        return family(architecture if isinstance(architecture, str) else str(architecture)).from_config(values)
+    if "family" in values:
+        result = specs.from_dict(values)
+    else:
+        name = values.get("name")
+        known = named(name) if isinstance(name, str) else None
+        if known is None:
+            raise UsageError(f"unknown model {specs.shown(name)}")
+        options = values.get("options", {})
+        if not isinstance(options, Mapping):
+            raise UsageError(f"options must be a table, not {specs.shown(options)}")
+        result = family(known).configure(known, options)
+        result = specs.from_dict({**result.to_dict(), **{k: v for k, v in values.items() if k != "options"}})
+    family(result).check(result)
+    return result
+
+
+def title(spec: ModelSpec) -> str:
+    """Return the name of a network with the options that tell it apart: ``tinyhd-m (d2, d3, d1)``."""
+    return family(spec).title(spec)
+
+
+def build(spec: ModelSpec) -> nn.Module:
+    """Return the network of a spec, with initial weights, in training mode."""
+    return family(spec).build(spec)
+
+
+def create(name: str, **overrides: Any) -> nn.Module:
+    """Return the named network with initial weights, e.g. ``create("tinyhd-s", decoders=("d1", "d1"))``.
+
+    Args:
+        name: e.g. ``tinyhd-m-quarter`` or ``hd2s``; see :func:`model_names`.
+        overrides: as for :func:`spec`.
+
+    Raises:
+        UsageError: the name or an override is unknown or invalid.
+    """
+    return build(spec(name, **overrides))
+
+
+@functools.cache
+def network_state(spec: ModelSpec) -> dict[str, Tensor]:
+    """Return the tensors of a network without values, on the meta device."""
+    import torch
+
+    with torch.device("meta"):
+        return build(spec).state_dict()

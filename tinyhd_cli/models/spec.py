@@ -1,141 +1,220 @@
-"""What a network is: the one description that the command line, weight files and training share. Imports no torch."""
+"""The description of a network that weights files, checkpoints, exports and results carry. Imports no torch."""
 
 from __future__ import annotations
 
-from collections import Counter
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, cast, get_args
 
 from ..errors import UsageError
 from ..untrusted import printable
 
-CLIP_FRAMES = 16
-"""Frames in the clip that every network here reads."""
+Triple = tuple[float, float, float]
+Resize = Literal["bilinear", "area", "bicubic"]
+Task = Literal["fixation", "object"]
 
-INPUT_HEIGHT, INPUT_WIDTH = 192, 256
-"""Pixels of the network's input, and of its maps (Hu et al. 2023, section 4.2)."""
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+"""Mean of RGB / 255 over ImageNet."""
 
-STRIDE = 32
-"""Downsampling factor of the networks' deepest features; both sides of the input must be multiples of it."""
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+"""Standard deviation of RGB / 255 over ImageNet."""
 
-MIN_SIDE = 64
-"""Minimum input side in pixels; below it, the deepest features have a single position."""
+IMAGENET = (IMAGENET_MEAN, IMAGENET_STD)
 
-MAX_DECODERS = 8
+DHF1K_PIXELS = 640 * 360
+"""Pixels of a frame of DHF1K, on which most networks are trained."""
 
-WIDTHS = {"full": 1, "half": 2, "quarter": 4}
-"""Width names and what they divide the encoder's channels by."""
+MAX_SIDE = 4096
+"""Limit on the sides of any network's input, in pixels."""
+
+MAX_CLIP_FRAMES = 512
 
 
 @dataclass(frozen=True)
-class TinyHDConfig:
-    """One of the TinyHD networks."""
+class Preprocess:
+    """The steps from a decoded frame to the input of a network."""
 
-    outputs: Literal["single", "multi"] = "multi"
-    """``single``: one map for the last of 16 frames; ``multi``: a map for each."""
+    mean: Triple = IMAGENET_MEAN
+    """Mean of RGB / 255, subtracted."""
 
-    width: Literal["full", "half", "quarter"] = "full"
-    """Share of the encoder's channels that is kept (section 3.3.2)."""
+    std: Triple = IMAGENET_STD
+    """Standard deviation of RGB / 255, divided by."""
 
-    decoders: tuple[str, ...] = ("d1", "d2", "d3")
-    """Decoders in the order in which the fusion sees their maps; one may be named several times (Table 3)."""
+    resize: Resize = "bilinear"
+    """Interpolation of the resize to the input size; none of them is antialiased except ``area``."""
 
-    architecture: Literal["tinyhd"] = "tinyhd"
+    reduce_above: int | None = DHF1K_PIXELS
+    """Area-average frames of more than 2.25 times this number of pixels down to it before the resize, because the
+    resize would skip pixels; None: never."""
 
     def __post_init__(self) -> None:
-        if self.outputs not in ("single", "multi"):
-            raise UsageError(f"outputs must be single or multi, not {self.outputs!r}")
-        if self.width not in tuple(WIDTHS):
-            raise UsageError(f"width must be one of {', '.join(WIDTHS)}, not {self.width!r}")
-        if not isinstance(self.decoders, list | tuple) or len(self.decoders) > MAX_DECODERS:
-            raise UsageError(f"decoders must be a list of at most {MAX_DECODERS} names")
-        object.__setattr__(self, "decoders", tuple(self.decoders))
-        wrong = [str(name) for name in self.decoders if name not in ("d1", "d2", "d3")]
-        if wrong or not self.decoders:
-            raise UsageError(f"decoders must be taken from d1, d2, d3, not {','.join(wrong) or 'none at all'}")
-
-    def check_size(self, size: tuple[int, int]) -> None:
-        """Raise ``UsageError`` for an input size that the network cannot read, or not in sensible memory."""
-        check_size(size, 1024)
-
-    @property
-    def width_divisor(self) -> int:
-        """What the encoder's channels are divided by: 1, 2 or 4."""
-        return WIDTHS[self.width]
-
-    @property
-    def frames_out(self) -> int:
-        """Maps for one clip."""
-        return CLIP_FRAMES if self.outputs == "multi" else 1
-
-    @property
-    def decoder_names(self) -> dict[str, str]:
-        """Decoder name to kind, in fusion order; a repeated kind is numbered: d1, d1_2, d1_3."""
-        seen: Counter[str] = Counter()
-        names = {}
-        for kind in self.decoders:
-            seen[kind] += 1
-            names[kind if seen[kind] == 1 else f"{kind}_{seen[kind]}"] = kind
-        return names
-
-    @property
-    def name(self) -> str:
-        """The network's name without its decoders: tinyhd-m, tinyhd-s-quarter, ..."""
-        suffix = "" if self.width == "full" else f"-{self.width}"
-        return f"tinyhd-{self.outputs[0]}{suffix}"
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            numbers = isinstance(values, list | tuple) and all(is_number(value) for value in values)
+            if not numbers or len(values) != 3:
+                raise UsageError(f"preprocess: {name} must be 3 numbers, not {shown(values)}")
+            object.__setattr__(self, name, tuple(float(value) for value in values))
+        if min(self.std) <= 0:
+            raise UsageError(f"preprocess: std must be above 0, not {shown(self.std)}")
+        if self.resize not in get_args(Resize):
+            raise UsageError(
+                f"preprocess: resize must be one of {', '.join(get_args(Resize))}, not {shown(self.resize)}"
+            )
+        if self.reduce_above is not None and not (is_count(self.reduce_above) and self.reduce_above > 0):
+            raise UsageError(f"preprocess: reduce_above must be a number of pixels, not {shown(self.reduce_above)}")
 
 
 @dataclass(frozen=True)
-class HD2SConfig:
-    """HD2S, the teacher: it has one size."""
+class ModelSpec:
+    """A network as all other modules see it.
 
-    architecture: Literal["hd2s"] = "hd2s"
+    Two specs are equal if all their fields are; :meth:`same_network` compares only what the tensors depend on.
+    """
+
+    name: str
+    """Name of the network, e.g. ``tinyhd-m``; several weights may exist for it."""
+
+    family: str
+    """Name of the family in :mod:`tinyhd_cli.models.registry`."""
+
+    clip_frames: int = 16
+    """Frames of a clip, the T of the input ``(N, 3, T, H, W)``."""
+
+    maps: int = 1
+    """Maps per clip, the T of the output ``(N, T, H, W)``: 1, or as many as ``clip_frames``."""
+
+    map_frame: int = -1
+    """Frame of the clip that a single map belongs to; negative: counted from the end. Ignored with several maps."""
+
+    input_size: tuple[int, int] = (192, 256)
+    """Height and width of the input and of the maps, in pixels."""
+
+    size_multiple: int = 32
+    """Number that both sides of the input must be multiples of."""
+
+    side_limits: tuple[int, int] = (64, 1024)
+    """Smallest and largest side of the input, in pixels."""
+
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    task: Task = "fixation"
+    """``fixation``: maps of where people look; ``object``: masks of salient objects."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the family, such as the width of the encoder; values are text, numbers, booleans or tuples of them."""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "family"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not 0 < len(value) <= 100:
+                raise UsageError(f"{name} must be a text of 1 to 100 characters, not {shown(value)}")
+        if not is_count(self.clip_frames) or not 1 <= self.clip_frames <= MAX_CLIP_FRAMES:
+            raise UsageError(f"clip_frames must be from 1 to {MAX_CLIP_FRAMES}, not {shown(self.clip_frames)}")
+        if not is_count(self.maps) or self.maps not in (1, self.clip_frames):
+            raise UsageError(f"maps must be 1 or clip_frames ({self.clip_frames}), not {shown(self.maps)}")
+        if not is_count(self.map_frame) or not -self.clip_frames <= self.map_frame < self.clip_frames:
+            raise UsageError(f"map_frame {shown(self.map_frame)} is outside a clip of {self.clip_frames} frames")
+        if self.task not in get_args(Task):
+            raise UsageError(f"task must be one of {', '.join(get_args(Task))}, not {shown(self.task)}")
+        if not isinstance(self.preprocess, Preprocess):
+            raise UsageError(f"preprocess must be a table, not {shown(self.preprocess)}")
+        if not isinstance(self.options, Mapping) or not all(isinstance(name, str) for name in self.options):
+            raise UsageError(f"options must be a table, not {shown(self.options)}")
+        object.__setattr__(self, "options", {name: plain(value) for name, value in self.options.items()})
+        for name in ("input_size", "side_limits"):
+            value = getattr(self, name)
+            if not isinstance(value, list | tuple) or len(value) != 2 or not all(is_count(side) for side in value):
+                raise UsageError(f"{name} must be 2 whole numbers, not {shown(value)}")
+            object.__setattr__(self, name, tuple(value))
+        if not is_count(self.size_multiple) or self.size_multiple < 1:
+            raise UsageError(f"size_multiple must be at least 1, not {shown(self.size_multiple)}")
+        if not 0 < self.side_limits[0] <= self.side_limits[1] <= MAX_SIDE:
+            raise UsageError(f"side_limits must be from 1 to {MAX_SIDE}, not {shown(self.side_limits)}")
+        self.check_size(self.input_size)
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
 
     def check_size(self, size: tuple[int, int]) -> None:
         """Raise ``UsageError`` for an input size that the network cannot read, or not in sensible memory."""
-        check_size(size, 512)
+        smallest, largest = self.side_limits
+        if any(side % self.size_multiple or not smallest <= side <= largest for side in size):
+            limits = f"both sides must be multiples of {self.size_multiple} from {smallest} to {largest}"
+            raise UsageError(f"input_size {size[0]}x{size[1]}: {limits}")
 
     @property
-    def frames_out(self) -> int:
-        """Maps for one clip: that of the last frame."""
-        return 1
+    def windowing(self) -> Literal["block", "sliding"]:
+        """``block``: a clip gives a map for each of its frames; ``sliding``: for one of them."""
+        return "block" if self.maps == self.clip_frames else "sliding"
 
     @property
-    def name(self) -> str:
-        """The network's name."""
-        return "hd2s"
+    def frames_before(self) -> int:
+        """Frames of a sliding clip before the one that the map belongs to."""
+        return self.map_frame % self.clip_frames
+
+    @property
+    def lookahead(self) -> int:
+        """Frames after a frame that must be read before its map can be computed; of a block, at most so many."""
+        return self.clip_frames - 1 - (0 if self.windowing == "block" else self.frames_before)
+
+    def same_network(self, other: ModelSpec) -> bool:
+        """Return whether both have the same tensors: the same family and options."""
+        return (self.family, self.options) == (other.family, other.options)
+
+    def with_size(self, size: tuple[int, int]) -> ModelSpec:
+        """Return the spec with another input size; ``UsageError`` if the network cannot read it."""
+        return replace(self, input_size=size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec as plain values, for JSON and YAML."""
+        return cast("dict[str, Any]", listed(asdict(self)))
 
 
-def check_size(size: tuple[int, int], largest: int) -> None:
-    """Raise ``UsageError`` unless both sides are multiples of ``STRIDE`` from ``MIN_SIDE`` to ``largest``."""
-    if any(side % STRIDE or not MIN_SIDE <= side <= largest for side in size):
-        limits = f"both sides must be multiples of {STRIDE} from {MIN_SIDE} to {largest}"
-        raise UsageError(f"an input of {size[0]}x{size[1]} pixels: {limits}")
+def from_dict(values: Mapping[str, Any]) -> ModelSpec:
+    """Return the spec that :meth:`ModelSpec.to_dict` wrote. Fields that a later version may add are ignored.
+
+    Raises:
+        UsageError: a field is missing or invalid; the message names it.
+    """
+    known = {item.name for item in fields(ModelSpec)}
+    values = {name: value for name, value in values.items() if name in known}
+    if missing := {"name", "family"} - values.keys():
+        raise UsageError(f"{min(missing)!r} is missing")
+    if "preprocess" in values:
+        table = values["preprocess"]
+        if not isinstance(table, Mapping):
+            raise UsageError(f"preprocess must be a table, not {shown(table)}")
+        steps = {item.name for item in fields(Preprocess)}
+        values["preprocess"] = Preprocess(**{name: value for name, value in table.items() if name in steps})
+    return ModelSpec(**values)
 
 
-ModelConfig = TinyHDConfig | HD2SConfig
+def plain(value: Any) -> Any:
+    """Return the value of an option in its immutable form; ``UsageError`` for a value that JSON does not have."""
+    if isinstance(value, list | tuple):
+        return tuple(plain(one) for one in value)
+    if value is None or isinstance(value, str | bool) or is_number(value):
+        return value
+    raise UsageError(f"options must be text, numbers, booleans or lists of them, not {shown(value)}")
 
 
-def to_dict(config: ModelConfig) -> dict[str, Any]:
-    """The configuration as plain values, for JSON and YAML."""
-    values = asdict(config)
-    if "decoders" in values:
-        values["decoders"] = list(values["decoders"])
-    return values
+def listed(value: Any) -> Any:
+    """Return a value with lists instead of tuples at all depths."""
+    if isinstance(value, Mapping):
+        return {name: listed(one) for name, one in value.items()}
+    return [listed(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def from_dict(values: object) -> ModelConfig:
-    """The configuration that :func:`to_dict` wrote; ``UsageError`` if it is none."""
-    if not isinstance(values, Mapping):
-        raise UsageError("the network's configuration must be a table")
-    values = dict(values)
-    kinds: dict[str, type[TinyHDConfig] | type[HD2SConfig]] = {"tinyhd": TinyHDConfig, "hd2s": HD2SConfig}
-    architecture = values.get("architecture")
-    kind = kinds.get(architecture) if isinstance(architecture, str) else None
-    if kind is None:
-        raise UsageError(f"unknown architecture {printable(repr(architecture))[:60]}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UsageError(f"not a {values['architecture']} configuration: {error}") from None
+def is_number(value: object) -> bool:
+    """Return whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+
+
+def is_count(value: object) -> bool:
+    """Return whether a value is a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def shown(value: object) -> str:
+    """Return a value as it appears in a message: escaped and not too long."""
+    return printable(repr(value))[:60]

@@ -1,8 +1,8 @@
-"""A network in two dimensions: what TinyHD is to a clip that stands still, at a fraction of the work.
+"""Static twins: 2D networks that give a clip of identical frames the maps of the 3D network they are made from.
 
-Its kernels span one frame and are the sums over time of those of the network it comes from, which is how inflation
-(Hu et al., WACV 2023, section 3.2) is undone. Photographs, of which there are more with measured fixations than
-videos, are learned from sooner that way; then the kernels go back to where time begins.
+Inflation (Hu et al., WACV 2023, section 3.2) is undone by summing each kernel over time. There are more photographs
+than videos with recorded fixations, and a 2D network trains on them several times as fast. Afterwards the kernels are
+put back into the 3D network.
 """
 
 from __future__ import annotations
@@ -12,36 +12,30 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from .blocks.tinyhd_decoders import Decoder
-from .families.tinyhd import TinyHD
-
 
 @torch.no_grad()
-def make_still(network: TinyHD) -> None:
-    """Make a network one for single frames: ``(N, 3, 1, H, W)`` in, ``(N, 1, H, W)`` out. Changes the network."""
+def make_kernels_static(network: nn.Module) -> None:
+    """Sum the kernels of all 3D convolutions over time, in place; strides and padding in time become 1 and 0."""
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             module.weight = nn.Parameter(module.weight.sum(2, keepdim=True))
             for name in ("kernel_size", "stride", "padding"):
                 _, *space = getattr(module, name)
                 setattr(module, name, (0 if name == "padding" else 1, *space))
-        elif isinstance(module, Decoder):
-            module.multi = False  # which doubles no frames
-    network.frames = 1
 
 
-def with_time(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a still network as those of one for clips, which gives a still clip the same maps.
+def with_time(state_dict: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a static twin as tensors of the network for clips.
 
-    A kernel goes to the middle of the frames that it is to span (to both halves of an even number): repeated over all
-    of them, the zeros before and after a clip would darken the deepest layers, which have one or two frames.
+    A kernel goes to the middle frame of its span (to both middle frames of an even span). Spread over all of them, the
+    zero padding before and after a clip would darken the deepest layers, which have one or two time steps.
 
     Args:
-        state: of a network after :func:`make_still`.
+        state_dict: tensors of a network after :func:`make_kernels_static`.
         like: tensors of the network for clips, for their shapes.
     """
     moved = {}
-    for name, value in state.items():
+    for name, value in state_dict.items():
         frames = like[name].shape[2] if like[name].dim() == 5 else 1
         if frames > 1:
             taps = torch.zeros_like(like[name])

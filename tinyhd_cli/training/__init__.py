@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from .dry_run import plan
     from .loop import Report, Trainer, train
     from .losses import GroundTruth, Targets, loss_terms
-    from .options import TERMS, TrainConfig, build_config, presets
-    from .teachers import CachedTeacher, Teacher, Teachers
+    from .options import TrainConfig, build_config, presets
+    from .teacher_cache import CachedTeacher, Teachers
+    from .teachers import Teacher
     from .validation import Validation, Validator
 
 __all__ = [
-    "TERMS",
     "CachedTeacher",
     "GroundTruth",
     "Report",
@@ -39,13 +39,12 @@ __all__ = [
 __getattr__, __dir__ = lazy_imports(
     __name__,
     {
-        "TERMS": "options",
-        "CachedTeacher": "teachers",
+            "CachedTeacher": "teacher_cache",
         "GroundTruth": "losses",
         "Report": "loop",
         "Targets": "losses",
         "Teacher": "teachers",
-        "Teachers": "teachers",
+        "Teachers": "teacher_cache",
         "TrainConfig": "options",
         "Trainer": "loop",
         "Validation": "validation",

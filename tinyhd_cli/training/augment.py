@@ -1,4 +1,4 @@
-"""From clips on disk to what the networks and the loss take."""
+"""Batches of clips: collated, augmented, and normalized for the networks."""
 
 from __future__ import annotations
 
@@ -7,39 +7,58 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..weights.registry import IMAGENET
+from ..inference.preprocess import scale_and_shift
+from ..models import Family, Preprocess
 from .clips import WHOLE, Sample
-from .losses import GroundTruth, Targets
+from .losses import GroundTruth, Outputs, Targets
 from .options import TrainConfig
-from .teachers import Teachers
+from .teacher_cache import Teachers
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips as they are read; the labeled ones come first."""
+    """Clips before augmentation; the labeled ones come first."""
 
     keys: list[str]
     names: list[str]
+    before: int
+    """Frames of ``reads`` before the student's clips."""
     reads: Tensor
-    """uint8 ``(N, R, H, W, 3)``."""
+    """uint8 ``(N, R, H, W, 3)``: the student's clips, with context."""
+    other_reads: dict[tuple[int, int], Tensor]
+    """The clips with context, by input size of the teachers whose size differs."""
     density: Tensor
-    """uint8 ``(N, 16, H, W)``."""
+    """uint8 ``(N, T, H, W)``."""
     fixation: Tensor
+    """uint8 ``(N, T, H, W)``, 0 or 1."""
     flips: list[bool]
     colors: Tensor
     """Factors of brightness, contrast and saturation, ``(N, 3)``."""
     crops: list[tuple[float, float, float]]
     """See ``Pick``."""
 
+    @property
+    def frames(self) -> Tensor:
+        """The student's clips, uint8 ``(N, T, H, W, 3)``."""
+        return self.reads[:, self.before : self.before + self.density.shape[1]]
+
+    @property
+    def by_size(self) -> dict[tuple[int, int], Tensor]:
+        """The clips with context by input size."""
+        return {(int(self.reads.shape[2]), int(self.reads.shape[3])): self.reads, **self.other_reads}
+
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples as a batch."""
+    """Return samples as a batch."""
+    sizes = samples[0]["other_reads"]
     return Batch(
         [sample["key"] for sample in samples],
         [sample["name"] for sample in samples],
+        samples[0]["before"],
         torch.stack([sample["read"] for sample in samples]),
+        {size: torch.stack([sample["other_reads"][size] for sample in samples]) for size in sizes},
         torch.stack([sample["density"] for sample in samples]),
         torch.stack([sample["fixation"] for sample in samples]),
         [sample["flip"] for sample in samples],
@@ -49,20 +68,20 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def mirrored(values: Tensor, flips: Sequence[bool]) -> Tensor:
-    """``(N, ..., W)`` with the chosen items mirrored."""
+    """Return items ``(N, ..., W)``, the chosen ones mirrored."""
     return torch.stack([item.flip(-1) if flip else item for item, flip in zip(values, flips, strict=True)])
 
 
 def box(crop: tuple[float, float, float], height: int, width: int) -> tuple[slice, slice]:
-    """The rows and columns that a crop leaves."""
-    share, above, left = crop
-    rows, columns = max(1, round(height * share)), max(1, round(width * share))
+    """Return the rows and columns inside a crop."""
+    fraction, above, left = crop
+    rows, columns = max(1, round(height * fraction)), max(1, round(width * fraction))
     top, first = round((height - rows) * above), round((width - columns) * left)
     return slice(top, top + rows), slice(first, first + columns)
 
 
 def enlarged(values: Tensor, crops: Sequence[tuple[float, float, float]]) -> Tensor:
-    """Pictures or maps ``(N, C, T, H, W)`` or ``(N, T, H, W)``, each one's crop scaled to the whole size."""
+    """Return frames or maps ``(N, C, T, H, W)`` or ``(N, T, H, W)`` with each item's crop scaled to the full size."""
     size = values.shape[-2:]
     items = list(values)
     for index, crop in enumerate(crops):
@@ -74,7 +93,7 @@ def enlarged(values: Tensor, crops: Sequence[tuple[float, float, float]]) -> Ten
 
 
 def enlarged_points(points: Tensor, crops: Sequence[tuple[float, float, float]]) -> Tensor:
-    """Fixation maps ``(N, T, H, W)``, each one's crop scaled to the whole size: points stay points."""
+    """Return fixation maps ``(N, T, H, W)`` with each one's crop scaled to the full size: points stay points."""
     result = points.clone()
     height, width = points.shape[-2:]
     for index, crop in enumerate(crops):
@@ -83,19 +102,19 @@ def enlarged_points(points: Tensor, crops: Sequence[tuple[float, float, float]])
             part = points[index, :, rows, columns]
             time, y, x = part.nonzero(as_tuple=True)
             result[index] = 0
-            # The middle of a pixel goes to the middle of what it becomes.
-            place = ((y + 0.5) * height / part.shape[1]).long(), ((x + 0.5) * width / part.shape[2]).long()
-            result[index, time, place[0], place[1]] = part[time, y, x]
+            # The center of a pixel is mapped to the pixel that contains it.
+            target = ((y + 0.5) * height / part.shape[1]).long(), ((x + 0.5) * width / part.shape[2]).long()
+            result[index, time, target[0], target[1]] = part[time, y, x]
     return result
 
 
-def mixed(config: TrainConfig, device: torch.device) -> torch.autocast:
-    """Where the network runs in the precision that is wanted."""
+def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """Return the context in which the network runs in the precision of the run."""
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def recolored(clips: Tensor, colors: Tensor) -> Tensor:
-    """Clips ``(N, 3, T, H, W)`` in 0..1 in other colors, the same for all frames of a clip.
+    """Return clips ``(N, 3, T, H, W)`` in 0..1 in other colors, the same for all frames of a clip.
 
     Args:
         clips: RGB.
@@ -110,29 +129,42 @@ def recolored(clips: Tensor, colors: Tensor) -> Tensor:
     return (middle + (clips - middle) * contrast).clamp(0, 1)
 
 
-def student_clips(batch: Batch, device: torch.device) -> Tensor:
-    """The frames that the student sees: float32 ``(N, 3, 16, H, W)``, normalized, mirrored, enlarged, recolored."""
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1, 1) for values in IMAGENET)
-    frames = batch.reads[:, -batch.density.shape[1] :].to(device).permute(0, 4, 1, 2, 3)
-    clips = enlarged(mirrored(frames, batch.flips).float() / 255, batch.crops)
+def normalized(clips: Tensor, preprocess: Preprocess) -> Tensor:
+    """Return clips ``(N, 3, T, H, W)`` with values in 0..255 normalized, to the bit as for prediction."""
+    pairs = torch.tensor(scale_and_shift(preprocess), device=clips.device)
+    scale, shift = (values.view(3, 1, 1, 1) for values in pairs.unbind(1))
+    return clips * scale - shift
+
+
+def student_clips(batch: Batch, preprocess: Preprocess, device: torch.device) -> Tensor:
+    """Return the student's input: float32 ``(N, 3, T, H, W)``, augmented and normalized."""
+    clips = batch.frames.to(device).permute(0, 4, 1, 2, 3)
+    clips = enlarged(mirrored(clips, batch.flips).float(), batch.crops)
     if (batch.colors != 1).any():
-        clips = recolored(clips, batch.colors)
-    return (clips - mean) / std
+        clips = recolored(clips / 255, batch.colors) * 255
+    return normalized(clips, preprocess)
 
 
-def truth(batch: Batch, labeled: int, frames: int, device: torch.device) -> GroundTruth | None:
-    """The ground truth of the first ``labeled`` clips, for the student's ``frames`` maps; None if there is no clip."""
+def ground_truth(batch: Batch, labeled: int, map_frames: Sequence[int], device: torch.device) -> GroundTruth | None:
+    """Return the ground truth of the first ``labeled`` clips, at the frames of the student's maps; None if none."""
     if not labeled:
         return None
-    flips, crops = batch.flips[:labeled], batch.crops[:labeled]
-    density, fixation = (mirrored(m[:labeled, -frames:].to(device), flips) for m in (batch.density, batch.fixation))
+    flips, crops, frames = batch.flips[:labeled], batch.crops[:labeled], list(map_frames)
+    density, fixation = (mirrored(m[:labeled, frames].to(device), flips) for m in (batch.density, batch.fixation))
     return GroundTruth(enlarged(density.float(), crops), enlarged_points(fixation, crops))
 
 
 def targets(batch: Batch, teacher: Teachers | None) -> Targets | None:
-    """What the teacher says of the clips, mirrored and enlarged as they are; None without one."""
+    """Return the teacher's maps of the clips, mirrored and cropped like them; None without a teacher."""
     if teacher is None:
         return None
-    maps = teacher.targets(batch.keys, batch.reads, batch.flips)
+    maps = teacher.targets(batch.keys, batch.by_size, batch.flips)
     deep = maps.intermediate
     return Targets(enlarged(maps.final, batch.crops), None if deep is None else enlarged(deep, batch.crops))
+
+
+def run_student(network: nn.Module, clips: Tensor, family: Family) -> Outputs:
+    """Run a student, with its intermediate maps if the family has any."""
+    if family.intermediate:
+        return Outputs(*network(clips, intermediate=True))
+    return Outputs(network(clips), {})

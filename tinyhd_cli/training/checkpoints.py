@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import weights
 from ..atomic_files import atomic_write, remove
 from ..errors import InputError, OutputError, UsageError, one_line
-from ..models.spec import ModelConfig
+from ..models import ModelSpec
 from ..version import __version__
 from ..weights import WeightsInfo
 from ..weights.file import read_bytes
@@ -157,7 +157,7 @@ def provenance(config: TrainConfig, step: int) -> dict[str, str]:
         "seed": str(config.seed),
         "steps": str(step),
         "teacher": ", ".join(config.teacher),
-        "init": config.init,
+        "init": config.init or "",
     }
     return {name: value for name, value in facts.items() if value}
 
@@ -165,7 +165,7 @@ def provenance(config: TrainConfig, step: int) -> dict[str, str]:
 def save_weights(
     path: Path,
     state: Mapping[str, Tensor],
-    model: ModelConfig,
+    spec: ModelSpec,
     config: TrainConfig,
     step: int,
     scores: Mapping[str, float],
@@ -177,9 +177,8 @@ def save_weights(
     return weights.save(
         path,
         state,
-        model,
-        name=f"{model.name}.{config.out.resolve().name}",
-        input_size=config.size,
+        spec,
+        name=f"{spec.name}.{config.out.resolve().name}",
         training_data="; ".join(data),
         scores={name: round(value, 5) for name, value in scores.items() if value == value},
         scores_on=scores_on,

@@ -1,4 +1,4 @@
-"""Decoded clips on disk, small and uint8, so that decoding never holds up training.
+"""Decoded clips on disk, resized and uint8, so that training never waits for decoding.
 
 A video becomes a folder with ``frames.u8`` (frames, H, W, 3), and where it has ground truth ``density.u8`` and
 ``fixation.u8`` (frames, H, W), read through memory maps, and ``meta.json``.
@@ -13,6 +13,7 @@ import multiprocessing
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from numpy.typing import NDArray
 from ..atomic_files import atomic_write, remove
 from ..callbacks import OnProgress
 from ..errors import InputError
+from ..inference.preprocess import reduction, resized
+from ..models import Preprocess
 from ..system import available_cores
 from ..untrusted import parse_json, read_document
 
@@ -33,20 +36,20 @@ log = logging.getLogger("tinyhd")
 
 Array = NDArray[np.uint8]
 
-VERSION = 1
-"""Of the format. Clips of another version are made again."""
+VERSION = 2
+"""Version of the format. Clips of another version are decoded again; version 1 did not reduce large frames first."""
 
 STILL_MARGIN = 1.5
-"""Photographs are stored this much larger than the network's input, so that one may zoom into them."""
+"""Factor by which photographs are stored larger than the network's input, so that views can zoom in."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A decoded video. Opens its files anew each time it is asked, so that it may travel to worker processes."""
+    """A decoded video. It opens its files on every access, so that it can be sent to worker processes."""
 
     name: str
     key: str
-    """Of its content: the same as long as its files are."""
+    """Digest of the names, sizes and times of its files, and of the preprocessing."""
     folder: Path
     frames: int
     size: tuple[int, int]
@@ -56,43 +59,43 @@ class Stored:
     labeled: bool
 
     def pixels(self) -> Array:
-        """All frames, RGB ``(frames, H, W, 3)``."""
+        """Return all frames, RGB ``(frames, H, W, 3)``."""
         return np.memmap(self.folder / "frames.u8", np.uint8, "r", shape=(self.frames, *self.size, 3))
 
     def truth(self, kind: str) -> Array:
-        """All maps of a kind, ``density`` or ``fixation``: ``(frames, H, W)``; zeros where a frame has none."""
+        """Return all maps of a kind, ``density`` or ``fixation``: ``(frames, H, W)``; frames without one are zeros."""
         return np.memmap(self.folder / f"{kind}.u8", np.uint8, "r", shape=(self.frames, *self.size))
 
 
 def is_still(video: Video) -> bool:
-    """Whether a video is a photograph."""
+    """Return whether a video is a photograph."""
     return video.single is not None
 
 
 def stored_size(video: Video, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width in which a video is stored for clips of ``size``."""
+    """Return height and width in which a video is stored for clips of ``size``."""
     margin = STILL_MARGIN if is_still(video) else 1
     return round(size[0] * margin), round(size[1] * margin)
 
 
-def key_of(video: Video, size: tuple[int, int]) -> str:
-    """A name for what a video's files hold, without reading them: from their paths, sizes and times."""
+def key_of(video: Video, size: tuple[int, int], preprocess: Preprocess) -> str:
+    """Return a digest of a video's files, from their paths, sizes and times, and of how they are decoded."""
     files = [path for frame in video.frames for path in (frame.image, frame.density, frame.fixation) if path]
     files += [video.source] if video.is_file and video.source else []
-    facts = [f"{VERSION} {size}"]
+    facts = [f"{VERSION} {size} {preprocess.resize} {preprocess.reduce_above}"]
     for path in files:
         state = path.stat()
         facts.append(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}")
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:24]
 
 
-def fit(picture: Array, size: tuple[int, int]) -> Array:
-    """A picture scaled to ``size``, height and width, bilinearly as ``tinyhd predict`` does."""
-    return np.asarray(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+def fit(image: Array, size: tuple[int, int], preprocess: Preprocess) -> Array:
+    """Return a reduced image resized as for prediction, rounded to 8 bits."""
+    return np.rint(resized(image, preprocess, size)).clip(0, 255).astype(np.uint8)
 
 
 def density_map(frame: FrameFiles, size: tuple[int, int]) -> Array:
-    """A frame's density with maximum 255; zeros if it has none."""
+    """Return a frame's density map with maximum 255; zeros if it has none."""
     from ..datasets import read_density
 
     if frame.density is None:
@@ -103,7 +106,7 @@ def density_map(frame: FrameFiles, size: tuple[int, int]) -> Array:
 
 
 def fixation_map(frame: FrameFiles, size: tuple[int, int]) -> Array:
-    """A frame's fixations, 0 or 1: each point stays one; zeros if it has none."""
+    """Return a frame's fixations, 0 or 1: each point stays one pixel; zeros if it has none."""
     from ..datasets import read_fixation
 
     points = np.zeros(size, np.uint8)
@@ -114,24 +117,24 @@ def fixation_map(frame: FrameFiles, size: tuple[int, int]) -> Array:
     return points
 
 
-def decode(video: Video, root: Path, size: tuple[int, int]) -> Stored:
-    """The decoded video in the folder ``root``; made if it is not there.
+def decode(video: Video, root: Path, size: tuple[int, int], preprocess: Preprocess) -> Stored:
+    """Return the decoded video in the folder ``root``; decode it if it is not there.
 
     Raises:
-        InputError: not one frame of it can be read.
+        InputError: no frame of it can be read.
         OutputError: the folder cannot be written.
     """
-    cv2.setNumThreads(0)  # one video a process is parallel enough
+    cv2.setNumThreads(0)  # videos are decoded in parallel
     size = stored_size(video, size)
-    key = key_of(video, size)
+    key = key_of(video, size, preprocess)
     folder = root / key
     frames = frames_in(folder, size)
     if frames is None:
         with atomic_write(folder) as temporary:
             temporary.mkdir()
-            frames = write_frames(video, temporary, size)
+            frames = write_frames(video, temporary, size, preprocess)
             (temporary / "meta.json").write_text(json.dumps({"name": video.name, "frames": frames, "size": size}))
-            remove(folder)  # what an earlier program left unfinished
+            remove(folder)  # an incomplete folder of an earlier version
     return Stored(video.name, key, folder, frames, size, is_still(video), video.annotated)
 
 
@@ -145,16 +148,16 @@ def frames_in(folder: Path, size: tuple[int, int]) -> int | None:
     return int(frames) if whole else None
 
 
-def write_frames(video: Video, folder: Path, size: tuple[int, int]) -> int:
-    """Write a video's arrays and return how many frames there are."""
+def write_frames(video: Video, folder: Path, size: tuple[int, int], preprocess: Preprocess) -> int:
+    """Write a video's arrays and return the number of frames."""
     kinds = ["frames", "density", "fixation"] if video.annotated else ["frames"]
     count = 0
     files: dict[str, IO[bytes]] = {}
     try:
         for kind in kinds:
             files[kind] = (folder / f"{kind}.u8").open("wb")
-        for frame, image in video.read(lambda line: log.debug("%s", line)):
-            files["frames"].write(fit(image, size).tobytes())
+        for frame, image in video.read(lambda line: log.debug("%s", line), partial(reduction, preprocess)):
+            files["frames"].write(fit(image, size, preprocess).tobytes())
             if video.annotated:
                 files["density"].write(density_map(frame, size).tobytes())
                 files["fixation"].write(fixation_map(frame, size).tobytes())
@@ -165,8 +168,12 @@ def write_frames(video: Video, folder: Path, size: tuple[int, int]) -> int:
     return count
 
 
-def attempt(task: tuple[Video, Path, tuple[int, int]]) -> Stored | str:
-    """:func:`decode` for a worker process: what is wrong with a damaged video, rather than an exception."""
+Task = tuple["Video", Path, tuple[int, int], Preprocess]
+"""Arguments of :func:`decode`."""
+
+
+def attempt(task: Task) -> Stored | str:
+    """Run :func:`decode` in a worker process; return the message of an ``InputError``."""
     try:
         return decode(*task)
     except InputError as error:
@@ -174,10 +181,15 @@ def attempt(task: tuple[Video, Path, tuple[int, int]]) -> Stored | str:
 
 
 def decode_all(
-    videos: Iterable[Video], root: Path, size: tuple[int, int], workers: int, progress: OnProgress
+    videos: Iterable[Video],
+    root: Path,
+    size: tuple[int, int],
+    preprocess: Preprocess,
+    workers: int,
+    progress: OnProgress,
 ) -> list[Stored]:
     """Decode videos, several at once; damaged ones are reported in the log and left out."""
-    tasks = [(video, root, size) for video in videos]
+    tasks = [(video, root, size, preprocess) for video in videos]
     stored = []
     for done, result in enumerate(results(tasks, workers), start=1):
         if isinstance(result, str):
@@ -188,16 +200,16 @@ def decode_all(
     return stored
 
 
-def results(tasks: list[tuple[Video, Path, tuple[int, int]]], workers: int) -> Iterator[Stored | str]:
-    """What became of each task, in order."""
+def results(tasks: list[Task], workers: int) -> Iterator[Stored | str]:
+    """Yield the result of each task, in order."""
     todo = sum(
-        frames_in(root / key_of(video, stored), stored) is None
-        for video, root, stored in ((video, root, stored_size(video, size)) for video, root, size in tasks)
+        frames_in(root / key_of(video, stored_size(video, size), preprocess), stored_size(video, size)) is None
+        for video, root, size, preprocess in tasks
     )
-    if workers < 2 or todo < 4:  # processes take longer to start than so few clips to decode
+    if workers < 2 or todo < 4:  # starting processes takes longer than decoding so few clips
         yield from map(attempt, tasks)
         return
-    # Not forked: threads of OpenCV and PyTorch do not survive that.
+    # Spawned, because the threads of OpenCV and PyTorch do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, available_cores()), mp_context=context) as pool:
         yield from pool.map(attempt, tasks, chunksize=max(1, min(16, len(tasks) // (4 * workers))))

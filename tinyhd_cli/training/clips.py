@@ -1,9 +1,9 @@
-"""Which clips a run sees, in which order, and how one is read."""
+"""The clips of a run: which are read, in which order, and how."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -14,89 +14,101 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ..models.spec import CLIP_FRAMES
 from .clip_cache import STILL_MARGIN, Array, Stored
 from .options import TrainConfig
 
 TRAJECTORIES = 4
-"""Ways of panning over one photograph; few, so that the teacher's maps of them can be used again."""
+"""Number of camera paths over one photograph; few, so that the teacher's maps of them can be reused."""
 
 WHOLE = (1.0, 0.0, 0.0)
-"""The crop that leaves nothing out."""
+"""The crop of the whole clip."""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """A clip to read: 16 frames of a video, or of a photograph."""
+    """A clip to read, of a video or a photograph."""
 
     video: int
     """Index in the list of videos."""
     start: int
-    """First of the 16 frames; below 0 for a video of fewer, whose first frame then fills the front."""
+    """First frame; negative for a video shorter than a clip, which is padded at the front with its first frame."""
     flip: bool = False
     trajectory: int = 0
-    """How the view moves over a photograph; 0: not at all."""
+    """Number of the camera path over a photograph; 0: a static view."""
     color: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Factors of brightness, contrast and saturation, for the student alone."""
+    """Factors of brightness, contrast and saturation of the student's clip."""
     crop: tuple[float, float, float] = WHOLE
-    """What the student sees of the clip: share of its sides, and of what is left out, how much above and left."""
+    """The student's crop: fraction of both sides, and the fractions of the rest that are above and left of it."""
 
 
 class Sample(TypedDict):
-    """A clip as it is read."""
+    """A clip that was read."""
 
     key: str
-    """What the teacher's maps of it are stored under: the same content, the same key."""
+    """Key of the teacher's maps; equal for equal content."""
     name: str
+    before: int
+    """Frames of ``read`` before the student's clip."""
     read: Tensor
-    """uint8 ``(R, H, W, 3)``: frames before the clip that the teacher sees, then the clip's 16."""
+    """uint8 ``(R, H, W, 3)`` of the student's input size: the clip, with the context for teachers of this size."""
+    other_reads: dict[tuple[int, int], Tensor]
+    """The clip with context, by input size of the teachers whose size differs."""
     density: Tensor
-    """uint8 ``(16, H, W)``; zeros without ground truth."""
+    """uint8 ``(T, H, W)``; zeros without ground truth."""
     fixation: Tensor
-    """Likewise."""
+    """uint8 ``(T, H, W)``, 0 or 1; zeros without ground truth."""
     flip: bool
-    """Whether it is to be mirrored, which is done after the teacher has seen it."""
+    """Whether the clip is to be mirrored, which is done after the teacher was run."""
     color: tuple[float, float, float]
-    """See ``Pick``; likewise."""
+    """See ``Pick``; applied after the teacher was run."""
     crop: tuple[float, float, float]
-    """Likewise."""
+    """See ``Pick``; applied after the teacher was run."""
 
 
 class Clips(Dataset[Sample]):
     """Reads picks.
 
     Args:
-        videos: where to read from.
-        size: height and width of what is given.
-        context: frames before the clip that are read too.
-        frames: of a clip.
+        videos: decoded videos by input size, in the same order for each; the student's size is among them.
+        size: height and width of the student's input.
+        contexts: frames to read before and after the clip, by input size; default: none.
+        frames: frames of a clip.
     """
 
     def __init__(
-        self, videos: Sequence[Stored], size: tuple[int, int], context: int, frames: int = CLIP_FRAMES
+        self,
+        videos: Mapping[tuple[int, int], Sequence[Stored]],
+        size: tuple[int, int],
+        contexts: Mapping[tuple[int, int], tuple[int, int]],
+        frames: int,
     ) -> None:
-        self.videos, self.size, self.context, self.frames = list(videos), size, context, frames
+        self.stored, self.size, self.frames = {key: list(value) for key, value in videos.items()}, size, frames
+        self.videos = self.stored[size]
+        self.contexts = dict(contexts)
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, pick: Pick) -> Sample:
         video = self.videos[pick.video]
-        wanted = range(pick.start - self.context, pick.start + self.frames)
-        indices = np.clip(wanted, 0, video.frames - 1)
-        views = [self.view(video, pick, place - self.context) for place in range(len(indices))]
-        read = self.gather(video.pixels(), indices, views)
+        before, after = self.contexts.get(self.size, (0, 0))
         truth = {}
         for kind in ("density", "fixation"):
-            if video.labeled:
-                maps = self.gather(video.truth(kind), indices[self.context :], views[self.context :], kind)
-            else:
-                maps = np.zeros((self.frames, *self.size), np.uint8)
+            maps = (
+                self.read(pick, self.size, (0, 0), kind) if video.labeled else np.zeros((self.frames, *self.size), "u1")
+            )
             truth[kind] = torch.from_numpy(maps)
+        others = {
+            size: torch.from_numpy(self.read(pick, size, context))
+            for size, context in self.contexts.items()
+            if size != self.size
+        }
         return {
             "key": f"{video.key}-{pick.start}-{pick.trajectory}{'-still' if self.frames == 1 else ''}",
             "name": f"{video.name} from frame {pick.start + 1}",
-            "read": torch.from_numpy(read),
+            "before": before,
+            "read": torch.from_numpy(self.read(pick, self.size, (before, after))),
+            "other_reads": others,
             "density": truth["density"],
             "fixation": truth["fixation"],
             "flip": pick.flip,
@@ -104,34 +116,34 @@ class Clips(Dataset[Sample]):
             "crop": pick.crop,
         }
 
-    def view(self, video: Stored, pick: Pick, place: int) -> NDArray[np.float64] | None:
-        """The affine map from the output to a photograph's stored pixels at a place in the clip; None for a video."""
+    def read(self, pick: Pick, size: tuple[int, int], context: tuple[int, int], kind: str = "frames") -> Array:
+        """Return the frames, or the maps of a kind, of a clip with its context, in an input size."""
+        video = self.stored[size][pick.video]
+        before, after = context
+        indices = np.clip(range(pick.start - before, pick.start + self.frames + after), 0, video.frames - 1)
+        source = video.pixels() if kind == "frames" else video.truth(kind)
         if not video.still:
-            return None
+            return np.ascontiguousarray(source[indices])
+        views = [self.view(video, pick, place - before) for place in range(len(indices))]
+        return np.stack([warped(source[i], view, size, kind) for i, view in zip(indices, views, strict=True)])
+
+    def view(self, video: Stored, pick: Pick, place: int) -> NDArray[np.float64]:
+        """Return the affine map from the output to a photograph's stored pixels, at a frame of the clip."""
         height, width = video.size
         scale, (x, y) = 1.0, (0.5, 0.5)
         if pick.trajectory:
-            scale, (x, y) = trajectory(video.name, pick.trajectory, place / (CLIP_FRAMES - 1))
+            scale, (x, y) = trajectory(video.name, pick.trajectory, place / max(1, self.frames - 1))
         zoom = scale * STILL_MARGIN
         # Pixel centers are at halves.
         left = x * width - scale * width / 2 + (zoom - 1) / 2
         top = y * height - scale * height / 2 + (zoom - 1) / 2
         return np.array([[zoom, 0, left], [0, zoom, top]])
 
-    def gather(
-        self, source: Array, indices: NDArray[np.int64], views: list[NDArray[np.float64] | None], kind: str = "frames"
-    ) -> Array:
-        """Frames or maps of a video by their indices, as the views see them."""
-        if views[0] is None:
-            return np.ascontiguousarray(source[indices])
-        return np.stack([through(source[i], view, self.size, kind) for i, view in zip(indices, views, strict=True)])
 
-
-def through(picture: Array, view: NDArray[np.float64] | None, size: tuple[int, int], kind: str) -> Array:
-    """A picture, or a map of a kind, through an affine view."""
-    assert view is not None
+def warped(image: Array, view: NDArray[np.float64], size: tuple[int, int], kind: str) -> Array:
+    """Return an image, or a map of a kind, under an affine view."""
     if kind == "fixation":  # points stay points
-        y, x = np.nonzero(picture)
+        y, x = np.nonzero(image)
         column = np.rint((x - view[0, 2]) / view[0, 0]).astype(int)
         row = np.rint((y - view[1, 2]) / view[1, 1]).astype(int)
         inside = (column >= 0) & (column < size[1]) & (row >= 0) & (row < size[0])
@@ -139,21 +151,21 @@ def through(picture: Array, view: NDArray[np.float64] | None, size: tuple[int, i
         points[row[inside], column[inside]] = 1
         return points
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    seen = cv2.warpAffine(picture, view, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(seen, dtype=np.uint8)
+    result = cv2.warpAffine(image, view, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(result, dtype=np.uint8)
 
 
 def trajectory(name: str, number: int, time: float) -> tuple[float, tuple[float, float]]:
-    """A slow pan and zoom: the side of the view and its center, as shares of the picture, at a time from 0 to 1.
+    """Return a slow pan and zoom at a time from 0 to 1: the side of the view and its center, as fractions of the image.
 
-    Always the same for the same photograph and number. Times below 0 are those of the frames that only a teacher sees.
+    It depends only on the photograph's name and the number. Times below 0 belong to frames that only a teacher reads.
     """
     rng = np.random.default_rng([zlib.crc32(name.encode()), number])
     ends = []
     for _ in range(2):
         scale = rng.uniform(0.7, 1)
         ends.append((scale, *rng.uniform(scale / 2, 1 - scale / 2, 2)))
-    # The view moves by no more than a third of the way between two random ones: slowly.
+    # The view covers a third of the way between two random ones, so it moves slowly.
     first, last = np.array(ends)
     scale, x, y = first + (last - first) * np.clip(time, -1, 1) / 3
     half = scale / 2
@@ -162,7 +174,7 @@ def trajectory(name: str, number: int, time: float) -> tuple[float, tuple[float,
 
 @dataclass(frozen=True)
 class Schedule:
-    """How many clips a step takes and how many steps there are."""
+    """Number of clips per step, and of steps."""
 
     target: int
     """Labeled clips in a step, over all processes."""
@@ -174,9 +186,9 @@ class Schedule:
 
 @dataclass
 class PickSampler(Sampler[list[Pick]]):
-    """The picks of every step: each labeled video once an epoch, auxiliary ones in turn.
+    """Picks of every step: each labeled video once per epoch, auxiliary ones in turn.
 
-    All that is random follows from the seed and the number of the step, so that a run can go on anywhere.
+    All random choices depend only on the seed and the number of the step, so that a run can resume anywhere.
     """
 
     config: TrainConfig
@@ -186,7 +198,7 @@ class PickSampler(Sampler[list[Pick]]):
     aux: Sequence[tuple[int, Stored]]
     first_step: int = 0
     rank: int = 0
-    """Which of the processes that train together this is."""
+    """Number of this process among those that train together."""
     processes: int = 1
     _orders: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
 
@@ -199,7 +211,7 @@ class PickSampler(Sampler[list[Pick]]):
         return (self.schedule.steps - self.first_step) * self.config.accumulate
 
     def picks(self, step: int, part: int = 0) -> list[Pick]:
-        """One part of this process's share of a step: labeled clips first."""
+        """Return one part of this process's clips of a step: labeled clips first."""
         chosen = []
         for kind, (videos, count) in enumerate(((self.targets, self.schedule.target), (self.aux, self.schedule.aux))):
             parts = self.processes * self.config.accumulate
@@ -209,7 +221,7 @@ class PickSampler(Sampler[list[Pick]]):
         return chosen
 
     def pick(self, kind: int, videos: Sequence[tuple[int, Stored]], number: int) -> Pick:
-        """The ``number``-th clip of a kind since the beginning of the run."""
+        """Return the clip of a kind with a number, counted from the start of the run."""
         epoch, place = divmod(number, len(videos))
         if (kind, epoch) not in self._orders:
             self._orders = {known: order for known, order in self._orders.items() if known[1] >= epoch - 1}
@@ -218,29 +230,29 @@ class PickSampler(Sampler[list[Pick]]):
         index, video = videos[self._orders[kind, epoch][place]]
         rng = np.random.default_rng([self.config.seed, kind, epoch, place])
         flip = bool(rng.random() < 0.5) and not self.config.no_flip
-        start, way = 0, 0
+        start, path = 0, 0
         if not video.still:
             start = int(rng.choice(starts(video.frames, self.config.start_grid, self.config.clip_frames)))
         elif rng.random() < self.config.still_motion:
-            way = int(rng.integers(1, TRAJECTORIES + 1))
+            path = int(rng.integers(1, TRAJECTORIES + 1))
         brightness, contrast, saturation = 1 + self.config.jitter * rng.uniform(-1, 1, 3)
         color = (float(brightness), float(contrast), float(saturation))
         less, above, left = rng.random(3)
         crop = (1 - self.config.crop * float(less), float(above), float(left)) if rng.random() < 0.5 else WHOLE
-        return Pick(index, start, flip, way, color, crop)
+        return Pick(index, start, flip, path, color, crop)
 
 
-def starts(frames: int, grid: int, length: int = CLIP_FRAMES) -> list[int]:
-    """Where clips of a length may begin in a video: on the grid, and with its last frame at the end."""
+def starts(frames: int, grid: int, length: int) -> list[int]:
+    """Return the possible first frames of clips of a length: on the grid, and the one that ends at the last frame."""
     last = frames - length
     return [*range(0, last, grid), last]
 
 
-def validation_picks(videos: Sequence[tuple[int, Stored]], per_video: int = 2) -> list[Pick]:
-    """Clips to validate on: photographs standing still, of a video clips that are spread evenly over it."""
+def validation_picks(videos: Sequence[tuple[int, Stored]], length: int, per_video: int = 2) -> list[Pick]:
+    """Return clips for validation: static views of photographs, and clips evenly spaced over each video."""
     picks = []
     for index, video in videos:
-        last = max(0, video.frames - CLIP_FRAMES) if not video.still else 0
+        last = max(0, video.frames - length) if not video.still else 0
         places = sorted({round(last * share) for share in np.linspace(0, 1, per_video)})
-        picks += [Pick(index, min(place, video.frames - CLIP_FRAMES) if not video.still else 0) for place in places]
+        picks += [Pick(index, min(place, video.frames - length) if not video.still else 0) for place in places]
     return picks

@@ -1,4 +1,4 @@
-"""What a run would do, before it does it."""
+"""Dry run: what a run would do, and how long it would take."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import os
 import time
 
 import torch
+from torch import nn
 
 from ..models import build
-from ..models.families.tinyhd import TinyHD
-from ..models.spec import CLIP_FRAMES
-from ..models.static import make_still
 from ..system import keep_freed_memory
 from ..wording import plural
 from . import checkpoints, cpu_layers, sources
+from .augment import run_student
 from .loop import accelerator
 from .options import TrainConfig
-from .prepare import check_init, check_model, schedule
+from .prepare import check_init, schedule
 from .teachers import Teacher
+
+CACHED = "; with --cache, only the first time a clip is used"
 
 
 def plan(config: TrainConfig) -> dict[str, str]:
-    """Data, steps, parameters and expected time of a run, by name. Reads no data and writes nothing.
+    """Return data, steps, parameters and expected time of a run, by name. Decodes no data and writes nothing.
 
     Raises:
-        UsageError, InputError, WeightsError: the run could not begin.
+        UsageError, InputError, WeightsError: the run could not start.
     """
     checkpoints.refuse_old_run(config.out)
     found = sources.find(config)
@@ -32,61 +33,56 @@ def plan(config: TrainConfig) -> dict[str, str]:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     counts = schedule(config, len(found.targets), len(found.aux), processes * config.accumulate)
     teachers = [Teacher(config, name, device) for name in config.teacher]
-    network = build(check_model(config))
-    assert isinstance(network, TinyHD)
-    if config.init != "none":
-        check_init(config)
+    network = build(config.spec)
+    check_init(config)
     clips = counts.target + counts.aux
     if config.stills:
-        make_still(network)
+        config.family.make_static(network)
     student_s = step_time(network, config, device) * clips
     teacher_s = sum(teacher_time(teacher, config) for teacher in teachers) * clips
     expected = {
         "labeled": f"{plural(len(found.targets), 'video')}, {len(found.val_targets)} to validate on",
         "auxiliary": f"{plural(len(found.aux), 'video')}, {len(found.val_aux)} to validate on",
         "network": f"{config.model}, {sum(p.numel() for p in network.parameters()):,} parameters",
-        "teacher": ", ".join(f"{t.model.config.name} ({t.model.name})" for t in teachers) or "none",
+        "teacher": ", ".join(f"{t.spec.name} ({t.model.name})" for t in teachers) or "none",
         "step": f"{counts.target} labeled and {counts.aux} auxiliary clips",
-        "steps": f"{counts.steps} ({counts.steps_per_epoch} an epoch)",
+        "steps": f"{counts.steps} ({counts.steps_per_epoch} per epoch)",
         "device": str(device),
         "expected time": f"{hours(counts.steps * (student_s + teacher_s))}: "
-        f"{student_s:.2f} s a step, and {teacher_s:.2f} s for the teacher{CACHED if config.cache else ''}",
+        f"{student_s:.2f} s per step, and {teacher_s:.2f} s for the teacher{CACHED if config.cache else ''}",
         "out": str(config.out),
     }
     return {name: value for name, value in expected.items() if not value.startswith("0 videos, 0")}
 
 
-CACHED = ", which --cache spares for clips that come again"
-
-
 def hours(seconds: float) -> str:
-    """A time, roughly."""
+    """Return a time as text, roughly."""
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
-def step_time(network: TinyHD, config: TrainConfig, device: torch.device) -> float:
-    """Seconds that one clip of a training step takes here."""
+def step_time(network: nn.Module, config: TrainConfig, device: torch.device) -> float:
+    """Return the seconds that one clip of a training step takes on this machine."""
     network = network.to(device).train()
     if device.type == "cpu" and not config.eager:
         cpu_layers.accelerate(network)
         keep_freed_memory(cpu_layers.MALLOC_KEEP_BYTES)
-    clip = torch.randn(1, 3, config.clip_frames, *config.size, device=device)
+    clip = torch.randn(2, 3, config.clip_frames, *config.input_size, device=device)
     best = float("inf")
     for _ in range(2):  # the first one is slower
         started = time.monotonic()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            saliency = network(clip)
-        saliency.float().log().mean().backward()
+            saliency = run_student(network, clip, config.family).saliency
+        saliency.float().clamp_min(1e-6).log().mean().backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize()
-        best = min(best, time.monotonic() - started)
+        best = min(best, (time.monotonic() - started) / len(clip))
     return best
 
 
 def teacher_time(teacher: Teacher, config: TrainConfig) -> float:
-    """Seconds that a teacher's maps of one clip take here."""
-    frames = 1 if config.stills else teacher.context + CLIP_FRAMES
-    read = torch.randint(0, 256, (frames, *config.size, 3), dtype=torch.uint8)
+    """Return the seconds that a teacher's maps of one clip take on this machine."""
+    frames = 1 if config.stills else teacher.before + config.clip_frames + teacher.after
+    read = torch.randint(0, 256, (frames, *teacher.spec.input_size, 3), dtype=torch.uint8)
     started = time.monotonic()
-    teacher.maps(read)
+    teacher.targets(read)
     return time.monotonic() - started

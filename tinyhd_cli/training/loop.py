@@ -1,7 +1,7 @@
-"""The one training loop: labels, distillation and channel reduction all go through it.
+"""The training loop, for training on labels, for distillation, and for networks with reduced channels.
 
-On Hugging Face Accelerate: it brings one process on a CPU, one GPU, and many processes (``accelerate launch``,
-``torchrun``) under the same few lines, and leaves the loop to us, which exact resuming needs.
+Hugging Face Accelerate runs it in one process on a CPU or GPU, or in several (``accelerate launch``, ``torchrun``), and
+leaves the loop itself to tinyhd, which exact resuming requires.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ from torch.utils.data import DataLoader
 from ..callbacks import StartPhase, no_phases
 from ..errors import TinyhdError, UsageError
 from ..models import build
-from ..models.families.tinyhd import TinyHD
-from ..models.static import with_time
 from ..system import keep_freed_memory
 from . import checkpoints, cpu_layers
-from .augment import Batch, collate, mixed, student_clips, targets, truth
+from .augment import Batch, autocast, collate, ground_truth, run_student, student_clips, targets
 from .losses import loss_terms, total
 from .optimizer import build_optimizer, lr_factor, milestones, set_lr
 from .options import TrainConfig
@@ -42,7 +40,7 @@ log = logging.getLogger("tinyhd")
 
 @dataclass(frozen=True)
 class Report:
-    """How a run stands after a step."""
+    """State of a run after a step."""
 
     step: int
     steps: int
@@ -61,7 +59,7 @@ OnReport = Callable[[Report], None]
 
 
 class Interrupts:
-    """Ctrl-C lets the step end, so that what is saved is whole; a second one does not wait."""
+    """Defers Ctrl-C to the end of the step, so that the checkpoint is complete; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.wanted = False
@@ -75,7 +73,7 @@ class Interrupts:
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[Interrupts]:
-    """Ctrl-C and termination are noted while the block runs."""
+    """Record Ctrl-C and termination while the block runs."""
     noted = Interrupts()
     if threading.current_thread() is not threading.main_thread():
         yield noted
@@ -90,20 +88,20 @@ def interrupts() -> Iterator[Interrupts]:
 
 
 def leave_signals_to_parent(worker: int) -> None:
-    """Let a worker process outlive a signal to all processes of the run: the step that needs its clips is to end."""
+    """Detach a data-loader worker from the run's process group, so that the current step can finish after a signal."""
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
 
 
 class Trainer:
-    """A run, from first weights to the last.
+    """A training run.
 
     Args:
-        config: what to train.
-        resume: go on from the newest checkpoint in ``config.out``.
-        extend: continue a finished run with more steps than it had.
+        config: the run.
+        resume: resume from the newest checkpoint in ``config.out``.
+        extend: continue a finished run with more steps.
         start_phase: starts a phase of the preparation and returns the callback for its progress.
-        on_report: told of every step.
+        on_report: called after every step.
     """
 
     def __init__(
@@ -123,17 +121,17 @@ class Trainer:
         self.accelerator = accelerator(config)
         self.is_main: bool = self.accelerator.is_main_process
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        with self.accelerator.main_process_first():  # decodes and downloads; the others find it done
+        with self.accelerator.main_process_first():  # it decodes and downloads; the others use the caches
             self.run_data: Run = prepare(config, self.accelerator.device, rank, processes, start_phase)
-        self.network: TinyHD = self.run_data.network
+        self.network: nn.Module = self.run_data.network
         if resume:
             self._check_end(extend)
         self._build(resume)
-        self.journal: RunLog | None = None
+        self.run_log: RunLog | None = None
         self.constant = self.run_data.validator.best_constant() if self.is_main else {}
 
     def _check_end(self, extend: bool) -> None:
-        """Log how a finished run continues; ``UsageError`` if it would be extended to too few steps."""
+        """Log how a finished run continues; raise ``UsageError`` if it would be extended to too few steps."""
         done, steps = self.state.step, self.run_data.schedule.steps
         if extend and done >= steps:
             raise UsageError(
@@ -150,11 +148,11 @@ class Trainer:
             log.warning("--resume: the run is finished (step %d); to continue it, use --extend --steps N", done)
 
     def _build(self, resume: bool) -> None:
-        """Network, optimizer and running mean, with the state of a checkpoint if there is one."""
+        """Build the network, the optimizer and the average, with the state of a checkpoint if any."""
         on_cpu = self.accelerator.device.type == "cpu"
         several = self.accelerator.num_processes > 1
         if on_cpu and (several or not self.config.eager):
-            cpu_layers.accelerate(self.network)  # also what shares BatchNorm's statistics between processes on a CPU
+            cpu_layers.accelerate(self.network)  # these also share BatchNorm's statistics between processes
             keep_freed_memory(cpu_layers.MALLOC_KEEP_BYTES)
         network: nn.Module = self.network
         if several and not on_cpu:
@@ -172,27 +170,27 @@ class Trainer:
                 torch.set_rng_state(self.state.rng)
 
     @property
-    def plain(self) -> nn.Module:
-        """The network itself, without what distributes it."""
+    def unwrapped(self) -> nn.Module:
+        """The network without the wrapper of distributed training."""
         module: nn.Module = self.accelerator.unwrap_model(self.model)
         return module
 
     @property
-    def kept(self) -> nn.Module:
-        """The network whose weights are validated and kept: the running mean, if there is one."""
-        return self.average if self.average is not None else self.plain
+    def saved(self) -> nn.Module:
+        """The network whose weights are validated and saved: the moving average, if any."""
+        return self.average if self.average is not None else self.unwrapped
 
     def run(self) -> None:
-        """Train to the end.
+        """Train to the last step.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; a checkpoint has been written.
-            TinyhdError: the loss is no number.
-            OutputError: something could not be written.
+            TinyhdError: the loss is not finite.
+            OutputError: an output could not be written.
         """
         schedule = self.run_data.schedule
         started, first = time.monotonic(), self.state.step
-        with interrupts() as noted, self._journal():
+        with interrupts() as noted, self._run_log():
             batches = iter(self._loader())
             while self.state.step < schedule.steps:
                 begun = time.monotonic()
@@ -209,16 +207,17 @@ class Trainer:
                     raise KeyboardInterrupt
 
     @contextlib.contextmanager
-    def _journal(self) -> Iterator[None]:
-        """The log is open while the block runs; the first process alone writes it."""
+    def _run_log(self) -> Iterator[None]:
+        """Keep the log open while the block runs; only the first process writes it."""
         if not self.is_main:
             yield
             return
-        self.journal = RunLog(self.config.out, self.state.step, self.config.tensorboard)
+        terms = list(self.config.weights)
+        self.run_log = RunLog(self.config.out, terms, self.state.step, self.config.tensorboard)
         try:
             yield
         finally:
-            self.journal.close()
+            self.run_log.close()
 
     def _loader(self) -> DataLoader[Any]:
         sampler = self.run_data.sampler
@@ -231,11 +230,13 @@ class Trainer:
             collate_fn=collate,
             multiprocessing_context="spawn" if workers else None,
             worker_init_fn=leave_signals_to_parent if workers else None,
-            generator=torch.Generator().manual_seed(self.config.seed),  # else it would draw from the global one
+            generator=torch.Generator().manual_seed(
+                self.config.seed
+            ),  # without it, the loader would use the global generator
         )
 
     def _step(self, batches: Iterator[Batch]) -> tuple[dict[str, float], float]:
-        """One optimizer step; the mean of its terms and of the loss over all processes."""
+        """Run one optimizer step; return the means of its terms and of the loss over all processes."""
         parts = self.config.accumulate
         sums: dict[str, Tensor] = {}
         self.model.train()
@@ -259,38 +260,37 @@ class Trainer:
 
     def _forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         device = self.accelerator.device
-        labeled = self.run_data.labeled_share
-        frames = self.network.frames
-        with mixed(self.config, device):
-            saliency, maps = self.model(student_clips(batch, device), intermediate=True)
+        config, labeled = self.config, self.run_data.labeled
+        with autocast(config, device):
+            outputs = run_student(self.model, student_clips(batch, config.spec.preprocess, device), config.family)
         wanted = targets(batch, self.run_data.teacher)
-        known = truth(batch, labeled, frames, device)
-        terms = loss_terms(saliency, maps, labeled, wanted, known, self.config.weights)
-        loss = total(terms, self.config.weights)
+        known = ground_truth(batch, labeled, config.map_frames, device)
+        terms = loss_terms(outputs, labeled, wanted, known, config.objectives)
+        loss = total(terms, config.weights)
         if not torch.isfinite(loss):
             bad = [name for name, value in terms.items() if not torch.isfinite(value)]
             raise TinyhdError(
-                f"the loss is no number at step {self.state.step + 1} ({', '.join(bad)}); the batch was "
+                f"the loss is not finite at step {self.state.step + 1} ({', '.join(bad)}); the batch was "
                 f"{'; '.join(batch.names)}. A smaller --lr or --clip 1 may help"
             )
         return terms, loss
 
     @torch.no_grad()
     def _follow(self, average: nn.Module) -> None:
-        """Move the running mean of the weights toward them; BatchNorm's statistics are taken over."""
-        for mine, theirs in zip(average.parameters(), self.plain.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - self.config.ema)
-        for buffer, its in zip(average.buffers(), self.plain.buffers(), strict=True):
-            buffer.copy_(its)
+        """Update the moving average of the weights; BatchNorm's statistics are copied."""
+        for mean, parameter in zip(average.parameters(), self.unwrapped.parameters(), strict=True):
+            mean.lerp_(parameter, 1 - self.config.ema)
+        for buffer, value in zip(average.buffers(), self.unwrapped.buffers(), strict=True):
+            buffer.copy_(value)
 
     def _reload_best(self, step: int) -> None:
-        """At a milestone, go on from the best weights so far, as the original does."""
+        """At a milestone, load the best weights so far, as the original does."""
         if (
             self.config.reload_best
             and self.state.best
             and step in milestones(self.config, self.run_data.schedule.steps)
         ):
-            self.plain.load_state_dict(self.state.best)
+            self.unwrapped.load_state_dict(self.state.best)
 
     def _after_step(self, terms: dict[str, float], loss: float, rate: float, left: float) -> None:
         config, schedule, step = self.config, self.run_data.schedule, self.state.step
@@ -299,8 +299,8 @@ class Trainer:
         ends = step == schedule.steps
         epoch_ends = step % schedule.steps_per_epoch == 0
         validation = None
-        if self.journal is not None:
-            self.journal.write(step, epoch, "train", lr=lr, clips_per_s=rate, loss=loss, **terms)
+        if self.run_log is not None:
+            self.run_log.write(step, epoch, "train", lr=lr, clips_per_s=rate, loss=loss, **terms)
         if ends or (epoch_ends and epoch % config.validate_every == 0):
             validation = self._validate(epoch, loss)
         due = epoch_ends if config.checkpoint_every is None else step % config.checkpoint_every == 0
@@ -310,30 +310,32 @@ class Trainer:
         self.on_report(report)
 
     def _validate(self, epoch: int, loss: float) -> Validation | None:
-        """Validate, keep what is best, write it down. Every process waits for the first one."""
+        """Validate, and save the weights if they are the best. All processes wait for the first one."""
         validation = None
         if self.is_main:
-            assert self.journal is not None
-            validation = self.run_data.validator.run(self.kept, self.network.frames, self.accelerator.device)
+            assert self.run_log is not None
+            validation = self.run_data.validator.run(self.saved, self.accelerator.device)
             step = self.state.step
-            # Without anything to validate on, the latest loss has to do.
+            # Without validation clips, the training loss is used.
             score = validation.loss if len(self.run_data.validator) else loss
             if score < self.state.best_score:
                 self.state.best_score, self.state.best_step = score, step
-                self.state.best = {name: value.detach().cpu().clone() for name, value in self.kept.state_dict().items()}
+                self.state.best = {
+                    name: value.detach().cpu().clone() for name, value in self.saved.state_dict().items()
+                }
                 self._save("best", validation)
             self._save("last", validation)
             if len(self.run_data.validator):
-                self.journal.write(step, epoch, "val", loss=validation.loss, **validation.terms, **validation.scores)
+                self.run_log.write(step, epoch, "val", loss=validation.loss, **validation.terms, **validation.scores)
             if validation.image is not None:
                 save_image(self.config.out / "pictures" / f"epoch-{epoch:04d}.png", validation.image)
-            self.journal.curve(self.constant)
+            self.run_log.curve(self.constant)
         self.accelerator.wait_for_everyone()
         self._share_best()
         return validation
 
     def _share_best(self) -> None:
-        """Let every process know the best weights, if they will be needed."""
+        """Send the best weights to every process, if they will be needed."""
         if self.config.reload_best and self.accelerator.num_processes > 1:
             from accelerate.utils import broadcast_object_list
 
@@ -341,21 +343,21 @@ class Trainer:
             self.state.best = shared[0]
 
     def _save(self, name: str, validation: Validation) -> None:
-        """Write a weight file and, for the best, its model card."""
+        """Write a weights file and, for the best one, its model card."""
         config, step = self.config, self.state.step
-        state: Mapping[str, Tensor] = self.kept.state_dict()
+        state: Mapping[str, Tensor] = self.saved.state_dict()
         if config.stills:
-            state = with_time(state, build(self.network.config).state_dict())
+            state = config.family.with_time(state, build(config.spec).state_dict())
         scores = validation.scores | {f"KL {name}": value for name, value in validation.terms.items()}
         path = config.out / f"{name}.safetensors"
         held = f"{len(self.run_data.validator)} held-back clips, the last frame of each"
-        info = checkpoints.save_weights(path, state, self.network.config, config, step, scores, held)
+        info = checkpoints.save_weights(path, state, config.spec, config, step, scores, held)
         if name == "best":
             checkpoints.save_card(path, info)
 
     def _checkpoint(self) -> None:
         if self.is_main:
-            self.state.model = dict(self.plain.state_dict())
+            self.state.model = dict(self.unwrapped.state_dict())
             self.state.optimizer = self.optimizer.state_dict()
             self.state.ema = dict(self.average.state_dict()) if self.average is not None else {}
             self.state.rng = torch.get_rng_state()
@@ -364,13 +366,13 @@ class Trainer:
 
 
 def accelerator(config: TrainConfig) -> Any:
-    """Hugging Face's Accelerator for a configuration; ``UsageError`` if the device is not there."""
+    """Return the Accelerator for a configuration; raise ``UsageError`` if the device is not available."""
     from accelerate import Accelerator
 
     from ..inference.model import pick_device
 
     device = pick_device(config.device)
-    # Mixed precision is ours (``mixed``): Accelerate's holds for all that the process ever trains.
+    # We apply autocast ourselves (``autocast``): Accelerate's setting is global to the process.
     return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
 
 
@@ -382,5 +384,5 @@ def train(
     start_phase: StartPhase = no_phases,
     on_report: OnReport = lambda report: None,
 ) -> None:
-    """Train a network as the configuration says; see :class:`Trainer`."""
+    """Train a network; see :class:`Trainer` for the arguments."""
     Trainer(config, resume=resume, extend=extend, start_phase=start_phase, on_report=on_report).run()

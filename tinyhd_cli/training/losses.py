@@ -1,8 +1,11 @@
-"""The loss of the paper: Hu et al., WACV 2023, equations 1 to 3. All in float32, whatever the network computed in."""
+"""The terms of the loss: Hu et al., WACV 2023, equations 1 to 3, and those of other families. All in float32.
+
+Which terms a network is trained with is data of its family (:class:`tinyhd_cli.models.LossTerm`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,39 +13,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .options import INTERMEDIATE
+from ..models import LossTerm
+from ..models.family import FINAL
+from .objectives import AUXILIARY, LABELED, Objectives
 
 EPS = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
 class Targets:
-    """A teacher's maps for N clips, in any scale."""
+    """A teacher's maps for N clips. Divergences and correlations do not depend on their scale."""
 
     final: Tensor
     """``(N, T, H, W)``, T as the student's."""
     intermediate: Tensor | None
-    """``(N, 4, H, W)``, shallow to deep, the mean over the T frames; None if the teacher has none."""
+    """Hierarchical maps ``(N, K, H, W)``, shallow to deep, the mean over the T frames; None if the teacher has none."""
+
+    def part(self, clips: slice) -> Targets:
+        """Return the maps of some of the clips."""
+        return Targets(self.final[clips], None if self.intermediate is None else self.intermediate[clips])
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Where people looked in N clips."""
+    """Recorded fixations of N clips."""
 
     density: Tensor
-    """``(N, T, H, W)``, in any scale; a map of zeros is a frame without ground truth."""
+    """``(N, T, H, W)``, in any scale; frames without ground truth are zeros."""
     fixation: Tensor
-    """``(N, T, H, W)``, 0 or 1; zeros where there is none."""
+    """``(N, T, H, W)``, 0 or 1; frames without ground truth are zeros."""
 
 
 def distribution(maps: Tensor) -> Tensor:
-    """Maps ``(..., H, W)`` divided by their sums, float32; a map of zeros stays one."""
+    """Return maps ``(..., H, W)`` divided by their sums, float32; a map of zeros stays zero."""
     maps = maps.float()
     return maps / maps.sum((-2, -1), keepdim=True).clamp_min(EPS)
 
 
 def log_distribution(maps: Tensor) -> Tensor:
-    """Logarithm of :func:`distribution`, finite everywhere."""
+    """Return the logarithm of :func:`distribution`, finite everywhere."""
     maps = maps.float().clamp_min(EPS)
     return maps.log() - maps.sum((-2, -1), keepdim=True).log()
 
@@ -61,112 +70,154 @@ def kl_divergence(prediction: Tensor, target: Tensor) -> Tensor:
     return (torch.xlogy(y, y) - y * log_distribution(prediction)).sum((-2, -1))
 
 
-def standardized(maps: Tensor) -> Tensor:
-    """Maps ``(..., H, W)`` with mean 0 and standard deviation 1, float32."""
+def standardize(maps: Tensor) -> Tensor:
+    """Return maps ``(..., H, W)`` with mean 0 and standard deviation 1, float32."""
     maps = maps.float()
     deviation = maps.std((-2, -1), keepdim=True, correction=0)
     return (maps - maps.mean((-2, -1), keepdim=True)) / deviation.clamp_min(1e-12)
 
 
-def correlation(prediction: Tensor, target: Tensor) -> Tensor:
+def cc(prediction: Tensor, target: Tensor) -> Tensor:
     """Linear correlation coefficient (CC) of maps ``(..., H, W)``: ``(...)``."""
-    return (standardized(prediction) * standardized(target)).mean((-2, -1))
+    return (standardize(prediction) * standardize(target)).mean((-2, -1))
 
 
 def nss(prediction: Tensor, fixation: Tensor) -> Tensor:
-    """Normalized scanpath saliency (NSS): mean of the standardized map at the fixations; 0 where there are none."""
+    """Normalized scanpath saliency (NSS): mean of the standardized map at the fixations; 0 without fixations."""
     points = fixation.float()
-    return (standardized(prediction) * points).sum((-2, -1)) / points.sum((-2, -1)).clamp_min(1)
+    return (standardize(prediction) * points).sum((-2, -1)) / points.sum((-2, -1)).clamp_min(1)
 
 
 def mean_where(values: Tensor, there: Tensor) -> Tensor:
-    """Mean of the values that are there; 0 if none is."""
+    """Return the mean of the values where ``there`` is 1; 0 if it is nowhere."""
     return (values * there).sum() / there.sum().clamp_min(1)
 
 
-def distillation_terms(saliency: Tensor, maps: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-    """The sum of equation 2 that is about the teacher, term by term: means over clips and frames.
+def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of maps ``(..., H, W)``, by value: ``(...)``, float32."""
+    return (prediction.float() - target.float()).square().mean((-2, -1))
 
-    Args:
-        saliency: the student's final maps ``(N, T, H, W)``.
-        maps: its decoders' maps; those of each d1 are ``(N, 4, 1, H, W)``.
-        targets: the teacher's.
+
+def cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of maps ``(..., H, W)`` in 0..1: ``(...)``, float32."""
+    prediction, target = prediction.float().clamp(0, 1), target.float().clamp(0, 1).expand_as(prediction)
+    return F.binary_cross_entropy(prediction, target, reduction="none").mean((-2, -1))
+
+
+KINDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "kl": kl_divergence,
+    "mse": mean_squared_error,
+    "bce": cross_entropy,
+    "cc": lambda prediction, target: 1 - cc(prediction, target),
+    "nss": lambda prediction, target: -nss(prediction, target),
+}
+"""The loss functions of :attr:`LossTerm.kind`, from maps ``(..., H, W)`` to ``(...)``."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A student's outputs for N clips."""
+
+    saliency: Tensor
+    """``(N, T, H, W)``."""
+    maps: Mapping[str, Tensor]
+    """Intermediate maps by name, ``(N, K, T1, H, W)``."""
+
+    def part(self, clips: slice) -> Outputs:
+        """Return the outputs for some of the clips."""
+        return Outputs(self.saliency[clips], {name: value[clips] for name, value in self.maps.items()})
+
+    def named(self, name: str) -> list[Tensor]:
+        """Return the outputs of a name (see :attr:`LossTerm.of`), ``(N, T1, H, W)`` each; none if there are none."""
+        if name == FINAL:
+            return [self.saliency]
+        key, _, index = name.partition(".")
+        found = [value for own, value in self.maps.items() if own == key or own.partition("_")[0] == key]
+        return [value[:, int(index or 0)] for value in found if int(index or 0) < value.shape[1]]
+
+
+def target_of(term: LossTerm, outputs: Outputs, targets: Targets | None, truth: GroundTruth | None) -> Tensor | None:
+    """Return the target of a term, ``(N, T, H, W)``; None if these clips have none."""
+    place, _, rest = term.to.partition(".")
+    if place == "student":
+        return next((value.detach() for value in outputs.named(rest)), None)
+    if place == "teacher":
+        if targets is None or not rest:
+            return None if targets is None else targets.final
+        deep = targets.intermediate
+        return deep[:, int(rest), None] if deep is not None and int(rest) < deep.shape[1] else None
+    return None if truth is None else getattr(truth, place)
+
+
+def term_value(term: LossTerm, outputs: Outputs, targets: Targets | None, truth: GroundTruth | None) -> Tensor | None:
+    """Return the value of a term, the mean over clips and frames; None if the outputs or targets lack it.
+
+    Frames without ground truth are left out of the terms that need it.
     """
-    terms = {"final": kl_divergence(saliency, targets.final).mean()}
-    hierarchical = [value for name, value in maps.items() if name.partition("_")[0] == "d1"]
-    if targets.intermediate is not None and hierarchical:
-        for index, name in enumerate(INTERMEDIATE):
-            pairs = [kl_divergence(d1[:, index, 0], targets.intermediate[:, index]).mean() for d1 in hierarchical]
-            terms[name] = torch.stack(pairs).mean()
-    return terms
-
-
-def truth_terms(saliency: Tensor, truth: GroundTruth, wanted: Mapping[str, float]) -> dict[str, Tensor]:
-    """The terms about the ground truth: KL (equation 2), and 1 - CC and -NSS if they have a weight."""
-    has_density = (truth.density.sum((-2, -1)) > 0).float()
-    terms = {"ground-truth": mean_where(kl_divergence(saliency, truth.density), has_density)}
-    if wanted.get("target/cc"):
-        terms["cc"] = mean_where(1 - correlation(saliency, truth.density), has_density)
-    if wanted.get("target/nss"):
-        has_points = (truth.fixation.sum((-2, -1)) > 0).float()
-        terms["nss"] = mean_where(-nss(saliency, truth.fixation), has_points)
-    return terms
+    target, found = target_of(term, outputs, targets, truth), outputs.named(term.of)
+    if target is None or not found:
+        return None
+    if not term.labeled_only:
+        return torch.stack([KINDS[term.kind](output, target).mean() for output in found]).mean()
+    there = (target.sum((-2, -1)) > 0).float()
+    if term.to == "density" and term.kind in ("mse", "bce"):
+        target = target.float() / target.amax((-2, -1), keepdim=True).clamp_min(1)
+    return torch.stack([mean_where(KINDS[term.kind](output, target), there) for output in found]).mean()
 
 
 def loss_terms(
-    saliency: Tensor,
-    maps: Mapping[str, Tensor],
+    outputs: Outputs,
     labeled: int,
     targets: Targets | None,
     truth: GroundTruth | None,
-    weights: Mapping[str, float],
+    objectives: Objectives,
 ) -> dict[str, Tensor]:
-    """All terms of equation 3 that have a weight, by name.
+    """Return all terms that have a weight, by full name (equation 3 for TinyHD).
 
     Args:
-        saliency: the student's maps ``(N, T, H, W)``.
-        maps: its decoders' maps.
-        labeled: how many of the N clips, from the first on, are of the target data; the others are auxiliary.
+        outputs: the student's outputs for N clips.
+        labeled: how many of them, from the first on, are labeled; the others are auxiliary.
         targets: the teacher's maps of all N; None without a teacher.
         truth: of the labeled clips; None without ground truth.
-        weights: of the terms (``TrainConfig.weights``).
+        objectives: the terms and their weights.
     """
-    terms: dict[str, Tensor] = {}
-    parts = {"target": slice(0, labeled), "aux": slice(labeled, len(saliency))}
+    values: dict[str, Tensor] = {}
+    parts = {LABELED: slice(0, labeled), AUXILIARY: slice(labeled, len(outputs.saliency))}
     for kind, part in parts.items():
-        if targets is not None and len(saliency[part]):
-            deep = targets.intermediate
-            own = Targets(targets.final[part], deep[part] if deep is not None else None)
-            found = distillation_terms(saliency[part], {name: value[part] for name, value in maps.items()}, own)
-            terms |= {f"{kind}/{name}": value for name, value in found.items()}
-    if truth is not None and labeled:
-        found = truth_terms(saliency[:labeled], truth, weights)
-        terms |= {f"target/{name}": value for name, value in found.items()}
-    return {name: value for name, value in terms.items() if weights.get(name)}
+        if not len(outputs.saliency[part]):
+            continue
+        own, known = outputs.part(part), None if targets is None else targets.part(part)
+        for term in objectives.terms:
+            name = f"{kind}/{term.name}"
+            if objectives.weights.get(name):
+                value = term_value(term, own, known, truth if kind == LABELED else None)
+                if value is not None:
+                    values[name] = value
+    return {name: values[name] for name in objectives.weights if name in values}
 
 
 def total(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The loss: the weighted sum of its terms."""
+    """Return the loss: the weighted sum of its terms."""
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 
 PERIODS = (2, 4, 8)
-"""Pixels between the lines of a grid that layers of pixel shuffle can leave."""
+"""Periods, in pixels, of the grid that pixel shuffle can leave in maps."""
 
 SMOOTH = 6.0
-"""Standard deviation in pixels of what counts as a map's smooth part."""
+"""Standard deviation, in pixels, of the Gaussian that separates a map's smooth part from a grid."""
 
 
 def smooth(maps: Tensor) -> Tensor:
-    """Maps ``(..., H, W)`` under a Gaussian of deviation ``SMOOTH``."""
+    """Return maps ``(..., H, W)`` blurred with a Gaussian of standard deviation ``SMOOTH``."""
     rows, columns = (blurring(side, maps.device) for side in maps.shape[-2:])
     return rows @ maps @ columns.T
 
 
 @lru_cache
 def blurring(side: int, device: torch.device) -> Tensor:
-    """The Gaussian on so many pixels, reflected at the ends, as a matrix."""
-    with torch.inference_mode(False):  # it is kept, and may be needed for gradients later
+    """Return the Gaussian blur of a row of ``side`` pixels, reflected at the ends, as a matrix."""
+    with torch.inference_mode(False):  # the cached matrix may be needed for gradients later
         reach = round(3 * SMOOTH)
         kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / SMOOTH) ** 2)
         around = F.pad(torch.eye(side).unsqueeze(1), (reach, reach), mode="reflect")
@@ -175,9 +226,9 @@ def blurring(side: int, device: torch.device) -> Tensor:
 
 
 def grid_pattern(maps: Tensor) -> Tensor:
-    """How much of a grid is in maps: the deviation of what repeats every 2, 4 or 8 pixels, as a share of the range.
+    """Return the strength of the grid in maps: the deviation of their periodic part, as a fraction of their range.
 
-    Mended where it arises, in training, it need not be blurred away.
+    A penalty on it in training removes the grid, so that maps need not be blurred.
 
     Args:
         maps: ``(N, H, W)``, H and W multiples of 8.
@@ -188,7 +239,7 @@ def grid_pattern(maps: Tensor) -> Tensor:
     maps = maps.float()
     low, high = maps.amin((-2, -1), keepdim=True).detach(), maps.amax((-2, -1), keepdim=True).detach()
     maps = (maps - low) / (high - low).clamp_min(1e-6)
-    weight, rest = maps.detach(), maps - smooth(maps)  # the grid is seen where a map is high
+    weight, rest = maps.detach(), maps - smooth(maps)  # the grid is visible where a map is high
     found = maps.new_zeros(len(maps))
     for period in PERIODS:
         shape = (len(maps), maps.shape[1] // period, period, maps.shape[2] // period, period)

@@ -1,4 +1,4 @@
-"""What a training run is: one frozen dataclass for the command line, YAML files and checkpoints. Imports no torch."""
+"""The configuration of a training run: one dataclass for the command line, YAML and checkpoints. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,116 +12,117 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, did_you_mean, one_line
-from ..models.registry import config as named_config
-from ..models.spec import CLIP_FRAMES, INPUT_HEIGHT, INPUT_WIDTH, ModelConfig
+from ..models import Family, ModelSpec
+from ..models import spec as named_spec
+from ..models.registry import default_student, family, parse_options
 from ..untrusted import parse_yaml, read_document
+from .objectives import Objectives, default_weights, objectives
 
 log = logging.getLogger("tinyhd")
 
-INTERMEDIATE = ("d1.1", "d1.2", "d1.3", "d1.4")
-"""The teacher's four intermediate maps, shallow to deep, that d1's four are compared with."""
-
-TERMS = {
-    **{f"target/{name}": 1.0 for name in (*INTERMEDIATE, "final", "ground-truth")},
-    **{f"aux/{name}": 1.0 for name in (*INTERMEDIATE, "final")},
-    "target/cc": 0.0,
-    "target/nss": 0.0,
-}
-"""The terms of the loss by name, with their weights in the paper (equations 2 and 3); CC and NSS came later."""
+CACHED_STEP = 16
+"""Default of ``--window-step`` with ``--cache``."""
 
 DATA, MODEL, LOSS, OPTIMIZER, RUN = "Data", "Model", "Loss", "Optimizer", "Run"
 
 
 def option(default: Any, panel: str, metavar: str, help: str, *, fixed: bool = True) -> Any:
-    """A field of the configuration.
+    """Return a field of the configuration.
 
     Args:
-        default: its value where neither the command line nor a preset nor a file says otherwise.
-        panel: its group in ``--help``.
-        metavar: what it takes, for ``--help``; empty for a switch.
-        help: what it is for.
-        fixed: whether it is part of what is trained, so that a resumed run must have the same value.
+        default: value if the command line, the preset and the file do not set it.
+        panel: group in ``--help``.
+        metavar: placeholder of the value in ``--help``; empty for a switch.
+        help: description in ``--help``.
+        fixed: whether a resumed run must have the same value.
     """
     return field(default=default, metadata={"panel": panel, "metavar": metavar, "help": help, "fixed": fixed})
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run. The defaults are those of the paper (section 4.2) and its code."""
+    """A training run. The defaults are those of Hu et al., WACV 2023 (section 4.2) and their code."""
 
     # Data
     data: tuple[str, ...] = option(
-        (), DATA, "[LAYOUT:]DIR", "Labeled data. Layouts: as for tinyhd evaluate; without one, images or folder."
+        (), DATA, "[LAYOUT:]DIR", "Labeled data. Layouts: as for tinyhd evaluate; default: images or folder."
     )
-    aux: tuple[str, ...] = option((), DATA, "DIR", "Unlabeled videos for distillation, at any depth of a folder.")
+    aux: tuple[str, ...] = option((), DATA, "DIR", "Unlabeled videos for distillation; subfolders are searched.")
     val: tuple[str, ...] = option(
-        (), DATA, "[LAYOUT:]DIR", "Labeled data to validate on. Default: what --hold-out keeps back."
+        (), DATA, "[LAYOUT:]DIR", "Labeled data for validation. Default: the part that --hold-out keeps back."
     )
-    hold_out: float = option(0.1, DATA, "0..1", "Share of data and aux to validate on, evenly spread by name.")
+    hold_out: float = option(0.1, DATA, "0..1", "Fraction of data and aux for validation, evenly spaced by name.")
     cache: Path | None = option(
         None,
         DATA,
         "DIR",
-        "Keep decoded clips here, and the teacher's maps, so that each is made once. Default: clips alone, in OUT.",
+        "Cache decoded clips and the teacher's maps here. Default: only clips, in OUT.",
         fixed=False,
     )
-    cache_dtype: str = option("float16", DATA, "float16|uint8", "Numbers of the teacher's maps in --cache.")
-    cache_scale: int = option(1, DATA, "1|2|4", "What the teacher's maps in --cache are reduced by.")
+    cache_dtype: str = option("float16", DATA, "float16|uint8", "Type of the teacher's maps in --cache.")
+    cache_scale: int = option(1, DATA, "1|2|4", "Factor by which the teacher's maps in --cache are reduced.")
     window_step: int | None = option(
         None,
         DATA,
         "N",
-        "Clips begin at every Nth frame. Default: 1, with --cache 16, so that a teacher's map is used again.",
+        "Start clips only at every Nth frame. Default: 1; with --cache 16, so that cached maps are reused.",
     )
     still_motion: float = option(
-        0.5, DATA, "0..1", "Share of clips made of a photograph that pan and zoom slowly; the others stand still."
+        0.5, DATA, "0..1", "Fraction of clips made from a photograph that pan and zoom slowly; the others are static."
     )
     stills: bool = option(
         False,
         DATA,
         "",
-        "Train on single frames, without time, several times as fast; what comes out is for videos all the same, "
-        "and a start (--init) for training on clips.",
+        "Train the static 2D twin of the network on single frames, several times as fast. The result is a network for "
+        "videos and a start (--init) for training on clips.",
     )
     no_flip: bool = option(False, DATA, "", "Do not mirror half of the clips.")
     jitter: float = option(
-        0.0, DATA, "0..1", "Change brightness, contrast and saturation of the student's clips by up to this share."
+        0.0, DATA, "0..1", "Vary brightness, contrast and saturation of the student's clips by up to this fraction."
     )
     crop: float = option(
-        0.0, DATA, "0..1", "Show the student half of the clips enlarged, by up to this share less wide and high."
+        0.0,
+        DATA,
+        "0..1",
+        "Random crop: for half of the clips, crop away up to this fraction of width and height and rescale.",
     )
-    aux_ratio: float = option(1.0, DATA, "X", "Clips of --aux for each one of --data (equation 3: one).")
-    size: tuple[int, int] = option((INPUT_HEIGHT, INPUT_WIDTH), DATA, "HxW", "Pixels of the network's input.")
+    aux_ratio: float = option(1.0, DATA, "X", "Number of --aux clips per --data clip (equation 3: one).")
+    size: tuple[int, int] | None = option(None, DATA, "HxW", "Input size in pixels. Default: the network's.")
 
     # Model
-    model: str = option("tinyhd-m", MODEL, "NAME", "The network to train.")
-    decoders: tuple[str, ...] = option(("d1", "d2", "d3"), MODEL, "ORDER", "Its decoders, in fusion order.")
-    init: str = option(
-        "imagenet",
+    model: str = option(default_student(), MODEL, "NAME", "Network to train.")
+    set: tuple[str, ...] = option((), MODEL, "OPTION=VALUE", "Option of the network, such as decoders=d2,d3,d1.")
+    init: str | None = option(
+        None,
         MODEL,
         "imagenet|none|FILE",
-        "First weights: MobileNetV2 of ImageNet, from the Hub or an .npz or .safetensors file; a TinyHD file; none.",
+        "Initial weights: ImageNet, from the Hub or an .npz or .safetensors file; a weights file of the same network; "
+        "or none. Default: imagenet if the network supports it, else none.",
     )
     sparse_init: bool = option(
         False,
         MODEL,
         "",
-        "Fresh maps begin dark but for peaks, as people look at few places; else hundreds of steps go into that.",
+        "Initialize output biases so that untrained maps start near zero (focal-loss prior); saves hundreds of steps.",
     )
     teacher: tuple[str, ...] = option(
-        (), MODEL, "hd2s|NAME|FILE", "Network whose maps are to be matched; of several, the mean of their maps."
+        (), MODEL, "NAME|FILE", "Network whose maps the student learns; of several, the mean of their maps."
     )
     teacher_flip: bool = option(
-        False, MODEL, "", "Ask the teacher for the mirrored clip too, and take the mean: better maps in twice the time."
+        False,
+        MODEL,
+        "",
+        "Average the teacher's maps of the clip and of its mirror image: better maps in twice the time.",
     )
     teacher_step: int = option(
-        1, MODEL, "N", "Ask a single-output teacher for every Nth frame of a clip alone, and blend between these."
+        1, MODEL, "N", "Run a teacher with one map per clip only for every Nth frame, and interpolate."
     )
     upstream_alignment: bool = option(
         False,
         MODEL,
         "",
-        "As the original: a single-output teacher's maps are one frame behind a multi-output student's.",
+        "Reproduce the authors' code: maps of a teacher with one map per clip are one frame late.",
     )
 
     # Loss
@@ -129,60 +130,74 @@ class TrainConfig:
         (),
         LOSS,
         "TERM=X",
-        f"Weight of a term, such as target/cc=1; final=2 is target/ and aux/. Terms: {', '.join(TERMS)}.",
+        "Weight of a loss term, such as target/cc=1; final=2 sets target/final and aux/final. "
+        f"Terms of {default_student()}: {', '.join(default_weights(family(named_spec(default_student())).terms))}.",
     )
 
     # Optimizer
-    epochs: int = option(200, OPTIMIZER, "N", "Passes over --data, or over --aux where there is no --data.")
+    epochs: int = option(200, OPTIMIZER, "N", "Passes over --data, or over --aux without --data.")
     steps: int | None = option(None, OPTIMIZER, "N", "Optimizer steps, instead of --epochs.")
-    batch_size: int = option(12, OPTIMIZER, "N", "Clips of --data in a step, over all processes; --aux comes on top.")
-    accumulate: int = option(1, OPTIMIZER, "N", "Parts that a batch is computed in, one after the other.")
+    batch_size: int = option(12, OPTIMIZER, "N", "Clips of --data per step, over all processes; --aux clips are added.")
+    accumulate: int = option(1, OPTIMIZER, "N", "Number of parts that a batch is computed in (gradient accumulation).")
     optimizer: str = option("sgd", OPTIMIZER, "sgd|adamw", "SGD with momentum, or AdamW.")
-    lr: float = option(0.01, OPTIMIZER, "X", "Learning rate; the encoder has half of it, biases have double.")
-    momentum: float = option(0.9, OPTIMIZER, "X", "Of SGD.")
-    weight_decay: float = option(5e-4, OPTIMIZER, "X", "Of all but biases.")
+    lr: float = option(0.01, OPTIMIZER, "X", "Learning rate; half of it for the encoder, twice for biases.")
+    momentum: float = option(0.9, OPTIMIZER, "X", "Momentum of SGD.")
+    weight_decay: float = option(5e-4, OPTIMIZER, "X", "Weight decay of all parameters but biases.")
     schedule: str = option("steps", OPTIMIZER, "steps|cosine", "x 0.1 at each of --milestones, or a cosine to 0.")
-    milestones: tuple[float, ...] = option((0.5, 0.75, 0.9), OPTIMIZER, "X,X,..", "Shares of the run, for steps.")
-    reload_best: bool = option(False, OPTIMIZER, "", "Go on from the best weights at each milestone.")
-    warmup: float = option(0.0, OPTIMIZER, "0..1", "Share of the run in which the learning rate rises from 0.")
-    clip: float = option(0.0, OPTIMIZER, "X", "Greatest norm of the gradient; 0: any.")
+    milestones: tuple[float, ...] = option(
+        (0.5, 0.75, 0.9), OPTIMIZER, "X,X,..", "Fractions of the run at which the learning rate drops."
+    )
+    reload_best: bool = option(False, OPTIMIZER, "", "Continue from the best weights at each milestone.")
+    warmup: float = option(0.0, OPTIMIZER, "0..1", "Fraction of the run in which the learning rate rises from 0.")
+    clip: float = option(0.0, OPTIMIZER, "X", "Maximum norm of the gradient; 0: no clipping.")
     ema: float = option(
-        0.0, OPTIMIZER, "0..1", "Decay of a running mean of the weights, which is then what is kept; 0: none."
+        0.0, OPTIMIZER, "0..1", "Decay of an exponential moving average of the weights, which is saved; 0: none."
     )
 
     # Run
-    out: Path = option(Path("run"), RUN, "DIR", "Folder of the run: weights, checkpoints, logs, pictures.", fixed=False)
-    seed: int = option(0, RUN, "N", "Of weights and of the order of the data.")
+    out: Path = option(Path("run"), RUN, "DIR", "Folder of the run: weights, checkpoints, logs, images.", fixed=False)
+    seed: int = option(0, RUN, "N", "Seed of the weights and of the order of the data.")
     precision: str = option("fp32", RUN, "fp32|bf16", "bf16: mixed precision.")
-    eager: bool = option(False, RUN, "", "PyTorch's own layers on a CPU too, not ours, which are faster there.")
-    device: str = option("auto", RUN, "auto|cpu|cuda", "Where to train.", fixed=False)
+    eager: bool = option(False, RUN, "", "On a CPU, use PyTorch's own layers, not tinyhd's faster ones.")
+    device: str = option("auto", RUN, "auto|cpu|cuda", "Device to train on.", fixed=False)
     workers: int = option(2, RUN, "N", "Processes that decode and load clips; 0: none.", fixed=False)
     validate_every: int = option(1, RUN, "N", "Epochs between validations.")
     checkpoint_every: int | None = option(
         None, RUN, "N", "Steps between checkpoints. Default: one at the end of each epoch.", fixed=False
     )
-    keep: int = option(3, RUN, "N", "Checkpoints to keep.", fixed=False)
-    tensorboard: bool = option(False, RUN, "", "Write a TensorBoard log too (pip install tensorboard).", fixed=False)
+    keep: int = option(3, RUN, "N", "Number of checkpoints to keep.", fixed=False)
+    tensorboard: bool = option(False, RUN, "", "Also write a TensorBoard log (pip install tensorboard).", fixed=False)
 
     def __post_init__(self) -> None:
-        if self.teacher is None or isinstance(self.teacher, str):  # one, as older configurations have it
+        if self.teacher is None or isinstance(self.teacher, str):  # the format of older configurations
             object.__setattr__(self, "teacher", (self.teacher,) if self.teacher else ())
-        texts = ("data", "aux", "val", "weight", "teacher")
+        texts = ("data", "aux", "val", "weight", "teacher", "set")
         for name, kind in (*((name, str) for name in texts), ("milestones", float)):
             object.__setattr__(self, name, tuple(kind(value) for value in getattr(self, name)))
-        object.__setattr__(self, "decoders", tuple(self.decoders))
-        object.__setattr__(self, "size", tuple(self.size))
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "cache", Path(self.cache) if self.cache is not None else None)
         self._check_choices()
         self._check_numbers()
-        if self.model_config.name == "hd2s":
-            raise UsageError("--model hd2s: only TinyHD networks are trained here; hd2s is a teacher")
+        self._resolve_model()
+
+    def _resolve_model(self) -> None:
+        """Fill in the network's defaults, and check that it can be trained like this."""
+        base = named_spec(self.model)
+        if not family(base).trainable:
+            raise UsageError(f"--model {self.model}: is a teacher and cannot be trained")
+        spec = family(base).configure(base, parse_options(base, self.set))
+        size = tuple(self.size) if self.size is not None else spec.input_size
         try:
-            self.model_config.check_size(self.size)
+            spec.check_size((size[0], size[1]))
         except UsageError as error:
             raise UsageError(f"--size: {error}") from None
-        self.weights  # noqa: B018  # raises if a term is unknown
+        object.__setattr__(self, "size", size)
+        # The canonical form, so that equal networks have equal configurations.
+        object.__setattr__(self, "model", spec.name)
+        object.__setattr__(self, "set", as_options(spec))
+        object.__setattr__(self, "init", self.init or family(base).init)
+        if len(self.teacher) > 1 and self.objectives.value_based:
+            raise UsageError("--teacher: the loss of this network compares values of maps, so only one is possible")
 
     def _check_choices(self) -> None:
         for name, choices in CHOICES.items():
@@ -213,46 +228,60 @@ class TrainConfig:
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise UsageError(f"--lr must be above 0, not {self.lr}")
         if not all(0 < share < 1 for share in self.milestones):
-            raise UsageError("--milestones are shares of the run, between 0 and 1, such as 0.5,0.75,0.9")
+            raise UsageError("--milestones are fractions of the run, between 0 and 1, such as 0.5,0.75,0.9")
 
     @property
-    def model_config(self) -> ModelConfig:
-        """The network."""
-        overrides = {} if self.model == "hd2s" else {"decoders": self.decoders}
-        return named_config(self.model, **overrides)
+    def family(self) -> Family:
+        """Family of the student."""
+        return family(named_spec(self.model))
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The student, with the input size of this run."""
+        base = named_spec(self.model)
+        return self.family.configure(base, parse_options(base, self.set)).with_size(self.input_size)
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the student's input, in pixels."""
+        assert self.size is not None
+        return self.size
 
     @property
     def clip_frames(self) -> int:
-        """Frames of a clip that the student sees."""
-        return 1 if self.stills else CLIP_FRAMES
+        """Frames of a clip that the student reads."""
+        return 1 if self.stills else self.spec.clip_frames
 
     @property
-    def maps(self) -> int:
-        """Maps that the student gives for a clip."""
-        return 1 if self.stills or self.model_config.frames_out == 1 else CLIP_FRAMES
+    def map_frames(self) -> tuple[int, ...]:
+        """Frames of the clip that the student's maps belong to."""
+        if self.stills:
+            return (0,)
+        spec = self.spec
+        return tuple(range(spec.clip_frames)) if spec.windowing == "block" else (spec.frames_before,)
 
     @property
-    def weights(self) -> dict[str, float]:
-        """Weight of every term of the loss."""
-        weights = dict(TERMS)
-        for item in self.weight:
-            name, _, value = item.partition("=")
-            meant = [term for term in TERMS if name in (term, term.partition("/")[2])]
-            if not meant:
-                raise UsageError(f"--weight {item}: {did_you_mean(name, TERMS)}")
-            try:
-                weights.update({term: float(value) for term in meant})
-            except ValueError:
-                raise UsageError(f"--weight {item}: must be TERM=NUMBER") from None
-        return weights
+    def num_maps(self) -> int:
+        """Maps that the student outputs per clip."""
+        return len(self.map_frames)
+
+    @property
+    def objectives(self) -> Objectives:
+        """Terms of the loss and their weights."""
+        return objectives(self.family.terms, self.weight)
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Weight of every term of the loss, by full name."""
+        return self.objectives.weights
 
     @property
     def start_grid(self) -> int:
-        """Frames between the places where clips may begin."""
-        return self.window_step or (16 if self.cache else 1)
+        """Number of frames between possible starts of clips."""
+        return self.window_step or (CACHED_STEP if self.cache else 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for YAML, JSON and checkpoints."""
+        """Return the configuration as plain values, for YAML, JSON and checkpoints."""
         plain = {}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -262,7 +291,7 @@ class TrainConfig:
         return plain
 
     def differences(self, other: TrainConfig) -> list[str]:
-        """Names of the fields that make it another training than ``other``, for a run that is resumed."""
+        """Return the names of fields that a resumed run may not change, and that differ from ``other``."""
         return [f.name for f in fields(self) if f.metadata["fixed"] and getattr(self, f.name) != getattr(other, f.name)]
 
 
@@ -276,12 +305,12 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 
 def flag(name: str) -> str:
-    """How a field is called on the command line."""
+    """Return the option of a field on the command line."""
     return f"--{name.replace('_', '-')}"
 
 
 def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainConfig:
-    """The configuration of plain values; ``UsageError`` names what is unknown or wrong."""
+    """Return the configuration of plain values; ``UsageError`` names the setting that is unknown or invalid."""
     known = {item.name: item for item in fields(TrainConfig)}
     values = renamed({str(name).replace("-", "_"): value for name, value in values.items()}, where)
     for name in values:
@@ -304,12 +333,37 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainC
 RENAMED = {"optimiser": "optimizer", "dark_start": "sparse_init"}
 """Settings by their former names."""
 
+FORMER_OPTIONS = ("decoders",)
+"""Former settings that are options of the network now."""
+
 
 def renamed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the settings under their present names; each former name is reported."""
-    for old in values.keys() & RENAMED.keys():
-        log.warning("%s: the setting %r is now called %r", where, old, RENAMED[old])
-    return {RENAMED.get(name, name): value for name, value in values.items()}
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in FORMER_OPTIONS:
+            if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+                value = ",".join(value)
+            result["set"] = [*result.get("set", values.get("set") or []), f"{name}={value}"]
+        elif name in RENAMED:
+            log.warning("%s: the setting %r is now called %r", where, name, RENAMED[name])
+            result[RENAMED[name]] = value
+        elif name not in result:
+            result[name] = value
+    return result
+
+
+def as_text(value: Any) -> str:
+    """Return the value of an option as text."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def as_options(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the options of a spec that differ from its named network's, as ``--set`` takes them."""
+    defaults = named_spec(spec.name).options
+    return tuple(f"{name}={as_text(value)}" for name, value in spec.options.items() if value != defaults[name])
 
 
 def fits(value: Any, item: dataclasses.Field[Any]) -> bool:

@@ -1,69 +1,78 @@
-"""All that a run needs before its first step: data, teacher, network, in this order of cost."""
+"""Prepare a run before its first step: data, teachers and network, in this order of cost."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import cache, weights
 from ..callbacks import StartPhase
-from ..errors import UsageError, WeightsError
-from ..models import build
-from ..models.families.tinyhd import TinyHD
-from ..models.spec import CLIP_FRAMES, TinyHDConfig
-from ..models.static import make_still
+from ..datasets import Video
+from ..errors import UsageError, WeightsError, one_line
+from ..models import build, title
 from ..weights.file import is_safetensors
 from ..wording import plural
-from . import init_weights, sources
+from . import sources
 from .augment import collate, student_clips
-from .clip_cache import decode_all
+from .clip_cache import Stored, decode_all
 from .clips import Clips, PickSampler, Schedule, validation_picks
 from .options import TrainConfig
-from .teachers import CachedTeacher, Teacher, Teachers
+from .teacher_cache import CachedTeacher, Teachers
+from .teachers import Teacher
 from .validation import Validator
 
 log = logging.getLogger("tinyhd")
 
+IMAGENET = "imagenet"
+"""Value of ``--init`` for the ImageNet weights on the Hub."""
+
+FOLDED = ".npz"
+"""Suffix of ImageNet weights as NumPy arrays, with BatchNorm folded into the convolutions."""
+
 CALIBRATION_CLIPS = 12
-"""Of each kind, for BatchNorm's statistics."""
+"""Clips of each kind that BatchNorm's statistics are measured on."""
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run works with."""
+    """Everything that the training loop works with."""
 
-    network: TinyHD
+    network: nn.Module
     teacher: Teachers | None
     clips: Clips
     sampler: PickSampler
     schedule: Schedule
     validator: Validator
-    labeled_share: int
-    """Labeled clips in each part that a process computes at once."""
+    labeled: int
+    """Labeled clips in each part of a batch that a process computes at once."""
 
 
 def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Schedule:
-    """How many clips a step takes and how many steps there are.
+    """Return the number of clips per step, and of steps.
 
     Args:
         config: the run.
-        targets: labeled videos to train on.
-        aux: auxiliary ones.
-        parts: what a step's clips are divided into: processes times accumulation.
+        targets: number of labeled videos.
+        aux: number of auxiliary videos.
+        parts: number that a batch is divided by: processes times accumulation.
 
     Raises:
         UsageError: a batch is larger than the data, or cannot be divided.
     """
     batch = config.batch_size
-    what, there = ("--data", targets) if targets else ("--aux", aux)
-    if batch > there:
-        raise UsageError(f"--batch-size {batch} is larger than {what}, which has {plural(there, 'video')} to train on")
+    option, available = ("--data", targets) if targets else ("--aux", aux)
+    if batch > available:
+        videos = plural(available, "video")
+        raise UsageError(f"--batch-size {batch} is larger than {option}, which has {videos} to train on")
     aux_clips = round(batch * config.aux_ratio) if targets else batch
     counts = (batch if targets else 0, aux_clips if aux else 0)
     if any(count % parts for count in counts):
@@ -71,53 +80,66 @@ def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Sch
             f"--batch-size {batch}: {counts[0]} clips of --data and {counts[1]} of --aux cannot be divided into "
             f"{parts} equal parts (processes times --accumulate)"
         )
-    per_epoch = there // batch
+    per_epoch = available // batch
     return Schedule(*counts, per_epoch, config.steps or config.epochs * per_epoch)
 
 
-def check_model(config: TrainConfig) -> TinyHDConfig:
-    """The student's configuration."""
-    model = config.model_config
-    assert isinstance(model, TinyHDConfig)
-    return model
-
-
 def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int, start_phase: StartPhase) -> Run:
-    """Find and decode the data, load the teacher, build the network.
+    """Find and decode the data, load the teachers, build the network.
 
     Raises:
         UsageError: the configuration cannot be trained.
-        InputError: data is not there, or unreadable.
+        InputError: data is missing or unreadable.
         WeightsError: weights cannot be loaded.
         OutputError: the caches cannot be written.
     """
     found = sources.find(config)
     parts = processes * config.accumulate
-    schedule(config, len(found.targets), len(found.aux), parts)  # before anything that takes long
-    teacher = load_teacher(config, device)
+    schedule(config, len(found.targets), len(found.aux), parts)  # raises errors before anything that takes long
+    teacher = load_teachers(config, device)
     torch.manual_seed(config.seed)
-    network = build(check_model(config))
-    assert isinstance(network, TinyHD)
-    if config.init != "none":
-        check_init(config)
+    network = build(config.spec)
+    check_init(config)
 
-    root = cache_root(config) / "clips"
+    contexts = teacher.contexts if teacher else {}
     groups = [found.targets, found.aux, found.val_targets, found.val_aux]
-    stored = [decode_all(videos, root, config.size, config.workers, start_phase("decoding")) for videos in groups]
-    videos = [video for group in stored for video in group]
-    numbered = list(enumerate(videos))
-    ends = [sum(len(group) for group in stored[:count]) for count in range(5)]
+    stored = decode_groups(config, groups, [config.input_size, *contexts], start_phase)
+    ends = np.cumsum([0, *(len(group) for group in stored[config.input_size])])
+    videos = {size: [video for group in several for video in group] for size, several in stored.items()}
+    numbered = list(enumerate(videos[config.input_size]))
     targets, aux, val_targets, val_aux = (numbered[a:b] for a, b in pairwise(ends))
 
     plan = schedule(config, len(targets), len(aux), parts)
-    context = teacher.context if teacher and not config.stills else 0
-    clips = Clips(videos, config.size, context, config.clip_frames)
-    sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
-    initialize(network, config, calibration(clips, sampler))
     if config.stills:
-        make_still(network)
-    validator = Validator(config, clips, validation_picks(val_targets), validation_picks(val_aux), teacher)
+        contexts = dict.fromkeys(contexts, (0, 0))
+    clips = Clips(videos, config.input_size, contexts, config.clip_frames)
+    sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
+    initialize(network, config, calibration(config, clips, sampler))
+    if config.stills:
+        config.family.make_static(network)
+    length = config.spec.clip_frames
+    picks = validation_picks(val_targets, length), validation_picks(val_aux, length)
+    validator = Validator(config, clips, *picks, teacher)
     return Run(network.to(device), teacher, clips, sampler, plan, validator, plan.target // parts)
+
+
+def decode_groups(
+    config: TrainConfig, groups: Sequence[Sequence[Video]], sizes: Iterable[Size], start_phase: StartPhase
+) -> dict[Size, list[list[Stored]]]:
+    """Decode groups of videos in each input size; a video that is damaged in one size is left out of all."""
+    root, steps = cache_root(config) / "clips", config.spec.preprocess
+    stored = {
+        size: [decode_all(videos, root, size, steps, config.workers, start_phase("decoding")) for videos in groups]
+        for size in dict.fromkeys(sizes)
+    }
+    names = [
+        set.intersection(*({video.name for video in several[index]} for several in stored.values()))
+        for index in range(len(groups))
+    ]
+    return {
+        size: [[video for video in group if video.name in known] for group, known in zip(several, names, strict=True)]
+        for size, several in stored.items()
+    }
 
 
 def cache_root(config: TrainConfig) -> Path:
@@ -132,8 +154,8 @@ def cache_root(config: TrainConfig) -> Path:
     return root
 
 
-def load_teacher(config: TrainConfig, device: torch.device) -> Teachers | None:
-    """The teachers, if there are any."""
+def load_teachers(config: TrainConfig, device: torch.device) -> Teachers | None:
+    """Return the teachers, if any."""
     folder = cache_root(config) / "teacher" if config.cache else None
     found = [
         CachedTeacher(Teacher(config, name, device), folder, config.cache_dtype, config.cache_scale)
@@ -142,62 +164,93 @@ def load_teacher(config: TrainConfig, device: torch.device) -> Teachers | None:
     return Teachers(found) if found else None
 
 
-def is_imagenet(config: TrainConfig) -> bool:
-    """Whether a run begins with an encoder of ImageNet, rather than with a whole TinyHD network."""
-    path = Path(config.init)
-    return config.init == "imagenet" or path.suffix == init_weights.FOLDED or (is_safetensors(path) and is_timm(path))
+def read_imagenet(config: TrainConfig) -> Mapping[str, Tensor] | None:
+    """Return the tensors of ImageNet weights that ``--init`` names; None if it names a weights file of the network.
+
+    Raises:
+        UsageError: the network cannot be initialized from ImageNet.
+        WeightsError: the file cannot be downloaded or read.
+    """
+    kind, init = config.family, config.init or "none"
+    if init == IMAGENET and kind.imagenet is None:
+        raise UsageError(f"--init imagenet: {config.model} has no initialization from ImageNet; use none or a file")
+    path = download(*kind.imagenet) if init == IMAGENET and kind.imagenet else Path(init)
+    if not is_safetensors(path) and path.suffix != FOLDED:
+        return None
+    try:
+        if path.suffix == FOLDED:
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(np.array(arrays[name])) for name in arrays.files}
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            if not kind.is_imagenet(dict.fromkeys(file.keys())):
+                return None
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    except OSError as error:
+        raise WeightsError(f"--init {path}: cannot be read: {error.strerror or one_line(error)}") from error
+    except Exception as error:  # NumPy and safetensors raise many kinds of errors for damaged files
+        raise WeightsError(f"--init {path}: damaged, or not a weights file ({one_line(error)})") from error
+
+
+def download(repo: str, filename: str) -> Path:
+    """Return a file of the Hub, from its local cache if possible."""
+    from huggingface_hub import hf_hub_download
+
+    from ..weights.hub import one_line_errors
+
+    with one_line_errors(f"--init imagenet ({repo})", otherwise="check the connection, or name a file with --init"):
+        return Path(hf_hub_download(repo, filename))
 
 
 def check_init(config: TrainConfig) -> None:
-    """Raise ``WeightsError`` if the first weights cannot be read or are of another network: before decoding begins."""
-    if config.init != "imagenet" and not Path(config.init).is_file():
-        raise WeightsError(f"--init {config.init}: no such file (or one of: imagenet, none)")
-    if is_imagenet(config):
-        init_weights.read_imagenet(config.init)
-    else:
+    """Raise ``WeightsError`` if the initial weights cannot be read or are of another network."""
+    init = config.init or "none"
+    if init == "none":
+        return
+    if init != IMAGENET and not Path(init).is_file():
+        raise WeightsError(f"--init {init}: no such file (or one of: imagenet, none)")
+    if read_imagenet(config) is None:
         whole_network(config)
 
 
 def whole_network(config: TrainConfig) -> dict[str, Tensor]:
-    """The tensors of the TinyHD file that a run begins with.
+    """Return the tensors of the weights file that ``--init`` names.
 
     Raises:
         WeightsError: it cannot be read, or is of another network.
     """
+    assert config.init is not None
     checkpoint = weights.load(config.init)
-    if checkpoint.config != config.model_config:
-        theirs, ours = weights.network_name(checkpoint.config), weights.network_name(config.model_config)
+    if not checkpoint.spec.same_network(config.spec):
         raise WeightsError(
-            f"--init {config.init}: holds {theirs}, not {ours} (tinyhd reduce-channels makes narrower ones)"
+            f"--init {config.init}: contains {title(checkpoint.spec)}, not {title(config.spec)} "
+            f"(tinyhd reduce-channels makes narrower networks)"
         )
     return checkpoint.state_dict
 
 
-def initialize(network: TinyHD, config: TrainConfig, clips: Iterable[Tensor]) -> None:
-    """Give a network its first weights; ``clips`` are looked at where they lack statistics."""
-    if config.init != "none" and not is_imagenet(config):
+def initialize(network: nn.Module, config: TrainConfig, clips: Iterable[Tensor]) -> None:
+    """Load the initial weights of a network; statistics that they lack are measured on ``clips``."""
+    init = config.init or "none"
+    tensors = read_imagenet(config) if init != "none" else None
+    if init != "none" and tensors is None:
         network.load_state_dict(whole_network(config))
         return
-    if config.init != "none":
-        init_weights.load_encoder(network, config.init, clips)
+    if tensors is not None:
+        try:
+            config.family.initialize(network, config.spec, tensors, clips)
+        except WeightsError as error:
+            message = str(error) if str(error).startswith("--init") else f"--init {init}: {error}"
+            raise WeightsError(message) from error
     if config.sparse_init:
-        init_weights.darken(network)
+        config.family.init_output_bias(network)
 
 
-def is_timm(path: Path) -> bool:
-    """Whether a safetensors file has timm's names for MobileNetV2."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as file:
-            return "conv_stem.weight" in file.keys()  # noqa: SIM118  # it is no mapping
-    except (OSError, SafetensorError):
-        return False
-
-
-def calibration(clips: Clips, sampler: PickSampler) -> Iterator[Tensor]:
-    """Some training clips, one by one: the same ones however many processes train."""
+def calibration(config: TrainConfig, clips: Clips, sampler: PickSampler) -> Iterator[Tensor]:
+    """Yield some training clips, one by one; the same ones for any number of processes."""
     videos = [*sampler.targets[:CALIBRATION_CLIPS], *sampler.aux[:CALIBRATION_CLIPS]]
-    for pick in validation_picks(videos, per_video=1):
-        clip = student_clips(collate([clips[pick]]), torch.device("cpu"))
-        yield clip.expand(-1, -1, CLIP_FRAMES, -1, -1)  # of a single frame one that stands still
+    length = config.spec.clip_frames
+    for pick in validation_picks(videos, length, per_video=1):
+        clip = student_clips(collate([clips[pick]]), config.spec.preprocess, torch.device("cpu"))
+        yield clip.expand(-1, -1, length, -1, -1)  # a single frame becomes a static clip

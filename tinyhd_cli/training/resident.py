@@ -20,11 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..models.spec import CLIP_FRAMES
-from ..weights.registry import IMAGENET
+from ..models.spec import IMAGENET
 from . import animate
 from .augment import recolored
 from .losses import GroundTruth
+
+CLIP_FRAMES = 16
+"""Frames of a clip of the networks that are trained on resident data."""
 
 CONTEXT = CLIP_FRAMES - 1
 """Frames before a clip, for teachers that output one map, which belongs to the last of 16 frames."""

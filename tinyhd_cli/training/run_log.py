@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from ..atomic_files import atomic_write, cannot_write
 from ..errors import UsageError
 from ..figures import new_figure, save_figure
-from .options import TERMS
 
 SCORES = ("AUC-J", "CC", "NSS", "SIM", "KLDiv")
 """Metrics of a validation, as named by ``tinyhd_cli.metrics``."""
 
-COLUMNS = ("step", "epoch", "split", "lr", "clips_per_s", "loss", *TERMS, *SCORES)
-"""Columns of ``log.csv``."""
+COLUMNS = ("step", "epoch", "split", "lr", "clips_per_s", "loss")
+"""Columns of ``log.csv`` before those of the terms of the loss and of the scores."""
 
 LABEL_HEIGHT = 18
 """Height in pixels of the names above the images."""
@@ -33,6 +32,7 @@ class RunLog:
 
     Args:
         out: Folder of the run.
+        terms: Names of the terms of the loss.
         step: Number of completed steps. Later rows are removed: they belong to steps after the last checkpoint.
         tensorboard: Whether to write a TensorBoard log as well.
 
@@ -41,13 +41,13 @@ class RunLog:
         UsageError: TensorBoard is not installed.
     """
 
-    def __init__(self, out: Path, step: int = 0, tensorboard: bool = False) -> None:
+    def __init__(self, out: Path, terms: Sequence[str], step: int = 0, tensorboard: bool = False) -> None:
         self.out, self.path = out, out / "log.csv"
         self.rows = [row for row in self.read() if int(row["step"]) <= step] if step else []
         try:
             out.mkdir(parents=True, exist_ok=True)
             self.file = self.path.open("w", newline="", encoding="utf-8")
-            self.writer = csv.DictWriter(self.file, COLUMNS)
+            self.writer = csv.DictWriter(self.file, (*COLUMNS, *terms, *SCORES))
             self.writer.writeheader()
             self.writer.writerows(self.rows)
         except OSError as error:

@@ -126,9 +126,9 @@ def find(config: TrainConfig) -> RunVideos:
         kept, held_out = hold_out(unlabeled(name), config.hold_out)
         aux += kept
         val_aux += held_out
-    needs = {"density": ("ground-truth", "cc"), "fixation": ("nss",)}
-    for kind, terms in needs.items():
-        enabled = [f"target/{term}" for term in terms if config.weights[f"target/{term}"]]
+    for kind in ("density", "fixation"):
+        terms = [f"target/{term.name}" for term in config.objectives.terms if term.to == kind]
+        enabled = [term for term in terms if config.weights[term]]
         available = any(video.densities if kind == "density" else video.fixations for video in targets)
         if enabled and targets and not available:
             raise InputError(

@@ -1,56 +1,81 @@
-"""Teachers: networks whose maps a student is to match, asked for the very frames that the student's maps are for."""
+"""Teachers: networks whose maps a student learns. A teacher may have another clip length and input size."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import logging
-import zipfile
-import zlib
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ..atomic_files import atomic_write, cannot_write
-from ..complete import is_complete
-from ..errors import OutputError, WeightsError, one_line
-from ..models.spec import CLIP_FRAMES, HD2SConfig
+from ..errors import WeightsError
+from ..models import ModelSpec
+from ..models.registry import family
 from .losses import Targets, distribution
 from .options import TrainConfig
 
 if TYPE_CHECKING:
     from ..inference.model import Model
 
-log = logging.getLogger("tinyhd")
+TEACHER_BATCH = 4
+"""Clips per forward pass of a teacher with one map per clip: more do not fit a CPU's cache."""
 
-DAMAGED = (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""Exceptions that NumPy and PyTorch raise for damaged files."""
 
-WINDOWS = 4
-"""Windows of 16 frames that a single-output teacher sees at once: more do not fit a processor's cache."""
+class Alignment:
+    """The clips that a teacher must read so that it outputs a map for each of the student's maps.
+
+    Frames are numbered from the first frame of the student's clip, so that earlier ones are negative.
+
+    Args:
+        student: frames of the student's clip that its maps belong to.
+        length: frames of the student's clip.
+        teacher: the teacher.
+        lag: number of frames by which a sliding teacher is shifted back.
+    """
+
+    def __init__(self, student: Sequence[int], length: int, teacher: ModelSpec, lag: int = 0) -> None:
+        self.student, self.length, self.teacher = tuple(student), length, teacher
+        size = teacher.clip_frames
+        if teacher.windowing == "sliding":
+            self.starts = tuple(frame - teacher.frames_before - lag for frame in self.student)
+        else:  # blocks that end with the student's clip, as many as cover all of its maps
+            count = -(-(length - self.student[0]) // size)
+            self.starts = tuple(length - size * number for number in range(count, 0, -1))
+
+    @property
+    def before(self) -> int:
+        """Frames before the student's clip that must be read."""
+        return max(0, -min(self.starts))
+
+    @property
+    def after(self) -> int:
+        """Frames after the student's clip that must be read."""
+        return max(0, max(self.starts) + self.teacher.clip_frames - self.length)
+
+    def select(self, maps: Tensor) -> Tensor:
+        """Return the maps of the student's frames from the maps of all clips, ``(clips, T, H, W)`` to ``(F, H, W)``."""
+        if self.teacher.windowing == "sliding":
+            return maps[:, 0]
+        flat = maps.flatten(0, 1)
+        return flat[[frame - self.starts[0] for frame in self.student]]
 
 
 class Teacher:
-    """A frozen network with the windows that it needs.
+    """A trained network with fixed weights.
 
-    A multi-output teacher sees the student's 16 frames. A single-output one (HD2S, TinyHD-S) gives the map of the last
-    frame of its window; for a multi-output student it sees 16 windows, each ending at the frame that the student's map
-    is for, for which 15 frames before the clip are read. The original reads 16 and stops one frame short:
-    ``upstream_alignment`` does the same.
+    A teacher with one map per clip is run on one clip for each of the student's maps. TinyHD's authors read one frame
+    less before the clip; ``upstream_alignment`` reproduces that.
 
     Args:
         config: the run.
-        name: of the network, or its weight file.
+        name: of the network, or its weights file.
         device: where it runs.
 
     Raises:
-        WeightsError: the weights cannot be loaded, or the network's input has another size than the student's.
+        WeightsError: the weights cannot be loaded.
     """
 
     def __init__(self, config: TrainConfig, name: str, device: torch.device) -> None:
@@ -58,96 +83,113 @@ class Teacher:
 
         try:
             self.model: Model = load_model(name, str(device), engine="torch")
-        except WeightsError as error:  # its message names the option of other commands
+        except WeightsError as error:  # the message names the option of other commands
             raise WeightsError(str(error).replace("add --weights ", "use --teacher ")) from error
         self.config = config
         self.bf16 = config.precision == "bf16"
-        self.lag = 1 if config.upstream_alignment and self.windows > 1 else 0
-        if self.model.input_size != config.size:
-            theirs, ours = ("x".join(map(str, size)) for size in (self.model.input_size, config.size))
-            raise WeightsError(f"--teacher {name}: reads {theirs} pixels, the student {ours}")
+        sliding = self.spec.windowing == "sliding"
+        self.lag = 1 if config.upstream_alignment and sliding and config.num_maps > 1 else 0
+        self.alignment = Alignment(config.map_frames, config.clip_frames, self.spec, self.lag)
 
     @property
-    def windows(self) -> int:
-        """Windows that the teacher sees for one clip."""
-        return self.config.maps if self.model.config.frames_out == 1 else 1
+    def spec(self) -> ModelSpec:
+        """The teacher."""
+        return self.model.spec
 
     @property
-    def context(self) -> int:
+    def before(self) -> int:
         """Frames before the student's clip that must be read."""
-        return self.windows - 1 + self.lag
+        return self.alignment.before
+
+    @property
+    def after(self) -> int:
+        """Frames after the student's clip that must be read."""
+        return self.alignment.after
 
     @property
     def identity(self) -> str:
-        """What tells this teacher's maps from those of another."""
-        facts: tuple[object, ...] = (self.model.sha256, self.config.maps, self.lag, self.bf16)
-        facts += (self.config.teacher_flip, self.config.teacher_step if self.windows > 1 else 1)
+        """Digest that distinguishes this teacher's maps from those of another."""
+        config, alignment = self.config, self.alignment
+        facts: tuple[object, ...] = (self.model.sha256, self.spec.input_size, config.input_size, alignment.starts)
+        facts += (alignment.student, config.stills, self.bf16, config.teacher_flip)
+        facts += (config.teacher_step if len(alignment.starts) > 1 else 1,)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     @torch.no_grad()
-    def maps(self, read: Tensor) -> Targets:
-        """The teacher's maps of a clip.
+    def targets(self, read: Tensor) -> Targets:
+        """Return the teacher's maps of a clip, on the student's grid.
 
         Args:
-            read: uint8 RGB ``(context + 16, H, W, 3)``, or a single frame of a clip that stands still.
+            read: uint8 RGB ``(before + clip_frames + after, H, W, 3)``, of the teacher's input size; or one frame of a
+                static clip.
 
         Returns:
-            Maps of one clip, float32 on the teacher's device: final ``(1, T, H, W)``, intermediate ``(1, 4, H, W)``,
-            the mean over the windows.
+            Maps of one clip, float32 on the teacher's device: final ``(1, maps, H, W)``, intermediate ``(1, K, H, W)``,
+            the mean over the teacher's clips.
         """
         if len(read) == 1:
-            read = read.expand(self.context + CLIP_FRAMES, -1, -1, -1)
-        read = read[-self.context - CLIP_FRAMES :]  # another teacher may need more
+            read = read.expand(self.before + self.config.clip_frames + self.after, -1, -1, -1)
         if not self.config.teacher_flip:
-            return self.see(read)
-        return mean([self.see(read), mirrored(self.see(read.flip(2)))])
+            return self.predict(read)
+        return mean([self.predict(read), mirrored(self.predict(read.flip(2)))])
 
-    def see(self, read: Tensor) -> Targets:
-        """The teacher's maps of a clip as it is."""
-        frames = self.config.maps
-        if self.windows == 1 or bool((read == read[:1]).all()):  # a still clip: all windows are the same
-            final, deep = self.ask(read[None, -CLIP_FRAMES:])
-            if self.windows > 1:
-                final = final.expand(-1, frames, -1, -1)
-            final = final.mean(1, keepdim=True) if self.config.stills else final[:, -frames:]
-            return Targets(final, None if deep is None else deep.mean(2))
-        asked = sorted({*range(0, self.windows, self.config.teacher_step), self.windows - 1})
+    def predict(self, read: Tensor) -> Targets:
+        """Return the teacher's maps of a clip, not averaged with those of its mirror image."""
+        starts, length = self.alignment.starts, self.spec.clip_frames
+        static = bool((read == read[:1]).all())
+        step = self.config.teacher_step if self.spec.windowing == "sliding" else 1
+        chosen = [0] if static else sorted({*range(0, len(starts), step), len(starts) - 1})
         parts = []
-        for first in range(0, len(asked), WINDOWS):
-            places = asked[first : first + WINDOWS]
-            parts.append(self.ask(torch.stack([read[place : place + CLIP_FRAMES] for place in places])))
-        final = between(torch.cat([part[0] for part in parts]), asked)  # (asked, 1, H, W) to (windows, 1, H, W)
-        maps = [part[1] for part in parts if part[1] is not None]
-        deep = between(torch.cat(maps), asked).mean((0, 2)).unsqueeze(0) if maps else None
-        return Targets(final.transpose(0, 1), deep)
+        for first in range(0, len(chosen), TEACHER_BATCH):
+            offsets = [starts[index] + self.before for index in chosen[first : first + TEACHER_BATCH]]
+            parts.append(self.forward(torch.stack([read[offset : offset + length] for offset in offsets])))
+        final = torch.cat([part[0] for part in parts])
+        deep = torch.cat([part[1] for part in parts if part[1] is not None]) if parts[0][1] is not None else None
+        if static:
+            final = final.expand(len(starts), -1, -1, -1)
+        else:
+            final = interpolate_maps(final, chosen)
+            deep = None if deep is None else interpolate_maps(deep, chosen)
+        maps = self.alignment.select(final).unsqueeze(0)
+        if self.config.stills:
+            maps = final.mean((0, 1))[None, None]
+        hierarchy = None if deep is None else deep.mean((0, 2)).unsqueeze(0)
+        return Targets(self.on_grid(maps), None if hierarchy is None else self.on_grid(hierarchy))
 
-    def ask(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Final ``(N, T, H, W)`` and intermediate maps ``(N, 4, T1, H, W)`` of clips ``(N, 16, H, W, 3)``."""
-        device = self.model.device
-        x = clips.to(device).permute(0, 4, 1, 2, 3).float() / 255
-        x = (x - self.model.mean.to(device).unsqueeze(1)) / self.model.std.to(device).unsqueeze(1)
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Run the network: final ``(N, T, H, W)`` and hierarchical maps ``(N, K, T1, H, W)`` of ``(N, T, H, W, 3)``."""
+        device, steps, kind = self.model.device, self.spec.preprocess, family(self.spec)
+        mean, std = (torch.tensor(values, device=device).view(3, 1, 1, 1) for values in (steps.mean, steps.std))
+        x = (clips.to(device).permute(0, 4, 1, 2, 3).float() / 255 - mean) / std
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            final, maps = self.model.network(x, intermediate=True)
-        if not bool(torch.isfinite(final.sum(dtype=torch.float32))):  # kept in 8 bits, NaN would become a sound 0
+            final, maps = self.model.network(x, intermediate=True) if kind.intermediate else (self.model.network(x), {})
+        if not bool(torch.isfinite(final.sum(dtype=torch.float32))):  # stored in 8 bits, NaN would become 0
             raise self.model.not_finite()
-        deep = maps["maps"] if isinstance(self.model.config, HD2SConfig) else maps.get("d1")
+        deep = maps.get(kind.hierarchy)
         return final.float(), None if deep is None else deep.float()
 
+    def on_grid(self, maps: Tensor) -> Tensor:
+        """Return maps ``(N, C, H, W)`` resized to the student's input size."""
+        size = self.config.input_size
+        if tuple(maps.shape[-2:]) == size:
+            return maps
+        return F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=True)
 
-def between(maps: Tensor, places: Sequence[int]) -> Tensor:
-    """Maps of some places in time, ``(P, ...)``, blended for all places from the first to the last."""
-    if len(places) == places[-1] - places[0] + 1:
+
+def interpolate_maps(maps: Tensor, positions: Sequence[int]) -> Tensor:
+    """Return maps at some positions in time, ``(P, ...)``, interpolated to all positions from the first to the last."""
+    if len(positions) == positions[-1] - positions[0] + 1:
         return maps
-    wanted = np.arange(places[0], places[-1] + 1)
-    left = np.clip(np.searchsorted(places, wanted, side="right") - 1, 0, len(places) - 2)
-    ends = np.asarray(places)
-    share = torch.from_numpy((wanted - ends[left]) / (ends[left + 1] - ends[left])).to(maps)
-    share = share.view(-1, *[1] * (maps.dim() - 1))
-    return maps[left] * (1 - share) + maps[left + 1] * share
+    wanted = np.arange(positions[0], positions[-1] + 1)
+    left = np.clip(np.searchsorted(positions, wanted, side="right") - 1, 0, len(positions) - 2)
+    ends = np.asarray(positions)
+    fraction = torch.from_numpy((wanted - ends[left]) / (ends[left + 1] - ends[left])).to(maps)
+    fraction = fraction.view(-1, *[1] * (maps.dim() - 1))
+    return maps[left] * (1 - fraction) + maps[left + 1] * fraction
 
 
 def mean(several: Sequence[Targets]) -> Targets:
-    """The mean of several maps of the same clips, each as a distribution, as their scales say nothing."""
+    """Return the mean of several maps of the same clips; each becomes a distribution, because their scales differ."""
     if len(several) == 1:
         return several[0]
     deep = [distribution(maps.intermediate) for maps in several if maps.intermediate is not None]
@@ -155,139 +197,6 @@ def mean(several: Sequence[Targets]) -> Targets:
     return Targets(final, torch.stack(deep).mean(0) if deep else None)
 
 
-class CachedTeacher:
-    """A teacher whose maps are kept on disk, so that it sees every clip once.
-
-    Args:
-        teacher: who is asked for what is not there.
-        folder: where maps are kept; a folder inside for each teacher. None: nothing is kept.
-        dtype: ``float16``, or ``uint8`` of square roots, which spares the small values.
-        scale: what height and width are divided by.
-    """
-
-    def __init__(self, teacher: Teacher, folder: Path | None, dtype: str = "float16", scale: int = 1) -> None:
-        self.teacher, self.dtype, self.scale = teacher, dtype, scale
-        self.folder = folder / f"{teacher.identity}-{dtype}-{scale}" if folder else None
-        if self.folder:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise cannot_write(self.folder, error) from error
-
-    def path(self, key: str) -> Path | None:
-        """Where the maps of a clip are, or will be."""
-        return self.folder / f"{key}.npz" if self.folder else None
-
-    def has(self, key: str) -> bool:
-        """Whether the maps of a clip are on disk."""
-        path = self.path(key)
-        return path is not None and is_complete(path)
-
-    def targets(self, keys: Sequence[str], reads: Tensor, flips: Sequence[bool]) -> Targets:
-        """The teacher's maps of a batch: of the clips as they are, then mirrored where the student's clips are.
-
-        Args:
-            keys: of the clips (``Sample``).
-            reads: ``(N, R, H, W, 3)``.
-            flips: which of them are mirrored.
-        """
-        size = (int(reads.shape[2]), int(reads.shape[3]))
-        found = []
-        for key, read, flip in zip(keys, reads, flips, strict=True):
-            maps = self.kept(key, size) or self.make(key, read)
-            found.append(mirrored(maps) if flip else maps)
-        deep = [maps.intermediate for maps in found if maps.intermediate is not None]
-        return Targets(torch.cat([maps.final for maps in found]), torch.cat(deep) if deep else None)
-
-    def kept(self, key: str, size: tuple[int, int]) -> Targets | None:
-        """Return the maps on disk; None if there are none, or the file is damaged."""
-        if not self.has(key):
-            return None
-        try:
-            return self.load(key, size)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            EOFError,
-            MemoryError,
-            RuntimeError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
-            log.warning("%s: damaged, computing it again (%s)", self.path(key), one_line(error))
-            return None
-
-    def make(self, key: str, read: Tensor) -> Targets:
-        """Ask the teacher, and keep what it says."""
-        maps = self.teacher.maps(read)
-        path = self.path(key)
-        if path is None:
-            return maps
-        arrays: dict[str, Any] = {}
-        for name, value in (("final", maps.final), ("intermediate", maps.intermediate)):
-            if value is not None:
-                arrays |= packed(name, value[0], self.dtype, self.scale)
-        with (
-            contextlib.suppress(OutputError) if path.is_file() else contextlib.nullcontext(),
-            atomic_write(path) as to,
-        ):
-            np.savez(to, **arrays)
-        return self.load(key, (int(read.shape[1]), int(read.shape[2])))  # the same now as next time
-
-    def load(self, key: str, size: tuple[int, int]) -> Targets:
-        """The maps on disk."""
-        path = self.path(key)
-        assert path is not None
-        with path.open("rb") as file, np.load(file) as arrays:  # NumPy would not close a damaged file that it opened
-            maps = [unpacked(name, dict(arrays), size) for name in ("final", "intermediate")]
-        device = self.teacher.model.device
-        final, deep = (None if m is None else m.unsqueeze(0).to(device) for m in maps)
-        if final is None:
-            raise ValueError("contains no maps")
-        return Targets(final, deep)
-
-
-class Teachers:
-    """All teachers of a run, which speak as one."""
-
-    def __init__(self, teachers: Sequence[CachedTeacher]) -> None:
-        self.teachers = teachers
-
-    @property
-    def context(self) -> int:
-        """Frames before the student's clip that must be read."""
-        return max(teacher.teacher.context for teacher in self.teachers)
-
-    def targets(self, keys: Sequence[str], reads: Tensor, flips: Sequence[bool]) -> Targets:
-        """The mean of what they say of a batch; see :meth:`CachedTeacher.targets`."""
-        return mean([teacher.targets(keys, reads, flips) for teacher in self.teachers])
-
-
 def mirrored(maps: Targets) -> Targets:
-    """Left and right exchanged."""
+    """Return maps with left and right exchanged."""
     return Targets(maps.final.flip(-1), None if maps.intermediate is None else maps.intermediate.flip(-1))
-
-
-def packed(name: str, maps: Tensor, dtype: str, scale: int) -> dict[str, NDArray[Any]]:
-    """Maps ``(T, H, W)`` as small arrays. Maps that are all the same are stored once."""
-    if bool((maps == maps[:1]).all()) and len(maps) > 1:
-        return {**packed(name, maps[:1], dtype, scale), f"{name}_repeats": np.array(len(maps))}
-    small = F.avg_pool2d(maps.unsqueeze(0), scale)[0] if scale > 1 else maps
-    peak = small.amax((-2, -1), keepdim=True).clamp_min(1e-12)
-    values = small / peak  # the scale of a map says nothing, and float16 ends at 6e-8
-    stored = (values.sqrt() * 255).round().to(torch.uint8) if dtype == "uint8" else values.half()
-    return {name: stored.cpu().numpy(), f"{name}_peak": peak.cpu().numpy()}
-
-
-def unpacked(name: str, arrays: dict[str, NDArray[Any]], size: tuple[int, int]) -> Tensor | None:
-    """What :func:`packed` packed, float32 ``(T, H, W)``; None if there is no such array."""
-    if name not in arrays:
-        return None
-    stored = torch.from_numpy(arrays[name])
-    values = (stored.float() / 255).square() if stored.dtype == torch.uint8 else stored.float()
-    values = values * torch.from_numpy(arrays[f"{name}_peak"])
-    if tuple(values.shape[-2:]) != size:
-        values = F.interpolate(values.unsqueeze(0), size=size, mode="bilinear", align_corners=False)[0]
-    repeats = arrays.get(f"{name}_repeats")
-    return values if repeats is None else values.expand(int(repeats), -1, -1)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..metrics import score_frame
-from .augment import collate, mixed, student_clips, targets, truth
+from .augment import autocast, collate, ground_truth, run_student, student_clips, targets
 from .clips import Clips, Pick
-from .losses import EPS, distribution, kl_divergence, loss_terms, total
+from .losses import EPS, Outputs, distribution, kl_divergence, loss_terms, total
 from .options import TrainConfig
 from .run_log import SCORES, Pixels, colorize, image_grid
-from .teachers import Teachers
+from .teacher_cache import Teachers
 
 BATCH_SIZE = 4
 
@@ -77,8 +77,9 @@ class Validator:
         return set(chosen)
 
     @torch.no_grad()
-    def run(self, network: nn.Module, frames: int, device: torch.device) -> Validation:
-        """Validate a network that outputs ``frames`` maps per clip."""
+    def run(self, network: nn.Module, device: torch.device) -> Validation:
+        """Validate a network."""
+        spec, objectives = self.config.spec, self.config.objectives
         network.eval()
         sums: dict[str, list[tuple[float, int]]] = defaultdict(list)
         scores: dict[str, list[float]] = defaultdict(list)
@@ -86,22 +87,26 @@ class Validator:
         for number, (picks, labeled) in enumerate(self.batches):
             batch = collate([self.clips[pick] for pick in picks])
             count = len(picks) if labeled else 0
-            teacher_maps, ground_truth = targets(batch, self.teacher), truth(batch, count, frames, device)
-            with mixed(self.config, device):
-                saliency, maps = network(student_clips(batch, device), intermediate=True)
-            saliency, maps = saliency.float(), {name: value.float() for name, value in maps.items()}
-            losses = loss_terms(saliency, maps, count, teacher_maps, ground_truth, self.config.weights)
+            teacher_maps, truth = (
+                targets(batch, self.teacher),
+                ground_truth(batch, count, self.config.map_frames, device),
+            )
+            with autocast(self.config, device):
+                outputs = run_student(network, student_clips(batch, spec.preprocess, device), self.config.family)
+            saliency, maps = outputs.saliency.float(), {name: value.float() for name, value in outputs.maps.items()}
+            losses = loss_terms(Outputs(saliency, maps), count, teacher_maps, truth, objectives)
             for name, term in losses.items():
                 sums[name].append((float(term), len(picks)))
-            if ground_truth is not None:
-                last_frames = ground_truth.density[:, -1], ground_truth.fixation[:, -1]
+            if truth is not None:
+                last_frames = truth.density[:, -1], truth.fixation[:, -1]
                 for maps_of_frame in zip(saliency[:, -1], *last_frames, strict=True):
                     for name, value in score(*maps_of_frame).items():
                         scores[name].append(value)
             if number in previewed:
                 final = None if teacher_maps is None else teacher_maps.final[0, -1]
-                density = None if ground_truth is None else ground_truth.density[0, -1]
-                rows.append(preview_row(batch.reads[0, -1], density, final, saliency[0, -1], maps))
+                density = None if truth is None else truth.density[0, -1]
+                frame = batch.frames[0, self.config.map_frames[-1]]
+                rows.append(preview_row(frame, density, final, saliency[0, -1], maps))
         terms = {name: weighted_mean(pairs) for name, pairs in sums.items()}
         weighted = {name: torch.tensor(value) for name, value in terms.items()}
         loss = float(total(weighted, self.config.weights)) if terms else float("nan")

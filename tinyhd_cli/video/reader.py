@@ -205,6 +205,16 @@ class Frame:
         return max(1, round(width * wider)), height
 
 
+def scale_rgb(image: Image, factor: float) -> Image:
+    """Return an RGB image with both sides divided by ``factor``, scaled as :meth:`Frame.reduced_rgb` scales frames."""
+    if factor == 1:
+        return image
+    height, width = (max(1, round(side / factor)) for side in image.shape[:2])
+    av_frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+    scaled = av_frame.reformat(width, height, "rgb24", interpolation=Interpolation.AREA)
+    return scaled.to_ndarray().astype(np.uint8, copy=False)
+
+
 @cache
 def has_alpha(pixel_format: str) -> bool:
     """Return whether frames of a pixel format can be transparent."""

@@ -8,7 +8,7 @@ PyTorch.
 from .file import save
 from .location import Located, find_local, local_weights, locate, pull
 from .publish import convert, push
-from .registry import HubFile, WeightsInfo, card, default_name, describe, find, network_name, registry
+from .registry import HubFile, WeightsInfo, card, default_name, describe, find, registry
 from .store import Checkpoint, Verdict, inspect, load, verify
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "load",
     "local_weights",
     "locate",
-    "network_name",
     "pull",
     "push",
     "registry",

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic_files import atomic_write
 from ..errors import UsageError, WeightsError, one_line
-from ..models import original_names
-from ..models.spec import ModelConfig
+from ..models import ModelSpec, original_names
 from ..untrusted import parse_json
 from .registry import WeightsInfo, describe
 
@@ -166,7 +165,7 @@ def read_safetensors(data: bytes) -> tuple[dict[str, Tensor], WeightsInfo]:
         state_dict = load(data)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:  # KeyError: a dtype that PyTorch lacks
         raise WeightsError(f"{DAMAGED} ({one_line(error)})") from error
-    original_names.check_state_dict(state_dict, original_names.network_state(info.config), info.config)
+    original_names.check_state_dict(state_dict, info.spec)
     if info.tensors_sha256 and digest_of(header, body) != info.tensors_sha256:
         raise WeightsError(f"damaged: {WRONG_DIGEST}")
     return state_dict, info
@@ -198,15 +197,13 @@ def check_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.long() if name.endswith(COUNTER) else tensor for name, tensor in converted.items()}
 
 
-def save(
-    path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], config: ModelConfig, **facts: Any
-) -> WeightsInfo:
+def save(path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], spec: ModelSpec, **facts: Any) -> WeightsInfo:
     """Write a weights file atomically. The same arguments give the same bytes.
 
     Args:
         path: the file to write or replace; its name must end in ``.safetensors``. Missing folders are created.
         state_dict: the network's tensors by tinyhd's names.
-        config: the network.
+        spec: the network.
         facts: other fields of :class:`WeightsInfo` for the file's metadata: name, license, training_data, ...
 
     Returns:
@@ -222,12 +219,12 @@ def save(
     path = Path(path).expanduser()
     if not is_safetensors(path):
         raise UsageError(f"{path}: the name of a weights file must end in {SUFFIX}")
-    original_names.check_state_dict(state_dict, original_names.network_state(config), config)
+    original_names.check_state_dict(state_dict, spec)
     trained = sum(tensor.numel() for name, tensor in state_dict.items() if not name.endswith(BUFFERS))
     # Each tensor is copied, because safetensors rejects tensors that share memory.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state_dict.items()}
     digest = digest_of(*read_header(serialize(tensors)))
-    info = describe(config, **{**facts, "parameters": trained, "tensors_sha256": digest})
+    info = describe(spec, **{**facts, "parameters": trained, "tensors_sha256": digest})
     metadata = {name: value for name, value in info.to_dict().items() if value and name not in EXTERNAL_FIELDS}
     # A single metadata key: the order of several keys would be random.
     data = serialize(tensors, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})

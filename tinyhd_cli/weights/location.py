@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import WeightsError
+from ..models import title
 from . import hub
 from .file import ORIGINAL_SUFFIXES, SUFFIX, WRONG_DIGEST, matches_digest, read_bytes, read_metadata, sha256_of
-from .registry import WeightsInfo, find, network_name, prefix_errors, registry, registry_path
+from .registry import WeightsInfo, find, prefix_errors, registry, registry_path
 
 NameOrPath = str | os.PathLike[str]
 
@@ -89,9 +90,9 @@ def check_file(located: Located, data: bytes) -> None:
         advice = "install tinyhd again" if located.source == "embedded" else again
         raise WeightsError(f"{path}: damaged or altered: sha256 {found}, expected {info.sha256}; {advice}")
     with prefix_errors(path):
-        config = read_metadata(data).config
-        if config != info.config:
-            raise WeightsError(f"contains {network_name(config)}, but {info.name} is {network_name(info.config)}")
+        spec = read_metadata(data).spec
+        if not spec.same_network(info.spec):
+            raise WeightsError(f"contains {title(spec)}, but {info.name} is {title(info.spec)}")
         if not info.sha256 and matches_digest(data) is False:
             raise WeightsError(f"damaged: {WRONG_DIGEST}")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from ..models.spec import CLIP_FRAMES, TinyHDConfig
-from .registry import NOT_STATED, WeightsInfo, network_name
+from ..models import title
+from ..models.registry import family
+from .registry import NOT_STATED, WeightsInfo
 
 
 def hub_license(license: str) -> list[str]:
@@ -42,12 +43,13 @@ def model_card(info: WeightsInfo, filename: str, repo: str) -> str:
         repo: the repository, ``owner/name``.
     """
     height, width = info.input_size
-    paper = "Hu et al., WACV 2023" if isinstance(info.config, TinyHDConfig) else "Bellitto et al., IJCV 2021"
+    spec, paper = info.spec, family(info.spec).paper
+    mean, std = (list(values) for values in (spec.preprocess.mean, spec.preprocess.std))
     facts = {
-        "Network": f"{network_name(info.config)}, {paper}",
-        "Maps": f"{info.config.frames_out} for {CLIP_FRAMES} frames",
+        "Network": f"{title(spec)}, {paper}" if paper else title(spec),
+        "Maps": f"{spec.maps} for {spec.clip_frames} frames",
         "Parameters": f"{info.parameters:,}" if info.parameters else "",
-        "Input": f"RGB, {height} x {width}, RGB / 255 minus {list(info.mean)}, divided by {list(info.std)}",
+        "Input": f"RGB, {height} x {width}, RGB / 255 minus {mean}, divided by {std}",
         "Trained on": info.training_data,
         "License": info.license or NOT_STATED,
         "From": ", ".join(part for part in (info.origin, info.upstream_file) if part),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -17,9 +17,11 @@ import numpy as np
 
 from ..errors import UsageError, WeightsError
 from ..models import original_names
-from ..models.registry import config as named_config
-from ..models.spec import HD2SConfig, ModelConfig, TinyHDConfig
+from ..models import spec as named_spec
+from ..models.registry import family, parse_options
+from ..models.spec import ModelSpec
 from ..untrusted import printable
+from . import fields
 from .pytorch_file import Placeholder, unpickle
 
 if TYPE_CHECKING:
@@ -83,11 +85,13 @@ def mappings(value: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 
 def prefixes(mapping: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the prefixes of tensor names, one for each network in a dict."""
+    anchors = original_names.anchors()
+    endings = tuple(anchor.rpartition(".")[2] for anchor in anchors)
     found: dict[tuple[str, ...], None] = {}
     for name in mapping:
-        if name.endswith(original_names.ANCHOR_ENDINGS):
+        if name.endswith(endings):
             parts = name.split(".")
-            starts = [at for at in range(len(parts)) if without_wrappers(parts[at:]) in original_names.ANCHORS]
+            starts = [at for at in range(len(parts)) if without_wrappers(parts[at:]) in anchors]
             if starts:
                 found[tuple(parts[: starts[-1]])] = None
     return list(found)
@@ -189,11 +193,9 @@ def list_keys(mapping: Mapping[Any, Any]) -> str:
 class Original:
     """The network in a PyTorch file."""
 
-    config: ModelConfig
+    spec: ModelSpec
     state_dict: dict[str, Tensor]
     """Exactly the tensors of the network, by tinyhd's names."""
-    known: Mapping[str, Any] = field(default_factory=dict)
-    """Other fields of ``WeightsInfo`` that the file contains."""
     has_tinyhd_names: bool = False
     """Whether the file itself uses tinyhd's names, which determine the fusion order."""
 
@@ -202,49 +204,23 @@ def read_original(data: bytes, path: Path) -> Original:
     """Return the network in a PyTorch file: an original file, a checkpoint that wraps one, or a checkpoint of tinyhd.
 
     Raises:
-        WeightsError: it is damaged, would run code, or contains no TinyHD or HD2S network.
+        WeightsError: it is damaged, would run code, or contains no network of an installed family.
     """
     checkpoint = unpickle(data)
     if is_training_checkpoint(checkpoint):
         return from_training(checkpoint)
     found = state_dicts(checkpoint)
     if not found:
-        raise WeightsError(f"not an original TinyHD or HD2S file: it contains {describe_checkpoint(checkpoint)}")
+        raise WeightsError(f"no known network: it contains {describe_checkpoint(checkpoint)}")
     if len(found) > 1:
         places = ["the top level" if not one.keys else printable(".".join(one.keys)) for one in found]
         log.warning("%s: contains several networks (%s); reading the one in %s", path, ", ".join(places), places[0])
     tensors = {name: to_tensor(name, value) for name, value in found[0].tensors.items()}
-    if original_names.is_upstream(tensors):
-        config = original_names.recognize(tensors, path)
-        return Original(config, original_names.convert(tensors, config))
-    config = config_of(tensors)
-    original_names.check_state_dict(tensors, original_names.network_state(config), config)
-    return Original(config, tensors, has_tinyhd_names=True)
-
-
-def config_of(tensors: Mapping[str, Tensor]) -> ModelConfig:
-    """Return the configuration of a network by its tensors with tinyhd's names.
-
-    The decoders are in the order of their names.
-
-    Raises:
-        WeightsError: no network has such decoders.
-    """
-    stem = tensors.get("encoder.stem.conv.weight")
-    if stem is None:
-        return HD2SConfig()
-    width = original_names.width_of(stem)
-    decoders = dict.fromkeys(name.split(".")[1] for name in tensors if name.startswith("decoders."))
-    kinds = tuple(decoder.partition("_")[0] for decoder in decoders)
-    try:
-        candidates = [TinyHDConfig("multi", width, kinds), TinyHDConfig("single", width, kinds)]
-    except UsageError as error:
-        raise WeightsError(f"not weights of TinyHD: {error}") from None
-    for config in candidates:
-        expected = original_names.network_state(config)
-        if all(name in tensors and tensors[name].shape == like.shape for name, like in expected.items()):
-            return config
-    return candidates[0]
+    spec = original_names.recognize(tensors, path.stem)
+    if original_names.is_original(tensors, spec):
+        return Original(spec, original_names.convert(tensors, spec))
+    original_names.check_state_dict(tensors, spec)
+    return Original(spec, tensors, has_tinyhd_names=True)
 
 
 def is_training_checkpoint(checkpoint: object) -> TypeGuard[Mapping[str, Any]]:
@@ -264,10 +240,20 @@ def from_training(checkpoint: Mapping[str, Any]) -> Original:
     if run.get("stills"):
         raise WeightsError("a checkpoint of training on single frames; use best.safetensors or last.safetensors")
     try:
-        order = {"decoders": run["decoders"]} if run.get("decoders") else {}
-        config = named_config(run["model"], **order)
-    except UsageError as error:
+        spec = spec_of_run(run)
+    except (UsageError, ValueError) as error:
         raise WeightsError(f"a damaged training checkpoint: {error}") from error
     tensors = {str(name): to_tensor(str(name), value) for name, value in state.items()}
-    original_names.check_state_dict(tensors, original_names.network_state(config), config)
-    return Original(config, tensors, {"input_size": run["size"]} if "size" in run else {}, has_tinyhd_names=True)
+    original_names.check_state_dict(tensors, spec)
+    return Original(spec, tensors, has_tinyhd_names=True)
+
+
+def spec_of_run(run: Mapping[str, Any]) -> ModelSpec:
+    """Return the network of a training configuration; ``UsageError`` or ``ValueError`` if it is invalid."""
+    spec = named_spec(run["model"])
+    order = {"decoders": run["decoders"]} if run.get("decoders") else {}  # version 0.1
+    options = run.get("set") or ()
+    if not isinstance(options, list | tuple):
+        raise UsageError("set must be a list")
+    spec = family(spec).configure(spec, {**order, **parse_options(spec, options)})
+    return spec.with_size(fields.pair(run["size"])) if run.get("size") else spec

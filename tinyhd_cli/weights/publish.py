@@ -40,8 +40,8 @@ def convert(
     facts: dict[str, Any] = {
         field: value for field, value in vars(checkpoint.info).items() if field not in EXTERNAL_FIELDS
     }
-    del facts["config"]
-    return save(target, checkpoint.state_dict, checkpoint.config, **(facts | ({"name": name} if name else {})))
+    del facts["spec"]
+    return save(target, checkpoint.state_dict, checkpoint.spec, **(facts | ({"name": name} if name else {})))
 
 
 def push(

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, WeightsError, did_you_mean, one_line
-from ..models.spec import INPUT_HEIGHT, INPUT_WIDTH, HD2SConfig, ModelConfig, TinyHDConfig, from_dict, to_dict
+from ..models import ModelSpec
+from ..models import from_dict as spec_from_dict
 from ..settings import setting
 from ..untrusted import parse_toml, printable, read_document
 from . import fields
 
-# Mean and standard deviation of RGB / 255.
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # 2 x / 255 - 1
+RENAMED = {"licence": "license", "config": "spec"}
+"""Fields by the names that files of version 0.1 use."""
 
-RENAMED = {"licence": "license"}
-"""Fields by the names that files of earlier versions use."""
+IN_SPEC = ("input_size", "mean", "std")
+"""Fields of version 0.1 that are part of the spec now; where they are given, they override its values."""
 
 NOT_STATED = "not stated"
 """The license of weights whose authors name none."""
@@ -39,22 +39,14 @@ class HubFile:
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """What is known of weights: a registry entry, or what a weight file says of itself."""
+    """Description of weights: a registry entry, or the metadata of a weights file."""
 
     name: str
-    config: ModelConfig
-
-    input_size: tuple[int, int] = (INPUT_HEIGHT, INPUT_WIDTH)
-    """Height and width of the network's input, pixels."""
-
-    mean: tuple[float, ...] = IMAGENET[0]
-    """Subtracted from RGB / 255."""
-
-    std: tuple[float, ...] = IMAGENET[1]
-    """What the difference is divided by."""
+    spec: ModelSpec
+    """The network, with the input size and preprocessing of these weights."""
 
     parameters: int | None = None
-    """Trainable numbers in the network."""
+    """Number of trainable parameters."""
 
     file: str = ""
     """Name of the embedded file; empty if it is not embedded."""
@@ -86,7 +78,7 @@ class WeightsInfo:
 
     @classmethod
     def from_dict(cls, values: object) -> WeightsInfo:
-        """The info that :meth:`to_dict` wrote. Fields that a later version may add are ignored.
+        """Return the info that :meth:`to_dict` wrote. Fields that a later version may add are ignored.
 
         Raises:
             WeightsError: a field is missing or invalid.
@@ -95,35 +87,52 @@ class WeightsInfo:
             if not isinstance(values, Mapping):
                 raise ValueError("it must be a table")
             values = {RENAMED.get(name, name): value for name, value in values.items()}
-            missing = {"name", "config"} - values.keys()
+            missing = {"name", "spec"} - values.keys()
             if missing:
                 raise ValueError(f"{min(missing)!r} is missing")
-            info = cls(**{name: field_of(name, values[name]) for name in READERS if name in values})
-            info.config.check_size(info.input_size)
-            return info
+            known = {name: field_of(name, values[name]) for name in READERS if name in values}
+            parts = {name: known.pop(name) for name in IN_SPEC if name in known}
+            spec = with_parts(known.pop("spec"), parts)
+            return cls(spec=spec, **known)
         except (UsageError, ValueError) as error:
             raise WeightsError(f"not a description of weights: {one_line(error)}") from error
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network's input, in pixels."""
+        return self.spec.input_size
+
     def to_dict(self) -> dict[str, Any]:
-        """The info as plain values, for JSON."""
+        """Return the info as plain values, for JSON."""
         return {
             **asdict(self),
-            "config": to_dict(self.config),
+            "spec": self.spec.to_dict(),
             "scores": dict(self.scores),
             "provenance": dict(self.provenance),
         }
 
 
-def describe(config: ModelConfig, **known: Any) -> WeightsInfo:
-    """The info of a network's weights, with the input that this kind of network takes; ``known`` fields win."""
-    mean, std = HALVES if isinstance(config, HD2SConfig) else IMAGENET
-    values: dict[str, Any] = {"name": config.name, "mean": mean, "std": std}
-    return WeightsInfo(config=config, **(values | known))
+def with_parts(spec: ModelSpec, parts: Mapping[str, Any]) -> ModelSpec:
+    """Return a spec with another ``input_size``, ``mean`` or ``std``; ``UsageError`` if the network cannot have it."""
+    steps = replace(spec.preprocess, **{name: value for name, value in parts.items() if name != "input_size"})
+    return replace(spec, input_size=parts.get("input_size", spec.input_size), preprocess=steps)
 
 
-def network_name(config: ModelConfig) -> str:
-    """The network with the order in which it fuses its decoders, for people: ``tinyhd-m (d2, d3, d1)``."""
-    return f"{config.name} ({', '.join(config.decoders)})" if isinstance(config, TinyHDConfig) else config.name
+def describe(spec: ModelSpec, **known: Any) -> WeightsInfo:
+    """Return the info of a network's weights; ``known`` are other fields, or ``input_size``, ``mean`` and ``std``."""
+    spec = with_parts(spec, {name: known.pop(name) for name in IN_SPEC if name in known})
+    return WeightsInfo(spec=spec, **{"name": spec.name, **known})
+
+
+def read_spec(value: object) -> ModelSpec:
+    """Return the spec of a metadata field: a table as :func:`tinyhd_cli.models.from_dict` takes it, or a name."""
+    spec = spec_from_dict({"name": value} if isinstance(value, str) else value)
+    for name, limits in (("mean", fields.MEAN_RANGE), ("std", fields.STD_RANGE)):
+        try:
+            fields.channels(limits)(getattr(spec.preprocess, name))
+        except ValueError as error:
+            raise UsageError(f"preprocess: {name} {error}") from None
+    return spec
 
 
 def hub_file(value: object) -> HubFile | None:
@@ -138,7 +147,7 @@ def hub_file(value: object) -> HubFile | None:
 
 READERS: dict[str, Callable[[object], Any]] = {
     "name": fields.title,
-    "config": from_dict,
+    "spec": read_spec,
     "input_size": fields.pair,
     "mean": fields.channels(fields.MEAN_RANGE),
     "std": fields.channels(fields.STD_RANGE),
@@ -158,7 +167,7 @@ READERS: dict[str, Callable[[object], Any]] = {
     "hub": hub_file,
     "provenance": fields.table(fields.text),
 }
-"""Reader of each field of :class:`WeightsInfo`; each raises ``ValueError`` for an invalid value."""
+"""Reader of each field of :class:`WeightsInfo` and of ``IN_SPEC``; each raises an error for an invalid value."""
 
 
 def field_of(name: str, value: object) -> Any:
@@ -258,7 +267,7 @@ def find(name: str) -> WeightsInfo:
     if name in entries:
         return entries[name]
     for info in entries.values():
-        if info.config.name == name:
+        if info.spec.name == name:
             return info
-    known = {*entries, *(info.config.name for info in entries.values())}
+    known = {*entries, *(info.spec.name for info in entries.values())}
     raise UsageError(f"unknown model {name!r}, and no such file: {did_you_mean(name, known)}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import UsageError, WeightsError
-from ..models.spec import ModelConfig, TinyHDConfig
+from ..errors import WeightsError
+from ..models import ModelSpec
+from ..models.registry import family
 from . import hub
 from .file import (
     WRONG_DIGEST,
@@ -38,7 +39,7 @@ class Checkpoint:
     Floating-point tensors are float32.
     """
 
-    config: ModelConfig
+    spec: ModelSpec
     state_dict: dict[str, Tensor]
     info: WeightsInfo
     """Its size and sha256 are those of the file that was read."""
@@ -73,8 +74,8 @@ def load(name_or_path: NameOrPath, *, decoders: Iterable[str] | None = None) -> 
     state_dict, info = read(data, located.path, warn=decoders is None)
     info = replace(located.info or info, bytes=len(data), sha256=sha256_of(data))
     if decoders is not None:
-        info = with_decoders(info, tuple(decoders))
-    return Checkpoint(info.config, state_dict, info)
+        info = reinterpreted(info, {"decoders": tuple(decoders)})
+    return Checkpoint(info.spec, state_dict, info)
 
 
 def read(data: bytes, path: Path, *, warn: bool = False) -> tuple[dict[str, Tensor], WeightsInfo]:
@@ -83,7 +84,7 @@ def read(data: bytes, path: Path, *, warn: bool = False) -> tuple[dict[str, Tens
     Args:
         data: content of the file.
         path: its path; the suffix selects the format.
-        warn: warn if the fusion order is assumed.
+        warn: warn if an option of the network is assumed, because the tensors do not determine it.
     """
     with prefix_errors(path):
         if is_safetensors(path):
@@ -91,38 +92,35 @@ def read(data: bytes, path: Path, *, warn: bool = False) -> tuple[dict[str, Tens
             return check_tensors(state_dict), info
         original = read_original(data, path)
         state_dict = check_tensors(original.state_dict)
-        info = WeightsInfo.from_dict({**known_metadata(data, path, original.config).to_dict(), **original.known})
-    config = original.config
-    if warn and not original.has_tinyhd_names and config.name == info.name == "tinyhd-m":
-        assert isinstance(config, TinyHDConfig)
-        order = ",".join(config.decoders)
-        log.warning("%s: the file does not state the fusion order; %s assumed (see --decoders)", path, order)
+        info = known_metadata(data, path, original.spec)
+    unknown_file = info.name == original.spec.name
+    ambiguity = family(original.spec).ambiguity(original.spec)
+    if warn and ambiguity and unknown_file and not original.has_tinyhd_names:
+        log.warning("%s: %s", path, ambiguity)
     return state_dict, info
 
 
-def known_metadata(data: bytes, path: Path, config: ModelConfig) -> WeightsInfo:
+def known_metadata(data: bytes, path: Path, spec: ModelSpec) -> WeightsInfo:
     """Return the metadata of an original file: the registry's by its hash, or by its name (without scores), if any."""
     size, digest = len(data), sha256_of(data)
     for info in registry().values():
         if info.upstream_sha256 == digest:
-            return replace(info, config=config)
+            return replace(info, spec=spec)
     for info in registry().values():
-        if not info.upstream_sha256 and info.upstream_file.lower() == path.name.lower() and info.config == config:
+        same_file = not info.upstream_sha256 and info.upstream_file.lower() == path.name.lower()
+        if same_file and info.spec.same_network(spec):
             return replace(info, scores={}, scores_on="", upstream_bytes=size, upstream_sha256=digest)
-    return describe(config, upstream_file=path.name, upstream_bytes=size, upstream_sha256=digest)
+    return describe(spec, upstream_file=path.name, upstream_bytes=size, upstream_sha256=digest)
 
 
-def with_decoders(info: WeightsInfo, decoders: tuple[str, ...]) -> WeightsInfo:
-    """Return the metadata with another fusion order, without the scores, which were measured with the old order."""
-    config = info.config
-    if not isinstance(config, TinyHDConfig):
-        raise UsageError(f"--decoders is for TinyHD: {config.name} has no choice of decoders")
-    if sorted(decoders) != sorted(config.decoders):
-        wanted = ",".join(sorted(config.decoders))
-        raise UsageError(f"--decoders must be {wanted} in some order, not {','.join(decoders)}")
-    if decoders == config.decoders:
-        return info
-    return replace(info, config=replace(config, decoders=decoders), scores={}, scores_on="")
+def reinterpreted(info: WeightsInfo, options: Mapping[str, Any]) -> WeightsInfo:
+    """Return the metadata with other options for the same tensors, without the scores of the original options.
+
+    Raises:
+        UsageError: the network has no such option, or the tensors do not fit it.
+    """
+    spec = family(info.spec).reinterpret(info.spec, options)
+    return info if spec == info.spec else replace(info, spec=spec, scores={}, scores_on="")
 
 
 def inspect(name_or_path: NameOrPath) -> tuple[WeightsInfo, Located | None]:

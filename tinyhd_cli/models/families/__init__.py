@@ -1,1 +1,1 @@
-"""Model families: one file each, holding the network and everything that is particular to it."""
+"""Model families: each module holds its networks and everything that is particular to them, as one ``FAMILY``."""

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .mobilenet3d import InvertedResidual, MobileNet3d, pixel_shuffle_frames
+from ...blocks.mobilenet3d import InvertedResidual, MobileNet3d, pixel_shuffle_frames
 
 Streams = tuple[Tensor, Tensor, Tensor, Tensor]
 Outputs = Literal["single", "multi"]

@@ -1,7 +1,4 @@
-"""HD2S: four decoders on S3D features, one map each, and their fusion. TinyHD's teacher.
-
-Source: Bellitto et al., "Hierarchical Domain-Adapted Feature Learning for Video Saliency Prediction", IJCV 2021.
-"""
+"""The HD2S network (Bellitto et al., IJCV 2021): four decoders on S3D features, one map each, and their fusion."""
 
 from __future__ import annotations
 
@@ -11,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..blocks import s3d
-from ..spec import HD2SConfig
+from ...blocks import s3d
+from ...spec import ModelSpec
 
 
 class DepthwiseSeparable(nn.Module):
-    """3x3 on each channel, then 1x1 over all, BatchNorm and ReLU after both."""
+    """3x3 depthwise and 1x1 pointwise convolution, each followed by BatchNorm and ReLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -31,7 +28,7 @@ class DepthwiseSeparable(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """3x3 convolution, ``separable`` depthwise separable ones, twice the resolution."""
+    """A 3x3 convolution, ``separable`` depthwise separable ones, and bilinear upsampling by two."""
 
     def __init__(self, in_channels: int, out_channels: int, separable: int) -> None:
         super().__init__()
@@ -45,12 +42,12 @@ class DecoderLayer(nn.Module):
 
 
 class ConspicuityDecoder(nn.Module):
-    """One stage of features to one map: time folded to a frame, then decoded in space.
+    """Turns one stage of features into one map: reduces time to one step, then decodes in space.
 
     Args:
         in_channels: channels of the stage.
-        folds: temporal convolutions of stride 2 that bring its time steps down to one.
-        layers: out_channels and number of separable convolutions of each layer.
+        folds: number of temporal convolutions of stride 2 that reduce its time steps to one.
+        layers: output channels and number of separable convolutions of each layer.
     """
 
     def __init__(self, in_channels: int, folds: int, layers: tuple[tuple[int, int], ...]) -> None:
@@ -69,18 +66,18 @@ class ConspicuityDecoder(nn.Module):
         return torch.sigmoid(self.to_map(self.layers(x)))  # (N, 1, H, W)
 
 
-# Layers of the decoders, as (channels, separable convolutions): as many as it takes from the stage's stride to 1.
+# Layers of the decoders, as (channels, separable convolutions); each halves the stride, down to 1.
 LAYERS2 = ((128, 1), (64, 1), (3, 1))
 LAYERS3 = ((256, 1), (128, 1), (64, 1), (3, 1))
 LAYERS4 = LAYERS5 = ((512, 2), (256, 2), (128, 1), (64, 1), (3, 1))
 
 
 class HD2S(nn.Module):
-    """A clip in, the saliency map of its last frame out."""
+    """Saliency map of a clip's last frame."""
 
-    def __init__(self, config: HD2SConfig | None = None) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.config = config or HD2SConfig()
+        self.spec = spec
         self.encoder = s3d.S3D()
         c2, c3, c4, c5 = s3d.S3D.channels
         self.decoders = nn.ModuleList(
@@ -100,7 +97,7 @@ class HD2S(nn.Module):
     def forward(self, clip: Tensor, intermediate: Literal[True]) -> tuple[Tensor, dict[str, Tensor]]: ...
 
     def forward(self, clip: Tensor, intermediate: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Saliency of a clip's last frame.
+        """Predict the saliency of a clip's last frame.
 
         Args:
             clip: float32 ``(N, 3, 16, H, W)``, RGB in -1..1; H and W multiples of 32.
@@ -111,5 +108,5 @@ class HD2S(nn.Module):
             shallow to deep.
         """
         maps = [decoder(stage) for decoder, stage in zip(self.decoders, self.encoder(clip), strict=True)]
-        saliency = torch.sigmoid(self.fusion(torch.cat(maps[::-1], dim=1)))  # the fusion sees the deepest first
+        saliency = torch.sigmoid(self.fusion(torch.cat(maps[::-1], dim=1)))  # the fusion reads the deepest first
         return (saliency, {"maps": torch.stack(maps, dim=1)}) if intermediate else saliency

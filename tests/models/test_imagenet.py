@@ -10,8 +10,15 @@ from safetensors.torch import save_file
 
 from tinyhd_cli.errors import WeightsError
 from tinyhd_cli.models import create
-from tinyhd_cli.training.init_weights import calibrate, from_folded, inflate, load_encoder, read_imagenet, timm_layers
-from tinyhd_cli.weights.registry import IMAGENET
+from tinyhd_cli.models.families.tinyhd.imagenet import (
+    calibrate,
+    from_folded,
+    inflate,
+    load_encoder,
+    read_imagenet,
+    timm_layers,
+)
+from tinyhd_cli.models.spec import IMAGENET
 
 FEATURES = "blocks.18"
 

@@ -1,0 +1,32 @@
+"""The interface of engines: programs that run a network."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .graph import Array
+
+ENGINES = ("fused", "openvino", "onnx", "torch")
+"""From the fastest to the slowest, on x86 CPUs."""
+
+PRECISIONS = ("float32", "bf16", "int8")
+
+PACKAGES = {"fused": "openvino", "openvino": "openvino", "onnx": "onnxruntime"}
+"""Package that an engine needs."""
+
+
+class Engine(Protocol):
+    """Runs a network."""
+
+    name: str
+    precision: str
+    graph: str
+    """Digest of the compiled graph in the cache; empty if it is not cached."""
+
+    def infer(self, clip: Array) -> Array:
+        """Return the saliency ``(maps, H, W)`` of a clip ``(3, clip_frames, H, W)``, both float32."""
+        ...
+
+
+class EngineUnavailable(Exception):
+    """An engine cannot be used; the message says why."""

@@ -1,0 +1,112 @@
+"""Build each engine for a network: from its hand-written lowering if there is one, else from a generic export."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from ..models import ModelSpec
+from . import engine_cache
+from .base import Engine, EngineUnavailable
+from .fused import Fused, UnsupportedGraph
+from .graph import Node, Shape
+from .kernels import available_isas
+from .self_test import NO_KERNELS
+
+LOWERINGS = {"tinyhd": "lower_tinyhd"}
+"""Modules of this package that lower the networks of a family to a graph, each with a function ``lower``."""
+
+NO_LOWERING = "has no lowering of this model family"
+
+
+def clip_shape(spec: ModelSpec) -> Shape:
+    """Return the shape of a clip without its batch dimension."""
+    return (3, spec.clip_frames, *spec.input_size)
+
+
+def lower(network: nn.Module, spec: ModelSpec) -> Node | None:
+    """Return the graph of a network, with BatchNorm folded; None if its family has no hand-written lowering."""
+    if spec.family not in LOWERINGS:
+        return None
+    module = importlib.import_module(f".{LOWERINGS[spec.family]}", __package__)
+    return cast(Node, module.lower(network, clip_shape(spec)))
+
+
+def check_precision(precision: str, node: Node | None) -> None:
+    """Raise ``EngineUnavailable`` if the CPU or the network does not support a precision."""
+    from .openvino import has_bf16
+
+    if precision == "bf16" and not has_bf16():
+        raise EngineUnavailable("this processor has no bf16")
+    if precision == "int8" and node is None:
+        raise EngineUnavailable(f"int8 {NO_LOWERING}")
+
+
+def cache_file(digest: str, part: str, precision: str) -> Path | None:
+    """Return the cache file of a compiled graph."""
+    return engine_cache.graph_file(digest, part, precision, torch.get_num_threads(), metadata.version("openvino"))
+
+
+def build_openvino(network: nn.Module, spec: ModelSpec, precision: str) -> Engine:
+    """Return OpenVINO with a network."""
+    from . import generic
+    from .openvino import OpenVino, to_openvino
+
+    node = lower(network, spec)
+    check_precision(precision, node)
+    make: Callable[[], Any]
+    if node is None:
+        make, digest = (
+            functools.partial(generic.to_openvino, network, clip_shape(spec)),
+            generic.digest_of(network, spec),
+        )
+    else:
+        make, digest = functools.partial(to_openvino, node, int8=precision == "int8"), engine_cache.digest_of([node])
+    return OpenVino(make, precision, torch.get_num_threads(), cache_file(digest, "whole", precision))
+
+
+def build_fused(network: nn.Module, spec: ModelSpec, precision: str) -> Engine:
+    """Return an engine that runs OpenVINO up to half the resolution, and tinyhd's kernels from there."""
+    from .openvino import OpenVinoPrefix, prefix_to_openvino
+
+    if not available_isas():
+        raise EngineUnavailable(NO_KERNELS)
+    node = lower(network, spec)
+    if node is None:
+        raise EngineUnavailable(NO_LOWERING)
+    check_precision(precision, node)
+    threads = torch.get_num_threads()
+
+    def prefix(outputs: list[Node]) -> OpenVinoPrefix:
+        make = functools.partial(prefix_to_openvino, outputs, int8=precision == "int8")
+        cached = cache_file(engine_cache.digest_of(outputs), "part", precision)
+        return OpenVinoPrefix(make, precision, threads, cached)
+
+    try:
+        return Fused(node, prefix, precision, threads)
+    except UnsupportedGraph as error:
+        raise EngineUnavailable(str(error)) from None
+
+
+def build_onnx(network: nn.Module, spec: ModelSpec, precision: str) -> Engine:
+    """Return ONNX Runtime with a network."""
+    from . import generic
+    from .onnx import OnnxRuntime, to_onnx
+
+    node = lower(network, spec)
+    model = generic.to_onnx(network, clip_shape(spec)) if node is None else to_onnx(node)
+    return OnnxRuntime(model.SerializeToString(), torch.get_num_threads())
+
+
+BUILDERS: dict[str, Callable[[nn.Module, ModelSpec, str], Engine]] = {
+    "fused": build_fused,
+    "openvino": build_openvino,
+    "onnx": build_onnx,
+}

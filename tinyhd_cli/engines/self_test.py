@@ -1,0 +1,100 @@
+"""Self-tests of engines: whether they work at all, and whether their maps agree with PyTorch's."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .base import Engine, EngineUnavailable
+from .graph import Array, Input, Shape, convolve, relu6
+from .kernels import available_isas, load
+
+NO_KERNELS = (
+    "no kernels for this machine: they need Linux, an x86 processor with AVX2, and a C compiler at installation"
+)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Limits on the difference between an engine's maps and PyTorch's, both scaled to 0..1."""
+
+    difference: float
+    """Maximum difference of any pixel."""
+    correlation: float
+    """Minimum correlation of each map."""
+
+
+LIMITS = {
+    # Trained networks differ by 2e-6; untrained ones amplify rounding errors.
+    "float32": Tolerance(1e-3, 0.99999),
+    # Measured on the noise of the self-test; on videos the difference is half of that.
+    "bf16": Tolerance(0.06, 0.999),
+    "int8": Tolerance(1.0, 0.995),
+}
+
+
+def self_test(name: str) -> str:
+    """Run an engine on a 1x1 convolution.
+
+    Returns:
+        A note about the engine for ``tinyhd doctor``.
+
+    Raises:
+        EngineUnavailable: it returns a wrong value, or has no kernels for this machine.
+        Exception: whatever the engine raises.
+    """
+    if name == "fused":
+        if not available_isas():
+            raise EngineUnavailable(NO_KERNELS)
+        load(available_isas()[0])
+        return f", kernels for {available_isas()[0]}"
+    clip = np.ones((3, 1, 2, 2), np.float32)
+    result = relu6(convolve(Input((3, 1, 2, 2)), np.ones((1, 3, 1, 1, 1), np.float32), np.zeros(1, np.float32)))
+    note = ""
+    engine: Engine
+    if name == "openvino":
+        from .openvino import OpenVino, has_bf16, to_openvino
+
+        engine = OpenVino(functools.partial(to_openvino, result), "float32", 1)
+        note = ", with bf16" if has_bf16() else ", without bf16"
+    else:
+        from .onnx import OnnxRuntime, to_onnx
+
+        engine = OnnxRuntime(to_onnx(result).SerializeToString(), 1)
+    if not np.allclose(engine.infer(clip), 3):
+        raise EngineUnavailable("self-test failed: a 1x1 convolution returned a wrong value")
+    return note
+
+
+def self_test_clip(shape: Shape) -> Array:
+    """Return a clip ``(3, T, H, W)`` of smooth, changing noise."""
+    rng = np.random.default_rng(0)
+    noise = torch.from_numpy(rng.normal(0, 1.2, (1, 3, 5, 12, 16)).astype(np.float32))
+    clip: Array = F.interpolate(noise, shape[1:], mode="trilinear", align_corners=False)[0].numpy()
+    return clip
+
+
+def mismatch(engine: Engine, reference: Engine, clip: Array, limits: Tolerance) -> str:
+    """Return how an engine's maps of a clip differ from the reference's; empty if they are within the limits."""
+    difference, correlation = compare(engine.infer(clip), reference.infer(clip))
+    if difference <= limits.difference and correlation >= limits.correlation:
+        return ""
+    return f"maps differ from PyTorch's by up to {difference:.1g} of their range (CC {correlation:.5f})"
+
+
+def compare(maps: Array, reference: Array) -> tuple[float, float]:
+    """Return the largest difference of two sets of maps ``(T, H, W)``, each scaled to 0..1, and the lowest CC of a map.
+
+    Constant maps have no CC and are left out.
+    """
+    if maps.shape != reference.shape or not np.isfinite(maps).all():
+        return 1.0, 0.0
+    scaled = [(values - values.min()) / max(float(np.ptp(values)), 1e-12) for values in (maps, reference)]
+    difference = float(np.abs(scaled[0] - scaled[1]).max())
+    pairs = [(one.ravel(), other.ravel()) for one, other in zip(maps, reference, strict=True)]
+    found = [float(np.corrcoef(pair)[0, 1]) for pair in pairs if pair[0].std() > 1e-9 and pair[1].std() > 1e-9]
+    return difference, min(found, default=1.0)

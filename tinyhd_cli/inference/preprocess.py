@@ -1,0 +1,82 @@
+"""The one way from a decoded frame to the input of a network: for prediction, live, evaluation, export and training.
+
+Frames of many pixels are first averaged down (by FFmpeg's scaler, together with the conversion to RGB), then resized to
+the network's input and normalized.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models import ModelSpec, Preprocess
+
+if TYPE_CHECKING:
+    from ..video.reader import Frame
+
+Image = NDArray[np.uint8]
+"""RGB ``(h, w, 3)``."""
+
+Pixels = NDArray[np.float32]
+"""A preprocessed frame ``(3, H, W)``, or a clip ``(3, T, H, W)``."""
+
+DIRECT = 1.5**2
+"""Frames of up to this many times ``Preprocess.reduce_above`` pixels are resized in one step, as the original does."""
+
+INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "bicubic": cv2.INTER_CUBIC}
+
+
+def reduction(preprocess: Preprocess, width: int, height: int) -> float:
+    """Return the factor by which both sides of a frame are divided before the resize; 1 for most frames."""
+    limit, pixels = preprocess.reduce_above, width * height
+    return math.sqrt(pixels / limit) if limit and pixels > DIRECT * limit else 1.0
+
+
+def reduced(frame: Frame, preprocess: Preprocess) -> Image:
+    """Return a frame in RGB, averaged down if it is large."""
+    return frame.reduced_rgb(reduction(preprocess, frame.info.width, frame.info.height))
+
+
+def reduced_image(image: Image, preprocess: Preprocess) -> Image:
+    """Return an image averaged down as :func:`reduced` does with a frame."""
+    from ..video.reader import scale_rgb
+
+    return scale_rgb(image, reduction(preprocess, image.shape[1], image.shape[0]))
+
+
+def resized(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return a reduced frame resized to ``size`` (height, width), float32 ``(H, W, 3)`` in 0..255."""
+    how = INTERPOLATION[preprocess.resize]
+    return np.asarray(cv2.resize(image.astype(np.float32), size[::-1], interpolation=how), dtype=np.float32)
+
+
+def scale_and_shift(preprocess: Preprocess) -> list[tuple[np.float32, np.float32]]:
+    """Return for each channel the factor and the subtrahend that normalize values in 0..255."""
+    pairs = zip(preprocess.mean, preprocess.std, strict=True)
+    return [(np.float32(1 / 255 / std), np.float32(mean / std)) for mean, std in pairs]
+
+
+def normalized(values: NDArray[np.float32], preprocess: Preprocess) -> Pixels:
+    """Return resized frames ``(H, W, 3)`` normalized, channels first: ``(3, H, W)``."""
+    x = np.empty((3, *values.shape[:2]), np.float32)
+    for channel, (scale, shift) in enumerate(scale_and_shift(preprocess)):
+        np.multiply(values[..., channel], scale, out=x[channel])
+        x[channel] -= shift
+    return x
+
+
+def network_input(image: Image, spec: ModelSpec) -> Pixels:
+    """Return a frame, already reduced, as the input of a network.
+
+    Args:
+        image: uint8 RGB ``(h, w, 3)`` from :func:`reduced` or :func:`reduced_image`.
+        spec: the network.
+
+    Returns:
+        float32 ``(3, H, W)`` of the network's input size.
+    """
+    return normalized(resized(image, spec.preprocess, spec.input_size), spec.preprocess)

@@ -1,0 +1,234 @@
+"""The interface of a model family: everything that is particular to one kind of network, in one place.
+
+Only :attr:`Family.specs` and :meth:`Family.build` are required; all else has a default. Importing a family should not
+import torch, because its specs are needed to list models and check options: import it inside the methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import UsageError, did_you_mean
+from .spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Kind = Literal["kl", "mse", "bce", "cc", "nss"]
+"""Kullback-Leibler divergence, mean squared error, binary cross-entropy, 1 - CC, and -NSS."""
+
+FINAL = "final"
+"""Name of a network's output, beside the names of its intermediate maps."""
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """A term of the training loss: how far one of the student's outputs is from a target."""
+
+    name: str
+    """Name in logs and in ``--weight``, e.g. ``final``; logs put ``target/`` (labeled clips) or ``aux/`` before it."""
+
+    kind: Kind
+    of: str = FINAL
+    """The student's output: ``final``, a key of its intermediate maps, or ``KEY.I`` for map I of that key, from 0. A
+    key also stands for numbered repetitions of it (``d1`` for ``d1_2``): the mean over all of them is taken."""
+
+    to: str = "teacher"
+    """The target: ``teacher`` (its final maps), ``teacher.I`` (map I of its hierarchy), ``density`` or ``fixation``
+    (ground truth), or ``student.KEY`` (another output of the student, without gradient)."""
+
+    weight: float = 1.0
+    """Default weight; a term of weight 0 is computed only if ``--weight`` gives it one."""
+
+    @property
+    def labeled_only(self) -> bool:
+        """Whether the term needs ground truth, which auxiliary clips do not have."""
+        return self.to in ("density", "fixation")
+
+
+DEFAULT_TERMS = (
+    LossTerm("final", "kl", to="teacher"),
+    LossTerm("ground-truth", "kl", to="density"),
+    LossTerm("cc", "cc", to="density", weight=0.0),
+    LossTerm("nss", "nss", to="fixation", weight=0.0),
+)
+"""Loss of a family that names no other: divergence from the teacher and from the ground truth; CC and NSS optional."""
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A network with fewer channels, made from a wider one."""
+
+    spec: ModelSpec
+    state_dict: dict[str, Tensor]
+    fresh: tuple[str, ...]
+    """Layers that keep their initial weights, because their shape does not halve."""
+
+
+class Family:
+    """A kind of network; subclass it and override what differs."""
+
+    name: str = ""
+    """Key of the family in specs and weights files."""
+
+    paper: str = ""
+    """Citation for model cards, e.g. ``Hu et al., WACV 2023``."""
+
+    specs: tuple[ModelSpec, ...] = ()
+    """The family's networks, each with the default value of every option."""
+
+    trainable: bool = True
+    """Whether ``tinyhd train`` and ``tinyhd distill`` accept the family as a student."""
+
+    intermediate: bool = False
+    """Whether the networks take ``intermediate=True`` and then return ``(saliency, {name: (N, K, T, H, W)})``."""
+
+    hierarchy: str = ""
+    """Key of the intermediate maps that a student may learn from, ``(N, K, T, H, W)``, shallow to deep; if any."""
+
+    named_norms: bool = False
+    """Whether each BatchNorm called ``norm`` (``NAME_norm``) is applied to the output of its sibling ``conv``
+    (``NAME``), so that it can be folded into it for inference. Norms in an ``nn.Sequential`` are folded anyway."""
+
+    terms: tuple[LossTerm, ...] = DEFAULT_TERMS
+    """Terms of the training loss."""
+
+    init: str = "none"
+    """Default of ``--init``: ``none``, or ``imagenet`` if :meth:`initialize` supports it."""
+
+    imagenet: tuple[str, str] | None = None
+    """Hub repository and file that ``--init imagenet`` downloads."""
+
+    anchors: tuple[str, ...] = ()
+    """A tensor name that all state dicts of the family contain, one per naming scheme. In a checkpoint, anything
+    before such a name is a prefix that a wrapper added."""
+
+    def build(self, spec: ModelSpec) -> nn.Module:
+        """Return the network with initial weights, in training mode.
+
+        It takes clips float32 ``(N, 3, clip_frames, H, W)``, preprocessed as the spec says, and returns saliency
+        ``(N, maps, H, W)``.
+        """
+        raise NotImplementedError
+
+    def configure(self, spec: ModelSpec, options: Mapping[str, Any]) -> ModelSpec:
+        """Return a spec with other values of its options.
+
+        Raises:
+            UsageError: an option is unknown or its value is invalid.
+        """
+        for name in options:
+            if name not in spec.options:
+                known = did_you_mean(name, spec.options) if spec.options else "it has no options"
+                raise UsageError(f"{spec.name} has no option {name!r}: {known}")
+        return replace(spec, options={**spec.options, **options})
+
+    def check(self, spec: ModelSpec) -> None:
+        """Raise ``UsageError`` if the spec is not valid for this family, e.g. one read from a file."""
+        self.configure(spec, spec.options)
+
+    def from_config(self, config: Mapping[str, Any]) -> ModelSpec:
+        """Return the spec of a configuration in the format of version 0.1: ``architecture`` and options."""
+        return self.configure(self.specs[0], {name: value for name, value in config.items() if name != "architecture"})
+
+    def title(self, spec: ModelSpec) -> str:
+        """Return the name of a network with the options that tell it apart, for messages."""
+        return spec.name
+
+    # ------------------------------------------------------------------------------------------------ original files
+
+    def is_original(self, state_dict: Mapping[str, Any]) -> bool:
+        """Return whether a state dict has the tensor names of the authors' code."""
+        return False
+
+    def recognize(self, state_dict: Mapping[str, Tensor], stem: str = "") -> ModelSpec | None:
+        """Return the spec that a state dict belongs to, by original names or tinyhd's; None if it is another family's.
+
+        Args:
+            state_dict: tensors without prefixes.
+            stem: name of the file without its suffix; some originals can be told apart only by it.
+
+        Raises:
+            WeightsError: it belongs to the family, but to none of its networks.
+        """
+        return None
+
+    def rename(self, name: str) -> str | None:
+        """Return tinyhd's name of an original tensor; None if there is no such tensor."""
+        return name
+
+    def convert_tensor(self, name: str, tensor: Tensor) -> Tensor:
+        """Return an original tensor, given with tinyhd's name, in tinyhd's shape."""
+        return tensor
+
+    def ambiguity(self, spec: ModelSpec) -> str:
+        """Return the warning for original files whose tensors do not determine the spec; empty if they do."""
+        return ""
+
+    def reinterpret(self, spec: ModelSpec, options: Mapping[str, Any]) -> ModelSpec:
+        """Return the spec with options that the same tensors allow, such as another order of branches.
+
+        Raises:
+            UsageError: the tensors do not fit such options.
+        """
+        if options:
+            raise UsageError(f"--{min(options)}: {spec.name} has no such option")
+        return spec
+
+    # ------------------------------------------------------------------------------------------------------ training
+
+    def is_imagenet(self, state_dict: Mapping[str, Any]) -> bool:
+        """Return whether a state dict is of an ImageNet classifier that :meth:`initialize` can start from."""
+        return False
+
+    def initialize(
+        self, network: nn.Module, spec: ModelSpec, state_dict: Mapping[str, Tensor], clips: Iterable[Tensor]
+    ) -> None:
+        """Load the weights of an ImageNet classifier into a new network.
+
+        Args:
+            network: as :meth:`build` returned it.
+            spec: its spec.
+            state_dict: tensors of the file.
+            clips: training clips ``(N, 3, clip_frames, H, W)``, for statistics that the file lacks.
+
+        Raises:
+            WeightsError: the tensors do not fit.
+        """
+        raise UsageError(f"--init: {self.name} has no initialization from ImageNet; use none or a weights file")
+
+    def init_output_bias(self, network: nn.Module) -> None:
+        """Set the output biases so that maps of a new network start near zero."""
+        raise UsageError(f"--sparse-init is not available for {self.name}")
+
+    def make_static(self, network: nn.Module) -> None:
+        """Turn a network into its static twin for single frames: ``(N, 3, 1, H, W)`` to ``(N, 1, H, W)``, in place."""
+        raise UsageError(f"--stills: {self.name} cannot be trained on single frames")
+
+    def with_time(self, state_dict: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of a static twin as tensors of the network for clips.
+
+        Args:
+            state_dict: tensors of the static twin.
+            like: tensors of the network for clips, for their shapes.
+        """
+        raise UsageError(f"--stills: {self.name} cannot be trained on single frames")
+
+    def reduce_channels(
+        self, spec: ModelSpec, state_dict: Mapping[str, Tensor], to: str, merge: str = "sum", seed: int = 0
+    ) -> Reduced:
+        """Return a narrower network whose kernels are merged from a wider one's.
+
+        Args:
+            spec: the wider network.
+            state_dict: its tensors.
+            to: the width.
+            merge: ``sum`` or ``mean`` of merged kernels along the input.
+            seed: of layers that cannot be merged.
+
+        Raises:
+            UsageError: the network cannot be reduced to that width.
+        """
+        raise UsageError(f"--from: {spec.name} has one width and cannot be reduced")

@@ -1,0 +1,172 @@
+"""Teachers' maps on disk, so that a teacher is run once per clip."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..atomic_files import atomic_write, cannot_write
+from ..complete import is_complete
+from ..errors import OutputError, one_line
+from .losses import Targets
+from .teachers import Teacher, mean, mirrored
+
+log = logging.getLogger("tinyhd")
+
+DAMAGED = (OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""Exceptions that NumPy and PyTorch raise for damaged files."""
+
+
+class CachedTeacher:
+    """A teacher whose maps are cached on disk.
+
+    Args:
+        teacher: computes maps that are not cached.
+        folder: of the cache; each teacher has a subfolder. None: no cache.
+        dtype: ``float16``, or ``uint8`` of square roots, which keeps small values apart.
+        scale: factor by which height and width are reduced.
+    """
+
+    def __init__(self, teacher: Teacher, folder: Path | None, dtype: str = "float16", scale: int = 1) -> None:
+        self.teacher, self.dtype, self.scale = teacher, dtype, scale
+        self.folder = folder / f"{teacher.identity}-{dtype}-{scale}" if folder else None
+        if self.folder:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise cannot_write(self.folder, error) from error
+
+    def path(self, key: str) -> Path | None:
+        """Return the file of a clip's maps, whether or not it exists."""
+        return self.folder / f"{key}.npz" if self.folder else None
+
+    def has(self, key: str) -> bool:
+        """Return whether the maps of a clip are cached."""
+        path = self.path(key)
+        return path is not None and is_complete(path)
+
+    def targets(self, keys: Sequence[str], reads: Tensor, flips: Sequence[bool]) -> Targets:
+        """Return the teacher's maps of a batch, mirrored where the student's clips are.
+
+        Args:
+            keys: of the clips (``Sample``).
+            reads: clips ``(N, R, H, W, 3)``, not mirrored; see :meth:`Teacher.targets`.
+            flips: which clips are mirrored.
+        """
+        found = []
+        for key, read, flip in zip(keys, reads, flips, strict=True):
+            maps = self.cached(key) or self.compute(key, read)
+            found.append(mirrored(maps) if flip else maps)
+        deep = [maps.intermediate for maps in found if maps.intermediate is not None]
+        return Targets(torch.cat([maps.final for maps in found]), torch.cat(deep) if deep else None)
+
+    def cached(self, key: str) -> Targets | None:
+        """Return the cached maps of a clip; None if there are none, or the file is damaged."""
+        if not self.has(key):
+            return None
+        try:
+            return self.load(key)
+        except DAMAGED as error:
+            log.warning("%s: damaged, computing it again (%s)", self.path(key), one_line(error))
+            return None
+
+    def compute(self, key: str, read: Tensor) -> Targets:
+        """Run the teacher, and cache its maps."""
+        maps = self.teacher.targets(read)
+        path = self.path(key)
+        if path is None:
+            return maps
+        arrays: dict[str, Any] = {}
+        for name, value in (("final", maps.final), ("intermediate", maps.intermediate)):
+            if value is not None:
+                arrays |= packed(name, value[0], self.dtype, self.scale)
+        with (
+            contextlib.suppress(OutputError) if path.is_file() else contextlib.nullcontext(),
+            atomic_write(path) as to,
+        ):
+            np.savez(to, **arrays)
+        return self.load(key)  # so that the first time gives the same maps as the next
+
+    def load(self, key: str) -> Targets:
+        """Load the maps of a clip."""
+        path = self.path(key)
+        assert path is not None
+        size = self.teacher.config.input_size
+        with path.open("rb") as file, np.load(file) as arrays:  # NumPy does not close a damaged file that it opened
+            maps = [unpacked(name, dict(arrays), size) for name in ("final", "intermediate")]
+        device = self.teacher.model.device
+        final, deep = (None if m is None else m.unsqueeze(0).to(device) for m in maps)
+        if final is None:
+            raise ValueError("contains no maps")
+        return Targets(final, deep)
+
+
+class Teachers:
+    """Averages the maps of several teachers."""
+
+    def __init__(self, teachers: Sequence[CachedTeacher]) -> None:
+        self.teachers = teachers
+
+    @property
+    def contexts(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """Number of frames before and after the student's clip to read, by input size of the teachers."""
+        found: dict[tuple[int, int], tuple[int, int]] = {}
+        for cached in self.teachers:
+            teacher = cached.teacher
+            before, after = found.get(teacher.spec.input_size, (0, 0))
+            found[teacher.spec.input_size] = max(before, teacher.before), max(after, teacher.after)
+        return found
+
+    def targets(self, keys: Sequence[str], reads: Mapping[tuple[int, int], Tensor], flips: Sequence[bool]) -> Targets:
+        """Return the mean of the teachers' maps of a batch.
+
+        Args:
+            keys: of the clips.
+            reads: clips by input size, with the context of :attr:`contexts`; see :meth:`CachedTeacher.targets`.
+            flips: which clips are mirrored.
+        """
+        found = []
+        for cached in self.teachers:
+            size = cached.teacher.spec.input_size
+            before, after = self.contexts[size]
+            read = reads[size]
+            if read.shape[1] > 1:  # another teacher of this size may need more context
+                first, last = before - cached.teacher.before, read.shape[1] - (after - cached.teacher.after)
+                read = read[:, first:last]
+            found.append(cached.targets(keys, read, flips))
+        return mean(found)
+
+
+def packed(name: str, maps: Tensor, dtype: str, scale: int) -> dict[str, NDArray[Any]]:
+    """Return maps ``(T, H, W)`` as small arrays. Equal maps are stored once."""
+    if bool((maps == maps[:1]).all()) and len(maps) > 1:
+        return {**packed(name, maps[:1], dtype, scale), f"{name}_repeats": np.array(len(maps))}
+    small = F.avg_pool2d(maps.unsqueeze(0), scale)[0] if scale > 1 else maps
+    peak = small.amax((-2, -1), keepdim=True).clamp_min(1e-12)
+    values = small / peak  # the smallest value of float16 is 6e-8
+    stored = (values.sqrt() * 255).round().to(torch.uint8) if dtype == "uint8" else values.half()
+    return {name: stored.cpu().numpy(), f"{name}_peak": peak.cpu().numpy()}
+
+
+def unpacked(name: str, arrays: dict[str, NDArray[Any]], size: tuple[int, int]) -> Tensor | None:
+    """Return the maps that :func:`packed` packed, float32 ``(T, H, W)``; None if there is no such array."""
+    if name not in arrays:
+        return None
+    stored = torch.from_numpy(arrays[name])
+    values = (stored.float() / 255).square() if stored.dtype == torch.uint8 else stored.float()
+    values = values * torch.from_numpy(arrays[f"{name}_peak"])
+    if tuple(values.shape[-2:]) != size:
+        values = F.interpolate(values.unsqueeze(0), size=size, mode="bilinear", align_corners=False)[0]
+    repeats = arrays.get(f"{name}_repeats")
+    return values if repeats is None else values.expand(int(repeats), -1, -1)
