@@ -22,7 +22,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,14 @@ from torch import Tensor, nn
 
 from tinyhd_cli import weights
 from tinyhd_cli.models import build
-from tinyhd_cli.models.families.tinyhd import TinyHD
-from tinyhd_cli.models.families.tinyhd.network import init_output_bias
+from tinyhd_cli.models.families.tinyhd.network import TinyHD
 from tinyhd_cli.training import losses, resident
 from tinyhd_cli.training.losses import Targets
 from tinyhd_cli.training.optimizer import build_optimizer, lr_factor, set_lr
 from tinyhd_cli.training.options import TrainConfig, build_config
+from tinyhd_cli.training.prepare import initialize
 from tinyhd_cli.training.resident import CLIP_FRAMES, CONTEXT, Batch, Batches, Mix
-from tinyhd_cli.training.teachers import between, mean
+from tinyhd_cli.training.teachers import interpolate_maps, mean
 
 PHOTOGRAPH_FOLDERS = ("static/osie", "static/sun500", "static/mit1003", "static2/crowd", "static2/etocvd")
 VIDEO_FOLDERS = ("clips2", "clips")
@@ -91,7 +91,7 @@ def forward(network: TinyHD, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
 @lru_cache
 def interpolation_weights(device: torch.device) -> Tensor:
     """Return the weights ``(16, P)`` that interpolate maps of the P ``TEACHER_FRAMES`` to all 16 frames."""
-    return between(torch.eye(len(TEACHER_FRAMES)), TEACHER_FRAMES).to(device)
+    return interpolate_maps(torch.eye(len(TEACHER_FRAMES)), TEACHER_FRAMES).to(device)
 
 
 @torch.no_grad()
@@ -214,13 +214,14 @@ class Distillation:
         targets = emphasize_motion(targets, batch.motion, labeled, self.stir)
         self.student.train()
         saliency, maps = forward(self.student, batch.student_clips)
-        terms = losses.loss_terms(saliency, maps, labeled, targets, batch.ground_truth, self.config.weights)
+        outputs, objectives = losses.Outputs(saliency, maps), self.config.objectives
+        terms = losses.loss_terms(outputs, labeled, targets, batch.ground_truth, objectives)
         loss = losses.total(terms, self.config.weights)
         final, aggregated = (m[:, 2::4].flatten(0, 1) for m in (saliency, maps["d3"][:, 0]))
         terms["grid"] = losses.grid_pattern(final)
         loss = loss + self.grid * (terms["grid"] + 0.5 * losses.grid_pattern(aggregated))
         if self.agreement:
-            terms["cc"] = (1 - losses.correlation(saliency[labeled:], targets.final[labeled:])).mean()
+            terms["cc"] = (1 - losses.cc(saliency[labeled:], targets.final[labeled:])).mean()
             loss = loss + self.agreement * terms["cc"]
         loss.backward()
         return {name: value.detach() for name, value in terms.items()}
@@ -325,7 +326,7 @@ def probe_motion(network: TinyHD, folder: Path, device: torch.device) -> dict[st
         pixels = torch.from_numpy(resident.decode(folder / f"{name}.mp4", INPUT_SIZE)).to(device)
         clips = pixels[:64].view(-1, CLIP_FRAMES, height, width, 3).permute(0, 4, 1, 2, 3).float() / 255
         saliency = forward(network, resident.normalize(clips))[0].flatten(0, 1)[CLIP_FRAMES:]
-        z = losses.standardized(saliency)
+        z = losses.standardize(saliency)
         peaks = saliency.flatten(1).argmax(1).tolist()
         for index, (x, y, side) in enumerate(track[CLIP_FRAMES:]):
             values["z"].append(float(z[index, int(y / PROBE_SIZE[0] * height), int(x / PROBE_SIZE[1] * width)]))
@@ -394,11 +395,11 @@ def build_student(init: str, config: TrainConfig, batches: Batches | None = None
     """Return the student with its initial weights; without ``batches``, an ImageNet file is not loaded."""
     if not init.endswith(".npz"):
         return load_network(init)
-    student = build(config.model_config)
+    student = build(config.spec)
     assert isinstance(student, TinyHD)
     if batches is not None:
-        load_encoder(student, init, (batches.batch(number).student_clips[:1].cpu() for number in range(24)))
-        init_output_bias(student)
+        clips = (batches.batch(number).student_clips[:1].cpu() for number in range(24))
+        initialize(student, replace(config, init=init, sparse_init=True), clips)
     return student
 
 
