@@ -24,5 +24,5 @@ def distill(**options: Any) -> int:
         and not options["resume"]
         and not options["extend"]
     ):
-        raise UsageError("--teacher is missing: give hd2s, the name of a model, or a weights file")
+        raise UsageError("--teacher is missing: give the name of a model or a weights file")
     return run(options)
