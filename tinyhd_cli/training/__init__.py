@@ -39,7 +39,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_imports(
     __name__,
     {
-            "CachedTeacher": "teacher_cache",
+        "CachedTeacher": "teacher_cache",
         "GroundTruth": "losses",
         "Report": "loop",
         "Targets": "losses",
