@@ -42,6 +42,7 @@ def examine(check_settings: CheckSettings) -> list[Finding]:
         "versions": check_versions,
         "devices": check_devices,
         "engines": check_engines,
+        "families": check_families,
         "encoders": check_encoders,
         "weights": check_weights,
         "folders": check_folders,
@@ -117,6 +118,21 @@ def check_engines() -> Iterator[Finding]:
         yield Finding("engines", "note", listed, "; ".join(missing))
     else:
         yield Finding("engines", "ok", listed)
+
+
+def check_families() -> Iterator[Finding]:
+    """Report the model families of tinyhd and of plugins, and plugins that cannot be used."""
+    from .models import registry
+
+    found = list(registry.built_in())
+    found += [f"{plugin.name} ({plugin.package})" for plugin in registry.plugins() if plugin.family]
+    faults = [
+        f"{plugin.name} ({plugin.package}) is ignored: {plugin.problem}"
+        for plugin in registry.plugins()
+        if not plugin.family
+    ]
+    advice = f"{'; '.join(faults)}; update or uninstall the package" if faults else ""
+    yield Finding("families", "note" if faults else "ok", ", ".join(found), advice)
 
 
 def check_encoders() -> Iterator[Finding]:

@@ -21,7 +21,18 @@ def findings(capsys):
 def test_all_findings_are_reported(tinyhd, capsys, cache):
     assert tinyhd("doctor", "--json") == 0
     found = findings(capsys)
-    assert {"tinyhd", "python", "packages", "FFmpeg", "CPU", "device", "encoders", "cache", "Hub"} <= found.keys()
+    assert {
+        "tinyhd",
+        "python",
+        "packages",
+        "FFmpeg",
+        "CPU",
+        "device",
+        "families",
+        "encoders",
+        "cache",
+        "Hub",
+    } <= found.keys()
     assert "h264 (libx264)" in found["encoders"]["found"]
     assert found["cache"] == {"what": "cache", "status": "ok", "found": str(cache), "advice": ""}
     assert "TINYHD_CACHE" in found["settings"]["found"]
@@ -54,16 +65,16 @@ def test_default_model(tinyhd, capsys, monkeypatch, weights_file, tmp_path):
 
 
 def test_engines(tinyhd, capsys, monkeypatch):
-    from tinyhd_cli.engines import selection
+    from tinyhd_cli.engines import base, kernels, self_test
 
     assert tinyhd("doctor", "--json") == 0
     found = findings(capsys)["engines"]
-    assert found["status"] == ("ok" if selection.available_isas() else "note")
+    assert found["status"] == ("ok" if kernels.available_isas() else "note")
     assert "openvino (openvino 2" in found["found"] and found["found"].endswith("torch")
 
-    if selection.available_isas():
+    if kernels.available_isas():
         assert "fused (openvino 2" in found["found"]
-    monkeypatch.setattr(selection, "available_isas", lambda: [])
+    monkeypatch.setattr(self_test, "available_isas", lambda: [])
     assert tinyhd("doctor", "--json") == 0
     found = findings(capsys)["engines"]
     assert "fused" not in found["found"]
@@ -73,12 +84,12 @@ def test_engines(tinyhd, capsys, monkeypatch):
     def broken(name):
         raise ImportError("libopenvino.so: cannot open shared object file")
 
-    monkeypatch.setattr(selection, "self_test", broken)
+    monkeypatch.setattr(self_test, "self_test", broken)
     assert tinyhd("doctor", "--json") == 0
     found = findings(capsys)["engines"]
     assert (found["status"], found["found"]) == ("note", "torch")
     assert "openvino does not work: ImportError: libopenvino.so" in found["advice"]
-    monkeypatch.setattr(selection, "PACKAGES", {"openvino": "no-such-package"})
+    monkeypatch.setattr(base, "PACKAGES", {"openvino": "no-such-package"})
     assert tinyhd("doctor", "--json") == 0
     assert "pip install openvino" in findings(capsys)["engines"]["advice"]
 
@@ -113,3 +124,28 @@ def test_in_a_bare_container(tmp_path):
     assert result.returncode == 0, result.stderr
     assert found["cache"]["status"] == "note" and "TINYHD_CACHE" in found["cache"]["advice"]
     assert found["Hub"]["status"] == "note" and "offline" in found["Hub"]["found"]
+
+
+def test_families_of_plugins(tmp_path):
+    """Installed packages add families; one that cannot be imported is reported, and everything else works."""
+    info = tmp_path / "lemon-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lemon\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[tinyhd.families]\nlemon = lemon:Lemon\nrotten = lemon:Rotten\n")
+    (tmp_path / "lemon.py").write_text(
+        "from tinyhd_cli.models.family import Family\n"
+        "from tinyhd_cli.models.spec import ModelSpec\n"
+        "class Lemon(Family):\n"
+        "    name = 'lemon'\n"
+        "    specs = (ModelSpec('lemon-64', 'lemon'),)\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(PROJECT)])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "tinyhd_cli", "doctor", "--json"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    found = {finding["what"]: finding for finding in json.loads(result.stdout)}["families"]
+    assert found["found"] == "tinyhd, hd2s, lemon (lemon 1.2)"
+    assert found["status"] == "note"
+    assert found["advice"].startswith("rotten (lemon 1.2) is ignored: AttributeError: ")
+    assert len(result.stderr.splitlines()) == 1, "one warning for the plugin that is ignored"

@@ -112,6 +112,6 @@ def test_commands_receive_the_defaults_of_the_library(monkeypatch, name, config)
 def test_a_model_of_another_name_in_a_file(tmp_path, weights_file):
     from tinyhd_cli.errors import WeightsError
 
-    assert ModelOptions("tinyhd-m-quarter", Path(weights_file), "cpu", "torch").load().config.name == "tinyhd-m-quarter"
+    assert ModelOptions("tinyhd-m-quarter", Path(weights_file), "cpu", "torch").load().spec.name == "tinyhd-m-quarter"
     with pytest.raises(WeightsError, match="contains tinyhd-m-quarter, not tinyhd-s"):
         ModelOptions("tinyhd-s", Path(weights_file), "cpu", "torch").load()
