@@ -34,9 +34,9 @@ format: $(INSTALLED) ## fix the formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Warnings are errors: a broken link, or a public name without a docstring. The variable hides an advertisement.
+# Warnings are errors, such as a broken link; --quiet would hide them from --strict. The variable hides an advertisement.
 docs: $(INSTALLED) ## build the website in build/site
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 install: $(INSTALLED) ## create .venv
 

@@ -20,6 +20,7 @@ import torch
 import yaml
 from helpers import clips
 from helpers import datasets_on_disk as on_disk
+from helpers.checkpoints import with_original_names
 from helpers.networks import lively
 
 from tinyhd_cli.datasets import read_density
@@ -27,6 +28,7 @@ from tinyhd_cli.models import create
 
 PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLES = PROJECT / "examples"
+FAMILY_GUIDE = PROJECT / "docs" / "add-a-family.md"
 PAGES = [PROJECT / "README.md", PROJECT / "weights" / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 """README and guides."""
 
@@ -60,7 +62,7 @@ def commands_in(page, language):
 
 
 def pages_with(language):
-    found = [page for page in PAGES if commands_in(page, language)]
+    found = [page for page in PAGES if commands_in(page, language) and page != FAMILY_GUIDE]
     assert found
     return pytest.mark.parametrize("page", found, ids=lambda page: page.name)
 
@@ -89,7 +91,7 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
         'config = { architecture = "tinyhd", outputs = "multi", width = "quarter", decoders = ["d1", "d2", "d3"] }\n'
     )
     # An original file has other tensor names; any network with these names will do here.
-    torch.save({"student_model": original_names(lively().state_dict())}, folder / "d123m_rc4_rc1T.pth")
+    torch.save({"student_model": with_original_names(lively())}, folder / "d123m_rc4_rc1T.pth")
     monkeypatch.setenv("TINYHD_REGISTRY", str(folder / "registry.toml"))
     monkeypatch.chdir(folder)
     return folder
@@ -105,27 +107,10 @@ def trainers_folder(readers_folder):
     photographs(Path("photos"), count=4)
     aux_videos(Path("clips"), count=4)
     full = create("tinyhd-m")
-    weights.save("full.safetensors", full.state_dict(), full.config)
+    weights.save("full.safetensors", full.state_dict(), full.spec)
     save_folded(Path("mobilenet_v2_imagenet.npz"), full)
-    single = lively("tinyhd-s-quarter")
-    torch.save({"student_model": original_names(single.state_dict(), single=True)}, "d123s_rc4_rc1T.pth")
+    torch.save({"student_model": with_original_names(lively("tinyhd-s-quarter"))}, "d123s_rc4_rc1T.pth")
     return readers_folder
-
-
-def original_names(state_dict, single=False):
-    """Return a state dict with the original tensor names; the original fuses single-output maps in 2D."""
-    from tinyhd_cli.models.original_names import DECODER_BLOCKS, tinyhd_name
-
-    places = ["encoder.encoder.0.", "encoder.encoder.18.", "decoder.decoder.0."]
-    places += [f"encoder.encoder.{i}.conv." for i in range(1, 18)]
-    places += [f"aggregator.aggregate_adapter.{i}.conv." for i in range(len(DECODER_BLOCKS))]
-    fields = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    layers = ("", "0.", "1.", "2.", "3.", "0.0.", "0.1.", "1.0.", "1.1.")
-    theirs = [f"{place}{layer}{field}" for place in places for layer in layers for field in fields]
-    found = {name: state_dict[ours] for name in theirs if (ours := tinyhd_name(name)) in state_dict}
-    if single:
-        found["decoder.decoder.0.weight"] = found["decoder.decoder.0.weight"].squeeze(2)
-    return found
 
 
 def check_written(page):
@@ -201,7 +186,9 @@ def test_commands_and_options_in_the_text():
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if "```python" in page.read_text("utf-8")], ids=lambda page: page.name
+    "page",
+    [page for page in PAGES if "```python\n" in page.read_text("utf-8") and page != FAMILY_GUIDE],
+    ids=lambda page: page.name,
 )
 def test_programs(page, readers_folder, capsys):
     for block in blocks("python", page.read_text(encoding="utf-8")):
@@ -218,6 +205,57 @@ def test_programs(page, readers_folder, capsys):
         assert abs(float(lines[0])) < 0.1  # the CC of noise
 
 
+@pytest.fixture
+def plugin(trainers_folder, monkeypatch):
+    """Install the package of the guide on families, with the metadata that pip would write."""
+    from tinyhd_cli.models import registry
+
+    site = trainers_folder / "site-packages"
+    text = FAMILY_GUIDE.read_text(encoding="utf-8")
+    for title, content in re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```', text, re.MULTILINE | re.DOTALL):
+        (site / title).parent.mkdir(parents=True, exist_ok=True)
+        (site / title).write_text(content)
+    project = tomllib.loads((site / "pyproject.toml").read_text())["project"]
+    info = site / f"{project['name']}-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    ((group, entries),) = project["entry-points"].items()
+    lines = [f"[{group}]", *(f"{name} = {target}" for name, target in entries.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(site)
+    registry.plugins.cache_clear()
+    yield project["name"]
+    monkeypatch.undo()
+    registry.plugins.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gaze_pair"]:
+        del sys.modules[name]
+
+
+def test_the_guide_on_families(plugin, capsys):
+    """Train, distill, predict, evaluate, and export the family of the guide, as a plugin."""
+    from tinyhd_cli import cli
+
+    for command in commands_in(FAMILY_GUIDE, "sh"):
+        arguments = shlex.split(command)[1:]
+        here = ["--workers", "0"] if arguments[0] in ("train", "distill") else []
+        assert cli.run([*arguments, *here]) == 0, (command, capsys.readouterr().err)
+        if arguments[0] == "doctor":
+            assert "gaze-pair 0.1.0" in " ".join(capsys.readouterr().out.split())
+    for path in ("run/best.safetensors", "distilled/best.safetensors", "out.mp4", "gaze_pair.onnx"):
+        assert Path(path).stat().st_size, path
+
+
+def test_the_program_of_the_guide_on_families(plugin, monkeypatch, capsys):
+    """Register the family without its entry point."""
+    from tinyhd_cli.models import registry
+
+    monkeypatch.setattr(registry, "plugins", lambda: ())
+    monkeypatch.setattr(registry, "_registered", {})
+    (program,) = blocks("python", FAMILY_GUIDE.read_text(encoding="utf-8"))
+    exec(compile(program, FAMILY_GUIDE.name, "exec"), {})
+    assert re.fullmatch(r"[\d,]+ parameters\n", capsys.readouterr().out)
+
+
 def test_files_in_the_text(readers_folder):
     """Read the settings, areas, and training settings of the guides."""
     from tinyhd_cli.cli import commands
@@ -226,7 +264,7 @@ def test_files_in_the_text(readers_folder):
     from tinyhd_cli.training.options import build_config
 
     texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
-    (settings,) = blocks("toml", texts)
+    (settings,) = blocks("toml", texts)  # the block of a package has a title
     check(Path("tinyhd.toml"), tomllib.loads(settings), commands())
     (areas,) = blocks("json", texts)
     Path("areas.json").write_text(areas)
@@ -388,7 +426,7 @@ def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
     Path("data/clips2/MANIFEST.json").write_text(json.dumps(listed))
     for name in ("multi", "single"):
         network = lively(f"tinyhd-{name[0]}-quarter")
-        weights.save(f"{name}.safetensors", network.state_dict(), network.config, input_size=small["size"])
+        weights.save(f"{name}.safetensors", network.state_dict(), network.spec, input_size=small["size"])
     arguments = "data --teachers multi.safetensors single.safetensors --init multi.safetensors --out run"
     arguments += " --steps 2 --mix 1 1 1 1 --device cpu"
     monkeypatch.setattr(sys, "argv", ["train_default.py", *arguments.split()])

@@ -7,7 +7,7 @@ from itertools import product
 import torch
 
 from tinyhd_cli.models import create
-from tinyhd_cli.models.original_names import DECODER_BLOCKS, RESIDUAL, RESIDUAL_WITHOUT_EXPANSION, tinyhd_name
+from tinyhd_cli.models.families.tinyhd.original import DECODER_BLOCKS, RESIDUAL, RESIDUAL_WITHOUT_EXPANSION, own_name
 
 FIELDS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
@@ -20,14 +20,19 @@ def original_names() -> dict[str, str]:
     blocks = range(len(DECODER_BLOCKS))
     modules += [f"aggregator.aggregate_adapter.{block}.conv.{layer}" for block, layer in product(blocks, inside)]
     names = [f"{module}.{field}" for module, field in product([*modules, "decoder.decoder.0"], FIELDS)]
-    return {ours: name for name in names if (ours := tinyhd_name(name))}
+    return {ours: name for name in names if (ours := own_name(name))}
 
 
 def original_state(name: str = "tinyhd-s-quarter", seed: int = 0) -> dict[str, torch.Tensor]:
     """Return untrained weights by their original names."""
     torch.manual_seed(seed)
+    return with_original_names(create(name))
+
+
+def with_original_names(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights of a network by their original names."""
     theirs = original_names()
-    state = {theirs[ours]: tensor for ours, tensor in create(name).state_dict().items()}
-    if "-s" in name:  # the original fuses single-output maps by a 2D convolution
+    state = {theirs[ours]: tensor for ours, tensor in network.state_dict().items()}
+    if network.spec.maps == 1:  # the original fuses single-output maps by a 2D convolution
         state["decoder.decoder.0.weight"] = state["decoder.decoder.0.weight"].squeeze(2)
     return state

@@ -10,6 +10,7 @@ ENGINES = ("fused", "openvino", "onnx", "torch")
 """From the fastest to the slowest, on x86 CPUs."""
 
 PRECISIONS = ("float32", "bf16", "int8")
+"""Number formats of the multiplications, from the most to the least exact."""
 
 PACKAGES = {"fused": "openvino", "openvino": "openvino", "onnx": "onnxruntime"}
 """Package that an engine needs."""
