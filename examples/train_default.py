@@ -484,7 +484,7 @@ class Timer:
 
 
 def apply_control_file(run: Distillation, args: argparse.Namespace) -> None:
-    """Apply and remove the settings in ``control.json``, if someone has written that file."""
+    """Apply the settings in ``control.json`` and remove the file, if it exists."""
     path = args.out / "control.json"
     if not path.is_file():
         return
@@ -498,7 +498,7 @@ def apply_control_file(run: Distillation, args: argparse.Namespace) -> None:
 
 
 def record_graph(run: Distillation) -> None:
-    """Record the training step as a CUDA graph, if the GPU supports it."""
+    """Record the training step as a CUDA graph; if that fails, run without one."""
     try:
         run.record()
     except RuntimeError as error:

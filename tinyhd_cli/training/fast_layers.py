@@ -14,7 +14,9 @@ Apply = Callable[..., Tensor]
 
 
 class FastConvNorm(nn.Module):
-    """A :class:`ConvNorm` with the same parameters under the same names; subclasses implement its two parts.
+    """Replacement of a :class:`ConvNorm` with the same parameters under the same names.
+
+    Subclasses implement :meth:`convolve` and :meth:`normalize`.
 
     Args:
         layer: Layer to replace; the new one shares its parameters.
