@@ -55,7 +55,7 @@ class StageTimes:
 
 
 class StageTimer:
-    """Times stages one after the other."""
+    """Timer of stages that run one after the other."""
 
     def __init__(self) -> None:
         self.stages: list[Stage] = []

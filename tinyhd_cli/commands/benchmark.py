@@ -49,7 +49,7 @@ def predict(
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Time and peak memory of `predict --overlay` on a short and a long clip; memory must not grow with the length."""
+    """Measure time and peak memory of `predict --overlay` for a short and a long clip; memory must not grow."""
     if stages is not None:
         show_stages(stages, load(model), as_json)
         return OK
@@ -128,7 +128,7 @@ def show_stages(video: Path, loaded: Model, as_json: bool) -> None:
 @app.command()
 def model(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="Networks. Default: all that have engines.")
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Networks. Default: all that can be trained.")
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Trained weights, to compare the maps of the engines too.")
@@ -137,7 +137,7 @@ def model(
     memory: Annotated[bool, typer.Option(help="Measure peak memory too, in one process per engine.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Time, operations and memory of networks in every engine, and the speed relative to PyTorch in the same run."""
+    """Measure networks in every engine: time, operations, memory, and the speed relative to PyTorch in the same run."""
     from ..benchmarks.networks import MAPS, engine_networks
     from ..models import spec
     from ..weights import load
@@ -183,7 +183,7 @@ def cells(run: ModelRun) -> tuple[str, ...]:
 
 @app.command()
 def metrics(rounds: Rounds = 50, as_json: AsJson = False) -> None:
-    """Milliseconds per 360 x 640 frame for each metric, without decoding, on one thread."""
+    """Measure the milliseconds of each metric per 360 x 640 frame, without decoding, on one thread."""
     from ..benchmarks.metrics import metric_timings, ratio
 
     if rounds < 1:
@@ -213,7 +213,7 @@ def train(
     steps: Annotated[int, typer.Option(metavar="N", help="Number of timed steps of each kind.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Clips per second of a training step, and the speed relative to PyTorch's layers in the same run."""
+    """Measure the clips per second of training steps, and the speed relative to PyTorch's layers in the same run."""
     if batch < 1 or steps < 1:
         raise UsageError("--batch and --steps must be at least 1")
     from ..benchmarks.networks import trainable_network

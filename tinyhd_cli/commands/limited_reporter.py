@@ -11,7 +11,7 @@ MAX_LINES = 20
 
 
 class LimitedReporter:
-    """Prints messages of one kind as they occur, up to ``MAX_LINES``.
+    """Printer of messages of one kind; it prints them as they occur, up to ``MAX_LINES``.
 
     Args:
         kind: prefix of each message.

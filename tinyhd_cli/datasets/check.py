@@ -104,7 +104,7 @@ def check_dataset(dataset: Dataset, workers: int = 1, progress: OnProgress | Non
 
 
 class VideoChecker:
-    """Checks one video of a dataset."""
+    """Checker of one video of a dataset."""
 
     def __init__(self, dataset: Dataset, video: Video) -> None:
         self._dataset = dataset

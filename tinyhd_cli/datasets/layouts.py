@@ -33,7 +33,7 @@ class OfficialSplit:
 
 @dataclass(frozen=True)
 class Layout:
-    """How to find the videos of a dataset, and its splits."""
+    """Search function and official splits of a dataset."""
 
     find: Callable[[Path, str | None], Iterator[Video]]
     """Yields the videos below a folder, given the folder and the split."""

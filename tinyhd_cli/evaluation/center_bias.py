@@ -107,13 +107,13 @@ class Baseline:
         return {"gaussian": "Gaussian at the center, sigma 1/4 of each side", "none": "none"}[self.kind]
 
 
-def choose_baseline(dataset: Dataset, options: EvaluateOptions, phase: StartPhase) -> Baseline:
+def choose_baseline(dataset: Dataset, options: EvaluateOptions, start_phase: StartPhase) -> Baseline:
     """Return the origin of the center bias; reads the fixations of the training split if they are used.
 
     Args:
         dataset: the dataset to score.
         options: names the baseline.
-        phase: called with a label when the training split is read; returns a progress callback.
+        start_phase: called with the name of the phase if the training split is read; returns its progress callback.
 
     Raises:
         UsageError: ``train`` is requested but the dataset has no annotated training split.
@@ -126,7 +126,7 @@ def choose_baseline(dataset: Dataset, options: EvaluateOptions, phase: StartPhas
         with contextlib.suppress(InputError):
             training = open_dataset(dataset.layout, dataset.root, "train").videos
     if any(video.fixations for video in training):
-        progress = phase("reading fixations of the training split")
+        progress = start_phase("reading fixations of the training split")
         return Baseline("train", read_fixations(training, BASELINE_STEP, available_cores(), progress))
     if kind == "train":
         raise UsageError(f"--baseline train: {dataset.root} has no annotated training split besides the scored one")

@@ -38,11 +38,11 @@ FORMATS = "NAME/*.png (also .bmp, .tif, .npy, .jpg), NAME.npz, NAME.npy or NAME.
 
 @dataclass(frozen=True)
 class FileSource:
-    """Maps of each video in a folder, as images, a gray video, an npz or an npy file; or one such file for one video.
+    """Maps in files: images, a grayscale video, an npz or an npy file per video in a folder, or one file for one video.
 
     The maps of a video are found by its name, with or without leading zeros: ``NAME/0001.png`` (see
     :func:`match_to_frames`), ``NAME.mp4`` (frames in order), ``NAME.npz`` (an array ``saliency``, or the only one),
-    ``NAME.npy``, each also as ``NAME_maps``; npz also as ``NAME_out.npz``. For photographs: ``NAME.png``.
+    ``NAME.npy``, each also as ``NAME_maps``; npz also as ``NAME_out.npz``. For single images: ``NAME.png``.
     """
 
     root: Path

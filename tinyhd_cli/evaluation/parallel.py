@@ -36,7 +36,7 @@ class Work(Protocol):
     def __call__(self, index: int, on_frame: OnFrame) -> Any: ...
 
 
-class Cancelled(Exception):
+class Canceled(Exception):
     """The main process canceled the run."""
 
 
@@ -51,11 +51,11 @@ class WorkerState:
     """Event that cancels the run."""
 
     def on_frame(self) -> None:
-        """Count a frame; raise ``Cancelled`` if the run is canceled."""
+        """Count a frame; raise ``Canceled`` if the run is canceled."""
         with self.frames.get_lock():
             self.frames.value += 1
         if self.stop.is_set():
-            raise Cancelled
+            raise Canceled
 
 
 worker: WorkerState | None = None

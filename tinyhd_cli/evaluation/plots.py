@@ -194,9 +194,9 @@ def plot_strip(frames: Sequence[LoadedFrame], metric: str, painter: Painter, pat
     """Plot frames side by side, in rows: the image, the recorded density, the predicted map."""
     figure = new_figure(3.2 * len(frames), 6.6)
     for column, frame in enumerate(frames):
-        shown = [("", frame.image), ("prediction", painted(painter, frame.image, frame.prediction))]
+        shown = [("", frame.image), ("prediction", paint(painter, frame.image, frame.prediction))]
         if frame.density is not None:
-            shown.insert(1, ("ground truth", painted(painter, frame.image, frame.density)))
+            shown.insert(1, ("ground truth", paint(painter, frame.image, frame.density)))
         for row, (label, image) in enumerate(shown):
             axes = figure.add_subplot(len(shown), len(frames), row * len(frames) + column + 1)
             axes.imshow(image)
@@ -213,7 +213,7 @@ def plot_strip(frames: Sequence[LoadedFrame], metric: str, painter: Painter, pat
     return path
 
 
-def painted(painter: Painter, image: Image, values: NDArray[Any]) -> Image:
+def paint(painter: Painter, image: Image, values: NDArray[Any]) -> Image:
     """Return an image with a map drawn on it, scaled to the range of the map."""
     scaled = values.astype(np.float32) - values.min()
     return painter.paint(image, scaled / max(float(scaled.max()), 1e-12))

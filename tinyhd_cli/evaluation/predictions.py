@@ -48,7 +48,7 @@ class PredictionSource(Protocol):
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """Runs a network on the videos, as ``tinyhd predict`` does; maps are raw float32 output."""
+    """A network, run on the videos as by ``tinyhd predict``; maps are its raw float32 output."""
 
     model: Model
 

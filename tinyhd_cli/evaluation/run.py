@@ -28,7 +28,7 @@ GPU_WORKERS = 4
 
 @dataclass(frozen=True)
 class Scoring:
-    """Creates the function that scores videos. Picklable, so that every worker process can call it."""
+    """Factory of the function that scores videos. Picklable, so that every worker process can call it."""
 
     dataset: Dataset
     predictions: PredictionSpec
@@ -52,7 +52,7 @@ class Scoring:
         def score(index: int, on_frame: parallel.OnFrame) -> VideoScores:
             try:
                 return score_video(index, opened, ground_truth, on_frame)
-            except (parallel.Cancelled, WeightsError):  # unusable weights would fail on all other videos, too
+            except (parallel.Canceled, WeightsError):  # unusable weights would fail on all other videos, too
                 raise
             except Exception as error:  # an error in one video must not stop the others
                 name = self.dataset.videos[index].name
@@ -65,7 +65,7 @@ def evaluate(
     dataset: Dataset,
     predictions: PredictionSpec | None = None,
     options: EvaluateOptions | None = None,
-    phase: StartPhase | None = None,
+    start_phase: StartPhase = no_phases,
     on_video: Callable[[VideoScores], None] | None = None,
 ) -> Results:
     """Score maps against a dataset.
@@ -74,7 +74,7 @@ def evaluate(
         dataset: result of :func:`tinyhd_cli.datasets.open_dataset`.
         predictions: the maps to score; None for those of the default network.
         options: the protocol.
-        phase: called with the label of each phase; returns its progress callback.
+        start_phase: called with the name of each phase; returns its progress callback.
         on_video: called with the scores of each video as soon as they are computed.
 
     Returns:
@@ -86,14 +86,13 @@ def evaluate(
         UsageError: the options contradict each other.
     """
     predictions, options = predictions or PredictionSpec(), options or EvaluateOptions()
-    phase = phase or no_phases
     check_annotated(dataset)
-    fixations = read_fixations(dataset.videos, workers=available_cores(), progress=phase("reading fixations"))
-    baseline = choose_baseline(dataset, options, phase)
+    fixations = read_fixations(dataset.videos, workers=available_cores(), progress=start_phase("reading fixations"))
+    baseline = choose_baseline(dataset, options, start_phase)
     scoring = Scoring(dataset, predictions, fixations, baseline, options)
     source = predictions.open(dataset, baseline.center_bias(fixations))
     finished = finished_videos(scoring, source)
-    scores = score_all(scoring, source, finished, phase("scoring"), on_video or (lambda video: None))
+    scores = score_all(scoring, source, finished, start_phase("scoring"), on_video or (lambda video: None))
     return Results(
         videos=tuple(scores),
         dataset=describe_dataset(dataset),

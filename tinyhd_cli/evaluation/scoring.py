@@ -75,7 +75,7 @@ def nan_mean(values: Iterable[float]) -> float:
 
 
 class GroundTruthReader:
-    """Reads the ground truth of frames. Videos are identified by their position in ``videos`` and ``fixations``."""
+    """Reader of the ground truth of frames. Videos are identified by their position in ``videos`` and ``fixations``."""
 
     def __init__(
         self,

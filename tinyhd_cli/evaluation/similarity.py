@@ -33,7 +33,7 @@ class Similarity:
     cc: NDArray[np.float64]
     """``(n, n)``, 1 on the diagonal."""
     sim: NDArray[np.float64]
-    """Likewise."""
+    """``(n, n)``, 1 on the diagonal."""
     frames: int
     """Number of compared frames."""
     failures: tuple[str, ...]
@@ -63,7 +63,7 @@ def rows(matrix: NDArray[np.float64]) -> list[list[float | None]]:
 
 @dataclass(frozen=True)
 class Comparing:
-    """Creates the function that compares the maps of videos. Picklable, so that every worker process can call it."""
+    """Factory of the function that compares the maps of videos. Picklable, so that every worker process can call it."""
 
     dataset: Dataset
     predictions: tuple[PredictionSpec, ...]
@@ -79,7 +79,7 @@ class Comparing:
             failures: list[str] = []
             scores = []
             try:
-                for number, maps in in_step([source.maps(video, failures.append) for source in sources]):
+                for number, maps in common_frames([source.maps(video, failures.append) for source in sources]):
                     try:
                         scores.append(pairwise_scores(maps))
                     except InputError as error:
@@ -92,21 +92,21 @@ class Comparing:
         return compare_video
 
 
-def in_step(sources: Sequence[Iterator[tuple[int, Map]]]) -> Iterator[tuple[int, list[Map]]]:
+def common_frames(sources: Sequence[Iterator[tuple[int, Map]]]) -> Iterator[tuple[int, list[Map]]]:
     """Yield number and maps of each frame of which all sources have a map.
 
     Args:
         sources: frame numbers and maps of each source, in the order of frame numbers.
     """
-    heads = [next(source, None) for source in sources]
-    while all(head is not None for head in heads):
-        numbers = [head[0] for head in heads if head is not None]
+    current = [next(source, None) for source in sources]
+    while all(item is not None for item in current):
+        numbers = [item[0] for item in current if item is not None]
         if min(numbers) == max(numbers):
-            yield numbers[0], [head[1] for head in heads if head is not None]
+            yield numbers[0], [item[1] for item in current if item is not None]
         behind = min(numbers)
-        heads = [
-            next(source, None) if head is not None and head[0] == behind else head
-            for head, source in zip(heads, sources, strict=True)
+        current = [
+            next(source, None) if item is not None and item[0] == behind else item
+            for item, source in zip(current, sources, strict=True)
         ]
 
 

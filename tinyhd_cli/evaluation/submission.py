@@ -33,7 +33,7 @@ def write_submission(
     dataset: Dataset,
     source: NetworkSource,
     folder: Path,
-    phase: StartPhase,
+    start_phase: StartPhase,
     on_failure: Callable[[str], None],
 ) -> tuple[int, Path]:
     """Predict all test videos into ``folder/0701/0001.png`` and so on, and pack them as ``folder.zip``.
@@ -45,7 +45,7 @@ def write_submission(
         dataset: DHF1K's test split.
         source: the network.
         folder: where to write.
-        phase: called with a label for each video; returns its progress callback.
+        start_phase: called with the name and number of each video; returns its progress callback.
         on_failure: called with a message about each file or video that cannot be read.
 
     Returns:
@@ -61,7 +61,8 @@ def write_submission(
         target = folder / video.name
         if not holds_complete(target, "*.png"):
             try:
-                write_maps(video, source, target, phase(f"{video.name} ({number}/{len(dataset.videos)})"), on_failure)
+                progress = start_phase(f"{video.name} ({number}/{len(dataset.videos)})")
+                write_maps(video, source, target, progress, on_failure)
             except InputError as error:
                 on_failure(str(error))
                 continue
