@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter
 
@@ -14,20 +15,28 @@ from helpers.networks import lively
 from helpers.training_data import SIZE, aux_videos, labeled_videos, photographs
 
 from tinyhd_cli import weights
-from tinyhd_cli.errors import InputError, UsageError, WeightsError
+from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.training import sources
-from tinyhd_cli.training.augment import collate, recolored, student_clips, targets, truth
+from tinyhd_cli.training.augment import collate, ground_truth, recolored, student_clips, targets
 from tinyhd_cli.training.clip_cache import decode_all
 from tinyhd_cli.training.clips import WHOLE, Clips, Pick, PickSampler, Schedule, starts, validation_picks
-from tinyhd_cli.training.losses import Targets, correlation, distribution
+from tinyhd_cli.training.losses import Targets, cc, distribution
 from tinyhd_cli.training.options import TrainConfig, replace
-from tinyhd_cli.training.teachers import CachedTeacher, Teacher, Teachers, between, mean, packed, unpacked
+from tinyhd_cli.training.teacher_cache import CachedTeacher, Teachers, packed, unpacked
+from tinyhd_cli.training.teachers import Teacher, interpolate_maps, mean
 
 CPU = torch.device("cpu")
+PREPROCESS = TrainConfig().spec.preprocess
+CLIP_FRAMES = 16
+
+
+def reader_of(stored, before=0):
+    """Return a reader of clips with some frames before them."""
+    return Clips({SIZE: stored}, SIZE, {SIZE: (before, 0)}, CLIP_FRAMES)
 
 
 def decoded(videos, root, workers=0):
-    return decode_all(videos, root, SIZE, workers, lambda *progress: None)
+    return decode_all(videos, root, SIZE, PREPROCESS, workers, lambda *progress: None)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +95,7 @@ def test_a_flat_folder_of_photographs_is_recognized(folders):
 
 def test_photographs_are_static_or_move_slowly(folders, tmp_path):
     stored = decoded(sources.labeled(f"images:{folders['photos']}", ("train",)), tmp_path)
-    reader = Clips(stored, SIZE, context=0)
+    reader = reader_of(stored)
     static, moving = reader[Pick(0, 0)], reader[Pick(0, 0, trajectory=1)]
     assert (static["read"] == static["read"][:1]).all()
     assert static["read"].shape == (16, *SIZE, 3)
@@ -127,15 +136,15 @@ def test_the_clips_depend_on_the_seed_and_not_on_the_number_of_processes(folders
 
 
 def test_clips_start_on_the_grid_and_include_the_last_frame():
-    assert starts(40, 16) == [0, 16, 24]
-    assert starts(18, 1) == [0, 1, 2]
-    assert starts(16, 16) == [0]
-    assert starts(5, 16) == [-11]  # a video of five frames: the first one is repeated
+    assert starts(40, 16, CLIP_FRAMES) == [0, 16, 24]
+    assert starts(18, 1, CLIP_FRAMES) == [0, 1, 2]
+    assert starts(16, 16, CLIP_FRAMES) == [0]
+    assert starts(5, 16, CLIP_FRAMES) == [-11]  # a video of five frames: the first one is repeated
 
 
 def test_validation_clips_fit_their_videos(folders, tmp_path):
     stored = decoded(sources.unlabeled(str(folders["aux"])), tmp_path)
-    assert validation_picks(list(enumerate(stored)))[:2] == [Pick(0, 0), Pick(0, 8)]
+    assert validation_picks(list(enumerate(stored)), CLIP_FRAMES)[:2] == [Pick(0, 0), Pick(0, 8)]
 
 
 # ---------------------------------------------------------------------------------------------------------- teachers
@@ -163,8 +172,8 @@ def make_teacher(tmp_path, student, teacher, **options):
     made = Teacher(config, str(path), CPU)
     recorded = Recorded(network.spec.maps)
     object.__setattr__(made.model, "network", recorded)
-    object.__setattr__(made.model, "mean", torch.zeros(3, 1, 1))
-    object.__setattr__(made.model, "std", torch.ones(3, 1, 1))
+    identity = dataclasses.replace(made.spec.preprocess, mean=(0.0,) * 3, std=(1.0,) * 3)
+    object.__setattr__(made.model, "spec", dataclasses.replace(made.spec, preprocess=identity))
     return made, recorded
 
 
@@ -176,8 +185,8 @@ def numbered_frames(first, count):
 def test_a_single_output_teachers_windows_end_at_the_students_frames(tmp_path, upstream, lag):
     """The student's frames are 100 to 115; the original implementation is one frame behind."""
     teacher, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter", upstream_alignment=upstream)
-    assert teacher.context == 15 + lag
-    maps = teacher.maps(numbered_frames(100 - teacher.context, teacher.context + 16))
+    assert teacher.before == 15 + lag
+    maps = teacher.targets(numbered_frames(100 - teacher.before, teacher.before + 16))
     assert [window[-1] for window in recorded.windows] == list(range(100 - lag, 116 - lag))
     assert all(window == list(range(window[-1] - 15, window[-1] + 1)) for window in recorded.windows)
     assert (maps.final[0, :, 0, 0] * 255).round().tolist() == list(range(100 - lag, 116 - lag))
@@ -195,22 +204,22 @@ def test_a_single_output_teachers_windows_end_at_the_students_frames(tmp_path, u
 )
 def test_other_teachers_run_on_the_students_clip(tmp_path, student, teacher, windows, last):
     made, recorded = make_teacher(tmp_path, student, teacher, upstream_alignment=True)
-    assert made.context == 0
-    maps = made.maps(numbered_frames(100, 16))
+    assert made.before == 0
+    maps = made.targets(numbered_frames(100, 16))
     assert recorded.windows == [list(range(100, 116))] * windows
     assert (maps.final[0, :, 0, 0] * 255).round().tolist() == last
 
 
 def test_a_teacher_runs_once_for_a_static_clip(tmp_path):
     teacher, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
-    maps = teacher.maps(numbered_frames(7, 1).expand(31, -1, -1, -1))
+    maps = teacher.targets(numbered_frames(7, 1).expand(31, -1, -1, -1))
     assert len(recorded.windows) == 1
     assert maps.final.shape == (1, 16, *SIZE)
 
 
 def test_maps_between_the_teachers_steps_are_interpolated(tmp_path):
     teacher, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter", teacher_step=6)
-    maps = teacher.maps(numbered_frames(85, 31))
+    maps = teacher.targets(numbered_frames(85, 31))
     assert [window[-1] for window in recorded.windows] == [100, 106, 112, 115]
     assert (maps.final[0, :, 0, 0] * 255).tolist() == pytest.approx(list(range(100, 116)), abs=1e-3)
     assert float(maps.intermediate[0, 0, 0, 0] * 255) == pytest.approx(107.5, abs=1e-3)
@@ -218,8 +227,8 @@ def test_maps_between_the_teachers_steps_are_interpolated(tmp_path):
 
 def test_interpolation_in_time():
     maps = torch.tensor([0.0, 1.0, 4.0]).view(3, 1)
-    assert between(maps, [0, 2, 3])[:, 0].tolist() == [0, 0.5, 1, 4]
-    assert between(maps, [0, 1, 2]) is maps
+    assert interpolate_maps(maps, [0, 2, 3])[:, 0].tolist() == [0, 0.5, 1, 4]
+    assert interpolate_maps(maps, [0, 1, 2]) is maps
 
 
 def test_teacher_flip_averages_the_maps_of_the_mirrored_clip(tmp_path):
@@ -231,11 +240,11 @@ def test_teacher_flip_averages_the_maps_of_the_mirrored_clip(tmp_path):
     twice = Teacher(replace(config, teacher_flip=True), str(path), CPU)
     assert once.identity != twice.identity
     read = torch.randint(0, 256, (16, *SIZE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    original, mirrored = once.maps(read), once.maps(read.flip(2))
+    original, mirrored = once.targets(read), once.targets(read.flip(2))
     expected = (distribution(original.final) + distribution(mirrored.final.flip(-1))) / 2
-    torch.testing.assert_close(twice.maps(read).final, expected)
+    torch.testing.assert_close(twice.targets(read).final, expected)
     # Mirroring the clip mirrors the maps and changes nothing else.
-    torch.testing.assert_close(twice.maps(read.flip(2)).final.flip(-1), expected)
+    torch.testing.assert_close(twice.targets(read.flip(2)).final.flip(-1), expected)
 
 
 def test_the_maps_of_several_teachers_are_averaged(folders, tmp_path):
@@ -243,8 +252,8 @@ def test_the_maps_of_several_teachers_are_averaged(folders, tmp_path):
     single, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
     multi, _ = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-m-quarter")
     both = Teachers([CachedTeacher(single, tmp_path / "maps"), CachedTeacher(multi, tmp_path / "maps")])
-    assert both.context == 15
-    batch = collate([Clips(stored, SIZE, both.context)[Pick(0, 8)]])
+    assert both.contexts == {SIZE: (15, 0)}
+    batch = collate([reader_of(stored, both.contexts[SIZE][0])[Pick(0, 8)]])
     found = targets(batch, both)
     alone = [targets(batch, Teachers([one])) for one in both.teachers]
     torch.testing.assert_close(found.final, mean(alone).final)
@@ -262,19 +271,26 @@ def test_maps_are_averaged_as_distributions():
 @pytest.mark.parametrize("teacher", ["tinyhd-s-quarter", "tinyhd-m-quarter"])
 def test_teachers_run_on_a_single_frame_as_a_static_clip(tmp_path, teacher):
     made, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", teacher, stills=True)
-    assert made.context == 0
-    maps = made.maps(numbered_frames(7, 1))
+    maps = made.targets(numbered_frames(7, 1))
     assert recorded.windows == [[7] * 16]
     assert maps.final.shape == (1, 1, *SIZE)
     assert maps.intermediate.shape == (1, 4, *SIZE)
 
 
-def test_a_teacher_of_another_size_is_rejected(tmp_path):
-    network = lively("tinyhd-s-quarter")
-    weights.save(tmp_path / "t.safetensors", network.state_dict(), network.spec)
+def test_the_maps_of_a_teacher_of_another_size_are_resized(tmp_path):
+    """The teacher reads 96 x 128 pixels; its maps are averaged to the student's 64 x 64."""
+    network = lively("tinyhd-m-quarter")
+    weights.save(tmp_path / "t.safetensors", network.state_dict(), network.spec, input_size=(96, 128))
     config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "t.safetensors"), size=SIZE)
-    with pytest.raises(WeightsError, match="reads 192x256 pixels, the student 64x64"):
-        Teacher(config, config.teacher[0], CPU)
+    teacher = Teacher(config, config.teacher[0], CPU)
+    assert teacher.spec.input_size == (96, 128)
+    read = torch.randint(0, 256, (16, 96, 128, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    final, _ = teacher.forward(read[None])
+    found = teacher.targets(read)
+    assert found.final.shape == (1, 16, *SIZE)
+    assert found.intermediate.shape == (1, 4, *SIZE)
+    expected = F.interpolate(final, SIZE, mode="bilinear", align_corners=False, antialias=True)
+    torch.testing.assert_close(found.final, expected)
 
 
 @pytest.mark.parametrize(
@@ -290,8 +306,8 @@ def test_cached_maps_are_restored(tmp_path, dtype, scale, tolerance):
 def test_a_teacher_runs_once_per_clip(folders, tmp_path):
     stored = decoded(sources.unlabeled(str(folders["aux"])), tmp_path / "clips")
     teacher, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
-    cached = CachedTeacher(teacher, tmp_path / "maps")
-    reader = Clips(stored, SIZE, teacher.context)
+    cached = Teachers([CachedTeacher(teacher, tmp_path / "maps")])
+    reader = reader_of(stored, teacher.before)
     batch = collate([reader[Pick(0, 8)], reader[Pick(1, 0, flip=True)]])
     first = targets(batch, cached)
     windows = len(recorded.windows)
@@ -309,15 +325,15 @@ def reader_and_teacher(folders, tmp_path):
     network = lively("tinyhd-m-quarter")
     weights.save(tmp_path / "m.safetensors", network.state_dict(), network.spec, input_size=SIZE)
     config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=str(tmp_path / "m.safetensors"), size=SIZE)
-    return Clips(stored, SIZE, 0), CachedTeacher(Teacher(config, config.teacher[0], CPU), None)
+    return reader_of(stored), Teachers([CachedTeacher(Teacher(config, config.teacher[0], CPU), None)])
 
 
 def test_flips_mirror_the_students_clips_and_all_targets(reader_and_teacher):
     reader, cached = reader_and_teacher
     original, flipped = (collate([reader[Pick(0, 2, flip=flip)]]) for flip in (False, True))
-    assert torch.equal(student_clips(original, CPU).flip(-1), student_clips(flipped, CPU))
+    assert torch.equal(student_clips(original, PREPROCESS, CPU).flip(-1), student_clips(flipped, PREPROCESS, CPU))
     for kind in ("density", "fixation"):
-        one, other = (getattr(truth(batch, 1, 16, CPU), kind) for batch in (original, flipped))
+        one, other = (getattr(ground_truth(batch, 1, range(16), CPU), kind) for batch in (original, flipped))
         assert torch.equal(one.flip(-1), other)
         assert not torch.equal(one, other)
     assert torch.equal(targets(original, cached).final.flip(-1), targets(flipped, cached).final)
@@ -334,15 +350,15 @@ def test_crops_enlarge_the_students_clips_and_all_targets(reader_and_teacher):
     def close(enlarged, whole):
         one = F.avg_pool2d(enlarged.flatten(0, -3).float(), 16)
         other = F.avg_pool2d(whole[(..., *corner)].flatten(0, -3).float(), 8)
-        return float(correlation(one, other).min()) > 0.95
+        return float(cc(one, other).min()) > 0.95
 
-    assert close(student_clips(cropped, CPU), student_clips(original, CPU))
-    assert close(truth(cropped, 1, 16, CPU).density, truth(original, 1, 16, CPU).density)
+    assert close(student_clips(cropped, PREPROCESS, CPU), student_clips(original, PREPROCESS, CPU))
+    assert close(ground_truth(cropped, 1, range(16), CPU).density, ground_truth(original, 1, range(16), CPU).density)
     assert close(targets(cropped, cached).final, targets(original, cached).final)
     assert close(targets(cropped, cached).intermediate, targets(original, cached).intermediate)
-    points = truth(original, 1, 16, CPU).fixation[(..., *corner)]
+    points = ground_truth(original, 1, range(16), CPU).fixation[(..., *corner)]
     assert points.any()
-    enlarged_points = truth(cropped, 1, 16, CPU).fixation
+    enlarged_points = ground_truth(cropped, 1, range(16), CPU).fixation
     assert set(enlarged_points.unique().tolist()) <= {0, 1} and enlarged_points.sum() == points.sum()
     assert torch.equal(F.max_pool2d(enlarged_points.float(), 2), points.float())
 
@@ -362,11 +378,11 @@ def test_half_of_the_clips_are_cropped(folders, tmp_path):
 
 def test_color_jitter_changes_the_students_clips_only(folders, tmp_path):
     stored = decoded(sources.labeled(str(folders["videos"]), ("train",)), tmp_path / "clips")
-    reader = Clips(stored, SIZE, 0)
+    reader = reader_of(stored)
     original, other = (collate([reader[Pick(0, 2, color=color)]]) for color in ((1.0, 1.0, 1.0), (0.8, 1.1, 0.7)))
     assert torch.equal(original.reads, other.reads) and torch.equal(original.density, other.density)
     assert original.keys == other.keys  # the teacher's maps are the same
-    assert (student_clips(original, CPU) - student_clips(other, CPU)).abs().mean() > 0.05
+    assert (student_clips(original, PREPROCESS, CPU) - student_clips(other, PREPROCESS, CPU)).abs().mean() > 0.05
     plan, videos = Schedule(2, 0, steps_per_epoch=1, steps=20), list(enumerate(stored))
     still, jittered = (
         [pick for picks in PickSampler(TrainConfig(aux=("x",), jitter=jitter), plan, videos, []) for pick in picks]

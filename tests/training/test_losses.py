@@ -9,17 +9,22 @@ import torch
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.training.losses import (
     GroundTruth,
+    Outputs,
     Targets,
-    correlation,
+    cc,
     kl_divergence,
     log_distribution,
     loss_terms,
     nss,
     total,
 )
-from tinyhd_cli.training.options import TERMS, TrainConfig
+from tinyhd_cli.training.objectives import Objectives
+from tinyhd_cli.training.options import TrainConfig
 
 SIZE = (12, 16)
+
+PAPER = TrainConfig().objectives
+"""Terms of the loss, with the weights of the paper."""
 
 
 def maps(seed, *shape):
@@ -39,7 +44,7 @@ def test_equation_2_is_the_sum_of_its_terms_in_float64():
     targets = Targets(maps(2, clips, frames), maps(3, clips, 4))
     truth = GroundTruth((maps(4, clips, frames) * 5000).round(), torch.zeros(clips, frames, *SIZE))
     truth.density[:, :, :4] = 0  # regions without fixations, where the target is exactly 0
-    terms = loss_terms(saliency, {"d1": d1, "d2": maps(9, clips, 1, 1)}, clips, targets, truth, TERMS)
+    terms = loss_terms(Outputs(saliency, {"d1": d1, "d2": maps(9, clips, 1, 1)}), clips, targets, truth, PAPER)
 
     pairs = [(n, t) for n in range(clips) for t in range(frames)]
     expected = {
@@ -52,15 +57,15 @@ def test_equation_2_is_the_sum_of_its_terms_in_float64():
     assert set(terms) == set(expected)
     for name, value in expected.items():
         assert float(terms[name]) == pytest.approx(value, rel=1e-5), name
-    assert float(total(terms, TERMS)) == pytest.approx(sum(expected.values()), rel=1e-5)
+    assert float(total(terms, PAPER.weights)) == pytest.approx(sum(expected.values()), rel=1e-5)
 
 
 def test_auxiliary_clips_have_separate_terms():
     """Equation 3: the first clips are labeled, the others are auxiliary."""
     saliency, d1, targets = maps(0, 3, 2), maps(1, 3, 4, 1), Targets(maps(2, 3, 2), maps(3, 3, 4))
     truth = GroundTruth(maps(4, 1, 2), torch.zeros(1, 2, *SIZE))
-    terms = loss_terms(saliency, {"d1": d1}, 1, targets, truth, TERMS)
-    assert set(terms) == {name for name, weight in TERMS.items() if weight}
+    terms = loss_terms(Outputs(saliency, {"d1": d1}), 1, targets, truth, PAPER)
+    assert set(terms) == {name for name, weight in PAPER.weights.items() if weight}
     assert float(terms["target/final"]) == pytest.approx(float(kl_divergence(saliency[0], targets.final[0]).mean()))
     assert float(terms["aux/final"]) == pytest.approx(float(kl_divergence(saliency[1:], targets.final[1:]).mean()))
 
@@ -89,9 +94,9 @@ def test_the_loss_is_float32_under_mixed_precision():
     assert float(value[0]) == pytest.approx(reference_kl(maps(0, 2)[0].bfloat16().float(), maps(1, 2)[0]), rel=1e-4)
 
 
-def test_correlation_and_nss():
+def test_cc_and_nss():
     a, b = maps(0, 1)[0], maps(1, 1)[0]
-    assert float(correlation(a, b)) == pytest.approx(np.corrcoef(a.numpy().ravel(), b.numpy().ravel())[0, 1], abs=1e-5)
+    assert float(cc(a, b)) == pytest.approx(np.corrcoef(a.numpy().ravel(), b.numpy().ravel())[0, 1], abs=1e-5)
     points = torch.zeros(SIZE)
     points[2, 5] = points[7, 1] = 1
     standard = (a.double() - a.double().mean()) / a.double().std(correction=0)
@@ -102,17 +107,21 @@ def test_frames_without_ground_truth_are_ignored():
     saliency, density = maps(0, 1, 2), maps(1, 1, 2)
     density[:, 1] = 0
     truth = GroundTruth(density, torch.zeros_like(density))
-    terms = loss_terms(saliency, {}, 1, None, truth, TERMS | {"target/cc": 1.0, "target/nss": 1.0})
+    objectives = Objectives(PAPER.terms, {**PAPER.weights, "target/cc": 1.0, "target/nss": 1.0})
+    terms = loss_terms(Outputs(saliency, {}), 1, None, truth, objectives)
     assert float(terms["target/ground-truth"]) == pytest.approx(reference_kl(saliency[0, 0], density[0, 0]), rel=1e-5)
-    assert float(terms["target/cc"]) == pytest.approx(1 - float(correlation(saliency[0, 0], density[0, 0])), rel=1e-5)
+    assert float(terms["target/cc"]) == pytest.approx(1 - float(cc(saliency[0, 0], density[0, 0])), rel=1e-5)
     assert float(terms["target/nss"]) == 0
 
 
 def test_weights_of_terms():
-    weights = TrainConfig(weight=("final=2", "target/cc=0.5", "aux/d1.4=0")).weights
+    objectives = TrainConfig(weight=("final=2", "target/cc=0.5", "aux/d1.4=0")).objectives
+    weights = objectives.weights
     assert (weights["target/final"], weights["aux/final"]) == (2, 2)
     assert (weights["target/cc"], weights["aux/d1.4"], weights["target/d1.4"]) == (0.5, 0, 1)
-    terms = loss_terms(maps(0, 1, 1), {"d1": maps(1, 1, 4, 1)}, 0, Targets(maps(2, 1, 1), maps(3, 1, 4)), None, weights)
+    terms = loss_terms(
+        Outputs(maps(0, 1, 1), {"d1": maps(1, 1, 4, 1)}), 0, Targets(maps(2, 1, 1), maps(3, 1, 4)), None, objectives
+    )
     assert "aux/d1.4" not in terms
     for wrong in ("finale=1", "final=x", "final"):
         with pytest.raises(UsageError, match="--weight"):

@@ -196,7 +196,8 @@ class TrainConfig:
         object.__setattr__(self, "model", spec.name)
         object.__setattr__(self, "set", as_options(spec))
         object.__setattr__(self, "init", self.init or family(base).init)
-        if len(self.teacher) > 1 and self.objectives.value_based:
+        objectives = self.objectives  # raises if --weight is wrong
+        if len(self.teacher) > 1 and objectives.value_based:
             raise UsageError("--teacher: the loss of this network compares values of maps, so only one is possible")
 
     def _check_choices(self) -> None:
