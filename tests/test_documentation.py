@@ -256,6 +256,14 @@ def test_the_program_of_the_guide_on_families(plugin, monkeypatch, capsys):
     assert re.fullmatch(r"[\d,]+ parameters\n", capsys.readouterr().out)
 
 
+def test_all_names_of_the_package_are_in_the_python_guide():
+    import tinyhd_cli
+
+    rows = re.findall(r"^\| [^`]+ \| (.*) \|$", (PROJECT / "docs" / "python.md").read_text("utf-8"), re.MULTILINE)
+    names = re.findall(r"`(\w+)`", " ".join(row for row in rows if "Names in" not in row))
+    assert sorted(names) == sorted(name for name in tinyhd_cli.__all__ if not name.startswith("__"))
+
+
 def test_files_in_the_text(readers_folder):
     """Read the settings, areas, and training settings of the guides."""
     from tinyhd_cli.cli import commands
