@@ -181,7 +181,7 @@ def wrong_network(path):
     weights.save(path, network.state_dict(), network.spec)
     tensors = load_file(path)
     multi = lively("tinyhd-m-quarter")
-    weights.save(path, multi.state_dict(), multi.config)
+    weights.save(path, multi.state_dict(), multi.spec)
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
@@ -206,7 +206,7 @@ def test_bad_weights(tinyhd, tmp_path, capsys):
     text(tmp_path / "text.pth")
     empty(tmp_path / "empty.safetensors")
     single = lively("tinyhd-s-quarter")
-    weights.save(tmp_path / "single.safetensors", single.state_dict(), single.config)
+    weights.save(tmp_path / "single.safetensors", single.state_dict(), single.spec)
     cases = {
         ("--weights", tmp_path / "other.safetensors"): "not weights of tinyhd-m-quarter",
         ("--weights", tmp_path / "bomb.pth"): "refused: it contains more than tensors",

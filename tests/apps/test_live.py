@@ -15,6 +15,7 @@ from helpers import clips
 
 from tinyhd_cli.apps.live import find_source, show_live
 from tinyhd_cli.errors import InputError, UsageError
+from tinyhd_cli.models.spec import ModelSpec
 from tinyhd_cli.video.options import OverlayStyle
 from tinyhd_cli.video.overlay import Painter
 from tinyhd_cli.video.reader import VideoReader
@@ -22,6 +23,8 @@ from tinyhd_cli.video.reader import VideoReader
 
 class Slow:
     """A slow network that records its input."""
+
+    spec = ModelSpec("slow", "none")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
