@@ -177,7 +177,8 @@ class Predictor(threading.Thread):
                     time.sleep(0.002)
                     continue
                 last = clip[-1].frame.index
-                self.latest = LiveMap(infer(self._pixels(clip))[-1], clip[newest_map(self._model.spec, len(clip))].at_s)
+                own = clip[max(0, len(clip) - 1 - map_delay(self._model.spec))]
+                self.latest = LiveMap(infer(self._pixels(clip))[-1], own.at_s)
                 self.maps += 1
         except Exception as error:  # raised later, in the main thread
             self.error = error
@@ -197,13 +198,9 @@ class Predictor(threading.Thread):
         self._stopped.set()
 
 
-def newest_map(spec: ModelSpec, frames: int) -> int:
-    """Return the index of the frame that the newest map belongs to, among the ``frames`` newest ones of a clip.
-
-    It is the last one, unless the network reads frames after it: then the map lags by that look-ahead.
-    """
-    lookahead = spec.lookahead if spec.windowing == "sliding" else 0
-    return max(0, frames - 1 - lookahead)
+def map_delay(spec: ModelSpec) -> int:
+    """Return the number of frames by which the newest map is late, because the network reads frames after its own."""
+    return spec.lookahead if spec.windowing == "sliding" else 0
 
 
 @dataclass

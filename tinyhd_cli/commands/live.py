@@ -48,7 +48,7 @@ def live(
     The newest saliency map is drawn on the newest frame. Frames that arrive too fast are dropped, so the lag stays low:
     tinyhd live --camera 0
     """
-    from ..apps.live import find_source, show_live
+    from ..apps.live import find_source, map_delay, show_live
     from ..video.overlay import Painter
 
     found = find_source(source, camera, options.playlists)
@@ -57,6 +57,9 @@ def live(
         loaded = load(model)
         show = shown_in(overlay, reader, stack)
         loading.stop()
+        if (delay := map_delay(loaded.spec)) and not quiet:
+            following = "the next frame" if delay == 1 else f"the next {delay} frames"
+            say(f"each map is {plural(delay, 'frame')} late: the network reads {following}, too")
         summary = show_live(reader, found.paced, loaded, Painter(style), show, duration)
     if not quiet:
         rate, maps = summary.shown / summary.seconds, summary.maps / summary.seconds

@@ -78,14 +78,14 @@ def load_plugin(entry: metadata.EntryPoint, package: str, taken: set[str]) -> Pl
     except Exception as error:  # the code of another package may raise anything
         return Plugin(entry.name, package, None, f"{type(error).__name__}: {one_line(error)}")
     taken = taken | {name for known in (*built_in().values(), *_registered.values()) for name in names(known)}
-    if clash := sorted(names(family) & taken):
+    if clash := [name for name in names(family) if name in taken]:
         return Plugin(family.name, package, None, f"the name {clash[0]!r} is taken")
     return Plugin(family.name, package, family)
 
 
-def names(family: Family) -> set[str]:
-    """Return the names that a family occupies: its own and those of its networks."""
-    return {family.name, *(one.name for one in family.specs)}
+def names(family: Family) -> list[str]:
+    """Return the names that a family occupies: its own, then those of its networks."""
+    return [family.name, *(one.name for one in family.specs)]
 
 
 def register(family: Family) -> None:
@@ -95,7 +95,7 @@ def register(family: Family) -> None:
         UsageError: its name, or that of one of its networks, is taken by another family.
     """
     others = [known for known in families().values() if known.name != family.name or known.name in built_in()]
-    if clash := sorted(names(family) & {name for other in others for name in names(other)}):
+    if clash := [name for name in names(family) if any(name in names(other) for other in others)]:
         raise UsageError(f"family {family.name}: the name {clash[0]!r} is taken")
     _registered[family.name] = family
 
@@ -187,7 +187,8 @@ def parse_option(default: object, text: str, item: object) -> Any:
         if isinstance(default, int | float):
             return type(default)(text)
     except (KeyError, ValueError):
-        raise UsageError(f"--set {item}: must be {type(default).__name__}") from None
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
+        raise UsageError(f"--set {item}: must be {wanted}") from None
     return text
 
 

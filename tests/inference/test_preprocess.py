@@ -1,0 +1,122 @@
+"""A frame of any size enters prediction, live, evaluation, export and training as the same values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers import clips
+
+from tinyhd_cli import models
+from tinyhd_cli.apps.live import FrameGrabber, Predictor
+from tinyhd_cli.datasets import Video
+from tinyhd_cli.engines.export import SPEC_KEY, metadata_of
+from tinyhd_cli.evaluation.predictions import NetworkSource
+from tinyhd_cli.inference.predict import prepare
+from tinyhd_cli.inference.preprocess import network_input, reduced, reduced_image, reduction, resized
+from tinyhd_cli.models import Preprocess
+from tinyhd_cli.training.augment import collate, student_clips
+from tinyhd_cli.training.clip_cache import decode
+from tinyhd_cli.training.clips import Clips, Pick
+from tinyhd_cli.video.reader import VideoReader
+
+SPECS = {
+    "imagenet": models.spec("tinyhd-m-quarter"),
+    "halves": models.spec("hd2s"),
+    "area": replace(models.spec("tinyhd-s-quarter"), input_size=(64, 96), preprocess=Preprocess(resize="area")),
+    "unreduced": replace(models.spec("tinyhd-s-quarter"), preprocess=Preprocess(reduce_above=None)),
+}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """Two frames of 1080p in the layout of a dataset."""
+    folder = tmp_path_factory.mktemp("videos")
+    return clips.make(folder / "large.mkv", frames=2, width=1920, height=1080, codec="ffv1")
+
+
+class Recorder:
+    """A model whose network only records its input."""
+
+    def __init__(self, spec):
+        self.spec, self.name, self.sha256 = spec, "recorder", ""
+        self.network = torch.nn.Identity()
+        self.engine = SimpleNamespace(name="torch", precision="float32")
+        self.prepare = lambda image: network_input(image, spec)
+        self.frames = []
+
+    def maps(self, frames):
+        for number, pixels in frames:
+            self.frames.append(pixels)
+            yield number, pixels[0]
+
+
+def predicted(video, spec):
+    with VideoReader(video) as reader:
+        return [pixels for _, pixels in prepare(reader, Recorder(spec))]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_large_frame_enters_all_five_the_same(video, tmp_path, name):
+    spec = SPECS[name]
+    expected = predicted(video, spec)[0]
+    assert expected.shape == (3, *spec.input_size)
+
+    with VideoReader(video) as reader:
+        grabber = FrameGrabber(reader, paced=False, clip_frames=16)
+        grabber.run()
+        live = Predictor(grabber, Recorder(spec))._pixels(grabber.clip()[:1])
+    assert np.array_equal(live[:, -1], expected)
+
+    model = Recorder(spec)
+    entry = Video("large", video, None, None)
+    list(NetworkSource(model).maps(entry, print))
+    assert np.array_equal(model.frames[0], expected)
+
+    exported = models.from_dict(json.loads(metadata_of(Recorder(spec))[SPEC_KEY]))
+    with VideoReader(video) as reader:
+        assert np.array_equal(network_input(reduced(next(iter(reader)), exported.preprocess), exported), expected)
+
+    # Training stores frames in 8 bits: from there on, to the bit; before, the same values rounded.
+    stored = decode(entry, tmp_path, spec.input_size, spec.preprocess)
+    with VideoReader(video) as reader:
+        image = reduced(next(iter(reader)), spec.preprocess)
+    rounded = np.rint(resized(image, spec.preprocess, spec.input_size)).clip(0, 255).astype(np.uint8)
+    assert np.array_equal(stored.pixels()[0], rounded)
+    batch = collate([Clips({spec.input_size: [stored]}, spec.input_size, {}, 1)[Pick(0, 0)]])
+    trained = student_clips(batch, spec.preprocess, torch.device("cpu"))[0, :, 0].numpy()
+    assert np.array_equal(trained, network_input(rounded, spec))
+    assert np.abs(trained - expected).max() <= 0.5001 / 255 / min(spec.preprocess.std)
+
+
+def test_images_are_reduced_as_frames_are(tmp_path):
+    """An RGB image and an RGB frame go through the same scaler."""
+    video = clips.make(tmp_path / "rgb.mkv", frames=1, width=1280, height=720, codec="ffv1", pixel_format="bgr0")
+    with VideoReader(video) as reader:
+        frame = next(iter(reader))
+        difference = reduced_image(frame.rgb(), Preprocess()).astype(int) - reduced(frame, Preprocess())
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "factor"), [(640, 360, 1), (960, 540, 1), (961, 540, 1.5003), (1920, 1080, 3), (64, 48, 1)]
+)
+def test_frames_above_2_25_times_the_limit_are_reduced_to_it(width, height, factor):
+    assert reduction(Preprocess(), width, height) == pytest.approx(factor, abs=1e-3)
+    assert reduction(Preprocess(reduce_above=None), width, height) == 1
+
+
+def test_the_library_prepares_as_documented(video):
+    """Against the definition: area average, bilinear resize, (x / 255 - mean) / std."""
+    spec = SPECS["imagenet"]
+    with VideoReader(video) as reader:
+        image = reduced(next(iter(reader)), spec.preprocess)
+    assert image.shape == (360, 640, 3)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    x = torch.nn.functional.interpolate(x, spec.input_size, mode="bilinear", align_corners=False)[0].numpy()
+    mean, std = (np.array(values)[:, None, None] for values in (spec.preprocess.mean, spec.preprocess.std))
+    np.testing.assert_allclose(network_input(image, spec), (x / 255 - mean) / std, atol=2e-5)
