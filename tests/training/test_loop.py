@@ -238,7 +238,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_batch(data, tmp
             trainer.network.fusion.bias.fill_(float("nan"))
 
     trainer = loop.Trainer(settings(data, tmp_path / "run"), on_report=set_nan)
-    with pytest.raises(TinyhdError, match=r"no number at step 2 .*batch was .*from frame \d+; .*--lr"):
+    with pytest.raises(TinyhdError, match=r"not finite at step 2 .*batch was .*from frame \d+; .*--lr"):
         trainer.run()
 
 
@@ -294,8 +294,8 @@ def test_dry_run(data, tmp_path, tinyhd, capsys):
     assert plan["labeled"] == "4 videos, 2 to validate on"
     assert plan["auxiliary"] == "3 videos, 1 to validate on"
     assert plan["network"] == "tinyhd-s-quarter, 513,121 parameters"
-    assert plan["steps"] == "60 (2 an epoch)"
-    assert "s a step" in plan["expected"]
+    assert plan["steps"] == "60 (2 per epoch)"
+    assert "s per step" in plan["expected"]
     assert not Path("nothing").exists()
 
 
@@ -306,8 +306,8 @@ def test_dry_run(data, tmp_path, tinyhd, capsys):
         (("--accumulate", "2", "--batch-size", "1"), 2, "cannot be divided into 2 equal parts"),
         (("--teacher", "nowhere.pth"), 4, "nowhere.pth: no such file"),
         (("--init", "nowhere.npz"), 4, "nowhere.npz: no such file"),
-        (("--init", "TEACHER", "--model", "tinyhd-s"), 4, "holds tinyhd-m-quarter (d1, d2, d3), not tinyhd-s"),
-        (("--model", "hd2s"), 2, "only TinyHD networks"),
+        (("--init", "TEACHER", "--model", "tinyhd-s"), 4, "contains tinyhd-m-quarter (d1, d2, d3), not tinyhd-s"),
+        (("--model", "hd2s"), 2, "is a teacher and cannot be trained"),
         (("--model", "tinyhd"), 2, "did you mean"),
         (("--lr", "fast"), 2, "--lr must be X"),
         (("--size", "100x100"), 2, "multiples of 32"),
@@ -338,7 +338,7 @@ def test_a_full_disk_is_an_output_error(data, tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="No space left on device"):
         loop.train(config)
     assert not list((tmp_path / "run").rglob("*.u8"))
-    assert decode_all([], tmp_path, SIZE, 0, lambda *progress: None) == []
+    assert decode_all([], tmp_path, SIZE, config.spec.preprocess, 0, lambda *progress: None) == []
 
 
 def test_distill_without_a_teacher_is_wrong_usage(data, tinyhd, capsys):
@@ -363,7 +363,7 @@ def test_presets_have_the_settings_of_the_paper():
             assert (config.epochs, config.batch_size, config.lr, config.momentum) == (200, 12, 0.01, 0.9)
             assert config.milestones == (0.5, 0.75, 0.9)
             assert config.reload_best
-    assert build_config({"lr": 0.1}, preset="paper-s").model_config.name == "tinyhd-s"
+    assert build_config({"lr": 0.1}, preset="paper-s").spec.name == "tinyhd-s"
     round_trip = build_config({"lr": 0.1, "size": (64, 96), "aux": ["a"]})
     assert TrainConfig(**round_trip.to_dict()) == round_trip
 
