@@ -12,7 +12,7 @@ from helpers.networks import lively
 
 from tinyhd_cli.engines.fuse_batchnorm import fold
 from tinyhd_cli.errors import UsageError, WeightsError
-from tinyhd_cli.models import create, families, from_dict
+from tinyhd_cli.models import all_families, create, from_dict
 from tinyhd_cli.models.blocks.mobilenet3d import MobileNet3d
 from tinyhd_cli.models.families.tinyhd import FAMILY as TINYHD
 from tinyhd_cli.models.families.tinyhd.network import make_static
@@ -171,7 +171,7 @@ def test_recognizes_the_fusion_order_by_the_file_name(upstream):
 
 def test_config_round_trip():
     for config in (
-        *(one for kind in families().values() for one in kind.specs),
+        *(one for kind in all_families().values() for one in kind.specs),
         TINYHD.spec("single", "half", ("d2", "d2")),
     ):
         assert from_dict(json.loads(json.dumps(config.to_dict()))) == config

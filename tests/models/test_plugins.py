@@ -106,9 +106,9 @@ def test_an_installed_family(environment, tmp_path, monkeypatch):
     assert (tmp_path / "maps.npz").is_file()
     warnings = sorted(line for line in done.stderr.splitlines() if "plugin" in line)
     assert warnings == [
-        "tinyhd: plugin broken (tinyhd-broken 1.2) is ignored: ModuleNotFoundError: "
+        "tinyhd: warning: plugin broken (tinyhd-broken 1.2) is ignored: ModuleNotFoundError: "
         "No module named 'a_package_that_does_not_exist'",
-        "tinyhd: plugin other (tinyhd-taken 1.2) is ignored: the name 'tinyhd-m' is taken",
+        "tinyhd: warning: plugin other (tinyhd-taken 1.2) is ignored: the name 'tinyhd-m' is taken",
     ]
     assert len(done.stderr.splitlines()) == 2, done.stderr
 
@@ -149,7 +149,7 @@ class Entry(metadata.EntryPoint):
 )
 def test_problems_are_told_in_one_line(value, problem):
     entry = Entry("x", "x:y", registry.GROUP)
-    object.__setattr__(entry, "value", value) if False else entry.__dict__.update(value=value)
+    entry.__dict__.update(value=value)
     plugin = registry.load_plugin(entry, "package 1", set())
     assert plugin.family is None
     assert plugin.problem.startswith(problem)

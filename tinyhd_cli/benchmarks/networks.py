@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..models import ModelSpec, families
+from ..models import ModelSpec, all_families
 from ..training.options import TrainConfig
 from ..weights import default_name, find
 
@@ -12,7 +12,7 @@ MAPS = 16
 
 def engine_networks() -> list[str]:
     """Return the names of the networks that the engines are compared on by default: all that can be trained."""
-    return [spec.name for family in families().values() if family.trainable for spec in family.specs]
+    return [spec.name for family in all_families().values() if family.trainable for spec in family.specs]
 
 
 def trainable_network(name: str | None) -> ModelSpec:

@@ -2,7 +2,7 @@
 
 from .family import Family, LossTerm, Reduced
 from .original_names import convert
-from .registry import build, create, families, from_dict, model_names, register, spec, title
+from .registry import all_families, build, create, from_dict, model_names, register, spec, title
 from .spec import ModelSpec, Preprocess
 
 __all__ = [
@@ -11,10 +11,10 @@ __all__ = [
     "ModelSpec",
     "Preprocess",
     "Reduced",
+    "all_families",
     "build",
     "convert",
     "create",
-    "families",
     "from_dict",
     "model_names",
     "register",

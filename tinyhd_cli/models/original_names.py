@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import WeightsError
 from ..untrusted import printable
-from .registry import families, family, network_state
+from .registry import all_families, family, network_state
 from .registry import spec as named_spec
 from .spec import ModelSpec
 
@@ -23,7 +23,7 @@ CHECKPOINT_KEYS = (
 
 def anchors() -> tuple[str, ...]:
     """Return the anchors of all families (see :attr:`Family.anchors`)."""
-    return tuple(anchor for known in families().values() for anchor in known.anchors)
+    return tuple(anchor for known in all_families().values() for anchor in known.anchors)
 
 
 def recognize(state_dict: Mapping[str, Tensor], stem: str = "") -> ModelSpec:
@@ -36,7 +36,7 @@ def recognize(state_dict: Mapping[str, Tensor], stem: str = "") -> ModelSpec:
     Raises:
         WeightsError: no installed family has such tensors.
     """
-    for known in families().values():
+    for known in all_families().values():
         if (spec := known.recognize(state_dict, stem)) is not None:
             return spec
     raise WeightsError("its tensors are of no network that is installed here")

@@ -94,20 +94,20 @@ def register(family: Family) -> None:
     Raises:
         UsageError: its name, or that of one of its networks, is taken by another family.
     """
-    others = [known for known in families().values() if known.name != family.name or known.name in built_in()]
+    others = [known for known in all_families().values() if known.name != family.name or known.name in built_in()]
     if clash := [name for name in names(family) if any(name in names(other) for other in others)]:
         raise UsageError(f"family {family.name}: the name {clash[0]!r} is taken")
     _registered[family.name] = family
 
 
-def families() -> dict[str, Family]:
+def all_families() -> dict[str, Family]:
     """Return all families by name: built-in ones, registered ones, and plugins, which are imported."""
     return {**built_in(), **_registered, **{one.family.name: one.family for one in plugins() if one.family}}
 
 
 def find_family(name: str) -> Family | None:
     """Return a family by its name; None if it is not installed. Plugins are imported only for unknown names."""
-    return built_in().get(name) or _registered.get(name) or families().get(name)
+    return built_in().get(name) or _registered.get(name) or all_families().get(name)
 
 
 def family(spec: ModelSpec | str) -> Family:
@@ -124,7 +124,7 @@ def family(spec: ModelSpec | str) -> Family:
 
 def model_names() -> list[str]:
     """Return the names of all networks, those of plugins included."""
-    return [one.name for family in families().values() for one in family.specs]
+    return [one.name for family in all_families().values() for one in family.specs]
 
 
 def default_student() -> str:
@@ -134,7 +134,7 @@ def default_student() -> str:
 
 def named(name: str) -> ModelSpec | None:
     """Return the spec of a named network; None if there is none."""
-    for known in (built_in, families):  # plugins are imported only for unknown names
+    for known in (built_in, all_families):  # plugins are imported only for unknown names
         for found in ({**known(), **_registered}).values():
             for one in found.specs:
                 if one.name == name:
