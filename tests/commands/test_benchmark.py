@@ -60,7 +60,7 @@ def test_memory_of_a_model():
 
 
 @pytest.mark.parametrize(
-    "options", [("hd2s",), ("tinyhd-x",), ("--rounds", "0"), ("tinyhd-m", "--weights", "tinyhd-m.safetensors")]
+    "options", [("tinyhd-x",), ("--rounds", "0"), ("tinyhd-m", "--weights", "tinyhd-m.safetensors")]
 )
 def test_wrong_usage_of_model(tinyhd, capsys, options):
     assert tinyhd("benchmark", "model", *options) == 2
