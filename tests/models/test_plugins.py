@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -112,10 +113,11 @@ def test_an_installed_family(environment, tmp_path, monkeypatch):
     ]
     assert len(done.stderr.splitlines()) == 2, done.stderr
 
-    found = run(environment, "doctor")
-    assert "pair (tinyhd-pair 1.2)" in found.stdout
-    assert "No module named 'a_package_that_does_not_exist'" in found.stdout
-    assert "the name 'tinyhd-m' is taken" in found.stdout
+    [finding] = [one for one in json.loads(run(environment, "doctor", "--json").stdout) if one["what"] == "families"]
+    assert finding["status"] == "note"
+    assert "pair (tinyhd-pair 1.2)" in finding["found"]
+    assert "No module named 'a_package_that_does_not_exist'" in finding["advice"]
+    assert "the name 'tinyhd-m' is taken" in finding["advice"]
 
 
 def test_built_in_networks_do_not_import_plugins(environment):
