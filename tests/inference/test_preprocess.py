@@ -17,7 +17,7 @@ from tinyhd_cli.datasets import Video
 from tinyhd_cli.engines.export import SPEC_KEY, metadata_of
 from tinyhd_cli.evaluation.predictions import NetworkSource
 from tinyhd_cli.inference.predict import prepare
-from tinyhd_cli.inference.preprocess import network_input, reduced, reduced_image, reduction, resized
+from tinyhd_cli.inference.preprocess import network_input, reduced, reduced_image, reduction, resized, scale_and_shift
 from tinyhd_cli.models import Preprocess
 from tinyhd_cli.training.augment import collate, student_clips
 from tinyhd_cli.training.clip_cache import decode
@@ -120,3 +120,12 @@ def test_the_library_prepares_as_documented(video):
     x = torch.nn.functional.interpolate(x, spec.input_size, mode="bilinear", align_corners=False)[0].numpy()
     mean, std = (np.array(values)[:, None, None] for values in (spec.preprocess.mean, spec.preprocess.std))
     np.testing.assert_allclose(network_input(image, spec), (x / 255 - mean) / std, atol=2e-5)
+
+
+def test_mean_and_std_are_rounded_to_float32_first():
+    """The last bit of the input, and so of the maps, depends on it; the green channel's would differ."""
+    expected = []
+    for mean, std in zip(*(np.float32(values) for values in (Preprocess().mean, Preprocess().std)), strict=True):
+        expected.append((np.float32(1 / 255 / float(std)), np.float32(float(mean) / float(std))))
+    assert scale_and_shift(Preprocess()) == expected
+    assert expected[1] != (np.float32(1 / 255 / 0.224), np.float32(0.456 / 0.224))

@@ -56,8 +56,9 @@ def resized(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> NDAr
 
 def scale_and_shift(preprocess: Preprocess) -> list[tuple[np.float32, np.float32]]:
     """Return for each channel the factor and the subtrahend that normalize values in 0..255."""
-    pairs = zip(preprocess.mean, preprocess.std, strict=True)
-    return [(np.float32(1 / 255 / std), np.float32(mean / std)) for mean, std in pairs]
+    # Mean and std are rounded to float32 first, as in PyTorch tensors: the last bit of the input depends on it.
+    mean, std = (np.float32(values).astype(float).tolist() for values in (preprocess.mean, preprocess.std))
+    return [(np.float32(1 / 255 / s), np.float32(m / s)) for m, s in zip(mean, std, strict=True)]
 
 
 def normalized(values: NDArray[np.float32], preprocess: Preprocess) -> Pixels:
