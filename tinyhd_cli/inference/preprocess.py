@@ -57,7 +57,7 @@ def resized(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> NDAr
 def scale_and_shift(preprocess: Preprocess) -> list[tuple[np.float32, np.float32]]:
     """Return for each channel the factor and the subtrahend that normalize values in 0..255."""
     # Mean and std are rounded to float32 first, as in PyTorch tensors: the last bit of the input depends on it.
-    mean, std = (np.float32(values).astype(float).tolist() for values in (preprocess.mean, preprocess.std))
+    mean, std = (np.array(values, np.float32).tolist() for values in (preprocess.mean, preprocess.std))
     return [(np.float32(1 / 255 / s), np.float32(m / s)) for m, s in zip(mean, std, strict=True)]
 
 
