@@ -14,12 +14,12 @@ import pytest
 from helpers.networks import lively
 
 from tinyhd_cli import cache, load_model, weights
-from tinyhd_cli.engines import engine_cache, selection
+from tinyhd_cli.engines import self_test, engine_cache, selection
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.training.prepare import cache_root
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes of POSIX")
-CLIP = selection.self_test_clip((3, 16, 64, 64))
+CLIP = self_test.self_test_clip((3, 16, 64, 64))
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def folder(monkeypatch, tmp_path):
 def tested(monkeypatch):
     """A list with one entry per self-test."""
     calls = []
-    differs = selection.differs
-    monkeypatch.setattr(selection, "differs", lambda *rest: calls.append(1) or differs(*rest))
+    mismatch = selection.mismatch
+    monkeypatch.setattr(selection, "mismatch", lambda *rest: calls.append(1) or mismatch(*rest))
     return calls
 
 

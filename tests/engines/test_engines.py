@@ -16,10 +16,9 @@ import pytest
 import torch
 from helpers import clips, graph_runner
 from helpers.networks import lively
-from tinyhd_cli.models.blocks.tinyhd_decoders import UNetDecoder, interpolate
 
 from tinyhd_cli import load_model, weights
-from tinyhd_cli.engines import graph, selection
+from tinyhd_cli.engines import base, graph, selection, self_test
 from tinyhd_cli.engines.fuse_batchnorm import fold
 from tinyhd_cli.engines.kernels import available_isas
 from tinyhd_cli.engines.lower_tinyhd import array, fuse, lower, rounded_up, up
@@ -27,6 +26,7 @@ from tinyhd_cli.engines.lower_tinyhd import block as rewrite_block
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.models import create
 from tinyhd_cli.models.blocks.mobilenet3d import ConvNorm, InvertedResidual, pixel_shuffle_frames
+from tinyhd_cli.models.families.tinyhd.decoders import UNetDecoder, interpolate
 from tinyhd_cli.video.reader import VideoReader
 
 FASTEST = "fused" if available_isas() else "openvino"
@@ -109,7 +109,7 @@ def test_multiply_adds():
     """At most the 3.56 G of the unmodified network, although channels are padded."""
     network = create("tinyhd-m-quarter").eval()
     fold(network)
-    assert 3.3e9 < graph.multiply_adds(lower(network)) < 3.56e9
+    assert 3.3e9 < graph.multiply_adds(lower(network, (3, 16, 192, 256))) < 3.56e9
 
 
 @pytest.mark.parametrize(("channels", "filled"), [(4, 4), (6, 8), (12, 16), (14, 16), (16, 16), (17, 24)])
@@ -133,14 +133,14 @@ def lively_file(request, tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("engine", [*selection.PACKAGES])
+@pytest.mark.parametrize("engine", [*base.PACKAGES])
 def test_engines_agree(lively_file, engine):
     if engine == "fused" and not available_isas():
         pytest.skip("no kernels for this machine")
-    clip = selection.self_test_clip((3, 16, 192, 256))
+    clip = self_test.self_test_clip((3, 16, 192, 256))
     loaded = load_model(lively_file, engine=engine)
     assert (loaded.engine.name, loaded.engine.precision) == (engine, "float32")
-    difference, correlation = selection.compare(
+    difference, correlation = self_test.compare(
         loaded.engine.infer(clip), load_model(lively_file, engine="torch", device="cpu").engine.infer(clip)
     )
     assert difference < 1e-3  # untrained networks multiply rounding errors
@@ -165,13 +165,13 @@ def test_precisions_of_trained_weights(shared, engine, precision, limit):
         clip = np.stack(window, axis=1)
         assert ours.engine.precision == precision
         theirs = load_model(file, "cpu", engine="torch")
-        difference, correlation = selection.compare(ours.engine.infer(clip), theirs.engine.infer(clip))
+        difference, correlation = self_test.compare(ours.engine.infer(clip), theirs.engine.infer(clip))
         assert difference <= limit
-        assert correlation >= selection.LIMITS[precision].correlation
+        assert correlation >= self_test.LIMITS[precision].correlation
 
 
 def test_auto_selects_float32_for_exact_results(weights_file, monkeypatch):
-    monkeypatch.setattr(selection, "differs", lambda *rest: "")
+    monkeypatch.setattr(selection, "mismatch", lambda *rest: "")
     monkeypatch.setattr(selection.engine_cache, "read_verdict", lambda *rest: None)
     monkeypatch.setattr(selection.engine_cache, "write_verdict", lambda *rest: None)
     from tinyhd_cli.engines.openvino import has_bf16
@@ -184,8 +184,8 @@ def test_auto_selects_float32_for_exact_results(weights_file, monkeypatch):
 def test_a_verdict_is_cached(weights_file, monkeypatch, tmp_path):
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
     calls = []
-    differs = selection.differs
-    monkeypatch.setattr(selection, "differs", lambda *rest: calls.append(1) or differs(*rest))
+    mismatch = selection.mismatch
+    monkeypatch.setattr(selection, "mismatch", lambda *rest: calls.append(1) or mismatch(*rest))
     for _ in range(2):
         assert load_model(weights_file, "cpu").engine.name == FASTEST
     assert len(calls) == 1
@@ -220,7 +220,7 @@ def test_a_missing_engine_falls_back(tinyhd, tmp_path, weights_file, capsys, mon
     version = metadata.version
 
     def missing(name):
-        if name in selection.PACKAGES.values():
+        if name in base.PACKAGES.values():
             raise metadata.PackageNotFoundError(name)
         return version(name)
 
@@ -257,7 +257,7 @@ def test_an_engine_with_wrong_results_falls_back(tinyhd, tmp_path, weights_file,
         said, engine = predicts(tinyhd, tmp_path, weights_file, capsys, "--engine", "openvino")
         assert engine["name"] == "torch"
         assert len(said) == 1
-        assert "answers differ from PyTorch's" in said[0]
+        assert "maps differ from PyTorch's" in said[0]
 
 
 def test_hd2s_runs_on_pytorch(tmp_path, monkeypatch, caplog):
@@ -288,7 +288,7 @@ def test_export(tinyhd, weights_file, capsys, format, name):
     assert name in capsys.readouterr().err
     expected = {"net.onnx"} if format == "onnx" else {"net.xml", "net.bin"}
     assert {path.name for path in Path().iterdir()} == expected
-    clip = selection.self_test_clip((3, 16, 192, 256))
+    clip = self_test.self_test_clip((3, 16, 192, 256))
     if format == "onnx":
         import onnxruntime
 
@@ -332,9 +332,9 @@ def test_signals_after_engines_are_deleted_in_any_order():
 def test_an_export_with_wrong_results_is_not_written(tinyhd, weights_file, capsys, monkeypatch):
     from tinyhd_cli.engines import export
 
-    monkeypatch.setattr(export, "differs", lambda *rest: "answers differ")
+    monkeypatch.setattr(export, "mismatch", lambda *rest: "maps differ")
     assert tinyhd("export", "--weights", weights_file, "--out", "net.onnx") == 5
-    assert capsys.readouterr().err == "tinyhd: net.onnx: not written: its answers differ\n"
+    assert capsys.readouterr().err == "tinyhd: net.onnx: not written: its maps differ\n"
     assert list(Path().iterdir()) == []
 
 

@@ -13,12 +13,13 @@ from tinyhd_cli.models import create
 from tinyhd_cli.models.families.tinyhd.imagenet import (
     calibrate,
     from_folded,
-    inflate,
+    from_timm,
     load_encoder,
-    read_imagenet,
     timm_layers,
 )
 from tinyhd_cli.models.spec import IMAGENET
+from tinyhd_cli.training.options import TrainConfig
+from tinyhd_cli.training.prepare import read_imagenet
 
 FEATURES = "blocks.18"
 
@@ -34,6 +35,11 @@ def timm_file(path, seed=0):
             tensors[f"{norm}.{field}"] = state[f"{layer}.norm.{field}"]
     save_file(tensors, path)
     return tensors
+
+
+def read(path):
+    """Return the tensors of a file as ``--init`` reads it."""
+    return read_imagenet(TrainConfig(out=path.parent / "run", init=str(path)))
 
 
 def middle_features(encoder, image, frames=256):
@@ -72,7 +78,7 @@ def reference_mobilenet(tensors, x):
 def test_a_static_clip_has_the_features_of_its_image(tmp_path):
     tensors = timm_file(tmp_path / "timm.safetensors")
     network = create("tinyhd-s")
-    load_encoder(network, str(tmp_path / "timm.safetensors"), [])
+    load_encoder(network, read(tmp_path / "timm.safetensors"), [])
     image = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(2))
     expected = reference_mobilenet(tensors, image[None])[0]
     found = middle_features(network.encoder, image)
@@ -85,7 +91,7 @@ def test_the_folded_file_has_the_features_of_its_source(shared):
     folder = shared / "data" / "init"
     check = np.load(folder / "check.npz")
     network = create("tinyhd-s")
-    load_encoder(network, str(folder / "mobilenet_v2_imagenet.npz"), [torch.randn(1, 3, 16, 64, 64)])
+    load_encoder(network, read(folder / "mobilenet_v2_imagenet.npz"), [torch.randn(1, 3, 16, 64, 64)])
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in IMAGENET)
     image = (torch.from_numpy(check["image"]).permute(2, 0, 1).float() / 255 - mean) / std
     found = middle_features(network.encoder, image, frames=96).mean((-2, -1)).numpy()
@@ -112,13 +118,13 @@ def test_calibration_keeps_the_features_and_sets_the_statistics():
 
 
 def test_a_narrow_encoder_is_averaged_from_the_wide_one(tmp_path):
-    timm_file(tmp_path / "timm.safetensors")
+    tensors = timm_file(tmp_path / "timm.safetensors")
     network = create("tinyhd-m-quarter")
     decoder = network.decoders["d2"].from_x3.expand.conv.weight.clone()
-    load_encoder(network, str(tmp_path / "timm.safetensors"), [])
+    load_encoder(network, tensors, [])
     assert torch.equal(network.decoders["d2"].from_x3.expand.conv.weight, decoder)
     # A kernel of the stem is the mean of four kernels, each scaled by its BatchNorm.
-    wide = read_imagenet(str(tmp_path / "timm.safetensors"))
+    wide = from_timm(tensors)
     scales = wide["stem.norm.weight"] / (wide["stem.norm.running_var"] + 1e-5).sqrt()
     mean = (wide["stem.conv.weight"] * scales.view(-1, 1, 1, 1)).view(8, 4, 3, 3, 3).mean(1).flatten(1)
     found = network.encoder.stem.conv.weight.sum(2).flatten(1)
@@ -129,10 +135,11 @@ def test_files_without_a_mobilenet(tmp_path):
     save_file({"conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "part.safetensors")
     np.savez(tmp_path / "other.npz", weights=np.zeros(3))
     (tmp_path / "broken.npz").write_bytes(b"PK no archive")
+    network = create("tinyhd-m")
     with pytest.raises(WeightsError, match="no MobileNetV2"):
-        read_imagenet(str(tmp_path / "part.safetensors"))
+        load_encoder(network, read(tmp_path / "part.safetensors"), [])
     with pytest.raises(WeightsError, match="damaged"):
-        read_imagenet(str(tmp_path / "broken.npz"))
-    assert from_folded(dict(np.load(tmp_path / "other.npz"))) == {}
+        read(tmp_path / "broken.npz")
+    assert from_folded(read(tmp_path / "other.npz")) == {}
     with pytest.raises(WeightsError, match="not a MobileNetV2: no stem"):
-        inflate(read_imagenet(str(tmp_path / "other.npz")), create("tinyhd-m").encoder.state_dict())
+        load_encoder(network, read(tmp_path / "other.npz"), [])

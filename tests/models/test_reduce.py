@@ -38,8 +38,8 @@ def test_two_steps_at_once_are_the_same():
     parent = create("tinyhd-m")
     at_once = reduce_channels(parent.spec, parent.state_dict(), "quarter")
     half = reduce_channels(parent.spec, parent.state_dict(), "half")
-    by_steps = reduce_channels(half.config, half.state_dict, "quarter")
-    assert at_once.config == by_steps.config
+    by_steps = reduce_channels(half.spec, half.state_dict, "quarter")
+    assert at_once.spec == by_steps.spec
     assert set(by_steps.fresh) <= set(at_once.fresh)
     for name, value in at_once.state_dict.items():
         assert torch.equal(value, by_steps.state_dict[name]), name
@@ -91,19 +91,19 @@ def test_activations_keep_their_scale():
     """Halfway down the encoder, a merged network's signal is about as strong as its parent's."""
     parent = lively("tinyhd-m")
     reduced = reduce_channels(parent.spec, parent.state_dict(), "half")
-    child = build(reduced.config)
+    child = build(reduced.spec)
     child.load_state_dict(reduced.state_dict)
     clip = torch.nn.functional.interpolate(torch.randn(2, 3, 16, 8, 8), (16, 64, 64))
     with torch.no_grad():
         pairs_of_streams = zip(parent.encoder(clip), child.eval().encoder(clip), strict=True)
         ratios = [float(ours.std() / theirs.std()) for theirs, ours in pairs_of_streams]
     assert all(0.5 < ratio < 1.5 for ratio in ratios), ratios
-    assert build(reduced.config).state_dict().keys() == reduced.state_dict.keys()
+    assert build(reduced.spec).state_dict().keys() == reduced.state_dict.keys()
 
 
 def test_wrong_usage(tmp_path, tinyhd, capsys):
     quarter = lively("tinyhd-m-quarter")
-    weights.save(tmp_path / "quarter.safetensors", quarter.state_dict(), quarter.config)
+    weights.save(tmp_path / "quarter.safetensors", quarter.state_dict(), quarter.spec)
     arguments = ("reduce-channels", "--from", tmp_path / "quarter.safetensors", "-o", tmp_path / "out.safetensors")
     for wrong, message in (("half", "can be reduced to a smaller one only"), ("third", "--to third")):
         assert tinyhd(*arguments, "--to", wrong) == 2

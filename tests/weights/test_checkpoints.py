@@ -137,7 +137,7 @@ def test_names_of_tinyhd(tmp_path, converted):
         assert_loads(tmp_path / f"{number}.pth", checkpoint, converted)
     twice = models.create("tinyhd-m-quarter", decoders=("d3", "d1", "d1"))
     torch.save(twice.state_dict(), tmp_path / "twice.pth")
-    assert weights.load(tmp_path / "twice.pth").config == twice.config
+    assert weights.load(tmp_path / "twice.pth").spec == twice.spec
 
 
 def test_a_checkpoint_of_training(tmp_path, converted):
@@ -157,7 +157,7 @@ def test_wrapped_checkpoints_in_commands(tinyhd, capsys, command):
         {"state_dict": named("model._orig_mod.", original_state("tinyhd-s")), "best": np.float64(1)}, "lit.ckpt.pth"
     )
     assert tinyhd(*command, "lit.ckpt.pth", "--out", "new.safetensors") == 0
-    assert weights.load("new.safetensors").config.name == ("tinyhd-s" if "convert" in command else "tinyhd-s-half")
+    assert weights.load("new.safetensors").spec.name == ("tinyhd-s" if "convert" in command else "tinyhd-s-half")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_wrapped_checkpoints_in_commands(tinyhd, capsys, command):
 )
 def test_the_error_describes_the_content(tmp_path, value, said):
     torch.save(value, tmp_path / "other.pth")
-    assert refusal(tmp_path / "other.pth") == f"not an original TinyHD or HD2S file: {said}"
+    assert refusal(tmp_path / "other.pth") == f"no known network: {said}"
 
 
 WEIGHT = "decoder.decoder.0.weight"
@@ -234,7 +234,7 @@ DAMAGED = "damaged, or not a PyTorch file of plain tensors"
     [
         (lying_size(), "it claims to contain more data than its size"),
         (zipped(b"\x80\x02](" + b"]" * 510_000 + b"e."), "its pickle has more than 500,000 steps"),
-        (zipped(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."), "not an original TinyHD or HD2S file"),
+        (zipped(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b"."), "no known network"),
         (zipped(b"\x80\x02X\xff\xff\xff\x7fabc."), DAMAGED),
         (zipped(b"\x80\x02\x8b\xff\xff\xff\x7f1."), DAMAGED),
         (b"\x80\x02](" + b"]" * 510_000 + b"e.", "its pickle has more than 500,000 steps"),

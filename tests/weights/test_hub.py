@@ -35,10 +35,10 @@ upstream_file = "original.pth"
 
 def write_weights(folder: Path, name: str) -> bytes:
     """Write a weights file with seeded weights. Return its content."""
-    config = models.spec(name.partition(".")[0])
+    spec = models.spec(name.partition(".")[0])
     torch.manual_seed(0)
     path = folder / f"{name}.safetensors"
-    weights.save(path, models.build(config).state_dict(), config, name=name, license="MIT", training_data="nothing")
+    weights.save(path, models.build(spec).state_dict(), spec, name=name, license="MIT", training_data="nothing")
     return path.read_bytes()
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from tinyhd_cli import cli, models, weights
 from tinyhd_cli.errors import OutputError, UsageError, WeightsError
-from tinyhd_cli.models.original_names import network_state
+from tinyhd_cli.models.registry import network_state
 
 SHARED_FILES = {"d123m_rc4_rc1T.pth": "tinyhd-m-quarter.dhf1k", "d123s_rc4_rc1T.pth": "tinyhd-s-quarter.dhf1k"}
 
@@ -86,7 +86,7 @@ def test_every_entry_describes_its_network():
 
 def test_facts_that_are_easily_confused():
     entries = weights.registry()
-    assert entries["tinyhd-m.dhf1k"].config.decoders == ("d2", "d3", "d1")
+    assert entries["tinyhd-m.dhf1k"].spec.options["decoders"] == ("d2", "d3", "d1")
     assert all(
         info.spec.decoders == ("d1", "d2", "d3")
         for name, info in entries.items()
@@ -99,7 +99,7 @@ def test_facts_that_are_easily_confused():
 
 
 def test_default_and_bare_names():
-    assert weights.find(weights.default_name()).config.name == "tinyhd-m-quarter"
+    assert weights.find(weights.default_name()).spec.name == "tinyhd-m-quarter"
     assert weights.find("tinyhd-m").name == "tinyhd-m.dhf1k"
     assert weights.find("tinyhd-m.ucf").name == "tinyhd-m.ucf"
 
@@ -291,7 +291,7 @@ def test_original_converts_to_exactly_the_registered_file(shared: Path, tmp_path
     assert hashlib.sha256((tmp_path / "new.safetensors").read_bytes()).hexdigest() == known.sha256
 
     direct, converted = weights.load(shared / "upstream" / name), weights.load(tmp_path / "new.safetensors")
-    assert direct.config == converted.spec == known.config
+    assert direct.spec == converted.spec == known.spec
     assert direct.state_dict.keys() == converted.state_dict.keys()
     assert all(torch.equal(direct.state_dict[name], tensor) for name, tensor in converted.state_dict.items())
     assert weights.verify(tmp_path / "new.safetensors").state == "ok"
@@ -347,7 +347,7 @@ def test_fusion_order_of_full_multi(
     assert (checkpoint.info.name, checkpoint.info.scores) == (known, {})
 
     caplog.clear()
-    assert weights.load(path, decoders=["d3", "d1", "d2"]).config.decoders == ("d3", "d1", "d2")
+    assert weights.load(path, decoders=["d3", "d1", "d2"]).spec.options["decoders"] == ("d3", "d1", "d2")
     assert not caplog.text
 
 
@@ -355,7 +355,7 @@ def test_order_override(shared: Path, tmp_path: Path):
     original = shared / "upstream" / "d123m_rc4_rc1T.pth"
     info = weights.convert(original, tmp_path / "x.safetensors", decoders=["d2", "d3", "d1"], name="other")
     assert (info.name, info.spec.decoders, info.scores) == ("other", ("d2", "d3", "d1"), {})
-    assert weights.load(tmp_path / "x.safetensors").config == info.spec
+    assert weights.load(tmp_path / "x.safetensors").spec == info.spec
     for wrong in (["d1"], ["d1", "d2", "d4"], ["d1", "d1", "d2"]):
         with pytest.raises(UsageError, match="--decoders must be d1,d2,d3 in some order"):
             weights.load(original, decoders=wrong)
