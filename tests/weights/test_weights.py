@@ -77,7 +77,7 @@ def test_every_entry_describes_its_network():
             network = models.build(info.spec)
         assert info.parameters == sum(parameter.numel() for parameter in network.parameters())
         assert info.input_size == (192, 256)
-        assert (info.mean, info.std) == (weights.describe(info.spec).mean, weights.describe(info.spec).std)
+        assert info.spec.preprocess == models.spec(info.spec.name).preprocess
         assert info.license and info.training_data
         assert bool(info.bytes) == bool(info.sha256)
     for name in PUBLISHED:
@@ -88,11 +88,11 @@ def test_facts_that_are_easily_confused():
     entries = weights.registry()
     assert entries["tinyhd-m.dhf1k"].spec.options["decoders"] == ("d2", "d3", "d1")
     assert all(
-        info.spec.decoders == ("d1", "d2", "d3")
+        info.spec.options["decoders"] == ("d1", "d2", "d3")
         for name, info in entries.items()
         if name in PUBLISHED and name not in ("tinyhd-m.dhf1k", "hd2s.dhf1k")
     )
-    assert entries["hd2s.dhf1k"].mean == (0.5, 0.5, 0.5)
+    assert entries["hd2s.dhf1k"].spec.preprocess.mean == (0.5, 0.5, 0.5)
     assert entries["hd2s.dhf1k"].license == "CC-BY-NC-4.0"
     assert "validation" in entries["tinyhd-m-half.dhf1k"].scores_on
     assert "test" in entries["tinyhd-s.dhf1k"].scores_on
@@ -133,7 +133,7 @@ def test_folder(tmp_path: Path):
     ("text", "said"),
     [
         ("not toml at all", "not a TOML file"),
-        ('[weights."a.b"]\n', "a.b: not a description of weights: 'config' is missing"),
+        ('[weights."a.b"]\n', "a.b: not a description of weights: 'spec' is missing"),
         ('[weights."a.b"]\nconfig = {architecture = "tinyhd", width = "tenth"}\n', "width must be one of"),
         ('[weights."a.b"]\nconfig = {architecture = "hd2s"}\nmean = 3\n', "a.b: not a description of weights"),
         ('[weights."a.b"]\nconfig = {architecture = "hd2s"}\nstd = [1, 1, 0]\n', "std must be 3 numbers"),
@@ -280,7 +280,7 @@ def test_not_a_pytorch_file(tmp_path: Path, content: bytes):
 )
 def test_pytorch_file_of_something_else(tmp_path: Path, value: object):
     torch.save(value, tmp_path / "other.pth")
-    assert refusal(tmp_path / "other.pth").startswith("not an original TinyHD or HD2S file")
+    assert refusal(tmp_path / "other.pth").startswith("no known network: it contains ")
 
 
 @pytest.mark.parametrize("name", SHARED_FILES)
@@ -341,7 +341,7 @@ def test_fusion_order_of_full_multi(
 ):
     path = original_file(shared, tmp_path / name, "tinyhd-m-x1")
     checkpoint = weights.load(path)
-    assert checkpoint.spec.decoders == order
+    assert checkpoint.spec.options["decoders"] == order
     assert ("d1,d2,d3 assumed" in caplog.text) == warned
     # The name alone does not prove that the scores belong to these weights.
     assert (checkpoint.info.name, checkpoint.info.scores) == (known, {})
@@ -354,7 +354,7 @@ def test_fusion_order_of_full_multi(
 def test_order_override(shared: Path, tmp_path: Path):
     original = shared / "upstream" / "d123m_rc4_rc1T.pth"
     info = weights.convert(original, tmp_path / "x.safetensors", decoders=["d2", "d3", "d1"], name="other")
-    assert (info.name, info.spec.decoders, info.scores) == ("other", ("d2", "d3", "d1"), {})
+    assert (info.name, info.spec.options["decoders"], info.scores) == ("other", ("d2", "d3", "d1"), {})
     assert weights.load(tmp_path / "x.safetensors").spec == info.spec
     for wrong in (["d1"], ["d1", "d2", "d4"], ["d1", "d1", "d2"]):
         with pytest.raises(UsageError, match="--decoders must be d1,d2,d3 in some order"):
@@ -364,7 +364,7 @@ def test_order_override(shared: Path, tmp_path: Path):
 def test_order_override_is_not_for_hd2s(tmp_path: Path):
     state = {name: torch.ones_like(tensor, device="cpu") for name, tensor in network_state(models.spec("hd2s")).items()}
     weights.save(tmp_path / "hd2s.safetensors", state, models.spec("hd2s"))
-    with pytest.raises(UsageError, match="hd2s has no choice of decoders"):
+    with pytest.raises(UsageError, match="--decoders: hd2s has no such option"):
         weights.load(tmp_path / "hd2s.safetensors", decoders=["d1", "d2", "d3"])
 
 
