@@ -13,6 +13,7 @@ from helpers.networks import lively
 
 from tinyhd_cli import models, weights
 from tinyhd_cli.errors import UsageError, WeightsError
+from tinyhd_cli.models.spec import IMAGENET_MEAN, IMAGENET_STD
 
 CONFIG = models.spec("tinyhd-s-quarter")
 DELETE = object()
@@ -54,6 +55,16 @@ def base(tmp_path_factory):
     return Base(path.read_bytes())
 
 
+@pytest.fixture(scope="module")
+def old_base(base):
+    """The same file with the metadata of version 0.1: a configuration, and the network's input beside it."""
+    old = Base(base.file())
+    options = old.facts.pop("spec")["options"]
+    old.facts["config"] = {"architecture": "tinyhd", **options}
+    old.facts |= {"input_size": [192, 256], "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+    return Base(old.file(old.facts))
+
+
 def facts(**changes):
     """Return a function that makes a file with other facts."""
 
@@ -66,6 +77,21 @@ def facts(**changes):
 
 def config(**changes):
     return lambda base: base.file({**base.facts, "config": {**base.facts["config"], **changes}})
+
+
+def spec(**changes):
+    """Return a function that makes a file with other fields of the spec."""
+
+    def make(base):
+        changed = {**base.facts["spec"], **changes}
+        return facts(spec={name: value for name, value in changed.items() if value is not DELETE})(base)
+
+    return make
+
+
+def part(name, **changes):
+    """Return a function that makes a file with another ``preprocess`` or other ``options`` in its spec."""
+    return lambda base: spec(**{name: {**base.facts["spec"][name], **changes}})(base)
 
 
 def header(**changes):
@@ -106,7 +132,7 @@ SIDES = "both sides must be multiples of 32 from 64 to 1024"
 METADATA, NO_METADATA = "the tinyhd metadata is damaged", "without tinyhd's metadata"
 VARIANCE = "encoder.stem.norm.running_var"
 
-BAD = {
+OLD_BAD = {
     # the metadata
     "null": (lambda base: base.file("null"), FACTS + "it must be a table"),
     "a number": (lambda base: base.file("3"), FACTS + "it must be a table"),
@@ -119,7 +145,7 @@ BAD = {
     "rather deep": (facts(provenance=json.loads("[" * 90 + "]" * 90)), METADATA),
     "a key twice": (lambda base: base.file('{"name": "a", ' + json.dumps(base.facts)[1:]), METADATA),
     "no name": (facts(name=DELETE), FACTS + "'name' is missing"),
-    "no config": (facts(config=DELETE), FACTS + "'config' is missing"),
+    "no config": (facts(config=DELETE), FACTS + "'spec' is missing"),
     "name null": (facts(name=None), "name must be a text of 1 to 200 characters, not None"),
     "name empty": (facts(name=""), "name must be a text of 1 to 200 characters, not ''"),
     "name long": (facts(name="x" * 10**6), "name must be a text of 1 to 200 characters, not 'xxx"),
@@ -204,10 +230,70 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
-def test_bad_files(tinyhd, capsys, base, kind):
-    make, said = BAD[kind]
-    Path("bad.safetensors").write_bytes(make(base))
+BAD = {
+    "no spec": (facts(spec=DELETE), FACTS + "'spec' is missing"),
+    "spec null": (facts(spec=None), "configuration must be a table"),
+    "spec list": (facts(spec=[1]), "configuration must be a table"),
+    "spec a number": (facts(spec=3), "configuration must be a table"),
+    "spec an unknown name": (facts(spec="tinyhd-x"), "unknown model 'tinyhd-x'"),
+    "spec empty": (facts(spec={}), "unknown model None"),
+    "family unknown": (spec(family="vgg"), "the model family 'vgg' is not installed here; install the package"),
+    "family hostile": (spec(family="\x1b]0;x\x07"), r"the model family '\x1b]0;x\x07' is not installed here"),
+    "family list": (spec(family=["tinyhd"]), "family must be a text of 1 to 100 characters, not ['tinyhd']"),
+    "family long": (spec(family="x" * 10**6), "family must be a text of 1 to 100 characters, not 'xxx"),
+    "no name of the network": (spec(name=DELETE), "'name' is missing"),
+    "name null": (spec(name=None), "name must be a text of 1 to 100 characters, not None"),
+    "name hostile": (spec(name=["\x1b[2J\n"]), r"name must be a text of 1 to 100 characters, not ['\x1b[2J\n']"),
+    "clip of none": (spec(clip_frames=0, maps=0), "clip_frames must be from 1 to 512, not 0"),
+    "clip huge": (spec(clip_frames=10**9, maps=1), "clip_frames must be from 1 to 512, not 1000000000"),
+    "clip text": (spec(clip_frames="16"), "clip_frames must be from 1 to 512, not '16'"),
+    "clip of another network": (spec(clip_frames=8), "clip_frames must be 16, not 8"),
+    "maps neither": (spec(maps=3), "maps must be 1 or clip_frames (16), not 3"),
+    "maps true": (spec(maps=True), "maps must be 1 or clip_frames (16), not True"),
+    "maps of another network": (spec(maps=16), "maps must be 1, not 16"),
+    "map after the clip": (spec(map_frame=16), "map_frame 16 is outside a clip of 16 frames"),
+    "map before the clip": (spec(map_frame=-17), "map_frame -17 is outside a clip of 16 frames"),
+    "map NaN": (spec(map_frame=float("nan")), "map_frame nan is outside a clip of 16 frames"),
+    "size not a multiple": (spec(input_size=[100, 256]), "input_size 100x256: " + SIDES),
+    "size beyond the limits": (spec(input_size=[2048, 2048]), "input_size 2048x2048: " + SIDES),
+    "size of one": (spec(input_size=[192]), "input_size must be 2 whole numbers, not [192]"),
+    "size infinite": (spec(input_size=[float("inf"), 256]), "input_size must be 2 whole numbers, not [inf, 256]"),
+    "multiple of 0": (spec(size_multiple=0), "size_multiple must be at least 1, not 0"),
+    "multiple null": (spec(size_multiple=None), "size_multiple must be at least 1, not None"),
+    "limits reversed": (spec(side_limits=[1024, 64]), "side_limits must be from 1 to 4096, not (1024, 64)"),
+    "limits huge": (spec(side_limits=[64, 10**6]), "side_limits must be from 1 to 4096, not (64, 1000000)"),
+    "limits null": (spec(side_limits=None), "side_limits must be 2 whole numbers, not None"),
+    "task": (spec(task="sound"), "task must be one of fixation, object, not 'sound'"),
+    "task list": (spec(task=["fixation"]), "task must be one of fixation, object, not ['fixation']"),
+    "preprocess null": (spec(preprocess=None), "preprocess must be a table, not None"),
+    "preprocess list": (spec(preprocess=[1]), "preprocess must be a table, not [1]"),
+    "mean of two": (part("preprocess", mean=[0.5, 0.5]), "preprocess: mean must be 3 numbers, not [0.5, 0.5]"),
+    "mean NaN": (part("preprocess", mean=[float("nan"), 0, 0]), "preprocess: mean must be 3 numbers, not [nan, 0, 0]"),
+    "mean of 0..255": (part("preprocess", mean=[124, 116, 104]), "preprocess: mean must be 3 numbers from -1 to 2"),
+    "mean beyond": (part("preprocess", mean=[10**400, 0, 0]), "preprocess: mean must be 3 numbers, not [1000"),
+    "std zero": (part("preprocess", std=[0.2, 0, 0.2]), "preprocess: std must be above 0, not (0.2, 0.0, 0.2)"),
+    "std tiny": (part("preprocess", std=[1e-30] * 3), "preprocess: std must be 3 numbers from 0.001 to 10"),
+    "resize": (part("preprocess", resize="lanczos"), "resize must be one of bilinear, area, bicubic, not 'lanczos'"),
+    "resize list": (part("preprocess", resize=["area"]), "resize must be one of bilinear, area, bicubic, not ['area']"),
+    "reduce": (part("preprocess", reduce_above=-1), "preprocess: reduce_above must be a number of pixels, not -1"),
+    "options null": (spec(options=None), "options must be a table, not None"),
+    "options list": (spec(options=[1]), "options must be a table, not [1]"),
+    "options nested": (part("options", decoders=["d1", {"d2": 1}]), "options must be text, numbers, booleans or lists"),
+    "options deep": (part("options", decoders=json.loads("[" * 90 + "]" * 90)), METADATA),
+    "options NaN": (part("options", width=float("nan")), "options must be text, numbers, booleans or lists of them"),
+    "options huge": (part("options", decoders=["d1"] * 10**5), "decoders must be a list of at most 8 names"),
+    "options unknown": (part("options", depth=3), "has no option 'depth'"),
+    "options wrong": (part("options", width=4), "width must be one of full, half, quarter"),
+    "options unhashable": (part("options", outputs=["single"]), "outputs must be single or multi"),
+    "options of another network": (part("options", width="half"), "not weights of tinyhd-s-quarter"),
+    "size beside the spec": (facts(input_size=[100, 100]), SIDES),
+}
+"""Files with a wrong spec."""
+
+
+def check_refused(tinyhd, capsys, data, said):
+    """Check that a file is refused with one line that contains ``said``, and that nothing is written."""
+    Path("bad.safetensors").write_bytes(data)
     assert tinyhd("weights", "convert", "bad.safetensors", "--out", "new.safetensors") == 4
     out, err = capsys.readouterr()
     assert out == ""
@@ -216,11 +302,33 @@ def test_bad_files(tinyhd, capsys, base, kind):
     assert [path.name for path in Path().iterdir()] == ["bad.safetensors"]
 
 
-def test_the_base_is_sound(tinyhd, base):
-    for number, data in enumerate((base.file(), base.file({**base.facts, "tensors_sha256": ""}))):
+@pytest.mark.parametrize("kind", OLD_BAD)
+def test_bad_files_of_version_0_1(tinyhd, capsys, old_base, kind):
+    make, said = OLD_BAD[kind]
+    check_refused(tinyhd, capsys, make(old_base), said)
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_files(tinyhd, capsys, base, kind):
+    make, said = BAD[kind]
+    check_refused(tinyhd, capsys, make(base), said)
+
+
+def test_the_bases_are_sound(tinyhd, base, old_base):
+    no_digest = base.file({**base.facts, "tensors_sha256": ""})
+    later = spec(from_a_later_version=3)(base)
+    for number, data in enumerate((base.file(), no_digest, old_base.file(), later)):
         Path(f"{number}.safetensors").write_bytes(data)
         assert tinyhd("weights", "convert", f"{number}.safetensors", "--out", f"new{number}.safetensors") == 0
-    assert Path("new0.safetensors").read_bytes() == Path("new1.safetensors").read_bytes()
+        assert Path(f"new{number}.safetensors").read_bytes() == Path("new0.safetensors").read_bytes()
+
+
+def test_files_of_version_0_1_keep_their_size_and_normalization(tmp_path, old_base):
+    changed = {**old_base.facts, "input_size": [96, 128], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
+    (tmp_path / "old.safetensors").write_bytes(old_base.file(changed))
+    loaded = weights.load(tmp_path / "old.safetensors")
+    steps = models.Preprocess(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
+    assert loaded.spec == models.spec("tinyhd-s-quarter", input_size=(96, 128), preprocess=steps)
 
 
 @pytest.mark.parametrize("command", [["predict", "clip.mp4", "--npz", "o.npz"], ["predict", "clip.mp4", "-o", "o.mp4"]])
@@ -334,7 +442,7 @@ def test_input_sizes_of_training_match_those_of_weights(tmp_path):
 
     for size in ((64, 64), (1024, 1024)):
         TrainConfig(out=tmp_path, size=size)
-    with pytest.raises(UsageError, match="--size: an input of 1056x64 pixels: both sides must be multiples of 32"):
+    with pytest.raises(UsageError, match="--size: input_size 1056x64: both sides must be multiples of 32"):
         TrainConfig(out=tmp_path, size=(1056, 64))
 
 

@@ -147,6 +147,47 @@ def test_malformed_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tex
     assert said in str(caught.value) and "registry.toml" in str(caught.value)
 
 
+OLD_DEFAULTS = """
+[defaults]
+input_size = [192, 256]
+mean = [0.485, 0.456, 0.406]
+std = [0.229, 0.224, 0.225]
+"""
+OLD_TINYHD = 'config = { architecture = "tinyhd", outputs = "single", width = "half", decoders = ["d2", "d1"] }\n'
+OLD_HD2S = 'config = { architecture = "hd2s" }\nmean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "spec"),
+    [
+        (
+            OLD_TINYHD,
+            'spec = { name = "tinyhd-s-half", options = { decoders = ["d2", "d1"] } }\n',
+            models.spec("tinyhd-s-half", decoders=("d2", "d1")),
+        ),
+        (OLD_HD2S, 'spec = "hd2s"\n', models.spec("hd2s")),
+        (
+            OLD_HD2S + "input_size = [96, 128]\n",
+            'spec = { name = "hd2s", input_size = [96, 128] }\n',
+            models.spec("hd2s", input_size=(96, 128)),
+        ),
+        (
+            OLD_TINYHD + "mean = [0.4, 0.5, 0.6]\n",
+            'spec = { name = "tinyhd-s-half", options = { decoders = ["d2", "d1"] } }\nmean = [0.4, 0.5, 0.6]\n',
+            models.spec("tinyhd-s-half", decoders=("d2", "d1"), preprocess=models.Preprocess(mean=(0.4, 0.5, 0.6))),
+        ),
+    ],
+    ids="options name size mean".split(),
+)
+def test_registries_of_version_0_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, spec: object):
+    """They have the configuration of the network, and its input beside it."""
+    monkeypatch.setenv("TINYHD_REGISTRY", str(tmp_path / "registry.toml"))
+    for text in (f'{OLD_DEFAULTS}[weights."a.b"]\nlicence = "MIT"\n{old}', f'[weights."a.b"]\nlicense = "MIT"\n{new}'):
+        (tmp_path / "registry.toml").write_text(text)
+        info = weights.registry()["a.b"]
+        assert (info.spec, info.license, info.input_size) == (spec, "MIT", spec.input_size)
+
+
 # Weights files
 
 
@@ -179,7 +220,7 @@ def test_half_precision_loads_as_float32(tmp_path: Path, state: dict[str, torch.
 
 def test_input_of_each_kind_of_network():
     assert weights.describe(models.spec("hd2s")).spec.preprocess.std == (0.5, 0.5, 0.5)
-    assert weights.describe(CONFIG).mean == (0.485, 0.456, 0.406)
+    assert weights.describe(CONFIG).spec.preprocess.mean == (0.485, 0.456, 0.406)
 
 
 def test_tensors_of_another_network(tmp_path: Path, state: dict[str, torch.Tensor]):
