@@ -14,7 +14,7 @@ import pytest
 from helpers.networks import lively
 
 from tinyhd_cli import cache, load_model, weights
-from tinyhd_cli.engines import self_test, engine_cache, selection
+from tinyhd_cli.engines import engine_cache, selection, self_test
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.training.prepare import cache_root
 
