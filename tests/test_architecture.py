@@ -37,14 +37,10 @@ SOURCES = {
 
 
 class Imports(ast.NodeVisitor):
-    """Collects the modules of the package that a module imports, in functions too, but not for type checking."""
+    """Collects the modules of the package that a module imports, in functions and for type checking, too."""
 
     def __init__(self, package: str) -> None:
         self.package, self.found = package, set()
-
-    def visit_If(self, node):
-        for child in node.orelse if "TYPE_CHECKING" in ast.unparse(node.test) else ast.iter_child_nodes(node):
-            self.visit(child)
 
     def visit_ImportFrom(self, node):
         parts = self.package.split(".")

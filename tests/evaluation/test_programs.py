@@ -14,6 +14,7 @@ from helpers.evaluations import VIDEOS, write_maps
 
 from tinyhd_cli.datasets import open_dataset
 from tinyhd_cli.evaluation import PredictionSpec
+from tinyhd_cli.evaluation.predictions import open_predictions
 from tinyhd_cli.evaluation.submission import as_png
 
 
@@ -93,7 +94,7 @@ def test_plots_of_a_networks_frames(tinyhd, tmp_path, weights_file):
     """The map of a late frame is predicted again from the frames of its clip only, and is the same."""
     root = on_disk.folder(tmp_path / "data", {"long": 40})
     dataset = open_dataset("folder", root)
-    source = PredictionSpec(weights=weights_file).open(dataset, None)
+    source = open_predictions(PredictionSpec(weights=weights_file), dataset)
     video = dataset.videos[0]
     whole = dict(source.maps(video, print))
     for position in (0, 17, 37):

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 def run_submission(dataset: Dataset, predictions: PredictionSpec, folder: Path, quiet: bool) -> int:
     """Write the maps and their archive, print a summary, and return the exit code."""
-    from ..evaluation.predictions import NetworkSource
+    from ..evaluation.predictions import NetworkSource, open_predictions
     from ..evaluation.submission import check_submission, write_submission
 
     check_submission(dataset)
     if predictions.folder is not None or predictions.prior:
         raise UsageError("--submission runs a network: give --model or --weights, not --pred-dir or --prior")
-    source = predictions.open(dataset, None)
+    source = open_predictions(predictions, dataset)
     assert isinstance(source, NetworkSource)
     reporter = LimitedReporter()
     with progress_display(quiet) as progress:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,9 +16,7 @@ from ..errors import InputError, UsageError
 from ..system import available_cores
 from ..wording import plural
 from .fixations import Fixations, read_fixations
-
-if TYPE_CHECKING:
-    from .options import EvaluateOptions
+from .options import EvaluateOptions
 
 GRID = (108, 192)
 """Rows and columns in which fixations are counted, for frames of any size."""

@@ -14,8 +14,6 @@ from ..layouts import DEFAULT, EXPECTED
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
-    from .center_bias import CenterBias
-    from .predictions import PredictionSource
 
 BaselineKind = Literal["auto", "train", "self", "gaussian", "none"]
 
@@ -81,29 +79,6 @@ class PredictionSpec(ModelOptions):
     def __post_init__(self) -> None:
         sources = {"--model": self.model, "--weights": self.weights, "--pred-dir": self.folder, "--prior": self.prior}
         check_exclusive(sources)
-
-    def open(self, dataset: Dataset, baseline: CenterBias | None) -> PredictionSource:
-        """Return the source of the maps; loads the network.
-
-        Args:
-            dataset: the dataset to score.
-            baseline: the center bias.
-
-        Raises:
-            WeightsError: the weights cannot be loaded.
-            InputError: the folder does not exist.
-            UsageError: ``prior`` is set, but ``baseline`` is None.
-        """
-        from .map_files import FileSource
-        from .predictions import NetworkSource, PriorSource
-
-        if self.prior:
-            if baseline is None:
-                raise UsageError("--prior needs a --baseline other than none")
-            return PriorSource(baseline, {video.name: index for index, video in enumerate(dataset.videos)})
-        if self.folder is not None:
-            return FileSource(self.folder, single_video=len(dataset.videos) == 1)
-        return NetworkSource(self.load())
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..datasets import Video
+from ..datasets import Dataset, Video
 from ..datasets.images import Map, OnDamage
+from ..errors import UsageError
 from ..models import ModelSpec
 from .center_bias import CenterBias
+from .map_files import FileSource
+from .options import PredictionSpec
 
 if TYPE_CHECKING:
     from ..inference.model import Model
@@ -94,3 +97,27 @@ class PriorSource:
 
     def describe(self) -> dict[str, Any]:
         return {"prior": "center bias"}
+
+
+def open_predictions(
+    predictions: PredictionSpec, dataset: Dataset, baseline: CenterBias | None = None
+) -> PredictionSource:
+    """Return the source of the maps to score; loads the network.
+
+    Args:
+        predictions: the maps to score.
+        dataset: the dataset to score.
+        baseline: the center bias.
+
+    Raises:
+        WeightsError: the weights cannot be loaded.
+        InputError: the folder does not exist.
+        UsageError: the center bias is to be scored, but ``baseline`` is None.
+    """
+    if predictions.prior:
+        if baseline is None:
+            raise UsageError("--prior needs a --baseline other than none")
+        return PriorSource(baseline, {video.name: index for index, video in enumerate(dataset.videos)})
+    if predictions.folder is not None:
+        return FileSource(predictions.folder, single_video=len(dataset.videos) == 1)
+    return NetworkSource(predictions.load())

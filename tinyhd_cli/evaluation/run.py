@@ -16,7 +16,7 @@ from .center_bias import Baseline, choose_baseline
 from .fixations import Fixations, read_fixations
 from .options import EvaluateOptions, PredictionSpec
 from .paper_tables import rows_for
-from .predictions import NetworkSource, PredictionSource
+from .predictions import NetworkSource, PredictionSource, open_predictions
 from .protocol import check_annotated, describe_dataset, describe_protocol, general_notes
 from .results import Results
 from .resume import FinishedVideos
@@ -46,7 +46,7 @@ class Scoring:
             source: an open source of maps; None to open one.
         """
         center_bias = self.baseline.center_bias(self.fixations)
-        opened = source or self.predictions.open(self.dataset, center_bias)
+        opened = source or open_predictions(self.predictions, self.dataset, center_bias)
         ground_truth = GroundTruthReader(self.dataset.videos, self.fixations, center_bias, self.options)
 
         def score(index: int, on_frame: parallel.OnFrame) -> VideoScores:
@@ -90,7 +90,7 @@ def evaluate(
     fixations = read_fixations(dataset.videos, workers=available_cores(), progress=start_phase("reading fixations"))
     baseline = choose_baseline(dataset, options, start_phase)
     scoring = Scoring(dataset, predictions, fixations, baseline, options)
-    source = predictions.open(dataset, baseline.center_bias(fixations))
+    source = open_predictions(predictions, dataset, baseline.center_bias(fixations))
     finished = finished_videos(scoring, source)
     scores = score_all(scoring, source, finished, start_phase("scoring"), on_video or (lambda video: None))
     return Results(
@@ -123,7 +123,7 @@ def open_source(dataset: Dataset, predictions: PredictionSpec, options: Evaluate
     """Return the source of maps that :func:`evaluate` uses, to read some of the maps again."""
     fixations = read_fixations(dataset.videos, workers=available_cores())
     baseline = choose_baseline(dataset, options, no_phases)
-    return predictions.open(dataset, baseline.center_bias(fixations))
+    return open_predictions(predictions, dataset, baseline.center_bias(fixations))
 
 
 def pick_workers(options: EvaluateOptions, source: PredictionSource, videos: int) -> int:

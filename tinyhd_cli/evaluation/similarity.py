@@ -20,7 +20,7 @@ from ..system import available_cores
 from ..untrusted import json_text
 from . import parallel
 from .options import EvaluateOptions, PredictionSpec
-from .predictions import PredictionSource
+from .predictions import PredictionSource, open_predictions
 from .run import pick_workers
 from .scoring import nan_mean
 
@@ -69,7 +69,7 @@ class Comparing:
     predictions: tuple[PredictionSpec, ...]
 
     def __call__(self) -> parallel.Work:
-        return self.comparer([spec.open(self.dataset, None) for spec in self.predictions])
+        return self.comparer([open_predictions(spec, self.dataset) for spec in self.predictions])
 
     def comparer(self, sources: Sequence[PredictionSource]) -> parallel.Work:
         """Return the function that compares the maps of a video from these sources."""
@@ -150,7 +150,7 @@ def compare(
     """
     report = on_failure or (lambda line: None)
     comparing = Comparing(dataset, tuple(named.values()))
-    sources = [spec.open(dataset, None) for spec in comparing.predictions]
+    sources = [open_predictions(spec, dataset) for spec in comparing.predictions]
     count = len(dataset.videos)
     workers = min(pick_workers(options or EvaluateOptions(), source, count) for source in sources)
     make_work = (lambda: comparing.comparer(sources)) if workers == 1 else comparing
