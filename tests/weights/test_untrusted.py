@@ -16,6 +16,7 @@ from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models.spec import IMAGENET_MEAN, IMAGENET_STD
 
 CONFIG = models.spec("tinyhd-s-quarter")
+HALF = models.spec("tinyhd-s-half")
 DELETE = object()
 
 
@@ -238,12 +239,15 @@ BAD = {
     "spec an unknown name": (facts(spec="tinyhd-x"), "unknown model 'tinyhd-x'"),
     "spec empty": (facts(spec={}), "unknown model None"),
     "family unknown": (spec(family="vgg"), "the model family 'vgg' is not installed here; install the package"),
-    "family hostile": (spec(family="\x1b]0;x\x07"), r"the model family '\x1b]0;x\x07' is not installed here"),
-    "family list": (spec(family=["tinyhd"]), "family must be a text of 1 to 100 characters, not ['tinyhd']"),
-    "family long": (spec(family="x" * 10**6), "family must be a text of 1 to 100 characters, not 'xxx"),
+    "family hostile": (
+        spec(family="\x1b]0;x\x07"),
+        r"family must be 1 to 100 printable characters, not '\x1b]0;x\x07'",
+    ),
+    "family list": (spec(family=["tinyhd"]), "family must be 1 to 100 printable characters, not ['tinyhd']"),
+    "family long": (spec(family="x" * 10**6), "family must be 1 to 100 printable characters, not 'xxx"),
     "no name of the network": (spec(name=DELETE), "'name' is missing"),
-    "name null": (spec(name=None), "name must be a text of 1 to 100 characters, not None"),
-    "name hostile": (spec(name=["\x1b[2J\n"]), r"name must be a text of 1 to 100 characters, not ['\x1b[2J\n']"),
+    "name null": (spec(name=None), "name must be 1 to 100 printable characters, not None"),
+    "name hostile": (spec(name=["\x1b[2J\n"]), r"name must be 1 to 100 printable characters, not ['\x1b[2J\n']"),
     "clip of none": (spec(clip_frames=0, maps=0), "clip_frames must be from 1 to 512, not 0"),
     "clip huge": (spec(clip_frames=10**9, maps=1), "clip_frames must be from 1 to 512, not 1000000000"),
     "clip text": (spec(clip_frames="16"), "clip_frames must be from 1 to 512, not '16'"),
@@ -278,14 +282,25 @@ BAD = {
     "reduce": (part("preprocess", reduce_above=-1), "preprocess: reduce_above must be a number of pixels, not -1"),
     "options null": (spec(options=None), "options must be a table, not None"),
     "options list": (spec(options=[1]), "options must be a table, not [1]"),
-    "options nested": (part("options", decoders=["d1", {"d2": 1}]), "options must be text, numbers, booleans or lists"),
+    "options nested": (
+        part("options", decoders=["d1", {"d2": 1}]),
+        "options must be printable text, numbers, booleans or lists",
+    ),
     "options deep": (part("options", decoders=json.loads("[" * 90 + "]" * 90)), METADATA),
-    "options NaN": (part("options", width=float("nan")), "options must be text, numbers, booleans or lists of them"),
+    "options NaN": (
+        part("options", width=float("nan")),
+        "options must be printable text, numbers, booleans or lists of them",
+    ),
     "options huge": (part("options", decoders=["d1"] * 10**5), "decoders must be a list of at most 8 names"),
     "options unknown": (part("options", depth=3), "has no option 'depth'"),
     "options wrong": (part("options", width=4), "width must be one of full, half, quarter"),
     "options unhashable": (part("options", outputs=["single"]), "outputs must be single or multi"),
-    "options of another network": (part("options", width="half"), "not weights of tinyhd-s-quarter"),
+    "options of another network": (part("options", width="half"), "name must be tinyhd-s-half, not tinyhd-s-quarter"),
+    "another network": (spec(name="tinyhd-s-half", options=HALF.to_dict()["options"]), "not weights of tinyhd-s-half"),
+    "name of another family": (spec(name="hd2s"), "name must be tinyhd-s-quarter, not hd2s"),
+    "name forged": (spec(name="a\nb"), r"name must be 1 to 100 printable characters, not 'a\nb'"),
+    "options forged": (part("options", **{"a\x1b[2J": 1}), "options must be a table"),
+    "option forged": (part("options", width="\u202e"), "options must be printable text, numbers, booleans or lists"),
     "size beside the spec": (facts(input_size=[100, 100]), SIDES),
 }
 """Files with a wrong spec."""

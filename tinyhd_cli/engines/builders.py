@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -101,6 +101,8 @@ def build_onnx(network: nn.Module, spec: ModelSpec, precision: str) -> Engine:
     from .onnx import OnnxRuntime, to_onnx
 
     node = lower(network, spec)
+    if node is None and importlib.util.find_spec("onnxscript") is None:
+        raise EngineUnavailable("onnxscript is not installed (pip install onnxscript)")
     model = generic.to_onnx(network, clip_shape(spec)) if node is None else to_onnx(node)
     return OnnxRuntime(model.SerializeToString(), torch.get_num_threads())
 

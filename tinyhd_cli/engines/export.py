@@ -14,7 +14,7 @@ from ..atomic_files import cannot_write, make_parent, publish, remove, temporary
 from ..errors import OutputError, UsageError, did_you_mean
 from ..models import ModelSpec
 from . import generic
-from .base import Engine
+from .base import Engine, EngineUnavailable
 from .builders import clip_shape, lower
 from .self_test import LIMITS, mismatch, self_test_clip
 from .torch import TorchEngine
@@ -94,6 +94,8 @@ def export(model: Exportable, format: str, path: Path) -> list[Path]:
             raise OutputError(f"{path}: not written: its {wrong}")
         for written, target in pairs:
             publish(written, target)
+    except EngineUnavailable as error:
+        raise OutputError(f"{path}: not written: {error}") from error
     except (OSError, RuntimeError) as error:  # OpenVINO raises RuntimeError for a full disk, too
         raise cannot_write(path, error if isinstance(error, OSError) else OSError(str(error))) from error
     finally:

@@ -4,44 +4,83 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
+import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..errors import one_line
 from ..models import ModelSpec
+from ..untrusted import printable
+from .base import EngineUnavailable
 from .graph import Shape
 
-NOISY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
-"""Loggers of the exporters, which report missing optional packages as warnings."""
+NOISY = ("torch.onnx", "torch.export", "torch.fx.experimental.symbolic_shapes", "onnxscript", "onnx_ir")
+"""Loggers of the exporters. They report missing optional packages, and networks that they cannot convert."""
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Suppress the exporters' warnings, which are about their own implementation."""
-    loggers = [logging.getLogger(name) for name in NOISY]
+def conversion(target: str) -> Iterator[None]:
+    """Suppress what the exporters print and log, and raise ``EngineUnavailable`` with one line for any of their errors.
+
+    After an error, OpenVINO leaves the root logger with its own level, filter and handler; they are restored.
+    """
+    root = logging.getLogger()
+    loggers = [root, *(logging.getLogger(name) for name in NOISY)]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    filters, handlers = root.filters.copy(), root.handlers.copy()
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        for logger in loggers:
+        for logger in loggers[1:]:
             logger.setLevel(logging.ERROR)
         try:
             yield
+        except Exception as error:  # the exporters and OpenVINO raise many kinds of errors
+            raise EngineUnavailable(f"the network cannot be converted to {target}: {reason(error)}") from error
         finally:
+            root.filters, root.handlers = filters, handlers
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
 
 
+def reason(error: BaseException) -> str:
+    """Return what an exporter reports, in one line: the operations that it does not support, or the first error."""
+    if unsupported := re.findall(r"^-- (\S+) with a message", str(error), re.MULTILINE):
+        return f"unsupported operation {', '.join(dict.fromkeys(unsupported))}"
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return printable(one_line(error))
+
+
 def digest_of(network: nn.Module, spec: ModelSpec) -> str:
-    """Return the SHA-256 of a network: its spec, its tensors and its modules."""
-    found = hashlib.sha256(f"{sorted(spec.to_dict().items())}\n{network}".encode())
+    """Return the SHA-256 of a network: its spec, its tensors, its modules, and the source files that define them.
+
+    A new version of a plugin may compute something else from the same tensors.
+    """
+    found = hashlib.sha256(f"{sorted(spec.to_dict().items())}\n{network}\n{torch.__version__}".encode())
+    for path in source_files(network):
+        found.update(path.read_bytes())
     for name, tensor in network.state_dict().items():
         found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         found.update(tensor.detach().cpu().contiguous().numpy().data)
     return found.hexdigest()
+
+
+def source_files(network: nn.Module) -> list[Path]:
+    """Return the files that define the classes of a network's modules, except PyTorch's."""
+    files = set()
+    for kind in {type(module) for module in network.modules()}:
+        with contextlib.suppress(TypeError, OSError):  # a class without a file, e.g. of an interactive session
+            if kind.__module__.partition(".")[0] != "torch":
+                files.add(Path(inspect.getfile(kind)))
+    return sorted(path for path in files if path.is_file())
 
 
 def example(shape: Shape) -> tuple[torch.Tensor]:
@@ -55,10 +94,13 @@ def to_openvino(network: nn.Module, shape: Shape) -> Any:
     Args:
         network: on the CPU, in evaluation mode.
         shape: of the clip, ``(3, T, H, W)``.
+
+    Raises:
+        EngineUnavailable: it cannot be converted.
     """
     import openvino as ov
 
-    with quiet(), torch.no_grad():
+    with conversion("OpenVINO"), torch.no_grad():
         program = torch.export.export(network, example(shape))
         model = ov.convert_model(program, input=[ov.PartialShape([1, *shape])])
     model.inputs[0].set_names({"clip"})
@@ -67,12 +109,12 @@ def to_openvino(network: nn.Module, shape: Shape) -> Any:
 
 
 def to_onnx(network: nn.Module, shape: Shape, metadata: Mapping[str, str] | None = None) -> Any:
-    """Return a network as an ONNX model; arguments as for :func:`to_openvino`, names likewise."""
+    """Return a network as an ONNX model; arguments, names and errors as for :func:`to_openvino`."""
     from onnx import helper
 
     from .onnx import IR_VERSION, OPSET
 
-    with quiet(), torch.no_grad():
+    with conversion("ONNX"), torch.no_grad():
         program = torch.onnx.export(
             network,
             example(shape),

@@ -106,8 +106,8 @@ class ModelSpec:
     def __post_init__(self) -> None:
         for name in ("name", "family"):
             value = getattr(self, name)
-            if not isinstance(value, str) or not 0 < len(value) <= 100:
-                raise UsageError(f"{name} must be a text of 1 to 100 characters, not {shown(value)}")
+            if not is_text(value) or not 0 < len(value) <= 100:
+                raise UsageError(f"{name} must be 1 to 100 printable characters, not {shown(value)}")
         if not is_count(self.clip_frames) or not 1 <= self.clip_frames <= MAX_CLIP_FRAMES:
             raise UsageError(f"clip_frames must be from 1 to {MAX_CLIP_FRAMES}, not {shown(self.clip_frames)}")
         if not is_count(self.maps) or self.maps not in (1, self.clip_frames):
@@ -118,7 +118,7 @@ class ModelSpec:
             raise UsageError(f"task must be one of {', '.join(get_args(Task))}, not {shown(self.task)}")
         if not isinstance(self.preprocess, Preprocess):
             raise UsageError(f"preprocess must be a table, not {shown(self.preprocess)}")
-        if not isinstance(self.options, Mapping) or not all(isinstance(name, str) for name in self.options):
+        if not isinstance(self.options, Mapping) or not all(is_text(name) for name in self.options):
             raise UsageError(f"options must be a table, not {shown(self.options)}")
         object.__setattr__(self, "options", {name: plain(value) for name, value in self.options.items()})
         for name in ("input_size", "side_limits"):
@@ -193,9 +193,9 @@ def plain(value: Any) -> Any:
     """Return the value of an option in its immutable form; ``UsageError`` for a value that JSON does not have."""
     if isinstance(value, list | tuple):
         return tuple(plain(one) for one in value)
-    if value is None or isinstance(value, str | bool) or is_number(value):
+    if value is None or isinstance(value, bool) or is_text(value) or is_number(value):
         return value
-    raise UsageError(f"options must be text, numbers, booleans or lists of them, not {shown(value)}")
+    raise UsageError(f"options must be printable text, numbers, booleans or lists of them, not {shown(value)}")
 
 
 def listed(value: Any) -> Any:
@@ -203,6 +203,11 @@ def listed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: listed(one) for name, one in value.items()}
     return [listed(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def is_text(value: object) -> bool:
+    """Return whether a value is text without control characters, which could change what a terminal shows."""
+    return isinstance(value, str) and value.isprintable()
 
 
 def is_number(value: object) -> bool:

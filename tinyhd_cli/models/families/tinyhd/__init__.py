@@ -86,7 +86,7 @@ class TinyHDFamily(Family):
 
     def check(self, spec: ModelSpec) -> None:
         expected = self.spec(**super().configure(self.specs[0], spec.options).options)
-        for field in ("clip_frames", "maps"):
+        for field in ("name", "clip_frames", "maps"):
             if getattr(spec, field) != getattr(expected, field):
                 raise UsageError(f"{field} must be {getattr(expected, field)}, not {getattr(spec, field)}")
 
