@@ -260,13 +260,6 @@ def test_an_engine_with_wrong_results_falls_back(tinyhd, tmp_path, weights_file,
         assert "maps differ from PyTorch's" in said[0]
 
 
-def test_hd2s_runs_on_pytorch(tmp_path, monkeypatch, caplog):
-    network = create("hd2s")
-    weights.save(tmp_path / "hd2s.safetensors", network.state_dict(), network.spec)
-    assert load_model(tmp_path / "hd2s.safetensors", "cpu").engine.name == "torch"
-    assert not caplog.messages
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
