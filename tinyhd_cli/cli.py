@@ -203,7 +203,7 @@ def run_command(arguments: list[str], debug: bool) -> int:
 
 
 def main() -> None:
-    """Entry point of the ``tinyhd`` command."""
+    """Run the ``tinyhd`` command; its entry point."""
     # A terminated run cleans up like an interrupted one; so does one whose terminal is closed, unless under nohup.
     signal.signal(signal.SIGTERM, interrupt)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

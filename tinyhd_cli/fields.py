@@ -19,7 +19,7 @@ AREAS = "Areas of interest"
 MOTION = "Motion of the window"
 
 UNSET: Any = object()
-"""Stands for a missing value where None is a value."""
+"""Placeholder for a missing value where None is a valid value."""
 
 
 @dataclass(frozen=True)

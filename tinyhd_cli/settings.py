@@ -124,7 +124,7 @@ def setting(name: str, default: str) -> str:
         default: value if the setting is not set.
 
     Raises:
-        UsageError: a settings file is malformed, or the value is not a text.
+        UsageError: a settings file is malformed, or the value is not a string.
     """
     if value := os.environ.get(f"TINYHD_{name.upper()}"):
         return value
@@ -132,7 +132,7 @@ def setting(name: str, default: str) -> str:
         settings = read(path)
         if name in settings:
             if not isinstance(settings[name], str) or not settings[name]:
-                raise UsageError(f"{path}: {name} must be a text in quotes, not {settings[name]!r}")
+                raise UsageError(f"{path}: {name} must be a quoted string, not {settings[name]!r}")
             return str(settings[name])
     return default
 

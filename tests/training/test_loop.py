@@ -228,7 +228,7 @@ def test_a_signal_to_the_whole_process_group_saves_the_step(data, tmp_path):
     os.killpg(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "--resume goes on from the last whole step" in errors
+    assert "to resume from the last complete step" in errors
     (saved,) = checkpoints.paths(config.out)
     assert checkpoints.step_of(saved) >= 2
 

@@ -127,7 +127,7 @@ def all_zero(base):
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
-FACTS, DAMAGED = "not a description of weights: ", "damaged, or not a safetensors file"
+FACTS, DAMAGED = "the metadata is invalid: ", "damaged, or not a safetensors file"
 SIZE, MEAN, STD = "input_size must be 2 whole numbers", "mean must be 3 numbers", "std must be 3 numbers"
 SIDES = "both sides must be multiples of 32 from 64 to 1024"
 METADATA, NO_METADATA = "the tinyhd metadata is damaged", "without tinyhd's metadata"
@@ -147,10 +147,10 @@ OLD_BAD = {
     "a key twice": (lambda base: base.file('{"name": "a", ' + json.dumps(base.facts)[1:]), METADATA),
     "no name": (facts(name=DELETE), FACTS + "'name' is missing"),
     "no config": (facts(config=DELETE), FACTS + "'spec' is missing"),
-    "name null": (facts(name=None), "name must be a text of 1 to 200 characters, not None"),
-    "name empty": (facts(name=""), "name must be a text of 1 to 200 characters, not ''"),
-    "name long": (facts(name="x" * 10**6), "name must be a text of 1 to 200 characters, not 'xxx"),
-    "name hostile": (facts(name=["\x1b[2J\n"]), r"name must be a text of 1 to 200 characters, not ['\x1b[2J\n']"),
+    "name null": (facts(name=None), "name must be a string of 1 to 200 characters, not None"),
+    "name empty": (facts(name=""), "name must be a string of 1 to 200 characters, not ''"),
+    "name long": (facts(name="x" * 10**6), "name must be a string of 1 to 200 characters, not 'xxx"),
+    "name hostile": (facts(name=["\x1b[2J\n"]), r"name must be a string of 1 to 200 characters, not ['\x1b[2J\n']"),
     "config null": (facts(config=None), "configuration must be a table"),
     "config list": (facts(config=[1]), "configuration must be a table"),
     "architecture": (config(architecture="vgg"), "the model family 'vgg' is not installed here"),
@@ -161,9 +161,9 @@ OLD_BAD = {
     "width": (config(width=4), "width must be one of full, half, quarter"),
     "width list": (config(width=[]), "width must be one of full, half, quarter"),
     "decoders text": (config(decoders="d1"), "decoders must be a list of at most 8 names"),
-    "decoders none": (config(decoders=[]), "decoders must be taken from d1, d2, d3"),
+    "decoders none": (config(decoders=[]), "decoders must be one or more of d1, d2, d3"),
     "decoders many": (config(decoders=["d1"] * 10**5), "decoders must be a list of at most 8 names"),
-    "decoders nested": (config(decoders=[["d1"]]), "decoders must be taken from d1, d2, d3"),
+    "decoders nested": (config(decoders=[["d1"]]), "decoders must be one or more of d1, d2, d3"),
     "config unknown": (config(depth=3), "tinyhd-m has no option 'depth'"),
     "size huge": (facts(input_size=[10**5, 10**5]), SIDES),
     "size large": (facts(input_size=[4000, 4000]), SIDES),
@@ -196,8 +196,8 @@ OLD_BAD = {
     "scores text": (facts(scores={"NSS": "high"}), "scores must be a number"),
     "scores many": (facts(scores={str(i): 1 for i in range(1000)}), "scores must be a table of at most 100"),
     "parameters": (facts(parameters="many"), "parameters must be a whole number"),
-    "license": (facts(license=3), "license must be a text"),
-    "provenance": (facts(provenance={"command": None}), "provenance must be a text"),
+    "license": (facts(license=3), "license must be a string"),
+    "provenance": (facts(provenance={"command": None}), "provenance must be a string"),
     "hub": (facts(hub=3), "hub must be a table"),
     "file": (facts(file="../../etc/passwd"), "file must be a plain file name"),
     "sha256": (facts(upstream_sha256="zz"), "upstream_sha256 must be 64 hexadecimal digits"),
@@ -407,7 +407,7 @@ def test_markup_in_the_registry_is_text(tinyhd, capsys, monkeypatch):
         ("weights = 3", "must be tables"),
         ("weights = []", "must be tables"),
         ("defaults = 'x'\n[weights.a]", "must be tables"),
-        ("[weights]\na = 3", "a: not a description of weights: it must be a table"),
+        ("[weights]\na = 3", "a: the metadata is invalid: it must be a table"),
         ("[weights.a]\nhub = 3\nconfig = 4", "configuration must be a table"),
         ("[weights.a]\nhub = 3\nconfig = {architecture='hd2s'}", "hub must be a table of repo, filename and revision"),
         ("[weights.a]\nhub = {repo='a/b/c'}\nconfig = {architecture='hd2s'}", "must be a Hub repository"),

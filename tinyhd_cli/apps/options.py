@@ -71,9 +71,9 @@ class CropOptions:
                 raise UsageError(f"{name}: sides must be even, from 16 to 8192")
             check_aspect(self.shape, name)
         if self.smooth_s < 0:
-            raise UsageError(f"--smooth must not be negative, not {self.smooth_s:g}")
+            raise UsageError(f"--smooth must be at least 0, not {self.smooth_s:g}")
         if self.max_speed < 0:
-            raise UsageError(f"--max-speed must not be negative, not {self.max_speed:g}")
+            raise UsageError(f"--max-speed must be at least 0, not {self.max_speed:g}")
 
     @property
     def shape(self) -> Fraction:

@@ -1,1 +1,1 @@
-"""One file a subcommand: parse the options, call one library function, show the result."""
+"""One file per subcommand: parse the options, call one library function, show the result."""

@@ -1,4 +1,4 @@
-"""What ``distill``, ``train`` and ``reduce-channels`` share: one list of options, made from ``TrainConfig``."""
+"""The common options of ``distill``, ``train`` and ``reduce-channels``, made from ``TrainConfig``."""
 
 from __future__ import annotations
 
@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from ..training.loop import Report
 
 EXTRA = {
-    "preset": (str | None, None, "NAME", f"Settings to begin with: {', '.join(presets())}."),
-    "config": (Path | None, None, "FILE", "Settings in YAML; they win over the preset, the command line over both."),
-    "resume": (bool, False, None, "Go on from the newest checkpoint in OUT."),
+    "preset": (str | None, None, "NAME", f"Predefined settings: {', '.join(presets())}."),
+    "config": (
+        Path | None,
+        None,
+        "FILE",
+        "YAML settings file. Overrides --preset; command-line options override both.",
+    ),
+    "resume": (bool, False, None, "Resume from the newest checkpoint in OUT."),
     "extend": (
         bool,
         False,
@@ -32,10 +37,10 @@ EXTRA = {
         "Continue a finished run: like --resume, with more --steps or --epochs. The learning rate follows the "
         "schedule of the longer run, so it may rise again.",
     ),
-    "dry_run": (bool, False, None, "Show what would be done, and how long it would take."),
-    "quiet": (bool, False, None, "Say nothing but errors and warnings."),
+    "dry_run": (bool, False, None, "Describe the run and estimate its duration; train nothing."),
+    "quiet": (bool, False, None, "Print only errors and warnings."),
 }
-"""Options beside those of ``TrainConfig``: type, default, metavar, help."""
+"""Options that are not settings of ``TrainConfig``: type, default, metavar, help."""
 
 FORMER: dict[str, tuple[Any, str]] = {
     "decoders": (str | None, "set"),
@@ -46,7 +51,7 @@ FORMER: dict[str, tuple[Any, str]] = {
 
 
 def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
-    """The options of a training command for Typer; all are None where the command line is silent."""
+    """Return the options of a training command for Typer; the default of each setting is None."""
     found = []
     for item in dataclasses.fields(TrainConfig):
         if item.name in without:
@@ -74,19 +79,19 @@ def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
 
 
 def keyword(name: str, kind: Any, default: Any) -> inspect.Parameter:
-    """A keyword parameter."""
+    """Return a keyword-only parameter."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
 def as_text(value: Any) -> str:
-    """A value as it is written on a command line."""
+    """Return a value as written on the command line."""
     if isinstance(value, tuple):
         return ("x" if all(isinstance(part, int) for part in value) else ",").join(map(str, value))
     return str(value)
 
 
 def with_training_options(without: Collection[str] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Give a command that takes ``**options`` the options of a training run."""
+    """Return a decorator that adds the options of a training run to a command that takes ``**options``."""
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -99,7 +104,7 @@ def with_training_options(without: Collection[str] = ()) -> Callable[[Callable[.
 
 
 def parse(name: str, text: Any) -> Any:
-    """A setting from its text on the command line; ``UsageError`` if it is no such thing."""
+    """Parse the value of a setting on the command line; ``UsageError`` if it is invalid."""
     default = next(item for item in dataclasses.fields(TrainConfig) if item.name == name)
     if not isinstance(text, str):
         return text or None  # an empty list, or a switch
@@ -129,7 +134,7 @@ def with_present_names(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(options: dict[str, Any], **fixed: Any) -> int:
-    """Train as the options say; ``fixed`` settings win over them."""
+    """Train with the options of a command line; ``fixed`` settings override them."""
     extra = {name: options.pop(name) for name in EXTRA}
     given = {name: parse(name, text) for name, text in with_present_names(options).items()} | fixed
     saved = None
@@ -138,13 +143,13 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
 
         _, saved = checkpoints.read(Path(given["out"] or TrainConfig().out))
         if extra["extend"] and given.get("epochs") and not given.get("steps"):
-            saved = dataclasses.replace(saved, steps=None)  # which would win over epochs
+            saved = dataclasses.replace(saved, steps=None)  # it would override epochs
     config = build_config(given, extra["preset"], extra["config"], saved)
     if extra["dry_run"]:
         from ..training.dry_run import plan
 
-        for what, value in plan(config).items():
-            print(f"{what:<18}{value}")
+        for name, value in plan(config).items():
+            print(f"{name:<18}{value}")
         return 0
     from ..training.loop import train
 
@@ -165,38 +170,37 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
 
 
 class Display:
-    """Progress of a run, on stderr: a line now and then, and one for every validation."""
+    """Progress of a run on stderr: periodic lines, and one line for each validation."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self.spoken = time.monotonic()
-        self.constant_said = False
+        self.printed_at = time.monotonic()
 
-    def due(self, whole: bool) -> bool:
-        """Whether it is time to say something."""
+    def is_due(self, force: bool) -> bool:
+        """Return whether to print a line: with ``force``, or after the interval."""
         interval = 1.0 if console().is_terminal else PLAIN_INTERVAL_S
         now = time.monotonic()
-        if self.quiet or (now - self.spoken < interval and not whole):
+        if self.quiet or (now - self.printed_at < interval and not force):
             return False
-        self.spoken = now
+        self.printed_at = now
         return True
 
     def preparing(self, phase: str) -> OnProgress:
         """Return the callback for the progress of a phase before training."""
 
         def report(done: int, total: int | None) -> None:
-            if self.due(done == total and done > 1):
+            if self.is_due(done == total and done > 1):
                 say(f"{phase}: {done} of {total}")
 
         return report
 
     def step(self, report: Report) -> None:
-        """After each step."""
-        if self.due(report.validation is not None):
+        """Print the state of a run after a step, if a line is due."""
+        if self.is_due(report.validation is not None):
             terms = ", ".join(f"{name} {value:.3f}" for name, value in report.terms.items() if "d1" not in name)
             say(
                 f"step {report.step} of {report.steps} (epoch {report.epoch}): loss {report.loss:.3f} ({terms}), "
-                f"{report.clips_per_s:.2f} clips a second, {minutes(report.left_s)} left"
+                f"{report.clips_per_s:.2f} clips per second, {minutes(report.left_s)} left"
             )
         if report.validation is not None and not self.quiet and report.validation.terms:
             found = {**report.validation.terms, **report.validation.scores}
@@ -206,19 +210,19 @@ class Display:
             say(f"validation: loss {report.validation.loss:.3f} ({values}{best})")
 
     def stopped(self, out: Path) -> None:
-        """After Ctrl-C."""
+        """Print how to resume a run that was stopped by Ctrl-C."""
         if not self.quiet:
-            say(f"stopped: --out {out} --resume goes on from the last whole step")
+            say(f"stopped; to resume from the last complete step: --out {out} --resume")
 
     def done(self, out: Path) -> None:
-        """At the end."""
+        """Print where the results are."""
         if not self.quiet:
-            say(f"weights, checkpoints, log and pictures are in {out}")
+            say(f"weights, checkpoints, log and images are in {out}")
             print(out / "best.safetensors")
 
 
 def minutes(seconds: float) -> str:
-    """A time, for people."""
+    """Return a duration as text, rounded."""
     return (
         f"{seconds / 3600:.1f} h"
         if seconds >= 5400

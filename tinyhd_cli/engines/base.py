@@ -30,4 +30,4 @@ class Engine(Protocol):
 
 
 class EngineUnavailable(Exception):
-    """An engine cannot be used; the message says why."""
+    """An engine cannot be used; the message gives the reason."""

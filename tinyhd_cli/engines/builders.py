@@ -44,7 +44,7 @@ def check_precision(precision: str, node: Node | None) -> None:
     from .openvino import has_bf16
 
     if precision == "bf16" and not has_bf16():
-        raise EngineUnavailable("this processor has no bf16")
+        raise EngineUnavailable("this CPU does not support bf16")
     if precision == "int8" and node is None:
         raise EngineUnavailable(f"int8 {NO_LOWERING}")
 

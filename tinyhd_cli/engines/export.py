@@ -76,7 +76,7 @@ def export(model: Exportable, format: str, path: Path) -> list[Path]:
         The files.
 
     Raises:
-        UsageError: format or suffix are wrong, or a package is missing.
+        UsageError: the format or suffix is wrong, or a package is missing.
         OutputError: the network cannot be converted, the file cannot be written, or its maps are wrong. No file is
             left.
     """

@@ -12,7 +12,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 def fold(network: nn.Module, *, by_name: bool = False) -> None:
     """Fold BatchNorm layers into the convolutions before them, and store 3D kernels channels last. Changes the network.
 
-    The output agrees with the unfolded network's up to float32 rounding. On a CPU, TinyHD-M then takes 0.6 of the time,
+    The output agrees with the unfolded network's up to float32 rounding. On a CPU, TinyHD-M then takes 40 % less time,
     because PyTorch's 3D depthwise convolutions are faster channels last, and its peak memory is 100 MB smaller.
 
     Args:

@@ -109,7 +109,7 @@ def to_openvino(network: nn.Module, shape: Shape) -> Any:
 
 
 def to_onnx(network: nn.Module, shape: Shape, metadata: Mapping[str, str] | None = None) -> Any:
-    """Return a network as an ONNX model; arguments, names and errors as for :func:`to_openvino`."""
+    """Return a network as an ONNX model; arguments, input, output and errors are those of :func:`to_openvino`."""
     from onnx import helper
 
     from .onnx import IR_VERSION, OPSET

@@ -94,7 +94,7 @@ def aligned(*shape: int) -> Array:
 
 
 def used_taps(frames: int, kernel: int, stride: int, padding: int) -> range:
-    """Return the temporal taps of a kernel that are ever applied to a frame; the others only see padding."""
+    """Return the temporal taps of a kernel that read a frame at any position; the others only read padding."""
     steps = (frames + 2 * padding - kernel) // stride + 1
     used = [tap for tap in range(kernel) if any(0 <= t * stride + tap - padding < frames for t in range(steps))]
     return range(used[0], used[-1] + 1)
@@ -111,7 +111,7 @@ def convolve(
 ) -> Node:
     """Return a convolution in its cheapest form.
 
-    Temporal taps that only see padding are removed. A 1x1x1 convolution of an interpolation is moved before the
+    Temporal taps that only read padding are removed. A 1x1x1 convolution of an interpolation is moved before the
     interpolation, where the tensor is smaller: both are linear, and the bias is unchanged because the weights of an
     interpolation sum to 1.
     """

@@ -3,7 +3,7 @@
 Differences from the network in ``models``:
 
 - BatchNorm is folded into the convolutions (``fuse_batchnorm``).
-- Kernels lose the taps that only ever read padding, and a block's first convolution is moved before the interpolation
+- Kernel taps that only read padding are removed, and a block's first convolution is moved before the interpolation
   that it follows (:func:`graph.convolve`).
 - Pixel shuffle is a fixed transposed convolution (:func:`graph.shuffle`): engines otherwise copy every value through a
   memory layout that none of their other operations uses.

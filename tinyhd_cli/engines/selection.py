@@ -43,9 +43,9 @@ class EngineOptions:
         """Return pairs of engine and precision in the order in which they are tried, before PyTorch.
 
         Args:
-            exact: whether the maps are used as numbers.
-            lowered: whether the network has a hand-written lowering. Without one, ``auto`` tries OpenVINO alone: the
-                kernels do not support the network, and its conversion to ONNX takes longer than most predictions.
+            exact: whether the values of the maps matter.
+            lowered: whether the network has a hand-written lowering. Without one, ``auto`` tries only OpenVINO: the
+                kernels do not support the network, and converting it to ONNX takes longer than most predictions.
         """
         if self.engine != "auto":
             engines = [self.engine]
@@ -64,15 +64,15 @@ class EngineOptions:
 def choose(
     network: nn.Module, spec: ModelSpec, device: torch.device, sha256: str, options: EngineOptions, *, exact: bool
 ) -> Engine:
-    """Return the engine for a network; PyTorch if no other can be used, with one line in the log that says why.
+    """Return the engine for a network; PyTorch if no other can be used, with the reasons in one line of the log.
 
     Args:
         network: in evaluation mode, with BatchNorm folded, on its device.
         spec: the network.
         device: on GPUs, PyTorch is used.
-        sha256: of the weights; results of self-tests are cached under it.
+        sha256: digest of the weights; results of self-tests are cached under it.
         options: the engine and precision to use.
-        exact: whether the maps are used as numbers, not only displayed.
+        exact: whether the values of the maps matter, not only their appearance.
     """
     bf16 = options.precision == "bf16" or (options.precision == "auto" and not exact)
     if device.type != "cpu" or options.engine == "torch":

@@ -83,7 +83,7 @@ class PredictionSpec(ModelOptions):
 
 @dataclass(frozen=True)
 class EvaluationOutputs:
-    """Files to write after an evaluation or a comparison; None for those not wanted."""
+    """Files to write after an evaluation or a comparison; None for those not requested."""
 
     json: Path | None = option(None, OUTPUTS, "FILE", "All results.", kind=Path)
     csv: Path | None = option(None, OUTPUTS, "FILE", "Scores of every frame.", kind=Path)

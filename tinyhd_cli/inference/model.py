@@ -100,7 +100,7 @@ def is_constant(maps: Map) -> bool:
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device of a name: ``auto`` (the fastest available), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    """Return the device with a name: ``auto`` (the fastest available), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
 
     Raises:
         UsageError: the device is not available.
@@ -133,7 +133,7 @@ def load_model(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         engine: ``torch``, ``fused``, ``openvino``, ``onnx``; ``auto``: the fastest that passes the self-test.
         precision: ``float32``, ``bf16`` or ``int8``; ``auto``: see ``exact``.
-        exact: whether maps are used as numbers. If they are only displayed, ``auto`` may choose bf16.
+        exact: whether the values of the maps matter. If the maps are only displayed, ``auto`` may choose bf16.
 
     Raises:
         WeightsError: the weights cannot be found, are damaged, or are of a family that is not installed.

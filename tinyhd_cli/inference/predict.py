@@ -1,4 +1,4 @@
-"""Predict a video in one pass, from frames to maps to any number of output files."""
+"""Predict the saliency maps of a video and write any number of output files in the same pass."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from .windows import Map
 log = logging.getLogger("tinyhd")
 
 MIN_AHEAD = 16
-"""Frames that may wait for the network, and maps that may wait for the outputs; at least a clip of each."""
+"""Minimum capacity of the queues of frames before the network and of maps after it; at least one clip is used."""
 
 TRIM_FRAMES = 64
-"""Number of frames after which free memory is returned to the system: often enough for a steady peak, and cheap."""
+"""Number of frames after which free memory is returned to the system: cheap, and often enough for a constant peak."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,16 @@ def predict(
 
     Args:
         video: a file that FFmpeg reads.
-        model: what :func:`load_model` returned, or what it takes; None for the default.
-        device: where a model that is not loaded yet goes.
+        model: a loaded model, or the first argument of :func:`load_model`; None for the default.
+        device: device of a model that is not loaded yet.
 
     Yields:
-        For each frame its time in seconds and its map, float32 ``(192, 256)`` in 0..1 as the network gives it: not
-        rescaled; how large it gets depends on the weights.
+        For each frame, its time in seconds and its map, float32 ``(192, 256)``. Maps are raw network output in 0..1,
+        whose range depends on the weights.
 
     Raises:
         InputError: the video cannot be read.
-        WeightsError: the model's weights cannot be had.
+        WeightsError: the model's weights cannot be loaded.
     """
     loaded = model if isinstance(model, Model) else load_model(model, device)
     with VideoReader(video) as reader, contextlib.closing(saliency_of(reader, loaded)) as pairs:
@@ -103,11 +103,11 @@ def predict_file(
     options: PredictOptions | None = None,
     progress: OnProgress | None = None,
 ) -> Summary:
-    """Predict a video and write the wanted outputs, all in one pass (two over the frames with ``normalize="video"``).
+    """Predict a video and write the requested outputs in one pass (two passes with ``normalize="video"``).
 
     Raises:
         InputError: the video cannot be read; nothing is written.
-        OutputError: an output cannot be written; nothing half-written is left.
+        OutputError: an output cannot be written; no incomplete file is left.
         UsageError: an output would overwrite the video.
     """
     options = options or PredictOptions()
@@ -120,8 +120,8 @@ def predict_file(
             raise UsageError(f"--{kind} {path}: holds the input, which a map could replace")
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video, options.input))
-        answers = stack.enter_context(contextlib.closing(saliency_of(reader, model)))
-        pairs: Iterable[tuple[Frame, Map]] = answers
+        predictions = stack.enter_context(contextlib.closing(saliency_of(reader, model)))
+        pairs: Iterable[tuple[Frame, Map]] = predictions
         whole_video = None
         if options.normalize == "video" and (outputs.overlay or outputs.maps):
             spool = MapSpool(outputs.requested()[0][1])
@@ -155,7 +155,7 @@ def predict_file(
 def spool_maps(
     reader: VideoReader, pairs: Iterable[tuple[Frame, Map]], spool: MapSpool, progress: OnProgress | None
 ) -> FixedScale:
-    """Store the maps of a video and find the scale that suits them all."""
+    """Store the maps of a video and return one scale for all of them."""
     limits = VideoLimits()
     for _, saliency in pairs:
         spool.append(saliency)
@@ -172,12 +172,12 @@ def mean_rate(claimed: float, frames: int, duration_s: float) -> float:
 
 
 def part_of_two(progress: OnProgress | None, before: int) -> OnProgress | None:
-    """Progress of one of two passes over a video, ``before`` frames having been done in an earlier one."""
+    """Return a callback that reports one of two passes as half of the work; ``before`` frames are already done."""
     return progress and (lambda done, total: progress(before + done, 2 * total if total else None))
 
 
 def describe_run(reader: VideoReader, model: Model, options: PredictOptions, outputs: Outputs) -> dict[str, Any]:
-    """What the JSON summary says beside the statistics."""
+    """Return the JSON summary without the statistics."""
     info = reader.info
     return {
         "video": str(info.path),

@@ -1,6 +1,6 @@
-"""The one way from a decoded frame to the input of a network: for prediction, live, evaluation, export and training.
+"""Preprocess decoded frames for a network. Prediction, live, evaluation, export and training all use these functions.
 
-Frames of many pixels are first averaged down (by FFmpeg's scaler, together with the conversion to RGB), then resized to
+Large frames are first averaged down (by FFmpeg's scaler, together with the conversion to RGB), then resized to
 the network's input and normalized.
 """
 
@@ -25,7 +25,7 @@ Pixels = NDArray[np.float32]
 """A preprocessed frame ``(3, H, W)``, or a clip ``(3, T, H, W)``."""
 
 DIRECT = 1.5**2
-"""Frames of up to this many times ``Preprocess.reduce_above`` pixels are resized in one step, as the original does."""
+"""Frames of up to this many times ``Preprocess.reduce_above`` pixels are resized in one step, as in the original code."""
 
 INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "bicubic": cv2.INTER_CUBIC}
 

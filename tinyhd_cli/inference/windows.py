@@ -72,11 +72,11 @@ def consecutive(
     """Yield the maps of a network with one map per frame: of consecutive clips.
 
     The last clip is moved back so that it ends at the last frame, and its maps replace those of the clip before; a
-    video shorter than a clip is padded at the front with its first frame. The original does both, too.
+    video shorter than a clip is padded at the front with its first frame. The original code does both.
     """
     length = spec.clip_frames
     recent = RecentFrames(2 * length, length)
-    payloads: list[Payload] = []  # of the latest whole clip, whose maps may still be replaced, and of frames after it
+    payloads: list[Payload] = []  # of the latest complete clip, whose maps may still be replaced, and of later frames
     maps: list[Map] = []  # of that clip
     for payload, frame in frames:
         recent.add(frame)

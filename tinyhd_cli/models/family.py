@@ -1,4 +1,4 @@
-"""The interface of a model family: everything that is particular to one kind of network, in one place.
+"""The interface of a model family: everything that is specific to one kind of network, in one place.
 
 Only :attr:`Family.specs` and :meth:`Family.build` are required; all else has a default. Importing a family should not
 import torch, because its specs are needed to list models and check options: import it inside the methods.
@@ -20,12 +20,12 @@ Kind = Literal["kl", "mse", "bce", "cc", "nss"]
 """Kullback-Leibler divergence, mean squared error, binary cross-entropy, 1 - CC, and -NSS."""
 
 FINAL = "final"
-"""Name of a network's output, beside the names of its intermediate maps."""
+"""Name of a network's output, in addition to the names of its intermediate maps."""
 
 
 @dataclass(frozen=True)
 class LossTerm:
-    """A term of the training loss: how far one of the student's outputs is from a target."""
+    """A term of the training loss: the distance of one of the student's outputs from a target."""
 
     name: str
     """Name in logs and in ``--weight``, e.g. ``final``; logs put ``target/`` (labeled clips) or ``aux/`` before it."""
@@ -33,7 +33,7 @@ class LossTerm:
     kind: Kind
     of: str = FINAL
     """The student's output: ``final``, a key of its intermediate maps, or ``KEY.I`` for map I of that key, from 0. A
-    key also stands for numbered repetitions of it (``d1`` for ``d1_2``): the mean over all of them is taken."""
+    key also stands for numbered repetitions of it (``d1`` for ``d1_2``); their terms are averaged."""
 
     to: str = "teacher"
     """The target: ``teacher`` (its final maps), ``teacher.I`` (map I of its hierarchy), ``density`` or ``fixation``
@@ -54,7 +54,7 @@ DEFAULT_TERMS = (
     LossTerm("cc", "cc", to="density", weight=0.0),
     LossTerm("nss", "nss", to="fixation", weight=0.0),
 )
-"""Loss of a family that names no other: divergence from the teacher and from the ground truth; CC and NSS optional."""
+"""Default loss of a family: divergence from the teacher and from the ground truth; CC and NSS are optional."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Reduced:
 
 
 class Family:
-    """A kind of network; subclass it and override what differs."""
+    """A kind of network. Subclasses override the defaults that do not apply to them."""
 
     name: str = ""
     """Key of the family in specs and weights files."""
@@ -83,7 +83,7 @@ class Family:
     """Whether ``tinyhd train`` and ``tinyhd distill`` accept the family as a student."""
 
     intermediate: bool = False
-    """Whether the networks take ``intermediate=True`` and then return ``(saliency, {name: (N, K, T, H, W)})``."""
+    """Whether the networks accept ``intermediate=True`` and then return ``(saliency, {name: (N, K, T, H, W)})``."""
 
     hierarchy: str = ""
     """Key of the intermediate maps that a student may learn from, ``(N, K, T, H, W)``, shallow to deep; if any."""
@@ -108,7 +108,7 @@ class Family:
     def build(self, spec: ModelSpec) -> nn.Module:
         """Return the network with initial weights, in training mode.
 
-        It takes clips float32 ``(N, 3, clip_frames, H, W)``, preprocessed as the spec says, and returns saliency
+        It takes clips float32 ``(N, 3, clip_frames, H, W)``, preprocessed as in the spec, and returns saliency
         ``(N, maps, H, W)``.
         """
         raise NotImplementedError
@@ -134,7 +134,7 @@ class Family:
         return self.configure(self.specs[0], {name: value for name, value in config.items() if name != "architecture"})
 
     def title(self, spec: ModelSpec) -> str:
-        """Return the name of a network with the options that tell it apart, for messages."""
+        """Return the name of a network with the options that distinguish it, for messages."""
         return spec.name
 
     # ------------------------------------------------------------------------------------------------ original files
@@ -148,7 +148,7 @@ class Family:
 
         Args:
             state_dict: tensors without prefixes.
-            stem: name of the file without its suffix; some originals can be told apart only by it.
+            stem: name of the file without its suffix, which is all that distinguishes some original files.
 
         Raises:
             WeightsError: it belongs to the family, but to none of its networks.
@@ -156,7 +156,7 @@ class Family:
         return None
 
     def rename(self, name: str) -> str | None:
-        """Return tinyhd's name of an original tensor; None if there is no such tensor."""
+        """Return tinyhd's name of an original tensor; None for an unknown tensor."""
         return name
 
     def convert_tensor(self, name: str, tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""State dicts of the authors' files under tinyhd's tensor names. The names themselves are each family's."""
+"""Convert state dicts of the authors' files to tinyhd's tensor names, which each family defines."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def recognize(state_dict: Mapping[str, Tensor], stem: str = "") -> ModelSpec:
         stem: name of the file without its suffix.
 
     Raises:
-        WeightsError: no installed family has such tensors.
+        WeightsError: the tensors do not belong to a network of an installed family.
     """
     for known in all_families().values():
         if (spec := known.recognize(state_dict, stem)) is not None:
             return spec
-    raise WeightsError("its tensors are of no network that is installed here")
+    raise WeightsError("its tensors do not belong to an installed model family")
 
 
 def is_original(state_dict: Mapping[str, Tensor], spec: ModelSpec) -> bool:
@@ -69,7 +69,7 @@ def convert(state_dict: Mapping[str, Tensor], name: str | ModelSpec, **overrides
         overrides: of a named network: as for :func:`tinyhd_cli.models.create`.
 
     Returns:
-        tinyhd's names to the same tensors, every one of the network and no other.
+        The same tensors by tinyhd's names: exactly those of the network.
 
     Raises:
         WeightsError: a tensor is unknown, missing, or of another shape.

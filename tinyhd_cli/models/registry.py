@@ -128,12 +128,12 @@ def model_names() -> list[str]:
 
 
 def default_student() -> str:
-    """Return the name of the network that is trained if none is named: the first one that can be trained."""
+    """Return the name of the default network for training: the first one that can be trained."""
     return next(one.specs[0].name for one in built_in().values() if one.trainable)
 
 
 def named(name: str) -> ModelSpec | None:
-    """Return the spec of a named network; None if there is none."""
+    """Return the spec of the network with this name; None if the name is unknown."""
     for known in (built_in, all_families):  # plugins are imported only for unknown names
         for found in ({**known(), **_registered}).values():
             for one in found.specs:
@@ -162,10 +162,10 @@ def spec(name: str, **overrides: Any) -> ModelSpec:
 
 
 def parse_options(spec: ModelSpec, items: Iterable[object]) -> dict[str, Any]:
-    """Return options from texts such as ``decoders=d2,d3,d1``; a value has the type of the option's default.
+    """Parse options such as ``decoders=d2,d3,d1``; a value has the type of the option's default.
 
     Raises:
-        UsageError: a text has another form, or the option is unknown.
+        UsageError: an option is malformed or unknown.
     """
     options = {}
     for item in items:
@@ -225,7 +225,7 @@ def from_dict(values: object) -> ModelSpec:
 
 
 def title(spec: ModelSpec) -> str:
-    """Return the name of a network with the options that tell it apart: ``tinyhd-m (d2, d3, d1)``."""
+    """Return the name of a network with the options that distinguish it: ``tinyhd-m (d2, d3, d1)``."""
     return family(spec).title(spec)
 
 

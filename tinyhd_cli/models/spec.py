@@ -67,9 +67,9 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A network as all other modules see it.
+    """The description of a network: everything that other modules need to use it.
 
-    Two specs are equal if all their fields are; :meth:`same_network` compares only what the tensors depend on.
+    Two specs are equal if all their fields are; :meth:`same_network` ignores fields that do not affect the tensors.
     """
 
     name: str
@@ -136,7 +136,7 @@ class ModelSpec:
         return hash(json.dumps(self.to_dict(), sort_keys=True))
 
     def check_size(self, size: tuple[int, int]) -> None:
-        """Raise ``UsageError`` for an input size that the network cannot read, or not in sensible memory."""
+        """Raise ``UsageError`` for an input size that the network does not support or that needs too much memory."""
         smallest, largest = self.side_limits
         if any(side % self.size_multiple or not smallest <= side <= largest for side in size):
             limits = f"both sides must be multiples of {self.size_multiple} from {smallest} to {largest}"
@@ -144,7 +144,7 @@ class ModelSpec:
 
     @property
     def windowing(self) -> Literal["block", "sliding"]:
-        """``block``: a clip gives a map for each of its frames; ``sliding``: for one of them."""
+        """``block``: a clip gives one map for each of its frames; ``sliding``: one map in total."""
         return "block" if self.maps == self.clip_frames else "sliding"
 
     @property
@@ -154,7 +154,7 @@ class ModelSpec:
 
     @property
     def lookahead(self) -> int:
-        """Frames after a frame that must be read before its map can be computed; of a block, at most so many."""
+        """Number of frames after a frame that its map depends on; for blocks, the maximum."""
         return self.clip_frames - 1 - (0 if self.windowing == "block" else self.frames_before)
 
     def same_network(self, other: ModelSpec) -> bool:

@@ -1,4 +1,4 @@
-"""Batches of clips: collated, augmented, and normalized for the networks."""
+"""Collate clips into batches, augment them, and normalize them for the networks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def mirrored(values: Tensor, flips: Sequence[bool]) -> Tensor:
-    """Return items ``(N, ..., W)``, the chosen ones mirrored."""
+    """Return items ``(N, ..., W)``, mirrored where ``flips`` is true."""
     return torch.stack([item.flip(-1) if flip else item for item, flip in zip(values, flips, strict=True)])
 
 
@@ -93,7 +93,7 @@ def enlarged(values: Tensor, crops: Sequence[tuple[float, float, float]]) -> Ten
 
 
 def enlarged_points(points: Tensor, crops: Sequence[tuple[float, float, float]]) -> Tensor:
-    """Return fixation maps ``(N, T, H, W)`` with each one's crop scaled to the full size: points stay points."""
+    """Return fixation maps ``(N, T, H, W)`` with each item's crop scaled to the full size; a point stays one pixel."""
     result = points.clone()
     height, width = points.shape[-2:]
     for index, crop in enumerate(crops):
@@ -114,7 +114,7 @@ def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
 
 
 def recolored(clips: Tensor, colors: Tensor) -> Tensor:
-    """Return clips ``(N, 3, T, H, W)`` in 0..1 in other colors, the same for all frames of a clip.
+    """Return clips ``(N, 3, T, H, W)`` in 0..1 with changed colors, in the same way for all frames of a clip.
 
     Args:
         clips: RGB.
@@ -130,7 +130,7 @@ def recolored(clips: Tensor, colors: Tensor) -> Tensor:
 
 
 def normalized(clips: Tensor, preprocess: Preprocess) -> Tensor:
-    """Return clips ``(N, 3, T, H, W)`` with values in 0..255 normalized, to the bit as for prediction."""
+    """Return clips ``(N, 3, T, H, W)`` with values in 0..255, normalized exactly as for prediction."""
     pairs = torch.tensor(scale_and_shift(preprocess), device=clips.device)
     scale, shift = (values.view(3, 1, 1, 1) for values in pairs.unbind(1))
     return clips * scale - shift
@@ -164,7 +164,7 @@ def targets(batch: Batch, teacher: Teachers | None) -> Targets | None:
 
 
 def run_student(network: nn.Module, clips: Tensor, family: Family) -> Outputs:
-    """Run a student, with its intermediate maps if the family has any."""
+    """Run a student; the outputs include its intermediate maps if the family has any."""
     if family.intermediate:
         return Outputs(*network(clips, intermediate=True))
     return Outputs(network(clips), {})

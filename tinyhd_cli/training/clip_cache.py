@@ -1,7 +1,7 @@
-"""Decoded clips on disk, resized and uint8, so that training never waits for decoding.
+"""Cache decoded videos on disk, resized and as uint8, so that training never waits for decoding.
 
-A video becomes a folder with ``frames.u8`` (frames, H, W, 3), and where it has ground truth ``density.u8`` and
-``fixation.u8`` (frames, H, W), read through memory maps, and ``meta.json``.
+Each video has a folder with ``meta.json``, ``frames.u8`` (frames, H, W, 3) and, with ground truth, ``density.u8`` and
+``fixation.u8`` (frames, H, W). The arrays are read through memory maps.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Stored:
 
     name: str
     key: str
-    """Digest of the names, sizes and times of its files, and of the preprocessing."""
+    """Digest of the names, sizes and modification times of its files, and of the preprocessing."""
     folder: Path
     frames: int
     size: tuple[int, int]
@@ -79,7 +79,7 @@ def stored_size(video: Video, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def key_of(video: Video, size: tuple[int, int], preprocess: Preprocess) -> str:
-    """Return a digest of a video's files, from their paths, sizes and times, and of how they are decoded."""
+    """Return a digest of the paths, sizes and modification times of a video's files, and of the preprocessing."""
     files = [path for frame in video.frames for path in (frame.image, frame.density, frame.fixation) if path]
     files += [video.source] if video.is_file and video.source else []
     facts = [f"{VERSION} {size} {preprocess.resize} {preprocess.reduce_above}"]
@@ -118,7 +118,7 @@ def fixation_map(frame: FrameFiles, size: tuple[int, int]) -> Array:
 
 
 def decode(video: Video, root: Path, size: tuple[int, int], preprocess: Preprocess) -> Stored:
-    """Return the decoded video in the folder ``root``; decode it if it is not there.
+    """Return the decoded video in the folder ``root``, after decoding it if necessary.
 
     Raises:
         InputError: no frame of it can be read.
@@ -188,7 +188,7 @@ def decode_all(
     workers: int,
     progress: OnProgress,
 ) -> list[Stored]:
-    """Decode videos, several at once; damaged ones are reported in the log and left out."""
+    """Decode videos, several at a time; damaged ones are reported in the log and left out."""
     tasks = [(video, root, size, preprocess) for video in videos]
     stored = []
     for done, result in enumerate(results(tasks, workers), start=1):

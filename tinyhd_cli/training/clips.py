@@ -1,4 +1,4 @@
-"""The clips of a run: which are read, in which order, and how."""
+"""Select, order and read the clips of a training run."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Pick:
     color: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Factors of brightness, contrast and saturation of the student's clip."""
     crop: tuple[float, float, float] = WHOLE
-    """The student's crop: fraction of both sides, and the fractions of the rest that are above and left of it."""
+    """The student's crop: its side as a fraction of the clip's, and the fractions of the rest above and left of it."""
 
 
 class Sample(TypedDict):
-    """A clip that was read."""
+    """A clip as read from the cache."""
 
     key: str
     """Key of the teacher's maps; equal for equal content."""
@@ -58,7 +58,7 @@ class Sample(TypedDict):
     fixation: Tensor
     """uint8 ``(T, H, W)``, 0 or 1; zeros without ground truth."""
     flip: bool
-    """Whether the clip is to be mirrored, which is done after the teacher was run."""
+    """Whether the clip is to be mirrored; applied after the teacher is run."""
     color: tuple[float, float, float]
     """See ``Pick``; applied after the teacher was run."""
     crop: tuple[float, float, float]
@@ -66,13 +66,13 @@ class Sample(TypedDict):
 
 
 class Clips(Dataset[Sample]):
-    """Reads picks.
+    """The clips of a run; an index is a :class:`Pick`.
 
     Args:
-        videos: decoded videos by input size, in the same order for each; the student's size is among them.
+        videos: decoded videos by input size, in the same order for each; one of the sizes is the student's.
         size: height and width of the student's input.
         contexts: frames to read before and after the clip, by input size; default: none.
-        frames: frames of a clip.
+        frames: number of frames in a clip.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Clips(Dataset[Sample]):
         }
 
     def read(self, pick: Pick, size: tuple[int, int], context: tuple[int, int], kind: str = "frames") -> Array:
-        """Return the frames, or the maps of a kind, of a clip with its context, in an input size."""
+        """Return the frames, or one kind of maps, of a clip with its context, at an input size."""
         video = self.stored[size][pick.video]
         before, after = context
         indices = np.clip(range(pick.start - before, pick.start + self.frames + after), 0, video.frames - 1)
@@ -128,7 +128,7 @@ class Clips(Dataset[Sample]):
         return np.stack([warped(source[i], view, size, kind) for i, view in zip(indices, views, strict=True)])
 
     def view(self, video: Stored, pick: Pick, place: int) -> NDArray[np.float64]:
-        """Return the affine map from the output to a photograph's stored pixels, at a frame of the clip."""
+        """Return the affine map from output to stored pixels of a photograph, at one frame of the clip."""
         height, width = video.size
         scale, (x, y) = 1.0, (0.5, 0.5)
         if pick.trajectory:
@@ -141,8 +141,8 @@ class Clips(Dataset[Sample]):
 
 
 def warped(image: Array, view: NDArray[np.float64], size: tuple[int, int], kind: str) -> Array:
-    """Return an image, or a map of a kind, under an affine view."""
-    if kind == "fixation":  # points stay points
+    """Return an image or a map as seen through an affine view."""
+    if kind == "fixation":  # each fixation remains one pixel
         y, x = np.nonzero(image)
         column = np.rint((x - view[0, 2]) / view[0, 0]).astype(int)
         row = np.rint((y - view[1, 2]) / view[1, 1]).astype(int)
@@ -158,14 +158,14 @@ def warped(image: Array, view: NDArray[np.float64], size: tuple[int, int], kind:
 def trajectory(name: str, number: int, time: float) -> tuple[float, tuple[float, float]]:
     """Return a slow pan and zoom at a time from 0 to 1: the side of the view and its center, as fractions of the image.
 
-    It depends only on the photograph's name and the number. Times below 0 belong to frames that only a teacher reads.
+    It depends only on the photograph's name and the number. Only teachers read frames at times below 0.
     """
     rng = np.random.default_rng([zlib.crc32(name.encode()), number])
     ends = []
     for _ in range(2):
         scale = rng.uniform(0.7, 1)
         ends.append((scale, *rng.uniform(scale / 2, 1 - scale / 2, 2)))
-    # The view covers a third of the way between two random ones, so it moves slowly.
+    # The view moves a third of the distance between two random views, so it moves slowly.
     first, last = np.array(ends)
     scale, x, y = first + (last - first) * np.clip(time, -1, 1) / 3
     half = scale / 2
@@ -188,7 +188,7 @@ class Schedule:
 class PickSampler(Sampler[list[Pick]]):
     """Picks of every step: each labeled video once per epoch, auxiliary ones in turn.
 
-    All random choices depend only on the seed and the number of the step, so that a run can resume anywhere.
+    All random choices depend only on the seed and the step, so that a run can resume at any step.
     """
 
     config: TrainConfig
@@ -198,7 +198,7 @@ class PickSampler(Sampler[list[Pick]]):
     aux: Sequence[tuple[int, Stored]]
     first_step: int = 0
     rank: int = 0
-    """Number of this process among those that train together."""
+    """Rank of this process among the training processes."""
     processes: int = 1
     _orders: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
 
@@ -211,17 +211,17 @@ class PickSampler(Sampler[list[Pick]]):
         return (self.schedule.steps - self.first_step) * self.config.accumulate
 
     def picks(self, step: int, part: int = 0) -> list[Pick]:
-        """Return one part of this process's clips of a step: labeled clips first."""
+        """Return the picks of this process for one part of a step, labeled clips first."""
         chosen = []
         for kind, (videos, count) in enumerate(((self.targets, self.schedule.target), (self.aux, self.schedule.aux))):
             parts = self.processes * self.config.accumulate
             number = self.rank * self.config.accumulate + part
-            share = range(number * count // parts, (number + 1) * count // parts)
-            chosen += [self.pick(kind, videos, step * count + place) for place in share]
+            places = range(number * count // parts, (number + 1) * count // parts)
+            chosen += [self.pick(kind, videos, step * count + place) for place in places]
         return chosen
 
     def pick(self, kind: int, videos: Sequence[tuple[int, Stored]], number: int) -> Pick:
-        """Return the clip of a kind with a number, counted from the start of the run."""
+        """Return the pick with a number, counted over the whole run for each kind of clips."""
         epoch, place = divmod(number, len(videos))
         if (kind, epoch) not in self._orders:
             self._orders = {known: order for known, order in self._orders.items() if known[1] >= epoch - 1}
@@ -243,7 +243,7 @@ class PickSampler(Sampler[list[Pick]]):
 
 
 def starts(frames: int, grid: int, length: int) -> list[int]:
-    """Return the possible first frames of clips of a length: on the grid, and the one that ends at the last frame."""
+    """Return the possible first frames of clips: those on the grid, and that of the last possible clip."""
     last = frames - length
     return [*range(0, last, grid), last]
 
@@ -253,6 +253,6 @@ def validation_picks(videos: Sequence[tuple[int, Stored]], length: int, per_vide
     picks = []
     for index, video in videos:
         last = max(0, video.frames - length) if not video.still else 0
-        places = sorted({round(last * share) for share in np.linspace(0, 1, per_video)})
+        places = sorted({round(last * fraction) for fraction in np.linspace(0, 1, per_video)})
         picks += [Pick(index, min(place, video.frames - length) if not video.still else 0) for place in places]
     return picks

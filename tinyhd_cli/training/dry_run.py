@@ -1,4 +1,4 @@
-"""Dry run: what a run would do, and how long it would take."""
+"""Dry run: describe a run and estimate its duration without training."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CACHED = "; with --cache, only the first time a clip is used"
 
 
 def plan(config: TrainConfig) -> dict[str, str]:
-    """Return data, steps, parameters and expected time of a run, by name. Decodes no data and writes nothing.
+    """Return the data, steps, parameters and expected duration of a run, by name. Decodes no data, writes no files.
 
     Raises:
-        UsageError, InputError, WeightsError: the run could not start.
+        UsageError, InputError, WeightsError: the run cannot start.
     """
     checkpoints.refuse_old_run(config.out)
     found = sources.find(config)
@@ -56,7 +56,7 @@ def plan(config: TrainConfig) -> dict[str, str]:
 
 
 def hours(seconds: float) -> str:
-    """Return a time as text, roughly."""
+    """Return a duration as text, rounded."""
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 

@@ -1,7 +1,7 @@
 """The training loop, for training on labels, for distillation, and for networks with reduced channels.
 
-Hugging Face Accelerate runs it in one process on a CPU or GPU, or in several (``accelerate launch``, ``torchrun``), and
-leaves the loop itself to tinyhd, which exact resuming requires.
+Hugging Face Accelerate runs it in one process on a CPU or GPU, or in several (``accelerate launch``, ``torchrun``). The
+loop itself belongs to tinyhd, because runs must resume exactly.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Interrupts:
         self.wanted = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler."""
+        """Handle a signal."""
         if self.wanted:
             raise KeyboardInterrupt
         self.wanted = True
@@ -74,17 +74,17 @@ class Interrupts:
 @contextlib.contextmanager
 def interrupts() -> Iterator[Interrupts]:
     """Record Ctrl-C and termination while the block runs."""
-    noted = Interrupts()
+    handler = Interrupts()
     if threading.current_thread() is not threading.main_thread():
-        yield noted
+        yield handler
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, noted.handle) for number in numbers}
+    before = {number: signal.signal(number, handler.handle) for number in numbers}
     try:
-        yield noted
+        yield handler
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def leave_signals_to_parent(worker: int) -> None:
@@ -131,7 +131,7 @@ class Trainer:
         self.constant = self.run_data.validator.best_constant() if self.is_main else {}
 
     def _check_end(self, extend: bool) -> None:
-        """Log how a finished run continues; raise ``UsageError`` if it would be extended to too few steps."""
+        """Log how to continue a finished run; raise ``UsageError`` if it would be extended to too few steps."""
         done, steps = self.state.step, self.run_data.schedule.steps
         if extend and done >= steps:
             raise UsageError(
@@ -284,7 +284,7 @@ class Trainer:
             buffer.copy_(value)
 
     def _reload_best(self, step: int) -> None:
-        """At a milestone, load the best weights so far, as the original does."""
+        """Load the best weights so far at a milestone, as the original code does."""
         if (
             self.config.reload_best
             and self.state.best

@@ -1,6 +1,6 @@
-"""The terms of the loss: Hu et al., WACV 2023, equations 1 to 3, and those of other families. All in float32.
+"""Compute the terms of the loss in float32: those of Hu et al., WACV 2023, equations 1 to 3, and of other families.
 
-Which terms a network is trained with is data of its family (:class:`tinyhd_cli.models.LossTerm`).
+Each family defines the terms that its networks are trained with (:class:`tinyhd_cli.models.LossTerm`).
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ def log_distribution(maps: Tensor) -> Tensor:
 
 
 def kl_divergence(prediction: Tensor, target: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of two sum-normalized maps, in nats (equation 1; y is the target, x the prediction).
+    """Return the Kullback-Leibler divergence of a target y from a prediction x, in nats (equation 1).
 
     Args:
-        prediction: ``(..., H, W)``, not negative, in any scale and precision.
-        target: likewise; where it is 0, it adds nothing.
+        prediction: ``(..., H, W)``, nonnegative, in any scale and precision.
+        target: as ``prediction``; pixels where it is 0 contribute nothing.
 
     Returns:
-        ``(...)``, float32. 0 for a target of zeros.
+        ``(...)``, float32; 0 for a target of zeros.
     """
     y = distribution(target)
     return (torch.xlogy(y, y) - y * log_distribution(prediction)).sum((-2, -1))
@@ -78,28 +78,28 @@ def standardize(maps: Tensor) -> Tensor:
 
 
 def cc(prediction: Tensor, target: Tensor) -> Tensor:
-    """Linear correlation coefficient (CC) of maps ``(..., H, W)``: ``(...)``."""
+    """Return the linear correlation coefficient (CC) of maps ``(..., H, W)``: ``(...)``."""
     return (standardize(prediction) * standardize(target)).mean((-2, -1))
 
 
 def nss(prediction: Tensor, fixation: Tensor) -> Tensor:
-    """Normalized scanpath saliency (NSS): mean of the standardized map at the fixations; 0 without fixations."""
+    """Return the normalized scanpath saliency (NSS), the mean standardized value at fixations; 0 without fixations."""
     points = fixation.float()
     return (standardize(prediction) * points).sum((-2, -1)) / points.sum((-2, -1)).clamp_min(1)
 
 
-def mean_where(values: Tensor, there: Tensor) -> Tensor:
-    """Return the mean of the values where ``there`` is 1; 0 if it is nowhere."""
-    return (values * there).sum() / there.sum().clamp_min(1)
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of the values where ``mask`` is 1; 0 if the mask is empty."""
+    return (values * mask).sum() / mask.sum().clamp_min(1)
 
 
 def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of maps ``(..., H, W)``, by value: ``(...)``, float32."""
+    """Return the mean squared error of maps ``(..., H, W)``: ``(...)``, float32."""
     return (prediction.float() - target.float()).square().mean((-2, -1))
 
 
 def cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy of maps ``(..., H, W)`` in 0..1: ``(...)``, float32."""
+    """Return the binary cross-entropy of maps ``(..., H, W)`` in 0..1: ``(...)``, float32."""
     prediction, target = prediction.float().clamp(0, 1), target.float().clamp(0, 1).expand_as(prediction)
     return F.binary_cross_entropy(prediction, target, reduction="none").mean((-2, -1))
 
@@ -128,7 +128,7 @@ class Outputs:
         return Outputs(self.saliency[clips], {name: value[clips] for name, value in self.maps.items()})
 
     def named(self, name: str) -> list[Tensor]:
-        """Return the outputs of a name (see :attr:`LossTerm.of`), ``(N, T1, H, W)`` each; none if there are none."""
+        """Return the outputs with a name (see :attr:`LossTerm.of`), each ``(N, T1, H, W)``; may be empty."""
         if name == FINAL:
             return [self.saliency]
         key, _, index = name.partition(".")
@@ -150,19 +150,19 @@ def target_of(term: LossTerm, outputs: Outputs, targets: Targets | None, truth: 
 
 
 def term_value(term: LossTerm, outputs: Outputs, targets: Targets | None, truth: GroundTruth | None) -> Tensor | None:
-    """Return the value of a term, the mean over clips and frames; None if the outputs or targets lack it.
+    """Return the value of a term, averaged over clips and frames; None if its output or target is missing.
 
-    Frames without ground truth are left out of the terms that need it.
+    Terms that need ground truth are averaged over the frames that have it.
     """
     target, found = target_of(term, outputs, targets, truth), outputs.named(term.of)
     if target is None or not found:
         return None
     if not term.labeled_only:
         return torch.stack([KINDS[term.kind](output, target).mean() for output in found]).mean()
-    there = (target.sum((-2, -1)) > 0).float()
+    annotated = (target.sum((-2, -1)) > 0).float()
     if term.to == "density" and term.kind in ("mse", "bce"):
         target = target.float() / target.amax((-2, -1), keepdim=True).clamp_min(1)
-    return torch.stack([mean_where(KINDS[term.kind](output, target), there) for output in found]).mean()
+    return torch.stack([masked_mean(KINDS[term.kind](output, target), annotated) for output in found]).mean()
 
 
 def loss_terms(
@@ -176,9 +176,9 @@ def loss_terms(
 
     Args:
         outputs: the student's outputs for N clips.
-        labeled: how many of them, from the first on, are labeled; the others are auxiliary.
-        targets: the teacher's maps of all N; None without a teacher.
-        truth: of the labeled clips; None without ground truth.
+        labeled: number of labeled clips, which come first; the others are auxiliary.
+        targets: the teacher's maps of all clips; None without a teacher.
+        truth: ground truth of the labeled clips, if any.
         objectives: the terms and their weights.
     """
     values: dict[str, Tensor] = {}
@@ -210,13 +210,13 @@ SMOOTH = 6.0
 
 def smooth(maps: Tensor) -> Tensor:
     """Return maps ``(..., H, W)`` blurred with a Gaussian of standard deviation ``SMOOTH``."""
-    rows, columns = (blurring(side, maps.device) for side in maps.shape[-2:])
+    rows, columns = (blur_matrix(side, maps.device) for side in maps.shape[-2:])
     return rows @ maps @ columns.T
 
 
 @lru_cache
-def blurring(side: int, device: torch.device) -> Tensor:
-    """Return the Gaussian blur of a row of ``side`` pixels, reflected at the ends, as a matrix."""
+def blur_matrix(side: int, device: torch.device) -> Tensor:
+    """Return the matrix that blurs a row of ``side`` pixels with a Gaussian; the row is reflected at its ends."""
     with torch.inference_mode(False):  # the cached matrix may be needed for gradients later
         reach = round(3 * SMOOTH)
         kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / SMOOTH) ** 2)
@@ -228,7 +228,7 @@ def blurring(side: int, device: torch.device) -> Tensor:
 def grid_pattern(maps: Tensor) -> Tensor:
     """Return the strength of the grid in maps: the deviation of their periodic part, as a fraction of their range.
 
-    A penalty on it in training removes the grid, so that maps need not be blurred.
+    As a penalty in training, it removes the grid, so that maps need not be blurred.
 
     Args:
         maps: ``(N, H, W)``, H and W multiples of 8.
@@ -245,6 +245,6 @@ def grid_pattern(maps: Tensor) -> Tensor:
         shape = (len(maps), maps.shape[1] // period, period, maps.shape[2] // period, period)
         weights, values = (x.reshape(shape).sum((1, 3)) for x in (weight, weight * rest))
         pattern = values / weights.clamp_min(1e-6)
-        away = pattern - pattern.mean((-2, -1), keepdim=True)
-        found = found + (away.square().mean((-2, -1)) + 1e-10).sqrt()
+        deviation = pattern - pattern.mean((-2, -1), keepdim=True)
+        found = found + (deviation.square().mean((-2, -1)) + 1e-10).sqrt()
     return found.mean()

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules: those of the paper (section 4.2) and its code, and AdamW with a cosine."""
+"""Optimizers and learning-rate schedules of the paper (section 4.2) and its code, and AdamW with a cosine schedule."""
 
 from __future__ import annotations
 

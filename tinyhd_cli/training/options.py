@@ -362,7 +362,7 @@ def as_text(value: Any) -> str:
 
 
 def as_options(spec: ModelSpec) -> tuple[str, ...]:
-    """Return the options of a spec that differ from its named network's, as ``--set`` takes them."""
+    """Return the options of a spec that differ from its named network's, in the format of ``--set``."""
     defaults = named_spec(spec.name).options
     return tuple(f"{name}={as_text(value)}" for name, value in spec.options.items() if value != defaults[name])
 
@@ -391,35 +391,35 @@ def is_a(kind: str, value: Any) -> bool:
 
 
 def presets() -> list[str]:
-    """Names of the presets that come with the package."""
+    """Return the names of the presets in the package."""
     folder = resources.files(__package__) / "presets"
     return sorted(Path(item.name).stem for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
 def read_yaml(text: str, where: str) -> dict[str, Any]:
-    """The settings in a YAML text; ``UsageError`` if it has another form."""
+    """Return the settings in a YAML document; ``UsageError`` if it is malformed."""
     try:
         values = parse_yaml(text) or {}
     except ValueError as error:
         raise UsageError(f"{where}: is not valid YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
-        raise UsageError(f"{where}: must be settings, one a line, such as lr: 0.01")
+        raise UsageError(f"{where}: must contain settings, one per line, such as lr: 0.01")
     return values
 
 
 def build_config(
     given: Mapping[str, Any], preset: str | None = None, file: Path | None = None, saved: TrainConfig | None = None
 ) -> TrainConfig:
-    """The configuration of a command line.
+    """Return the configuration for a command line.
 
     Args:
-        given: what the command line says; None where it is silent.
-        preset: name of a preset to begin with.
-        file: a YAML file, which wins over the preset; the command line wins over both.
-        saved: what to begin with instead of the defaults: that of a run that is resumed.
+        given: settings from the command line, which take precedence; None for those that are not given.
+        preset: name of a preset with lower precedence than ``file``.
+        file: a YAML file with lower precedence than the command line.
+        saved: configuration of the run to resume, used instead of the defaults.
 
     Raises:
-        UsageError: a preset, setting or value is unknown or wrong.
+        UsageError: a preset, setting or value is unknown or invalid.
     """
     values: dict[str, Any] = saved.to_dict() if saved else {}
     if preset is not None:
@@ -438,5 +438,5 @@ def build_config(
 
 
 def replace(config: TrainConfig, **changes: Any) -> TrainConfig:
-    """The configuration with some fields changed."""
+    """Return the configuration with some fields changed."""
     return dataclasses.replace(config, **changes)

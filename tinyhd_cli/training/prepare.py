@@ -1,4 +1,4 @@
-"""Prepare a run before its first step: data, teachers and network, in this order of cost."""
+"""Prepare a run before its first step: data, teachers and network."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that the training loop works with."""
+    """A prepared run: everything that the training loop needs."""
 
     network: nn.Module
     teacher: Teachers | None
@@ -63,7 +63,7 @@ def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Sch
         config: the run.
         targets: number of labeled videos.
         aux: number of auxiliary videos.
-        parts: number that a batch is divided by: processes times accumulation.
+        parts: number of parts that a batch is divided into: processes times accumulation.
 
     Raises:
         UsageError: a batch is larger than the data, or cannot be divided.
@@ -95,7 +95,7 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     """
     found = sources.find(config)
     parts = processes * config.accumulate
-    schedule(config, len(found.targets), len(found.aux), parts)  # raises errors before anything that takes long
+    schedule(config, len(found.targets), len(found.aux), parts)  # raises errors before the slow steps
     teacher = load_teachers(config, device)
     torch.manual_seed(config.seed)
     network = build(config.spec)

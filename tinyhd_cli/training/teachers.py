@@ -1,4 +1,4 @@
-"""Teachers: networks whose maps a student learns. A teacher may have another clip length and input size."""
+"""Teachers: networks whose maps a student learns. Clip length and input size may differ from the student's."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class Teacher:
 
     Args:
         config: the run.
-        name: of the network, or its weights file.
-        device: where it runs.
+        name: name of the network, or its weights file.
+        device: device that runs it.
 
     Raises:
         WeightsError: the weights cannot be loaded.
@@ -198,5 +198,5 @@ def mean(several: Sequence[Targets]) -> Targets:
 
 
 def mirrored(maps: Targets) -> Targets:
-    """Return maps with left and right exchanged."""
+    """Return maps mirrored horizontally."""
     return Targets(maps.final.flip(-1), None if maps.intermediate is None else maps.intermediate.flip(-1))

@@ -104,7 +104,7 @@ def side_data(av_frame: av.VideoFrame, name: str) -> bytes | None:
 
 
 def without_unknown_side_data(av_frame: av.VideoFrame) -> av.VideoFrame:
-    """Return a frame without the side data whose type PyAV does not know."""
+    """Return a frame without side data of types that PyAV does not support."""
     known = {cast("int", kind.value) for kind in Type}
     graph = Graph()
     source = graph.add_buffer(

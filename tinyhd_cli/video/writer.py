@@ -235,7 +235,7 @@ class VideoWriter:
         try:
             last = self._stream.encode(None)
             if self.encoder == "libx265" and self._frames_written <= X265_DELAY:
-                # With so few frames, x265 does not know its delay and returns uninitialized decoding times.
+                # With so few frames, x265 has not computed its delay and returns uninitialized decoding times.
                 for packet in last:
                     packet.dts = packet.pts
             self._mux(last)

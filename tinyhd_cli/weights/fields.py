@@ -14,7 +14,7 @@ from typing import Any
 from ..untrusted import printable
 
 MAX_TEXT = 20_000
-"""Maximum characters of a text. The longest real texts list training data."""
+"""Maximum characters of a text field. The longest real ones list training data."""
 
 MAX_ENTRIES = 100
 """Maximum entries of a table (scores, provenance)."""
@@ -38,14 +38,14 @@ def wrong(wanted: str, value: object) -> ValueError:
 def text(value: object) -> str:
     """Return a text with control characters escaped."""
     if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise wrong(f"a text of at most {MAX_TEXT:,} characters", value)
+        raise wrong(f"a string of at most {MAX_TEXT:,} characters", value)
     return printable(value)
 
 
 def title(value: object) -> str:
     """Return a short text that is not empty."""
     if not isinstance(value, str) or not 0 < len(value) <= 200:
-        raise wrong("a text of 1 to 200 characters", value)
+        raise wrong("a string of 1 to 200 characters", value)
     return text(value)
 
 

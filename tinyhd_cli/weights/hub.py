@@ -44,7 +44,7 @@ def download(info: WeightsInfo, *, force: bool = False) -> Path:
         force: download the file again if it is cached.
 
     Raises:
-        WeightsError: the download failed; the message says what to do.
+        WeightsError: the download failed; the message includes advice.
     """
     from huggingface_hub import hf_hub_download
 

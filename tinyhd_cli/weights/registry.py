@@ -1,4 +1,4 @@
-"""What is known of weights without opening them: the registry, ``weights/registry.toml``. Imports no torch."""
+"""The registry of named weights, ``weights/registry.toml``. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..untrusted import parse_toml, printable, read_document
 from . import fields
 
 RENAMED = {"licence": "license", "config": "spec"}
-"""Fields by the names that files of version 0.1 use."""
+"""Present names of fields, by their names in files of version 0.1."""
 
 IN_SPEC = ("input_size", "mean", "std")
-"""Fields of version 0.1 that are part of the spec now; where they are given, they override its values."""
+"""Fields of version 0.1 that are now part of the spec; if given, they override its values."""
 
 NOT_STATED = "not stated"
-"""The license of weights whose authors name none."""
+"""The license of weights whose authors state none."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class HubFile:
     """A file on the Hugging Face Hub."""
 
     repo: str
-    """``owner/name``, or a name that gets the configured owner put in front."""
+    """``owner/name``, or a name to which the configured owner is prepended."""
 
     filename: str
     revision: str = "main"
@@ -65,7 +65,7 @@ class WeightsInfo:
     """Metric to published value."""
 
     scores_on: str = ""
-    """The data of the scores, and who published them."""
+    """The data on which the scores were measured, and their source."""
 
     upstream_file: str = ""
     """Name of the original file."""
@@ -74,7 +74,7 @@ class WeightsInfo:
     upstream_sha256: str = ""
     hub: HubFile | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
-    """How a training run made them: command, commit, seed, ..."""
+    """Origin of weights from a training run: command, commit, seed, ..."""
 
     @classmethod
     def from_dict(cls, values: object) -> WeightsInfo:
@@ -95,7 +95,7 @@ class WeightsInfo:
             spec = with_parts(known.pop("spec"), parts)
             return cls(spec=spec, **known)
         except (UsageError, ValueError) as error:
-            raise WeightsError(f"not a description of weights: {one_line(error)}") from error
+            raise WeightsError(f"the metadata is invalid: {one_line(error)}") from error
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -188,9 +188,9 @@ def prefix_errors(subject: object) -> Iterator[None]:
 
 
 def registry_path() -> Path:
-    """The registry: ``$TINYHD_REGISTRY``, else the one in the package, else the one in the source checkout.
+    """Return the path of the registry: ``$TINYHD_REGISTRY``, else in the package, else in the source checkout.
 
-    Embedded weight files are in the folder of the registry.
+    Embedded weights files are in the same folder.
     """
     if override := os.environ.get("TINYHD_REGISTRY"):
         return Path(override)
@@ -198,11 +198,11 @@ def registry_path() -> Path:
     for folder in (package / "embedded", package.parent / "weights"):
         if (folder / "registry.toml").is_file():
             return folder / "registry.toml"
-    raise WeightsError(f"{package / 'embedded' / 'registry.toml'} is missing: install tinyhd again")
+    raise WeightsError(f"{package / 'embedded' / 'registry.toml'} is missing; reinstall tinyhd")
 
 
 def card(info: WeightsInfo) -> str:
-    """The model card that stands beside an embedded file, ``NAME.md``; empty if there is none."""
+    """Return the model card ``NAME.md`` next to an embedded file; empty if the file has none."""
     path = registry_path().parent / f"{Path(info.file).stem}.md"
     if not info.file or not path.is_file():
         return ""
@@ -213,7 +213,7 @@ def card(info: WeightsInfo) -> str:
 
 
 def read_registry() -> dict[str, Any]:
-    """The registry as it is in the file."""
+    """Return the raw content of the registry."""
     path = registry_path()
     try:
         return parse_toml(read_document(path))
@@ -224,7 +224,7 @@ def read_registry() -> dict[str, Any]:
 
 
 def registry() -> dict[str, WeightsInfo]:
-    """The known weights by name, in the registry's order.
+    """Return the named weights, in the registry's order.
 
     Raises:
         WeightsError: the registry is missing or malformed.
@@ -237,7 +237,7 @@ def registry() -> dict[str, WeightsInfo]:
     for name, entry in weights.items():
         with prefix_errors(f"{registry_path()}: {printable(name)}"):
             if not isinstance(entry, dict):
-                raise WeightsError("not a description of weights: it must be a table")
+                raise WeightsError("the metadata is invalid: it must be a table")
             hub = entry.get("hub", {})
             place = {"repo": name, "filename": f"{name}.safetensors"} | hub if isinstance(hub, dict) else hub
             entries[name] = WeightsInfo.from_dict({**defaults, **entry, "name": name, "hub": place})
@@ -245,20 +245,20 @@ def registry() -> dict[str, WeightsInfo]:
 
 
 def default_name() -> str:
-    """The name, or the file, of the weights that are used when none are named.
+    """Return the name or file of the default weights.
 
-    The setting ``model`` (``TINYHD_MODEL``, or in ``tinyhd.toml``), else what the registry says.
+    It is the setting ``model`` (``TINYHD_MODEL``, or in ``tinyhd.toml``), else the default of the registry.
     """
     if chosen := setting("model", ""):
         return chosen
     name = read_registry().get("default")
     if not isinstance(name, str):
-        raise WeightsError(f"{registry_path()}: names no default weights")
+        raise WeightsError(f"{registry_path()}: the default weights are missing")
     return name
 
 
 def find(name: str) -> WeightsInfo:
-    """The registry entry of a name; a bare architecture means its first entry.
+    """Return the registry entry with a name; a bare architecture stands for its first entry.
 
     Raises:
         UsageError: the name is unknown.

@@ -1,9 +1,9 @@
 """MobileNetV2 inflated to three dimensions: the encoder of TinyHD.
 
-Sources: Sandler et al., CVPR 2018 (MobileNetV2, Table 2); Hu et al., WACV 2023, section 3.2 (inflation, and the
-FastSal way of collecting features from every block into four streams).
+Sources: Sandler et al., CVPR 2018 (MobileNetV2, Table 2); Hu et al., WACV 2023, section 3.2 (inflation, and, as in
+FastSal, the concatenation of the features of all blocks into four streams).
 
-Shapes are written ``(N, C, T, H, W)``; the comments give the full-width network at 16 x 192 x 256.
+Shapes are ``(N, C, T, H, W)``; the comments give those of the full-width network for 16 x 192 x 256.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 Size3 = tuple[int, int, int]
 
-# Output channels of each feature block, 0 to 18, at full width, and the spatial stride of the blocks that shrink.
+# Output channels of the blocks at full width: the stem (block 0), blocks 1 to 17, and the head (block 18).
 STEM_CHANNELS = 32
-BLOCK_CHANNELS = (16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320)  # blocks 1 to 17
+BLOCK_CHANNELS = (16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320)
 HEAD_CHANNELS = 1280
+
+# Blocks with spatial stride 2.
 DOWNSAMPLING_BLOCKS = (2, 4, 7, 14)
 
-# Temporal stride follows the spatial one, except here: time is shortened by 8, not by 32.
+# Blocks with temporal stride 1. In all others it equals the spatial stride: time is reduced by 8, space by 32.
 KEEPS_TIME = (2, 14)
 
 EXPANSION = 6
@@ -32,13 +34,13 @@ GROUPS = ((1,), (2, 3), (4, 5, 6), (7, 8, 9, 10, 11, 12, 13), (14, 15, 16, 17, 1
 
 
 def pixel_shuffle_frames(x: Tensor) -> Tensor:
-    """Move channels into space, each frame on its own: ``(N, 4C, T, H, W)`` to ``(N, C, T, 2H, 2W)``."""
+    """Apply a pixel shuffle to each frame: ``(N, 4C, T, H, W)`` to ``(N, C, T, 2H, 2W)``."""
     x = F.pixel_shuffle(x.transpose(1, 2), 2)  # (N, T, C, 2H, 2W)
     return x.transpose(1, 2)
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution and BatchNorm, and ReLU6 unless ``activation`` is off."""
+    """Convolution, BatchNorm and, with ``activation``, ReLU6."""
 
     def __init__(
         self,
@@ -59,9 +61,9 @@ class ConvNorm(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1x1x1, filter each channel on its own, project 1x1x1 without an activation (MobileNetV2, Figure 4b).
+    """1x1x1 expansion, depthwise convolution, 1x1x1 projection without an activation (MobileNetV2, Figure 4b).
 
-    ``skip=None`` adds the input where the shapes allow it, as MobileNetV2 does; TinyHD's decoders never do.
+    With ``skip=None``, the input is added if the shapes match, as in MobileNetV2. TinyHD's decoders never add it.
     """
 
     def __init__(
@@ -88,12 +90,12 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNet3d(nn.Module):
-    """The encoder: a clip in, four streams of features out.
+    """The encoder, which turns a clip into four streams of features.
 
     Args:
-        outputs: ``"single"`` keeps two time steps in the deepest blocks, ``"multi"`` reduces them to one (block 14's
-            depthwise kernel spans two frames without padding, those of blocks 15 to 17 one).
-        width_divisor: 1, 2 or 4; every channel number is divided by it (the three input channels are not).
+        outputs: ``"single"`` keeps two time steps in the deepest blocks, ``"multi"`` reduces them to one: the depthwise
+            kernel of block 14 spans two frames without padding, those of blocks 15 to 17 span one.
+        width_divisor: 1, 2 or 4; all numbers of channels except the three of the input are divided by it.
     """
 
     def __init__(self, outputs: Literal["single", "multi"], width_divisor: int = 1) -> None:
@@ -123,16 +125,16 @@ class MobileNet3d(nn.Module):
 
     @staticmethod
     def stream_channels(width_divisor: int = 1) -> tuple[int, int, int, int]:
-        """Channels of the four streams: 28, 24, 136, 520 at full width."""
+        """Return the channels of the four streams: 28, 24, 136, 520 at full width."""
         widths = (*BLOCK_CHANNELS, HEAD_CHANNELS)
         first, *others = [sum(widths[block - 1] for block in group) // width_divisor for group in GROUPS]
         shuffled = [channels // 4 for channels in others]
         return first + shuffled[0], shuffled[1], shuffled[2], shuffled[3]
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features of a clip ``(N, 3, 16, H, W)`` at strides 2, 4, 8 and 16 in space, shallow to deep.
+        """Return the features of a clip ``(N, 3, 16, H, W)`` at spatial strides 2, 4, 8 and 16, shallow to deep.
 
-        Their time steps are 8, 4, 2, and 2 (single) or 1 (multi).
+        They have 8, 4, 2, and 2 (single) or 1 (multi) time steps.
         """
         x = self.stem(clip)  # (N, 32, 8, 96, 128)
         groups: list[Tensor] = []
@@ -142,7 +144,7 @@ class MobileNet3d(nn.Module):
                 x = self.blocks[str(block)](x)
                 taps.append(x)
             groups.append(torch.cat(taps, dim=1))
-        # (16, 8, 96, 128) | (48, 8, 48, 64) | (96, 4, 24, 32)... each but the first doubles its resolution
+        # (16, 8, 96, 128) | (48, 8, 48, 64) | (96, 4, 24, 32)... All but the first double their resolution.
         shallow, *deeper = groups
         half, quarter, eighth, sixteenth = (pixel_shuffle_frames(group) for group in deeper)
         return torch.cat([shallow, half], dim=1), quarter, eighth, sixteenth

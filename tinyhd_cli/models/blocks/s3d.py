@@ -1,4 +1,4 @@
-"""S3D: an Inception network whose 3D convolutions are split into space and time. The encoder of HD2S.
+"""S3D: an Inception network whose 3D convolutions are separated into space and time. The encoder of HD2S.
 
 Source: Xie et al., "Rethinking Spatiotemporal Feature Learning", ECCV 2018. Shapes are ``(N, C, T, H, W)``; the
 comments give those for 16 x 192 x 256.
@@ -14,7 +14,7 @@ EPS = 1e-3
 
 
 class Conv(nn.Module):
-    """1x1x1 convolution (or ``kernel``), BatchNorm, ReLU."""
+    """Convolution, 1x1x1 by default, with BatchNorm and ReLU."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Conv(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """A k x k x k convolution as 1 x k x k in space, then k x 1 x 1 in time."""
+    """A k x k x k convolution, separated into 1 x k x k in space and k x 1 x 1 in time."""
 
     def __init__(self, in_channels: int, out_channels: int, size: int = 3, stride: int = 1) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class SeparableConv(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches side by side; ``widths`` are 1x1 | 1x1 reducing, 3x3x3 | 1x1 reducing, 3x3x3 | pool, 1x1."""
+    """Four parallel branches: 1x1x1 | 1x1x1, 3x3x3 | 1x1x1, 3x3x3 | pooling, 1x1x1; ``widths`` in this order."""
 
     def __init__(self, in_channels: int, widths: tuple[int, int, int, int, int, int]) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ STAGE5 = ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128))
 
 
 def inception_stage(in_channels: int, stage: tuple[tuple[int, int, int, int, int, int], ...]) -> nn.Sequential:
-    """Inception blocks one after the other."""
+    """Return a sequence of Inception blocks."""
     blocks = []
     for widths in stage:
         blocks.append(Inception(in_channels, widths))
@@ -85,7 +85,7 @@ def inception_stage(in_channels: int, stage: tuple[tuple[int, int, int, int, int
 
 
 class S3D(nn.Module):
-    """Features of four stages, each after the max-pool that follows it."""
+    """The encoder, which returns the features of four stages, each after the max pooling that follows it."""
 
     channels = (192, 480, 832, 1024)
 
@@ -101,7 +101,7 @@ class S3D(nn.Module):
         self.pool4 = nn.MaxPool3d(2, stride=2)
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features of a clip ``(N, 3, 16, H, W)``, at strides 8, 16, 32, 32 in space, 2, 4, 8, 8 in time."""
+        """Return the features of a clip ``(N, 3, 16, H, W)``: strides 8, 16, 32, 32 in space, 2, 4, 8, 8 in time."""
         x = self.pool_space(self.stage1(clip))  # (N, 64, 8, 48, 64)
         x2 = self.pool_space(self.stage2(x))  # (N, 192, 8, 24, 32)
         x3 = self.pool3(self.stage3(x2))  # (N, 480, 4, 12, 16)

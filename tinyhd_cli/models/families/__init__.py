@@ -1,1 +1,1 @@
-"""Model families: each module holds its networks and everything that is particular to them, as one ``FAMILY``."""
+"""Model families: each package contains its networks and everything specific to them, as one ``FAMILY``."""

@@ -20,7 +20,7 @@ HALVES = (0.5, 0.5, 0.5)
 
 
 class HD2SFamily(Family):
-    """One network: the map of the last of 16 frames."""
+    """The HD2S family: one network, which outputs the map of the last of 16 frames."""
 
     name = "hd2s"
     paper = "Bellitto et al., IJCV 2021"

@@ -73,7 +73,7 @@ LAYERS4 = LAYERS5 = ((512, 2), (256, 2), (128, 1), (64, 1), (3, 1))
 
 
 class HD2S(nn.Module):
-    """Saliency map of a clip's last frame."""
+    """The network, which outputs the saliency map of a clip's last frame."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -104,9 +104,9 @@ class HD2S(nn.Module):
             intermediate: also return the decoders' maps.
 
         Returns:
-            Saliency ``(N, 1, H, W)`` in 0..1; with ``intermediate`` a pair of it and ``{"maps": (N, 4, 1, H, W)}``,
-            shallow to deep.
+            Saliency ``(N, 1, H, W)`` in 0..1. With ``intermediate``, a pair of the saliency and
+            ``{"maps": (N, 4, 1, H, W)}``, shallow to deep.
         """
         maps = [decoder(stage) for decoder, stage in zip(self.decoders, self.encoder(clip), strict=True)]
-        saliency = torch.sigmoid(self.fusion(torch.cat(maps[::-1], dim=1)))  # the fusion reads the deepest first
+        saliency = torch.sigmoid(self.fusion(torch.cat(maps[::-1], dim=1)))  # the fusion expects the deepest map first
         return (saliency, {"maps": torch.stack(maps, dim=1)}) if intermediate else saliency

@@ -14,7 +14,7 @@ FIRST_LAYER = {"5": 5, "4": 5, "3": 4, "2": 3}
 
 
 def own_name(name: str) -> str | None:
-    """Return tinyhd's name of an original HD2S tensor; None if there is no such tensor."""
+    """Return tinyhd's name of an original HD2S tensor; None for an unknown tensor."""
     path, _, field = name.rpartition(".")
     module, _, layer = path.rpartition(".")
     if match := re.fullmatch(r"featureExtractor\.block(\d)\.(.+)", module):

@@ -25,7 +25,7 @@ CLIP_FRAMES = 16
 
 
 class TinyHDFamily(Family):
-    """TinyHD-M (a map for each of 16 frames) and TinyHD-S (for the last one), in three widths."""
+    """The TinyHD family: TinyHD-M (a map for each of 16 frames) and TinyHD-S (for the last one), in three widths."""
 
     name = "tinyhd"
     paper = "Hu et al., WACV 2023"
@@ -55,7 +55,7 @@ class TinyHDFamily(Family):
         Args:
             outputs: ``multi`` (a map per frame) or ``single`` (the map of the last frame).
             width: ``full``, ``half`` or ``quarter`` of the encoder's channels (section 3.3.2).
-            decoders: in the order in which the fusion sees their maps; one may be repeated (Table 3).
+            decoders: in the order in which the fusion reads their maps; a decoder may be repeated (Table 3).
 
         Raises:
             UsageError: a value is invalid.
@@ -69,7 +69,7 @@ class TinyHDFamily(Family):
         wrong = [str(name) for name in decoders if name not in DECODERS]
         if wrong or not decoders:
             raise UsageError(
-                f"decoders must be taken from {', '.join(DECODERS)}, not {','.join(wrong) or 'none at all'}"
+                f"decoders must be one or more of {', '.join(DECODERS)}, not {','.join(wrong) or 'an empty list'}"
             )
         return ModelSpec(
             name=f"tinyhd-{outputs[0]}{'' if width == 'full' else f'-{width}'}",

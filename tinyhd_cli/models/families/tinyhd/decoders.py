@@ -4,11 +4,11 @@ Source: Hu et al., WACV 2023, section 3.2.1 and Figure 4. All three read the enc
 
     x0 (28 channels, stride 2)   x1 (24, stride 4)   x2 (136, stride 8)   x3 (520, stride 16)
 
-and answer with maps at full resolution, before the sigmoid. What the networks differ in beside the wiring:
+and output maps at full resolution, before the sigmoid. Besides their wiring, the networks differ in:
 
-- single output: time is folded down to one step by depthwise kernels of temporal stride 2;
-- multi output: time grows to 16 steps by interpolation (d2, d3); d1 keeps one step for the whole clip;
-- at half and quarter width, some pixel shuffles, which divide channels by four, become interpolations.
+- single output: depthwise kernels of temporal stride 2 reduce time to one step;
+- multi output: interpolation extends time to 16 steps (d2, d3); d1 outputs one step for the whole clip;
+- half and quarter width: interpolation replaces some pixel shuffles, which divide the channels by four.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ Temporal = Literal["fold", "frame", "keep"]
 
 
 def interpolate(x: Tensor, *, time: int = 1, space: int = 1) -> Tensor:
-    """Trilinear upsampling by whole factors, corners aligned."""
+    """Upsample trilinearly by integer factors, with aligned corners."""
     if time == 1 and space == 1:
         return x
     return F.interpolate(x, scale_factor=(time, space, space), mode="trilinear", align_corners=True)
 
 
 def block(in_channels: int, out_channels: int, temporal: Temporal) -> InvertedResidual:
-    """An inverted residual of expansion 2 without skip: the one building block of all three decoders."""
+    """Return an inverted residual of expansion 2 without a skip connection, the only block of all three decoders."""
     frames = 1 if temporal == FRAME else 3
     return InvertedResidual(
         in_channels,
@@ -53,9 +53,10 @@ def block(in_channels: int, out_channels: int, temporal: Temporal) -> InvertedRe
 
 
 class Decoder(nn.Module):
-    """What the decoders share: how many maps they give, and how they upsample."""
+    """Base class of the decoders."""
 
     maps = 1
+    """Number of maps per time step."""
 
     def __init__(self, outputs: Outputs, width_divisor: int) -> None:
         super().__init__()
@@ -63,22 +64,22 @@ class Decoder(nn.Module):
         self.width_divisor = width_divisor
 
     def temporal(self, single: Temporal) -> Temporal:
-        """The single-output network's temporal behavior, or the multi-output one's: every kernel spans 3 frames."""
+        """Return the temporal behavior of a kernel: ``single``, or ``KEEP`` in multi-output networks."""
         return KEEP if self.multi else single
 
     def up(self, x: Tensor) -> Tensor:
-        """Twice the resolution by pixel shuffle and, with several outputs, twice the time steps."""
+        """Double the resolution by pixel shuffle and, in multi-output networks, the time steps by interpolation."""
         return interpolate(pixel_shuffle_frames(x), time=2 if self.multi else 1)
 
     def stretch(self, x: Tensor) -> Tensor:
-        """The same by interpolation alone: channels stay."""
+        """Double the same dimensions by interpolation only, which keeps the number of channels."""
         return interpolate(x, time=2 if self.multi else 1, space=2)
 
 
 class HierarchicalDecoder(Decoder):
-    """d1: one map from each stream (HD2S's hierarchical aggregation).
+    """d1: one map from each stream (hierarchical aggregation, as in HD2S).
 
-    Returns ``(N, 4, 1, H, W)``, from the shallowest stream to the deepest.
+    The output is ``(N, 4, 1, H, W)``, from the shallowest stream to the deepest.
     """
 
     maps = 4
@@ -86,7 +87,7 @@ class HierarchicalDecoder(Decoder):
     def __init__(self, outputs: Outputs, width_divisor: int) -> None:
         super().__init__(outputs, width_divisor)
         c0, c1, c2, c3 = MobileNet3d.stream_channels(width_divisor)
-        # d1 folds time in both kinds of network; where single has one-frame kernels, multi has three-frame ones.
+        # d1 folds time in both kinds of network. Kernels of one frame in single have three frames in multi.
         frame: Temporal = self.temporal(FRAME)
         self.x0 = nn.ModuleList(
             [block(c0, 24, FOLD), block(24, 48, frame), block(12, 24, FOLD), block(24, 1, FOLD)],
@@ -97,8 +98,8 @@ class HierarchicalDecoder(Decoder):
         self.x2 = nn.ModuleList(
             [block(c2, 56, FOLD), block(14, 56, frame), block(14, 56, frame), block(14, 1, frame)],
         )
-        # The deepest stream has 2 steps (single) or 1 (multi) to begin with. Quarter width cannot spare the channels
-        # of a first pixel shuffle.
+        # The deepest stream starts with 2 time steps (single) or 1 (multi). At quarter width, it has too few channels
+        # for a pixel shuffle before the first block.
         self.interpolates_x3 = width_divisor == 4
         c3 = c3 if self.interpolates_x3 else c3 // 4
         self.x3 = nn.ModuleList(
@@ -126,9 +127,9 @@ class HierarchicalDecoder(Decoder):
 
 
 class UNetDecoder(Decoder):
-    """d2: from the deepest stream upwards, adding the next shallower one at each step (U-Net).
+    """d2: upsamples the deepest stream and adds the next shallower one at each step (U-Net).
 
-    Returns ``(N, 1, T, H, W)``, T 1 (single) or 16 (multi).
+    The output is ``(N, 1, T, H, W)``, T 1 (single) or 16 (multi).
     """
 
     def __init__(self, outputs: Outputs, width_divisor: int) -> None:
@@ -141,7 +142,7 @@ class UNetDecoder(Decoder):
         self.from_x1 = block(c1, 4 * c0, frame)
         self.lateral_x0 = nn.Sequential(block(c0, c0, fold), block(c0, c0, fold))
         self.from_x0 = block(c0, c0, fold)
-        # The last upsampling keeps the channels of narrow networks.
+        # In narrow networks, the last upsampling keeps the channels.
         self.interpolates_last = width_divisor > 1
         self.to_map = block(c0 if self.interpolates_last else c0 // 4, 1, fold)
 
@@ -157,9 +158,9 @@ class UNetDecoder(Decoder):
 
 
 class AggregationDecoder(Decoder):
-    """d3: deep layer aggregation, neighboring resolutions merged in stages until one is left (Yu et al., CVPR 2018).
+    """d3: merges neighboring resolutions in stages until one is left (deep layer aggregation, Yu et al., CVPR 2018).
 
-    Returns ``(N, 1, T, H, W)``, T 1 (single) or 16 (multi).
+    The output is ``(N, 1, T, H, W)``, T 1 (single) or 16 (multi).
     """
 
     def __init__(self, outputs: Outputs, width_divisor: int) -> None:
@@ -170,7 +171,7 @@ class AggregationDecoder(Decoder):
         fold, frame = self.temporal(FOLD), self.temporal(FRAME)
         # Stage 1 adds each stream to the upsampled deeper one: its four levels have the channels u.
         self.lateral1 = nn.ModuleList([block(x[0], u[1], fold), block(x[1], u[2], fold), block(x[2], u[3], frame)])
-        # Each later stage has one level less: channels (2, 8, 32), (2, 8), (2).
+        # Each later stage has one level fewer: channels (2, 8, 32), (2, 8), (2).
         self.up2 = nn.ModuleList([block(u[1], 8, frame), block(u[2], 32, frame), block(u[3], 128, fold)])
         self.lateral2 = nn.ModuleList([block(u[0], 2, fold), block(u[1], 8, fold), block(u[2], 32, fold)])
         self.lateral3 = nn.ModuleList([block(2, 2, fold), block(8, 8, fold)])

@@ -27,7 +27,7 @@ def numbered(decoders: Iterable[str]) -> dict[str, str]:
 
 
 class TinyHD(nn.Module):
-    """Saliency of a clip: one map (single) or one per frame (multi)."""
+    """The network, which outputs one saliency map per clip (single) or one per frame (multi)."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class TinyHD(nn.Module):
 
 @torch.no_grad()
 def make_static(network: TinyHD) -> None:
-    """Turn a network into its static twin: ``(N, 3, 1, H, W)`` in, ``(N, 1, H, W)`` out. Changes the network."""
+    """Turn a network into its static twin, in place: ``(N, 3, 1, H, W)`` to ``(N, 1, H, W)``."""
     make_kernels_static(network)
     for module in network.modules():
         if isinstance(module, Decoder):

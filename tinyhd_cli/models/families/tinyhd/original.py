@@ -49,7 +49,7 @@ D1_LAST = "d1d2d3_m_lt"
 
 
 def own_name(name: str) -> str | None:
-    """Return tinyhd's name of an original TinyHD tensor; None if there is no such tensor."""
+    """Return tinyhd's name of an original TinyHD tensor; None for an unknown tensor."""
     module, _, field = name.rpartition(".")
     if match := re.fullmatch(r"encoder\.encoder\.(0|18)\.(\d)", module):
         block = "stem" if match[1] == "0" else "blocks.18"
@@ -67,10 +67,10 @@ def own_name(name: str) -> str | None:
 
 
 def options_of(state_dict: Mapping[str, Tensor], stem: str = "") -> tuple[str, str, tuple[str, ...]]:
-    """Return outputs, width and decoders of an original state dict: by its shapes, the fusion order by the file name.
+    """Return outputs, width and decoders of an original state dict, from its shapes and (fusion order) its file name.
 
     Raises:
-        WeightsError: the tensors are of no TinyHD network.
+        WeightsError: the tensors do not belong to a TinyHD network.
     """
     try:
         width = width_of(state_dict["encoder.encoder.0.0.weight"])

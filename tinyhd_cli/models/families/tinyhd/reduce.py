@@ -9,8 +9,8 @@ its parent. The paper leaves some details open; they are chosen so that activati
   BatchNorm measures the true statistics.
 - One channel of the student replaces two of its parent's, each about as large as their mean. Therefore the kernels of
   a pair are summed along the input.
-- Pixel shuffle turns four consecutive channels into four positions. Its inputs are paired with the channels of the same
-  position, four further on.
+- Pixel shuffle turns four consecutive channels into four positions. Its input channels are paired with those of the
+  same position, four channels later.
 """
 
 from __future__ import annotations
@@ -130,13 +130,13 @@ def reduce_channels(
     Args:
         spec: the parent.
         state_dict: its tensors.
-        to: ``half`` (from full) or ``quarter`` (from half, or from full by way of half).
+        to: ``half`` (from full) or ``quarter`` (from half, or from full via half).
         merge: ``sum`` or ``mean`` of the kernels of a pair along the input; the mean makes activations smaller layer by
             layer.
         seed: of the layers that keep their initial weights.
 
     Raises:
-        UsageError: the parent is not wider than that.
+        UsageError: the parent is not wider than ``to``.
     """
     width = spec.options["width"]
     if to not in WIDTHS or WIDTHS[to] <= WIDTHS[width]:
