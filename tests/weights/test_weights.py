@@ -249,7 +249,7 @@ def test_missing_and_unknown_tensors(tmp_path: Path, state: dict[str, torch.Tens
 def test_safetensors_without_metadata_of_tinyhd(tmp_path: Path, metadata: dict[str, str] | None):
     save_file({"x": torch.zeros(1)}, tmp_path / "theirs.safetensors", metadata)
     said = refusal(tmp_path / "theirs.safetensors")
-    assert "metadata" in said 
+    assert "metadata" in said
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 50_000, -1])

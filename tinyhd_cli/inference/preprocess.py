@@ -25,7 +25,7 @@ Pixels = NDArray[np.float32]
 """A preprocessed frame ``(3, H, W)``, or a clip ``(3, T, H, W)``."""
 
 DIRECT = 1.5**2
-"""Frames of up to this many times ``Preprocess.reduce_above`` pixels are resized in one step, as in the original code."""
+"""Frames of up to this many times ``Preprocess.reduce_above`` pixels are resized in one step, as in the original."""
 
 INTERPOLATION = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA, "bicubic": cv2.INTER_CUBIC}
 

@@ -64,7 +64,7 @@ def convert(state_dict: Mapping[str, Tensor], name: str | ModelSpec, **overrides
     """Return an original state dict under tinyhd's tensor names.
 
     Args:
-        state_dict: original tensor names to tensors, as the networks of the original repositories save them.
+        state_dict: tensors by original name, as saved by the original networks.
         name: the network's name (``tinyhd-m-quarter``, ``hd2s``, ...) or its spec.
         overrides: of a named network: as for :func:`tinyhd_cli.models.create`.
 

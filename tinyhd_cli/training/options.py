@@ -225,7 +225,7 @@ class TrainConfig:
                 raise UsageError(f"{flag(name)} must be at least 1, not {getattr(self, name)}")
         for name in ("aux_ratio", "weight_decay", "clip", "workers"):
             if getattr(self, name) < 0:
-                raise UsageError(f"{flag(name)} must not be below 0, not {getattr(self, name)}")
+                raise UsageError(f"{flag(name)} must be at least 0, not {getattr(self, name)}")
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise UsageError(f"--lr must be above 0, not {self.lr}")
         if not all(0 < share < 1 for share in self.milestones):

@@ -87,7 +87,7 @@ class HierarchicalDecoder(Decoder):
     def __init__(self, outputs: Outputs, width_divisor: int) -> None:
         super().__init__(outputs, width_divisor)
         c0, c1, c2, c3 = MobileNet3d.stream_channels(width_divisor)
-        # d1 folds time in both kinds of network. Kernels of one frame in single have three frames in multi.
+        # d1 folds time in both kinds of network. Where single has one-frame kernels, multi has three-frame kernels.
         frame: Temporal = self.temporal(FRAME)
         self.x0 = nn.ModuleList(
             [block(c0, 24, FOLD), block(24, 48, frame), block(12, 24, FOLD), block(24, 1, FOLD)],
