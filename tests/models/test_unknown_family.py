@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from helpers import clips, training_data
+from helpers import clips, pair, training_data
 from helpers.networks import lively
 from helpers.pair import Pair, PairFamily
 
 from tinyhd_cli import load_model, models, weights
-from tinyhd_cli.errors import UsageError
+from tinyhd_cli.engines.generic import digest_of
+from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.inference.preprocess import network_input, reduced
 from tinyhd_cli.models import registry
+from tinyhd_cli.training import prepare
+from tinyhd_cli.training.clips import Pick
+from tinyhd_cli.training.options import TrainConfig
+from tinyhd_cli.training.validation import Validator
 from tinyhd_cli.video.reader import VideoReader
 
 
@@ -281,3 +289,105 @@ def test_taken_names_are_refused(family):
 
     with pytest.raises(UsageError, match="family tinyhd: the name 'tinyhd' is taken"):
         models.register(BuiltIn())
+
+
+def test_options_that_a_file_lacks_have_their_defaults():
+    """A later version of a family may have added them."""
+    values = models.spec("pair-64", width=4).to_dict()
+    del values["options"]
+    assert models.from_dict(values) == models.spec("pair-64")
+    tinyhd = models.spec("tinyhd-m-quarter").to_dict() | {"options": {"decoders": ["d1", "d1"]}}
+    assert models.from_dict(tinyhd) == models.spec("tinyhd-m-quarter", decoders=("d1", "d1"))
+
+
+def test_overrides_are_checked_by_the_family():
+    with pytest.raises(UsageError, match="clip_frames must be 16, not 8"):
+        models.spec("tinyhd-s", clip_frames=8)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (PairFamily, "it is not an instance of Family with a name and specs"),
+        (type("Wrong", (PairFamily,), {"name": "wrong"})(), "pair-64 names the family 'pair', not 'wrong'"),
+    ],
+)
+def test_unusable_families_are_refused(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        models.register(wrong)
+    assert "wrong" not in models.all_families()
+
+
+def test_a_family_can_be_registered_again_but_not_over_a_plugin(monkeypatch, family):
+    models.register(PairFamily())  # in a notebook, for example
+    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry, "plugins", lambda: (registry.Plugin("pair", "package 1", family),))
+    with pytest.raises(UsageError, match="family pair: the name 'pair' is taken"):
+        models.register(PairFamily())
+
+
+def test_a_family_that_fails_to_recognize_a_file_is_skipped(monkeypatch, tmp_path, caplog):
+    def fail(self, state_dict, stem=""):
+        raise KeyError("early.weight")
+
+    monkeypatch.setattr(PairFamily, "recognize", fail)
+    torch.save({"x.weight": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="its tensors are of no network that is installed here"):
+        weights.load(tmp_path / "a.pth")
+    assert "model family pair cannot read a weights file: 'early.weight'" in tinyhd_messages(caplog)
+
+
+def test_maps_that_do_not_fit_the_spec_are_reported(pair_file):
+    model = load_model(pair_file, "cpu", engine="torch")
+    two = dataclasses.replace(model, spec=dataclasses.replace(model.spec, maps=2))
+    with pytest.raises(WeightsError, match=r"mine: the network outputs maps of shape \(1, 64, 64\), but its spec says"):
+        two.infer(np.zeros((3, 2, 64, 64), np.float32))
+
+
+def test_changed_code_is_compiled_again(tmp_path, monkeypatch):
+    """The compiled network of an earlier version of a plugin is not used again."""
+    code = Path(pair.__file__).read_text(encoding="utf-8")
+    path = tmp_path / "edited_pair.py"
+    digests = set()
+    monkeypatch.syspath_prepend(tmp_path)
+    for text in (code, code.replace("(early + late) / 2", "(early + 3 * late) / 4")):
+        path.write_text(text, encoding="utf-8")
+        sys.modules.pop("edited_pair", None)
+        importlib.invalidate_caches()
+        torch.manual_seed(0)
+        network = importlib.import_module("edited_pair").Pair(models.spec("pair-64"))
+        digests.add(digest_of(network, models.spec("pair-64")))
+    sys.modules.pop("edited_pair", None)
+    assert len(digests) == 2
+
+
+def test_the_best_constant_map_is_for_divergences_only(tmp_path):
+    """The final term of this family is a mean squared error."""
+    validator = Validator(TrainConfig(model="pair-64", teacher="x"), None, [Pick(0, 0)], [], object())
+    assert validator.best_constant() == {}
+
+
+@pytest.mark.parametrize("option", ["--stills", "--sparse-init"])
+def test_unsupported_options_are_reported_before_decoding(tmp_path, tinyhd, monkeypatch, option):
+    monkeypatch.setattr(prepare, "decode_groups", lambda *arguments: pytest.fail("decoded"))
+    root = training_data.labeled_videos(tmp_path / "set", count=2, frames=4)
+    options = ("--model", "pair-64", "--steps", "1", "--batch-size", "1", "--workers", "0", "--quiet", option)
+    assert tinyhd("train", "--data", root, "--out", "run", *options) == 2
+
+
+def test_a_loss_without_terms_is_wrong_usage(tmp_path, tinyhd, capsys):
+    root = training_data.labeled_videos(tmp_path / "set", count=2, frames=4)
+    options = ("--model", "pair-64", "--steps", "1", "--batch-size", "1", "--workers", "0", "--device", "cpu")
+    weight = ("--weight", "ground-truth=0", "--weight", "self=0", "--weight", "final=0")
+    assert tinyhd("train", "--data", root, "--out", "run", *weight, *options) == 2
+    assert "no term of the loss of pair-64 can be computed" in capsys.readouterr().err
+
+
+def test_worker_processes_need_no_family(tmp_path, tinyhd):
+    """They only read clips, so a family that is registered in the main process is enough."""
+    root = training_data.labeled_videos(tmp_path / "set", count=2, frames=4)
+    options = ("--model", "pair-64", "--steps", "2", "--batch-size", "1", "--device", "cpu", "--quiet")
+    for workers in (0, 2):
+        assert tinyhd("train", "--data", root, "--out", f"run{workers}", "--workers", workers, *options) == 0
+    one, other = (weights.load(f"run{workers}/last.safetensors").state_dict for workers in (0, 2))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tinyhd_cli.errors import UsageError
+from tinyhd_cli.models import LossTerm
 from tinyhd_cli.training.losses import (
     GroundTruth,
     Outputs,
@@ -18,7 +19,7 @@ from tinyhd_cli.training.losses import (
     nss,
     total,
 )
-from tinyhd_cli.training.objectives import Objectives
+from tinyhd_cli.training.objectives import Objectives, objectives
 from tinyhd_cli.training.options import TrainConfig
 
 SIZE = (12, 16)
@@ -146,3 +147,102 @@ def test_best_constant_map():
     other = mean * torch.from_numpy(rng.uniform(0.8, 1.2, (8, 8)))
     assert divergence(other / other.sum()) > best
     assert mean_divergence([maps[0][:1, :1].expand(3, 2, 8, 8)]) == pytest.approx(0, abs=1e-6)
+
+
+# ------------------------------------------------------------------------------------- terms of any kind and target
+
+
+def definition(kind, prediction, target):
+    """Return a loss of two maps ``(H, W)``, in NumPy and float64."""
+    x, y = np.float64(prediction), np.float64(target)
+    if kind == "kl":
+        x, y = x / x.sum(), y / max(y.sum(), 1e-30)
+        return sum(b * np.log(b / a) for a, b in zip(x.ravel(), y.ravel(), strict=True) if b > 0)
+    if kind == "mse":
+        return ((x - y) ** 2).mean()
+    if kind == "bce":
+        return -(y * np.log(x) + (1 - y) * np.log(1 - x)).mean()
+    if kind == "cc":
+        return 1 - np.corrcoef(x.ravel(), y.ravel())[0, 1]
+    return -((x - x.mean()) / x.std() * y).sum() / max(y.sum(), 1)
+
+
+CLIPS, LABELED, FRAMES = 3, 2, 4
+
+
+def labeled_frames(term, truth):
+    """Return the pairs of clip and frame that a term is the mean over."""
+    pairs = [(n, t) for n in range(LABELED) for t in range(FRAMES)]
+    return [p for p in pairs if truth[p].sum() > 0] if term.labeled_only else pairs
+
+
+@pytest.mark.parametrize("kind", ["kl", "mse", "bce", "cc", "nss"])
+@pytest.mark.parametrize("to", ["teacher", "teacher.1", "density", "fixation", "student.early", "student.final"])
+@pytest.mark.parametrize("of", ["final", "early", "deep.1", "deep"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_term_equals_its_definition(kind, to, of, dtype):
+    """``early`` has one map for all frames, ``deep`` three per clip; the first frame has no ground truth."""
+    term = LossTerm("term", kind, of=of, to=to)
+    outputs = Outputs(
+        (maps(0, CLIPS, FRAMES) * 10).to(dtype),
+        {"early": (maps(1, CLIPS, 1, 1) * 10).to(dtype), "deep": (maps(2, CLIPS, 3, FRAMES) * 10).to(dtype)},
+    )
+    targets = Targets(maps(3, CLIPS, FRAMES), maps(4, CLIPS, 2))
+    truth = GroundTruth((maps(5, LABELED, FRAMES) * 5000).round(), (maps(6, LABELED, FRAMES) > 0.01).to(torch.uint8))
+    truth.density[0, 0], truth.fixation[0, 0] = 0, 0
+    found = loss_terms(outputs, LABELED, targets, truth, objectives((term,)))
+    assert set(found) == {"target/term"} | (set() if term.labeled_only else {"aux/term"})
+
+    final, early, deep = (value.double() for value in (outputs.saliency, *outputs.maps.values()))
+    of_frames = {
+        "final": [final],
+        "early": [early[:, 0].expand(-1, FRAMES, -1, -1)],
+        "deep.1": [deep[:, 1]],
+        "deep": [deep[:, i] for i in range(3)],
+    }
+    peaks = truth.density.amax((-2, -1), keepdim=True).clamp_min(1)
+    to_frames = {
+        "teacher": targets.final,
+        "teacher.1": targets.intermediate[:, 1, None].expand(-1, FRAMES, -1, -1),
+        "density": truth.density / peaks if kind in ("mse", "bce") else truth.density,
+        "fixation": truth.fixation,
+        "student.early": of_frames["early"][0],
+        "student.final": final,
+    }[to]
+    pairs = labeled_frames(term, to_frames)
+    values = [definition(kind, one[p], to_frames[p]) for one in of_frames[of] for p in pairs]
+    assert found["target/term"].dtype == torch.float32
+    assert float(found["target/term"]) == pytest.approx(np.mean(values), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 255.0])
+def test_densities_of_any_scale_are_compared_by_value(scale):
+    density = maps(0, 1, 2) / maps(0, 1, 2).amax((-2, -1), keepdim=True)
+    term = LossTerm("term", "mse", to="density")
+    truth = GroundTruth(density * scale, torch.zeros(1, 2, *SIZE))
+    found = loss_terms(Outputs(density, {}), 1, None, truth, objectives((term,)))
+    assert float(found["target/term"]) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_key_stands_for_its_numbered_repetitions_only():
+    outputs = Outputs(
+        maps(0, 1, 1),
+        {name: maps(i, 1, 1, 1) for i, name in enumerate(["d1", "d1_2", "d1_sharp", "my_key", "my_key_2"])},
+    )
+    for key, names in {"d1": ["d1", "d1_2"], "my_key": ["my_key", "my_key_2"], "d1_sharp": ["d1_sharp"]}.items():
+        found = outputs.named(key)
+        assert len(found) == len(names)
+        assert all(torch.equal(one, outputs.maps[name][:, 0]) for one, name in zip(found, names, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"kind": "l2"}, "loss term x: kind must be one of kl, mse, bce, cc, nss, not 'l2'"),
+        ({"kind": "kl", "to": "teachers"}, "loss term x: to must be teacher, teacher.I, density, fixation or student"),
+        ({"kind": "kl", "to": "student"}, "loss term x: to must be"),
+    ],
+)
+def test_terms_that_cannot_be_computed(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        LossTerm("x", **wrong)

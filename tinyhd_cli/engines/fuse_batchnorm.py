@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+"""Layers that are folded; not their subclasses, which may compute something else."""
 
 
 def fold(network: nn.Module, *, by_name: bool = False) -> None:
@@ -18,19 +22,19 @@ def fold(network: nn.Module, *, by_name: bool = False) -> None:
     Args:
         network: in evaluation mode.
         by_name: whether each norm called ``norm`` (``NAME_norm``) is applied to the output of its sibling ``conv``
-            (``NAME``). Otherwise only a norm that follows a convolution in an ``nn.Sequential`` is folded.
+            (``NAME``). A norm that follows a convolution in an ``nn.Sequential`` is folded anyway.
     """
     for module in list(network.modules()):
-        previous = ""
-        for name, norm in list(module.named_children()):
-            if isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
-                before = ("conv" if name == "norm" else name.removesuffix("_norm")) if by_name else previous
-                conv = getattr(module, before, None)
-                in_order = by_name or type(module).forward is nn.Sequential.forward
-                if in_order and isinstance(conv, CONVOLUTIONS):
-                    setattr(module, before, fuse_conv_bn_eval(conv, norm))
-                    setattr(module, name, nn.Identity())
-            previous = name
+        # Not named_children(): it leaves out the second place of a module that occurs twice.
+        names = list(module._modules)
+        pairs = list(pairwise(names)) if type(module).forward is nn.Sequential.forward else []
+        if by_name:
+            pairs += [("conv" if name == "norm" else name.removesuffix("_norm"), name) for name in names]
+        for before, name in pairs:
+            conv, norm = module._modules.get(before), module._modules[name]
+            if type(conv) in CONVOLUTIONS and type(norm) in NORMS and norm.running_mean is not None:
+                setattr(module, before, fuse_conv_bn_eval(conv, norm))
+                setattr(module, name, nn.Identity())
     for parameter in network.parameters():
         if parameter.dim() == 5:
             # Not contiguous(): it keeps the strides of shapes that fit both layouts, such as (C, 1, 3, 3, 3).

@@ -62,9 +62,14 @@ class Model:
         """Return the saliency, float32 ``(maps, H, W)``, of a clip ``(3, clip_frames, H, W)`` from :meth:`prepare`.
 
         Raises:
-            WeightsError: a value is not finite.
+            WeightsError: a value is not finite, or the network does not output the maps that its spec promises.
         """
         maps = self.engine.infer(clip)
+        expected = (self.spec.maps, *self.spec.input_size)
+        if maps.shape != expected:
+            raise WeightsError(
+                f"{self.name}: the network outputs maps of shape {maps.shape}, but its spec says {expected}"
+            )
         if not np.isfinite(maps.sum()):  # one pass, without a temporary array
             raise self.not_finite()
         return maps

@@ -6,9 +6,10 @@ import torch, because its specs are needed to list models and check options: imp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import UsageError, did_you_mean
 from .spec import ModelSpec
@@ -33,7 +34,8 @@ class LossTerm:
     kind: Kind
     of: str = FINAL
     """The student's output: ``final``, a key of its intermediate maps, or ``KEY.I`` for map I of that key, from 0. A
-    key also stands for numbered repetitions of it (``d1`` for ``d1_2``); their terms are averaged."""
+    key stands for all of its maps, and for numbered repetitions of it (``d1`` for ``d1_2``); their terms are
+    averaged."""
 
     to: str = "teacher"
     """The target: ``teacher`` (its final maps), ``teacher.I`` (map I of its hierarchy), ``density`` or ``fixation``
@@ -41,6 +43,17 @@ class LossTerm:
 
     weight: float = 1.0
     """Default weight; a term of weight 0 is computed only if ``--weight`` gives it one."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise UsageError(
+                f"loss term {self.name}: kind must be one of {', '.join(get_args(Kind))}, not {self.kind!r}"
+            )
+        if not re.fullmatch(r"teacher(\.\d+)?|density|fixation|student\..+", self.to):
+            raise UsageError(
+                f"loss term {self.name}: to must be teacher, teacher.I, density, fixation or student.KEY, "
+                f"not {self.to!r}"
+            )
 
     @property
     def labeled_only(self) -> bool:

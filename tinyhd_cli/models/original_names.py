@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ..errors import WeightsError
+from ..errors import TinyhdError, WeightsError, one_line
 from ..untrusted import printable
 from .registry import all_families, family, network_state
 from .registry import spec as named_spec
@@ -13,6 +14,8 @@ from .spec import ModelSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger("tinyhd")
 
 CHECKPOINT_KEYS = (
     *("student_model", "state_dict", "model_state_dict", "model", "net", "network", "student", "weights", "params"),
@@ -37,7 +40,14 @@ def recognize(state_dict: Mapping[str, Tensor], stem: str = "") -> ModelSpec:
         WeightsError: the tensors do not belong to a network of an installed family.
     """
     for known in all_families().values():
-        if (spec := known.recognize(state_dict, stem)) is not None:
+        try:
+            spec = known.recognize(state_dict, stem)
+        except TinyhdError:
+            raise
+        except Exception as error:  # the code of another package may raise anything
+            log.warning("model family %s cannot read a weights file: %s", known.name, one_line(error))
+            continue
+        if spec is not None:
             return spec
     raise WeightsError("its tensors do not belong to an installed model family")
 

@@ -70,17 +70,24 @@ def load_plugin(entry: metadata.EntryPoint, package: str, taken: set[str]) -> Pl
     try:
         value = entry.load()
         family = value() if isinstance(value, type) else value
-        if not isinstance(family, Family) or not family.name or not family.specs:
-            raise TypeError("its entry point is not a Family with a name and specs")
-        for one in family.specs:
-            if one.family != family.name:
-                raise ValueError(f"{one.name} names the family {one.family!r}, not {family.name!r}")
+        check_family(family)
+    except UsageError as error:
+        return Plugin(entry.name, package, None, str(error))
     except Exception as error:  # the code of another package may raise anything
         return Plugin(entry.name, package, None, f"{type(error).__name__}: {one_line(error)}")
     taken = taken | {name for known in (*built_in().values(), *_registered.values()) for name in names(known)}
     if clash := [name for name in names(family) if name in taken]:
         return Plugin(family.name, package, None, f"the name {clash[0]!r} is taken")
     return Plugin(family.name, package, family)
+
+
+def check_family(family: object) -> None:
+    """Raise ``UsageError`` if an object is not a family with a name and specs of its own."""
+    if not isinstance(family, Family) or not family.name or not family.specs:
+        raise UsageError("it is not an instance of Family with a name and specs")
+    for one in family.specs:
+        if one.family != family.name:
+            raise UsageError(f"{one.name} names the family {one.family!r}, not {family.name!r}")
 
 
 def names(family: Family) -> list[str]:
@@ -92,9 +99,10 @@ def register(family: Family) -> None:
     """Add a family for this process, as an alternative to an entry point.
 
     Raises:
-        UsageError: its name, or that of one of its networks, is taken by another family.
+        UsageError: it has no name or specs, or its name, or that of one of its networks, is taken by another family.
     """
-    others = [known for known in all_families().values() if known.name != family.name or known.name in built_in()]
+    check_family(family)
+    others = [known for known in all_families().values() if known.name != family.name or known.name not in _registered]
     if clash := [name for name in names(family) if any(name in names(other) for other in others)]:
         raise UsageError(f"family {family.name}: the name {clash[0]!r} is taken")
     _registered[family.name] = family
@@ -158,7 +166,11 @@ def spec(name: str, **overrides: Any) -> ModelSpec:
     own = {item.name for item in fields(ModelSpec)} - {"name", "family", "options"}
     changes = {key: value for key, value in overrides.items() if key in own}
     options = {key: value for key, value in overrides.items() if key not in own}
-    return replace(family(found).configure(found, options), **changes) if overrides else found
+    if not overrides:
+        return found
+    result = replace(family(found).configure(found, options), **changes)
+    family(found).check(result)
+    return result
 
 
 def parse_options(spec: ModelSpec, items: Iterable[object]) -> dict[str, Any]:
@@ -181,7 +193,8 @@ def parse_option(default: object, text: str, item: object) -> Any:
     """Return the value of an option from its text, with the type of its default."""
     try:
         if isinstance(default, tuple):
-            return tuple(part.strip() for part in text.split(","))
+            like = default[0] if default else ""
+            return tuple(parse_option(like, part.strip(), item) for part in text.split(","))
         if isinstance(default, bool):
             return {"true": True, "false": False}[text.lower()]
         if isinstance(default, int | float):
@@ -209,7 +222,7 @@ def from_dict(values: object) -> ModelSpec:
         architecture = values["architecture"]
         return family(architecture if isinstance(architecture, str) else str(architecture)).from_config(values)
     if "family" in values:
-        result = specs.from_dict(values)
+        result = with_defaults(specs.from_dict(values))
     else:
         name = values.get("name")
         known = named(name) if isinstance(name, str) else None
@@ -222,6 +235,13 @@ def from_dict(values: object) -> ModelSpec:
         result = specs.from_dict({**result.to_dict(), **{k: v for k, v in values.items() if k != "options"}})
     family(result).check(result)
     return result
+
+
+def with_defaults(spec: ModelSpec) -> ModelSpec:
+    """Return a spec from a file with the default values of options that the file lacks, such as newer ones."""
+    known = family(spec).specs
+    like = next((one for one in known if one.name == spec.name), known[0])
+    return replace(spec, options={**like.options, **spec.options})
 
 
 def title(spec: ModelSpec) -> str:

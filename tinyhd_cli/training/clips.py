@@ -20,6 +20,9 @@ from .options import TrainConfig
 TRAJECTORIES = 4
 """Number of camera paths over one photograph; few, so that the teacher's maps of them can be reused."""
 
+TRAJECTORY_FRAMES = 16
+"""Frames that the camera takes for a path, so that it is as slow in shorter clips."""
+
 WHOLE = (1.0, 0.0, 0.0)
 """The crop of the whole clip."""
 
@@ -132,7 +135,7 @@ class Clips(Dataset[Sample]):
         height, width = video.size
         scale, (x, y) = 1.0, (0.5, 0.5)
         if pick.trajectory:
-            scale, (x, y) = trajectory(video.name, pick.trajectory, place / max(1, self.frames - 1))
+            scale, (x, y) = trajectory(video.name, pick.trajectory, place / (max(TRAJECTORY_FRAMES, self.frames) - 1))
         zoom = scale * STILL_MARGIN
         # Pixel centers are at halves.
         left = x * width - scale * width / 2 + (zoom - 1) / 2

@@ -266,6 +266,10 @@ class Trainer:
         wanted = targets(batch, self.run_data.teacher)
         known = ground_truth(batch, labeled, config.map_frames, device)
         terms = loss_terms(outputs, labeled, wanted, known, config.objectives)
+        if not terms:
+            raise UsageError(
+                f"no term of the loss of {config.model} can be computed: give --data or --teacher, or another --weight"
+            )
         loss = total(terms, config.weights)
         if not torch.isfinite(loss):
             bad = [name for name, value in terms.items() if not torch.isfinite(value)]

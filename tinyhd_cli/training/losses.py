@@ -100,7 +100,8 @@ def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
 
 def cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
     """Return the binary cross-entropy of maps ``(..., H, W)`` in 0..1: ``(...)``, float32."""
-    prediction, target = prediction.float().clamp(0, 1), target.float().clamp(0, 1).expand_as(prediction)
+    maps = (prediction.float().clamp(0, 1), target.float().clamp(0, 1))
+    prediction, target = torch.broadcast_tensors(*maps)  # type: ignore[no-untyped-call]
     return F.binary_cross_entropy(prediction, target, reduction="none").mean((-2, -1))
 
 
@@ -132,8 +133,16 @@ class Outputs:
         if name == FINAL:
             return [self.saliency]
         key, _, index = name.partition(".")
-        found = [value for own, value in self.maps.items() if own == key or own.partition("_")[0] == key]
-        return [value[:, int(index or 0)] for value in found if int(index or 0) < value.shape[1]]
+        found = [value for own, value in self.maps.items() if own == key or is_repetition(own, key)]
+        if index:
+            return [value[:, int(index)] for value in found if int(index) < value.shape[1]]
+        return [one for value in found for one in value.unbind(1)]
+
+
+def is_repetition(name: str, key: str) -> bool:
+    """Return whether a name is a numbered repetition of a key, as ``d1_2`` of ``d1``."""
+    stem, _, number = name.rpartition("_")
+    return stem == key and number.isdigit()
 
 
 def target_of(term: LossTerm, outputs: Outputs, targets: Targets | None, truth: GroundTruth | None) -> Tensor | None:
@@ -161,7 +170,7 @@ def term_value(term: LossTerm, outputs: Outputs, targets: Targets | None, truth:
         return torch.stack([KINDS[term.kind](output, target).mean() for output in found]).mean()
     annotated = (target.sum((-2, -1)) > 0).float()
     if term.to == "density" and term.kind in ("mse", "bce"):
-        target = target.float() / target.amax((-2, -1), keepdim=True).clamp_min(1)
+        target = target.float() / target.float().amax((-2, -1), keepdim=True).clamp_min(EPS)
     return torch.stack([masked_mean(KINDS[term.kind](output, target), annotated) for output in found]).mean()
 
 

@@ -197,8 +197,11 @@ class TrainConfig:
         object.__setattr__(self, "set", as_options(spec))
         object.__setattr__(self, "init", self.init or family(base).init)
         objectives = self.objectives  # raises if --weight is wrong
-        if len(self.teacher) > 1 and objectives.value_based:
-            raise UsageError("--teacher: the loss of this network compares values of maps, so only one is possible")
+        averaging = (
+            "--teacher: more than one" if len(self.teacher) > 1 else "--teacher-flip" if self.teacher_flip else ""
+        )
+        if averaging and objectives.value_based:  # averaged maps are distributions
+            raise UsageError(f"{averaging} is not possible, because the loss of this network compares values of maps")
 
     def _check_choices(self) -> None:
         for name, choices in CHOICES.items():
@@ -313,7 +316,7 @@ def flag(name: str) -> str:
 def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainConfig:
     """Return the configuration of plain values; ``UsageError`` names the setting that is unknown or invalid."""
     known = {item.name: item for item in fields(TrainConfig)}
-    values = renamed({str(name).replace("-", "_"): value for name, value in values.items()}, where)
+    values = renamed(values)
     for name in values:
         if name not in known:
             raise UsageError(f"{where}: unknown setting {name!r}: {did_you_mean(name, known)}")
@@ -338,8 +341,14 @@ FORMER_OPTIONS = ("decoders",)
 """Former settings that are options of the network now."""
 
 
-def renamed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the settings under their present names; each former name is reported."""
+def renamed(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return the settings under their present names, with underscores.
+
+    Args:
+        values: settings by present or former names.
+        where: the file that contains them, for a warning about each former name; empty: no warnings.
+    """
+    values = {str(name).replace("-", "_"): value for name, value in values.items()}
     result: dict[str, Any] = {}
     for name, value in values.items():
         if name in FORMER_OPTIONS:
@@ -347,7 +356,8 @@ def renamed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
                 value = ",".join(value)
             result["set"] = [*result.get("set", values.get("set") or []), f"{name}={value}"]
         elif name in RENAMED:
-            log.warning("%s: the setting %r is now called %r", where, name, RENAMED[name])
+            if where:
+                log.warning("%s: the setting %r is now called %r", where, name, RENAMED[name])
             result[RENAMED[name]] = value
         elif name not in result:
             result[name] = value
@@ -397,14 +407,14 @@ def presets() -> list[str]:
 
 
 def read_yaml(text: str, where: str) -> dict[str, Any]:
-    """Return the settings in a YAML document; ``UsageError`` if it is malformed."""
+    """Return the settings in a YAML document, under their present names; ``UsageError`` if it is malformed."""
     try:
         values = parse_yaml(text) or {}
     except ValueError as error:
         raise UsageError(f"{where}: is not valid YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{where}: must contain settings, one per line, such as lr: 0.01")
-    return values
+    return renamed(values, where)
 
 
 def build_config(
@@ -426,15 +436,23 @@ def build_config(
         if preset not in presets():
             raise UsageError(f"--preset {preset!r} is unknown: {did_you_mean(preset, presets())}")
         text = (resources.files(__package__) / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
-        values |= read_yaml(text, f"preset {preset}")
+        values = merged(values, read_yaml(text, f"preset {preset}"))
     if file is not None:
         try:
             text = read_document(file)
         except (OSError, ValueError) as error:
             raise UsageError(f"--config {file}: cannot be read: {getattr(error, 'strerror', error)}") from error
-        values |= read_yaml(text, str(file))
-    values |= {name: value for name, value in given.items() if value is not None}
+        values = merged(values, read_yaml(text, str(file)))
+    values = merged(values, {name: value for name, value in given.items() if value is not None})
     return from_dict(values, where=str(file or preset or "command line"))
+
+
+def merged(values: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings, those of ``later`` winning; options of the network (``set``) win one by one."""
+    result = {**values, **later}
+    if isinstance(values.get("set"), list | tuple) and isinstance(later.get("set"), list | tuple):
+        result["set"] = [*values["set"], *later["set"]]
+    return result
 
 
 def replace(config: TrainConfig, **changes: Any) -> TrainConfig:

@@ -204,7 +204,18 @@ def download(repo: str, filename: str) -> Path:
 
 
 def check_init(config: TrainConfig) -> None:
-    """Raise ``WeightsError`` if the initial weights cannot be read or are of another network."""
+    """Raise an error if the network cannot be initialized or trained as configured.
+
+    Raises:
+        UsageError: its family does not support ``--stills`` or ``--sparse-init``.
+        WeightsError: the initial weights cannot be read or are of another network.
+    """
+    with torch.device("meta"):
+        network = build(config.spec)
+    if config.sparse_init:
+        config.family.init_output_bias(network)
+    if config.stills:
+        config.family.make_static(network)
     init = config.init or "none"
     if init == "none":
         return

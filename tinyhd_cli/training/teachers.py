@@ -41,9 +41,10 @@ class Alignment:
         size = teacher.clip_frames
         if teacher.windowing == "sliding":
             self.starts = tuple(frame - teacher.frames_before - lag for frame in self.student)
-        else:  # blocks that end with the student's clip, as many as cover all of its maps
+        else:  # of the blocks that end with the student's clip, those with its maps
             count = -(-(length - self.student[0]) // size)
-            self.starts = tuple(length - size * number for number in range(count, 0, -1))
+            starts = (length - size * number for number in range(count, 0, -1))
+            self.starts = tuple(start for start in starts if start <= self.student[-1])
 
     @property
     def before(self) -> int:
@@ -111,7 +112,7 @@ class Teacher:
         """Digest that distinguishes this teacher's maps from those of another."""
         config, alignment = self.config, self.alignment
         facts: tuple[object, ...] = (self.model.sha256, self.spec.input_size, config.input_size, alignment.starts)
-        facts += (alignment.student, config.stills, self.bf16, config.teacher_flip)
+        facts += (alignment.student, alignment.length, config.stills, self.bf16, config.teacher_flip)
         facts += (config.teacher_step if len(alignment.starts) > 1 else 1,)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..metrics import score_frame
+from ..models import LossTerm
 from .augment import autocast, collate, ground_truth, run_student, student_clips, targets
 from .clips import Clips, Pick
 from .losses import EPS, Outputs, distribution, kl_divergence, loss_terms, total
@@ -19,6 +20,9 @@ from .run_log import SCORES, Pixels, colorize, image_grid
 from .teacher_cache import Teachers
 
 BATCH_SIZE = 4
+
+DIVERGENCE = LossTerm("final", "kl")
+"""The term that the best constant map is compared with."""
 
 PREVIEW_CLIPS = 6
 """Maximum number of clips in the preview image of a validation."""
@@ -118,10 +122,11 @@ class Validator:
         """Return the divergence of the teacher's final maps from the best constant map, which is their mean.
 
         It is the lower bound for a student that ignores its input: for labeled clips (``target/final``) and for
-        auxiliary clips (``aux/final``). Empty without a teacher.
+        auxiliary clips (``aux/final``). Empty without a teacher, and if the term ``final`` is another.
         """
         found: dict[str, list[Tensor]] = defaultdict(list)
-        for picks, labeled in self.batches if self.teacher is not None else []:
+        compared = self.teacher is not None and DIVERGENCE in self.config.objectives.terms
+        for picks, labeled in self.batches if compared else []:
             teacher_maps = targets(collate([self.clips[pick] for pick in picks]), self.teacher)
             assert teacher_maps is not None
             peaks = teacher_maps.final.amax((-2, -1), keepdim=True).clamp_min(EPS)
