@@ -20,7 +20,7 @@ from tinyhd_cli.inference.predict import prepare
 from tinyhd_cli.inference.preprocess import network_input, reduced, reduced_image, reduction, resized, scale_and_shift
 from tinyhd_cli.models import Preprocess
 from tinyhd_cli.training.augment import collate, student_clips
-from tinyhd_cli.training.clip_cache import decode
+from tinyhd_cli.training.clip_cache import decode, form_of
 from tinyhd_cli.training.clips import Clips, Pick
 from tinyhd_cli.video.reader import VideoReader
 
@@ -87,7 +87,7 @@ def test_a_large_frame_enters_all_five_the_same(video, tmp_path, name):
         image = reduced(next(iter(reader)), spec.preprocess)
     rounded = np.rint(resized(image, spec.preprocess, spec.input_size)).clip(0, 255).astype(np.uint8)
     assert np.array_equal(stored.pixels()[0], rounded)
-    batch = collate([Clips({spec.input_size: [stored]}, spec.input_size, {}, 1)[Pick(0, 0)]])
+    batch = collate([Clips({form_of(spec): [stored]}, form_of(spec), {}, 1)[Pick(0, 0)]])
     trained = student_clips(batch, spec.preprocess, torch.device("cpu"))[0, :, 0].numpy()
     assert np.array_equal(trained, network_input(rounded, spec))
     assert np.abs(trained - expected).max() <= 0.5001 / 255 / min(spec.preprocess.std)

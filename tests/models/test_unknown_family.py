@@ -280,12 +280,14 @@ def test_without_the_family_its_weights_are_refused_by_name(monkeypatch, pair_fi
 def test_taken_names_are_refused(family):
     class Other(PairFamily):
         name = "other"
+        specs = (dataclasses.replace(PairFamily.specs[0], family="other"),)
 
     with pytest.raises(UsageError, match="family other: the name 'pair-64' is taken"):
         models.register(Other())
 
     class BuiltIn(PairFamily):
         name = "tinyhd"
+        specs = (dataclasses.replace(PairFamily.specs[0], family="tinyhd"),)
 
     with pytest.raises(UsageError, match="family tinyhd: the name 'tinyhd' is taken"):
         models.register(BuiltIn())
@@ -331,7 +333,7 @@ def test_a_family_that_fails_to_recognize_a_file_is_skipped(monkeypatch, tmp_pat
         raise KeyError("early.weight")
 
     monkeypatch.setattr(PairFamily, "recognize", fail)
-    torch.save({"x.weight": torch.zeros(1)}, tmp_path / "a.pth")
+    torch.save({"early.weight": torch.zeros(1)}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match="its tensors are of no network that is installed here"):
         weights.load(tmp_path / "a.pth")
     assert "model family pair cannot read a weights file: 'early.weight'" in tinyhd_messages(caplog)

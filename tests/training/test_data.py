@@ -18,7 +18,7 @@ from tinyhd_cli import weights
 from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.training import sources
 from tinyhd_cli.training.augment import collate, ground_truth, recolored, student_clips, targets
-from tinyhd_cli.training.clip_cache import decode_all
+from tinyhd_cli.training.clip_cache import decode_all, form_of
 from tinyhd_cli.training.clips import WHOLE, Clips, Pick, PickSampler, Schedule, starts, validation_picks
 from tinyhd_cli.training.losses import Targets, cc, distribution
 from tinyhd_cli.training.options import TrainConfig, replace
@@ -27,12 +27,13 @@ from tinyhd_cli.training.teachers import Teacher, interpolate_maps, mean
 
 CPU = torch.device("cpu")
 PREPROCESS = TrainConfig().spec.preprocess
+FORM = form_of(TrainConfig(size=SIZE).spec)
 CLIP_FRAMES = 16
 
 
 def reader_of(stored, before=0):
     """Return a reader of clips with some frames before them."""
-    return Clips({SIZE: stored}, SIZE, {SIZE: (before, 0)}, CLIP_FRAMES)
+    return Clips({FORM: stored}, FORM, {FORM: (before, 0)}, CLIP_FRAMES)
 
 
 def decoded(videos, root, workers=0):
@@ -97,16 +98,16 @@ def test_photographs_are_static_or_move_slowly(folders, tmp_path):
     stored = decoded(sources.labeled(f"images:{folders['photos']}", ("train",)), tmp_path)
     reader = reader_of(stored)
     static, moving = reader[Pick(0, 0)], reader[Pick(0, 0, trajectory=1)]
-    assert (static["read"] == static["read"][:1]).all()
-    assert static["read"].shape == (16, *SIZE, 3)
-    steps = (moving["read"][1:].float() - moving["read"][:-1].float()).abs().mean((1, 2, 3))
+    assert (static["reads"][FORM] == static["reads"][FORM][:1]).all()
+    assert static["reads"][FORM].shape == (16, *SIZE, 3)
+    steps = (moving["reads"][FORM][1:].float() - moving["reads"][FORM][:-1].float()).abs().mean((1, 2, 3))
     assert (steps > 0).float().mean() > 0.6
     assert steps.max() < 12
     # The maps move with the image: the peak of the density stays on the yellow disc.
     for sample in (static, moving):
         for frame in (0, 15):
             y, x = np.unravel_index(sample["density"][frame].numpy().argmax(), SIZE)
-            red, _, blue = sample["read"][frame, y, x].tolist()
+            red, _, blue = sample["reads"][FORM][frame, y, x].tolist()
             assert red > 180
             assert blue < 120
             points = sample["fixation"][frame].bool()
@@ -252,8 +253,8 @@ def test_the_maps_of_several_teachers_are_averaged(folders, tmp_path):
     single, recorded = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-s-quarter")
     multi, _ = make_teacher(tmp_path, "tinyhd-m-quarter", "tinyhd-m-quarter")
     both = Teachers([CachedTeacher(single, tmp_path / "maps"), CachedTeacher(multi, tmp_path / "maps")])
-    assert both.contexts == {SIZE: (15, 0)}
-    batch = collate([reader_of(stored, both.contexts[SIZE][0])[Pick(0, 8)]])
+    assert both.contexts == {FORM: (15, 0)}
+    batch = collate([reader_of(stored, both.contexts[FORM][0])[Pick(0, 8)]])
     found = targets(batch, both)
     alone = [targets(batch, Teachers([one])) for one in both.teachers]
     torch.testing.assert_close(found.final, mean(alone).final)
@@ -380,7 +381,7 @@ def test_color_jitter_changes_the_students_clips_only(folders, tmp_path):
     stored = decoded(sources.labeled(str(folders["videos"]), ("train",)), tmp_path / "clips")
     reader = reader_of(stored)
     original, other = (collate([reader[Pick(0, 2, color=color)]]) for color in ((1.0, 1.0, 1.0), (0.8, 1.1, 0.7)))
-    assert torch.equal(original.reads, other.reads) and torch.equal(original.density, other.density)
+    assert torch.equal(original.frames, other.frames) and torch.equal(original.density, other.density)
     assert original.keys == other.keys  # the teacher's maps are the same
     assert (student_clips(original, PREPROCESS, CPU) - student_clips(other, PREPROCESS, CPU)).abs().mean() > 0.05
     plan, videos = Schedule(2, 0, steps_per_epoch=1, steps=20), list(enumerate(stored))

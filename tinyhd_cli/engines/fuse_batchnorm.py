@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
-NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+CONVOLUTIONS, NORMS = (nn.Conv2d, nn.Conv3d), (nn.BatchNorm2d, nn.BatchNorm3d)
 """Layers that are folded; not their subclasses, which may compute something else."""
+
+
+def can_fold(conv: nn.Module | None, norm: nn.Module | None) -> bool:
+    """Return whether a norm has statistics and can be folded into a convolution."""
+    return type(conv) in CONVOLUTIONS and type(norm) in NORMS and getattr(norm, "running_mean", None) is not None
 
 
 def fold(network: nn.Module, *, by_name: bool = False) -> None:
@@ -32,8 +37,8 @@ def fold(network: nn.Module, *, by_name: bool = False) -> None:
             pairs += [("conv" if name == "norm" else name.removesuffix("_norm"), name) for name in names]
         for before, name in pairs:
             conv, norm = module._modules.get(before), module._modules[name]
-            if type(conv) in CONVOLUTIONS and type(norm) in NORMS and norm.running_mean is not None:
-                setattr(module, before, fuse_conv_bn_eval(conv, norm))
+            if can_fold(conv, norm):
+                setattr(module, before, fuse_conv_bn_eval(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm)))
                 setattr(module, name, nn.Identity())
     for parameter in network.parameters():
         if parameter.dim() == 5:

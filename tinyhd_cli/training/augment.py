@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..inference.preprocess import scale_and_shift
 from ..models import Family, Preprocess
+from .clip_cache import Form
 from .clips import WHOLE, Sample
 from .losses import GroundTruth, Outputs, Targets
 from .options import TrainConfig
@@ -23,12 +24,12 @@ class Batch:
 
     keys: list[str]
     names: list[str]
+    form: Form
+    """Form in which the student reads frames."""
     before: int
-    """Frames of ``reads`` before the student's clips."""
-    reads: Tensor
-    """uint8 ``(N, R, H, W, 3)``: the student's clips, with context."""
-    other_reads: dict[tuple[int, int], Tensor]
-    """The clips with context, by input size of the teachers whose size differs."""
+    """Frames of ``reads[form]`` before the student's clips."""
+    reads: dict[Form, Tensor]
+    """uint8 ``(N, R, H, W, 3)``: the clips in the student's form and those of the teachers, with context."""
     density: Tensor
     """uint8 ``(N, T, H, W)``."""
     fixation: Tensor
@@ -42,23 +43,17 @@ class Batch:
     @property
     def frames(self) -> Tensor:
         """The student's clips, uint8 ``(N, T, H, W, 3)``."""
-        return self.reads[:, self.before : self.before + self.density.shape[1]]
-
-    @property
-    def by_size(self) -> dict[tuple[int, int], Tensor]:
-        """The clips with context by input size."""
-        return {(int(self.reads.shape[2]), int(self.reads.shape[3])): self.reads, **self.other_reads}
+        return self.reads[self.form][:, self.before : self.before + self.density.shape[1]]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Return samples as a batch."""
-    sizes = samples[0]["other_reads"]
     return Batch(
         [sample["key"] for sample in samples],
         [sample["name"] for sample in samples],
+        samples[0]["form"],
         samples[0]["before"],
-        torch.stack([sample["read"] for sample in samples]),
-        {size: torch.stack([sample["other_reads"][size] for sample in samples]) for size in sizes},
+        {form: torch.stack([sample["reads"][form] for sample in samples]) for form in samples[0]["reads"]},
         torch.stack([sample["density"] for sample in samples]),
         torch.stack([sample["fixation"] for sample in samples]),
         [sample["flip"] for sample in samples],
@@ -158,7 +153,7 @@ def targets(batch: Batch, teacher: Teachers | None) -> Targets | None:
     """Return the teacher's maps of the clips, mirrored and cropped like them; None without a teacher."""
     if teacher is None:
         return None
-    maps = teacher.targets(batch.keys, batch.by_size, batch.flips)
+    maps = teacher.targets(batch.keys, batch.reads, batch.flips)
     deep = maps.intermediate
     return Targets(enlarged(maps.final, batch.crops), None if deep is None else enlarged(deep, batch.crops))
 

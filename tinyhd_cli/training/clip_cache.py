@@ -25,7 +25,7 @@ from ..atomic_files import atomic_write, remove
 from ..callbacks import OnProgress
 from ..errors import InputError
 from ..inference.preprocess import reduction, resized
-from ..models import Preprocess
+from ..models import ModelSpec, Preprocess
 from ..system import available_cores
 from ..untrusted import parse_json, read_document
 
@@ -41,6 +41,21 @@ VERSION = 2
 
 STILL_MARGIN = 1.5
 """Factor by which photographs are stored larger than the network's input, so that views can zoom in."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The form in which a network reads frames, up to the normalization. Networks of one form share stored frames."""
+
+    size: tuple[int, int]
+    """Height and width."""
+    preprocess: Preprocess
+
+
+def form_of(spec: ModelSpec) -> Form:
+    """Return the form in which a network reads frames."""
+    steps = spec.preprocess
+    return Form(spec.input_size, Preprocess(resize=steps.resize, reduce_above=steps.reduce_above))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from .clip_cache import STILL_MARGIN, Array, Stored
+from .clip_cache import STILL_MARGIN, Array, Form, Stored
 from .options import TrainConfig
 
 TRAJECTORIES = 4
@@ -50,12 +50,12 @@ class Sample(TypedDict):
     key: str
     """Key of the teacher's maps; equal for equal content."""
     name: str
+    form: Form
+    """Form in which the student reads frames."""
     before: int
-    """Frames of ``read`` before the student's clip."""
-    read: Tensor
-    """uint8 ``(R, H, W, 3)`` of the student's input size: the clip, with the context for teachers of this size."""
-    other_reads: dict[tuple[int, int], Tensor]
-    """The clip with context, by input size of the teachers whose size differs."""
+    """Frames of ``reads[form]`` before the student's clip."""
+    reads: dict[Form, Tensor]
+    """uint8 ``(R, H, W, 3)``: the clip, in the student's form and those of the teachers, with the teachers' context."""
     density: Tensor
     """uint8 ``(T, H, W)``; zeros without ground truth."""
     fixation: Tensor
@@ -72,46 +72,43 @@ class Clips(Dataset[Sample]):
     """The clips of a run; an index is a :class:`Pick`.
 
     Args:
-        videos: decoded videos by input size, in the same order for each; one of the sizes is the student's.
-        size: height and width of the student's input.
-        contexts: frames to read before and after the clip, by input size; default: none.
+        videos: decoded videos by form, in the same order for each; one of the forms is the student's.
+        form: form in which the student reads frames.
+        contexts: frames to read before and after the clip, by form; default: none.
         frames: number of frames in a clip.
     """
 
     def __init__(
         self,
-        videos: Mapping[tuple[int, int], Sequence[Stored]],
-        size: tuple[int, int],
-        contexts: Mapping[tuple[int, int], tuple[int, int]],
+        videos: Mapping[Form, Sequence[Stored]],
+        form: Form,
+        contexts: Mapping[Form, tuple[int, int]],
         frames: int,
     ) -> None:
-        self.stored, self.size, self.frames = {key: list(value) for key, value in videos.items()}, size, frames
-        self.videos = self.stored[size]
-        self.contexts = dict(contexts)
+        self.stored, self.form, self.frames = {key: list(value) for key, value in videos.items()}, form, frames
+        self.videos = self.stored[form]
+        self.contexts = {form: (0, 0), **contexts}
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, pick: Pick) -> Sample:
         video = self.videos[pick.video]
-        before, after = self.contexts.get(self.size, (0, 0))
         truth = {}
         for kind in ("density", "fixation"):
             maps = (
-                self.read(pick, self.size, (0, 0), kind) if video.labeled else np.zeros((self.frames, *self.size), "u1")
+                self.read(pick, self.form, (0, 0), kind)
+                if video.labeled
+                else np.zeros((self.frames, *self.form.size), "u1")
             )
             truth[kind] = torch.from_numpy(maps)
-        others = {
-            size: torch.from_numpy(self.read(pick, size, context))
-            for size, context in self.contexts.items()
-            if size != self.size
-        }
+        contexts = self.contexts.items()
         return {
             "key": f"{video.key}-{pick.start}-{pick.trajectory}{'-still' if self.frames == 1 else ''}",
             "name": f"{video.name} from frame {pick.start + 1}",
-            "before": before,
-            "read": torch.from_numpy(self.read(pick, self.size, (before, after))),
-            "other_reads": others,
+            "form": self.form,
+            "before": self.contexts[self.form][0],
+            "reads": {form: torch.from_numpy(self.read(pick, form, context)) for form, context in contexts},
             "density": truth["density"],
             "fixation": truth["fixation"],
             "flip": pick.flip,
@@ -119,16 +116,16 @@ class Clips(Dataset[Sample]):
             "crop": pick.crop,
         }
 
-    def read(self, pick: Pick, size: tuple[int, int], context: tuple[int, int], kind: str = "frames") -> Array:
-        """Return the frames, or one kind of maps, of a clip with its context, at an input size."""
-        video = self.stored[size][pick.video]
+    def read(self, pick: Pick, form: Form, context: tuple[int, int], kind: str = "frames") -> Array:
+        """Return the frames, or one kind of maps, of a clip with its context, in a form."""
+        video = self.stored[form][pick.video]
         before, after = context
         indices = np.clip(range(pick.start - before, pick.start + self.frames + after), 0, video.frames - 1)
         source = video.pixels() if kind == "frames" else video.truth(kind)
         if not video.still:
             return np.ascontiguousarray(source[indices])
         views = [self.view(video, pick, place - before) for place in range(len(indices))]
-        return np.stack([warped(source[i], view, size, kind) for i, view in zip(indices, views, strict=True)])
+        return np.stack([warped(source[i], view, form.size, kind) for i, view in zip(indices, views, strict=True)])
 
     def view(self, video: Stored, pick: Pick, place: int) -> NDArray[np.float64]:
         """Return the affine map from output to stored pixels of a photograph, at one frame of the clip."""

@@ -21,7 +21,7 @@ from ..weights.file import is_safetensors
 from ..wording import plural
 from . import sources
 from .augment import collate, student_clips
-from .clip_cache import Stored, decode_all
+from .clip_cache import Form, Stored, decode_all, form_of
 from .clips import Clips, PickSampler, Schedule, validation_picks
 from .options import TrainConfig
 from .teacher_cache import CachedTeacher, Teachers
@@ -38,8 +38,6 @@ FOLDED = ".npz"
 
 CALIBRATION_CLIPS = 12
 """Clips of each kind that BatchNorm's statistics are measured on."""
-
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -103,16 +101,17 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
 
     contexts = teacher.contexts if teacher else {}
     groups = [found.targets, found.aux, found.val_targets, found.val_aux]
-    stored = decode_groups(config, groups, [config.input_size, *contexts], start_phase)
-    ends = np.cumsum([0, *(len(group) for group in stored[config.input_size])])
-    videos = {size: [video for group in several for video in group] for size, several in stored.items()}
-    numbered = list(enumerate(videos[config.input_size]))
+    form = form_of(config.spec)
+    stored = decode_groups(config, groups, [form, *contexts], start_phase)
+    ends = np.cumsum([0, *(len(group) for group in stored[form])])
+    videos = {one: [video for group in several for video in group] for one, several in stored.items()}
+    numbered = list(enumerate(videos[form]))
     targets, aux, val_targets, val_aux = (numbered[a:b] for a, b in pairwise(ends))
 
     plan = schedule(config, len(targets), len(aux), parts)
     if config.stills:
         contexts = dict.fromkeys(contexts, (0, 0))
-    clips = Clips(videos, config.input_size, contexts, config.clip_frames)
+    clips = Clips(videos, form, contexts, config.clip_frames)
     sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
     initialize(network, config, calibration(config, clips, sampler))
     if config.stills:
@@ -124,21 +123,24 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
 
 
 def decode_groups(
-    config: TrainConfig, groups: Sequence[Sequence[Video]], sizes: Iterable[Size], start_phase: StartPhase
-) -> dict[Size, list[list[Stored]]]:
-    """Decode groups of videos in each input size; a video that is damaged in one size is left out of all."""
-    root, steps = cache_root(config) / "clips", config.spec.preprocess
+    config: TrainConfig, groups: Sequence[Sequence[Video]], forms: Iterable[Form], start_phase: StartPhase
+) -> dict[Form, list[list[Stored]]]:
+    """Decode groups of videos in each form; a video that is damaged in one form is left out of all."""
+    root = cache_root(config) / "clips"
     stored = {
-        size: [decode_all(videos, root, size, steps, config.workers, start_phase("decoding")) for videos in groups]
-        for size in dict.fromkeys(sizes)
+        form: [
+            decode_all(videos, root, form.size, form.preprocess, config.workers, start_phase("decoding"))
+            for videos in groups
+        ]
+        for form in dict.fromkeys(forms)
     }
     names = [
         set.intersection(*({video.name for video in several[index]} for several in stored.values()))
         for index in range(len(groups))
     ]
     return {
-        size: [[video for video in group if video.name in known] for group, known in zip(several, names, strict=True)]
-        for size, several in stored.items()
+        form: [[video for video in group if video.name in known] for group, known in zip(several, names, strict=True)]
+        for form, several in stored.items()
     }
 
 

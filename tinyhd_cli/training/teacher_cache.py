@@ -19,6 +19,7 @@ from torch import Tensor
 from ..atomic_files import atomic_write, cannot_write
 from ..complete import is_complete
 from ..errors import OutputError, one_line
+from .clip_cache import Form, form_of
 from .losses import Targets
 from .teachers import Teacher, mean, mirrored
 
@@ -119,29 +120,30 @@ class Teachers:
         self.teachers = teachers
 
     @property
-    def contexts(self) -> dict[tuple[int, int], tuple[int, int]]:
-        """Number of frames before and after the student's clip to read, by input size of the teachers."""
-        found: dict[tuple[int, int], tuple[int, int]] = {}
+    def contexts(self) -> dict[Form, tuple[int, int]]:
+        """Number of frames before and after the student's clip to read, by form in which the teachers read frames."""
+        found: dict[Form, tuple[int, int]] = {}
         for cached in self.teachers:
             teacher = cached.teacher
-            before, after = found.get(teacher.spec.input_size, (0, 0))
-            found[teacher.spec.input_size] = max(before, teacher.before), max(after, teacher.after)
+            form = form_of(teacher.spec)
+            before, after = found.get(form, (0, 0))
+            found[form] = max(before, teacher.before), max(after, teacher.after)
         return found
 
-    def targets(self, keys: Sequence[str], reads: Mapping[tuple[int, int], Tensor], flips: Sequence[bool]) -> Targets:
+    def targets(self, keys: Sequence[str], reads: Mapping[Form, Tensor], flips: Sequence[bool]) -> Targets:
         """Return the mean of the teachers' maps of a batch.
 
         Args:
             keys: of the clips.
-            reads: clips by input size, with the context of :attr:`contexts`; see :meth:`CachedTeacher.targets`.
+            reads: clips by form, with the context of :attr:`contexts`; see :meth:`CachedTeacher.targets`.
             flips: which clips are mirrored.
         """
         found = []
         for cached in self.teachers:
-            size = cached.teacher.spec.input_size
-            before, after = self.contexts[size]
-            read = reads[size]
-            if read.shape[1] > 1:  # another teacher of this size may need more context
+            form = form_of(cached.teacher.spec)
+            before, after = self.contexts[form]
+            read = reads[form]
+            if read.shape[1] > 1:  # another teacher of this form may need more context
                 first, last = before - cached.teacher.before, read.shape[1] - (after - cached.teacher.after)
                 read = read[:, first:last]
             found.append(cached.targets(keys, read, flips))
