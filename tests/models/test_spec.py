@@ -196,7 +196,10 @@ def test_short_and_old_forms(values, expected):
         ({"name": "hd2s", "options": {"width": "half"}}, "hd2s has no option 'width': it has no options"),
         ({"name": "tinyhd-m", "options": {"widht": "half"}}, "tinyhd-m has no option 'widht': did you mean width?"),
         ({"name": "tinyhd-m", "maps": 1}, "maps must be 16, not 1"),
-        ({"name": "tinyhd-s", "family": "tinyhd", "options": {}}, "name must be tinyhd-m, not tinyhd-s"),
+        (
+            {"name": "tinyhd-s", "family": "tinyhd", "options": {"outputs": "multi"}},
+            "name must be tinyhd-m, not tinyhd-s",
+        ),
         ({"name": "hd2s", "preprocess": 3}, "preprocess must be a table, not 3"),
         ({"architecture": "hd2s", "width": "half"}, "hd2s has no option 'width': it has no options"),
         ({"architecture": "tinyhd", "width": "third"}, "width must be one of full, half, quarter, not 'third'"),
