@@ -55,7 +55,7 @@ def temporary_path(path: Path) -> Path:
     special = is_special(path)
     target = Path(tempfile.gettempdir()) / path.name if special else destination(path)
     sweep(target.parent)
-    # Short, because a name that is just short enough must not become too long; the checksum keeps it apart from others.
+    # Short, so that a long name does not exceed the limit for file names. The checksum distinguishes shortened names.
     stem = f".{target.stem[:24]}.{zlib.crc32(os.fsencode(path if special else target.name)):08x}"
     return target.with_name(f"{stem}.{'-'.join(map(str, process_key()))}.partial{target.suffix[:16]}")
 

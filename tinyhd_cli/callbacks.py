@@ -12,5 +12,5 @@ StartPhase = Callable[[str], OnProgress]
 
 
 def no_phases(name: str) -> OnProgress:
-    """Report nothing: the default where the caller gives no callback."""
+    """Report nothing; the default if the caller passes no callback."""
     return lambda done, total: None

@@ -56,7 +56,7 @@ def test_labeled_videos_are_stored_with_their_maps(folders, tmp_path):
     assert [(video.name, video.frames, video.labeled, video.still) for video in stored] == [
         (f"v{i}", 20, True, False) for i in range(3)
     ]
-    density, points = stored[1].truth("density"), stored[1].truth("fixation")
+    density, points = stored[1].ground_truth("density"), stored[1].ground_truth("fixation")
     assert density.shape == (20, *SIZE)
     y, x = np.unravel_index(density[4].argmax(), SIZE)
     assert (x / SIZE[1], y / SIZE[0]) == pytest.approx((0.3 + 0.02 * 7, 0.6), abs=0.03)

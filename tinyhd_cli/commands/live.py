@@ -86,7 +86,7 @@ def shown_in(overlay: str | None, reader: VideoReader, stack: contextlib.ExitSta
     else:
         check_container(path)
         if os.path.realpath(path) == os.path.realpath(reader.path):
-            raise UsageError(f"--overlay {path}: is the input itself")
+            raise UsageError(f"--overlay {path}: is the input itself; write to another file")
         writer = VideoWriter(path, reader.info, size, audio=False)
 
     def finish(kind: type[BaseException] | None, *details: object) -> None:

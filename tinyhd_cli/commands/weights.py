@@ -23,7 +23,7 @@ def megabytes(size: int) -> str:
 
 
 def where(located: Located | None) -> str:
-    """Return the place of weights in a word or two."""
+    """Return where weights are stored, in one or two words."""
     return located.source if located else "not here"
 
 

@@ -247,7 +247,7 @@ class Fused:
         self._prefix = make_prefix(prefix_outputs)
         self.graph = self._prefix.graph
         self._result = aligned(*result.shape[1:])
-        self._referenced: list[Any] = []  # keeps the memory alive that the program points to
+        self._referenced: list[Any] = []  # keeps alive the memory that the program points to
         arrays: dict[Node | Block, Array] = dict(zip(prefix_outputs, self._prefix.outputs, strict=True))
         self._program = self._compile(blocks, fusion, arrays, result.shape[2:])
         size = kernels.scratch(ctypes.byref(self._program))

@@ -47,7 +47,7 @@ __all__ = [
     "saliency_of",
 ]
 
-# The function ``predict`` is exported by ``tinyhd_cli``, because here the name is that of a module.
+# ``tinyhd_cli`` exports the function ``predict``, because ``predict`` is a module of this package.
 __getattr__, __dir__ = lazy_imports(
     __name__,
     {

@@ -113,11 +113,11 @@ def predict_file(
     options = options or PredictOptions()
     for kind, path in outputs.requested():
         if os.path.realpath(path) == os.path.realpath(video) and video != STDIN:
-            raise UsageError(f"{flag(kind)} {path}: is the input itself")
+            raise UsageError(f"{flag(kind)} {path}: is the input itself; write to another file")
         if is_read_once(video) and options.normalize == "video":
             raise UsageError("--normalize video reads the video twice, which is not possible with a pipe; use running")
         if kind == "maps" and os.path.realpath(path) == str(video.resolve().parent) and video.suffix.lower() == ".png":
-            raise UsageError(f"--{kind} {path}: holds the input, which a map could replace")
+            raise UsageError(f"--{kind} {path}: contains the input, which a map could replace; use another folder")
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video, options.input))
         predictions = stack.enter_context(contextlib.closing(saliency_of(reader, model)))

@@ -111,4 +111,4 @@ def first_frame_needed(spec: ModelSpec, start: int) -> int:
     """Return the first frame to read so that the maps from frame ``start`` on are those of the whole video."""
     if spec.windowing == "sliding":
         return max(0, start - spec.frames_before)
-    return max(0, start // spec.clip_frames - 1) * spec.clip_frames  # the last clip may reach back into the one before
+    return max(0, start // spec.clip_frames - 1) * spec.clip_frames  # the last clip may overlap the one before it

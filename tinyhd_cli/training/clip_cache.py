@@ -77,7 +77,7 @@ class Stored:
         """Return all frames, RGB ``(frames, H, W, 3)``."""
         return np.memmap(self.folder / "frames.u8", np.uint8, "r", shape=(self.frames, *self.size, 3))
 
-    def truth(self, kind: str) -> Array:
+    def ground_truth(self, kind: str) -> Array:
         """Return all maps of a kind, ``density`` or ``fixation``: ``(frames, H, W)``; frames without one are zeros."""
         return np.memmap(self.folder / f"{kind}.u8", np.uint8, "r", shape=(self.frames, *self.size))
 

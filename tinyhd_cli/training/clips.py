@@ -94,14 +94,14 @@ class Clips(Dataset[Sample]):
 
     def __getitem__(self, pick: Pick) -> Sample:
         video = self.videos[pick.video]
-        truth = {}
+        ground_truth = {}
         for kind in ("density", "fixation"):
             maps = (
                 self.read(pick, self.form, (0, 0), kind)
                 if video.labeled
                 else np.zeros((self.frames, *self.form.size), "u1")
             )
-            truth[kind] = torch.from_numpy(maps)
+            ground_truth[kind] = torch.from_numpy(maps)
         contexts = self.contexts.items()
         return {
             "key": f"{video.key}-{pick.start}-{pick.trajectory}{'-still' if self.frames == 1 else ''}",
@@ -109,8 +109,8 @@ class Clips(Dataset[Sample]):
             "form": self.form,
             "before": self.contexts[self.form][0],
             "reads": {form: torch.from_numpy(self.read(pick, form, context)) for form, context in contexts},
-            "density": truth["density"],
-            "fixation": truth["fixation"],
+            "density": ground_truth["density"],
+            "fixation": ground_truth["fixation"],
             "flip": pick.flip,
             "color": pick.color,
             "crop": pick.crop,
@@ -121,7 +121,7 @@ class Clips(Dataset[Sample]):
         video = self.stored[form][pick.video]
         before, after = context
         indices = np.clip(range(pick.start - before, pick.start + self.frames + after), 0, video.frames - 1)
-        source = video.pixels() if kind == "frames" else video.truth(kind)
+        source = video.pixels() if kind == "frames" else video.ground_truth(kind)
         if not video.still:
             return np.ascontiguousarray(source[indices])
         views = [self.view(video, pick, place - before) for place in range(len(indices))]

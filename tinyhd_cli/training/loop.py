@@ -62,13 +62,13 @@ class Interrupts:
     """Defers Ctrl-C to the end of the step, so that the checkpoint is complete; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.requested = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
-        if self.wanted:
+        if self.requested:
             raise KeyboardInterrupt
-        self.wanted = True
+        self.requested = True
 
 
 @contextlib.contextmanager
@@ -190,7 +190,7 @@ class Trainer:
         """
         schedule = self.run_data.schedule
         started, first = time.monotonic(), self.state.step
-        with interrupts() as noted, self._run_log():
+        with interrupts() as handler, self._run_log():
             batches = iter(self._loader())
             while self.state.step < schedule.steps:
                 begun = time.monotonic()
@@ -202,7 +202,7 @@ class Trainer:
                 rate = (schedule.target + schedule.aux) / (time.monotonic() - begun)
                 left = (time.monotonic() - started) / (step + 1 - first) * (schedule.steps - step - 1)
                 self._after_step(terms, loss, rate, left)
-                if noted.wanted:
+                if handler.requested:
                     self._checkpoint()
                     raise KeyboardInterrupt
 
@@ -263,9 +263,9 @@ class Trainer:
         config, labeled = self.config, self.run_data.labeled
         with autocast(config, device):
             outputs = run_student(self.model, student_clips(batch, config.spec.preprocess, device), config.family)
-        wanted = targets(batch, self.run_data.teacher)
-        known = ground_truth(batch, labeled, config.map_frames, device)
-        terms = loss_terms(outputs, labeled, wanted, known, config.objectives)
+        teacher_maps = targets(batch, self.run_data.teacher)
+        labels = ground_truth(batch, labeled, config.map_frames, device)
+        terms = loss_terms(outputs, labeled, teacher_maps, labels, config.objectives)
         if not terms:
             raise UsageError(
                 f"no term of the loss of {config.model} can be computed: give --data or --teacher, or another --weight"

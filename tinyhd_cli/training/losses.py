@@ -145,7 +145,9 @@ def is_repetition(name: str, key: str) -> bool:
     return stem == key and number.isdigit()
 
 
-def target_of(term: LossTerm, outputs: Outputs, targets: Targets | None, truth: GroundTruth | None) -> Tensor | None:
+def target_of(
+    term: LossTerm, outputs: Outputs, targets: Targets | None, ground_truth: GroundTruth | None
+) -> Tensor | None:
     """Return the target of a term, ``(N, T, H, W)``; None if these clips have none."""
     place, _, rest = term.to.partition(".")
     if place == "student":
@@ -155,15 +157,17 @@ def target_of(term: LossTerm, outputs: Outputs, targets: Targets | None, truth: 
             return None if targets is None else targets.final
         deep = targets.intermediate
         return deep[:, int(rest), None] if deep is not None and int(rest) < deep.shape[1] else None
-    return None if truth is None else getattr(truth, place)
+    return None if ground_truth is None else getattr(ground_truth, place)
 
 
-def term_value(term: LossTerm, outputs: Outputs, targets: Targets | None, truth: GroundTruth | None) -> Tensor | None:
+def term_value(
+    term: LossTerm, outputs: Outputs, targets: Targets | None, ground_truth: GroundTruth | None
+) -> Tensor | None:
     """Return the value of a term, averaged over clips and frames; None if its output or target is missing.
 
     Terms that need ground truth are averaged over the frames that have it.
     """
-    target, found = target_of(term, outputs, targets, truth), outputs.named(term.of)
+    target, found = target_of(term, outputs, targets, ground_truth), outputs.named(term.of)
     if target is None or not found:
         return None
     if not term.labeled_only:
@@ -178,7 +182,7 @@ def loss_terms(
     outputs: Outputs,
     labeled: int,
     targets: Targets | None,
-    truth: GroundTruth | None,
+    ground_truth: GroundTruth | None,
     objectives: Objectives,
 ) -> dict[str, Tensor]:
     """Return all terms that have a weight, by full name (equation 3 for TinyHD).
@@ -187,7 +191,7 @@ def loss_terms(
         outputs: the student's outputs for N clips.
         labeled: number of labeled clips, which come first; the others are auxiliary.
         targets: the teacher's maps of all clips; None without a teacher.
-        truth: ground truth of the labeled clips, if any.
+        ground_truth: recorded fixations of the labeled clips, if any.
         objectives: the terms and their weights.
     """
     values: dict[str, Tensor] = {}
@@ -195,11 +199,11 @@ def loss_terms(
     for kind, part in parts.items():
         if not len(outputs.saliency[part]):
             continue
-        own, known = outputs.part(part), None if targets is None else targets.part(part)
+        own, own_targets = outputs.part(part), None if targets is None else targets.part(part)
         for term in objectives.terms:
             name = f"{kind}/{term.name}"
             if objectives.weights.get(name):
-                value = term_value(term, own, known, truth if kind == LABELED else None)
+                value = term_value(term, own, own_targets, ground_truth if kind == LABELED else None)
                 if value is not None:
                     values[name] = value
     return {name: values[name] for name in objectives.weights if name in values}

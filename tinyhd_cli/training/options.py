@@ -74,8 +74,8 @@ class TrainConfig:
         False,
         DATA,
         "",
-        "Train the static 2D twin of the network on single frames, several times as fast. The result is a network for "
-        "videos and a start (--init) for training on clips.",
+        "Train the static 2D twin of the network on single frames, several times as fast. The result can be used on "
+        "videos, and as --init for training on clips.",
     )
     no_flip: bool = option(False, DATA, "", "Do not mirror half of the clips.")
     jitter: float = option(
@@ -143,7 +143,9 @@ class TrainConfig:
     lr: float = option(0.01, OPTIMIZER, "X", "Learning rate; half of it for the encoder, twice for biases.")
     momentum: float = option(0.9, OPTIMIZER, "X", "Momentum of SGD.")
     weight_decay: float = option(5e-4, OPTIMIZER, "X", "Weight decay of all parameters but biases.")
-    schedule: str = option("steps", OPTIMIZER, "steps|cosine", "x 0.1 at each of --milestones, or a cosine to 0.")
+    schedule: str = option(
+        "steps", OPTIMIZER, "steps|cosine", "Decay: x 0.1 at each of --milestones, or a cosine to 0."
+    )
     milestones: tuple[float, ...] = option(
         (0.5, 0.75, 0.9), OPTIMIZER, "X,X,..", "Fractions of the run at which the learning rate drops."
     )

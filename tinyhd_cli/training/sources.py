@@ -65,7 +65,7 @@ def labeled(argument: str, splits: Sequence[str]) -> tuple[Video, ...]:
 
 
 def looks_like_a_video(root: Path) -> bool:
-    """Return whether a folder with ``images`` and ``maps`` is one video: its frames are numbered from 0 or 1 on."""
+    """Return whether a folder with ``images`` and ``maps`` is one video: frames numbered from 0 or 1 without gaps."""
     from ..datasets.images import IMAGE_SUFFIXES, files_by_number
 
     numbers = set(files_by_number(root / "images", IMAGE_SUFFIXES))

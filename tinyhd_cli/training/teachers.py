@@ -181,10 +181,10 @@ def interpolate_maps(maps: Tensor, positions: Sequence[int]) -> Tensor:
     """Return maps at some positions in time, ``(P, ...)``, interpolated to all positions from the first to the last."""
     if len(positions) == positions[-1] - positions[0] + 1:
         return maps
-    wanted = np.arange(positions[0], positions[-1] + 1)
-    left = np.clip(np.searchsorted(positions, wanted, side="right") - 1, 0, len(positions) - 2)
+    all_positions = np.arange(positions[0], positions[-1] + 1)
+    left = np.clip(np.searchsorted(positions, all_positions, side="right") - 1, 0, len(positions) - 2)
     ends = np.asarray(positions)
-    fraction = torch.from_numpy((wanted - ends[left]) / (ends[left + 1] - ends[left])).to(maps)
+    fraction = torch.from_numpy((all_positions - ends[left]) / (ends[left + 1] - ends[left])).to(maps)
     fraction = fraction.view(-1, *[1] * (maps.dim() - 1))
     return maps[left] * (1 - fraction) + maps[left + 1] * fraction
 

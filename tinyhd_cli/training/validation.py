@@ -91,24 +91,24 @@ class Validator:
         for number, (picks, labeled) in enumerate(self.batches):
             batch = collate([self.clips[pick] for pick in picks])
             count = len(picks) if labeled else 0
-            teacher_maps, truth = (
+            teacher_maps, labels = (
                 targets(batch, self.teacher),
                 ground_truth(batch, count, self.config.map_frames, device),
             )
             with autocast(self.config, device):
                 outputs = run_student(network, student_clips(batch, spec.preprocess, device), self.config.family)
             saliency, maps = outputs.saliency.float(), {name: value.float() for name, value in outputs.maps.items()}
-            losses = loss_terms(Outputs(saliency, maps), count, teacher_maps, truth, objectives)
+            losses = loss_terms(Outputs(saliency, maps), count, teacher_maps, labels, objectives)
             for name, term in losses.items():
                 sums[name].append((float(term), len(picks)))
-            if truth is not None:
-                last_frames = truth.density[:, -1], truth.fixation[:, -1]
+            if labels is not None:
+                last_frames = labels.density[:, -1], labels.fixation[:, -1]
                 for maps_of_frame in zip(saliency[:, -1], *last_frames, strict=True):
                     for name, value in score(*maps_of_frame).items():
                         scores[name].append(value)
             if number in previewed:
                 final = None if teacher_maps is None else teacher_maps.final[0, -1]
-                density = None if truth is None else truth.density[0, -1]
+                density = None if labels is None else labels.density[0, -1]
                 frame = batch.frames[0, self.config.map_frames[-1]]
                 rows.append(preview_row(frame, density, final, saliency[0, -1], maps))
         terms = {name: weighted_mean(pairs) for name, pairs in sums.items()}

@@ -67,7 +67,7 @@ class OpenedInput:
     file: BinaryIO | None = None
 
     def close(self) -> None:
-        """Close both."""
+        """Close the container and the file object."""
         self.container.close()
         if self.file is not None:
             self.file.close()

@@ -127,7 +127,9 @@ def one_line_errors(
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # on little disk space; an error follows if it is too little
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # about low disk space; an error follows if it is not sufficient
             yield
     # RuntimeError: of hf_xet, which transfers the files of huggingface.co
     except (httpx2.HTTPError, EntryNotFoundError, OSError, RuntimeError, ValueError) as error:
