@@ -190,7 +190,7 @@ def plain_of_equal_size(
     held: list[QpOffsets],
     start_phase: StartPhase,
 ) -> Quality:
-    """Measure a plain encode of about the same size. It is found by trying quality factors, and removed afterwards."""
+    """Measure a plain encode of about the same size. It is found by trying quality factors, and removed afterward."""
     trial = temporary_path(output.with_name(f"{output.stem}.plain{output.suffix}"))
     tried: dict[float, int] = {}
     crf = float(options.encoder.crf)

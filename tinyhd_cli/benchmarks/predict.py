@@ -34,7 +34,7 @@ def predict_runs(
     """Predict clips of several lengths, to measure how time and memory depend on the length.
 
     Args:
-        lengths_s: length of each clip in seconds. The clips are generated and deleted afterwards.
+        lengths_s: length of each clip in seconds. The clips are generated and deleted afterward.
         size: width and height of the clips in pixels.
         rate: frames per second of the clips.
         options: further options of ``tinyhd predict``.

@@ -68,7 +68,7 @@ class Model:
         expected = (self.spec.maps, *self.spec.input_size)
         if maps.shape != expected:
             raise WeightsError(
-                f"{self.name}: the network outputs maps of shape {maps.shape}, but its spec says {expected}"
+                f"{self.name}: the network outputs maps of shape {maps.shape}, but its spec states {expected}"
             )
         if not np.isfinite(maps.sum()):  # one pass, without a temporary array
             raise self.not_finite()

@@ -1,7 +1,7 @@
 """Static twins: 2D networks whose maps are those of the original 3D network for clips of identical frames.
 
 Inflation (Hu et al., WACV 2023, section 3.2) is undone by summing each kernel over time. There are more photographs
-than videos with recorded fixations, and a 2D network trains on them several times as fast. Afterwards the kernels are
+than videos with recorded fixations, and a 2D network trains on them several times as fast. Afterward the kernels are
 put back into the 3D network.
 """
 

@@ -173,9 +173,8 @@ def paste_patches(clips: Tensor, images: Tensor, patches: Patches) -> Tensor:
         exponent = patches.roundness[:, index].view(-1, 1, 1, 1)
         outline = inside.abs().clamp_max(4).pow(exponent.unsqueeze(-1)).sum(-1).pow(1 / exponent)
         mask = ((1 - outline) / SOFT_EDGE).clamp(0, 1) * patches.visible[:, index].view(-1, 1, 1, 1)
-        grid = (
-            patches.origin[:, index].view(-1, 1, 1, 1, 2) + inside * radius[:, :1]
-        )  # the texture moves with the patch
+        # The texture moves with the patch.
+        grid = patches.origin[:, index].view(-1, 1, 1, 1, 2) + inside * radius[:, :1]
         source = images[patches.source[:, index]].float()
         flat = grid.reshape(count, frames * size[0], size[1], 2)
         patch = F.grid_sample(source, flat, padding_mode="reflection", align_corners=False)

@@ -450,7 +450,7 @@ def build_config(
 
 
 def merged(values: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings, those of ``later`` winning; options of the network (``set``) win one by one."""
+    """Return settings, overridden by those of ``later``; options of the network (``set``) are overridden one by one."""
     result = {**values, **later}
     if isinstance(values.get("set"), list | tuple) and isinstance(later.get("set"), list | tuple):
         result["set"] = [*values["set"], *later["set"]]

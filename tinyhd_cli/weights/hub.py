@@ -127,9 +127,8 @@ def one_line_errors(
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # about low disk space; an error follows if it is not sufficient
+            # A warning about low disk space. If the space does not suffice, an error follows.
+            warnings.simplefilter("ignore", UserWarning)
             yield
     # RuntimeError: of hf_xet, which transfers the files of huggingface.co
     except (httpx2.HTTPError, EntryNotFoundError, OSError, RuntimeError, ValueError) as error:
