@@ -17,7 +17,7 @@ import torch
 from helpers import clips, pair
 
 from tinyhd_cli import models, weights
-from tinyhd_cli.models import registry
+from tinyhd_cli.models import plugins, registry
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -150,16 +150,16 @@ class Entry(metadata.EntryPoint):
     ],
 )
 def test_problems_are_told_in_one_line(value, problem):
-    entry = Entry("x", "x:y", registry.GROUP)
+    entry = Entry("x", "x:y", plugins.GROUP)
     entry.__dict__.update(value=value)
-    plugin = registry.load_plugin(entry, "package 1", set())
+    plugin = plugins.load_plugin(entry, "package 1", set())
     assert plugin.family is None
     assert plugin.problem.startswith(problem)
     assert "\n" not in plugin.problem
 
 
 def test_two_plugins_of_one_name():
-    entry = Entry("pair", "x:y", registry.GROUP)
+    entry = Entry("pair", "x:y", plugins.GROUP)
     entry.__dict__.update(value=pair.PairFamily)
-    assert registry.load_plugin(entry, "package 1", set()).family is not None
-    assert registry.load_plugin(entry, "package 2", {"pair-64"}).problem == "the name 'pair-64' is taken"
+    assert plugins.load_plugin(entry, "package 1", set()).family is not None
+    assert plugins.load_plugin(entry, "package 2", {"pair-64"}).problem == "the name 'pair-64' is taken"

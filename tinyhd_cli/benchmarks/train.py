@@ -86,7 +86,7 @@ def make_step(model: str, batch: int, device: str, fast: bool, dtype: torch.dtyp
     def step() -> float:
         started = time.perf_counter()
         with torch.autocast(device, dtype, enabled=dtype != torch.float32):
-            outputs = run_student(network, clip, config.family)
+            outputs = run_student(network, clip, config)
         loss = total(loss_terms(outputs, batch, targets, None, config.objectives), config.weights)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -124,12 +124,25 @@ def parse(name: str, text: Any) -> Any:
 
 
 def with_present_names(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a command line with former names replaced."""
+    """Return the options of a command line with former names replaced.
+
+    Raises:
+        UsageError: an option is given under both names.
+    """
     options = dict(options)
     for name, (_, present) in FORMER.items():
         value = options.pop(name, None)
-        if value is not None:
-            options[present] = [*(options.get(present) or []), f"{name}={value}"] if present == "set" else value
+        if value is None:
+            continue
+        given = options.get(present)
+        if present == "set":
+            if any(item.partition("=")[0].strip() == name for item in given or []):
+                raise UsageError(f"{flag(name)}: --set {name}=... gives it, too; remove one of them")
+            options[present] = [*(given or []), f"{name}={value}"]
+        elif given is not None:
+            raise UsageError(f"{flag(name)} is now called {flag(present)}; remove one of them")
+        else:
+            options[present] = value
     return options
 
 

@@ -13,11 +13,15 @@ from torch import nn
 
 from .. import weights
 from ..engines.base import PACKAGES, Engine
+from ..engines.builders import clip_shape
 from ..engines.fuse_batchnorm import fold
 from ..engines.selection import EngineOptions, choose
+from ..engines.self_test import self_test_clip
+from ..engines.torch import TorchEngine
 from ..errors import UsageError, WeightsError
 from ..models import ModelSpec, build
-from ..models.registry import family
+from ..models.plugins import named_errors
+from ..models.registry import family, is_built_in
 from .preprocess import Image, Pixels, network_input
 from .windows import Map, Payload, windows
 
@@ -25,6 +29,9 @@ log = logging.getLogger("tinyhd")
 
 FLAT = 1e-6
 """A map is constant if its range is at most this fraction of its largest value."""
+
+
+NOT_FINITE = "the saliency maps contain NaN or infinity; use other weights"
 
 
 @dataclass(frozen=True)
@@ -62,21 +69,13 @@ class Model:
         """Return the saliency, float32 ``(maps, H, W)``, of a clip ``(3, clip_frames, H, W)`` from :meth:`prepare`.
 
         Raises:
-            WeightsError: a value is not finite, or the network does not output the maps that its spec promises.
+            WeightsError: a value is not finite, or the maps have another shape.
         """
-        maps = self.engine.infer(clip)
-        expected = (self.spec.maps, *self.spec.input_size)
-        if maps.shape != expected:
-            raise WeightsError(
-                f"{self.name}: the network outputs maps of shape {maps.shape}, but its spec states {expected}"
-            )
-        if not np.isfinite(maps.sum()):  # one pass, without a temporary array
-            raise self.not_finite()
-        return maps
+        return run_engine(self.engine, clip, self.name, self.spec)
 
     def not_finite(self) -> WeightsError:
         """Return the error for maps that contain NaN or infinity."""
-        return WeightsError(f"{self.name}: the saliency maps contain NaN or infinity; use other weights")
+        return WeightsError(f"{self.name}: {NOT_FINITE}")
 
     def watched(self) -> Callable[[Pixels], Map]:
         """Return :meth:`infer` for the clips of one video; its first constant map is logged as a warning."""
@@ -95,6 +94,23 @@ class Model:
     def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
         """Yield one map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through."""
         return windows(self.spec, frames, self.watched())
+
+
+def run_engine(engine: Engine, clip: Pixels, name: str, spec: ModelSpec) -> Map:
+    """Return an engine's maps of a clip.
+
+    Raises:
+        WeightsError: they have another shape than the spec states, or a value is not finite, or the network is a
+            plugin's and raises an error.
+    """
+    with named_errors(family(spec)):
+        maps: Map = engine.infer(clip)
+    expected = (spec.maps, *spec.input_size)
+    if maps.shape != expected:
+        raise WeightsError(f"{name}: the network of the family {spec.family!r} outputs {maps.shape}, not {expected}")
+    if not np.isfinite(maps.sum()):  # one pass, without a temporary array
+        raise WeightsError(f"{name}: {NOT_FINITE}")
+    return maps
 
 
 def is_constant(maps: Map) -> bool:
@@ -152,8 +168,11 @@ def load_model(
     checkpoint = weights.load(weights.default_name() if name_or_path is None else name_or_path)
     spec, info = checkpoint.spec, checkpoint.info
     network = build(spec)
-    network.load_state_dict(checkpoint.state_dict)
-    fold(network.eval(), by_name=family(spec).named_norms)
-    network.to(chosen)
+    with named_errors(family(spec)):
+        network.load_state_dict(checkpoint.state_dict)
+        fold(network.eval(), by_name=family(spec).named_norms)
+        network.to(chosen)
+    if not is_built_in(spec.family):  # otherwise, an error in its code would look like one of each engine
+        run_engine(TorchEngine(network, chosen, "float32"), self_test_clip(clip_shape(spec)), info.name, spec)
     engine_ = choose(network, spec, chosen, info.sha256, options, exact=exact)
     return Model(info.name, spec, network, chosen, engine_, info.sha256)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import UsageError, did_you_mean
-from .spec import ModelSpec
+from .spec import ModelSpec, is_number, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,6 +22,11 @@ Kind = Literal["kl", "mse", "bce", "cc", "nss"]
 
 FINAL = "final"
 """Name of a network's output, in addition to the names of its intermediate maps."""
+
+
+def matches(pattern: str, value: object) -> bool:
+    """Return whether a value is a text with a pattern."""
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
 @dataclass(frozen=True)
@@ -45,15 +50,18 @@ class LossTerm:
     """Default weight; a term of weight 0 is computed only if ``--weight`` gives it one."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise UsageError(
-                f"loss term {self.name}: kind must be one of {', '.join(get_args(Kind))}, not {self.kind!r}"
-            )
-        if not re.fullmatch(r"teacher(\.\d+)?|density|fixation|student\..+", self.to):
-            raise UsageError(
-                f"loss term {self.name}: to must be teacher, teacher.I, density, fixation or student.KEY, "
-                f"not {self.to!r}"
-            )
+        if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):
+            raise UsageError(f"loss term {shown(self.name)}: a name must be letters, digits, dots and dashes")
+        kinds = get_args(Kind)
+        to = "teacher, teacher.I, density, fixation or student.KEY"
+        for field, valid, wanted in (
+            ("kind", self.kind in kinds, f"one of {', '.join(kinds)}"),
+            ("of", matches(r"[^\s.]+(\.\d+)?", self.of), "final, KEY or KEY.I"),
+            ("to", matches(r"teacher(\.\d+)?|density|fixation|student\.[^\s.]+(\.\d+)?", self.to), to),
+            ("weight", is_number(self.weight), "a number"),
+        ):
+            if not valid:
+                raise UsageError(f"loss term {self.name}: {field} must be {wanted}, not {shown(getattr(self, field))}")
 
     @property
     def labeled_only(self) -> bool:
@@ -138,9 +146,22 @@ class Family:
                 raise UsageError(f"{spec.name} has no option {name!r}: {known}")
         return replace(spec, options={**spec.options, **options})
 
-    def check(self, spec: ModelSpec) -> None:
-        """Raise ``UsageError`` if the spec is not valid for this family, e.g. one read from a file."""
-        self.configure(spec, spec.options)
+    def validated(self, spec: ModelSpec) -> ModelSpec:
+        """Return a spec that was read from a file, with the limits on the input size that this version has.
+
+        Raises:
+            UsageError: it is not that of a network of this family.
+        """
+        known = {one.name: one for one in self.specs}
+        if spec.name not in known:
+            raise UsageError(f"{self.name} has no network {shown(spec.name)}: {did_you_mean(spec.name, known)}")
+        expected = self.configure(known[spec.name], spec.options)
+        for name in ("name", "clip_frames", "maps", "frames_before"):
+            found, wanted = getattr(spec, name), getattr(expected, name)
+            if found != wanted and not (name == "frames_before" and spec.windowing == "block"):
+                shown_name = "map_frame" if name == "frames_before" else name
+                raise UsageError(f"{shown_name} must be {wanted}, not {found}")
+        return replace(spec, size_multiple=expected.size_multiple, side_limits=expected.side_limits)
 
     def from_config(self, config: Mapping[str, Any]) -> ModelSpec:
         """Return the spec of a configuration in the format of version 0.1: ``architecture`` and options."""

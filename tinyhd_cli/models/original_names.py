@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import TinyhdError, WeightsError, one_line
 from ..untrusted import printable
+from .plugins import named_errors
 from .registry import all_families, family, network_state
 from .registry import spec as named_spec
 from .spec import ModelSpec
@@ -54,7 +55,9 @@ def recognize(state_dict: Mapping[str, Tensor], stem: str = "") -> ModelSpec:
 
 def is_original(state_dict: Mapping[str, Tensor], spec: ModelSpec) -> bool:
     """Return whether the tensors have the names of the authors' code."""
-    return family(spec).is_original(state_dict)
+    kind = family(spec)
+    with named_errors(kind):
+        return kind.is_original(state_dict)
 
 
 def renamed(state_dict: Mapping[str, Tensor], spec: ModelSpec) -> Iterator[tuple[str, Tensor]]:
@@ -67,7 +70,9 @@ def renamed(state_dict: Mapping[str, Tensor], spec: ModelSpec) -> Iterator[tuple
             own = None
         if own is None:
             raise WeightsError(f"the original {spec.name} has no tensor '{printable(name)[:80]}'")
-        yield own, kind.convert_tensor(own, tensor)
+        with named_errors(kind):
+            converted = kind.convert_tensor(own, tensor)
+        yield own, converted
 
 
 def convert(state_dict: Mapping[str, Tensor], name: str | ModelSpec, **overrides: object) -> dict[str, Tensor]:

@@ -6,14 +6,15 @@ import functools
 import importlib
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError, WeightsError, did_you_mean, one_line
+from ..errors import UsageError, WeightsError, did_you_mean
 from ..untrusted import printable
 from . import spec as specs
 from .family import Family
+from .plugins import GROUP, Plugin, check_family, load_plugin, named_errors, names
 from .spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -24,22 +25,7 @@ log = logging.getLogger("tinyhd")
 BUILT_IN = ("tinyhd", "hd2s")
 """Families of this package: modules of :mod:`tinyhd_cli.models.families`, each with an instance ``FAMILY``."""
 
-GROUP = "tinyhd.families"
-"""Entry-point group of plugins; each entry point is a :class:`Family` subclass or instance."""
-
 MISSING = "is not installed here; install the package that provides it (tinyhd doctor lists the installed families)"
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """A family from another package."""
-
-    name: str
-    package: str
-    """Distribution and version."""
-    family: Family | None
-    """None if the plugin cannot be used."""
-    problem: str = ""
 
 
 _registered: dict[str, Family] = {}
@@ -52,54 +38,36 @@ def built_in() -> dict[str, Family]:
     return {module.FAMILY.name: module.FAMILY for module in modules}
 
 
+def is_built_in(name: str) -> bool:
+    """Return whether a family is one of this package, not of a plugin."""
+    return name in built_in()
+
+
 @functools.cache
 def plugins() -> tuple[Plugin, ...]:
     """Import the plugins; each that cannot be used is logged as one warning line."""
+    taken = {name for known in (*built_in().values(), *_registered.values()) for name in names(known)}
     found: list[Plugin] = []
     for entry in metadata.entry_points(group=GROUP):
-        package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown package"
-        plugin = load_plugin(entry, package, {name for other in found if other.family for name in names(other.family)})
-        if plugin.problem:
-            log.warning("plugin %s (%s) is ignored: %s", printable(entry.name), package, plugin.problem)
+        plugin = load_plugin(entry, package_of(entry), taken)
+        if plugin.family:
+            taken.update(names(plugin.family))
+        else:
+            log.warning("plugin %s (%s) is ignored: %s", plugin.name, plugin.package, plugin.problem)
         found.append(plugin)
     return tuple(found)
 
 
-def load_plugin(entry: metadata.EntryPoint, package: str, taken: set[str]) -> Plugin:
-    """Return the plugin of an entry point; with a problem if it cannot be imported or uses a taken name."""
-    try:
-        value = entry.load()
-        family = value() if isinstance(value, type) else value
-        check_family(family)
-    except UsageError as error:
-        return Plugin(entry.name, package, None, str(error))
-    except Exception as error:  # the code of another package may raise anything
-        return Plugin(entry.name, package, None, f"{type(error).__name__}: {one_line(error)}")
-    taken = taken | {name for known in (*built_in().values(), *_registered.values()) for name in names(known)}
-    if clash := [name for name in names(family) if name in taken]:
-        return Plugin(family.name, package, None, f"the name {clash[0]!r} is taken")
-    return Plugin(family.name, package, family)
-
-
-def check_family(family: object) -> None:
-    """Raise ``UsageError`` if an object is not a family with a name and specs of its own."""
-    if not isinstance(family, Family) or not family.name or not family.specs:
-        raise UsageError("it is not an instance of Family with a name and specs")
-    for one in family.specs:
-        if one.family != family.name:
-            raise UsageError(f"{one.name} names the family {one.family!r}, not {family.name!r}")
-
-
-def names(family: Family) -> list[str]:
-    """Return the names that a family occupies: its own, then those of its networks."""
-    return [family.name, *(one.name for one in family.specs)]
+def package_of(entry: metadata.EntryPoint) -> str:
+    """Return the distribution and version of an entry point."""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown package"
 
 
 def register(family: Family) -> None:
     """Add a family for this process, as an alternative to an entry point.
 
     Raises:
-        UsageError: it has no name or specs, or its name, or that of one of its networks, is taken by another family.
+        UsageError: it is invalid, or its name, or that of one of its networks, is taken by another family.
     """
     check_family(family)
     others = [known for known in all_families().values() if known.name != family.name or known.name not in _registered]
@@ -169,7 +137,7 @@ def spec(name: str, **overrides: Any) -> ModelSpec:
     if not overrides:
         return found
     result = replace(family(found).configure(found, options), **changes)
-    family(found).check(result)
+    family(found).validated(result)
     return result
 
 
@@ -233,8 +201,9 @@ def from_dict(values: object) -> ModelSpec:
             raise UsageError(f"options must be a table, not {specs.shown(options)}")
         result = family(known).configure(known, options)
         result = specs.from_dict({**result.to_dict(), **{k: v for k, v in values.items() if k != "options"}})
-    family(result).check(result)
-    return result
+    kind = family(result)
+    with named_errors(kind):
+        return kind.validated(result)
 
 
 def with_defaults(spec: ModelSpec) -> ModelSpec:
@@ -251,7 +220,14 @@ def title(spec: ModelSpec) -> str:
 
 def build(spec: ModelSpec) -> nn.Module:
     """Return the network of a spec, with initial weights, in training mode."""
-    return family(spec).build(spec)
+    from torch import nn
+
+    kind = family(spec)
+    with named_errors(kind):
+        network = kind.build(spec)
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"build must return a torch.nn.Module, not {type(network).__name__}")
+    return network
 
 
 def create(name: str, **overrides: Any) -> nn.Module:

@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import WeightsError
 from ..inference.preprocess import scale_and_shift
-from ..models import Family, Preprocess
+from ..models import Preprocess
+from ..models.plugins import named_errors
+from ..untrusted import printable
 from .clip_cache import Form
 from .clips import WHOLE, Sample
 from .losses import GroundTruth, Outputs, Targets
@@ -158,8 +161,26 @@ def targets(batch: Batch, teacher: Teachers | None) -> Targets | None:
     return Targets(enlarged(maps.final, batch.crops), None if deep is None else enlarged(deep, batch.crops))
 
 
-def run_student(network: nn.Module, clips: Tensor, family: Family) -> Outputs:
-    """Run a student; the outputs include its intermediate maps if the family has any."""
-    if family.intermediate:
-        return Outputs(*network(clips, intermediate=True))
-    return Outputs(network(clips), {})
+def run_student(network: nn.Module, clips: Tensor, config: TrainConfig) -> Outputs:
+    """Run a student; the outputs include its intermediate maps if the family has any.
+
+    Raises:
+        WeightsError: the network is a plugin's and raises an error, or its outputs have another type or shape.
+    """
+    family = config.family
+    with named_errors(family):
+        result = network(clips, intermediate=True) if family.intermediate else (network(clips), {})
+        saliency, maps = result
+        check_shape("saliency", saliency, (len(clips), config.num_maps, *clips.shape[-2:]))
+        for name, value in maps.items():
+            check_shape(name, value, (len(clips), "K", "T", *clips.shape[-2:]))
+    return Outputs(saliency, maps)
+
+
+def check_shape(name: str, value: Tensor, expected: tuple[int | str, ...]) -> None:
+    """Raise ``WeightsError`` if an output of a student has another shape; letters stand for any number."""
+    found = tuple(value.shape)
+    numbers = [found[i] == size for i, size in enumerate(expected) if isinstance(size, int) and i < len(found)]
+    if len(found) != len(expected) or not all(numbers):
+        wanted = ", ".join(map(str, expected))
+        raise WeightsError(f"the network outputs {printable(name)} of shape {found}, not ({wanted})")

@@ -71,7 +71,7 @@ def step_time(network: nn.Module, config: TrainConfig, device: torch.device) -> 
     for _ in range(2):  # the first one is slower
         started = time.monotonic()
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            saliency = run_student(network, clip, config.family).saliency
+            saliency = run_student(network, clip, config).saliency
         saliency.float().clamp_min(1e-6).log().mean().backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -28,7 +28,7 @@ from ..models import build
 from ..system import keep_freed_memory
 from . import checkpoints, cpu_layers
 from .augment import Batch, autocast, collate, ground_truth, run_student, student_clips, targets
-from .losses import loss_terms, total
+from .losses import left_out, loss_terms, total
 from .optimizer import build_optimizer, lr_factor, milestones, set_lr
 from .options import TrainConfig
 from .prepare import Run, prepare
@@ -128,6 +128,7 @@ class Trainer:
             self._check_end(extend)
         self._build(resume)
         self.run_log: RunLog | None = None
+        self.told_left_out = False
         self.constant = self.run_data.validator.best_constant() if self.is_main else {}
 
     def _check_end(self, extend: bool) -> None:
@@ -262,9 +263,14 @@ class Trainer:
         device = self.accelerator.device
         config, labeled = self.config, self.run_data.labeled
         with autocast(config, device):
-            outputs = run_student(self.model, student_clips(batch, config.spec.preprocess, device), config.family)
+            outputs = run_student(self.model, student_clips(batch, config.spec.preprocess, device), config)
         teacher_maps = targets(batch, self.run_data.teacher)
         labels = ground_truth(batch, labeled, config.map_frames, device)
+        if not self.told_left_out and self.is_main and (missing := left_out(outputs, config.objectives)):
+            log.warning(
+                "terms of the loss are left out, because the network lacks their output: %s", ", ".join(missing)
+            )
+        self.told_left_out = True
         terms = loss_terms(outputs, labeled, teacher_maps, labels, config.objectives)
         if not terms:
             raise UsageError(

@@ -209,6 +209,20 @@ def loss_terms(
     return {name: values[name] for name in objectives.weights if name in values}
 
 
+def left_out(outputs: Outputs, objectives: Objectives) -> list[str]:
+    """Return the terms with a weight that use an output that the network does not have, as ``NAME (OUTPUT)``."""
+    used = {
+        term: term.to.removeprefix("student.") if term.to.startswith("student.") else FINAL for term in objectives.terms
+    }
+    return [
+        f"{term.name} ({output})"
+        for term in objectives.terms
+        if any(objectives.weights_of(term).values())
+        for output in dict.fromkeys((term.of, used[term]))
+        if not outputs.named(output)
+    ]
+
+
 def total(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """Return the loss: the weighted sum of its terms."""
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()

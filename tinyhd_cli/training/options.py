@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -325,7 +326,8 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainC
     try:
         for name, value in values.items():
             if isinstance(value, str) and str(known[name].type) == "float":
-                values[name] = value = float(value)  # YAML reads 1e-4, without a point, as a string
+                with contextlib.suppress(ValueError):  # reported below
+                    values[name] = value = float(value)  # YAML reads 1e-4, without a point, as a string
             if not fits(value, known[name]):
                 shown = repr(value) if len(repr(value)) < 80 else type(value).__name__
                 raise ValueError(
@@ -339,30 +341,38 @@ def from_dict(values: Mapping[str, Any], where: str = "configuration") -> TrainC
 RENAMED = {"optimiser": "optimizer", "dark_start": "sparse_init"}
 """Settings by their former names."""
 
-FORMER_OPTIONS = ("decoders",)
+FORMER_OPTIONS = frozenset(["decoders"])
 """Former settings that are options of the network now."""
 
 
 def renamed(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Return the settings under their present names, with underscores.
+    """Return the settings of one source under their present names, with underscores.
 
     Args:
         values: settings by present or former names.
         where: the file that contains them, for a warning about each former name; empty: no warnings.
+
+    Raises:
+        UsageError: a setting is given under both names.
     """
+    prefix = f"{where}: " if where else ""
     values = {str(name).replace("-", "_"): value for name, value in values.items()}
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        if name in FORMER_OPTIONS:
-            if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
-                value = ",".join(value)
-            result["set"] = [*result.get("set", values.get("set") or []), f"{name}={value}"]
-        elif name in RENAMED:
-            if where:
-                log.warning("%s: the setting %r is now called %r", where, name, RENAMED[name])
-            result[RENAMED[name]] = value
-        elif name not in result:
-            result[name] = value
+    result = {name: value for name, value in values.items() if name not in RENAMED and name not in FORMER_OPTIONS}
+    for name in RENAMED.keys() & values.keys():
+        if RENAMED[name] in values:
+            raise UsageError(f"{prefix}{name!r} is now called {RENAMED[name]!r}; remove one of them")
+        if where:
+            log.warning("%s: the setting %r is now called %r", where, name, RENAMED[name])
+        result[RENAMED[name]] = values[name]
+    for name in FORMER_OPTIONS & values.keys():
+        value, others = values[name], values.get("set") or []
+        if not isinstance(others, list | tuple):
+            continue  # reported as a wrong value of set
+        if any(str(item).partition("=")[0].strip() == name for item in others):
+            raise UsageError(f"{prefix}{name!r} is now part of 'set', which has it, too; remove one of them")
+        if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+            value = ",".join(value)
+        result["set"] = [*others, f"{name}={value}"]
     return result
 
 
@@ -393,13 +403,19 @@ def fits(value: Any, item: dataclasses.Field[Any]) -> bool:
     return is_a(kind, value)
 
 
+MAX_NUMBER = 1e15
+"""Limit on the numbers of a configuration: larger ones overflow somewhere."""
+
+
 def is_a(kind: str, value: Any) -> bool:
     """Return whether a plain value has the type named ``kind``."""
     if isinstance(value, bool) or kind == "bool":
         return isinstance(value, bool) and kind == "bool"
     if kind == "float":
-        return isinstance(value, int | float) and math.isfinite(value)
-    return isinstance(value, {"int": int, "str": str, "Path": str | Path}[kind])
+        return isinstance(value, int | float) and abs(value) < MAX_NUMBER
+    if kind == "int":
+        return isinstance(value, int) and abs(value) < MAX_NUMBER
+    return isinstance(value, {"str": str, "Path": str | Path}[kind])
 
 
 def presets() -> list[str]:

@@ -17,6 +17,7 @@ from ..callbacks import StartPhase
 from ..datasets import Video
 from ..errors import UsageError, WeightsError, one_line
 from ..models import build, title
+from ..models.plugins import named_errors
 from ..weights.file import is_safetensors
 from ..wording import plural
 from . import sources
@@ -115,7 +116,8 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
     initialize(network, config, calibration(config, clips, sampler))
     if config.stills:
-        config.family.make_static(network)
+        with named_errors(config.family):
+            config.family.make_static(network)
     length = config.spec.clip_frames
     picks = validation_picks(val_targets, length), validation_picks(val_aux, length)
     validator = Validator(config, clips, *picks, teacher)
@@ -252,12 +254,14 @@ def initialize(network: nn.Module, config: TrainConfig, clips: Iterable[Tensor])
         return
     if tensors is not None:
         try:
-            config.family.initialize(network, config.spec, tensors, clips)
+            with named_errors(config.family):
+                config.family.initialize(network, config.spec, tensors, clips)
         except WeightsError as error:
             message = str(error) if str(error).startswith("--init") else f"--init {init}: {error}"
             raise WeightsError(message) from error
     if config.sparse_init:
-        config.family.init_output_bias(network)
+        with named_errors(config.family):
+            config.family.init_output_bias(network)
 
 
 def calibration(config: TrainConfig, clips: Clips, sampler: PickSampler) -> Iterator[Tensor]:

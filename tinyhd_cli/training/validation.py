@@ -96,7 +96,7 @@ class Validator:
                 ground_truth(batch, count, self.config.map_frames, device),
             )
             with autocast(self.config, device):
-                outputs = run_student(network, student_clips(batch, spec.preprocess, device), self.config.family)
+                outputs = run_student(network, student_clips(batch, spec.preprocess, device), self.config)
             saliency, maps = outputs.saliency.float(), {name: value.float() for name, value in outputs.maps.items()}
             losses = loss_terms(Outputs(saliency, maps), count, teacher_maps, labels, objectives)
             for name, term in losses.items():

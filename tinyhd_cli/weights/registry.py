@@ -86,6 +86,9 @@ class WeightsInfo:
         try:
             if not isinstance(values, Mapping):
                 raise ValueError("it must be a table")
+            for former, present in RENAMED.items():
+                if former in values and present in values:
+                    raise ValueError(f"it has both {former!r} and {present!r}")
             values = {RENAMED.get(name, name): value for name, value in values.items()}
             missing = {"name", "spec"} - values.keys()
             if missing:

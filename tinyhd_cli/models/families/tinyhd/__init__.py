@@ -84,12 +84,6 @@ class TinyHDFamily(Family):
         new = self.spec(**{**spec.options, **options})
         return replace(spec, name=new.name, maps=new.maps, options=new.options)
 
-    def check(self, spec: ModelSpec) -> None:
-        expected = self.spec(**super().configure(self.specs[0], spec.options).options)
-        for field in ("name", "clip_frames", "maps"):
-            if getattr(spec, field) != getattr(expected, field):
-                raise UsageError(f"{field} must be {getattr(expected, field)}, not {getattr(spec, field)}")
-
     def title(self, spec: ModelSpec) -> str:
         return f"{spec.name} ({', '.join(spec.options['decoders'])})"
 

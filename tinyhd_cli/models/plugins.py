@@ -1,0 +1,107 @@
+"""Families from other packages: their code may be of any quality, so it is checked and its errors name it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+from ..errors import NO_MEMORY, TinyhdError, UsageError, WeightsError, describe_unexpected, one_line
+from ..untrusted import printable
+from .family import FINAL, Family, LossTerm
+from .spec import ModelSpec, shown
+
+GROUP = "tinyhd.families"
+"""Entry-point group of plugins; each entry point is a :class:`Family` subclass or instance."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A family from another package."""
+
+    name: str
+    package: str
+    """Distribution and version."""
+    family: Family | None
+    """None if the plugin cannot be used."""
+    problem: str = ""
+
+
+def load_plugin(entry: metadata.EntryPoint, package: str, taken: set[str]) -> Plugin:
+    """Return the plugin of an entry point; with a problem if it cannot be imported, is invalid, or uses a taken name.
+
+    What the plugin prints goes to stderr, because stdout is for data.
+    """
+    name, package = printable(entry.name), printable(package)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            value = entry.load()
+            family = value() if isinstance(value, type) else value
+            check_family(family)
+    except UsageError as error:
+        return Plugin(name, package, None, str(error))
+    except (Exception, SystemExit) as error:  # the code of another package may raise anything
+        return Plugin(name, package, None, f"{type(error).__name__}: {printable(one_line(error))}")
+    if clash := [one for one in names(family) if one in taken]:
+        return Plugin(family.name, package, None, f"the name {clash[0]!r} is taken")
+    return Plugin(family.name, package, family)
+
+
+def names(family: Family) -> list[str]:
+    """Return the names that a family occupies: its own, then those of its networks."""
+    return [family.name, *(one.name for one in family.specs)]
+
+
+def check_family(family: object) -> None:
+    """Raise ``UsageError`` if an attribute of a family is invalid; the message names it."""
+    if not isinstance(family, Family) or not family.name or not family.specs:
+        raise UsageError("it is not an instance of Family with a name and specs")
+    if not isinstance(family.specs, tuple | list) or not all(isinstance(one, ModelSpec) for one in family.specs):
+        raise UsageError(f"specs must be a tuple of ModelSpec, not {shown(family.specs)}")
+    for one in family.specs:
+        if one.family != family.name:
+            raise UsageError(f"{one.name} names the family {one.family!r}, not {family.name!r}")
+    own = [one.name for one in family.specs]
+    if twice := [name for name in own if own.count(name) > 1]:
+        raise UsageError(f"specs: two networks are named {twice[0]!r}")
+    for attribute in ("paper", "hierarchy", "init"):
+        if not isinstance(getattr(family, attribute), str):
+            raise UsageError(f"{attribute} must be a text, not {shown(getattr(family, attribute))}")
+    if family.init not in (("none",) if family.imagenet is None else ("none", "imagenet")):
+        raise UsageError(f"init must be none, or imagenet if the attribute imagenet is set, not {shown(family.init)}")
+    for attribute, value in (("anchors", family.anchors), ("imagenet", family.imagenet or ())):
+        if not isinstance(value, tuple | list) or not all(isinstance(one, str) and one for one in value):
+            raise UsageError(f"{attribute} must be a tuple of texts, not {shown(value)}")
+    if not isinstance(family.terms, tuple | list) or not all(isinstance(term, LossTerm) for term in family.terms):
+        raise UsageError(f"terms must be a tuple of LossTerm, not {shown(family.terms)}")
+    if not family.intermediate and (used := [term.name for term in family.terms if uses_intermediate(term)]):
+        raise UsageError(f"terms: {used[0]} uses an intermediate map, but the family sets intermediate = False")
+    called = [term.name for term in family.terms]
+    if twice := [name for name in called if called.count(name) > 1]:
+        raise UsageError(f"terms: two terms are named {twice[0]!r}")
+
+
+def uses_intermediate(term: LossTerm) -> bool:
+    """Return whether a term of the loss uses an intermediate map of the student."""
+    return term.of != FINAL or (term.to.startswith("student.") and term.to != f"student.{FINAL}")
+
+
+@contextlib.contextmanager
+def named_errors(family: Family) -> Iterator[None]:
+    """Raise unexpected errors of a plugin's code as ``WeightsError`` with the name of the family.
+
+    Errors of tinyhd and a lack of memory stay as they are, and so do those of built-in families, which are bugs of
+    tinyhd.
+    """
+    try:
+        yield
+    except TinyhdError:
+        raise
+    except (Exception, SystemExit) as error:
+        own = type(family).__module__.startswith(f"{__package__}.families.")
+        if own or (isinstance(error, Exception) and describe_unexpected(error) == NO_MEMORY):
+            raise
+        message = f"the model family {family.name!r} failed with {type(error).__name__}: {one_line(error)}"
+        raise WeightsError(message) from error
