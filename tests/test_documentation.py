@@ -191,8 +191,18 @@ def test_commands_and_options_in_the_text():
     ids=lambda page: page.name,
 )
 def test_programs(page, readers_folder, capsys):
+    from tinyhd_cli import VideoReader, cli, load_model, saliency_of
+
+    if page.name == "speed.md":
+        assert cli.run(["export", "--out", "tinyhd.onnx", "--quiet"]) == 0
     for block in blocks("python", page.read_text(encoding="utf-8")):
-        exec(compile(block, page.name, "exec"), {})
+        names = {}
+        exec(compile(block, page.name, "exec"), names)
+    if page.name == "speed.md":  # the prepared frames and the maps are those of tinyhd
+        model = load_model(engine="torch")
+        with VideoReader("clip.mp4") as reader:
+            frames = [model.prepare(frame.rgb()) for frame, _ in saliency_of(reader, model)][:16]
+        np.testing.assert_allclose(names["saliency"][0], model.infer(np.stack(frames, 1)), atol=1e-4)
     lines = capsys.readouterr().out.splitlines()
     if page.name == "README.md":
         assert len(lines) == 17

@@ -150,6 +150,20 @@ def hint(error: TyperException, arguments: Sequence[str]) -> str:
     return f"{context.command_path if context else 'tinyhd'} --help shows the usage"
 
 
+def source(message: str, arguments: Sequence[str]) -> str:
+    """Return the end of a message about an option that a settings file sets, which names the file; else nothing."""
+    try:
+        files = {key: path for path in reversed(settings.files()) for key in settings.read(path).get(arguments[0], {})}
+    except (errors.UsageError, IndexError, TypeError):  # the message is about the settings file itself
+        return ""
+    for key, path in files.items():
+        flag = f"--{settings.option_key(key)}"
+        given = any(argument.partition("=")[0] == flag for argument in arguments)
+        if not given and re.search(rf"(?<![\w-]){flag}(?![\w-])", message):
+            return f"; {path} sets {flag}"
+    return ""
+
+
 def folder_exists() -> bool:
     """Return whether the current folder still exists. Relative paths need it."""
     try:
@@ -182,11 +196,14 @@ def run_command(arguments: list[str], debug: bool) -> int:
     except TyperException as error:
         message = error.format_message()
         if message:  # an empty message means that Typer already printed the help
-            print_error(f"{message} ({hint(error, arguments)})")
+            print_error(f"{message} ({hint(error, arguments)}){source(message, arguments)}")
         return errors.WRONG_USAGE
     except (KeyboardInterrupt, typer.Abort):
         print_error("interrupted")
         return errors.INTERRUPTED
+    except errors.UsageError as error:
+        print_error(f"{error}{source(str(error), arguments)}", debug)
+        return error.exit_code
     except errors.TinyhdError as error:
         print_error(str(error), debug)
         return error.exit_code

@@ -69,7 +69,8 @@ def test_the_variable_names_a_file(normalized, monkeypatch):
         ("alpha = 1\n", "unknown setting 'alpha'"),
         ("[distill]\nlr = 1\n", "tinyhd distill --config run.yaml"),
         ("[predict]\nhelp = true\n", "[predict] has no option 'help'"),
-        ("[predict]\nalpha = 'much'\n", "--alpha"),
+        ("[predict]\nalpha = 'much'\n", "; tinyhd.toml sets --alpha\n"),
+        ("[predict]\nalpha = 1.5\n", "--alpha must be between 0 and 1, not 1.5; tinyhd.toml sets --alpha\n"),
         ("[predict\n", "is not a TOML file"),
     ],
 )
@@ -81,6 +82,14 @@ def test_wrong_settings(tinyhd, weights_file, capsys, text, message):
     assert message in errors
     assert len(errors.splitlines()) == 1
     assert tinyhd("predict", "--help") == 0
+
+
+def test_the_command_line_is_not_blamed_on_the_settings(tinyhd, weights_file, capsys):
+    Path("tinyhd.toml").write_text("[predict]\nalpha = 0.5\ncrf = 20\n")
+    video = clips.make(Path("clip.mp4"), frames=2)
+    for options in (("--alpha", "1.5"), ("--alpha=1.5",)):
+        assert tinyhd("predict", video, "--weights", weights_file, *options) == 2
+        assert capsys.readouterr().err == "tinyhd: --alpha must be between 0 and 1, not 1.5\n"
 
 
 def test_the_doctor_reports_wrong_settings(tinyhd, capsys):

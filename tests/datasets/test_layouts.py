@@ -144,6 +144,18 @@ def test_folders_of_frames_next_to_their_maps(tmp_path):
     assert_complete(dataset.videos[1], on_disk.SIZE)
 
 
+def test_all_forms_in_one_folder(tmp_path):
+    """A folder with its own maps is one video, also next to videos whose maps are in ``maps/NAME``."""
+    on_disk.folder(tmp_path, {"walk": 2}, "beside")
+    on_disk.folder(tmp_path, {"cat": 2}, "images")
+    on_disk.write_ground_truth(tmp_path, "dog", {1: "1", 2: "2"}, inside="dog")
+    on_disk.write_frames(tmp_path / "dog", "dog", {1: "1", 2: "2"})
+    dataset = open_dataset("folder", tmp_path)
+    assert names(dataset) == ["cat", "dog", "walk"]
+    for video in dataset.videos:
+        assert_complete(video, on_disk.SIZE)
+
+
 @pytest.mark.parametrize("kinds", [("maps", "fixation"), ("maps",), ("fixation",)])
 def test_one_video_with_its_maps(tmp_path, kinds):
     """The dataset's folder may be that of its only video; one kind of map is enough."""

@@ -334,7 +334,8 @@ def test_an_export_with_wrong_results_is_not_written(tinyhd, weights_file, capsy
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--out", "net.xml"), 2, "must end in .onnx"),
+        (("--out", "net.xml"), 2, "must end in .onnx, or add --format openvino\n"),
+        (("--out", "net.foo"), 2, "must end in .onnx\n"),
         (("--out", "net.onnx", "--format", "onyx"), 2, "did you mean onnx"),
         (("--out", "file/net.onnx"), 5, "cannot be written"),
         (("--out", "net.onnx", "--weights", "gone.pth"), 4, "no such file"),

@@ -203,7 +203,13 @@ def test_areas_that_are_probably_mistakes(tinyhd, tmp_path, weights_file, capsys
     assert tinyhd(*run, "--aoi", "logo=90%,80%,25%,30%") == 0
     assert "extends beyond the frame" in capsys.readouterr().err
     assert tinyhd(*run, "--aoi", "logo=45,15,15,25") == 0
-    assert "read as pixels of 320 x 180; for percent, write logo=10%,10%,20%,20%" in capsys.readouterr().err
+    assert "read as pixels of 320 x 180; for percent, write logo=45%,15%,15%,25%\n" in capsys.readouterr().err
+    Path("areas.json").write_text('{"areas": [{"name": "logo", "box": [45, 15, 15, 25]}]}')
+    assert tinyhd(*run, "--aoi", "areas.json") == 0
+    assert '320 x 180; for percent, add "units": "percent" to areas.json\n' in capsys.readouterr().err
+    Path("areas.json").write_text('{"units": "pixels", "areas": [{"name": "logo", "box": [45, 15, 15, 25]}]}')
+    assert tinyhd(*run, "--aoi", "areas.json") == 0
+    assert "warning" not in capsys.readouterr().err
     assert tinyhd(*run, "--aoi", "half=0%,0%,50%,100%") == 0
     message = capsys.readouterr().err
     assert "warning" not in message and "of the attention on 50.0% of the frame, maximum" in message

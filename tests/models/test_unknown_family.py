@@ -267,6 +267,13 @@ def test_info_and_card(pair_file, tinyhd, capsys):
     assert "64 x 64" in card
 
 
+def test_a_network_without_registered_weights(tmp_path, tinyhd, capsys):
+    clips.make(tmp_path / "clip.mp4", frames=2)
+    assert tinyhd("predict", tmp_path / "clip.mp4", "--model", "pair-64", "--csv", "out.csv") == 2
+    message = "tinyhd: no registered weights of the network 'pair-64': name a weights file with --weights\n"
+    assert capsys.readouterr().err == message
+
+
 def test_without_the_family_its_weights_are_refused_by_name(monkeypatch, pair_file, tinyhd, capsys, tmp_path):
     monkeypatch.setattr(registry, "_registered", {})
     video = clips.make(tmp_path / "clip.mp4", frames=2)

@@ -66,6 +66,7 @@ def test_an_extended_run_equals_an_uninterrupted_run_bit_for_bit(data, tmp_path,
         one, other = getattr(uninterrupted, part), getattr(extended, part)
         assert all(torch.equal(value, other[name]) for name, value in one.items()), part
     assert checkpoints.read(longer.out)[1].steps == 3  # which --resume then uses
+    assert weights.load(longer.out / "best.safetensors").info.scores_on == ""  # nothing was held out
 
 
 def test_the_learning_rate_follows_the_longer_schedule(data, tmp_path, tinyhd, capsys):
@@ -98,7 +99,7 @@ def test_the_error_of_a_missing_teacher_names_an_existing_option(tinyhd, data, c
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert tinyhd("distill", "--teacher", "hd2s", "--data", data, "--hold-out", "0", *OPTIONS, "--out", "run") == 4
     errors = capsys.readouterr().err
-    assert "use --teacher weight_MinLoss_new.pt" in errors
+    assert "use it with --teacher weight_MinLoss_new.pt" in errors
     assert "--weights" not in errors
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import clips
 from helpers.hub_server import TOKEN, HubServer
 
 from tinyhd_cli import models, weights
@@ -133,7 +134,7 @@ def test_weights_missing_on_the_hub_name_the_original_file(machine: Machine, ser
     line = machine.fails("weights", "pull", NAME)
     assert f"{REPO}/{FILE}" in line
     assert "original.pth from https://example.org/original" in line
-    assert "and add --weights original.pth" in line
+    assert "and use it with --weights original.pth" in line
 
 
 def test_private_repository(machine: Machine, server: HubServer, content: bytes):
@@ -206,9 +207,20 @@ def test_busy_hub_is_retried(machine: Machine, server: HubServer, content: bytes
     assert machine.tinyhd("weights", "pull", NAME).returncode == 0
 
 
-def test_no_connection(machine: Machine, server: HubServer):
+def test_no_connection(machine: Machine, server: HubServer, content: bytes):
+    (machine.folder / FILE).write_bytes(content)
+    offline = machine.fails("weights", "push", FILE, f"someone/{NAME}", HF_HUB_OFFLINE="1")
+    assert "not published, and HF_HUB_OFFLINE is set; unset it" in offline
     server.stop()
     assert f"{server.url} cannot be reached" in machine.fails("weights", "pull", NAME)
+    push = machine.fails("weights", "push", FILE, f"someone/{NAME}", HF_TOKEN=TOKEN)
+    assert "not published, and" in push
+    assert push.rstrip().endswith("check the connection")
+    clips.make(machine.folder / "clip.mp4", frames=20)
+    init = machine.fails(
+        "distill", "--quiet", "--batch-size", "1", "--teacher", FILE, "--aux", ".", "--init", "imagenet", "--out", "run"
+    )
+    assert init.rstrip().endswith("name a file with --init, or use --init none")
 
 
 def test_push_then_pull(machine: Machine, server: HubServer, content: bytes):

@@ -14,7 +14,7 @@ from ..inference.model_options import ModelOptions
 from .model_options import load
 from .option_fields import with_options
 from .options import Quiet
-from .terminal import loading, say
+from .terminal import file_size, loading, say
 
 
 @with_options
@@ -38,7 +38,7 @@ def export(
     files = write(loaded, format, out)
     if not quiet:
         height, width = loaded.input_size
-        written = ", ".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in files)
+        written = ", ".join(f"{file} ({file_size(file.stat().st_size)})" for file in files)
         clip = f"(1, 3, {loaded.spec.clip_frames}, {height}, {width})"
         say(f"{loaded.spec.name}: clip {clip} -> saliency, equal to PyTorch's -> {written}")
     return OK

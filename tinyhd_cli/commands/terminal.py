@@ -146,3 +146,8 @@ class Loading:
 
 
 loading = Loading()
+
+
+def file_size(size: int) -> str:
+    """Format a number of bytes."""
+    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

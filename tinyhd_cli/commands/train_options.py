@@ -230,7 +230,7 @@ class Display:
     def done(self, out: Path) -> None:
         """Print where the results are."""
         if not self.quiet:
-            say(f"weights, checkpoints, log and images are in {out}")
+            say(f"weights, checkpoints, and logs are in {out}")
             print(out / "best.safetensors")
 
 

@@ -9,17 +9,12 @@ import typer
 
 from ..errors import WeightsError
 from ..untrusted import printable
-from .terminal import say
+from .terminal import file_size, say
 
 if TYPE_CHECKING:
     from ..weights import Located, WeightsInfo
 
 app = typer.Typer(help="List, download, verify, convert and publish weights.", no_args_is_help=True)
-
-
-def megabytes(size: int) -> str:
-    """Format a number of bytes."""
-    return f"{size / 1e6:.1f} MB"
 
 
 def where(located: Located | None) -> str:
@@ -30,10 +25,10 @@ def where(located: Located | None) -> str:
 def size(info: WeightsInfo, located: Located | None) -> str:
     """Return the size of the file, or an estimate of its size after the download."""
     if located:
-        return megabytes(located.path.stat().st_size)
+        return file_size(located.path.stat().st_size)
     if info.bytes:
-        return megabytes(info.bytes)
-    return f"~{megabytes(4 * info.parameters)}" if info.parameters else "?"
+        return file_size(info.bytes)
+    return f"~{file_size(4 * info.parameters)}" if info.parameters else "?"
 
 
 @app.command("list")

@@ -199,7 +199,10 @@ def find_named(parent: Path, videos: list[Path], inside: Path) -> Iterator[Video
     frames = [
         path
         for path in folders(parent)
-        if path.name not in {*GROUND_TRUTH, *stems} and any(list_files(path, IMAGE_SUFFIXES))
+        if path.name not in {*GROUND_TRUTH, *stems}
+        and any(list_files(path, IMAGE_SUFFIXES))
+        # A folder of frames next to their own ground truth is found as a video of its own.
+        and not any((path / kind).is_dir() for kind in GROUND_TRUTH)
     ]
     without_frames = {path.name for kind in GROUND_TRUTH for path in folders(parent / kind)}
     without_frames -= {*GROUND_TRUTH, *stems, *(path.name for path in frames)}

@@ -109,7 +109,9 @@ def check(format: str, path: Path) -> None:
     if format not in SUFFIXES:
         raise UsageError(f"--format {format!r} is unknown: {did_you_mean(format, SUFFIXES)}")
     if path.suffix.lower() != SUFFIXES[format]:
-        raise UsageError(f"--out {path}: the file's name must end in {SUFFIXES[format]}")
+        other = next((name for name, suffix in SUFFIXES.items() if suffix == path.suffix.lower()), None)
+        advice = f", or add --format {other}" if other else ""
+        raise UsageError(f"--out {path}: the file's name must end in {SUFFIXES[format]}{advice}")
     for package in ("onnx", "onnxruntime") if format == "onnx" else ("openvino",):
         require(package)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,10 @@ def parse_box(argument: str) -> Area:
         raise UsageError(f"--aoi {argument!r}: mixes pixels and percent; write % after all four numbers or after none")
     if values[2] <= 0 or values[3] <= 0:
         raise UsageError(f"--aoi {argument!r}: width and height must be above 0")
-    corners = box(values) / (100 if any(percent) else 1)
-    return Area(name, (0.0,), (corners,), in_pixels=not any(percent))
+    if any(percent):
+        return Area(name, (0.0,), (box(values) / 100,), in_pixels=False)
+    advice = f"write {name}={','.join(f'{value:g}%' for value in values)}"
+    return Area(name, (0.0,), (box(values),), in_pixels=True, percent_advice=advice)
 
 
 def name_of(text: object) -> str:
@@ -114,6 +117,8 @@ def read_areas(argument: str) -> list[Area]:
         if units not in ("pixels", "percent"):
             raise ValueError(f"units must be pixels or percent, not {units!r}")
         areas = [area_of(entry, units == "pixels") for entry in entries(content, "areas")]
+        if "units" not in content:
+            areas = [replace(area, percent_advice=f'add "units": "percent" to {path}') for area in areas]
         if not areas:
             raise ValueError("contains no areas")
         return areas

@@ -27,6 +27,8 @@ class Area:
     """Corners at each keyframe."""
     in_pixels: bool
     """Whether corners are in pixels; otherwise they are fractions of the frame's width and height."""
+    percent_advice: str = ""
+    """What to write if percent are meant; empty if the unit is stated explicitly."""
 
     def at(self, time_s: float, width: int, height: int) -> Points:
         """Return the corners at a time, in pixels of a video of this size."""
@@ -51,10 +53,9 @@ class Area:
             raise InputError(f"--aoi {self.name}: is outside the frame, which is {width} x {height} pixels")
         if (low < -0.5).any() or (high > np.array([width, height]) + 0.5).any():
             log.warning("--aoi %s: extends beyond the frame; only the part inside is used", self.name)
-        if self.in_pixels and high.max() <= 100 and min(width, height) > 100:
-            example = f"{self.name}=10%,10%,20%,20%"
+        if self.percent_advice and high.max() <= 100 and min(width, height) > 100:
             size = f"{width} x {height}"
-            log.warning("--aoi %s: read as pixels of %s; for percent, write %s", self.name, size, example)
+            log.warning("--aoi %s: read as pixels of %s; for percent, %s", self.name, size, self.percent_advice)
 
 
 @dataclass

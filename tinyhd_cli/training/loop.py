@@ -360,7 +360,8 @@ class Trainer:
             state = config.family.with_time(state, build(config.spec).state_dict())
         scores = validation.scores | {f"KL {name}": value for name, value in validation.terms.items()}
         path = config.out / f"{name}.safetensors"
-        held = f"{len(self.run_data.validator)} held-back clips, the last frame of each"
+        clips = len(self.run_data.validator)
+        held = f"{clips} held-back clips, the last map of each" if clips else ""
         info = checkpoints.save_weights(path, state, config.spec, config, step, scores, held)
         if name == "best":
             checkpoints.save_card(path, info)

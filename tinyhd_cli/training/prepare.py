@@ -199,11 +199,16 @@ def read_imagenet(config: TrainConfig) -> Mapping[str, Tensor] | None:
 
 def download(repo: str, filename: str) -> Path:
     """Return a file of the Hub, from its local cache if possible."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-    from ..weights.hub import one_line_errors
+    from ..weights.hub import check_availability, one_line_errors
+    from ..weights.registry import HubFile
 
-    with one_line_errors(f"--init imagenet ({repo})", otherwise="check the connection, or name a file with --init"):
+    advice = "name a file with --init, or use --init none"
+    with one_line_errors(f"--init imagenet ({repo})", otherwise=advice):
+        if isinstance(found := try_to_load_from_cache(repo, filename), str):
+            return Path(found)
+        check_availability(HubFile(repo, filename))
         return Path(hf_hub_download(repo, filename))
 
 

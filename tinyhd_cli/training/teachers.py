@@ -85,7 +85,7 @@ class Teacher:
         try:
             self.model: Model = load_model(name, str(device), engine="torch")
         except WeightsError as error:  # the message names the option of other commands
-            raise WeightsError(str(error).replace("add --weights ", "use --teacher ")) from error
+            raise WeightsError(str(error).replace("with --weights ", "with --teacher ")) from error
         self.config = config
         self.bf16 = config.precision == "bf16"
         sliding = self.spec.windowing == "sliding"

@@ -49,7 +49,7 @@ def download(info: WeightsInfo, *, force: bool = False) -> Path:
     from huggingface_hub import hf_hub_download
 
     file = hub_location(info)
-    with one_line_errors(info.name, not_found(info), by_hand(info) or "try again later"):
+    with one_line_errors(info.name, not_found(info), by_hand(info)):
         check_availability(file)
         return Path(hf_hub_download(file.repo, file.filename, revision=file.revision, force_download=force))
 
@@ -79,7 +79,8 @@ def upload(
     """Upload a weights file and its model card to a repository in one commit; see :func:`weights.push`."""
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    with one_line_errors(repo, f"the Hub has no such owner or repository, or you lack write access: {LOG_IN}"):
+    absent = f"the Hub has no such owner or repository, or you lack write access: {LOG_IN}"
+    with one_line_errors(repo, absent, failed="not published"):
         api = HfApi(token=token)
         created = api.create_repo(repo, private=private or None, exist_ok=True)
         if revision:
@@ -108,19 +109,20 @@ def by_hand(info: WeightsInfo) -> str:
     """Return instructions to get weights without the Hub; empty if none are known."""
     if not info.upstream_file:
         return ""
-    return f"get {info.upstream_file} from {info.origin} and add --weights {info.upstream_file}"
+    return f"get {info.upstream_file} from {info.origin} and use it with --weights {info.upstream_file}"
 
 
 @contextmanager
 def one_line_errors(
-    subject: str, absent: str = "the Hub has no such file", otherwise: str = "check the connection"
+    subject: str, absent: str = "the Hub has no such file", otherwise: str = "", failed: str = "not on this machine"
 ) -> Iterator[None]:
     """Turn the errors of huggingface_hub into a ``WeightsError`` of one line.
 
     Args:
         subject: the weights or the repository, which starts the message.
         absent: message for a missing file or repository.
-        otherwise: advice if the Hub cannot be reached.
+        otherwise: advice if the Hub cannot be reached. Default: check the connection, or unset ``HF_HUB_OFFLINE``.
+        failed: result of a command that cannot reach the Hub.
     """
     import httpx2  # the HTTP library of huggingface_hub, which does not catch all of its errors
     from huggingface_hub.errors import EntryNotFoundError
@@ -135,10 +137,10 @@ def one_line_errors(
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, httpx2.HTTPError):
             cause = cause.__cause__  # huggingface_hub wraps unrelated errors in "check your connection"
-        raise WeightsError(f"{subject}: {problem(cause, absent, otherwise)}") from error
+        raise WeightsError(f"{subject}: {problem(cause, absent, otherwise, failed)}") from error
 
 
-def problem(error: BaseException, absent: str, otherwise: str) -> str:
+def problem(error: BaseException, absent: str, otherwise: str, failed: str) -> str:
     """Return the problem behind an error of huggingface_hub, and what to do about it."""
     import httpx2
     from huggingface_hub import constants
@@ -147,13 +149,14 @@ def problem(error: BaseException, absent: str, otherwise: str) -> str:
     if isinstance(error, HfHubHTTPError):
         return http_problem(error, absent)
     if isinstance(error, OfflineModeIsEnabled):
-        return f"not on this machine, and HF_HUB_OFFLINE is set; {otherwise}"
+        return f"{failed}, and HF_HUB_OFFLINE is set; {otherwise or 'unset it'}"
     if isinstance(error, HFValidationError):
         return f"not a valid name of a Hub repository: {one_line(error)}"
     if isinstance(error, FileMetadataError):
         return f"{constants.ENDPOINT} does not respond like the Hub: check HF_ENDPOINT and the proxy"
     if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)):
-        return f"not on this machine, and {constants.ENDPOINT} cannot be reached ({one_line(error)}); {otherwise}"
+        reached = f"{constants.ENDPOINT} cannot be reached ({one_line(error)})"
+        return f"{failed}, and {reached}; {otherwise or 'check the connection'}"
     if isinstance(error, httpx2.HTTPError) or "Consistency check failed" in str(error):
         return f"the connection was interrupted ({one_line(error)}): run the same command again"
     number = error.errno if isinstance(error, OSError) else None

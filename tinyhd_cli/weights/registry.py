@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, WeightsError, did_you_mean, one_line
-from ..models import ModelSpec
+from ..models import ModelSpec, model_names
 from ..models import from_dict as spec_from_dict
 from ..settings import setting
 from ..untrusted import parse_toml, printable, read_document
@@ -272,5 +272,7 @@ def find(name: str) -> WeightsInfo:
     for info in entries.values():
         if info.spec.name == name:
             return info
+    if name in model_names():
+        raise UsageError(f"no registered weights of the network {name!r}: name a weights file with --weights")
     known = {*entries, *(info.spec.name for info in entries.values())}
     raise UsageError(f"unknown model {name!r}, and no such file: {did_you_mean(name, known)}")
