@@ -341,7 +341,7 @@ def test_a_family_that_fails_to_recognize_a_file_is_skipped(monkeypatch, tmp_pat
 
     monkeypatch.setattr(PairFamily, "recognize", fail)
     torch.save({"early.weight": torch.zeros(1)}, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match="its tensors are of no network that is installed here"):
+    with pytest.raises(WeightsError, match="its tensors do not belong to an installed model family"):
         weights.load(tmp_path / "a.pth")
     assert "model family pair cannot read a weights file: 'early.weight'" in tinyhd_messages(caplog)
 

@@ -75,7 +75,7 @@ def looks_like_a_video(root: Path) -> bool:
 def check_labels(video: Video) -> None:
     """Raise ``InputError`` if none of a video's ground-truth maps belongs to a frame."""
     if video.images and video.annotated and not any(frame.density or frame.fixation for frame in video.frames):
-        raise InputError(f"{video.source}: labels and frames do not match: no map has the number of a frame")
+        raise InputError(f"{video.source}: labels and frames do not match: no map has the same number as a frame")
 
 
 def unlabeled(folder: str) -> tuple[Video, ...]:

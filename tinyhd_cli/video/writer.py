@@ -141,7 +141,7 @@ class VideoWriter:
             raise OutputError(f"{self.path}: {self.encoder} is not a video encoder")
         stream.width, stream.height, stream.pix_fmt = self.width, self.height, self._choice.pixel_format
         if stream.codec.canonical_name == "hevc" and self.path.suffix.lower() in MP4_SUFFIXES:
-            stream.codec_context.codec_tag = "hvc1"  # Apple's players do not play FFmpeg's default, hev1
+            stream.codec_context.codec_tag = "hvc1"  # Apple's players do not support FFmpeg's default, hev1
         stream.codec_context.time_base = self.time_base
         stream.time_base = self.time_base
         color = self.info.color
