@@ -144,8 +144,14 @@ def plain(self, clip):
 
 BAD_NETWORKS = {
     "raises": (lambda self, clip: fail(), FAILED + r"RuntimeError: \x1b[2Jred"),
-    "another size": (lambda self, clip: plain(self, clip)[..., :32], "outputs (1, 64, 32), not (1, 64, 64)"),
-    "two maps": (lambda self, clip: plain(self, clip).repeat(1, 2, 1, 1), "outputs (2, 64, 64), not (1, 64, 64)"),
+    "another size": (
+        lambda self, clip: plain(self, clip)[..., :32],
+        "outputs maps of shape (1, 64, 32), but its spec states (1, 64, 64)",
+    ),
+    "two maps": (
+        lambda self, clip: plain(self, clip).repeat(1, 2, 1, 1),
+        "outputs maps of shape (2, 64, 64), but its spec states (1, 64, 64)",
+    ),
     "no map": (lambda self, clip: None, FAILED + "TypeError: 'NoneType' object is not subscriptable"),
     "NaN": (lambda self, clip: plain(self, clip) * torch.nan, "the saliency maps contain NaN or infinity"),
 }

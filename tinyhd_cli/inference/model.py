@@ -20,8 +20,7 @@ from ..engines.self_test import self_test_clip
 from ..engines.torch import TorchEngine
 from ..errors import UsageError, WeightsError
 from ..models import ModelSpec, build
-from ..models.plugins import named_errors
-from ..models.registry import family, is_built_in
+from ..models.registry import family, is_built_in, named_errors
 from .preprocess import Image, Pixels, network_input
 from .windows import Map, Payload, windows
 
@@ -107,7 +106,7 @@ def run_engine(engine: Engine, clip: Pixels, name: str, spec: ModelSpec) -> Map:
         maps: Map = engine.infer(clip)
     expected = (spec.maps, *spec.input_size)
     if maps.shape != expected:
-        raise WeightsError(f"{name}: the network of the family {spec.family!r} outputs {maps.shape}, not {expected}")
+        raise WeightsError(f"{name}: the network outputs maps of shape {maps.shape}, but its spec states {expected}")
     if not np.isfinite(maps.sum()):  # one pass, without a temporary array
         raise WeightsError(f"{name}: {NOT_FINITE}")
     return maps

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import TinyhdError, WeightsError, one_line
 from ..untrusted import printable
-from .plugins import named_errors
-from .registry import all_families, family, network_state
+from .registry import all_families, family, named_errors, network_state
 from .registry import spec as named_spec
 from .spec import ModelSpec
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 
-from ..errors import NO_MEMORY, TinyhdError, UsageError, WeightsError, describe_unexpected, one_line
+from ..errors import UsageError, one_line
 from ..untrusted import printable
 from .family import FINAL, Family, LossTerm
 from .spec import ModelSpec, shown
@@ -86,22 +85,3 @@ def check_family(family: object) -> None:
 def uses_intermediate(term: LossTerm) -> bool:
     """Return whether a term of the loss uses an intermediate map of the student."""
     return term.of != FINAL or (term.to.startswith("student.") and term.to != f"student.{FINAL}")
-
-
-@contextlib.contextmanager
-def named_errors(family: Family) -> Iterator[None]:
-    """Raise unexpected errors of a plugin's code as ``WeightsError`` with the name of the family.
-
-    Errors of tinyhd and a lack of memory stay as they are, and so do those of built-in families, which are bugs of
-    tinyhd.
-    """
-    try:
-        yield
-    except TinyhdError:
-        raise
-    except (Exception, SystemExit) as error:
-        own = type(family).__module__.startswith(f"{__package__}.families.")
-        if own or (isinstance(error, Exception) and describe_unexpected(error) == NO_MEMORY):
-            raise
-        message = f"the model family {family.name!r} failed with {type(error).__name__}: {one_line(error)}"
-        raise WeightsError(message) from error

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError, WeightsError, did_you_mean
+from ..errors import NO_MEMORY, TinyhdError, UsageError, WeightsError, describe_unexpected, did_you_mean, one_line
 from ..untrusted import printable
 from . import spec as specs
 from .family import Family
-from .plugins import GROUP, Plugin, check_family, load_plugin, named_errors, names
+from .plugins import GROUP, Plugin, check_family, load_plugin, names
 from .spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -41,6 +42,25 @@ def built_in() -> dict[str, Family]:
 def is_built_in(name: str) -> bool:
     """Return whether a family is one of this package, not of a plugin."""
     return name in built_in()
+
+
+@contextlib.contextmanager
+def named_errors(family: Family) -> Iterator[None]:
+    """Raise unexpected errors of a plugin's code as ``WeightsError`` with the name of the family.
+
+    Errors of tinyhd and a lack of memory stay as they are, and so do those of built-in families, which are bugs of
+    tinyhd.
+    """
+    try:
+        yield
+    except TinyhdError:
+        raise
+    except (Exception, SystemExit) as error:
+        no_memory = isinstance(error, Exception) and describe_unexpected(error) == NO_MEMORY
+        if no_memory or is_built_in(family.name):
+            raise
+        message = f"the model family {family.name!r} failed with {type(error).__name__}: {one_line(error)}"
+        raise WeightsError(message) from error
 
 
 @functools.cache

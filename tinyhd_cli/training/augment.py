@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import WeightsError
 from ..inference.preprocess import scale_and_shift
 from ..models import Preprocess
-from ..models.plugins import named_errors
+from ..models.registry import named_errors
 from ..untrusted import printable
 from .clip_cache import Form
 from .clips import WHOLE, Sample

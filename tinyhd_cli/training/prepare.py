@@ -17,7 +17,7 @@ from ..callbacks import StartPhase
 from ..datasets import Video
 from ..errors import UsageError, WeightsError, one_line
 from ..models import build, title
-from ..models.plugins import named_errors
+from ..models.registry import named_errors
 from ..weights.file import is_safetensors
 from ..wording import plural
 from . import sources
