@@ -14,7 +14,7 @@ from helpers.training_data import OPTIONS, SIZE, labeled_videos
 from tinyhd_cli import weights
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.training import checkpoints, loop
-from tinyhd_cli.training.options import TrainConfig
+from tinyhd_cli.training.options import TrainConfig, build_config
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +120,26 @@ def test_damaged_cache_files_are_replaced(data, tmp_path, caplog):
     loop.train(settings(data, tmp_path / "second", **changes))
     first, second = (checkpoints.read(tmp_path / name)[0].model for name in ("first", "second"))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_run_of_version_0_1_is_resumed_bit_for_bit(data, tmp_path):
+    """Its checkpoints have other names of settings, and the decoders as a setting."""
+    options = {"model": "tinyhd-m-quarter", "set": ("decoders=d2,d1,d3",), "optimizer": "adamw", "milestones": (0.99,)}
+    loop.train(settings(data, tmp_path / "uninterrupted", steps=3, **options))
+    old = settings(data, tmp_path / "old", steps=2, **options)
+    loop.train(old)
+    [path] = checkpoints.paths(old.out)
+    values = torch.load(path, weights_only=False)
+    config = values["config"]
+    config["optimiser"], config["dark_start"] = config.pop("optimizer"), config.pop("sparse_init")
+    config |= {"decoders": ["d2", "d1", "d3"], "teacher": None}
+    del config["set"]
+    values["optimiser"] = values.pop("optimizer")
+    torch.save(values, path)
+
+    _, saved = checkpoints.read(old.out)
+    assert saved == old
+    loop.train(build_config({"steps": 3}, saved=saved), extend=True)
+    one, other = (checkpoints.read(tmp_path / name)[0] for name in ("uninterrupted", "old"))
+    assert one.step == other.step == 3
+    assert all(torch.equal(value, other.model[name]) for name, value in one.model.items())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from helpers import training_data
 from torch import nn
 
-from tinyhd_cli import models, weights
+from tinyhd_cli import load_model, models, weights
 from tinyhd_cli.callbacks import no_phases
 from tinyhd_cli.inference.preprocess import resized
 from tinyhd_cli.models import Family, ModelSpec, Preprocess, registry
@@ -259,3 +261,37 @@ def test_a_teacher_reads_frames_as_for_prediction(numbers, tmp_path):
     own, students = (stored[form][0][0].pixels()[0] for form in reversed(forms))
     assert np.array_equal(own, expected)
     assert not np.array_equal(students, expected)
+
+
+# ------------------------------------------------------------------------------------ families of all kinds, end to end
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("frames", [1, 2, 3, 20])
+def test_predicted_maps_are_of_their_frames(numbers, name, frames):
+    model = load_model(numbers[name], "cpu", engine="torch")
+    images = [np.full((48, 80, 3), 10 * number, np.uint8) for number in range(frames)]
+    found = list(model.maps((number, model.prepare(image)) for number, image in enumerate(images)))
+    assert [number for number, _ in found] == list(range(frames))
+    for number, saliency in found:
+        assert saliency.shape == model.input_size
+        assert float(saliency.max()) == pytest.approx(10 * number / 255, abs=1e-5)
+
+
+@pytest.mark.parametrize("student", NAMES)
+def test_families_without_intermediate_maps_are_trained_and_validated(numbers, tmp_path, tinyhd, capsys, student):
+    """Also on videos that are shorter than their clips, and with teachers of other lengths and sizes."""
+    labeled = training_data.labeled_videos(tmp_path / "set", count=3, frames=4)
+    unlabeled = training_data.aux_videos(tmp_path / "videos", count=2, frames=9)
+    teachers = [item for name in NAMES if name != student for item in ("--teacher", numbers[name])]
+    options = ("--model", student, "--batch-size", "1", "--workers", "0", "--device", "cpu", "--steps", "2", "--quiet")
+    run = ("distill", "--data", labeled, "--aux", unlabeled, "--hold-out", "0.4", "--cache", "cache", "--out", "run")
+    assert tinyhd(*run, *teachers, *options, "--dry-run") == 0
+    assert student in capsys.readouterr().out
+    assert tinyhd(*run, *teachers, *options) == 0
+    assert list(Path("run").rglob("epoch-*.png"))
+    rows = list(csv.DictReader(Path("run/log.csv").read_text(encoding="utf-8").splitlines()))
+    for row in rows:
+        assert all(float(row[term]) > -1e-4 for term in ("loss", "target/final", "target/ground-truth", "aux/final"))
+    assert {row["split"] for row in rows} == {"train", "val"}
+    assert weights.load("run/last.safetensors").spec == models.spec(student)
