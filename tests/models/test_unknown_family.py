@@ -319,6 +319,7 @@ def test_overrides_are_checked_by_the_family():
     [
         (PairFamily, "it is not an instance of Family with a name and specs"),
         (type("Wrong", (PairFamily,), {"name": "wrong"})(), "pair-64 names the family 'pair', not 'wrong'"),
+        (type("Twice", (PairFamily,), {"terms": 2 * PairFamily.terms})(), "terms: two terms are named 'final'"),
     ],
 )
 def test_unusable_families_are_refused(wrong, message):

@@ -128,7 +128,7 @@ def test_a_run_of_version_0_1_is_resumed_bit_for_bit(data, tmp_path):
     loop.train(settings(data, tmp_path / "uninterrupted", steps=3, **options))
     old = settings(data, tmp_path / "old", steps=2, **options)
     loop.train(old)
-    [path] = checkpoints.paths(old.out)
+    path = checkpoints.paths(old.out)[-1]
     values = torch.load(path, weights_only=False)
     config = values["config"]
     config["optimiser"], config["dark_start"] = config.pop("optimizer"), config.pop("sparse_init")

@@ -83,8 +83,8 @@ def predict(
         device: device of a model that is not loaded yet.
 
     Yields:
-        For each frame, its time in seconds and its map, float32 ``(192, 256)``. Maps are raw network output in 0..1,
-        whose range depends on the weights.
+        For each frame, its time in seconds and its map, float32 ``(H, W)`` of the network's input size. Maps are raw
+        network output in 0..1, whose range depends on the weights.
 
     Raises:
         InputError: the video cannot be read.
