@@ -234,7 +234,7 @@ def test_kernels_with_wrong_results_are_not_used(weights_file, monkeypatch, tmp_
     monkeypatch.setattr(Fused, "infer", lambda self, clip: infer(self, clip)[:, ::-1])
     assert load_model(weights_file, "cpu").engine.name == "openvino"
     (record,) = caplog.records
-    assert "fused: answers differ from PyTorch's" in record.getMessage()
+    assert "fused: maps differ from PyTorch's" in record.getMessage()
 
 
 @needs_kernels

@@ -172,7 +172,7 @@ def test_bf16_is_checked_like_any_precision(pair_file, caplog):
         assert (loaded.precision, messages(caplog)) == ("bf16", [])
     else:
         assert loaded.precision == "float32"
-        assert messages(caplog) == ["openvino: this processor has no bf16; using openvino in float32"]
+        assert messages(caplog) == ["openvino: this CPU does not support bf16; using openvino in float32"]
 
 
 def test_onnx_without_its_exporter(pair_file, caplog, monkeypatch):

@@ -88,7 +88,7 @@ BAD_ATTRIBUTES = {
     "anchors a text": ({"anchors": "early.weight"}, "anchors must be a tuple of texts, not 'early.weight'"),
     "an empty anchor": ({"anchors": ("",)}, "anchors must be a tuple of texts, not ('',)"),
     "init": ({"init": "imagenet"}, "init must be none, or imagenet if the attribute imagenet is set"),
-    "hierarchy": ({"hierarchy": None}, "hierarchy must be a text, not None"),
+    "hierarchy": ({"hierarchy": None}, "hierarchy must be a string, not None"),
     "terms": ({"terms": ("final",)}, "terms must be a tuple of LossTerm, not ('final',)"),
     "terms twice": ({"terms": (TERM, TERM)}, "terms: two terms are named 'final'"),
     "intermediate": (

@@ -67,7 +67,7 @@ def check_family(family: object) -> None:
         raise UsageError(f"specs: two networks are named {twice[0]!r}")
     for attribute in ("paper", "hierarchy", "init"):
         if not isinstance(getattr(family, attribute), str):
-            raise UsageError(f"{attribute} must be a text, not {shown(getattr(family, attribute))}")
+            raise UsageError(f"{attribute} must be a string, not {shown(getattr(family, attribute))}")
     if family.init not in (("none",) if family.imagenet is None else ("none", "imagenet")):
         raise UsageError(f"init must be none, or imagenet if the attribute imagenet is set, not {shown(family.init)}")
     for attribute, value in (("anchors", family.anchors), ("imagenet", family.imagenet or ())):
