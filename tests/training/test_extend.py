@@ -117,6 +117,8 @@ def test_damaged_cache_files_are_replaced(data, tmp_path, caplog):
     maps = sorted(cache.rglob("*.npz"))
     maps[0].write_bytes(maps[0].read_bytes()[:100])
     np.savez(maps[1], final_peak=np.zeros(1))
+    labels = sorted(cache.glob("clips/*/density.u8"))[-1]
+    labels.write_bytes(labels.read_bytes()[:-1])
     loop.train(settings(data, tmp_path / "second", **changes))
     first, second = (checkpoints.read(tmp_path / name)[0].model for name in ("first", "second"))
     assert all(torch.equal(value, second[name]) for name, value in first.items())

@@ -143,7 +143,7 @@ def decode(video: Video, root: Path, size: tuple[int, int], preprocess: Preproce
     size = stored_size(video, size)
     key = key_of(video, size, preprocess)
     folder = root / key
-    frames = frames_in(folder, size)
+    frames = frames_in(folder, size, labeled=video.annotated)
     if frames is None:
         with atomic_write(folder) as temporary:
             temporary.mkdir()
@@ -153,11 +153,14 @@ def decode(video: Video, root: Path, size: tuple[int, int], preprocess: Preproce
     return Stored(video.name, key, folder, frames, size, is_still(video), video.annotated)
 
 
-def frames_in(folder: Path, size: tuple[int, int]) -> int | None:
+def frames_in(folder: Path, size: tuple[int, int], *, labeled: bool) -> int | None:
     """Return the number of frames of a decoded video; None if it is missing or its files are damaged."""
     try:
         frames = parse_json(read_document(folder / "meta.json"))["frames"]
-        whole = (folder / "frames.u8").stat().st_size == frames * size[0] * size[1] * 3
+        channels = {"frames": 3, **({"density": 1, "fixation": 1} if labeled else {})}
+        area = size[0] * size[1]
+        sizes = {kind: (folder / f"{kind}.u8").stat().st_size for kind in channels}
+        whole = frames > 0 and all(sizes[kind] == frames * area * number for kind, number in channels.items())
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return int(frames) if whole else None
@@ -218,7 +221,12 @@ def decode_all(
 def results(tasks: list[Task], workers: int) -> Iterator[Stored | str]:
     """Yield the result of each task, in order."""
     todo = sum(
-        frames_in(root / key_of(video, stored_size(video, size), preprocess), stored_size(video, size)) is None
+        frames_in(
+            root / key_of(video, stored_size(video, size), preprocess),
+            stored_size(video, size),
+            labeled=video.annotated,
+        )
+        is None
         for video, root, size, preprocess in tasks
     )
     if workers < 2 or todo < 4:  # starting processes takes longer than decoding so few clips

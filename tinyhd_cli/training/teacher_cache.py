@@ -110,6 +110,10 @@ class CachedTeacher:
         final, deep = (None if m is None else m.unsqueeze(0).to(device) for m in maps)
         if final is None:
             raise ValueError("contains no maps")
+        if final.dim() != 4 or final.shape[1] != self.teacher.config.num_maps:
+            raise ValueError(f"contains maps of shape {tuple(final.shape[1:])}")
+        if not all(bool(torch.isfinite(maps.sum())) for maps in (final, deep) if maps is not None):
+            raise ValueError("contains NaN or infinity")
         return Targets(final, deep)
 
 
