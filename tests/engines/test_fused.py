@@ -18,7 +18,7 @@ from helpers import graph_runner
 from helpers.networks import lively
 
 from tinyhd_cli import __version__, load_model, weights
-from tinyhd_cli.engines import graph, kernels, selection
+from tinyhd_cli.engines import builders, graph, kernels, selection
 from tinyhd_cli.engines.fuse_batchnorm import fold
 from tinyhd_cli.engines.fused import Fused, UnsupportedGraph, partition
 from tinyhd_cli.engines.kernels import available_isas
@@ -175,7 +175,7 @@ def test_prefix_of_each_network(name):
     """The prefix has no operation at full resolution; the kernels run all of them."""
     network = lively(name)
     fold(network)
-    result = lower(network)
+    result = lower(network, (3, 16, 192, 256))
     blocks, last, outputs = partition(result)
     assert {node.shape[2:] for node in outputs} == {(96, 128)}
     prefix = {node for output in outputs for node in graph.operations(output)}
@@ -220,7 +220,8 @@ def weights_file(tmp_path):
 def test_without_kernels_another_engine_is_used(weights_file, monkeypatch, tmp_path, caplog):
     """A warning is logged only if ``fused`` was requested."""
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
-    monkeypatch.setattr(selection, "available_isas", lambda: [])
+    for module in (selection, builders):
+        monkeypatch.setattr(module, "available_isas", lambda: [])
     assert load_model(weights_file, "cpu").engine.name in ("openvino", "onnx", "torch")
     assert not caplog.records
     assert load_model(weights_file, engine="fused").engine.name == "torch"

@@ -23,7 +23,7 @@ import tinyhd_cli
 from tinyhd_cli import weights
 from tinyhd_cli.inference.normalization import quantile
 from tinyhd_cli.inference.options import Outputs, PredictOptions
-from tinyhd_cli.inference.predict import predict_file, reduction
+from tinyhd_cli.inference.predict import predict_file
 from tinyhd_cli.video.reader import VideoReader
 
 
@@ -178,13 +178,6 @@ def test_clips_of_single_output_models_end_with_the_frame(tmp_path, tinyhd):
     prepared = [single.prepare(image) for image in clips.frames(video)]
     window = np.stack([prepared[0]] * 12 + prepared[:4], axis=1)
     np.testing.assert_allclose(maps[3], single.infer(window)[0], atol=1e-6)
-
-
-def test_large_videos_are_reduced_without_aliasing():
-    assert reduction(640, 360) == reduction(720, 576) == reduction(360, 640) == 1, "as the original does"
-    for width, height in ((1280, 720), (1920, 1080), (3840, 2160), (2160, 3840)):
-        factor = reduction(width, height)
-        assert width * height / factor**2 == pytest.approx(640 * 360)
 
 
 def test_large_videos_are_averaged(tmp_path, model, monkeypatch):
