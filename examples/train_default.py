@@ -36,9 +36,10 @@ from tinyhd_cli.models.families.tinyhd.network import TinyHD
 from tinyhd_cli.training import losses, resident
 from tinyhd_cli.training.losses import Targets
 from tinyhd_cli.training.optimizer import build_optimizer, lr_factor, set_lr
-from tinyhd_cli.training.options import TrainConfig, build_config
+from tinyhd_cli.training.options import TrainConfig
 from tinyhd_cli.training.prepare import initialize
 from tinyhd_cli.training.resident import CLIP_FRAMES, CONTEXT, Batch, Batches, Mix
+from tinyhd_cli.training.settings import build_config
 from tinyhd_cli.training.teachers import interpolate_maps, mean
 
 PHOTOGRAPH_FOLDERS = ("static/osie", "static/sun500", "static/mit1003", "static2/crowd", "static2/etocvd")

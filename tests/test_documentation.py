@@ -279,7 +279,7 @@ def test_files_in_the_text(readers_folder):
     from tinyhd_cli.cli import commands
     from tinyhd_cli.commands.config_file import check
     from tinyhd_cli.inference.area_parsing import parse_areas
-    from tinyhd_cli.training.options import build_config
+    from tinyhd_cli.training.settings import build_config
 
     texts = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     (settings,) = blocks("toml", texts)  # the block of a package has a title
@@ -432,11 +432,11 @@ def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
     from helpers.training_data import aux_videos, photographs
 
     from tinyhd_cli import weights
-    from tinyhd_cli.training import options
+    from tinyhd_cli.training import settings
 
-    build_config = options.build_config
+    build_config = settings.build_config
     small = {"size": (64, 64)}
-    monkeypatch.setattr(options, "build_config", lambda given, preset: build_config({**given, **small}, preset))
+    monkeypatch.setattr(settings, "build_config", lambda given, preset: build_config({**given, **small}, preset))
     monkeypatch.chdir(readers_folder)
     photographs(Path("data/static/osie"), count=5)
     films = sorted(aux_videos(Path("data/clips2"), count=2, frames=40).rglob("*.mkv"))

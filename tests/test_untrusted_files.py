@@ -22,7 +22,7 @@ from tinyhd_cli.datasets.images import read_image, read_map
 from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.inference.area_parsing import parse_areas
 from tinyhd_cli.inference.polygons import Attention
-from tinyhd_cli.training.options import build_config
+from tinyhd_cli.training.settings import build_config
 
 
 def header(descr: str, shape: tuple[int, ...], order: bool = False) -> bytes:

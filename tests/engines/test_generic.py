@@ -55,7 +55,7 @@ def family(monkeypatch, tmp_path):
 @pytest.fixture
 def pair_file(family, tmp_path):
     torch.manual_seed(3)
-    weights.save(tmp_path / "pair.safetensors", models.create("pair-64").state_dict(), models.spec("pair-64"))
+    weights.save(tmp_path / "pair.safetensors", models.create("pair-64").state_dict(), models.named_spec("pair-64"))
     return tmp_path / "pair.safetensors"
 
 
@@ -85,11 +85,11 @@ def test_a_second_load_does_not_convert_again(pair_file, converted):
 @pytest.mark.parametrize("change", ["tensors", "size", "options", "modules", "source"])
 def test_another_network_is_converted_again(family, pair_file, converted, change, monkeypatch, tmp_path):
     load_model(pair_file, "cpu")
-    spec, network = models.spec("pair-64"), models.create("pair-64")
+    spec, network = models.named_spec("pair-64"), models.create("pair-64")
     if change == "size":
         spec = spec.with_size((64, 96))
     elif change == "options":
-        spec = models.spec("pair-64", width=4)
+        spec = models.named_spec("pair-64", width=4)
         network = models.build(spec)
     elif change == "modules":
         family.network = type("Renamed", (Pair,), {})
@@ -206,7 +206,7 @@ def test_export(pair_file, tinyhd, capfd, format, name):
     assert capfd.readouterr().err.count("\n") == 1
     maps, spec = exported_maps(name, CLIP)
     np.testing.assert_allclose(maps, load_model(pair_file, "cpu", engine="torch").infer(CLIP), atol=1e-5)
-    assert models.from_dict(spec) == models.spec("pair-64")
+    assert models.from_dict(spec) == models.named_spec("pair-64")
 
 
 @pytest.mark.slow
@@ -233,4 +233,4 @@ def test_hd2s(tmp_path, tinyhd, capfd, caplog, monkeypatch):
         assert capfd.readouterr().err.count("\n") == 1
         maps, spec = exported_maps(name, clip)
         np.testing.assert_allclose(maps, reference, atol=1e-4)
-        assert models.from_dict(spec) == models.spec("hd2s", input_size=(64, 96))
+        assert models.from_dict(spec) == models.named_spec("hd2s", input_size=(64, 96))

@@ -11,8 +11,7 @@ import torch
 
 from helpers import clips
 from tinyhd_cli import weights
-from tinyhd_cli.models import build
-from tinyhd_cli.models import spec as named_spec
+from tinyhd_cli.models import build, named_spec
 
 SIZE = (64, 64)
 """Input size of the networks in these tests."""

@@ -122,7 +122,7 @@ def test_all_outputs_in_one_pass(tinyhd, tmp_path, weights_file):
     summary = json.loads(Path("o.json").read_text())
     assert (summary["frames"], summary["damaged"], summary["width"], summary["height"]) == (21, 0, 160, 120)
     assert summary["duration_s"] == pytest.approx(0.7)
-    assert summary["model"]["architecture"] == "tinyhd"
+    assert summary["model"]["spec"]["family"] == "tinyhd"
     assert summary["normalize"] == {"overlay": "running", "maps": "frame"}
     assert len(summary["model"]["sha256"]) == 64
     assert summary["mean"]["centroid_x"] == pytest.approx(np.mean([float(row["centroid_x"]) for row in rows]), abs=1e-3)

@@ -25,10 +25,10 @@ from tinyhd_cli.training.clips import Clips, Pick
 from tinyhd_cli.video.reader import VideoReader
 
 SPECS = {
-    "imagenet": models.spec("tinyhd-m-quarter"),
-    "halves": models.spec("hd2s"),
-    "area": replace(models.spec("tinyhd-s-quarter"), input_size=(64, 96), preprocess=Preprocess(resize="area")),
-    "unreduced": replace(models.spec("tinyhd-s-quarter"), preprocess=Preprocess(reduce_above=None)),
+    "imagenet": models.named_spec("tinyhd-m-quarter"),
+    "halves": models.named_spec("hd2s"),
+    "area": replace(models.named_spec("tinyhd-s-quarter"), input_size=(64, 96), preprocess=Preprocess(resize="area")),
+    "unreduced": replace(models.named_spec("tinyhd-s-quarter"), preprocess=Preprocess(reduce_above=None)),
 }
 
 

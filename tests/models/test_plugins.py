@@ -99,7 +99,7 @@ def test_an_installed_family(environment, tmp_path, monkeypatch):
     models.register(pair.PairFamily())
     torch.manual_seed(0)
     path = tmp_path / "pair.safetensors"
-    weights.save(path, models.create("pair-64").state_dict(), models.spec("pair-64"))
+    weights.save(path, models.create("pair-64").state_dict(), models.named_spec("pair-64"))
     video = clips.make(tmp_path / "clip.mp4", frames=4)
 
     done = run(environment, "predict", video, "--weights", path, "--npz", tmp_path / "maps.npz", "--quiet")

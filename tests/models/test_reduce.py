@@ -9,8 +9,7 @@ from helpers.networks import lively
 
 from tinyhd_cli import load_model, weights
 from tinyhd_cli.errors import UsageError
-from tinyhd_cli.models import build, create
-from tinyhd_cli.models import spec as named_spec
+from tinyhd_cli.models import build, create, named_spec
 from tinyhd_cli.models.families.tinyhd.reduce import BEFORE_SHUFFLE, merge_layer, pairs, reduce_channels
 from tinyhd_cli.models.registry import family
 

@@ -15,8 +15,8 @@ KNOWN = [
     *(one for kind in all_families().values() for one in kind.specs),
     TINYHD.spec("single", "half", ("d2", "d2")),
     TINYHD.spec("multi", "full", ("d2", "d3", "d1")),
-    models.spec("tinyhd-m", input_size=(96, 128)),
-    models.spec("hd2s", preprocess=Preprocess(mean=(0, 0, 0), std=(1, 1, 1), resize="area", reduce_above=None)),
+    models.named_spec("tinyhd-m", input_size=(96, 128)),
+    models.named_spec("hd2s", preprocess=Preprocess(mean=(0, 0, 0), std=(1, 1, 1), resize="area", reduce_above=None)),
 ]
 
 
@@ -143,7 +143,7 @@ def test_another_size():
     with pytest.raises(UsageError, match=f"input_size 64x1056: {SIDES}"):
         wide.with_size((64, 1056))
     with pytest.raises(UsageError, match="both sides must be multiples of 32 from 64 to 512"):
-        models.spec("hd2s").with_size((1024, 1024))
+        models.named_spec("hd2s").with_size((1024, 1024))
 
 
 @pytest.mark.parametrize(
@@ -167,15 +167,18 @@ def test_windowing(changes, windowing, before, lookahead):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"name": "hd2s"}, models.spec("hd2s")),
-        ({"name": "hd2s", "input_size": [96, 128]}, models.spec("hd2s", input_size=(96, 128))),
-        ({"name": "tinyhd-m", "options": {"decoders": ["d2", "d1"]}}, models.spec("tinyhd-m", decoders=("d2", "d1"))),
-        ({"architecture": "hd2s"}, models.spec("hd2s")),
+        ({"name": "hd2s"}, models.named_spec("hd2s")),
+        ({"name": "hd2s", "input_size": [96, 128]}, models.named_spec("hd2s", input_size=(96, 128))),
+        (
+            {"name": "tinyhd-m", "options": {"decoders": ["d2", "d1"]}},
+            models.named_spec("tinyhd-m", decoders=("d2", "d1")),
+        ),
+        ({"architecture": "hd2s"}, models.named_spec("hd2s")),
         (
             {"architecture": "tinyhd", "outputs": "single", "width": "half", "decoders": ["d2", "d3", "d1"]},
-            models.spec("tinyhd-s-half", decoders=("d2", "d3", "d1")),
+            models.named_spec("tinyhd-s-half", decoders=("d2", "d3", "d1")),
         ),
-        ({"architecture": "tinyhd"}, models.spec("tinyhd-m")),
+        ({"architecture": "tinyhd"}, models.named_spec("tinyhd-m")),
     ],
 )
 def test_short_and_old_forms(values, expected):

@@ -44,7 +44,7 @@ def pair_file(tmp_path):
     torch.manual_seed(3)
     network = models.create("pair-64")
     path = tmp_path / "pair.safetensors"
-    weights.save(path, network.state_dict(), models.spec("pair-64"), name="mine", training_data="nothing")
+    weights.save(path, network.state_dict(), models.named_spec("pair-64"), name="mine", training_data="nothing")
     return path
 
 
@@ -120,7 +120,7 @@ def test_export_is_checked_and_complete(tmp_path, tinyhd, pair_file, capsys):
     assert "pair-64: clip (1, 3, 2, 64, 64) -> saliency" in capsys.readouterr().err
     session = onnxruntime.InferenceSession("pair.onnx", providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
-    assert models.from_dict(json.loads(metadata["spec"])) == models.spec("pair-64")
+    assert models.from_dict(json.loads(metadata["spec"])) == models.named_spec("pair-64")
     assert metadata["mean"] == "0.5 0.5 0.5"
     noise = np.random.default_rng(1).normal(size=(3, 2, 64, 64)).astype(np.float32)
     saliency = session.run(["saliency"], {"clip": noise[None]})[0]
@@ -158,7 +158,7 @@ def test_train_on_labels(tmp_path, tinyhd):
     train = training_rows("run/log.csv")
     assert {name for name, value in train[0].items() if "/" in name and value} == {"target/ground-truth", "target/self"}
     assert float(train[-1]["target/ground-truth"]) < 0.8 * float(train[0]["target/ground-truth"])
-    assert weights.load("run/best.safetensors").spec == models.spec("pair-64")
+    assert weights.load("run/best.safetensors").spec == models.named_spec("pair-64")
 
 
 @pytest.mark.parametrize("teacher", ["tinyhd-m-quarter", "tinyhd-s-quarter"])
@@ -251,7 +251,7 @@ def test_original_files_are_recognized(tmp_path):
     network = models.create("pair-64", width=4)
     torch.save({"model": {f"module.{name}": value for name, value in network.state_dict().items()}}, tmp_path / "a.pth")
     checkpoint = weights.load(tmp_path / "a.pth")
-    assert checkpoint.spec == models.spec("pair-64", width=4)
+    assert checkpoint.spec == models.named_spec("pair-64", width=4)
     assert all(torch.equal(checkpoint.state_dict[name], value) for name, value in network.state_dict().items())
 
 
@@ -302,16 +302,16 @@ def test_taken_names_are_refused(family):
 
 def test_options_that_a_file_lacks_have_their_defaults():
     """A later version of a family may have added them."""
-    values = models.spec("pair-64", width=4).to_dict()
+    values = models.named_spec("pair-64", width=4).to_dict()
     del values["options"]
-    assert models.from_dict(values) == models.spec("pair-64")
-    tinyhd = models.spec("tinyhd-m-quarter").to_dict() | {"options": {"decoders": ["d1", "d1"]}}
-    assert models.from_dict(tinyhd) == models.spec("tinyhd-m-quarter", decoders=("d1", "d1"))
+    assert models.from_dict(values) == models.named_spec("pair-64")
+    tinyhd = models.named_spec("tinyhd-m-quarter").to_dict() | {"options": {"decoders": ["d1", "d1"]}}
+    assert models.from_dict(tinyhd) == models.named_spec("tinyhd-m-quarter", decoders=("d1", "d1"))
 
 
 def test_overrides_are_checked_by_the_family():
     with pytest.raises(UsageError, match="clip_frames must be 16, not 8"):
-        models.spec("tinyhd-s", clip_frames=8)
+        models.named_spec("tinyhd-s", clip_frames=8)
 
 
 @pytest.mark.parametrize(
@@ -365,8 +365,8 @@ def test_changed_code_is_compiled_again(tmp_path, monkeypatch):
         sys.modules.pop("edited_pair", None)
         importlib.invalidate_caches()
         torch.manual_seed(0)
-        network = importlib.import_module("edited_pair").Pair(models.spec("pair-64"))
-        digests.add(digest_of(network, models.spec("pair-64")))
+        network = importlib.import_module("edited_pair").Pair(models.named_spec("pair-64"))
+        digests.add(digest_of(network, models.named_spec("pair-64")))
     sys.modules.pop("edited_pair", None)
     assert len(digests) == 2
 

@@ -21,7 +21,8 @@ from tinyhd_cli import weights
 from tinyhd_cli.errors import OutputError, TinyhdError, UsageError
 from tinyhd_cli.training import checkpoints, loop
 from tinyhd_cli.training.clip_cache import decode_all
-from tinyhd_cli.training.options import TrainConfig, build_config, presets
+from tinyhd_cli.training.options import TrainConfig
+from tinyhd_cli.training.settings import build_config, presets
 
 
 @pytest.fixture(scope="module")

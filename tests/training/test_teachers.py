@@ -137,7 +137,7 @@ def numbers(monkeypatch, tmp_path):
     files = {}
     for name in NAMES:
         files[name] = tmp_path / f"{name}.safetensors"
-        weights.save(files[name], models.create(name).state_dict(), models.spec(name))
+        weights.save(files[name], models.create(name).state_dict(), models.named_spec(name))
     return files
 
 
@@ -237,7 +237,7 @@ def test_identities_of_students_of_different_lengths_differ(numbers, monkeypatch
 
 def test_the_camera_is_as_slow_in_short_clips(tmp_path):
     """Over a photograph, it moves as far per frame in a clip of 2 frames as in one of 16."""
-    form = form_of(models.spec("tinyhd-m").with_size((64, 64)))
+    form = form_of(models.named_spec("tinyhd-m").with_size((64, 64)))
     photo = dataclasses.replace(stored_video(tmp_path, form, 1), still=True, size=(96, 96))
     (photo.folder / "frames.u8").write_bytes(bytes(96 * 96 * 3))
     short, long = (Clips({form: [photo]}, form, {}, frames) for frames in (2, 16))
@@ -255,7 +255,7 @@ def test_a_teacher_reads_frames_as_for_prediction(numbers, tmp_path):
     forms = [form_of(config.spec), *teachers_of(config).contexts]
     found = sources.find(config)
     stored = decode_groups(config, [found.targets], forms, no_phases)
-    spec, video = models.spec("bicubic-2"), found.targets[0]
+    spec, video = models.named_spec("bicubic-2"), found.targets[0]
     _, image = next(iter(video.read(lambda line: None, lambda width, height: 1.0)))
     expected = np.rint(resized(image, spec.preprocess, spec.input_size)).clip(0, 255)
     own, students = (stored[form][0][0].pixels()[0] for form in reversed(forms))
@@ -294,4 +294,4 @@ def test_families_without_intermediate_maps_are_trained_and_validated(numbers, t
     for row in rows:
         assert all(float(row[term]) > -1e-4 for term in ("loss", "target/final", "target/ground-truth", "aux/final"))
     assert {row["split"] for row in rows} == {"train", "val"}
-    assert weights.load("run/last.safetensors").spec == models.spec(student)
+    assert weights.load("run/last.safetensors").spec == models.named_spec(student)

@@ -40,7 +40,7 @@ def assert_loads(path: Path, checkpoint: object, converted: dict[str, torch.Tens
     """Save a checkpoint, load it, and compare the network and every tensor."""
     torch.save(checkpoint, path, **how)
     found = weights.load(path)
-    assert found.spec.with_size((192, 256)) == models.spec("tinyhd-s-quarter")
+    assert found.spec.with_size((192, 256)) == models.named_spec("tinyhd-s-quarter")
     assert found.state_dict.keys() == converted.keys()
     assert all(torch.equal(found.state_dict[name], tensor) for name, tensor in converted.items())
 

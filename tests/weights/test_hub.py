@@ -36,7 +36,7 @@ upstream_file = "original.pth"
 
 def write_weights(folder: Path, name: str) -> bytes:
     """Write a weights file with seeded weights. Return its content."""
-    spec = models.spec(name.partition(".")[0])
+    spec = models.named_spec(name.partition(".")[0])
     torch.manual_seed(0)
     path = folder / f"{name}.safetensors"
     weights.save(path, models.build(spec).state_dict(), spec, name=name, license="MIT", training_data="nothing")
@@ -251,7 +251,7 @@ def test_owner_of_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("APPDATA", str(tmp_path / "config"))
     monkeypatch.delenv("TINYHD_HUB_OWNER", raising=False)
     monkeypatch.chdir(tmp_path)
-    info = weights.describe(models.spec("hd2s"), hub=weights.HubFile("hd2s", "hd2s.safetensors"))
+    info = weights.describe(models.named_spec("hd2s"), hub=weights.HubFile("hd2s", "hd2s.safetensors"))
 
     assert hub.hub_location(info).repo == "tinyhd/hd2s"
     users = tmp_path / "config" / "tinyhd" / "tinyhd.toml"
@@ -265,7 +265,7 @@ def test_owner_of_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert hub.hub_location(info).repo == "here/hd2s"
     monkeypatch.setenv("TINYHD_HUB_OWNER", "environment")
     assert hub.hub_location(info).repo == "environment/hd2s"
-    whole = weights.describe(models.spec("hd2s"), hub=weights.HubFile("lab/hd2s", "hd2s.safetensors"))
+    whole = weights.describe(models.named_spec("hd2s"), hub=weights.HubFile("lab/hd2s", "hd2s.safetensors"))
     assert hub.hub_location(whole).repo == "lab/hd2s"
 
     monkeypatch.delenv("TINYHD_HUB_OWNER")

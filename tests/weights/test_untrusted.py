@@ -15,8 +15,8 @@ from tinyhd_cli import models, weights
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models.spec import IMAGENET_MEAN, IMAGENET_STD
 
-CONFIG = models.spec("tinyhd-s-quarter")
-HALF = models.spec("tinyhd-s-half")
+CONFIG = models.named_spec("tinyhd-s-quarter")
+HALF = models.named_spec("tinyhd-s-half")
 DELETE = object()
 
 
@@ -366,7 +366,7 @@ def test_files_of_version_0_1_keep_their_size_and_normalization(tmp_path, old_ba
     (tmp_path / "old.safetensors").write_bytes(old_base.file(changed))
     loaded = weights.load(tmp_path / "old.safetensors")
     steps = models.Preprocess(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
-    assert loaded.spec == models.spec("tinyhd-s-quarter", input_size=(96, 128), preprocess=steps)
+    assert loaded.spec == models.named_spec("tinyhd-s-quarter", input_size=(96, 128), preprocess=steps)
 
 
 @pytest.mark.parametrize("command", [["predict", "clip.mp4", "--npz", "o.npz"], ["predict", "clip.mp4", "-o", "o.mp4"]])

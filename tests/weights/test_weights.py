@@ -40,7 +40,7 @@ def state() -> dict[str, torch.Tensor]:
     return models.create("tinyhd-s-quarter").state_dict()
 
 
-CONFIG = models.spec("tinyhd-s-quarter")
+CONFIG = models.named_spec("tinyhd-s-quarter")
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_every_entry_describes_its_network():
             network = models.build(info.spec)
         assert info.parameters == sum(parameter.numel() for parameter in network.parameters())
         assert info.input_size == (192, 256)
-        assert info.spec.preprocess == models.spec(info.spec.name).preprocess
+        assert info.spec.preprocess == models.named_spec(info.spec.name).preprocess
         assert info.license and info.training_data
         assert bool(info.bytes) == bool(info.sha256)
     for name in PUBLISHED:
@@ -163,18 +163,20 @@ OLD_HD2S = 'config = { architecture = "hd2s" }\nmean = [0.5, 0.5, 0.5]\nstd = [0
         (
             OLD_TINYHD,
             'spec = { name = "tinyhd-s-half", options = { decoders = ["d2", "d1"] } }\n',
-            models.spec("tinyhd-s-half", decoders=("d2", "d1")),
+            models.named_spec("tinyhd-s-half", decoders=("d2", "d1")),
         ),
-        (OLD_HD2S, 'spec = "hd2s"\n', models.spec("hd2s")),
+        (OLD_HD2S, 'spec = "hd2s"\n', models.named_spec("hd2s")),
         (
             OLD_HD2S + "input_size = [96, 128]\n",
             'spec = { name = "hd2s", input_size = [96, 128] }\n',
-            models.spec("hd2s", input_size=(96, 128)),
+            models.named_spec("hd2s", input_size=(96, 128)),
         ),
         (
             OLD_TINYHD + "mean = [0.4, 0.5, 0.6]\n",
             'spec = { name = "tinyhd-s-half", options = { decoders = ["d2", "d1"] } }\nmean = [0.4, 0.5, 0.6]\n',
-            models.spec("tinyhd-s-half", decoders=("d2", "d1"), preprocess=models.Preprocess(mean=(0.4, 0.5, 0.6))),
+            models.named_spec(
+                "tinyhd-s-half", decoders=("d2", "d1"), preprocess=models.Preprocess(mean=(0.4, 0.5, 0.6))
+            ),
         ),
     ],
     ids="options name size mean".split(),
@@ -219,16 +221,16 @@ def test_half_precision_loads_as_float32(tmp_path: Path, state: dict[str, torch.
 
 
 def test_input_of_each_kind_of_network():
-    assert weights.describe(models.spec("hd2s")).spec.preprocess.std == (0.5, 0.5, 0.5)
+    assert weights.describe(models.named_spec("hd2s")).spec.preprocess.std == (0.5, 0.5, 0.5)
     assert weights.describe(CONFIG).spec.preprocess.mean == (0.485, 0.456, 0.406)
 
 
 def test_tensors_of_another_network(tmp_path: Path, state: dict[str, torch.Tensor]):
-    lies = {"name": "tinyhd-m-quarter", "config": models.spec("tinyhd-m-quarter").to_dict()}
+    lies = {"name": "tinyhd-m-quarter", "config": models.named_spec("tinyhd-m-quarter").to_dict()}
     save_file(state, tmp_path / "lies.safetensors", {"tinyhd": json.dumps(lies)})
     assert refusal(tmp_path / "lies.safetensors").startswith("not weights of tinyhd-m-quarter")
     with pytest.raises(WeightsError, match="not weights of tinyhd-m-quarter"):
-        weights.save(tmp_path / "new.safetensors", state, models.spec("tinyhd-m-quarter"))
+        weights.save(tmp_path / "new.safetensors", state, models.named_spec("tinyhd-m-quarter"))
     assert not (tmp_path / "new.safetensors").exists()
 
 
@@ -403,8 +405,10 @@ def test_order_override(shared: Path, tmp_path: Path):
 
 
 def test_order_override_is_not_for_hd2s(tmp_path: Path):
-    state = {name: torch.ones_like(tensor, device="cpu") for name, tensor in network_state(models.spec("hd2s")).items()}
-    weights.save(tmp_path / "hd2s.safetensors", state, models.spec("hd2s"))
+    state = {
+        name: torch.ones_like(tensor, device="cpu") for name, tensor in network_state(models.named_spec("hd2s")).items()
+    }
+    weights.save(tmp_path / "hd2s.safetensors", state, models.named_spec("hd2s"))
     with pytest.raises(UsageError, match="--decoders: hd2s has no such option"):
         weights.load(tmp_path / "hd2s.safetensors", decoders=["d1", "d2", "d3"])
 

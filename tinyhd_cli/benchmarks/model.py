@@ -21,8 +21,7 @@ from ..engines.graph import Array
 from ..engines.self_test import compare, self_test_clip
 from ..engines.torch import TorchEngine
 from ..errors import one_line
-from ..models import ModelSpec, build
-from ..models import spec as named_spec
+from ..models import ModelSpec, build, named_spec
 from ..models.registry import family
 from ..system import peak_memory_mb
 from .networks import MAPS

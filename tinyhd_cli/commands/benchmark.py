@@ -139,7 +139,7 @@ def model(
 ) -> None:
     """Measure networks in every engine: time, operations, memory, and the speed relative to PyTorch in the same run."""
     from ..benchmarks.networks import MAPS, engine_networks
-    from ..models import spec
+    from ..models import named_spec
     from ..weights import load
 
     if models and weights:
@@ -147,7 +147,7 @@ def model(
     names = models or ([load(weights).spec.name] if weights else engine_networks())
     if rounds < 1:
         raise UsageError(f"--rounds must be above 0, not {rounds}")
-    sizes = [spec(name).input_size for name in names]  # raises an error for an unknown name
+    sizes = [named_spec(name).input_size for name in names]  # raises an error for an unknown name
     from ..benchmarks import costs, model_runs
 
     shown = ", ".join(dict.fromkeys(f"{height} x {width}" for height, width in sizes))

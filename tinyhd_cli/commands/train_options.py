@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..training.options import RUN, TrainConfig, build_config, flag, presets
+from ..training.options import RUN, TrainConfig, flag
+from ..training.settings import build_config, presets
 from .progress import PLAIN_INTERVAL_S
 from .terminal import console, say
 

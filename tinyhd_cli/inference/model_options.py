@@ -54,10 +54,10 @@ class ModelOptions:
             WeightsError: the weights are missing or damaged, or contain another network than ``model``.
             UsageError: the model, device, engine or precision is unknown or not available.
         """
-        from ..models import spec
+        from ..models import named_spec
         from .model import load_model
 
-        expected = spec(self.model.partition(".")[0]) if self.model and self.weights else None
+        expected = named_spec(self.model.partition(".")[0]) if self.model and self.weights else None
         name = self.weights or self.model
         loaded = load_model(name, self.device, engine=self.engine, precision=self.precision, exact=exact)
         if expected is not None and loaded.spec.name != expected.name:

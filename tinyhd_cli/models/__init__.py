@@ -2,7 +2,7 @@
 
 from .family import Family, LossTerm, Reduced
 from .original_names import convert
-from .registry import all_families, build, create, from_dict, model_names, register, spec, title
+from .registry import all_families, build, create, from_dict, model_names, named_spec, register, title
 from .spec import ModelSpec, Preprocess
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "create",
     "from_dict",
     "model_names",
+    "named_spec",
     "register",
-    "spec",
     "title",
 ]

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import TinyhdError, WeightsError, one_line
 from ..untrusted import printable
-from .registry import all_families, family, named_errors, network_state
-from .registry import spec as named_spec
+from .registry import all_families, family, named_errors, named_spec, network_state
 from .spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -138,7 +138,7 @@ def named(name: str) -> ModelSpec | None:
     return None
 
 
-def spec(name: str, **overrides: Any) -> ModelSpec:
+def named_spec(name: str, **overrides: Any) -> ModelSpec:
     """Return the spec of a named network.
 
     Args:
@@ -255,12 +255,12 @@ def create(name: str, **overrides: Any) -> nn.Module:
 
     Args:
         name: e.g. ``tinyhd-m-quarter`` or ``hd2s``; see :func:`model_names`.
-        overrides: as for :func:`spec`.
+        overrides: as for :func:`named_spec`.
 
     Raises:
         UsageError: the name or an override is unknown or invalid.
     """
-    return build(spec(name, **overrides))
+    return build(named_spec(name, **overrides))
 
 
 @functools.cache

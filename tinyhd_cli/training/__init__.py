@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .dry_run import plan
     from .loop import Report, Trainer, train
     from .losses import GroundTruth, Targets, loss_terms
-    from .options import TrainConfig, build_config, presets
+    from .options import TrainConfig
+    from .settings import build_config, presets
     from .teacher_cache import CachedTeacher, Teachers
     from .teachers import Teacher
     from .validation import Validation, Validator
@@ -49,10 +50,10 @@ __getattr__, __dir__ = lazy_imports(
         "Trainer": "loop",
         "Validation": "validation",
         "Validator": "validation",
-        "build_config": "options",
+        "build_config": "settings",
         "loss_terms": "losses",
         "plan": "dry_run",
-        "presets": "options",
+        "presets": "settings",
         "train": "loop",
     },
 )

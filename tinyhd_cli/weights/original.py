@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from ..errors import UsageError, WeightsError
-from ..models import original_names
-from ..models import spec as named_spec
+from ..models import named_spec, original_names
 from ..models.registry import family, parse_options
 from ..models.spec import ModelSpec
 from ..untrusted import printable
