@@ -268,7 +268,7 @@ def test_settings_files(tinyhd, tmp_path, capsys, content, message):
         ("data: {a: 1}", "data"),
         ("size: [64]", "size"),
         ("size: 5", "size"),
-        ("5", "must be settings"),
+        ("5", "must contain settings"),
     ],
 )
 def test_training_configurations(tmp_path, content, message):

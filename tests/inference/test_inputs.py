@@ -90,7 +90,8 @@ def test_empty_or_invalid_standard_input(tmp_path, weights_file):
     for data in (b"", b"no video at all" * 100):
         result = predict_stdin(weights_file, tmp_path, data)
         assert result.returncode == 3
-        assert len(result.stderr.splitlines()) == 1 and b"tinyhd: -: " in result.stderr
+        lines = [line for line in result.stderr.splitlines() if b"still loading" not in line]  # on a slow machine
+        assert len(lines) == 1 and lines[0].startswith(b"tinyhd: -: ")
     assert not list(tmp_path.glob("*overlay*"))
 
 

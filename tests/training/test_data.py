@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tinyhd_cli.training.augment import collate, ground_truth, recolored, studen
 from tinyhd_cli.training.clip_cache import decode_all, form_of
 from tinyhd_cli.training.clips import WHOLE, Clips, Pick, PickSampler, Schedule, starts, validation_picks
 from tinyhd_cli.training.losses import Targets, cc, distribution
-from tinyhd_cli.training.options import TrainConfig, replace
+from tinyhd_cli.training.options import TrainConfig
 from tinyhd_cli.training.teacher_cache import CachedTeacher, Teachers, packed, unpacked
 from tinyhd_cli.training.teachers import Teacher, interpolate_maps, mean
 

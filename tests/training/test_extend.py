@@ -14,7 +14,8 @@ from helpers.training_data import OPTIONS, SIZE, labeled_videos
 from tinyhd_cli import weights
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.training import checkpoints, loop
-from tinyhd_cli.training.options import TrainConfig, build_config
+from tinyhd_cli.training.options import TrainConfig
+from tinyhd_cli.training.settings import build_config
 
 
 @pytest.fixture(scope="module")

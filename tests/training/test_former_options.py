@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tinyhd_cli.errors import UsageError
-from tinyhd_cli.training.options import build_config, from_dict
+from tinyhd_cli.training.settings import build_config, from_dict
 
 
 def test_the_command_line_takes_precedence_over_former_names_in_a_file(tmp_path):

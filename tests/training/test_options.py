@@ -11,7 +11,8 @@ from helpers.pair import PairFamily
 from tinyhd_cli import models
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.models import registry
-from tinyhd_cli.training.options import TrainConfig, build_config
+from tinyhd_cli.training.options import TrainConfig
+from tinyhd_cli.training.settings import build_config
 
 
 class Shapes(PairFamily):
@@ -68,7 +69,7 @@ def test_options_of_the_network_win_one_by_one(write):
 
 def test_former_names_in_checkpoints_are_not_reported(caplog):
     """Nobody can rename them there."""
-    from tinyhd_cli.training.options import from_dict
+    from tinyhd_cli.training.settings import from_dict
 
     logging.getLogger("tinyhd").propagate = True
     assert from_dict({"optimiser": "adamw", "dark_start": True}).optimizer == "adamw"

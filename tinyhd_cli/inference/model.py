@@ -104,7 +104,7 @@ def run_engine(engine: Engine, clip: Pixels, name: str, spec: ModelSpec) -> Map:
     """
     with named_errors(family(spec)):
         maps: Map = engine.infer(clip)
-    expected = (spec.maps, *spec.input_size)
+    expected = (spec.maps, *clip.shape[2:])  # PyTorch can run a network on another size than the spec's
     if maps.shape != expected:
         raise WeightsError(f"{name}: the network outputs maps of shape {maps.shape}, but its spec states {expected}")
     if not np.isfinite(maps.sum()):  # one pass, without a temporary array
