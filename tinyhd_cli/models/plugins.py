@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import dataclass
-from importlib import metadata
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError, one_line
 from ..untrusted import printable
 from .family import FINAL, Family, LossTerm
 from .spec import ModelSpec, shown
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "tinyhd.families"
 """Entry-point group of plugins; each entry point is a :class:`Family` subclass or instance."""
@@ -28,7 +31,7 @@ class Plugin:
     problem: str = ""
 
 
-def load_plugin(entry: metadata.EntryPoint, package: str, taken: set[str]) -> Plugin:
+def load_plugin(entry: EntryPoint, package: str, taken: set[str]) -> Plugin:
     """Return the plugin of an entry point; with a problem if it cannot be imported, is invalid, or uses a taken name.
 
     What the plugin prints goes to stderr, because stdout is for data.

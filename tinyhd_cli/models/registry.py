@@ -8,7 +8,6 @@ import importlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NO_MEMORY, TinyhdError, UsageError, WeightsError, describe_unexpected, did_you_mean, one_line
@@ -19,6 +18,8 @@ from .plugins import GROUP, Plugin, check_family, load_plugin, names
 from .spec import ModelSpec
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from torch import Tensor, nn
 
 log = logging.getLogger("tinyhd")
@@ -66,9 +67,11 @@ def named_errors(family: Family) -> Iterator[None]:
 @functools.cache
 def plugins() -> tuple[Plugin, ...]:
     """Import the plugins; each that cannot be used is logged as one warning line."""
+    from importlib.metadata import entry_points  # imported here, because it would slow down tinyhd --help
+
     taken = {name for known in (*built_in().values(), *_registered.values()) for name in names(known)}
     found: list[Plugin] = []
-    for entry in metadata.entry_points(group=GROUP):
+    for entry in entry_points(group=GROUP):
         plugin = load_plugin(entry, package_of(entry), taken)
         if plugin.family:
             taken.update(names(plugin.family))
@@ -78,7 +81,7 @@ def plugins() -> tuple[Plugin, ...]:
     return tuple(found)
 
 
-def package_of(entry: metadata.EntryPoint) -> str:
+def package_of(entry: EntryPoint) -> str:
     """Return the distribution and version of an entry point."""
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown package"
 

@@ -62,7 +62,7 @@ def locate(name_or_path: NameOrPath) -> Located:
     """Locate a weights file: a local path, else embedded, else in the Hub's local cache, else download it.
 
     Args:
-        name_or_path: a registry name, a bare architecture, or a path (anything with a separator or a known suffix).
+        name_or_path: a registry name, the name of a model, or a path (anything with a separator or a known suffix).
 
     Raises:
         WeightsError: the file does not exist, or cannot be downloaded.
@@ -101,7 +101,7 @@ def pull(name: str, *, force: bool = False) -> Path:
     """Download registered weights if they are not on this machine, check them, and return the file.
 
     Args:
-        name: a registry name or a bare architecture.
+        name: a registry name or the name of a model.
         force: download weights in the Hub's local cache again. Embedded weights are never downloaded.
 
     Raises:

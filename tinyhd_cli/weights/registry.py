@@ -261,7 +261,7 @@ def default_name() -> str:
 
 
 def find(name: str) -> WeightsInfo:
-    """Return the registry entry with a name; a bare architecture stands for its first entry.
+    """Return the registry entry with a name; the name of a model stands for its first entry.
 
     Raises:
         UsageError: the name is unknown.
