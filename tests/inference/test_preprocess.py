@@ -1,4 +1,4 @@
-"""A frame of any size enters prediction, live, evaluation, export and training as the same values."""
+"""A frame enters prediction, live, evaluation and export as the same values; training rounds them to 8 bits."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def predicted(video, spec):
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_large_frame_enters_all_five_the_same(video, tmp_path, name):
+def test_a_large_frame_enters_all_five_alike(video, tmp_path, name):
     spec = SPECS[name]
     expected = predicted(video, spec)[0]
     assert expected.shape == (3, *spec.input_size)

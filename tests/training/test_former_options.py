@@ -24,7 +24,7 @@ def test_the_command_line_takes_precedence_over_former_names_in_a_file(tmp_path)
     [
         ("optimiser: adamw\noptimizer: sgd", "'optimiser' is now called 'optimizer'; remove one of them"),
         ("dark_start: true\nsparse-init: true", "'dark_start' is now called 'sparse_init'; remove one of them"),
-        ("decoders: d1\nset: [decoders=d2]", "'decoders' is now part of 'set', which has it, too"),
+        ("decoders: d1\nset: [decoders=d2]", "'decoders' is now part of 'set', which also contains it"),
         ("decoders: 3", "decoders must be one or more of d1, d2, d3, not 3"),
         ("decoders: {d1: d2}", "decoders must be one or more of d1, d2, d3"),
         ("decoders: d1\nset: 5", "--set must be OPTION=VALUE, not 5"),

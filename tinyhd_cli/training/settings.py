@@ -70,7 +70,7 @@ def renamed(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         if not isinstance(others, list | tuple):
             continue  # reported as a wrong value of set
         if any(str(item).partition("=")[0].strip() == name for item in others):
-            raise UsageError(f"{prefix}{name!r} is now part of 'set', which has it, too; remove one of them")
+            raise UsageError(f"{prefix}{name!r} is now part of 'set', which also contains it; remove one of them")
         if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
             value = ",".join(value)
         result["set"] = [*others, f"{name}={value}"]
