@@ -28,7 +28,7 @@ class Area:
     in_pixels: bool
     """Whether corners are in pixels; otherwise they are fractions of the frame's width and height."""
     percent_advice: str = ""
-    """What to write if percent are meant; empty if the unit is stated explicitly."""
+    """Text that gives the area in percent, for the warning about its unit; empty if the unit is stated explicitly."""
 
     def at(self, time_s: float, width: int, height: int) -> Points:
         """Return the corners at a time, in pixels of a video of this size."""

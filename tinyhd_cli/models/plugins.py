@@ -34,7 +34,7 @@ class Plugin:
 def load_plugin(entry: EntryPoint, package: str, taken: set[str]) -> Plugin:
     """Return the plugin of an entry point; with a problem if it cannot be imported, is invalid, or uses a taken name.
 
-    What the plugin prints goes to stderr, because stdout is for data.
+    Output of the plugin goes to stderr, because stdout is for data.
     """
     name, package = printable(entry.name), printable(package)
     try:
