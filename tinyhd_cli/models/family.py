@@ -29,6 +29,13 @@ def matches(pattern: str, value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
+ROLES = {
+    "spatial": "reads each frame as a clip that stands still",
+    "temporal": "reads the video as it is",
+}
+"""Roles of teachers, and how a teacher with the role reads a video."""
+
+
 @dataclass(frozen=True)
 class LossTerm:
     """A term of the training loss: the distance of one of the student's outputs from a target."""
@@ -43,22 +50,28 @@ class LossTerm:
     averaged."""
 
     to: str = "teacher"
-    """The target: ``teacher`` (its final maps), ``teacher.I`` (map I of its hierarchy), ``density`` or ``fixation``
-    (ground truth), or ``student.KEY`` (another output of the student, without gradient)."""
+    """The target: ``teacher`` (its final maps), ``teacher.I`` (map I of its hierarchy), ``teacher.ROLE`` (the maps of
+    the teacher with a role, see :attr:`Family.roles`), ``density`` or ``fixation`` (ground truth), or ``student.KEY``
+    (another output of the student, without gradient)."""
 
     weight: float = 1.0
     """Default weight; a term of weight 0 is computed only if ``--weight`` gives it one."""
+
+    aux_weight: float | None = None
+    """Default weight on auxiliary clips; None: the same as on labeled ones."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):
             raise UsageError(f"loss term {shown(self.name)}: a name must be letters, digits, dots and dashes")
         kinds = get_args(Kind)
-        to = "teacher, teacher.I, density, fixation or student.KEY"
+        to = "teacher, teacher.I, teacher.ROLE, density, fixation or student.KEY"
+        roles = "|".join(ROLES)
         for field, valid, wanted in (
             ("kind", self.kind in kinds, f"one of {', '.join(kinds)}"),
             ("of", matches(r"[^\s.]+(\.\d+)?", self.of), "final, KEY or KEY.I"),
-            ("to", matches(r"teacher(\.\d+)?|density|fixation|student\.[^\s.]+(\.\d+)?", self.to), to),
+            ("to", matches(rf"teacher(\.(\d+|{roles}))?|density|fixation|student\.[^\s.]+(\.\d+)?", self.to), to),
             ("weight", is_number(self.weight), "a number"),
+            ("aux_weight", self.aux_weight is None or is_number(self.aux_weight), "a number or None"),
         ):
             if not valid:
                 raise UsageError(f"loss term {self.name}: {field} must be {wanted}, not {shown(getattr(self, field))}")
@@ -76,6 +89,20 @@ DEFAULT_TERMS = (
     LossTerm("nss", "nss", to="fixation", weight=0.0),
 )
 """Default loss of a family: divergence from the teacher and from the ground truth; CC and NSS are optional."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of training. Each stage starts from the weights of the one before it."""
+
+    options: Mapping[str, Any]
+    """Options of the network that this stage trains."""
+
+    terms: tuple[LossTerm, ...]
+    """Terms of the loss."""
+
+    frozen: tuple[str, ...] = ()
+    """Modules that keep the weights and running statistics of the stage before."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +142,12 @@ class Family:
 
     terms: tuple[LossTerm, ...] = DEFAULT_TERMS
     """Terms of the training loss."""
+
+    roles: tuple[str, ...] = ()
+    """Roles of teachers that the terms name, keys of ``ROLES``. A teacher without a role has all of them."""
+
+    stages: tuple[Stage, ...] = ()
+    """Stages of training; empty: one stage with :attr:`terms`."""
 
     init: str = "none"
     """Default of ``--init``: ``none``, or ``imagenet`` if :meth:`initialize` supports it."""
@@ -170,6 +203,14 @@ class Family:
     def title(self, spec: ModelSpec) -> str:
         """Return the name of a network with the options that distinguish it, for messages."""
         return spec.name
+
+    def over_frames(self, network: nn.Module) -> nn.Module | None:
+        """Return a network with a sliding window in a form that computes several maps at once, if there is one.
+
+        It takes consecutive frames ``(B + clip_frames - 1, 3, H, W)`` and returns the maps ``(B, 1, H, W)`` of their B
+        clips, the same maps as :meth:`build`'s network, in evaluation mode.
+        """
+        return None
 
     # ------------------------------------------------------------------------------------------------ original files
 
