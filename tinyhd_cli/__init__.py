@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from .inference.statistics import describe
     from .metrics import score_frame
     from .models import build, create
-    from .training.loop import train
     from .training.options import TrainConfig
+    from .training.stages import train
     from .version import __version__
     from .video.options import EncoderOptions, InputOptions, OverlayStyle
     from .video.reader import VideoReader

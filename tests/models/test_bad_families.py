@@ -107,8 +107,14 @@ BAD_ATTRIBUTES = {
         ({"kind": ["kl"]}, "loss term final: kind must be one of kl, mse, bce, cc, nss, not ['kl']"),
         ({"of": "early.x"}, "loss term final: of must be final, KEY or KEY.I, not 'early.x'"),
         ({"of": 3}, "loss term final: of must be final, KEY or KEY.I, not 3"),
-        ({"to": "truth"}, "loss term final: to must be teacher, teacher.I, teacher.ROLE, density, fixation or student.KEY, not 'tr"),
-        ({"to": None}, "loss term final: to must be teacher, teacher.I, teacher.ROLE, density, fixation or student.KEY, not None"),
+        (
+            {"to": "truth"},
+            "loss term final: to must be teacher, teacher.I, teacher.ROLE, density, fixation or student.KEY, not 'tr",
+        ),
+        (
+            {"to": None},
+            "loss term final: to must be teacher, teacher.I, teacher.ROLE, density, fixation or student.KEY, not None",
+        ),
         ({"weight": float("nan")}, "loss term final: weight must be a number, not nan"),
         ({"weight": "1"}, "loss term final: weight must be a number, not '1'"),
     ],
@@ -245,8 +251,8 @@ def with_outputs(change):
         (lambda saliency, maps: (saliency, [maps]), FAILED + "AttributeError: 'list' object has no attribute 'items'"),
         (lambda saliency, maps: (saliency, {"early": 3}), FAILED + "AttributeError: 'int' object has no attribute"),
         (
-            lambda saliency, maps: (saliency, {"early": maps["early"][:, 0]}),
-            "the network outputs early of shape (1, 1, 64, 64), not (1, K, T, 64, 64)",
+            lambda saliency, maps: (saliency, {"early": maps["early"][:, 0, 0]}),
+            "the network outputs early of shape (1, 64, 64), not (1, T, 64, 64)",
         ),
         (
             lambda saliency, maps: (saliency.repeat(1, 2, 1, 1), maps),

@@ -13,7 +13,7 @@ from helpers.training_data import OPTIONS, SIZE, labeled_videos
 
 from tinyhd_cli import weights
 from tinyhd_cli.errors import UsageError
-from tinyhd_cli.training import checkpoints, loop
+from tinyhd_cli.training import checkpoints, stages
 from tinyhd_cli.training.options import TrainConfig
 from tinyhd_cli.training.settings import build_config
 
@@ -44,22 +44,22 @@ def settings(data, out, **changes):
 def test_an_extended_run_equals_an_uninterrupted_run_bit_for_bit(data, tmp_path, caplog):
     """This holds if both schedules have the same learning rates, which a warning reports."""
     late = {"milestones": (0.99,), "ema": 0.9}
-    loop.train(settings(data, tmp_path / "uninterrupted", steps=3, **late))
-    loop.train(settings(data, tmp_path / "extended", steps=2, **late))
+    stages.train(settings(data, tmp_path / "uninterrupted", steps=3, **late))
+    stages.train(settings(data, tmp_path / "extended", steps=2, **late))
     longer = settings(data, tmp_path / "extended", steps=3, **late)
     with pytest.raises(UsageError) as refused:
-        loop.train(longer, resume=True)
+        stages.train(longer, resume=True)
     assert str(refused.value) == (
         f"--resume: the run in {longer.out} has --steps 2, not 3; to make it longer, use --extend"
         f"; to start a new run from its weights, use --init {longer.out / 'best.safetensors'} --out DIR"
     )
     with pytest.raises(UsageError, match="the run already has 2 steps; give more with --steps or --epochs, not 2"):
-        loop.train(settings(data, longer.out, **late), extend=True)
+        stages.train(settings(data, longer.out, **late), extend=True)
     with pytest.raises(UsageError, match=r"--lr 0\.01, not 0\.5"):
-        loop.train(settings(data, longer.out, steps=3, lr=0.5, **late), extend=True)
+        stages.train(settings(data, longer.out, steps=3, lr=0.5, **late), extend=True)
     with caplog.at_level(logging.WARNING, "tinyhd"):
         logging.getLogger("tinyhd").propagate = True
-        loop.train(longer, extend=True)
+        stages.train(longer, extend=True)
     assert "the schedule of 3 steps: from here 1 x --lr, before 1 x" in caplog.text
     uninterrupted, extended = (checkpoints.read(tmp_path / name)[0] for name in ("uninterrupted", "extended"))
     assert uninterrupted.step == extended.step == 3
@@ -111,7 +111,7 @@ def test_damaged_cache_files_are_replaced(data, tmp_path, caplog):
     weights.save(teacher, network.state_dict(), network.spec, input_size=SIZE)
     cache = tmp_path / "cache"
     changes = {"steps": 1, "teacher": (str(teacher),), "cache": cache, "no_flip": True}
-    loop.train(settings(data, tmp_path / "first", **changes))
+    stages.train(settings(data, tmp_path / "first", **changes))
     metas = sorted(cache.glob("clips/*/meta.json"))
     metas[0].write_text("[" * 100_000)
     metas[1].write_text('{"frames": 99999}')
@@ -120,7 +120,7 @@ def test_damaged_cache_files_are_replaced(data, tmp_path, caplog):
     np.savez(maps[1], final_peak=np.zeros(1))
     labels = sorted(cache.glob("clips/*/density.u8"))[-1]
     labels.write_bytes(labels.read_bytes()[:-1])
-    loop.train(settings(data, tmp_path / "second", **changes))
+    stages.train(settings(data, tmp_path / "second", **changes))
     first, second = (checkpoints.read(tmp_path / name)[0].model for name in ("first", "second"))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
@@ -128,9 +128,9 @@ def test_damaged_cache_files_are_replaced(data, tmp_path, caplog):
 def test_a_run_of_version_0_1_is_resumed_bit_for_bit(data, tmp_path):
     """Its checkpoints have other names of settings, and the decoders as a setting."""
     options = {"model": "tinyhd-m-quarter", "set": ("decoders=d2,d1,d3",), "optimizer": "adamw", "milestones": (0.99,)}
-    loop.train(settings(data, tmp_path / "uninterrupted", steps=3, **options))
+    stages.train(settings(data, tmp_path / "uninterrupted", steps=3, **options))
     old = settings(data, tmp_path / "old", steps=2, **options)
-    loop.train(old)
+    stages.train(old)
     path = checkpoints.paths(old.out)[-1]
     values = torch.load(path, weights_only=False)
     config = values["config"]
@@ -142,7 +142,7 @@ def test_a_run_of_version_0_1_is_resumed_bit_for_bit(data, tmp_path):
 
     _, saved = checkpoints.read(old.out)
     assert saved == old
-    loop.train(build_config({"steps": 3}, saved=saved), extend=True)
+    stages.train(build_config({"steps": 3}, saved=saved), extend=True)
     one, other = (checkpoints.read(tmp_path / name)[0] for name in ("uninterrupted", "old"))
     assert one.step == other.step == 3
     assert all(torch.equal(value, other.model[name]) for name, value in one.model.items())

@@ -19,7 +19,7 @@ from helpers.training_data import OPTIONS, SIZE, aux_videos, labeled_videos, pho
 
 from tinyhd_cli import weights
 from tinyhd_cli.errors import OutputError, TinyhdError, UsageError
-from tinyhd_cli.training import checkpoints, loop
+from tinyhd_cli.training import checkpoints, loop, stages
 from tinyhd_cli.training.clip_cache import decode_all
 from tinyhd_cli.training.options import TrainConfig
 from tinyhd_cli.training.settings import build_config, presets
@@ -101,7 +101,7 @@ def test_four_steps_of_distilling_hd2s(shared, data, tmp_path, one_thread):
     teacher = procedural_file(tmp_path / "hd2s.safetensors", shared, "hd2s")
     student = {"model": "tinyhd-s-quarter", "init": str(shared / "upstream" / "d123s_rc4_rc1T.pth"), "lr": SMALL_LR}
     config = settings(data, tmp_path / "run", teacher=str(teacher), steps=4, cache=None, **student)
-    loop.train(config)
+    stages.train(config)
     found = rows(tmp_path / "run")
     assert [row["step"] for row in found] == ["1", "2", "3", "4"]
     for name, values in GOLDEN.items():
@@ -111,7 +111,7 @@ def test_four_steps_of_distilling_hd2s(shared, data, tmp_path, one_thread):
 
 def test_files_of_a_run(data, tmp_path, tinyhd):
     out = tmp_path / "run"
-    loop.train(settings(data, out, ema=0.5, accumulate=2, clip=1.0, weight=("target/cc=1", "target/nss=0.1")))
+    stages.train(settings(data, out, ema=0.5, accumulate=2, clip=1.0, weight=("target/cc=1", "target/nss=0.1")))
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"best.safetensors", "last.safetensors", "README.md", "log.csv", "curve.png"} <= names
     assert {"pictures/epoch-0001.png", "checkpoints/step-0000002.pt"} <= names
@@ -140,7 +140,7 @@ def test_files_of_a_run(data, tmp_path, tinyhd):
 
 def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(data, tmp_path):
     changes = {"steps": 3, "ema": 0.9, "reload_best": True, "milestones": (0.7,)}
-    loop.train(settings(data, tmp_path / "uninterrupted", **changes))
+    stages.train(settings(data, tmp_path / "uninterrupted", **changes))
     steps = []
 
     def stop(report):
@@ -149,8 +149,8 @@ def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(data, tmp_path):
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        loop.train(settings(data, tmp_path / "resumed", **changes), on_report=stop)
-    loop.train(settings(data, tmp_path / "resumed", **changes), resume=True, on_report=lambda r: steps.append(r.step))
+        stages.train(settings(data, tmp_path / "resumed", **changes), on_report=stop)
+    stages.train(settings(data, tmp_path / "resumed", **changes), resume=True, on_report=lambda r: steps.append(r.step))
     assert steps == [1, 2, 3]
     states = [checkpoints.read(tmp_path / name)[0] for name in ("uninterrupted", "resumed")]
     for part in ("model", "ema", "best"):
@@ -164,14 +164,14 @@ def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(data, tmp_path):
     assert len(losses[0]) == 3
     different = settings(data, tmp_path / "resumed", lr=0.5, **changes)
     with pytest.raises(UsageError, match=r"--lr 0.01, not 0.5"):
-        loop.train(different, resume=True)
+        stages.train(different, resume=True)
 
 
 def test_two_processes_train_like_one(shared, data, tmp_path, one_thread):
     """Each process has half of the batch; BatchNorm uses the statistics of both halves."""
     first = str(shared / "upstream" / "d123s_rc4_rc1T.pth")
     changes = {"steps": 3, "model": "tinyhd-s-quarter", "init": first, "lr": SMALL_LR}
-    loop.train(settings(data, tmp_path / "one", **changes))
+    stages.train(settings(data, tmp_path / "one", **changes))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -208,12 +208,12 @@ def test_ctrl_c_finishes_and_saves_the_current_step(data, tmp_path):
 
     config = settings(data, tmp_path / "run", steps=6, checkpoint_every=100)
     with pytest.raises(KeyboardInterrupt):
-        loop.train(config, on_report=interrupt)
+        stages.train(config, on_report=interrupt)
     assert [path.name for path in checkpoints.paths(config.out)] == ["step-0000001.pt"]
-    loop.train(config, resume=True)
+    stages.train(config, resume=True)
     assert len(rows(config.out)) == 6
     with pytest.raises(UsageError, match="--resume"):
-        loop.train(config)
+        stages.train(config)
 
 
 def test_a_signal_to_the_whole_process_group_saves_the_step(data, tmp_path):
@@ -247,7 +247,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_batch(data, tmp
 def test_training_on_single_frames_makes_a_network_for_clips(data, tmp_path):
     """A 2D network is trained on photographs and frames; the resulting 3D network is then trained on clips."""
     first = settings(data, tmp_path / "stills", stills=True, steps=3)
-    loop.train(first)
+    stages.train(first)
     info, _ = weights.inspect(tmp_path / "stills" / "best.safetensors")
     assert info.spec.name == "tinyhd-m-quarter"
     (validation, *_) = rows(tmp_path / "stills", "val")
@@ -257,7 +257,7 @@ def test_training_on_single_frames_makes_a_network_for_clips(data, tmp_path):
     assert stem.shape[2] == 3
     assert not stem[:, :, (0, 2)].any()  # the trained kernel is the middle time step
     assert stem[:, :, 1].any()
-    loop.train(settings(data, tmp_path / "clips", init=str(tmp_path / "stills" / "best.safetensors")))
+    stages.train(settings(data, tmp_path / "clips", init=str(tmp_path / "stills" / "best.safetensors")))
     assert best(tmp_path / "clips")["encoder.stem.conv.weight"][:, :, (0, 2)].any()
 
 
@@ -338,7 +338,7 @@ def test_a_full_disk_is_an_output_error(data, tmp_path, monkeypatch):
     monkeypatch.setattr("tinyhd_cli.training.clip_cache.write_frames", full)
     config = settings(data, tmp_path / "run", cache=None)
     with pytest.raises(OutputError, match="No space left on device"):
-        loop.train(config)
+        stages.train(config)
     assert not list((tmp_path / "run").rglob("*.u8"))
     assert decode_all([], tmp_path, SIZE, config.spec.preprocess, 0, lambda *progress: None) == []
 

@@ -55,7 +55,7 @@ def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
     """Return the options of a training command for Typer; the default of each setting is None."""
     found = []
     for item in dataclasses.fields(TrainConfig):
-        if item.name in without:
+        if item.name in without or "internal" in item.metadata:
             continue
         facts, default = item.metadata, item.default
         switch = isinstance(default, bool)
@@ -115,6 +115,8 @@ def parse(name: str, text: Any) -> Any:
             return int(height), int(width)
         if name == "milestones":
             return tuple(float(part) for part in text.split(","))
+        if name == "stages":
+            return tuple(int(part) for part in text.split(","))
         if "int" in str(default.type):
             return int(text)
         if "float" in str(default.type):
@@ -153,9 +155,9 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
     given = {name: parse(name, text) for name, text in with_present_names(options).items()} | fixed
     saved = None
     if extra["resume"] or extra["extend"]:
-        from ..training import checkpoints
+        from ..training import stages
 
-        _, saved = checkpoints.read(Path(given["out"] or TrainConfig().out))
+        saved = stages.saved_config(Path(given["out"] or TrainConfig().out))
         if extra["extend"] and given.get("epochs") and not given.get("steps"):
             saved = dataclasses.replace(saved, steps=None)  # it would override epochs
     config = build_config(given, extra["preset"], extra["config"], saved)
@@ -165,7 +167,7 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
         for name, value in plan(config).items():
             print(f"{name:<18}{value}")
         return 0
-    from ..training.loop import train
+    from ..training.stages import train
 
     display = Display(quiet=extra["quiet"] or int(os.environ.get("RANK", "0")) > 0)
     try:
@@ -212,9 +214,10 @@ class Display:
         """Print the state of a run after a step, if a line is due."""
         if self.is_due(report.validation is not None):
             terms = ", ".join(f"{name} {value:.3f}" for name, value in report.terms.items() if "d1" not in name)
+            stage = f"stage {report.stage}, " if report.stage else ""
             say(
-                f"step {report.step} of {report.steps} (epoch {report.epoch}): loss {report.loss:.3f} ({terms}), "
-                f"{report.clips_per_s:.2f} clips per second, {minutes(report.left_s)} left"
+                f"{stage}step {report.step} of {report.steps} (epoch {report.epoch}): loss {report.loss:.3f} "
+                f"({terms}), {report.clips_per_s:.2f} clips per second, {minutes(report.left_s)} left"
             )
         if report.validation is not None and not self.quiet and report.validation.terms:
             found = {**report.validation.terms, **report.validation.scores}

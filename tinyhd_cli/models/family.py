@@ -131,7 +131,8 @@ class Family:
     """Whether ``tinyhd train`` and ``tinyhd distill`` accept the family as a student."""
 
     intermediate: bool = False
-    """Whether the networks accept ``intermediate=True`` and then return ``(saliency, {name: (N, K, T, H, W)})``."""
+    """Whether the networks accept ``intermediate=True`` and then return ``(saliency, {name: (N, K, T, H, W)})``,
+    or ``(N, T, H, W)`` for K = 1."""
 
     hierarchy: str = ""
     """Key of the intermediate maps that a student may learn from, ``(N, K, T, H, W)``, shallow to deep; if any."""

@@ -11,10 +11,11 @@ from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
     from .dry_run import plan
-    from .loop import Report, Trainer, train
+    from .loop import Report, Trainer
     from .losses import GroundTruth, Targets, loss_terms
     from .options import TrainConfig
     from .settings import build_config, presets
+    from .stages import train
     from .teacher_cache import CachedTeacher, Teachers
     from .teachers import Teacher
     from .validation import Validation, Validator
@@ -54,6 +55,6 @@ __getattr__, __dir__ = lazy_imports(
         "loss_terms": "losses",
         "plan": "dry_run",
         "presets": "settings",
-        "train": "loop",
+        "train": "stages",
     },
 )

@@ -37,6 +37,8 @@ class Batch:
     """uint8 ``(N, T, H, W)``."""
     fixation: Tensor
     """uint8 ``(N, T, H, W)``, 0 or 1."""
+    roles: dict[str, Tensor]
+    """Maps of the teachers with roles, ``(N, maps, H, W)``."""
     flips: list[bool]
     colors: Tensor
     """Factors of brightness, contrast and saturation, ``(N, 3)``."""
@@ -59,6 +61,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         {form: torch.stack([sample["reads"][form] for sample in samples]) for form in samples[0]["reads"]},
         torch.stack([sample["density"] for sample in samples]),
         torch.stack([sample["fixation"] for sample in samples]),
+        {role: torch.stack([sample["roles"][role] for sample in samples]) for role in samples[0]["roles"]},
         [sample["flip"] for sample in samples],
         torch.tensor([sample["color"] for sample in samples]),
         [sample["crop"] for sample in samples],
@@ -152,13 +155,13 @@ def ground_truth(batch: Batch, labeled: int, map_frames: Sequence[int], device: 
     return GroundTruth(enlarged(density.float(), crops), enlarged_points(fixation, crops))
 
 
-def targets(batch: Batch, teacher: Teachers | None) -> Targets | None:
-    """Return the teacher's maps of the clips, mirrored and cropped like them; None without a teacher."""
-    if teacher is None:
+def targets(batch: Batch, teacher: Teachers | None, device: torch.device) -> Targets | None:
+    """Return the teachers' maps of the clips, mirrored and cropped like them; None without a teacher."""
+    if teacher is None and not batch.roles:
         return None
-    maps = teacher.targets(batch.keys, batch.reads, batch.flips)
-    deep = maps.intermediate
-    return Targets(enlarged(maps.final, batch.crops), None if deep is None else enlarged(deep, batch.crops))
+    maps = Targets(None, None) if teacher is None else teacher.targets(batch.keys, batch.reads, batch.flips)
+    roles = {role: mirrored(values.to(device), batch.flips) for role, values in batch.roles.items()}
+    return Targets(maps.final, maps.intermediate, roles).map(lambda values: enlarged(values, batch.crops))
 
 
 def run_student(network: nn.Module, clips: Tensor, config: TrainConfig) -> Outputs:
@@ -173,7 +176,8 @@ def run_student(network: nn.Module, clips: Tensor, config: TrainConfig) -> Outpu
         saliency, maps = result
         check_shape("saliency", saliency, (len(clips), config.num_maps, *clips.shape[-2:]))
         for name, value in maps.items():
-            check_shape(name, value, (len(clips), "K", "T", *clips.shape[-2:]))
+            several = ("K",) if value.dim() == 5 else ()
+            check_shape(name, value, (len(clips), *several, "T", *clips.shape[-2:]))
     return Outputs(saliency, maps)
 
 

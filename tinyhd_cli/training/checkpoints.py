@@ -69,13 +69,13 @@ def save(state: State, config: TrainConfig) -> Path:
     Raises:
         OutputError: The checkpoint cannot be written.
     """
-    path = config.out / FOLDER / f"step-{state.step:07d}.pt"
+    path = config.folder / FOLDER / f"step-{state.step:07d}.pt"
     with atomic_write(path) as temporary:
         try:
             torch.save({"config": config.to_dict(), **vars(state)}, temporary)
         except RuntimeError as error:  # PyTorch raises it if the disk is full
             raise OutputError(f"{path}: cannot be written: {one_line(error)}") from error
-    for old in paths(config.out)[: -config.keep]:
+    for old in paths(config.folder)[: -config.keep]:
         remove(old)
     return path
 
@@ -116,14 +116,16 @@ def load(config: TrainConfig, extend: bool = False) -> State:
         InputError: The run has no checkpoint, or it is damaged.
         UsageError: The checkpoint belongs to another configuration.
     """
-    state, saved = read(config.out)
+    state, saved = read(config.folder)
     different = [name for name in config.differences(saved) if not (extend and name in LENGTH_SETTINGS)]
     if different:
         name = different[0]
         old, new = getattr(saved, name), getattr(config, name)
         extend_hint = "; to make it longer, use --extend" if name in LENGTH_SETTINGS else ""
-        init_hint = f"; to start a new run from its weights, use --init {config.out / 'best.safetensors'} --out DIR"
-        raise UsageError(f"--resume: the run in {config.out} has {flag(name)} {old}, not {new}{extend_hint}{init_hint}")
+        init_hint = f"; to start a new run from its weights, use --init {config.folder / 'best.safetensors'} --out DIR"
+        raise UsageError(
+            f"--resume: the run in {config.folder} has {flag(name)} {old}, not {new}{extend_hint}{init_hint}"
+        )
     return state
 
 
@@ -179,7 +181,7 @@ def save_weights(
         path,
         state,
         spec,
-        name=f"{spec.name}.{config.out.resolve().name}",
+        name=f"{spec.name}.{config.folder.resolve().name}",
         training_data="; ".join(data),
         scores={name: round(value, 5) for name, value in scores.items() if value == value},
         scores_on=scores_on,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 import cv2
 import numpy as np
@@ -44,6 +44,14 @@ class Pick:
     """The student's crop: its side as a fraction of the clip's, and the fractions of the rest above and left of it."""
 
 
+class RoleMapReader(Protocol):
+    """Reads the stored maps of teachers with roles (:class:`.role_maps.RoleMaps`)."""
+
+    def of(self, video: int, frames: Sequence[int]) -> dict[str, Tensor]:
+        """Return the maps ``(T, H, W)`` of some frames of a video by role."""
+        ...
+
+
 class Sample(TypedDict):
     """A clip as read from the cache."""
 
@@ -60,6 +68,8 @@ class Sample(TypedDict):
     """uint8 ``(T, H, W)``; zeros without ground truth."""
     fixation: Tensor
     """uint8 ``(T, H, W)``, 0 or 1; zeros without ground truth."""
+    roles: dict[str, Tensor]
+    """Maps of the teachers with roles, float32 ``(maps, H, W)`` with maximum 1."""
     flip: bool
     """Whether the clip is to be mirrored; applied after the teacher is run."""
     color: tuple[float, float, float]
@@ -76,6 +86,8 @@ class Clips(Dataset[Sample]):
         form: form in which the student reads frames.
         contexts: frames to read before and after the clip, by form; default: none.
         frames: number of frames in a clip.
+        map_frames: frames of the clip that the student's maps belong to.
+        role_maps: maps of the teachers with roles, if any.
     """
 
     def __init__(
@@ -84,10 +96,13 @@ class Clips(Dataset[Sample]):
         form: Form,
         contexts: Mapping[Form, tuple[int, int]],
         frames: int,
+        map_frames: Sequence[int] = (),
+        role_maps: RoleMapReader | None = None,
     ) -> None:
         self.stored, self.form, self.frames = {key: list(value) for key, value in videos.items()}, form, frames
         self.videos = self.stored[form]
         self.contexts = {form: (0, 0), **contexts}
+        self.map_frames, self.role_maps = tuple(map_frames), role_maps
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -111,10 +126,21 @@ class Clips(Dataset[Sample]):
             "reads": {form: torch.from_numpy(self.read(pick, form, context)) for form, context in contexts},
             "density": ground_truth["density"],
             "fixation": ground_truth["fixation"],
+            "roles": self.roles_of(pick),
             "flip": pick.flip,
             "color": pick.color,
             "crop": pick.crop,
         }
+
+    def roles_of(self, pick: Pick) -> dict[str, Tensor]:
+        """Return the maps of the teachers with roles, at the student's map frames."""
+        if self.role_maps is None:
+            return {}
+        video = self.videos[pick.video]
+        if video.still:
+            return self.role_maps.of(pick.video, [pick.trajectory] * len(self.map_frames))
+        frames = np.clip([pick.start + place for place in self.map_frames], 0, video.frames - 1)
+        return self.role_maps.of(pick.video, frames.tolist())
 
     def read(self, pick: Pick, form: Form, context: tuple[int, int], kind: str = "frames") -> Array:
         """Return the frames, or one kind of maps, of a clip with its context, in a form."""

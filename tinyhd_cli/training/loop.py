@@ -51,6 +51,8 @@ class Report:
     clips_per_s: float
     left_s: float
     validation: Validation | None = None
+    stage: int = 0
+    """Stage of the training, from 1; 0 for networks that are trained in one stage."""
     constant: Mapping[str, float] = field(default_factory=dict)
     """See ``Validator.best_constant``."""
 
@@ -98,7 +100,7 @@ class Trainer:
 
     Args:
         config: the run.
-        resume: resume from the newest checkpoint in ``config.out``.
+        resume: resume from the newest checkpoint in ``config.folder``.
         extend: continue a finished run with more steps.
         start_phase: starts a phase of the preparation and returns the callback for its progress.
         on_report: called after every step.
@@ -117,7 +119,7 @@ class Trainer:
         resume = resume or extend
         self.state = checkpoints.load(config, extend) if resume else checkpoints.State()
         if not resume:
-            checkpoints.refuse_old_run(config.out)
+            checkpoints.refuse_old_run(config.folder)
         self.accelerator = accelerator(config)
         self.is_main: bool = self.accelerator.is_main_process
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -133,19 +135,19 @@ class Trainer:
 
     def _check_end(self, extend: bool) -> None:
         """Log how to continue a finished run; raise ``UsageError`` if it would be extended to too few steps."""
-        done, steps = self.state.step, self.run_data.schedule.steps
+        config, done, steps = self.config, self.state.step, self.run_data.schedule.steps
         if extend and done >= steps:
             raise UsageError(
                 f"--extend: the run already has {done} steps; give more with --steps or --epochs, not {steps}"
             )
         if extend:
             group = self.state.optimizer["param_groups"][0]
-            before, after = group["lr"] / group["base_lr"], lr_factor(self.config, done, steps)
+            before, after = group["lr"] / group["base_lr"], lr_factor(config, done, steps)
             message = (
                 "--extend: the learning rate follows the schedule of %d steps: from here %.3g x --lr, before %.3g x"
             )
             log.warning(message, steps, after, before)
-        elif done >= steps:
+        elif done >= steps and config.stage in (0, *config.stages[-1:]):
             log.warning("--resume: the run is finished (step %d); to continue it, use --extend --steps N", done)
 
     def _build(self, resume: bool) -> None:
@@ -214,7 +216,7 @@ class Trainer:
             yield
             return
         terms = list(self.config.weights)
-        self.run_log = RunLog(self.config.out, terms, self.state.step, self.config.tensorboard)
+        self.run_log = RunLog(self.config.folder, terms, self.state.step, self.config.tensorboard)
         try:
             yield
         finally:
@@ -241,6 +243,8 @@ class Trainer:
         parts = self.config.accumulate
         sums: dict[str, Tensor] = {}
         self.model.train()
+        for name in self.config.frozen:
+            self.unwrapped.get_submodule(name).eval()
         for part in range(parts):
             batch = next(batches)
             last = part == parts - 1
@@ -264,7 +268,7 @@ class Trainer:
         config, labeled = self.config, self.run_data.labeled
         with autocast(config, device):
             outputs = run_student(self.model, student_clips(batch, config.spec.preprocess, device), config)
-        teacher_maps = targets(batch, self.run_data.teacher)
+        teacher_maps = targets(batch, self.run_data.teacher, device)
         labels = ground_truth(batch, labeled, config.map_frames, device)
         if not self.told_left_out and self.is_main and (missing := left_out(outputs, config.objectives)):
             log.warning(
@@ -316,8 +320,8 @@ class Trainer:
         due = epoch_ends if config.checkpoint_every is None else step % config.checkpoint_every == 0
         if ends or due:
             self._checkpoint()
-        report = Report(step, schedule.steps, epoch, loss, terms, lr, rate, left, validation, self.constant)
-        self.on_report(report)
+        progress = (step, schedule.steps, epoch, loss, terms, lr, rate, left)
+        self.on_report(Report(*progress, validation, config.stage, self.constant))
 
     def _validate(self, epoch: int, loss: float) -> Validation | None:
         """Validate, and save the weights if they are the best. All processes wait for the first one."""
@@ -338,7 +342,7 @@ class Trainer:
             if len(self.run_data.validator):
                 self.run_log.write(step, epoch, "val", loss=validation.loss, **validation.terms, **validation.scores)
             if validation.image is not None:
-                save_image(self.config.out / "pictures" / f"epoch-{epoch:04d}.png", validation.image)
+                save_image(self.config.folder / "pictures" / f"epoch-{epoch:04d}.png", validation.image)
             self.run_log.curve(self.constant)
         self.accelerator.wait_for_everyone()
         self._share_best()
@@ -359,7 +363,7 @@ class Trainer:
         if config.stills:
             state = config.family.with_time(state, build(config.spec).state_dict())
         scores = validation.scores | {f"KL {name}": value for name, value in validation.terms.items()}
-        path = config.out / f"{name}.safetensors"
+        path = config.folder / f"{name}.safetensors"
         clips = len(self.run_data.validator)
         held = f"{clips} held-back clips, the last map of each" if clips else ""
         info = checkpoints.save_weights(path, state, config.spec, config, step, scores, held)
@@ -385,15 +389,3 @@ def accelerator(config: TrainConfig) -> Any:
     device = pick_device(config.device)
     # We apply autocast ourselves (``autocast``): Accelerate's setting is global to the process.
     return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
-
-
-def train(
-    config: TrainConfig,
-    *,
-    resume: bool = False,
-    extend: bool = False,
-    start_phase: StartPhase = no_phases,
-    on_report: OnReport = lambda report: None,
-) -> None:
-    """Train a network; see :class:`Trainer` for the arguments."""
-    Trainer(config, resume=resume, extend=extend, start_phase=start_phase, on_report=on_report).run()

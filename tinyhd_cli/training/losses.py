@@ -6,7 +6,7 @@ Each family defines the terms that its networks are trained with (:class:`tinyhd
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -24,14 +24,21 @@ EPS = torch.finfo(torch.float32).tiny
 class Targets:
     """A teacher's maps for N clips. Divergences and correlations do not depend on their scale."""
 
-    final: Tensor
-    """``(N, T, H, W)``, T as the student's."""
+    final: Tensor | None
+    """``(N, T, H, W)``, T as the student's; None if all teachers have roles."""
     intermediate: Tensor | None
     """Hierarchical maps ``(N, K, H, W)``, shallow to deep, the mean over the T frames; None if the teacher has none."""
+    roles: Mapping[str, Tensor] = field(default_factory=dict)
+    """Maps of the teachers with roles, ``(N, T, H, W)`` with maximum 1."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """Return the maps, each kind changed by a function that keeps the number of dimensions."""
+        final, deep = (None if maps is None else change(maps) for maps in (self.final, self.intermediate))
+        return Targets(final, deep, {role: change(maps) for role, maps in self.roles.items()})
 
     def part(self, clips: slice) -> Targets:
         """Return the maps of some of the clips."""
-        return Targets(self.final[clips], None if self.intermediate is None else self.intermediate[clips])
+        return self.map(lambda maps: maps[clips])
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ class Outputs:
     saliency: Tensor
     """``(N, T, H, W)``."""
     maps: Mapping[str, Tensor]
-    """Intermediate maps by name, ``(N, K, T1, H, W)``."""
+    """Intermediate maps by name, ``(N, K, T1, H, W)``, or ``(N, T1, H, W)`` for K = 1."""
 
     def part(self, clips: slice) -> Outputs:
         """Return the outputs for some of the clips."""
@@ -134,6 +141,7 @@ class Outputs:
             return [self.saliency]
         key, _, index = name.partition(".")
         found = [value for own, value in self.maps.items() if own == key or is_repetition(own, key)]
+        found = [value if value.dim() == 5 else value.unsqueeze(1) for value in found]
         if index:
             return [value[:, int(index)] for value in found if int(index) < value.shape[1]]
         return [one for value in found for one in value.unbind(1)]
@@ -155,6 +163,8 @@ def target_of(
     if place == "teacher":
         if targets is None or not rest:
             return None if targets is None else targets.final
+        if not rest.isdigit():
+            return targets.roles.get(rest)
         deep = targets.intermediate
         return deep[:, int(rest), None] if deep is not None and int(rest) < deep.shape[1] else None
     return None if ground_truth is None else getattr(ground_truth, place)

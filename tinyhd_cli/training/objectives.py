@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import UsageError, did_you_mean
@@ -23,9 +24,13 @@ class Objectives:
 
     @property
     def value_based(self) -> bool:
-        """Whether a term with a weight compares the values of the teacher's maps, not only their shape."""
+        """Whether a term with a weight compares the values of the teacher's maps, not only their shape.
+
+        The maps of teachers with roles are scaled to a maximum of 1.
+        """
+        unnamed = re.compile(r"teacher(\.\d+)?")
         return any(
-            term.kind in ("mse", "bce") and term.to.startswith("teacher") and any(self.weights_of(term).values())
+            term.kind in ("mse", "bce") and unnamed.fullmatch(term.to) and any(self.weights_of(term).values())
             for term in self.terms
         )
 
@@ -37,13 +42,13 @@ class Objectives:
 
 def default_weights(terms: Sequence[LossTerm]) -> dict[str, float]:
     """Return the default weights by full name: first of all terms in use, then of optional ones."""
-    return {
-        f"{kind}/{term.name}": term.weight
-        for used in (True, False)
+    weights = {
+        f"{kind}/{term.name}": term.weight if kind == LABELED or term.aux_weight is None else term.aux_weight
         for kind in (LABELED, AUXILIARY)
         for term in terms
-        if bool(term.weight) == used and not (kind == AUXILIARY and term.labeled_only)
+        if not (kind == AUXILIARY and term.labeled_only)
     }
+    return dict(sorted(weights.items(), key=lambda item: not item[1]))
 
 
 def objectives(terms: Sequence[LossTerm], overrides: Sequence[str] = ()) -> Objectives:
@@ -59,7 +64,7 @@ def objectives(terms: Sequence[LossTerm], overrides: Sequence[str] = ()) -> Obje
     weights = default_weights(terms)
     for item in overrides:
         name, _, value = item.partition("=")
-        meant = [term for term in weights if name in (term, term.partition("/")[2])]
+        meant = named(name, weights)
         if not meant:
             raise UsageError(f"--weight {item}: {did_you_mean(name, weights)}")
         try:
@@ -67,6 +72,11 @@ def objectives(terms: Sequence[LossTerm], overrides: Sequence[str] = ()) -> Obje
         except ValueError:
             raise UsageError(f"--weight {item}: must be TERM=NUMBER") from None
     return Objectives(tuple(terms), weights)
+
+
+def named(name: str, weights: Iterable[str]) -> list[str]:
+    """Return the full names of terms that a name on the command line stands for, such as both of ``final``."""
+    return [term for term in weights if name in (term, term.partition("/")[2])]
 
 
 def finite(text: str) -> float:

@@ -13,26 +13,26 @@ from .options import TrainConfig
 ENCODER_FACTOR = 0.5
 """Factor of the encoder's learning rate: it starts from ImageNet weights."""
 
-BIAS_FACTOR = 2.0
-"""Factor of the learning rate of biases, which have no weight decay."""
-
 
 def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Return the parameters, grouped by learning rate and decay; the schedule scales each group's ``base_lr``."""
+    """Return the trained parameters by learning rate and decay; the schedule scales each group's ``base_lr``."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
-        groups.setdefault((name.startswith("encoder."), name.endswith(".bias")), []).append(parameter)
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("encoder."), name.endswith(".bias")), []).append(parameter)
     result = []
     for (encoder, bias), parameters in sorted(groups.items(), key=lambda item: item[0]):
-        lr = config.lr * (ENCODER_FACTOR if encoder else 1) * (BIAS_FACTOR if bias else 1)
+        lr = config.lr * (ENCODER_FACTOR if encoder else 1) * (config.bias_lr if bias else 1)
         decay = 0.0 if bias else config.weight_decay
         result.append({"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
     return result
 
 
 def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return SGD with momentum, or AdamW."""
+    """Return SGD with momentum, Adam or AdamW, for the parameters that are trained."""
     groups = parameter_groups(network, config)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=config.lr)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 from ..models import Family, ModelSpec, named_spec
 from ..models.registry import default_student, family, parse_options
-from .objectives import Objectives, default_weights, objectives
+from .objectives import Objectives, default_weights, named, objectives
+from .roles import by_role
 
 log = logging.getLogger("tinyhd")
 
+IMAGENET = "imagenet"
+"""Value of ``--init`` for the ImageNet weights on the Hub."""
+
 CACHED_STEP = 16
-"""Default of ``--window-step`` with ``--cache``."""
+"""Default of ``--window-step`` if teachers' maps are stored."""
 
 DATA, MODEL, LOSS, OPTIMIZER, RUN = "Data", "Model", "Loss", "Optimizer", "Run"
 
@@ -61,7 +65,8 @@ class TrainConfig:
         None,
         DATA,
         "N",
-        "Start clips only at every Nth frame. Default: 1; with --cache 16, so that cached maps are reused.",
+        "Start clips only at every Nth frame. Default: 1; with --cache, or teachers with roles, 16, so that their maps "
+        "are reused.",
     )
     still_motion: float = option(
         0.5, DATA, "0..1", "Fraction of clips made from a photograph that pan and zoom slowly; the others are static."
@@ -103,7 +108,11 @@ class TrainConfig:
         "Initialize output biases so that untrained maps start near zero (focal-loss prior); saves hundreds of steps.",
     )
     teacher: tuple[str, ...] = option(
-        (), MODEL, "NAME|FILE", "Network whose maps the student learns; of several, the mean of their maps."
+        (),
+        MODEL,
+        "[ROLE=]NAME|FILE",
+        "Network whose maps the student learns; of several, the mean of their maps. For networks with two paths, "
+        "ROLE is spatial (the teacher sees each frame as a clip that stands still) or temporal; default: both.",
     )
     teacher_flip: bool = option(
         False,
@@ -121,6 +130,15 @@ class TrainConfig:
         "Reproduce the authors' code: maps of a teacher with one map per clip are one frame late.",
     )
 
+    # Stages
+    stages: tuple[int, ...] = option(
+        (),
+        MODEL,
+        "N,N",
+        "Stages of training to run, for networks that are trained in several. Default: all. A later stage alone "
+        "needs the weights of the stage before it: --init FILE.",
+    )
+
     # Loss
     weight: tuple[str, ...] = option(
         (),
@@ -131,12 +149,13 @@ class TrainConfig:
     )
 
     # Optimizer
-    epochs: int = option(200, OPTIMIZER, "N", "Passes over --data, or over --aux without --data.")
-    steps: int | None = option(None, OPTIMIZER, "N", "Optimizer steps, instead of --epochs.")
+    epochs: int = option(200, OPTIMIZER, "N", "Passes over --data, or over --aux without --data, in each stage.")
+    steps: int | None = option(None, OPTIMIZER, "N", "Optimizer steps of each stage, instead of --epochs.")
     batch_size: int = option(12, OPTIMIZER, "N", "Clips of --data per step, over all processes; --aux clips are added.")
     accumulate: int = option(1, OPTIMIZER, "N", "Number of parts that a batch is computed in (gradient accumulation).")
-    optimizer: str = option("sgd", OPTIMIZER, "sgd|adamw", "SGD with momentum, or AdamW.")
-    lr: float = option(0.01, OPTIMIZER, "X", "Learning rate; half of it for the encoder, twice for biases.")
+    optimizer: str = option("sgd", OPTIMIZER, "sgd|adam|adamw", "SGD with momentum, Adam, or AdamW.")
+    lr: float = option(0.01, OPTIMIZER, "X", "Learning rate; half of it for the encoder.")
+    bias_lr: float = option(2.0, OPTIMIZER, "X", "Learning rate of biases, relative to --lr.")
     momentum: float = option(0.9, OPTIMIZER, "X", "Momentum of SGD.")
     weight_decay: float = option(5e-4, OPTIMIZER, "X", "Weight decay of all parameters but biases.")
     schedule: str = option(
@@ -166,11 +185,14 @@ class TrainConfig:
     keep: int = option(3, RUN, "N", "Number of checkpoints to keep.", fixed=False)
     tensorboard: bool = option(False, RUN, "", "Also write a TensorBoard log (pip install tensorboard).", fixed=False)
 
+    stage: int = field(default=0, metadata={"fixed": True, "internal": True})
+    """The one of ``stages`` that this configuration is for; 0: all of them, or a network without stages."""
+
     def __post_init__(self) -> None:
         if self.teacher is None or isinstance(self.teacher, str):  # the format of older configurations
             object.__setattr__(self, "teacher", (self.teacher,) if self.teacher else ())
         texts = ("data", "aux", "val", "weight", "teacher", "set")
-        for name, kind in (*((name, str) for name in texts), ("milestones", float)):
+        for name, kind in (*((name, str) for name in texts), ("milestones", float), ("stages", int)):
             object.__setattr__(self, name, tuple(kind(value) for value in getattr(self, name)))
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "cache", Path(self.cache) if self.cache is not None else None)
@@ -184,6 +206,7 @@ class TrainConfig:
         if not family(base).trainable:
             raise UsageError(f"--model {self.model}: is a teacher and cannot be trained")
         spec = family(base).configure(base, parse_options(base, self.set))
+        self._resolve_stages(base)
         size = tuple(self.size) if self.size is not None else spec.input_size
         try:
             spec.check_size((size[0], size[1]))
@@ -195,11 +218,36 @@ class TrainConfig:
         object.__setattr__(self, "set", as_options(spec))
         object.__setattr__(self, "init", self.init or family(base).init)
         objectives = self.objectives  # raises if --weight is wrong
+        roles = by_role(self.teacher, family(base))
+        if self.stills and "temporal" in roles:
+            raise UsageError(
+                f"--teacher temporal={roles['temporal'][0]}: --stills trains on single frames, which have no motion; "
+                "give only a spatial teacher"
+            )
         averaging = (
             "--teacher: more than one" if len(self.teacher) > 1 else "--teacher-flip" if self.teacher_flip else ""
         )
         if averaging and objectives.value_based:  # averaged maps are distributions
             raise UsageError(f"{averaging} is not possible, because the loss of this network compares values of maps")
+
+    def _resolve_stages(self, base: ModelSpec) -> None:
+        """Fill in the stages of training, and check that they can be run."""
+        known = range(1, len(family(base).stages) + 1)
+        stages = self.stages or tuple(known)
+        if not known and stages:
+            raise UsageError(f"--stages: {self.model} is trained in one stage")
+        if known and (stages != tuple(range(stages[0], stages[-1] + 1)) or not {*stages} <= {*known}):
+            raise UsageError(f"--stages {as_text(stages)}: must be {' or '.join(runs_of(known))}")
+        taken = {name for number in stages for name in family(base).stages[number - 1].options}
+        for item in self.set:
+            if (name := item.partition("=")[0].strip()) in taken:
+                raise UsageError(f"--set {item}: each stage of training sets {name}; choose stages with --stages")
+        if stages and stages[0] > 1 and (self.init or "none") in ("none", IMAGENET):
+            before = stages[0] - 1
+            raise UsageError(
+                f"--stages {as_text(stages)}: needs the weights of stage {before}: name their file with --init"
+            )
+        object.__setattr__(self, "stages", stages)
 
     def _check_choices(self) -> None:
         for name, choices in CHOICES.items():
@@ -224,7 +272,7 @@ class TrainConfig:
         ):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{flag(name)} must be at least 1, not {getattr(self, name)}")
-        for name in ("aux_ratio", "weight_decay", "clip", "workers"):
+        for name in ("aux_ratio", "weight_decay", "clip", "workers", "bias_lr"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{flag(name)} must be at least 0, not {getattr(self, name)}")
         if not (self.lr > 0 and math.isfinite(self.lr)):
@@ -239,9 +287,41 @@ class TrainConfig:
 
     @property
     def spec(self) -> ModelSpec:
-        """The student, with the input size of this run."""
+        """The student, with the input size of this run; in the last stage, if the configuration is for several."""
+        return self.spec_of_stage(self.stage or (self.stages[-1] if self.stages else 0))
+
+    def spec_of_stage(self, stage: int) -> ModelSpec:
+        """Return the network that a stage trains; 0 for networks without stages."""
         base = named_spec(self.model)
-        return self.family.configure(base, parse_options(base, self.set)).with_size(self.input_size)
+        options = parse_options(base, self.set) | dict(self.family.stages[stage - 1].options if stage else {})
+        return self.family.configure(base, options).with_size(self.input_size)
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Modules of the network that keep the weights and running statistics of the stage before."""
+        return self.family.stages[self.stage - 1].frozen if self.stage else ()
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the checkpoints, logs and weights: ``out``, or a folder inside it for all stages but the last."""
+        return self.out / f"stage-{self.stage}" if self.stage and self.stage != self.stages[-1] else self.out
+
+    @property
+    def initial_weights(self) -> str:
+        """Source of the initial weights: ``init``, or the weights file of the stage before."""
+        if self.stage and self.stage != self.stages[0]:
+            return str(replace(self, stage=self.stage - 1).folder / "best.safetensors")
+        return self.init or "none"
+
+    @property
+    def role_teachers(self) -> Mapping[str, tuple[str, ...]]:
+        """Networks by role, for students that learn from teachers with roles."""
+        return by_role(self.teacher, self.family)
+
+    @property
+    def clip_teachers(self) -> tuple[str, ...]:
+        """Networks that are run on the student's clips: all teachers of students without roles."""
+        return () if self.family.roles else self.teacher
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -269,8 +349,14 @@ class TrainConfig:
 
     @property
     def objectives(self) -> Objectives:
-        """Terms of the loss and their weights."""
-        return objectives(self.family.terms, self.weight)
+        """Terms of the loss and their weights; of all stages, if the configuration is for several."""
+        stages = (self.stage,) if self.stage else self.stages
+        if not stages:
+            return objectives(self.family.terms, self.weight)
+        terms = {term.name: term for number in stages for term in self.family.stages[number - 1].terms}.values()
+        weights = default_weights(tuple(terms))
+        own = [item for item in self.weight if named(item.partition("=")[0], weights)]
+        return objectives(tuple(terms), own if self.stage else self.weight)
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -280,7 +366,7 @@ class TrainConfig:
     @property
     def start_grid(self) -> int:
         """Number of frames between possible starts of clips."""
-        return self.window_step or (CACHED_STEP if self.cache else 1)
+        return self.window_step or (CACHED_STEP if self.cache or self.role_teachers else 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values, for YAML, JSON and checkpoints."""
@@ -300,10 +386,15 @@ class TrainConfig:
 CHOICES: dict[str, tuple[Any, ...]] = {
     "cache_dtype": ("float16", "uint8"),
     "cache_scale": (1, 2, 4),
-    "optimizer": ("sgd", "adamw"),
+    "optimizer": ("sgd", "adam", "adamw"),
     "schedule": ("steps", "cosine"),
     "precision": ("fp32", "bf16"),
 }
+
+
+def runs_of(numbers: Sequence[int]) -> list[str]:
+    """Return all runs of consecutive numbers as text, e.g. ``1``, ``1,2``, ``2``."""
+    return [as_text(tuple(numbers[a:b])) for a in range(len(numbers)) for b in range(a + 1, len(numbers) + 1)]
 
 
 def flag(name: str) -> str:

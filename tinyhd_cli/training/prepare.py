@@ -20,19 +20,16 @@ from ..models import build, title
 from ..models.registry import named_errors
 from ..weights.file import is_safetensors
 from ..wording import plural
-from . import sources
+from . import role_maps, sources
 from .augment import collate, student_clips
-from .clip_cache import Form, Stored, decode_all, form_of
+from .clip_cache import Form, Stored, decode_all, form_of, key_of, stored_size
 from .clips import Clips, PickSampler, Schedule, validation_picks
-from .options import TrainConfig
+from .options import IMAGENET, TrainConfig
 from .teacher_cache import CachedTeacher, Teachers
 from .teachers import Teacher
 from .validation import Validator
 
 log = logging.getLogger("tinyhd")
-
-IMAGENET = "imagenet"
-"""Value of ``--init`` for the ImageNet weights on the Hub."""
 
 FOLDED = ".npz"
 """Suffix of ImageNet weights as NumPy arrays, with BatchNorm folded into the convolutions."""
@@ -112,9 +109,13 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     plan = schedule(config, len(targets), len(aux), parts)
     if config.stills:
         contexts = dict.fromkeys(contexts, (0, 0))
-    clips = Clips(videos, form, contexts, config.clip_frames)
+    sources_of = decoded_from([video for group in groups for video in group], videos[form], form)
+    maps = role_maps.compute(config, sources_of, videos[form], cache_root(config), start_phase)
+    clips = Clips(videos, form, contexts, config.clip_frames, config.map_frames, maps)
     sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
     initialize(network, config, calibration(config, clips, sampler))
+    for name in config.frozen:
+        network.get_submodule(name).requires_grad_(False)
     if config.stills:
         with named_errors(config.family):
             config.family.make_static(network)
@@ -122,6 +123,12 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     picks = validation_picks(val_targets, length), validation_picks(val_aux, length)
     validator = Validator(config, clips, *picks, teacher)
     return Run(network.to(device), teacher, clips, sampler, plan, validator, plan.target // parts)
+
+
+def decoded_from(videos: Sequence[Video], stored: Sequence[Stored], form: Form) -> list[Video]:
+    """Return the video that each stored one was decoded from; names are not unique, because data sets may share them."""
+    by_key = {key_of(video, stored_size(video, form.size), form.preprocess): video for video in videos}
+    return [by_key[one.key] for one in stored]
 
 
 def decode_groups(
@@ -153,7 +160,7 @@ def cache_root(config: TrainConfig) -> Path:
         UsageError: another user can change its contents.
         OutputError: it cannot be created.
     """
-    root = config.cache or config.out / "cache"
+    root = config.cache or config.out / "cache"  # that of all stages
     cache.require_private(root, "--cache")
     return root
 
@@ -163,7 +170,7 @@ def load_teachers(config: TrainConfig, device: torch.device) -> Teachers | None:
     folder = cache_root(config) / "teacher" if config.cache else None
     found = [
         CachedTeacher(Teacher(config, name, device), folder, config.cache_dtype, config.cache_scale)
-        for name in config.teacher
+        for name in config.clip_teachers
     ]
     return Teachers(found) if found else None
 
@@ -212,6 +219,30 @@ def download(repo: str, filename: str) -> Path:
         return Path(hf_hub_download(repo, filename))
 
 
+def follows(config: TrainConfig) -> bool:
+    """Return whether the configuration is for a stage that starts from the weights of another one."""
+    return config.stage > 1
+
+
+def stage_before(config: TrainConfig) -> dict[str, Tensor]:
+    """Return the tensors that a stage takes from the stage before it: those of the same name.
+
+    Raises:
+        WeightsError: the weights cannot be read, or are not of that stage.
+    """
+    checkpoint = weights.load(config.initial_weights)
+    expected = config.spec_of_stage(config.stage - 1)
+    if not checkpoint.spec.same_network(expected):
+        given, wanted = (", ".join(f"{k}={v}" for k, v in spec.options.items()) for spec in (checkpoint.spec, expected))
+        raise WeightsError(
+            f"--init {config.initial_weights}: contains {title(checkpoint.spec)} ({given}), not the network of stage "
+            f"{config.stage - 1}, {title(expected)} ({wanted})"
+        )
+    with torch.device("meta"):
+        own = build(config.spec).state_dict()
+    return {name: tensor for name, tensor in checkpoint.state_dict.items() if name in own}
+
+
 def check_init(config: TrainConfig) -> None:
     """Raise an error if the network cannot be initialized or trained as configured.
 
@@ -225,12 +256,14 @@ def check_init(config: TrainConfig) -> None:
         config.family.init_output_bias(network)
     if config.stills:
         config.family.make_static(network)
-    init = config.init or "none"
+    init = config.initial_weights
     if init == "none":
         return
     if init != IMAGENET and not Path(init).is_file():
         raise WeightsError(f"--init {init}: no such file (or one of: imagenet, none)")
-    if read_imagenet(config) is None:
+    if follows(config):
+        stage_before(config)
+    elif read_imagenet(config) is None:
         whole_network(config)
 
 
@@ -252,6 +285,9 @@ def whole_network(config: TrainConfig) -> dict[str, Tensor]:
 
 def initialize(network: nn.Module, config: TrainConfig, clips: Iterable[Tensor]) -> None:
     """Load the initial weights of a network; statistics that they lack are measured on ``clips``."""
+    if follows(config):
+        network.load_state_dict(stage_before(config), strict=False)
+        return
     init = config.init or "none"
     tensors = read_imagenet(config) if init != "none" else None
     if init != "none" and tensors is None:

@@ -70,7 +70,8 @@ class CachedTeacher:
             maps = self.cached(key) or self.compute(key, read)
             found.append(mirrored(maps) if flip else maps)
         deep = [maps.intermediate for maps in found if maps.intermediate is not None]
-        return Targets(torch.cat([maps.final for maps in found]), torch.cat(deep) if deep else None)
+        final = torch.cat([maps.final for maps in found if maps.final is not None])
+        return Targets(final, torch.cat(deep) if deep else None)
 
     def cached(self, key: str) -> Targets | None:
         """Return the cached maps of a clip; None if there are none, or the file is damaged."""

@@ -194,10 +194,10 @@ def mean(several: Sequence[Targets]) -> Targets:
     if len(several) == 1:
         return several[0]
     deep = [distribution(maps.intermediate) for maps in several if maps.intermediate is not None]
-    final = torch.stack([distribution(maps.final) for maps in several]).mean(0)
+    final = torch.stack([distribution(maps.final) for maps in several if maps.final is not None]).mean(0)
     return Targets(final, torch.stack(deep).mean(0) if deep else None)
 
 
 def mirrored(maps: Targets) -> Targets:
     """Return maps mirrored horizontally."""
-    return Targets(maps.final.flip(-1), None if maps.intermediate is None else maps.intermediate.flip(-1))
+    return maps.map(lambda values: values.flip(-1))

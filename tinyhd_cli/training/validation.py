@@ -14,7 +14,7 @@ from ..metrics import score_frame
 from ..models import LossTerm
 from .augment import autocast, collate, ground_truth, run_student, student_clips, targets
 from .clips import Clips, Pick
-from .losses import EPS, Outputs, distribution, kl_divergence, loss_terms, total
+from .losses import EPS, Outputs, Targets, distribution, kl_divergence, loss_terms, total
 from .options import TrainConfig
 from .run_log import SCORES, Pixels, colorize, image_grid
 from .teacher_cache import Teachers
@@ -64,7 +64,7 @@ class Validator:
         self.config, self.clips, self.teacher = config, clips, teacher
         # Each batch has clips of one kind only.
         self.batches = [(list(labeled[i : i + BATCH_SIZE]), True) for i in range(0, len(labeled), BATCH_SIZE)]
-        if teacher is not None:
+        if config.teacher:
             self.batches += [(list(aux[i : i + BATCH_SIZE]), False) for i in range(0, len(aux), BATCH_SIZE)]
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class Validator:
             batch = collate([self.clips[pick] for pick in picks])
             count = len(picks) if labeled else 0
             teacher_maps, labels = (
-                targets(batch, self.teacher),
+                targets(batch, self.teacher, device),
                 ground_truth(batch, count, self.config.map_frames, device),
             )
             with autocast(self.config, device):
@@ -107,7 +107,7 @@ class Validator:
                     for name, value in score(*maps_of_frame).items():
                         scores[name].append(value)
             if number in previewed:
-                final = None if teacher_maps is None else teacher_maps.final[0, -1]
+                final = None if teacher_maps is None else preview_of(teacher_maps)
                 density = None if labels is None else labels.density[0, -1]
                 frame = batch.frames[0, self.config.map_frames[-1]]
                 rows.append(preview_row(frame, density, final, saliency[0, -1], maps))
@@ -126,9 +126,10 @@ class Validator:
         """
         found: dict[str, list[Tensor]] = defaultdict(list)
         compared = self.teacher is not None and DIVERGENCE in self.config.objectives.terms
+        device = torch.device("cpu")
         for picks, labeled in self.batches if compared else []:
-            teacher_maps = targets(collate([self.clips[pick] for pick in picks]), self.teacher)
-            assert teacher_maps is not None
+            teacher_maps = targets(collate([self.clips[pick] for pick in picks]), self.teacher, device)
+            assert teacher_maps is not None and teacher_maps.final is not None
             peaks = teacher_maps.final.amax((-2, -1), keepdim=True).clamp_min(EPS)
             scaled = (teacher_maps.final / peaks).half()  # to save memory
             found["target/final" if labeled else "aux/final"].append(scaled)
@@ -148,14 +149,20 @@ def mean_divergence(maps: Sequence[Tensor]) -> float:
 
 
 def score(saliency: Tensor, density: Tensor, fixation: Tensor) -> dict[str, float]:
-    """Return the metrics of one frame; those that its ground truth allows."""
+    """Return the metrics of one frame; those that its ground truth allows. Negative saliency counts as 0."""
     has_density, has_fixation = bool(density.any()), bool(fixation.any())
     values = score_frame(
-        saliency.cpu().numpy(),
+        saliency.clamp_min(0).cpu().numpy(),
         density.cpu().numpy() if has_density else None,
         fixation.cpu().numpy() if has_fixation else None,
     )
     return {name: value for name, value in values.items() if name in SCORES}
+
+
+def preview_of(teacher_maps: Targets) -> Tensor | None:
+    """Return the map of the first clip's last frame: the teacher's, or the mean over the teachers with roles."""
+    several = [*teacher_maps.roles.values()] if teacher_maps.final is None else [teacher_maps.final]
+    return torch.stack([maps[0, -1] for maps in several]).mean(0) if several else None
 
 
 def preview_row(
@@ -165,8 +172,9 @@ def preview_row(
     images = {"input": frame.numpy()}
     gray: dict[str, Tensor | None] = {"ground truth": density, "teacher": teacher, "student": student}
     for name, channels in maps.items():
-        for index, channel in enumerate(channels[0, :, -1]):
-            gray[name if len(channels[0]) == 1 else f"{name}.{index + 1}"] = channel
+        several = channels[0, :, -1] if channels.dim() == 5 else channels[0, -1:]
+        for index, channel in enumerate(several):
+            gray[name if len(several) == 1 else f"{name}.{index + 1}"] = channel
     for name, value in gray.items():
         if value is not None:
             images[name] = colorize(value.float().cpu().numpy())

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ....errors import UsageError, did_you_mean
-from ...family import Family
+from ...family import Family, LossTerm, Stage
 from ...spec import ModelSpec, Preprocess
 
 if TYPE_CHECKING:
@@ -39,6 +39,47 @@ def spec_of(trunk: str, side: int) -> ModelSpec:
     )
 
 
+def distillation(role: str) -> tuple[LossTerm, ...]:
+    """Return the terms of a path of the two-head network: mean squared errors, as published, and divergences."""
+    return (
+        LossTerm(role, "mse", of=role, to=f"teacher.{role}"),
+        LossTerm(f"{role}-ground-truth", "mse", of=role, to="density"),
+        LossTerm(f"{role}-kl", "kl", of=role, to=f"teacher.{role}", weight=0.0),
+        LossTerm(f"{role}-ground-truth-kl", "kl", of=role, to="density", weight=0.0),
+        LossTerm(f"{role}-cc", "cc", of=role, to=f"teacher.{role}", weight=0.0),
+        LossTerm(f"{role}-ground-truth-cc", "cc", of=role, to="density", weight=0.0),
+    )
+
+
+TWO_HEADS = Stage(
+    options={"heads": "two"},
+    terms=(
+        *distillation("spatial"),
+        *distillation("temporal"),
+        # The released program loads the temporal teacher's maps, but compares the temporal path with the spatial ones.
+        LossTerm("temporal-as-released", "mse", of="temporal", to="teacher.spatial", weight=0.0),
+    ),
+)
+"""Stage 1, coupled distillation: each path with its own head, from its own teacher and the ground truth."""
+
+FUSED = Stage(
+    options={"heads": "fused"},
+    terms=(
+        LossTerm("ground-truth", "mse", to="density"),
+        # Without ground truth, which the published program always has, the video teacher takes its place.
+        LossTerm("final", "mse", to="teacher.temporal", weight=0.0, aux_weight=1.0),
+        LossTerm("ground-truth-kl", "kl", to="density", weight=0.0),
+        LossTerm("final-kl", "kl", to="teacher.temporal", weight=0.0),
+        LossTerm("final-spatial-kl", "kl", to="teacher.spatial", weight=0.0),
+        LossTerm("ground-truth-cc", "cc", to="density", weight=0.0),
+        LossTerm("final-cc", "cc", to="teacher.temporal", weight=0.0),
+        LossTerm("nss", "nss", to="fixation", weight=0.0),
+    ),
+    frozen=("low", "spatial", "temporal"),
+)
+"""Stage 2, joint optimization: a new head over both paths, which are frozen."""
+
+
 class UVANetFamily(Family):
     """The UVA-Net family."""
 
@@ -48,6 +89,9 @@ class UVANetFamily(Family):
         spec_of(trunk, side) for trunk, sides in (("uva", (64, 32)), ("dis", (32, 64, 96, 128, 256))) for side in sides
     )
     intermediate = True
+    roles = ("spatial", "temporal")
+    terms = FUSED.terms
+    stages = (TWO_HEADS, FUSED)
 
     def build(self, spec: ModelSpec) -> CoupledNetwork:
         from .network import CoupledNetwork

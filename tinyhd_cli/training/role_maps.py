@@ -1,0 +1,233 @@
+"""The maps of teachers with roles. They are computed once for each video, by the engines that prediction uses.
+
+A teacher with a role is not run on the student's clips, because a student of two frames would need a whole clip of the
+teacher's for one map: it is run over the whole video, as for prediction, and the maps of the frames that the student
+may see are stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..atomic_files import atomic_write
+from ..callbacks import StartPhase
+from ..complete import is_complete
+from ..errors import InputError, WeightsError
+from ..inference.pipeline import Pipeline
+from ..inference.preprocess import Pixels, normalized, reduction
+from ..inference.windows import Map
+from .clip_cache import Form, Stored, decode, form_of, is_still, key_of, stored_size
+from .clips import TRAJECTORIES, TRAJECTORY_FRAMES, Clips, Pick, starts, validation_picks
+from .options import TrainConfig
+from .teacher_cache import DAMAGED, packed, unpacked
+
+if TYPE_CHECKING:
+    from ..datasets import Video
+    from ..inference.model import Model
+
+log = logging.getLogger("tinyhd")
+
+VERSION = 1
+"""Version of the stored maps."""
+
+FILES_IN_MEMORY = 4096
+"""Files of maps that a process keeps in memory; each has some 100 kB."""
+
+AHEAD = 32
+"""Frames that are decoded ahead of the teacher."""
+
+
+class RoleTeacher:
+    """A network that computes the maps of one role.
+
+    Args:
+        config: the run.
+        role: ``spatial`` or ``temporal``, see :data:`tinyhd_cli.models.family.ROLES`.
+        name: the network's name, or its weights file.
+
+    Raises:
+        WeightsError: the weights cannot be loaded.
+    """
+
+    def __init__(self, config: TrainConfig, role: str, name: str) -> None:
+        from ..inference.model import load_model
+
+        try:
+            self.model: Model = load_model(name, config.device)
+        except WeightsError as error:  # the message names the option of other commands
+            raise WeightsError(str(error).replace("with --weights ", f"with --teacher {role}=")) from error
+        self.role, self.config = role, config
+
+    @property
+    def form(self) -> Form:
+        """Form in which it reads frames."""
+        return form_of(self.model.spec)
+
+    @property
+    def identity(self) -> str:
+        """Digest of everything that its stored maps depend on, except the video."""
+        config, model = self.config, self.model
+        facts: tuple[object, ...] = (VERSION, self.role, model.sha256, model.spec.input_size, model.engine.precision)
+        facts += (config.start_grid, config.clip_frames, config.map_frames, config.still_motion > 0)
+        facts += (config.cache_dtype, config.cache_scale)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+    def maps(self, frames: Iterable[Pixels], wanted: Sequence[int]) -> Iterator[Map]:
+        """Yield the maps ``(H, W)`` of the frames with the numbers ``wanted``, in order."""
+        chosen = set(wanted)
+        if self.role == "temporal":
+            yield from (saliency for number, saliency in self.model.maps(enumerate(frames)) if number in chosen)
+            return
+        for number, frame in enumerate(frames):
+            if number in chosen:
+                yield self.of_still(frame)
+
+    def of_still(self, frame: Pixels) -> Map:
+        """Return the map of a frame ``(3, H, W)``: the mean over the maps of a clip that repeats it."""
+        clip = np.repeat(frame[:, np.newaxis], self.model.spec.clip_frames, axis=1)
+        return np.asarray(self.model.infer(clip).mean(0), np.float32)
+
+    def of_video(self, video: Video, wanted: Sequence[int]) -> list[Map]:
+        """Return the maps of some frames of a video; ``InputError`` if the video cannot be read."""
+        read = video.read(lambda line: log.debug("%s", line), partial(reduction, self.model.spec.preprocess))
+        with Pipeline() as stages:
+            frames = stages.prefetch((self.model.prepare(image) for _, image in read), AHEAD)
+            return list(self.maps(frames, wanted))
+
+    def of_photograph(self, stored: Stored, trajectory: int) -> Map:
+        """Return the map of the first frame of a camera path over a photograph, stored in the teacher's form."""
+        clips = Clips({self.form: [stored]}, self.form, {}, TRAJECTORY_FRAMES)
+        views = clips.read(Pick(0, 0, trajectory=trajectory), self.form, (0, 0))
+        frames = (normalized(view.astype(np.float32), self.model.spec.preprocess) for view in views)
+        return next(iter(list(self.maps(frames, [self.config.map_frames[0]]))))
+
+
+@dataclass(frozen=True)
+class RoleMaps:
+    """The stored maps of the teachers with roles. It can be sent to worker processes."""
+
+    files: Mapping[str, Sequence[Sequence[Path]]]
+    """By role, for each video of the run: the files of its teachers."""
+    size: tuple[int, int]
+    """Height and width of the student's input."""
+
+    def of(self, video: int, frames: Sequence[int]) -> dict[str, Tensor]:
+        """Return the maps of some frames by role, ``(T, H, W)`` with maximum 1: the mean of the role's teachers.
+
+        Args:
+            video: index in the list of videos.
+            frames: numbers of the frames; of a photograph, that of the camera path.
+        """
+        return {
+            role: torch.stack([frames_of(path, tuple(frames), self.size) for path in paths[video]]).mean(0)
+            for role, paths in self.files.items()
+        }
+
+
+def read_maps(path: Path) -> dict[str, Any]:
+    """Return the arrays of a file of maps."""
+    with path.open("rb") as file, np.load(file) as arrays:
+        return dict(arrays)
+
+
+kept_maps = lru_cache(FILES_IN_MEMORY)(read_maps)
+"""The same, kept in memory."""
+
+
+def frames_of(path: Path, frames: Sequence[int], size: tuple[int, int]) -> Tensor:
+    """Return the maps of some frames in a file, resized to ``size`` and scaled to a maximum of 1: ``(T, H, W)``."""
+    arrays = kept_maps(path)
+    rows = np.searchsorted(arrays["frames"], frames)
+    chosen = {"final": arrays["final"][rows], "final_peak": np.ones((len(rows), 1, 1), np.float32)}
+    maps = unpacked("final", chosen, arrays["final"].shape[-2:])
+    assert maps is not None
+    maps = F.interpolate(maps.unsqueeze(0), size, mode="bilinear", align_corners=False, antialias=True)[0]
+    return maps / maps.amax((-2, -1), keepdim=True).clamp_min(1e-6)
+
+
+def wanted_frames(config: TrainConfig, frames: int) -> list[int]:
+    """Return the frames of a video that the student's maps may belong to, in training and validation."""
+    length = config.clip_frames
+    first = {*starts(frames, config.start_grid, length)}
+    stand_in = Stored("", "", Path(), frames, config.input_size, still=False, labeled=False)
+    first |= {pick.start for pick in validation_picks([(0, stand_in)], length)}
+    return sorted({min(max(0, start + place), frames - 1) for start in first for place in config.map_frames})
+
+
+def wanted_paths(config: TrainConfig) -> list[int]:
+    """Return the camera paths over photographs that the student may see."""
+    return list(range(TRAJECTORIES + 1)) if config.still_motion else [0]
+
+
+def compute(
+    config: TrainConfig, videos: Sequence[Video], stored: Sequence[Stored], root: Path, start_phase: StartPhase
+) -> RoleMaps | None:
+    """Compute the maps of all teachers with roles for the videos of a run, as far as they are not stored.
+
+    Args:
+        config: the run.
+        videos: its videos.
+        stored: the same videos, decoded in the student's form.
+        root: folder of the caches.
+        start_phase: starts a phase and returns the callback for its progress.
+
+    Returns:
+        The maps; None if no teacher has a role.
+
+    Raises:
+        WeightsError: a teacher cannot be loaded.
+        OutputError: the maps cannot be written.
+    """
+    files = {}
+    for role, names in config.role_teachers.items():
+        several = []
+        for name in names:
+            teacher = RoleTeacher(config, role, name)
+            progress = start_phase(f"maps of the {role} teacher {teacher.model.name}")
+            paths = []
+            for done, (video, decoded) in enumerate(zip(videos, stored, strict=True), start=1):
+                paths.append(store_maps(teacher, video, decoded, root))
+                progress(done, len(videos))
+            several.append(paths)
+        files[role] = [list(of_video) for of_video in zip(*several, strict=True)]
+    return RoleMaps(files, config.input_size) if files else None
+
+
+def store_maps(teacher: RoleTeacher, video: Video, stored: Stored, root: Path) -> Path:
+    """Return the file with a teacher's maps of a video; computed and written if it is missing or damaged."""
+    config, form = teacher.config, teacher.form
+    key = key_of(video, stored_size(video, form.size), form.preprocess)
+    path = root / "teacher" / f"{teacher.role}-{teacher.identity}" / f"{key}.npz"
+    wanted = wanted_paths(config) if stored.still else wanted_frames(config, stored.frames)
+    if is_complete(path):
+        with contextlib.suppress(*DAMAGED):
+            arrays = read_maps(path)
+            if np.array_equal(arrays["frames"], wanted) and len(arrays["final"]) == len(wanted):
+                return path
+    if is_still(video):
+        photograph = decode(video, root / "clips", form.size, form.preprocess)
+        maps = [teacher.of_photograph(photograph, trajectory) for trajectory in wanted]
+    else:
+        maps = teacher.of_video(video, wanted)
+    if len(maps) != len(wanted):
+        raise InputError(f"{stored.name}: decoded to another number of frames than before; is the file being written?")
+    tensor = torch.from_numpy(np.stack(maps))
+    arrays = packed("final", torch.clamp_min(tensor, 0), config.cache_dtype, config.cache_scale)
+    repeats = arrays.pop("final_repeats", None)
+    if repeats is not None:  # equal maps are stored once
+        arrays["final"] = np.repeat(arrays["final"], int(repeats), axis=0)
+    with atomic_write(path) as to:
+        np.savez(to, frames=np.array(wanted), final=arrays["final"])
+    return path

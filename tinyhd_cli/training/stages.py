@@ -1,0 +1,64 @@
+"""Train a network, in the stages that its family defines. Each stage is a run of its own, with its own checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from ..callbacks import StartPhase, no_phases
+from . import checkpoints
+from .loop import OnReport, Trainer
+from .options import TrainConfig
+
+
+def configs(config: TrainConfig) -> list[TrainConfig]:
+    """Return the configuration of each stage of a run; the configuration itself for networks without stages."""
+    return [dataclasses.replace(config, stage=stage) for stage in config.stages] or [config]
+
+
+def has_run(config: TrainConfig) -> bool:
+    """Return whether a stage has a checkpoint."""
+    return bool(checkpoints.paths(config.folder))
+
+
+def saved_config(out: Path) -> TrainConfig:
+    """Return the configuration of the run in a folder, with all of its stages.
+
+    Raises:
+        InputError: the run has no checkpoint, or it is damaged.
+    """
+    folders = [out, *sorted(out.glob("stage-*"), reverse=True)]
+    folder = next((one for one in folders if checkpoints.paths(one)), out)
+    return dataclasses.replace(checkpoints.read(folder)[1], stage=0)
+
+
+def train(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    extend: bool = False,
+    start_phase: StartPhase = no_phases,
+    on_report: OnReport = lambda report: None,
+) -> None:
+    """Train a network in all stages of its configuration; see :class:`.loop.Trainer` for the arguments and errors.
+
+    A run that is resumed continues in the stage in which it was stopped; only the last stage can be extended.
+    """
+    several = configs(config)
+    if extend or all(map(has_run, several)):
+        first = len(several) - 1
+    else:
+        first = max((number for number, stage in enumerate(several) if has_run(stage)), default=0)
+    if not (resume or extend):
+        first = 0
+        for stage in several:
+            checkpoints.refuse_old_run(stage.folder)
+    for number, stage in enumerate(several[first:]):
+        again = number == 0 and (has_run(stage) or len(several) == 1)
+        Trainer(
+            stage,
+            resume=resume and again,
+            extend=extend and again,
+            start_phase=start_phase,
+            on_report=on_report,
+        ).run()
