@@ -126,7 +126,7 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
 
 
 def decoded_from(videos: Sequence[Video], stored: Sequence[Stored], form: Form) -> list[Video]:
-    """Return the video that each stored one was decoded from; names are not unique, because data sets may share them."""
+    """Return the video that each stored one was decoded from. Names do not identify it: data sets may share them."""
     by_key = {key_of(video, stored_size(video, form.size), form.preprocess): video for video in videos}
     return [by_key[one.key] for one in stored]
 
