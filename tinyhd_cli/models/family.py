@@ -239,8 +239,13 @@ class Family:
         """Return an original tensor, given with tinyhd's name, in tinyhd's shape."""
         return tensor
 
-    def ambiguity(self, spec: ModelSpec) -> str:
-        """Return the warning for original files whose tensors do not determine the spec; empty if they do."""
+    def ambiguity(self, spec: ModelSpec, stem: str = "") -> str:
+        """Return the warning for an original file whose tensors and name do not determine the spec; empty if they do.
+
+        Args:
+            spec: as :meth:`recognize` returned it.
+            stem: name of the file without its suffix.
+        """
         return ""
 
     def reinterpret(self, spec: ModelSpec, options: Mapping[str, Any]) -> ModelSpec:

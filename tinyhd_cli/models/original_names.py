@@ -22,6 +22,9 @@ CHECKPOINT_KEYS = (
 )
 """Keys of state dicts in checkpoints, in order of preference."""
 
+COUNTER = "num_batches_tracked"
+"""Last part of the name of the only integer tensors: BatchNorm's step counters."""
+
 
 def anchors() -> tuple[str, ...]:
     """Return the anchors of all families (see :attr:`Family.anchors`)."""
@@ -82,13 +85,19 @@ def convert(state_dict: Mapping[str, Tensor], name: str | ModelSpec, **overrides
         overrides: of a named network: as for :func:`tinyhd_cli.models.create`.
 
     Returns:
-        The same tensors by tinyhd's names: exactly those of the network.
+        The same tensors by tinyhd's names: exactly those of the network. BatchNorm's step counters, which no program
+        but PyTorch has, are 0 if they are missing.
 
     Raises:
         WeightsError: a tensor is unknown, missing, or of another shape.
     """
+    import torch
+
     spec = named_spec(name, **overrides) if isinstance(name, str) else name
     converted = dict(renamed(state_dict, spec))
+    for name in network_state(spec).keys() - converted.keys():
+        if name.endswith(COUNTER):
+            converted[name] = torch.tensor(0)
     check_state_dict(converted, spec)
     return converted
 

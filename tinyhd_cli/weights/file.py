@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..atomic_files import atomic_write
 from ..errors import UsageError, WeightsError, one_line
 from ..models import ModelSpec, original_names
+from ..models.original_names import COUNTER
 from ..untrusted import parse_json
 from .registry import WeightsInfo, describe
 
@@ -32,9 +33,6 @@ EXTERNAL_FIELDS = ("file", "bytes", "sha256", "hub")
 
 DAMAGED = "damaged, or not a safetensors file"
 WRONG_DIGEST = "the tensors do not match the digest in the metadata; download the file again"
-
-COUNTER = "num_batches_tracked"
-"""Last part of the name of the only integer tensors: BatchNorm's step counters."""
 
 BUFFERS = ("running_mean", "running_var", COUNTER)
 """Last parts of the names of tensors that are not trained."""

@@ -94,7 +94,7 @@ def read(data: bytes, path: Path, *, warn: bool = False) -> tuple[dict[str, Tens
         state_dict = check_tensors(original.state_dict)
         info = known_metadata(data, path, original.spec)
     unknown_file = info.name == original.spec.name
-    ambiguity = family(original.spec).ambiguity(original.spec)
+    ambiguity = family(original.spec).ambiguity(original.spec, path.stem)
     if warn and ambiguity and unknown_file and not original.has_tinyhd_names:
         log.warning("%s: %s", path, ambiguity)
     return state_dict, info

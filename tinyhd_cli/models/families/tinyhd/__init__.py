@@ -133,7 +133,7 @@ class TinyHDFamily(Family):
         # The original single-output fusion works on images.
         return tensor.unsqueeze(2) if name == "fusion.weight" and tensor.dim() == 4 else tensor
 
-    def ambiguity(self, spec: ModelSpec) -> str:
+    def ambiguity(self, spec: ModelSpec, stem: str = "") -> str:
         if spec.name != "tinyhd-m":
             return ""
         order = ",".join(spec.options["decoders"])

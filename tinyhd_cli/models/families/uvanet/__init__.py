@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 from ....errors import UsageError, did_you_mean
 from ...family import Family, LossTerm, Stage
 from ...spec import ModelSpec, Preprocess
+from .original import ORIGINAL_ANCHOR, OWN_ANCHOR, options_of, own_name, side_in
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from .network import CoupledNetwork
 
 HALVES = (0.5, 0.5, 0.5)
+
+USUAL_SIDE = 64
+"""Side of the input of a network from a file that does not state it."""
 
 VALUES = {"trunk": ("dis", "uva"), "heads": ("fused", "two"), "output": ("raw", "sigmoid")}
 """Options and their values: the layers of the shared features and paths; the fused network or that with two heads; the
@@ -92,6 +96,7 @@ class UVANetFamily(Family):
     roles = ("spatial", "temporal")
     terms = FUSED.terms
     stages = (TWO_HEADS, FUSED)
+    anchors = (ORIGINAL_ANCHOR, OWN_ANCHOR)
 
     def build(self, spec: ModelSpec) -> CoupledNetwork:
         from .network import CoupledNetwork
@@ -110,6 +115,31 @@ class UVANetFamily(Family):
 
         assert isinstance(network, CoupledNetwork)
         return OverFrames(network)
+
+    # ------------------------------------------------------------------------------------------------ original files
+
+    def is_original(self, state_dict: Mapping[str, Any]) -> bool:
+        return ORIGINAL_ANCHOR in state_dict
+
+    def recognize(self, state_dict: Mapping[str, Tensor], stem: str = "") -> ModelSpec | None:
+        found = options_of(state_dict)
+        if not found:
+            return None
+        trunk, heads = found
+        known = {spec.name: spec for spec in self.specs}
+        spec = known.get(f"{trunk}-{side_in(stem)}", known[f"{trunk}-{USUAL_SIDE}"])
+        return self.configure(spec, {"heads": heads})
+
+    def rename(self, name: str) -> str | None:
+        return own_name(name)
+
+    def ambiguity(self, spec: ModelSpec, stem: str = "") -> str:
+        side = spec.input_size[0]
+        if side == side_in(stem):
+            return ""
+        return (
+            f"its tensors do not determine the size of the input; {side}x{side} assumed (a name like dis_32 states it)"
+        )
 
 
 FAMILY = UVANetFamily()

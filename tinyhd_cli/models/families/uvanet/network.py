@@ -109,6 +109,7 @@ class CoupledNetwork(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        self.spec = spec
         options = spec.options
         if options["trunk"] == "dis":
             self.low, self.spatial, self.temporal = dis_low(), dis_path(64), dis_path(128)

@@ -1,0 +1,460 @@
+"""UVA-Net and DIS: against the values of the original DIS, and their own properties."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tinyhd_cli import load_model, weights
+from tinyhd_cli.errors import UsageError, WeightsError
+from tinyhd_cli.models import create, named_spec
+from tinyhd_cli.models.blocks.conv2d import CARes, ChannelAttention
+from tinyhd_cli.models.families.uvanet.network import MaxPool, OverFrames, ResponseNorm
+from tinyhd_cli.models.families.uvanet.original import own_name, side_in
+from tinyhd_cli.models.original_names import convert, is_original, recognize
+from tinyhd_cli.models.registry import family
+from tinyhd_cli.training.losses import mean_squared_error
+
+OUTPUTS = 5e-6
+GRADIENTS = 5e-4
+"""Largest difference of outputs and gradients, relative to the largest value."""
+
+LOSSES = 1e-6
+ROUNDING = 2.5e-6
+"""Largest relative difference of loss terms, computed from the original's outputs, and from the network's. TensorFlow's
+BatchNorm rounds so much that the original's own terms are up to 2.2e-6 from those of exact arithmetic."""
+
+HEADS = {"two_heads": "two", "fused": "fused"}
+
+
+# ------------------------------------------------------------------------------------------------------- the original
+
+
+@pytest.fixture(scope="module")
+def dis(shared):
+    """The original's tensors, inputs and answers."""
+    folders = [str(shared / "upstream"), str(shared / "reference")]
+    sys.path[:0] = folders
+    try:
+        procedural, inputs = importlib.import_module("procedural"), importlib.import_module("inputs")
+    finally:
+        for folder in folders:
+            sys.path.remove(folder)
+        sys.modules.pop("inputs", None)
+        sys.modules.pop("procedural", None)
+    tensors = json.loads((shared / "reference" / "dis_tensors.json").read_text())
+    weights = {
+        kind: {
+            name: torch.from_numpy(value)
+            for name, value in procedural.state_dict({one["name"]: one["shape"] for one in tensors[kind]}).items()
+        }
+        for kind in HEADS
+    }
+    return SimpleNamespace(
+        inputs=inputs,
+        tensors=tensors,
+        weights=weights,
+        expected=np.load(shared / "reference" / "dis_expected.npz"),
+    )
+
+
+def original(dis, kind, side=32):
+    """Return the network with the original's procedural weights, in evaluation mode."""
+    name = f"dis-{side}"
+    network = create(name, heads=HEADS[kind])
+    network.load_state_dict(convert(dis.weights[kind], name, heads=HEADS[kind]))
+    return network.eval()
+
+
+def check(found, expected, tolerance, name=""):
+    """Compare arrays with a tolerance relative to the largest expected value."""
+    found = found.detach().numpy()
+    assert found.shape == expected.shape, name
+    assert np.isfinite(found).all()
+    largest = np.abs(expected).max()
+    assert largest > 0
+    difference = np.abs(found.astype(np.float64) - expected).max() / largest
+    assert difference <= tolerance, f"{name}: {difference:.2e} of the largest value, {largest:g}"
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_two_head_network_agrees_with_the_original(dis, side):
+    network = original(dis, "two_heads", side)
+    with torch.no_grad():
+        mean, maps = network(torch.from_numpy(dis.inputs.frames((2, 3, 2, side, side), 1.0)), intermediate=True)
+    for path in ("spatial", "temporal"):
+        check(maps[path], dis.expected[f"two_heads/{side}/{path}"], OUTPUTS, path)
+    torch.testing.assert_close(mean, (maps["spatial"] + maps["temporal"]) / 2)
+
+
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_fused_network_agrees_with_the_original(dis, side):
+    network = original(dis, "fused", side)
+    with torch.no_grad():
+        saliency = network(torch.from_numpy(dis.inputs.frames((2, 3, 2, side, side), 1.0)))
+    check(saliency, dis.expected[f"fused/{side}/saliency"], OUTPUTS)
+
+
+def test_the_layers_inside_agree_with_the_original(dis):
+    network = original(dis, "two_heads")
+    first, following = torch.from_numpy(dis.inputs.frames((2, 3, 2, 32, 32), 1.0)).unbind(2)
+    with torch.no_grad():
+        inside = {}
+        x = first
+        for layer, name in zip(
+            network.low, ("", "conv2_a", "norm1_a", "pool1_a", "", "pool2_a", "conv4_a"), strict=True
+        ):
+            x = layer(x)
+            if name:
+                inside[name] = x
+        inside["conv6_S"] = network.spatial(x)
+        inside["conv6_T"] = network.temporal(torch.cat([x, x - network.low(following)], 1))
+    assert len(inside) == 7
+    for name, value in inside.items():
+        check(value, dis.expected[f"two_heads/32/{name}"], OUTPUTS, name)
+
+
+TERMS = {
+    "distill_s": ("spatial", "teacher"),
+    "ground_s": ("spatial", "ground"),
+    "distill_t_released": ("temporal", "teacher"),
+    "distill_t_intended": ("temporal", "temporal_teacher"),
+    "ground_t": ("temporal", "ground"),
+    "ground": ("saliency", "ground"),
+}
+"""Terms of the original's losses: an output and its target. The released script uses one teacher for both paths."""
+
+LOSSES_OF = {
+    "two_heads": {
+        "s": ("distill_s", "ground_s"),
+        "t_released": ("distill_t_released", "ground_t"),
+        "t_intended": ("distill_t_intended", "ground_t"),
+    },
+    "fused": {"fused": ("ground",)},
+}
+FROZEN = ("low", "spatial", "temporal")
+"""Modules that the second stage neither trains nor updates."""
+
+
+def training_pass(dis, kind):
+    """Return the network in training mode, and its outputs for the original's training batch.
+
+    In float64, so that only the original's rounding remains.
+    """
+    network = original(dis, kind).double().train()
+    if kind == "fused":
+        for name in FROZEN:
+            network.get_submodule(name).eval().requires_grad_(False)
+    clip = torch.from_numpy(dis.inputs.frames((4, 3, 2, 32, 32), 1.0, salt=1)).double()
+    saliency, maps = network(clip, intermediate=True)
+    return network, {**maps, "saliency": saliency}
+
+
+def term_value(dis, outputs, term):
+    output, target = TERMS[term]
+    return mean_squared_error(outputs[output], torch.from_numpy(dis.inputs.target(target, (4, 1, 32, 32)))).mean()
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_outputs_and_losses_in_training_agree_with_the_original(dis, kind):
+    _, outputs = training_pass(dis, kind)
+    names = ("spatial", "temporal") if kind == "two_heads" else ("saliency",)
+    for name in names:
+        check(outputs[name], dis.expected[f"train/{kind}/output/{name}"], OUTPUTS, name)
+    for loss, terms in LOSSES_OF[kind].items():
+        theirs = {name: torch.from_numpy(dis.expected[f"train/{kind}/output/{name}"]) for name in names}
+        for tolerance, source in ((LOSSES, theirs), (ROUNDING, outputs)):
+            values = {term: term_value(dis, source, term).item() for term in terms}
+            for term, value in values.items():
+                expected = float(dis.expected[f"train/{kind}/loss_term/{term}"])
+                assert value == pytest.approx(expected, rel=tolerance), term
+            total = float(dis.expected[f"train/{kind}/loss/{loss}"])
+            assert sum(values.values()) == pytest.approx(total, rel=tolerance), loss
+
+
+@pytest.mark.parametrize(("kind", "loss"), [(kind, loss) for kind, losses in LOSSES_OF.items() for loss in losses])
+def test_gradients_agree_with_the_original(dis, kind, loss):
+    network, outputs = training_pass(dis, kind)
+    sum(term_value(dis, outputs, term) for term in LOSSES_OF[kind][loss]).backward()
+    parameters = dict(network.named_parameters())
+    ours = {one["name"]: parameters.get(own_name(one["name"])) for one in dis.tensors[kind]}
+    gradients = {name: one.grad for name, one in ours.items() if one is not None and one.grad is not None}
+    norms = dis.tensors["gradient_norms"][loss]
+    assert gradients.keys() == norms.keys()
+    largest = max(norms.values())
+    for name, norm in norms.items():
+        assert float(gradients[name].double().norm()) == pytest.approx(norm, rel=GRADIENTS, abs=1e-9 * largest), name
+    whole = [key for key in dis.expected.files if key.startswith(f"train/gradient/{loss}/")]
+    assert len(whole) == 2
+    for key in whole:
+        check(gradients[key.rpartition("/")[2]], dis.expected[key], GRADIENTS, key)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_running_statistics_agree_with_the_original(dis, kind):
+    network, _ = training_pass(dis, kind)
+    state = network.state_dict()
+    keys = [key for key in dis.expected.files if key.startswith(f"train/{kind}/after_update/")]
+    assert len(keys) == (4 if kind == "two_heads" else 8)
+    for key in keys:
+        check(state[own_name(key.rpartition("/")[2])], dis.expected[key], OUTPUTS, key)
+
+
+def test_each_training_step_updates_the_shared_statistics_twice(dis):
+    network, _ = training_pass(dis, "two_heads")
+    state = network.state_dict()
+    assert int(state["low.0.norm.num_batches_tracked"]) == 2
+    assert int(state["spatial.0.norm.num_batches_tracked"]) == 1
+
+
+@pytest.mark.parametrize(("kind", "trained"), [("two_heads", 343_956), ("fused", 318_498)])
+def test_recognizes_the_original_tensors(dis, kind, trained):
+    weights = dis.weights[kind]
+    spec = recognize(weights)
+    assert (spec.name, spec.options["trunk"], spec.options["heads"]) == ("dis-64", "dis", HEADS[kind])
+    assert is_original(weights, spec)
+    assert recognize(weights, "dis_32").name == "dis-32"
+    assert parameters(create(spec.name, heads=HEADS[kind])) == trained
+
+
+def test_convert_is_strict(dis):
+    weights = dict(dis.weights["two_heads"])
+    with pytest.raises(WeightsError, match=r"not weights of dis-32: they lack 'head\.0\.conv\.weight'"):
+        convert(weights, "dis-32")
+    with pytest.raises(WeightsError, match=r"no tensor 'conv5_S\.bias'"):
+        convert({**weights, "conv5_S.bias": torch.zeros(64)}, "dis-32", heads="two")
+    with pytest.raises(WeightsError, match=r"'spatial\.0\.conv\.weight' has shape \(64, 32, 3, 3\)"):
+        convert({**weights, "conv5_S.weight": torch.zeros(64, 32, 3, 3)}, "dis-32", heads="two")
+    del weights["conv6_T.norm.running_var"]
+    with pytest.raises(WeightsError, match=r"lack 'temporal\.1\.norm\.running_var'"):
+        convert(weights, "dis-32", heads="two")
+
+
+# ------------------------------------------------------------------------------------------------------- the networks
+
+
+def parameters(network):
+    return sum(one.numel() for one in network.parameters())
+
+
+def network_for(name, seed=0, **options):
+    """Return a network with seeded weights and the statistics of noise, in evaluation mode."""
+    torch.manual_seed(seed)
+    network = create(name, **options)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network(noise(4, 64))
+    return network.eval()
+
+
+def noise(count, side, seed=1):
+    return torch.rand(count, 3, 2, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_parameters_are_those_of_the_paper():
+    """The paper: 0.16 M."""
+    for side in (32, 64):
+        assert parameters(create(f"uva-{side}")) == 169_460
+    assert 160_000 <= 169_460 <= 180_000
+    assert parameters(create("dis-256", heads="two")) == 343_956
+    assert parameters(create("dis-256")) == 318_498
+
+
+@pytest.mark.parametrize("trunk", ["dis", "uva"])
+@pytest.mark.parametrize("side", [32, 44, 64])
+def test_shapes(trunk, side):
+    for heads, paths in (("fused", []), ("two", ["spatial", "temporal"])):
+        network = create(f"{trunk}-64", heads=heads, input_size=(side, side)).eval()
+        with torch.no_grad():
+            saliency, maps = network(torch.zeros(3, 3, 2, side, side), intermediate=True)
+            alone = network(torch.zeros(3, 3, 2, side, side))
+        assert saliency.shape == (3, 1, side, side)
+        assert torch.equal(saliency, alone)
+        assert list(maps) == paths
+        assert all(one.shape == saliency.shape for one in maps.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": "three"}, "heads=three"),
+        ({"trunk": "vgg"}, "trunk=vgg"),
+        ({"output": "softmax"}, "output=softmax"),
+        ({"input_size": (62, 62)}, "multiples of 4"),
+        ({"depth": 3}, "depth"),
+    ],
+    ids=str,
+)
+def test_wrong_options(options, message):
+    with pytest.raises(UsageError, match=message):
+        create("uva-64", **options)
+
+
+@pytest.mark.parametrize("trunk", ["dis", "uva"])
+def test_the_output_activation(trunk):
+    raw = network_for(f"{trunk}-32")
+    sigmoid = create(f"{trunk}-32", output="sigmoid").eval()
+    sigmoid.load_state_dict(raw.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(sigmoid(noise(2, 32)), raw(noise(2, 32)).sigmoid())
+
+
+def test_response_normalization_by_its_formula():
+    x = torch.randn(2, 16, 3, 5, dtype=torch.float64)
+    found = ResponseNorm()(x)
+    for channel in range(16):
+        window = x[:, max(0, channel - 5) : channel + 6].square().sum(1)
+        torch.testing.assert_close(found[:, channel], x[:, channel] / (2e-5 + 1e-4 * window) ** 0.75)
+
+
+def test_pooling_is_padded_at_the_bottom_and_right():
+    x = -torch.arange(16.0).view(1, 1, 4, 4)  # the maximum of a window is its first pixel, never the padding
+    assert MaxPool()(x).flatten().tolist() == [0.0, -2.0, -8.0, -10.0]
+    assert MaxPool()(-x).flatten().tolist() == [10.0, 11.0, 14.0, 15.0]
+
+
+def test_channel_attention_uses_mean_and_maximum_through_one_mlp():
+    torch.manual_seed(0)
+    attention = ChannelAttention(48).eval()
+    x = torch.rand(1, 48, 8, 8)
+    other = x.clone()
+    other[0, 5, 0, 0] += 6  # another maximum of a channel, and the same mean
+    other[0, 5, 7] -= 6 / 8
+    torch.testing.assert_close(other.mean((2, 3)), x.mean((2, 3)))
+    flat = x.mean((2, 3), keepdim=True).expand_as(x)  # the same mean; the maximum is the mean
+    with torch.no_grad():
+        weights, others, flats = (attention(one)[..., 3, 3] / one[..., 3, 3] for one in (x, other, flat))
+        assert (others - weights).abs().max() > 1e-3
+        assert (flats - weights).abs().max() > 1e-3
+        first, relu, last = attention.mlp
+        expected = sum(
+            last(relu(first(one))) for one in (x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True))
+        ).sigmoid()
+        torch.testing.assert_close(attention(x), x * expected)
+    assert parameters(attention) == parameters(attention.mlp) == 48 * 8 + 8 + 8 * 48 + 48
+
+
+def test_every_block_of_uva_net_has_channel_attention():
+    for heads, count in (("fused", 9), ("two", 11)):
+        network = create("uva-64", heads=heads)
+        blocks = [module for module in network.modules() if isinstance(module, CARes)]
+        assert len(blocks) == count
+        assert all(isinstance(block.attention, ChannelAttention) for block in blocks)
+        assert not any(isinstance(module, CARes) for module in create("dis-64", heads=heads).modules())
+
+
+def test_residual_connections():
+    with_skip, wider, smaller = CARes(24, 24).eval(), CARes(24, 32).eval(), CARes(24, 24, stride=2).eval()
+    x = torch.randn(1, 24, 8, 8)
+    with torch.no_grad():
+        for block in (with_skip, wider, smaller):
+            nn.init.zeros_(block.project.norm.weight)
+        assert torch.equal(with_skip(x), x)
+        assert not wider(x).any()
+        assert smaller(x).shape == (1, 24, 4, 4)
+        assert not smaller(x).any()
+
+
+@pytest.mark.parametrize("trunk", ["dis", "uva"])
+def test_only_the_temporal_path_depends_on_the_next_frame(trunk):
+    network = network_for(f"{trunk}-64", heads="two")
+    clip = noise(2, 64)
+    other = clip.clone()
+    other[:, :, 1] = noise(2, 64, seed=2)[:, :, 1]
+    with torch.no_grad():
+        (_, one), (_, two) = network(clip, intermediate=True), network(other, intermediate=True)
+    assert torch.equal(one["spatial"], two["spatial"])
+    assert (one["temporal"] - two["temporal"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["dis-64", "uva-64", "uva-32"])
+def test_over_frames_equals_the_network_on_pairs(name):
+    network = network_for(name)
+    frames = torch.rand(6, 3, *network.spec.input_size, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    over_frames = family(network.spec).over_frames(network)
+    assert isinstance(over_frames, OverFrames)
+    with torch.no_grad():
+        pairs = network(torch.stack([frames[:-1], frames[1:]], 2))
+        together = over_frames(frames)
+    assert together.shape == pairs.shape
+    assert pairs.std(0).max() > 1e-3
+    torch.testing.assert_close(together, pairs, atol=1e-5 * float(pairs.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("name", ["dis-64", "uva-32"])
+def test_the_last_frame_is_paired_with_itself(tmp_path, name):
+    network = network_for(name)
+    weights.save(tmp_path / "lively.safetensors", network.state_dict(), network.spec)
+    model = load_model(tmp_path / "lively.safetensors", "cpu", engine="torch")
+    images = np.random.default_rng(0).integers(0, 256, (3, *network.spec.input_size, 3), np.uint8)
+    frames = [(index, model.prepare(image)) for index, image in enumerate(images)]
+    maps = np.stack([one for _, one in model.maps(frames)])
+    clip = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        expected = network(torch.stack([clip, clip[[1, 2, 2]]], 2))[:, 0].numpy()
+    np.testing.assert_allclose(maps, expected, atol=2e-5 * np.abs(expected).max(), rtol=0)
+    assert np.abs(expected[2] - expected[1]).max() > 0.01 * np.abs(expected).max()
+
+
+# ------------------------------------------------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("trunk", ["dis", "uva"])
+@pytest.mark.parametrize("heads", ["fused", "two"])
+def test_recognizes_own_tensors(trunk, heads):
+    state = create(f"{trunk}-32", heads=heads).state_dict()
+    spec = recognize(state, f"{trunk}_32")
+    assert (spec.name, spec.options["trunk"], spec.options["heads"]) == (f"{trunk}-32", trunk, heads)
+    assert spec.options["output"] == "raw"
+    assert recognize(state).name == f"{trunk}-64"
+    assert not is_original(state, spec)
+
+
+@pytest.mark.parametrize(
+    ("stem", "side"),
+    [
+        ("dis_32", 32),
+        ("DIS-256-3000", 256),
+        ("uva64", 64),
+        ("model.ckpt-3000", None),
+        ("model.ckpt-128", None),
+        ("dis_96.ckpt-32", 96),
+        ("dis_1280", None),
+        ("dis_33", None),
+        ("", None),
+    ],
+)
+def test_the_side_in_the_name_of_a_file(stem, side):
+    assert side_in(stem) == side
+    spec = named_spec(f"dis-{side or 64}")
+    assert family(spec).ambiguity(spec, stem) == (
+        ""
+        if side
+        else "its tensors do not determine the size of the input; 64x64 assumed (a name like dis_32 states it)"
+    )
+
+
+def test_a_size_that_no_network_has_is_not_taken_from_the_name():
+    spec = recognize(create("uva-64").state_dict(), "uva_256")
+    assert spec.name == "uva-64"
+    assert family(spec).ambiguity(spec, "uva_256")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("conv1_S.weight", "conv1.bias", "conv5.weight", "conv5_ST.weight", "conv11_S.weight", "deconv3_S.weight"),
+        *("conv5_S.norm", "conv5_S.norm.weight.x", "xconv5_S.weight", "", "low.0.conv.weight", "conv7_X.weight"),
+    ],
+)
+def test_names_that_the_original_does_not_have(name):
+    assert own_name(name) is None
