@@ -157,7 +157,10 @@ def verify(
 
 @app.command()
 def convert(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Original .pth or .pt file.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Original .pth or .pt file, or .index of TensorFlow.", show_default=False),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="OUT", help="File to write. Default: FILE with the suffix .safetensors."),

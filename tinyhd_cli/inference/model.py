@@ -149,7 +149,7 @@ def load_model(
 
     Args:
         name_or_path: a name that ``tinyhd weights list`` shows, or a weights file: safetensors, or an original
-            ``.pth``. None: the default.
+            ``.pth`` or (TensorFlow) ``.index``. None: the default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         engine: ``torch``, ``fused``, ``openvino``, ``onnx``; ``auto``: the fastest that passes the self-test.
         precision: ``float32``, ``bf16`` or ``int8``; ``auto``: see ``exact``.

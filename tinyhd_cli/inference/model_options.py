@@ -21,7 +21,9 @@ class ModelOptions:
     """
 
     model: str | None = option(None, MODEL, "NAME", "Name of a model; `tinyhd weights list` shows all names.")
-    weights: Path | None = option(None, MODEL, "FILE", "Weights file: safetensors, or an original .pth.", kind=Path)
+    weights: Path | None = option(
+        None, MODEL, "FILE", "Weights file: safetensors, or an original .pth or .index.", kind=Path
+    )
     device: str = option("auto", MODEL, "auto|cpu|cuda|mps", "Device that runs the network.")
     engine: str = option(
         "auto",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "tinyhd"
 SUFFIX = ".safetensors"
-ORIGINAL_SUFFIXES = (".pth", ".pt")
+ORIGINAL_SUFFIXES = (".pth", ".pt", ".index")
 
 EXTERNAL_FIELDS = ("file", "bytes", "sha256", "hub")
 """Fields of ``WeightsInfo`` that a file cannot contain: its location, size and hash."""
@@ -63,9 +63,12 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     return data
 
 
-def sha256_of(data: bytes) -> str:
-    """Return the SHA-256 in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
+def sha256_of(*parts: bytes) -> str:
+    """Return the SHA-256 in hexadecimal of data in one or more parts."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
 
 
 def is_safetensors(path: Path) -> bool:

@@ -12,6 +12,7 @@ from ..models import title
 from . import hub
 from .file import ORIGINAL_SUFFIXES, SUFFIX, WRONG_DIGEST, matches_digest, read_bytes, read_metadata, sha256_of
 from .registry import WeightsInfo, find, prefix_errors, registry, registry_path
+from .tensorflow_file import SUFFIX as INDEX
 
 NameOrPath = str | os.PathLike[str]
 
@@ -36,6 +37,9 @@ def as_path(name_or_path: NameOrPath) -> Path | None:
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
+    index = path.with_name(f"{path.name}{INDEX}") if path.name else path
+    if index.is_file():  # TensorFlow names a checkpoint without the suffix
+        return index
     is_path = not isinstance(name_or_path, str) or (
         any(separator in name_or_path for separator in "/\\") or path.suffix.lower() in (SUFFIX, *ORIGINAL_SUFFIXES)
     )

@@ -1,14 +1,14 @@
-"""Read the network in PyTorch files: original files, checkpoints of other programs, and checkpoints of tinyhd.
+"""Read the network in original files, checkpoints of other programs, and checkpoints of tinyhd.
 
-The tensors may be under a key (``state_dict``, ``model``, ...), and their names may start with the names of modules
-that wrap the network. Both are located by a tensor that every network has: anything before its name is the prefix of a
-wrapper.
+The tensors of a PyTorch file may be under a key (``state_dict``, ``model``, ...), and their names may start with the
+names of modules that wrap the network. Both are located by a tensor that every network has: anything before its name is
+the prefix of a wrapper.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -22,6 +22,7 @@ from ..models.spec import ModelSpec
 from ..untrusted import printable
 from . import fields
 from .pytorch_file import Placeholder, unpickle
+from .tensorflow_file import check_name, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -190,7 +191,7 @@ def list_keys(mapping: Mapping[Any, Any]) -> str:
 
 @dataclass(frozen=True)
 class Original:
-    """The network in a PyTorch file."""
+    """The network in a file."""
 
     spec: ModelSpec
     state_dict: dict[str, Tensor]
@@ -205,6 +206,7 @@ def read_original(data: bytes, path: Path) -> Original:
     Raises:
         WeightsError: it is damaged, would run code, or contains no network of an installed family.
     """
+    check_name(data, path)
     checkpoint = unpickle(data)
     if is_training_checkpoint(checkpoint):
         return from_training(checkpoint)
@@ -214,7 +216,20 @@ def read_original(data: bytes, path: Path) -> Original:
     if len(found) > 1:
         places = ["the top level" if not one.keys else printable(".".join(one.keys)) for one in found]
         log.warning("%s: contains several networks (%s); reading the one in %s", path, ", ".join(places), places[0])
-    tensors = {name: to_tensor(name, value) for name, value in found[0].tensors.items()}
+    return recognized({name: to_tensor(name, value) for name, value in found[0].tensors.items()}, path)
+
+
+def read_tensorflow(index: bytes, data_files: Sequence[bytes], path: Path) -> Original:
+    """Return the network in a TensorFlow checkpoint.
+
+    Raises:
+        WeightsError: it is damaged, or contains no network of an installed family.
+    """
+    return recognized(read_tensors(index, data_files), path)
+
+
+def recognized(tensors: dict[str, Tensor], path: Path) -> Original:
+    """Return the network that tensors without prefixes belong to; ``WeightsError`` if there is none."""
     spec = original_names.recognize(tensors, path.stem)
     if original_names.is_original(tensors, spec):
         return Original(spec, original_names.convert(tensors, spec))

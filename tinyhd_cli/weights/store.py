@@ -23,13 +23,43 @@ from .file import (
     sha256_of,
 )
 from .location import Located, NameOrPath, as_path, check_file, find_local, locate
-from .original import read_original
+from .original import read_original, read_tensorflow
 from .registry import WeightsInfo, describe, find, prefix_errors, registry
+from .tensorflow_file import is_index, read_data_files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("tinyhd")
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content of a weights file."""
+
+    path: Path
+    data: bytes
+    data_files: tuple[bytes, ...] = ()
+    """Contents of the data files beside the index of a TensorFlow checkpoint."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes, with the data files."""
+        return len(self.data) + sum(map(len, self.data_files))
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the file, followed by the data files."""
+        return sha256_of(self.data, *self.data_files)
+
+
+def read_content(path: Path) -> Content:
+    """Return the content of a weights file; ``WeightsError`` if it cannot be read."""
+    data = read_bytes(path)
+    if not is_index(path):
+        return Content(path, data)
+    with prefix_errors(path):
+        return Content(path, data, read_data_files(data, path))
 
 
 @dataclass(frozen=True)
@@ -61,7 +91,8 @@ def load(name_or_path: NameOrPath, *, decoders: Iterable[str] | None = None) -> 
     """Load weights by name or path.
 
     Args:
-        name_or_path: as for :func:`locate`; a file is tinyhd's safetensors, or an original ``.pth`` or ``.pt`` file.
+        name_or_path: as for :func:`locate`; a file is tinyhd's safetensors, an original ``.pth`` or ``.pt`` file, or
+            the ``.index`` of a TensorFlow checkpoint.
         decoders: order of the decoders' maps in the fusion, if the file does not state it or is wrong.
 
     Raises:
@@ -69,30 +100,33 @@ def load(name_or_path: NameOrPath, *, decoders: Iterable[str] | None = None) -> 
         UsageError: ``decoders`` does not match the network.
     """
     located = locate(name_or_path)
-    data = read_bytes(located.path)
-    check_file(located, data)
-    state_dict, info = read(data, located.path, warn=decoders is None)
-    info = replace(located.info or info, bytes=len(data), sha256=sha256_of(data))
+    content = read_content(located.path)
+    check_file(located, content.data)
+    state_dict, info = read(content, warn=decoders is None)
+    info = replace(located.info or info, bytes=content.size, sha256=content.sha256)
     if decoders is not None:
         info = reinterpreted(info, {"decoders": tuple(decoders)})
     return Checkpoint(info.spec, state_dict, info)
 
 
-def read(data: bytes, path: Path, *, warn: bool = False) -> tuple[dict[str, Tensor], WeightsInfo]:
+def read(content: Content, *, warn: bool = False) -> tuple[dict[str, Tensor], WeightsInfo]:
     """Return the tensors of a safetensors or original file, by tinyhd's names, and their metadata.
 
     Args:
-        data: content of the file.
-        path: its path; the suffix selects the format.
+        content: content of the file; the suffix of its path selects the format.
         warn: warn if an option of the network is assumed, because the tensors do not determine it.
     """
+    path = content.path
     with prefix_errors(path):
         if is_safetensors(path):
-            state_dict, info = read_safetensors(data)
+            state_dict, info = read_safetensors(content.data)
             return check_tensors(state_dict), info
-        original = read_original(data, path)
+        if is_index(path):
+            original = read_tensorflow(content.data, content.data_files, path)
+        else:
+            original = read_original(content.data, path)
         state_dict = check_tensors(original.state_dict)
-        info = known_metadata(data, path, original.spec)
+        info = known_metadata(content, original.spec)
     unknown_file = info.name == original.spec.name
     ambiguity = family(original.spec).ambiguity(original.spec, path.stem)
     if warn and ambiguity and unknown_file and not original.has_tinyhd_names:
@@ -100,9 +134,9 @@ def read(data: bytes, path: Path, *, warn: bool = False) -> tuple[dict[str, Tens
     return state_dict, info
 
 
-def known_metadata(data: bytes, path: Path, spec: ModelSpec) -> WeightsInfo:
+def known_metadata(content: Content, spec: ModelSpec) -> WeightsInfo:
     """Return the metadata of an original file: the registry's by its hash, or by its name (without scores), if any."""
-    size, digest = len(data), sha256_of(data)
+    path, size, digest = content.path, content.size, content.sha256
     for info in registry().values():
         if info.upstream_sha256 == digest:
             return replace(info, spec=spec)
@@ -136,15 +170,15 @@ def inspect(name_or_path: NameOrPath) -> tuple[WeightsInfo, Located | None]:
     if path is None:
         info = find(str(name_or_path))
         return info, find_local(info)
-    data = read_bytes(path)
-    with prefix_errors(path):
-        if is_safetensors(path):
-            info = read_metadata(data)
-            if matches_digest(data) is False:
+    content = read_content(path)
+    if is_safetensors(path):
+        with prefix_errors(path):
+            info = read_metadata(content.data)
+            if matches_digest(content.data) is False:
                 raise WeightsError(f"damaged: {WRONG_DIGEST}")
-        else:
-            info = read(data, path)[1]
-    return replace(info, file="", hub=None, bytes=len(data), sha256=sha256_of(data)), Located(path, None, "file")
+    else:
+        info = read(content)[1]
+    return replace(info, file="", hub=None, bytes=content.size, sha256=content.sha256), Located(path, None, "file")
 
 
 def verify(name_or_path: NameOrPath) -> Verdict:
@@ -168,8 +202,8 @@ def verify(name_or_path: NameOrPath) -> Verdict:
             return Verdict(info.name, located.path, found, "unknown hash")
         return Verdict(info.name, located.path, found, "ok" if found == info.sha256 else "wrong hash")
 
-    data = read_bytes(path)
-    found = sha256_of(data)
+    content = read_content(path)
+    found = content.sha256
     hashes = {}
     for info in registry().values():
         if found in (info.sha256, info.upstream_sha256):
@@ -178,10 +212,10 @@ def verify(name_or_path: NameOrPath) -> Verdict:
         hashes[info.upstream_file] = info.upstream_sha256
     if hashes.get(path.name):
         return Verdict(str(path), path, found, "wrong hash")
-    with prefix_errors(path):
-        if is_safetensors(path):
-            sound = matches_digest(data)
-        else:
-            read(data, path)  # raises an error if it is not a weights file
-            sound = None
+    if is_safetensors(path):
+        with prefix_errors(path):
+            sound = matches_digest(content.data)
+    else:
+        read(content)  # raises an error if it is not a weights file
+        sound = None
     return Verdict(str(path), path, found, "unknown hash" if sound is None else "ok" if sound else "wrong hash")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ....errors import UsageError, did_you_mean
 from ...family import Family, LossTerm, Stage
 from ...spec import ModelSpec, Preprocess
-from .original import ORIGINAL_ANCHOR, OWN_ANCHOR, options_of, own_name, side_in
+from .original import ORIGINAL_ANCHORS, OWN_ANCHOR, is_original, options_of, own_name, side_in
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -96,7 +96,7 @@ class UVANetFamily(Family):
     roles = ("spatial", "temporal")
     terms = FUSED.terms
     stages = (TWO_HEADS, FUSED)
-    anchors = (ORIGINAL_ANCHOR, OWN_ANCHOR)
+    anchors = (*ORIGINAL_ANCHORS, OWN_ANCHOR)
 
     def build(self, spec: ModelSpec) -> CoupledNetwork:
         from .network import CoupledNetwork
@@ -119,7 +119,7 @@ class UVANetFamily(Family):
     # ------------------------------------------------------------------------------------------------ original files
 
     def is_original(self, state_dict: Mapping[str, Any]) -> bool:
-        return ORIGINAL_ANCHOR in state_dict
+        return is_original(state_dict)
 
     def recognize(self, state_dict: Mapping[str, Tensor], stem: str = "") -> ModelSpec | None:
         found = options_of(state_dict)

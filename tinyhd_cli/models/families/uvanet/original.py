@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +22,11 @@ HEAD = {"conv7": 0, "conv8": 1, "conv9": 2, "conv10": 3, "deconv1": 4, "deconv2"
 PATHS = {"S": "spatial", "T": "temporal"}
 HEADS = {"S": "spatial_head", "T": "temporal_head", "ST": "head"}
 
-ORIGINAL_ANCHOR, OWN_ANCHOR = "conv5_S.weight", "low.0.conv.weight"
-"""A tensor of every DIS network by the authors' names, and one of every network of the family by tinyhd's."""
+ORIGINAL_ANCHORS = ("conv5_S.weight", "conv5_T.weight", "conv6_S.weight", "conv6_T.weight")
+"""Tensors of every DIS network by the authors' names; several, so that a file that lacks one is recognized."""
+
+OWN_ANCHOR = "low.0.conv.weight"
+"""A tensor of every network of the family by tinyhd's names."""
 
 SIDES = r"(?<!\d)(32|64|96|128|256)(?!\d)"
 """Side of the input in a file's name."""
@@ -53,9 +56,14 @@ def side_in(stem: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_original(state_dict: Mapping[str, Any]) -> bool:
+    """Return whether a state dict has the authors' names."""
+    return any(name in state_dict for name in ORIGINAL_ANCHORS)
+
+
 def options_of(state_dict: Mapping[str, Tensor]) -> tuple[str, str] | None:
     """Return trunk and heads of a state dict by original names or tinyhd's; None if it is of another family."""
-    if ORIGINAL_ANCHOR in state_dict:
+    if is_original(state_dict):
         two = any(re.match(r"conv7_[ST]\.", name) for name in state_dict)
         return "dis", "two" if two else "fused"
     if OWN_ANCHOR not in state_dict:
