@@ -81,6 +81,10 @@ NETWORKS = {
     "pre-activation": PreActivation,
     "another order": lambda: Reversed(conv(), nn.BatchNorm2d(4)),
     "transposed": lambda: nn.Sequential(conv(nn.ConvTranspose2d), nn.BatchNorm2d(4)),
+    "transposed in groups": lambda: nn.Sequential(nn.ConvTranspose2d(4, 4, 4, 2, 1, groups=2), nn.BatchNorm2d(4)),
+    "transposed, other width": lambda: nn.Sequential(
+        nn.ConvTranspose2d(4, 6, 4, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU()
+    ),
     "shared activation": shared_activation,
     "shared convolution": shared_convolution,
     "norm with activation": lambda: nn.Sequential(conv(), NormAndActivation(4)),
@@ -106,7 +110,16 @@ def test_a_folded_network_has_the_same_output(name):
         torch.testing.assert_close(folded(x), network(x))
 
 
-@pytest.mark.parametrize(("name", "left"), [("plain", 0), ("shared convolution", 0), ("two norms", 1)])
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("plain", 0),
+        ("shared convolution", 0),
+        ("two norms", 1),
+        ("transposed, other width", 0),
+        ("transposed in groups", 1),
+    ],
+)
 def test_norms_after_a_convolution_are_folded(name, left):
     network = NETWORKS[name]().eval()
     fold(network)

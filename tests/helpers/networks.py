@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tinyhd_cli.models import create
+from tinyhd_cli.models import create, named_spec
 
 
 def lively(name: str = "tinyhd-m-quarter", seed: int = 0, **overrides):
@@ -25,5 +25,5 @@ def lively(name: str = "tinyhd-m-quarter", seed: int = 0, **overrides):
             module.momentum = 1.0
     clip = nn.functional.interpolate(torch.randn(2, 3, 16, 8, 8, generator=generator), (16, 64, 64))
     with torch.no_grad():
-        network.train()(clip)
+        network.train()(clip[:, :, : named_spec(name).clip_frames])
     return network.eval()

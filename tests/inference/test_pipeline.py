@@ -21,6 +21,24 @@ def test_order_is_kept():
     assert stages() == []
 
 
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 100])
+def test_items_in_groups(count):
+    """An incomplete group at the end, or before an error, is passed on, too."""
+
+    def numbers():
+        yield from range(count)
+        raise ValueError("end")
+
+    with Pipeline() as pipeline_:
+        assert list(pipeline_.prefetch(pipeline_.prefetch(range(count), 16, 8), 16, 8)) == list(range(count))
+        found = []
+        with pytest.raises(ValueError, match="end"):
+            found.extend(pipeline_.prefetch(numbers(), 16, 8))
+        items = pipeline_.prefetch(numbers(), 16, 8)
+        assert [next(items) for _ in range(count)] == list(range(count))
+    assert stages() == []
+
+
 def test_prefetching_is_limited():
     made = []
     taken = threading.Event()

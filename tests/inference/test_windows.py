@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 import pytest
 
-from tinyhd_cli.inference.windows import consecutive, first_frame_needed, sliding
+from tinyhd_cli.inference.windows import batched, consecutive, first_frame_needed, sliding
 from tinyhd_cli.models import ModelSpec
 
 BLOCK = ModelSpec("block", "test", clip_frames=16, maps=16)
@@ -132,3 +134,60 @@ def test_maps_from_a_frame_on(spec, start):
     assert {frame: float(saliency[0, 0]) for frame, saliency in later if frame >= start} == {
         frame: value for frame, value in whole.items() if frame >= start
     }
+
+
+class ClipsOfBatches:
+    """A network that runs on many frames at once, with some batches in work: its maps name the frames of each clip."""
+
+    def __init__(self, spec, batch, ahead):
+        self.spec, self.batch, self.ahead = spec, batch, ahead
+
+    def infer(self, clip):
+        return np.polyval(clip[0, :, 0, 0], 100.0).reshape(1, 1, 1)
+
+    def stream(self, batches):
+        work = deque()
+        for frames in batches:
+            assert frames.shape == (self.batch + self.spec.clip_frames - 1, 1, 1, 1)
+            clips = [frames[at : at + self.spec.clip_frames].swapaxes(0, 1) for at in range(self.batch)]
+            work.append(np.concatenate([self.infer(clip) for clip in clips]))
+            if len(work) > self.ahead:
+                yield work.popleft()
+        yield from work
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize(("length", "frame"), [(1, 0), (2, 0), (2, 1), (5, 2), (8, 0), (8, 7)])
+def test_batches_give_the_maps_of_single_clips(length, frame, ahead):
+    spec = ModelSpec("any", "test", clip_frames=length, map_frame=frame)
+    network = ClipsOfBatches(spec, 4, ahead)
+    for count in range(14):
+        single = [(number, float(found.item())) for number, found in sliding(spec, numbered(count), network.infer)]
+        maps = batched(spec, numbered(count), network.batch, network.stream)
+        assert [(number, float(found.item())) for number, found in maps] == single
+        assert len(single) == count
+
+
+def test_batches_are_lazy():
+    """No more frames are read ahead than the batches in work have."""
+    read = 0
+
+    def frames():
+        nonlocal read
+        for item in numbered(1000):
+            read += 1
+            yield item
+
+    network = ClipsOfBatches(PAIR, 16, 2)
+    for frame, _ in batched(PAIR, frames(), network.batch, network.stream):
+        assert read - frame <= 3 * 16 + 1
+
+
+def test_an_error_while_reading_is_raised():
+    def frames():
+        yield from numbered(20)
+        raise ValueError("damaged")
+
+    network = ClipsOfBatches(PAIR, 4, 1)
+    with pytest.raises(ValueError, match="damaged"):
+        list(batched(PAIR, frames(), network.batch, network.stream))

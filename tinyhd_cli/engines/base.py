@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from .graph import Array
@@ -26,6 +27,28 @@ class Engine(Protocol):
 
     def infer(self, clip: Array) -> Array:
         """Return the saliency ``(maps, H, W)`` of a clip ``(3, clip_frames, H, W)``, both float32."""
+        ...
+
+
+class FramesEngine(Protocol):
+    """Runs a network with a sliding window on many consecutive frames at once, see ``Family.over_frames``."""
+
+    name: str
+    precision: str
+    graph: str
+    """See :class:`Engine`."""
+    batch: int
+    """Number of maps that are computed at once."""
+
+    def stream(self, batches: Iterable[Array]) -> Iterator[Array]:
+        """Yield the maps ``(batch, H, W)`` of each batch of frames, in order.
+
+        Several batches may be in work at the same time.
+
+        Args:
+            batches: consecutive frames ``(batch + clip_frames - 1, 3, H, W)``, float32. An array may be overwritten
+                once the next one is requested.
+        """
         ...
 
 

@@ -13,15 +13,21 @@ import torch
 from torch import nn
 
 from ..models import ModelSpec
+from ..models.registry import family
 from . import engine_cache
-from .base import Engine, EngineUnavailable
+from .base import Engine, EngineUnavailable, FramesEngine
 from .fused import Fused, UnsupportedGraph
 from .graph import Node, Shape
 from .kernels import available_isas
 from .self_test import NO_KERNELS
+from .torch import TorchFrames
 
 LOWERINGS = {"tinyhd": "lower_tinyhd"}
 """Modules of this package that lower the networks of a family to a graph, each with a function ``lower``."""
+
+CPU_BATCH, GPU_BATCH = 16, 64
+"""Maps that an engine computes at once on many frames. On CPUs, larger batches are not faster; the decoded frames of
+several batches are in memory at the same time."""
 
 NO_LOWERING = "has no lowering of this model family"
 
@@ -112,3 +118,33 @@ BUILDERS: dict[str, Callable[[nn.Module, ModelSpec, str], Engine]] = {
     "openvino": build_openvino,
     "onnx": build_onnx,
 }
+
+
+def over_frames(network: nn.Module, spec: ModelSpec) -> nn.Module | None:
+    """Return a network in the form that takes many consecutive frames, see ``Family.over_frames``, if there is one."""
+    found = family(spec).over_frames(network) if spec.windowing == "sliding" else None
+    return None if found is None else found.eval()
+
+
+def build_torch_frames(network: nn.Module, spec: ModelSpec, device: torch.device, precision: str) -> FramesEngine:
+    """Return PyTorch with a network from :func:`over_frames`."""
+    return TorchFrames(network, device, precision, CPU_BATCH if device.type == "cpu" else GPU_BATCH)
+
+
+def build_openvino_frames(network: nn.Module, spec: ModelSpec, device: torch.device, precision: str) -> FramesEngine:
+    """Return OpenVINO with a network from :func:`over_frames`, on the CPU."""
+    from . import generic
+    from .openvino import OpenVinoFrames
+
+    check_precision(precision, None)
+    frames = CPU_BATCH + spec.clip_frames - 1
+    make = functools.partial(generic.to_openvino, network, (3, *spec.input_size), frames)
+    cached = cache_file(generic.digest_of(network, spec), f"{frames} frames", precision)
+    return OpenVinoFrames(make, precision, torch.get_num_threads(), CPU_BATCH, cached)
+
+
+FRAMES_BUILDERS: dict[str, Callable[[nn.Module, ModelSpec, torch.device, str], FramesEngine]] = {
+    "torch": build_torch_frames,
+    "openvino": build_openvino_frames,
+}
+"""Engines that can run a network on many frames at once; the others run clip by clip."""

@@ -9,13 +9,15 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-CONVOLUTIONS, NORMS = (nn.Conv2d, nn.Conv3d), (nn.BatchNorm2d, nn.BatchNorm3d)
+CONVOLUTIONS, NORMS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d), (nn.BatchNorm2d, nn.BatchNorm3d)
 """Layers that are folded; not their subclasses, which may compute something else."""
 
 
 def can_fold(conv: nn.Module | None, norm: nn.Module | None) -> bool:
     """Return whether a norm has statistics and can be folded into a convolution."""
-    return type(conv) in CONVOLUTIONS and type(norm) in NORMS and getattr(norm, "running_mean", None) is not None
+    if type(conv) not in CONVOLUTIONS or type(norm) not in NORMS or getattr(norm, "running_mean", None) is None:
+        return False
+    return not (isinstance(conv, nn.ConvTranspose2d) and conv.groups > 1)  # PyTorch folds only whole kernels
 
 
 def fold(network: nn.Module, *, by_name: bool = False) -> None:
@@ -38,7 +40,9 @@ def fold(network: nn.Module, *, by_name: bool = False) -> None:
         for before, name in pairs:
             conv, norm = module._modules.get(before), module._modules[name]
             if can_fold(conv, norm):
-                setattr(module, before, fuse_conv_bn_eval(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm)))
+                transposed = isinstance(conv, nn.ConvTranspose2d)
+                fused = fuse_conv_bn_eval(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm), transposed)
+                setattr(module, before, fused)
                 setattr(module, name, nn.Identity())
     for parameter in network.parameters():
         if parameter.dim() == 5:

@@ -83,17 +83,18 @@ def source_files(network: nn.Module) -> list[Path]:
     return sorted(path for path in files if path.is_file())
 
 
-def example(shape: Shape) -> tuple[torch.Tensor]:
-    """Return the arguments of an example call for a clip of ``shape`` without its batch dimension."""
-    return (torch.zeros(1, *shape),)
+def example(shape: tuple[int, ...], batch: int = 1) -> tuple[torch.Tensor]:
+    """Return the arguments of an example call for ``batch`` clips, or frames, of ``shape``."""
+    return (torch.zeros(batch, *shape),)
 
 
-def to_openvino(network: nn.Module, shape: Shape) -> Any:
+def to_openvino(network: nn.Module, shape: tuple[int, ...], batch: int = 1) -> Any:
     """Return a network as an OpenVINO model: input ``clip`` ``(1, 3, T, H, W)``, output ``saliency``.
 
     Args:
         network: on the CPU, in evaluation mode.
-        shape: of the clip, ``(3, T, H, W)``.
+        shape: of the clip, ``(3, T, H, W)``; of a frame, ``(3, H, W)``, for a network that takes many frames.
+        batch: number of clips or frames.
 
     Raises:
         EngineUnavailable: it cannot be converted.
@@ -101,8 +102,8 @@ def to_openvino(network: nn.Module, shape: Shape) -> Any:
     import openvino as ov
 
     with conversion("OpenVINO"), torch.no_grad():
-        program = torch.export.export(network, example(shape))
-        model = ov.convert_model(program, input=[ov.PartialShape([1, *shape])])
+        program = torch.export.export(network, example(shape, batch))
+        model = ov.convert_model(program, input=[ov.PartialShape([batch, *shape])])
     model.inputs[0].set_names({"clip"})
     model.outputs[0].set_names({"saliency"})
     return model

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import io
 import logging
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,19 +137,21 @@ def quantized(weight: Array) -> Any:
 
 
 def load_or_compile(
-    make: Callable[[], ov.Model], precision: str, threads: int, cache_file: Path | None = None
+    make: Callable[[], ov.Model], precision: str, threads: int, cache_file: Path | None = None, hint: str = "LATENCY"
 ) -> tuple[ov.CompiledModel, str]:
     """Read a compiled model from the cache, or compile it; see :class:`OpenVino` for the arguments.
 
     OpenVINO's own cache (``CACHE_DIR``) is not used, because it memory-maps its files: truncating a file that is in
     use kills the process.
 
+    The hint is OpenVINO's: ``LATENCY`` runs one input on all threads, ``THROUGHPUT`` several inputs at once.
+
     Returns:
         The compiled model, and the digest of its cache file (empty if it is not cached).
     """
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
-        "PERFORMANCE_HINT": "LATENCY",
+        "PERFORMANCE_HINT": hint,
         "INFERENCE_NUM_THREADS": threads,
         # Pinned threads would wait for cores that the video encoder uses.
         "ENABLE_CPU_PINNING": False,
@@ -191,6 +194,55 @@ class OpenVino:
         outputs = self._request.infer({0: clip[np.newaxis]}, share_inputs=True)
         saliency: Array = outputs[0][0].copy()
         return saliency
+
+
+class OpenVinoFrames:
+    """A network, compiled by OpenVINO, that runs on many consecutive frames at once, and on several such batches.
+
+    Args:
+        make: builds the model: frames ``(batch + clip_frames - 1, 3, H, W)`` to maps ``(batch, 1, H, W)``.
+        precision, threads, cache_file: see :class:`OpenVino`.
+        batch: number of maps that are computed at once.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self, make: Callable[[], ov.Model], precision: str, threads: int, batch: int, cache_file: Path | None = None
+    ) -> None:
+        self.precision = precision
+        self.batch = batch
+        self._model, self.graph = load_or_compile(make, precision, threads, cache_file, "THROUGHPUT")
+
+    def stream(self, batches: Iterable[Array]) -> Iterator[Array]:
+        """Yield the maps ``(batch, H, W)`` of each batch of frames, in order.
+
+        Each stream has its own requests, and one more than run at once, so that the next input is ready when one ends.
+        """
+        count = self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
+        free = deque(self._model.create_infer_request() for _ in range(count))
+        running: deque[ov.InferRequest] = deque()
+        try:
+            for frames in batches:
+                request = free.popleft()
+                request.get_input_tensor().data[:] = frames
+                request.start_async()
+                running.append(request)
+                if not free:
+                    yield finished(running[0])
+                    free.append(running.popleft())
+            for request in running:
+                yield finished(request)
+        finally:
+            for request in running:  # the consumer may stop early
+                request.wait()
+
+
+def finished(request: ov.InferRequest) -> Array:
+    """Wait for a request and return a copy of its maps ``(batch, H, W)``."""
+    request.wait()
+    maps: Array = request.get_output_tensor().data[:, 0].copy()
+    return maps
 
 
 class OpenVinoPrefix:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -14,13 +16,15 @@ from torch import nn
 from ..errors import UsageError, did_you_mean, one_line
 from ..models import ModelSpec
 from . import engine_cache
-from .base import ENGINES, PACKAGES, PRECISIONS, Engine, EngineUnavailable
-from .builders import BUILDERS, LOWERINGS, clip_shape
+from .base import ENGINES, PACKAGES, PRECISIONS, Engine, EngineUnavailable, FramesEngine
+from .builders import BUILDERS, FRAMES_BUILDERS, LOWERINGS, clip_shape, over_frames
 from .kernels import available_isas, fingerprint
-from .self_test import LIMITS, mismatch, self_test_clip
+from .self_test import LIMITS, frames_mismatch, mismatch, self_test_clip
 from .torch import TorchEngine, device_precision
 
 log = logging.getLogger("tinyhd")
+
+AnyEngine = TypeVar("AnyEngine", Engine, FramesEngine)
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,15 @@ def usable(name: str, precision: str, network: nn.Module, spec: ModelSpec, refer
     Raises:
         EngineUnavailable: it is not installed, does not support the network, or its maps differ.
     """
+    verdicts = verdict_file(name, precision, sha256, spec)
+    clip, limits = self_test_clip(clip_shape(spec)), LIMITS[precision]
+    return tested(
+        lambda: BUILDERS[name](network, spec, precision), lambda made: mismatch(made, reference, clip, limits), verdicts
+    )
+
+
+def verdict_file(name: str, precision: str, sha256: str, spec: ModelSpec, *facts: object) -> Path | None:
+    """Return the cache file of an engine's verdict; ``EngineUnavailable`` if its package is not installed."""
     package = PACKAGES[name]
     try:
         version = metadata.version(package)
@@ -120,14 +133,56 @@ def usable(name: str, precision: str, network: nn.Module, spec: ModelSpec, refer
         raise EngineUnavailable(f"not installed (pip install {package})") from None
     if name == "fused":
         version += fingerprint()
-    verdicts = engine_cache.verdict_file(name, precision, version, torch.__version__, sha256, spec.input_size)
+    return engine_cache.verdict_file(name, precision, version, torch.__version__, sha256, spec.input_size, *facts)
+
+
+def tested(make: Callable[[], AnyEngine], differs: Callable[[AnyEngine], str], verdicts: Path | None) -> AnyEngine:
+    """Return a new engine, or raise ``EngineUnavailable`` if its self-test fails.
+
+    Args:
+        make: builds the engine.
+        differs: runs the self-test; returns how the maps differ, or an empty text.
+        verdicts: cache file of the result, if any.
+    """
     first = verdicts is not None and not verdicts.is_file()
     with engine_cache.compilation_lock() if first else contextlib.nullcontext():
-        engine = BUILDERS[name](network, spec, precision)
+        engine = make()
         verdict = engine_cache.read_verdict(verdicts, engine.graph)
         if verdict is None:
-            verdict = mismatch(engine, reference, self_test_clip(clip_shape(spec)), LIMITS[precision])
+            verdict = differs(engine)
             engine_cache.write_verdict(verdicts, engine.graph, verdict)
     if verdict:
         raise EngineUnavailable(verdict)
     return engine
+
+
+def frames_engine(
+    network: nn.Module, spec: ModelSpec, device: torch.device, sha256: str, engine: Engine
+) -> FramesEngine | None:
+    """Return the engine that runs a network on many consecutive frames at once; None if each clip is run alone.
+
+    Args:
+        network: in evaluation mode, with BatchNorm folded, on its device.
+        spec: the network.
+        device: its device.
+        sha256: digest of the weights.
+        engine: the engine for single clips; the one for many frames has its name and precision.
+    """
+    name, precision = engine.name, engine.precision
+    if name not in FRAMES_BUILDERS:
+        return None
+    try:
+        form = over_frames(network, spec)
+        if form is None:
+            return None
+        reference = TorchEngine(network, device, "float32")
+        return tested(
+            lambda: FRAMES_BUILDERS[name](form, spec, device, precision),
+            lambda made: frames_mismatch(made, reference, spec, LIMITS[precision]),
+            None if name == "torch" else verdict_file(name, precision, sha256, spec, "frames"),
+        )
+    except Exception as error:  # an engine may raise anything; clips are then run one by one
+        log.debug("many frames at once", exc_info=True)
+        reason = str(error) if isinstance(error, EngineUnavailable) else f"{type(error).__name__}: {one_line(error)}"
+        log.warning("%s: many frames at once: %s; each map is computed alone, which is slower", spec.name, reason)
+        return None

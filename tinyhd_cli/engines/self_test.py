@@ -9,7 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .base import Engine, EngineUnavailable
+from ..models import ModelSpec
+from .base import Engine, EngineUnavailable, FramesEngine
 from .graph import Array, Input, Shape, convolve, relu6
 from .kernels import available_isas, load
 
@@ -78,7 +79,21 @@ def self_test_clip(shape: Shape) -> Array:
 
 def mismatch(engine: Engine, reference: Engine, clip: Array, limits: Tolerance) -> str:
     """Return how an engine's maps of a clip differ from the reference's; empty if they are within the limits."""
-    difference, correlation = compare(engine.infer(clip), reference.infer(clip))
+    return disagreement(engine.infer(clip), reference.infer(clip), limits)
+
+
+def frames_mismatch(engine: FramesEngine, reference: Engine, spec: ModelSpec, limits: Tolerance) -> str:
+    """Return how an engine's maps of many frames differ from the reference's, clip by clip; empty if they agree."""
+    length = spec.clip_frames
+    clip = self_test_clip((3, engine.batch + length - 1, *spec.input_size))
+    [maps] = engine.stream([np.ascontiguousarray(clip.swapaxes(0, 1))])
+    clips = (np.ascontiguousarray(clip[:, start : start + length]) for start in range(engine.batch))
+    return disagreement(maps, np.concatenate([reference.infer(one) for one in clips]), limits)
+
+
+def disagreement(maps: Array, reference: Array, limits: Tolerance) -> str:
+    """Return how maps ``(T, H, W)`` differ from the reference's; empty if they are within the limits."""
+    difference, correlation = compare(maps, reference)
     if difference <= limits.difference and correlation >= limits.correlation:
         return ""
     return f"maps differ from PyTorch's by up to {difference:.1g} of their range (CC {correlation:.5f})"

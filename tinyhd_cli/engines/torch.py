@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -37,4 +39,36 @@ class TorchEngine:
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, self.precision == "bf16"):
             saliency: Tensor = self._network(x)
         maps: Array = saliency[0].float().cpu().numpy()
+        return maps
+
+
+class TorchFrames:
+    """A network in PyTorch that runs on many consecutive frames at once.
+
+    Args:
+        network: the network in the form that ``Family.over_frames`` returns, in evaluation mode, on its device.
+        device: its device.
+        precision: ``float32`` or ``bf16``.
+        batch: number of maps that are computed at once.
+    """
+
+    name = "torch"
+    graph = ""
+
+    def __init__(self, network: nn.Module, device: torch.device, precision: str, batch: int) -> None:
+        self.precision = precision
+        self.batch = batch
+        self._network = network
+        self._device = device
+
+    def stream(self, batches: Iterable[Array]) -> Iterator[Array]:
+        """Yield the maps ``(batch, H, W)`` of each batch of frames, in order."""
+        for frames in batches:
+            yield self._maps(frames)
+
+    def _maps(self, frames: Array) -> Array:
+        x = torch.from_numpy(frames).to(self._device)
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, self.precision == "bf16"):
+            saliency: Tensor = self._network(x)
+        maps: Array = saliency[:, 0].float().cpu().numpy()
         return maps

@@ -6,28 +6,29 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import nn
 
 from .. import weights
-from ..engines.base import PACKAGES, Engine
+from ..engines.base import PACKAGES, Engine, FramesEngine
 from ..engines.builders import clip_shape
 from ..engines.fuse_batchnorm import fold
-from ..engines.selection import EngineOptions, choose
+from ..engines.selection import EngineOptions, choose, frames_engine
 from ..engines.self_test import self_test_clip
 from ..engines.torch import TorchEngine
 from ..errors import UsageError, WeightsError
 from ..models import ModelSpec, build
 from ..models.registry import family, is_built_in, named_errors
 from .preprocess import Image, Pixels, network_input
-from .windows import Map, Payload, windows
+from .windows import Map, Payload, batched, windows
 
 log = logging.getLogger("tinyhd")
 
 FLAT = 1e-6
-"""A map is constant if its range is at most this fraction of its largest value."""
+"""A map is constant if its range is at most this fraction of its largest absolute value."""
 
 
 NOT_FINITE = "the saliency maps contain NaN or infinity; use other weights"
@@ -47,6 +48,14 @@ class Model:
     engine: Engine
     sha256: str
     """Digest of the weights file."""
+
+    @cached_property
+    def frames_engine(self) -> FramesEngine | None:
+        """The engine that computes the maps of many consecutive frames at once; None if each clip is run alone.
+
+        It is built when it is first needed: single clips do not need it.
+        """
+        return frames_engine(self.network, self.spec, self.device, self.sha256, self.engine)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -78,21 +87,35 @@ class Model:
 
     def watched(self) -> Callable[[Pixels], Map]:
         """Return :meth:`infer` for the clips of one video; its first constant map is logged as a warning."""
-        reported = False
-
-        def infer(clip: Pixels) -> Map:
-            nonlocal reported
-            maps = self.infer(clip)
-            if not reported and is_constant(maps):
-                reported = True
-                log.warning("%s: a saliency map is constant; check that these weights are trained", self.name)
-            return maps
-
-        return infer
+        watch = ConstantMaps(self.name)
+        return lambda clip: watch(self.infer(clip))
 
     def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
         """Yield one map ``(H, W)`` for each prepared frame of a video, in order; payloads pass through."""
-        return windows(self.spec, frames, self.watched())
+        engine = self.frames_engine
+        if engine is None:
+            return windows(self.spec, frames, self.watched())
+        watch, expected = ConstantMaps(self.name), (engine.batch, *self.input_size)
+
+        def stream(batches: Iterable[Pixels]) -> Iterator[Map]:
+            return (watch(checked(maps, expected, self.name)) for maps in engine.stream(batches))
+
+        return batched(self.spec, frames, engine.batch, stream)
+
+
+class ConstantMaps:
+    """Logs the first constant map of a video as a warning, with the name of the weights."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._found = False
+
+    def __call__(self, maps: Map) -> Map:
+        """Return the maps ``(T, H, W)``."""
+        if not self._found and is_constant(maps):
+            self._found = True
+            log.warning("%s: a saliency map is constant; check that these weights are trained", self._name)
+        return maps
 
 
 def run_engine(engine: Engine, clip: Pixels, name: str, spec: ModelSpec) -> Map:
@@ -104,7 +127,11 @@ def run_engine(engine: Engine, clip: Pixels, name: str, spec: ModelSpec) -> Map:
     """
     with named_errors(family(spec)):
         maps: Map = engine.infer(clip)
-    expected = (spec.maps, *clip.shape[2:])  # PyTorch can run a network on another size than the spec's
+    return checked(maps, (spec.maps, *clip.shape[2:]), name)  # PyTorch can run a network on another size than its spec
+
+
+def checked(maps: Map, expected: tuple[int, ...], name: str) -> Map:
+    """Return maps; ``WeightsError`` if they have another shape than expected, or a value is not finite."""
     if maps.shape != expected:
         raise WeightsError(f"{name}: the network outputs maps of shape {maps.shape}, but its spec states {expected}")
     if not np.isfinite(maps.sum()):  # one pass, without a temporary array
@@ -115,8 +142,8 @@ def run_engine(engine: Engine, clip: Pixels, name: str, spec: ModelSpec) -> Map:
 def is_constant(maps: Map) -> bool:
     """Return whether any of ``maps`` ``(T, H, W)`` is constant, up to rounding."""
     flat = maps.reshape(len(maps), -1)
-    largest = flat.max(axis=1)
-    return bool((largest - flat.min(axis=1) <= FLAT * largest).any())
+    largest, smallest = flat.max(axis=1), flat.min(axis=1)
+    return bool((largest - smallest <= FLAT * np.maximum(abs(largest), abs(smallest))).any())
 
 
 def pick_device(name: str) -> torch.device:

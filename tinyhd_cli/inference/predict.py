@@ -31,6 +31,9 @@ log = logging.getLogger("tinyhd")
 MIN_AHEAD = 16
 """Minimum capacity of the queues of frames before the network and of maps after it; at least one clip is used."""
 
+GROUP = 8
+"""Number of frames that pass from stage to stage together if the network runs on many frames at once anyway."""
+
 TRIM_FRAMES = 64
 """Number of frames after which free memory is returned to the system: cheap, and often enough for a constant peak."""
 
@@ -55,9 +58,10 @@ def saliency_of(reader: VideoReader, model: Model) -> Generator[tuple[Frame, Map
     reader, unless it is exhausted.
     """
     ahead = max(MIN_AHEAD, model.spec.clip_frames)
+    group = GROUP if model.frames_engine else 1
     with Pipeline() as stages:
-        frames = stages.prefetch(prepare(reader, model), ahead)
-        for done, pair in enumerate(stages.prefetch(model.maps(frames), ahead), start=1):
+        frames = stages.prefetch(prepare(reader, model), ahead, group)
+        for done, pair in enumerate(stages.prefetch(model.maps(frames), ahead, group), start=1):
             yield pair
             if done % TRIM_FRAMES == 0:
                 trim_heap()

@@ -1,7 +1,8 @@
 """Windows: the clips that a network is run on, so that every frame of a video gets one map.
 
 Frames pass through in order and in constant memory. Each item has a payload (a decoded frame, for example) next to its
-preprocessed pixels ``(C, H, W)``; ``infer`` takes a clip ``(C, T, H, W)`` and returns its maps.
+preprocessed pixels ``(C, H, W)``; ``infer`` takes a clip ``(C, T, H, W)`` and returns its maps. Where an engine runs
+on many frames at once, :func:`batched` gives it consecutive frames instead of clips.
 
 Uses NumPy, not PyTorch, because PyTorch's idle worker threads spin and would compete with the engine for cores.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +22,7 @@ from .preprocess import Pixels
 
 Map = NDArray[np.float32]
 Infer = Callable[[Pixels], Map]
+Stream = Callable[[Iterable[Pixels]], Iterator[Map]]
 Payload = TypeVar("Payload")
 
 
@@ -105,6 +108,57 @@ def sliding(spec: ModelSpec, frames: Iterable[tuple[Payload, Pixels]], infer: In
             yield waiting.popleft(), infer(recent.clip())[0]
     for missing in range(spec.lookahead - len(waiting) + 1, spec.lookahead + 1):
         yield waiting.popleft(), infer(recent.clip_ending_at(recent.count - 1 + missing))[0]
+
+
+def batched(
+    spec: ModelSpec, frames: Iterable[tuple[Payload, Pixels]], batch: int, stream: Stream
+) -> Iterator[tuple[Payload, Map]]:
+    """Yield the same maps as :func:`sliding`, of a network that runs on many consecutive frames at once.
+
+    Args:
+        spec: the network.
+        frames: payloads and frames.
+        batch: number of maps that are computed at once.
+        stream: yields the maps ``(batch, H, W)`` of each of the batches of frames that it is given.
+    """
+    waiting: deque[Payload] = deque()  # of the frames whose maps have not been computed yet
+
+    def pixels() -> Iterator[Pixels]:
+        for payload, frame in frames:
+            waiting.append(payload)
+            yield frame
+
+    for maps in stream(batches(spec, pixels(), batch)):
+        for saliency in maps[: len(waiting)]:  # after the last frame there are more maps than frames
+            yield waiting.popleft(), saliency
+
+
+def batches(spec: ModelSpec, frames: Iterable[Pixels], batch: int) -> Iterator[Pixels]:
+    """Yield the consecutive frames ``(batch + clip_frames - 1, C, H, W)`` that each ``batch`` maps depend on.
+
+    All arrays are the same one, which is overwritten: memory stays constant, see :class:`RecentFrames`.
+    """
+    shared = spec.clip_frames - 1  # frames that two consecutive batches have in common
+    array, filled = np.empty(0, np.float32), 0
+    for frame in padded(spec, frames, batch):
+        if not array.size:
+            array = np.empty((batch + shared, *frame.shape), np.float32)
+        array[filled] = frame
+        filled += 1
+        if filled == len(array):
+            yield array
+            array[:shared] = array[batch:].copy()
+            filled = shared
+
+
+def padded(spec: ModelSpec, frames: Iterable[Pixels], batch: int) -> Iterator[Pixels]:
+    """Yield frames, the outermost ones repeated as in :func:`sliding`, and the last one to complete the last batch."""
+    count = 0
+    for frame in frames:
+        yield from repeat(frame, 1 if count else 1 + spec.frames_before)
+        count += 1
+    if count:
+        yield from repeat(frame, spec.lookahead + -count % batch)
 
 
 def first_frame_needed(spec: ModelSpec, start: int) -> int:
