@@ -11,12 +11,15 @@ from torch import nn
 from ..models import build
 from ..system import keep_freed_memory
 from ..wording import plural
-from . import checkpoints, cpu_layers, sources
+from . import checkpoints, cpu_layers, sources, stages
 from .augment import run_student
 from .loop import accelerator
 from .options import TrainConfig
 from .prepare import check_init, schedule
+from .role_maps import RoleTeacher
 from .teachers import Teacher
+
+ONCE = ", in the first stage; plus the maps of the teachers, which are computed once"
 
 CACHED = "; with --cache, only the first time a clip is used"
 
@@ -27,12 +30,16 @@ def plan(config: TrainConfig) -> dict[str, str]:
     Raises:
         UsageError, InputError, WeightsError: the run cannot start.
     """
-    checkpoints.refuse_old_run(config.out)
+    several = stages.configs(config)
+    for stage in several:
+        checkpoints.refuse_old_run(stage.folder)
+    config = several[0]
     found = sources.find(config)
     device = accelerator(config).device
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     counts = schedule(config, len(found.targets), len(found.aux), processes * config.accumulate)
-    teachers = [Teacher(config, name, device) for name in config.teacher]
+    teachers = [Teacher(config, name, device) for name in config.clip_teachers]
+    with_roles = [RoleTeacher(config, role, name) for role, names in config.role_teachers.items() for name in names]
     network = build(config.spec)
     check_init(config)
     clips = counts.target + counts.aux
@@ -40,19 +47,23 @@ def plan(config: TrainConfig) -> dict[str, str]:
         config.family.make_static(network)
     student_s = step_time(network, config, device) * clips
     teacher_s = sum(teacher_time(teacher, config) for teacher in teachers) * clips
+    names = [f"{t.spec.name} ({t.model.name})" for t in teachers]
+    names += [f"{t.role}: {t.model.spec.name} ({t.model.name})" for t in with_roles]
     expected = {
         "labeled": f"{plural(len(found.targets), 'video')}, {len(found.val_targets)} to validate on",
         "auxiliary": f"{plural(len(found.aux), 'video')}, {len(found.val_aux)} to validate on",
         "network": f"{config.model}, {sum(p.numel() for p in network.parameters()):,} parameters",
-        "teacher": ", ".join(f"{t.spec.name} ({t.model.name})" for t in teachers) or "none",
+        "teacher": ", ".join(names) or "none",
         "step": f"{counts.target} labeled and {counts.aux} auxiliary clips",
         "steps": f"{counts.steps} ({counts.steps_per_epoch} per epoch)",
+        "stages": f"{', '.join(map(str, config.stages))}, each of these steps" if config.stages else "",
         "device": str(device),
         "expected time": f"{hours(counts.steps * (student_s + teacher_s))}: "
-        f"{student_s:.2f} s per step, and {teacher_s:.2f} s for the teacher{CACHED if config.cache else ''}",
+        f"{student_s:.2f} s per step, and {teacher_s:.2f} s for the teacher{CACHED if config.cache else ''}"
+        f"{ONCE if with_roles else ''}",
         "out": str(config.out),
     }
-    return {name: value for name, value in expected.items() if not value.startswith("0 videos, 0")}
+    return {name: value for name, value in expected.items() if value and not value.startswith("0 videos, 0")}
 
 
 def hours(seconds: float) -> str:

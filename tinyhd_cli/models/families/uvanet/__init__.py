@@ -23,9 +23,9 @@ HALVES = (0.5, 0.5, 0.5)
 USUAL_SIDE = 64
 """Side of the input of a network from a file that does not state it."""
 
-VALUES = {"trunk": ("dis", "uva"), "heads": ("fused", "two"), "output": ("raw", "sigmoid")}
-"""Options and their values: the layers of the shared features and paths; the fused network or that with two heads; the
-activation of the maps."""
+VALUES = {"trunk": ("dis", "uva"), "heads": ("fused", "two", "spatial", "temporal"), "output": ("raw", "sigmoid")}
+"""Options and their values: the layers of the shared features and paths; the fused network, that with two heads, or one
+path with its head; the activation of the maps."""
 
 
 def spec_of(trunk: str, side: int) -> ModelSpec:

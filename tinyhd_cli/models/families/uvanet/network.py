@@ -9,6 +9,9 @@ Shapes are ``(N, C, H, W)``; R is the side of the input.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -100,27 +103,36 @@ def uva_head(in_channels: int) -> nn.Sequential:
     )
 
 
+PATHS = ("spatial", "temporal")
+
+TRUNKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Callable[[], nn.Module]], Callable[[int], nn.Module], int]]
+TRUNKS = {
+    "dis": (dis_low, {"spatial": partial(dis_path, 64), "temporal": partial(dis_path, 128)}, dis_head, 128),
+    "uva": (uva_low, {"spatial": uva_spatial, "temporal": uva_temporal}, uva_head, 48),
+}
+"""By trunk: the shared layers, the paths, the head, and the channels of a path."""
+
+
 class CoupledNetwork(nn.Module):
     """A network with a spatial path over the first frame and a temporal path over the change to the next one.
 
     The two-head network of the first training stage outputs a map of each path, and their mean as its saliency. The
-    fused network of the second stage has one head over both paths.
+    fused network of the second stage has one head over both paths. One path with its head is a network, too.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
         options = spec.options
-        if options["trunk"] == "dis":
-            self.low, self.spatial, self.temporal = dis_low(), dis_path(64), dis_path(128)
-            head, width = dis_head, 128
-        else:
-            self.low, self.spatial, self.temporal = uva_low(), uva_spatial(), uva_temporal()
-            head, width = uva_head, 48
-        self.two_heads = options["heads"] == "two"
-        if self.two_heads:
-            self.spatial_head, self.temporal_head = head(width), head(width)
-        else:
+        self.heads = options["heads"]
+        low, paths, head, width = TRUNKS[options["trunk"]]
+        self.low = low()
+        for path in PATHS:
+            if self.heads in (path, "two", "fused"):
+                self.add_module(path, paths[path]())
+            if self.heads in (path, "two"):
+                self.add_module(f"{path}_head", head(width))
+        if self.heads == "fused":
             self.head = head(2 * width)
         self.activation = nn.Sigmoid() if options["output"] == "sigmoid" else nn.Identity()
         for module in self.modules():
@@ -145,17 +157,16 @@ class CoupledNetwork(nn.Module):
         self, first: Tensor, following: Tensor, intermediate: bool = False
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Return the maps of shared features ``(N, C, R/4, R/4)`` of the first and the next frames."""
-        spatial = self.spatial(first)
-        temporal = self.temporal(torch.cat([first, first - following], 1))
-        if not self.two_heads:
-            saliency: Tensor = self.activation(self.head(torch.cat([spatial, temporal], 1)))
-            return (saliency, {}) if intermediate else saliency
-        maps = {
-            "spatial": self.activation(self.spatial_head(spatial)),
-            "temporal": self.activation(self.temporal_head(temporal)),
-        }
-        mean = (maps["spatial"] + maps["temporal"]) / 2
-        return (mean, maps) if intermediate else mean
+        inputs = {"spatial": first, "temporal": torch.cat([first, first - following], 1)}
+        own = PATHS if self.heads in ("two", "fused") else (self.heads,)
+        features = {path: self.get_submodule(path)(inputs[path]) for path in own}
+        maps: dict[str, Tensor] = {}
+        if self.heads == "fused":
+            saliency = self.activation(self.head(torch.cat(list(features.values()), 1)))
+        else:
+            maps = {path: self.activation(self.get_submodule(f"{path}_head")(x)) for path, x in features.items()}
+            saliency = torch.stack(list(maps.values())).mean(0)
+        return (saliency, maps) if intermediate else saliency
 
 
 class OverFrames(nn.Module):
