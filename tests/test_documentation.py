@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import clips
+from helpers import clips, tensorflow_checkpoints
 from helpers import datasets_on_disk as on_disk
 from helpers.checkpoints import with_original_names
 from helpers.networks import lively
+from helpers.tensorflow_checkpoints import dis_variables
 
 from tinyhd_cli.datasets import read_density
 from tinyhd_cli.models import create
@@ -44,7 +45,7 @@ WRITTEN = {
     "evaluate.md": "scores.json frames.csv plots/scores.png plots/similarity.png submission.zip "
     "submission/0701/0002.png",
     "train-and-distill.md": "quarter.safetensors",
-    "weights.md": "tinyhd-m-quarter.safetensors",
+    "weights.md": "tinyhd-m-quarter.safetensors dis-32.safetensors out.npz",
     "speed.md": "out.npz reference.npz tinyhd.onnx tinyhd.xml",
 }
 """Some files that the commands of each page write."""
@@ -92,6 +93,8 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
     )
     # An original file has other tensor names; any network with these names will do here.
     torch.save({"student_model": with_original_names(lively())}, folder / "d123m_rc4_rc1T.pth")
+    dis = dis_variables(create("dis-32").state_dict(), "fused")
+    tensorflow_checkpoints.write(folder / "dis_32.ckpt-3000", dis)
     monkeypatch.setenv("TINYHD_REGISTRY", str(folder / "registry.toml"))
     monkeypatch.chdir(folder)
     return folder

@@ -29,13 +29,21 @@ VARIABLES = {
 
 
 def crc32c(data: bytes) -> int:
-    """Return the CRC-32C bit by bit."""
+    """Return the CRC-32C."""
     crc = 0xFFFFFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        crc = CRC_OF_BYTE[(crc ^ byte) & 0xFF] ^ crc >> 8
     return crc ^ 0xFFFFFFFF
+
+
+def remainder(byte: int) -> int:
+    """Return the remainder of a byte, bit by bit."""
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
+
+
+CRC_OF_BYTE = [remainder(byte) for byte in range(256)]
 
 
 def mask(crc: int) -> bytes:
@@ -71,19 +79,8 @@ def entry(
         + (number(4, offset) if offset else b"")
         + (number(5, size) if size else b"")
         + varint(6 << 3 | 5)
-        + mask(fast_crc32c(data))
+        + mask(crc32c(data))
     )
-
-
-def fast_crc32c(data: bytes) -> int:
-    """Return the CRC-32C of much data, a byte at a time."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = CRC_OF_BYTE[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
-
-
-CRC_OF_BYTE = [crc32c(bytes([byte])) ^ 0xFFFFFFFF ^ 0x00FFFFFF for byte in range(256)]
 
 
 def block(entries: list[tuple[bytes, bytes]]) -> bytes:
@@ -107,15 +104,16 @@ def table(entries: Mapping[bytes, bytes], *, block_bytes: int = 1000, kind: int 
 
     def add(content: bytes) -> bytes:
         handle = varint(len(out)) + varint(len(content))
-        out.extend(content + bytes([kind]) + mask(fast_crc32c(content + bytes([kind]))))
+        out.extend(content + bytes([kind]) + mask(crc32c(content + bytes([kind]))))
         return handle
 
-    index, part = [], []
+    index, part, size = [], [], 0
     for key in sorted(entries):
         part.append((key, entries[key]))
-        if sum(len(a) + len(b) for a, b in part) >= block_bytes:
+        size += len(key) + len(entries[key])
+        if size >= block_bytes:
             index.append((key, add(block(part))))
-            part = []
+            part, size = [], 0
     if part:
         index.append((part[-1][0], add(block(part))))
     metadata = add(block([]))
