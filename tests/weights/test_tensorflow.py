@@ -122,11 +122,16 @@ def test_info_verify_and_predict(tinyhd, capsys, states):
     clips.make(Path("clip.mp4"), frames=3)
     assert tinyhd("weights", "convert", path) == 0
     for file, out in ((path, "a.npz"), ("dis_32.safetensors", "b.npz")):
-        assert tinyhd("predict", "clip.mp4", "--weights", file, "--npz", out, "--engine", "torch") == 0
+        outputs = ["--npz", out, "--csv", out.replace("npz", "csv"), "--json", out.replace("npz", "json")]
+        assert tinyhd("predict", "clip.mp4", "--weights", file, *outputs, "--engine", "torch") == 0
     with np.load("a.npz") as a, np.load("b.npz") as b:
         assert a["saliency"].shape == (3, 32, 32)
         assert np.ptp(a["saliency"]) > 0
+        assert a["saliency"].min() >= 0
         np.testing.assert_array_equal(a["saliency"], b["saliency"])
+    rows = [[float(value) for value in line.split(",")] for line in Path("a.csv").read_text().splitlines()[1:]]
+    assert len(rows) == 3
+    assert all(0 < value < 1000 for row in rows for value in row[2:])  # the center of mass is inside the frame
 
 
 # ------------------------------------------------------------------------------------------------------- bad files

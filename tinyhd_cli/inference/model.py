@@ -76,6 +76,8 @@ class Model:
     def infer(self, clip: Pixels) -> Map:
         """Return the saliency, float32 ``(maps, H, W)``, of a clip ``(3, clip_frames, H, W)`` from :meth:`prepare`.
 
+        No value is negative (see :func:`checked`).
+
         Raises:
             WeightsError: a value is not finite, or the maps have another shape.
         """
@@ -131,12 +133,20 @@ def run_engine(engine: Engine, clip: Pixels, name: str, spec: ModelSpec) -> Map:
 
 
 def checked(maps: Map, expected: tuple[int, ...], name: str) -> Map:
-    """Return maps; ``WeightsError`` if they have another shape than expected, or a value is not finite."""
+    """Return maps without negative values.
+
+    A network without activation at its output may give negative ones, which are no measure of attention. The map is
+    shifted then, so that its minimum is 0: no relation between its pixels changes.
+
+    Raises:
+        WeightsError: they have another shape than expected, or a value is not finite.
+    """
     if maps.shape != expected:
         raise WeightsError(f"{name}: the network outputs maps of shape {maps.shape}, but its spec states {expected}")
     if not np.isfinite(maps.sum()):  # one pass, without a temporary array
         raise WeightsError(f"{name}: {NOT_FINITE}")
-    return maps
+    smallest = maps.min(axis=(1, 2), keepdims=True)
+    return maps if smallest.min() >= 0 else maps - np.minimum(smallest, 0)
 
 
 def is_constant(maps: Map) -> bool:
