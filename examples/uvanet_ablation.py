@@ -44,9 +44,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def train_both(options: argparse.Namespace) -> dict[str, TrainConfig]:
     """Train the network with and without coupled distillation; return the configuration of each run."""
-    common = {
-        name: getattr(options, name) for name in ("model", "steps", "batch_size", "workers")
-    } | {"cache": options.out / "cache", "data": tuple(options.data)}
+    common = {name: getattr(options, name) for name in ("model", "steps", "batch_size", "workers")} | {
+        "cache": options.out / "cache",
+        "data": tuple(options.data),
+    }
     with_teachers = {"teacher": tuple(options.teacher), "aux": tuple(options.aux)}
     runs = {}
     for name, given in (("coupled", with_teachers), ("alone", {})):
@@ -87,9 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     runs = train_both(options)
     two_heads = options.out / "coupled" / "stage-1" / "best.safetensors"
-    rows = {
-        f"{path} path only": path_alone(two_heads, path, options.out / f"{path}.safetensors") for path in PATHS
-    }
+    rows = {f"{path} path only": path_alone(two_heads, path, options.out / f"{path}.safetensors") for path in PATHS}
     rows["fused"] = runs["coupled"].out / "best.safetensors"
     rows["fused, without coupled distillation"] = runs["alone"].out / "best.safetensors"
     spec = named_spec(options.model)

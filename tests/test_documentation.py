@@ -46,6 +46,7 @@ WRITTEN = {
     "submission/0701/0002.png",
     "train-and-distill.md": "quarter.safetensors",
     "weights.md": "tinyhd-m-quarter.safetensors dis-32.safetensors out.npz",
+    "uvanet.md": "out.mp4 attention.csv",
     "speed.md": "out.npz reference.npz tinyhd.onnx tinyhd.xml",
 }
 """Some files that the commands of each page write."""
@@ -458,3 +459,17 @@ def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
     assert all(torch.isfinite(value).all() for value in after.values())
     assert weights.load("run/average.safetensors").info.provenance["steps"] == "2"
     assert Path("run/state.pt").is_file()
+
+
+def test_the_ablation_of_uvanet(trainers_folder, monkeypatch, capsys):
+    """Train one step in each stage, with and without coupled distillation, and score the four networks."""
+    teachers = "--teacher spatial=d123s_rc4_rc1T.pth --teacher temporal=d123m_rc4_rc1T.pth"
+    arguments = f"--data images:photos --aux clips --val recordings {teachers} --steps 1 --batch-size 2 --workers 0"
+    monkeypatch.setattr(sys, "argv", ["uvanet_ablation.py", *arguments.split(), "--out", "ablation"])
+    runpy.run_path(str(EXAMPLES / "uvanet_ablation.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith("| ")][1:]
+    assert [row[0].removeprefix("| ").split()[0] for row in rows] == ["spatial", "temporal", "fused", "fused,"]
+    scores = [row[1] for row in rows]
+    assert len(set(scores)) == 4
+    assert all(float(score) == float(score) for score in scores)

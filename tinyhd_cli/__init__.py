@@ -116,7 +116,7 @@ MODULES = {
     "report_file": "apps.report",
     "saliency_of": "inference.predict",
     "score_frame": "metrics",
-    "train": "training.loop",
+    "train": "training.stages",
     "weights": "weights",
 }
 """Module of each public name."""

@@ -157,6 +157,7 @@ class Trainer:
         if on_cpu and (several or not self.config.eager):
             cpu_layers.accelerate(self.network)  # these also share BatchNorm's statistics between processes
             keep_freed_memory(cpu_layers.MALLOC_KEEP_BYTES)
+            self.network.to(memory_format=torch.channels_last)  # 2D networks train a fifth faster
         network: nn.Module = self.network
         if several and not on_cpu:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
