@@ -157,7 +157,9 @@ class Trainer:
         if on_cpu and (several or not self.config.eager):
             cpu_layers.accelerate(self.network)  # these also share BatchNorm's statistics between processes
             keep_freed_memory(cpu_layers.MALLOC_KEEP_BYTES)
-            self.network.to(memory_format=torch.channels_last)  # 2D networks train a fifth faster
+            for parameter in self.network.parameters():
+                if parameter.dim() == 4:  # 2D networks train a fifth faster channels last
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         network: nn.Module = self.network
         if several and not on_cpu:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
