@@ -6,6 +6,12 @@ import json
 
 import pytest
 from helpers import clips
+from helpers.networks import lively
+from torch import nn
+
+from tinyhd_cli import weights
+from tinyhd_cli.benchmarks import cost
+from tinyhd_cli.models import Family, ModelSpec, named_spec
 
 
 def test_predict(tinyhd, weights_file, capsys):
@@ -38,9 +44,10 @@ def test_model(tinyhd, weights_file, capsys):
     command = ("benchmark", "model", "--weights", weights_file, "--rounds", "1", "--no-memory")
     assert tinyhd(*command, "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["networks"] == [
-        {"network": "tinyhd-m-quarter", "parameters": 515_281, "gmacs": pytest.approx(3.56, abs=0.01)}
-    ]
+    [network] = found["networks"]
+    assert network["parameters"] == 515_281
+    assert network["macs"] == pytest.approx(3.56e9 / 16, rel=0.01)
+    assert 50 < network["activation_mb"] < network["outputs_mb"]
     runs = {(run["engine"], run["precision"]): run for run in found["runs"]}
     original = runs["torch, original graph", "float32"]
     assert original["ratio"] == original["median_ratio"] == 1
@@ -49,7 +56,52 @@ def test_model(tinyhd, weights_file, capsys):
     assert runs["openvino", "float32"]["correlation"] > 0.9999
     assert {("torch", "float32"), ("onnx", "float32"), ("openvino", "int8")} <= runs.keys()
     assert tinyhd(*command) == 0
-    assert "515,281 parameters, 3.56 G" in capsys.readouterr().out
+    assert "515,281 parameters, 222.3 M multiply-adds per map" in capsys.readouterr().out
+
+
+def test_a_model_over_many_frames(tinyhd, tmp_path, capsys):
+    network = lively("uva-32")
+    weights.save(tmp_path / "uva.safetensors", network.state_dict(), named_spec("uva-32"))
+    command = (
+        "benchmark",
+        "model",
+        "--weights",
+        tmp_path / "uva.safetensors",
+        "--rounds",
+        "1",
+        "--no-memory",
+        "--json",
+    )
+    assert tinyhd(*command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 160_000 <= found["networks"][0]["parameters"] <= 180_000
+    for run in found["runs"]:
+        assert run["maps_per_s"] == pytest.approx(16e3 / run["median_ms"])
+        assert run["correlation"] > (0.99 if run["precision"] == "bf16" else 0.9999)
+
+
+class Layers(nn.Module):
+    """A convolution of 8 x 8 pixels to 4 x 4, and a transposed one back, with views and a sum that are not counted."""
+
+    def __init__(self, spec):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.ConvTranspose2d(6, 1, 4, 2, 1)
+
+    def forward(self, clip):
+        x = self.down(clip.unbind(2)[0])
+        return self.up(x.view(1, 6, 4, 4)) + 1
+
+
+def test_the_cost_of_a_network(monkeypatch):
+    spec = ModelSpec("layers", "layers", clip_frames=2, input_size=(8, 8), size_multiple=8, side_limits=(8, 8))
+    monkeypatch.setattr(cost, "named_spec", lambda name: spec)
+    monkeypatch.setattr(cost, "build", Layers)
+    monkeypatch.setattr(cost, "family", lambda spec: Family())
+    found = cost.costs("layers")
+    assert found.macs == 6 * 4 * 4 * 3 * 9 + 6 * 4 * 4 * 16
+    assert found.parameters == 3 * 6 * 9 + 6 + 6 * 16 + 1
+    assert found.outputs_mb == pytest.approx(4 * (6 * 16 + 64) / 1e6)
+    assert found.activation_mb == pytest.approx(4 * (6 * 16 + 2 * 64) / 1e6)  # both layers' outputs and the sum
 
 
 def test_memory_of_a_model():

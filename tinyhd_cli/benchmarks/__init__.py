@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from .cost import costs
     from .metrics import metric_timings
-    from .model import costs, model_runs
+    from .model import model_runs
     from .predict import predict_runs
     from .stages import stage_times
     from .train import train_runs
@@ -21,7 +22,7 @@ __all__ = ["costs", "metric_timings", "model_runs", "predict_runs", "stage_times
 __getattr__, __dir__ = lazy_imports(
     __name__,
     {
-        "costs": "model",
+        "costs": "cost",
         "metric_timings": "metrics",
         "model_runs": "model",
         "predict_runs": "predict",

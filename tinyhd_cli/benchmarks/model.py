@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import multiprocessing
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from .. import weights
-from ..engines.base import Engine, EngineUnavailable
-from ..engines.builders import BUILDERS, clip_shape
+from ..engines.base import EngineUnavailable
+from ..engines.builders import BUILDERS, CPU_BATCH, FRAMES_BUILDERS, clip_shape, over_frames
 from ..engines.fuse_batchnorm import fold
 from ..engines.graph import Array
 from ..engines.self_test import compare, self_test_clip
@@ -27,6 +30,12 @@ from ..system import peak_memory_mb
 from .networks import MAPS
 
 CPU = torch.device("cpu")
+
+Pass = Callable[[], Array]
+"""A forward pass, or several of them, that returns maps ``(T, H, W)``."""
+
+BATCHES = 8
+"""Batches of frames in a pass of an engine that computes several at the same time."""
 
 ORIGINAL = ("torch, original graph", "float32")
 """The reference: PyTorch without fused BatchNorm, in its default memory layout."""
@@ -47,13 +56,18 @@ KINDS = (
 
 @dataclass(frozen=True)
 class ModelRun:
-    """The measurements of a network in an engine. Times are for 16 maps: 16 windows of a single-output network."""
+    """The measurements of a network in an engine. Times are for 16 maps.
+
+    A network with a sliding window computes them from 16 clips, or, in engines that can, from many frames at once.
+    """
 
     network: str
     engine: str
     precision: str
     best_ms: float
     median_ms: float
+    maps_per_s: float
+    """Maps per second, from the median time."""
     ratio: float
     """Speed relative to the original graph, from the best times."""
     median_ratio: float
@@ -67,40 +81,6 @@ class ModelRun:
     """Peak memory of a process with this network and engine, in 10^6 bytes; most of it is PyTorch."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """The size of a network and its number of operations."""
-
-    network: str
-    parameters: int
-    gmacs: float
-    """Multiply-adds of all convolutions for 16 maps, in 10^9."""
-
-
-def costs(name: str) -> Cost:
-    """Return the number of parameters and multiply-adds of a network."""
-    spec = named_spec(name)
-    network = build(spec).eval()
-    counts: list[int] = []
-
-    def count(layer: nn.Module, args: object, output: torch.Tensor) -> None:
-        assert isinstance(layer, nn.Conv2d | nn.Conv3d)
-        counts.append(output.numel() * math.prod(layer.weight.shape[1:]))
-
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Conv3d):
-            layer.register_forward_hook(count)
-    with torch.inference_mode():
-        network(torch.zeros(1, *clip_shape(spec)))
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Cost(name, parameters, sum(counts) * passes(spec) / 1e9)
-
-
-def passes(spec: ModelSpec) -> float:
-    """Return the number of forward passes for ``MAPS`` maps."""
-    return MAPS / spec.maps
-
-
 def make_network(name: str, file: Path | None = None) -> tuple[nn.Module, ModelSpec]:
     """Return a network in evaluation mode, with the weights of a file or random ones, which take the same time."""
     if file is None:
@@ -112,8 +92,11 @@ def make_network(name: str, file: Path | None = None) -> tuple[nn.Module, ModelS
     return network.eval(), loaded.spec
 
 
-def build_engine(network: nn.Module, spec: ModelSpec, engine: str, precision: str) -> Engine:
-    """Return an engine that runs a network; changes the network.
+def make_pass(network: nn.Module, spec: ModelSpec, engine: str, precision: str) -> Pass:
+    """Return a function that runs a network on smooth noise; changes the network.
+
+    The maps are those of one clip. If the engine runs the network on many frames at once, they are those of one or
+    several batches, of which the first map is the clip's.
 
     Args:
         network: a network from :func:`make_network`.
@@ -124,26 +107,32 @@ def build_engine(network: nn.Module, spec: ModelSpec, engine: str, precision: st
     Raises:
         EngineUnavailable: the engine is not installed or cannot run the network.
     """
-    if (engine, precision) == ORIGINAL:
-        return TorchEngine(network, CPU, precision)
-    fold(network, by_name=family(spec).named_norms)
-    if engine == "torch":
-        return TorchEngine(network, CPU, precision)
+    if original := (engine, precision) == ORIGINAL:
+        engine = "torch"
+    else:
+        fold(network, by_name=family(spec).named_norms)
+    form = over_frames(network, spec)
+    noise = self_test_clip(clip_shape(spec, 0 if form is None else CPU_BATCH - 1))
     try:
-        return BUILDERS[engine](network, spec, precision)
+        if form is not None and engine in FRAMES_BUILDERS and not original:
+            many, frames = FRAMES_BUILDERS[engine](form, spec, CPU, precision), noise.swapaxes(0, 1)
+            count = 1 if engine == "torch" else BATCHES
+            return lambda: np.concatenate(list(many.stream(repeat(frames, count))))
+        single = (
+            TorchEngine(network, CPU, precision) if engine == "torch" else BUILDERS[engine](network, spec, precision)
+        )
     except ImportError as error:
         raise EngineUnavailable(one_line(error)) from None
+    return partial(single.infer, np.ascontiguousarray(noise[:, : spec.clip_frames]))
 
 
-def available_engines(name: str, file: Path | None) -> dict[tuple[str, str], Engine]:
-    """Return all engines and precisions that can run a network on this machine."""
-    engines: dict[tuple[str, str], Engine] = {}
+def available_passes(name: str, file: Path | None) -> dict[tuple[str, str], Pass]:
+    """Return a pass in each engine and precision that can run a network on this machine."""
+    passes: dict[tuple[str, str], Pass] = {}
     for kind in KINDS:
-        try:
-            engines[kind] = build_engine(*make_network(name, file), *kind)
-        except EngineUnavailable:
-            continue
-    return engines
+        with contextlib.suppress(EngineUnavailable):
+            passes[kind] = make_pass(*make_network(name, file), *kind)
+    return passes
 
 
 def model_runs(
@@ -158,23 +147,22 @@ def model_runs(
         memory: whether to measure peak memory too, in a separate process for each engine.
     """
     for name in names:
-        spec = make_network(name, file)[1]
-        clip = self_test_clip(clip_shape(spec))
-        engines = available_engines(name, file)
-        maps = {kind: engine.infer(clip) for kind, engine in engines.items()}
-        times: dict[tuple[str, str], list[float]] = {kind: [] for kind in engines}
+        passes = available_passes(name, file)
+        maps = {kind: run() for kind, run in passes.items()}
+        times: dict[tuple[str, str], list[float]] = {kind: [] for kind in passes}
         for _ in range(rounds):
-            for kind, engine in engines.items():
-                times[kind].append(time_forward(engine, clip))
-        factor = passes(spec) * 1e3
-        original = times[ORIGINAL]
+            for kind, run in passes.items():
+                times[kind].append(time_per_map(run))
+        original, expected = times[ORIGINAL], maps[ORIGINAL]
         for kind, seconds in times.items():
-            difference, correlation = compare(maps[kind], maps[ORIGINAL]) if file else (None, None)
+            # Of many frames, only the first maps are those of the clip.
+            difference, correlation = compare(maps[kind][: len(expected)], expected) if file else (None, None)
             yield ModelRun(
                 name,
                 *kind,
-                best_ms=min(seconds) * factor,
-                median_ms=statistics.median(seconds) * factor,
+                best_ms=min(seconds) * MAPS * 1e3,
+                median_ms=statistics.median(seconds) * MAPS * 1e3,
+                maps_per_s=1 / statistics.median(seconds),
                 ratio=min(original) / min(seconds),
                 median_ratio=statistics.median(original) / statistics.median(seconds),
                 difference=difference,
@@ -183,11 +171,11 @@ def model_runs(
             )
 
 
-def time_forward(engine: Engine, clip: Array) -> float:
-    """Return the seconds of one forward pass."""
+def time_per_map(run: Pass) -> float:
+    """Return the seconds of a pass, divided by the number of its maps."""
     started = time.perf_counter()
-    engine.infer(clip)
-    return time.perf_counter() - started
+    maps = run()
+    return (time.perf_counter() - started) / len(maps)
 
 
 def peak_of(name: str, engine: str, precision: str) -> float | None:
@@ -199,9 +187,7 @@ def peak_of(name: str, engine: str, precision: str) -> float | None:
 
 def own_peak(name: str, engine: str, precision: str) -> float | None:
     """Run a network twice in an engine and return the peak memory of this process, in 10^6 bytes."""
-    network, spec = make_network(name)
-    made = build_engine(network, spec, engine, precision)
-    clip = self_test_clip(clip_shape(spec))
+    run = make_pass(*make_network(name), engine, precision)
     for _ in range(2):
-        made.infer(clip)
+        run()
     return peak_memory_mb()

@@ -7,7 +7,7 @@ from ..training.options import TrainConfig
 from ..weights import default_name, find
 
 MAPS = 16
-"""Number of maps that reported times and multiply-adds refer to."""
+"""Number of maps that reported times refer to."""
 
 
 def engine_networks() -> list[str]:

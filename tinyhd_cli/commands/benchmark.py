@@ -16,7 +16,8 @@ from .option_fields import with_options
 from .terminal import say, stdout_console
 
 if TYPE_CHECKING:
-    from ..benchmarks.model import Cost, ModelRun
+    from ..benchmarks.cost import Cost
+    from ..benchmarks.model import ModelRun
     from ..benchmarks.predict import PredictRun
     from ..inference.model import Model
 
@@ -166,8 +167,12 @@ def show_model_runs(found: list[Cost], runs: list[ModelRun]) -> None:
 
     console = stdout_console()
     for cost in found:
-        title = f"{cost.network}: {cost.parameters:,} parameters, {cost.gmacs:.2f} G multiply-adds for 16 maps"
-        table = Table("engine", "", "ms", "median", "times", "median", "CC", "MB", box=None, title=title)
+        title = (
+            f"{cost.network}: {cost.parameters:,} parameters, {cost.macs / 1e6:.1f} M multiply-adds per map,\n"
+            f"{cost.activation_mb:.2f} MB of activations at a time, {cost.outputs_mb:.2f} MB in all convolutions"
+        )
+        columns = ("engine", "", "ms", "median", "maps/s", "times", "median", "CC", "MB")
+        table = Table(*columns, box=None, title=title)
         for run in runs:
             if run.network == cost.network:
                 table.add_row(*cells(run))
@@ -176,9 +181,11 @@ def show_model_runs(found: list[Cost], runs: list[ModelRun]) -> None:
 
 def cells(run: ModelRun) -> tuple[str, ...]:
     """Return a row of the table."""
-    times = (f"{run.best_ms:.0f}", f"{run.median_ms:.0f}", f"{run.ratio:.1f}", f"{run.median_ratio:.1f}")
+    digits = 0 if run.median_ms >= 100 else 1
+    times = (f"{run.best_ms:.{digits}f}", f"{run.median_ms:.{digits}f}", f"{run.maps_per_s:,.0f}")
+    ratios = (f"{run.ratio:.1f}", f"{run.median_ratio:.1f}")
     correlation = f"{run.correlation:.4f}" if run.correlation is not None else ""
-    return run.engine, run.precision, *times, correlation, f"{run.peak_mb:.0f}" if run.peak_mb else ""
+    return run.engine, run.precision, *times, *ratios, correlation, f"{run.peak_mb:.0f}" if run.peak_mb else ""
 
 
 @app.command()

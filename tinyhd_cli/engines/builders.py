@@ -32,9 +32,9 @@ several batches are in memory at the same time."""
 NO_LOWERING = "has no lowering of this model family"
 
 
-def clip_shape(spec: ModelSpec) -> Shape:
-    """Return the shape of a clip without its batch dimension."""
-    return (3, spec.clip_frames, *spec.input_size)
+def clip_shape(spec: ModelSpec, more: int = 0) -> Shape:
+    """Return the shape of a clip without its batch dimension, or of one with ``more`` frames."""
+    return (3, spec.clip_frames + more, *spec.input_size)
 
 
 def lower(network: nn.Module, spec: ModelSpec) -> Node | None:

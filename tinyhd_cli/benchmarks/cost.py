@@ -1,0 +1,87 @@
+"""The size of a network: parameters, multiply-adds, and memory of its activations."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..engines.builders import clip_shape
+from ..engines.fuse_batchnorm import fold
+from ..models import build, named_spec
+from ..models.registry import family
+
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The size of a network and the work for one map, from a forward pass of one clip."""
+
+    network: str
+    parameters: int
+    macs: float
+    """Multiply-adds of all convolutions for one map."""
+    activation_mb: float
+    """Largest total size of the tensors that exist at the same time in a pass in PyTorch, without the weights and the
+    clip, with BatchNorm folded, in float32; in 10^6 bytes."""
+    outputs_mb: float
+    """Total size of the outputs of all convolutions of a pass in float32, in 10^6 bytes."""
+
+
+def costs(name: str) -> Cost:
+    """Return the size of a network and its work for one map."""
+    spec = named_spec(name)
+    network = build(spec).eval()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    fold(network, by_name=family(spec).named_norms)
+    macs, outputs = [], []
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        # Each output value of a convolution, and each input value of a transposed one, is used once per kernel weight.
+        values = inputs[0] if isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose3d) else output
+        macs.append(values.numel() * math.prod(weight.shape[1:]))
+        outputs.append(output.nbytes)
+
+    for layer in network.modules():
+        if isinstance(layer, CONVOLUTIONS):
+            layer.register_forward_hook(count)
+    clip = torch.zeros(1, *clip_shape(spec))
+    with torch.inference_mode(), TensorMemory() as memory:
+        network(clip)
+    return Cost(name, parameters, sum(macs) / spec.maps, memory.peak / 1e6, sum(outputs) / 1e6)
+
+
+class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the bytes of the tensors that operations return, as long as these exist.
+
+    Attributes:
+        peak: the largest sum so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._bytes: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {id(value.untyped_storage()) for value in args if isinstance(value, Tensor)}
+        result = function(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(value, Tensor):
+                storage = value.untyped_storage()
+                key = id(storage)
+                if key not in self._bytes and key not in given:  # a view has the storage of an argument
+                    self._bytes[key] = storage.nbytes()
+                    weakref.finalize(storage, self._bytes.pop, key)
+        self.peak = max(self.peak, sum(self._bytes.values()))
+        return result
