@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,15 @@ from tinyhd_cli.datasets import Video
 from tinyhd_cli.engines.export import SPEC_KEY, metadata_of
 from tinyhd_cli.evaluation.predictions import NetworkSource
 from tinyhd_cli.inference.predict import prepare
-from tinyhd_cli.inference.preprocess import network_input, reduced, reduced_image, reduction, resized, scale_and_shift
+from tinyhd_cli.inference.preprocess import (
+    has_exact_weights,
+    network_input,
+    reduced,
+    reduced_image,
+    reduction,
+    resized,
+    scale_and_shift,
+)
 from tinyhd_cli.models import Preprocess
 from tinyhd_cli.training.augment import collate, student_clips
 from tinyhd_cli.training.clip_cache import decode, form_of
@@ -129,3 +138,19 @@ def test_mean_and_std_are_rounded_to_float32_first():
         expected.append((np.float32(1 / 255 / float(std)), np.float32(float(mean) / float(std))))
     assert scale_and_shift(Preprocess()) == expected
     assert expected[1] != (np.float32(1 / 255 / 0.224), np.float32(0.456 / 0.224))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (32, 32), (128, 128), (32, 256), (1, 1), (64, 96), (179, 200)])
+def test_a_large_reduction_equals_that_of_opencv(size):
+    rng = np.random.default_rng(0)
+    for shape in [(360, 640), (480, 271), (719, 405), (381, 64), (129, 130)]:
+        image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        expected = cv2.resize(image.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_array_equal(resized(image, Preprocess(), size), expected)
+
+
+def test_only_sizes_with_exact_weights_are_interpolated_by_rows():
+    assert [size for size in [(64, 64), (128, 128), (64, 512), (64, 96), (192, 256)] if has_exact_weights(size)] == [
+        (64, 64),
+        (128, 128),
+    ]

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from ..inference.model import Model
 from ..inference.normalization import make_scale
 from ..inference.options import Outputs, PredictOptions
@@ -106,7 +104,7 @@ def time_stages(video: Path, model: Model, target: Path) -> list[Stage]:
     with timer.stage("scale", frames):
         prepared = [pixels for _, pixels in prepare(frames, model)]
     payloads = list(range(len(frames)))
-    model.infer(np.stack([prepared[0]] * model.spec.clip_frames, axis=1))  # warm-up: allocates memory
+    list(model.maps([(None, prepared[0])]))  # warm-up: allocates memory, and may build an engine
     with timer.stage("network", frames):
         maps = [saliency for _, saliency in model.maps(zip(payloads, prepared, strict=True))]
     scale, style = make_scale("running"), PredictOptions().style

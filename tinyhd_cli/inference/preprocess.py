@@ -6,6 +6,7 @@ the network's input and normalized.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,41 @@ def reduced_image(image: Image, preprocess: Preprocess) -> Image:
 
 def resized(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> NDArray[np.float32]:
     """Return a reduced frame resized to ``size`` (height, width), float32 ``(H, W, 3)`` in 0..255."""
+    if preprocess.resize == "bilinear" and image.shape[0] > 2 * size[0] and has_exact_weights(size):
+        return bilinear_of_rows(image, size)
     how = INTERPOLATION[preprocess.resize]
     return np.asarray(cv2.resize(image.astype(np.float32), size[::-1], interpolation=how), dtype=np.float32)
+
+
+def has_exact_weights(size: tuple[int, int]) -> bool:
+    """Return whether bilinear interpolation to a size is exact in float32, whatever the order of the operations.
+
+    If both sides are powers of two, the weights are multiples of 1 / (2 height) and 1 / (2 width). With the 8 bits of
+    a pixel, a value then has at most 24 bits.
+    """
+    height, width = size
+    return height.bit_count() == width.bit_count() == 1 and 2 * height * 2 * width <= 1 << 16
+
+
+def bilinear_of_rows(image: Image, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return what ``cv2.resize`` returns for the image in float32, in half the time.
+
+    Only the two rows that each output row depends on are converted. The size must have exact weights.
+    """
+    height, width = size
+    rows, weights = row_pairs(image.shape[0], height)
+    # The height stays, so that OpenCV changes columns only.
+    narrow = cv2.resize(image[rows].astype(np.float32), (width, 2 * height), interpolation=cv2.INTER_LINEAR)
+    values: NDArray[np.float32] = narrow[:height] * (1 - weights) + narrow[height:] * weights
+    return values
+
+
+@functools.lru_cache(32)
+def row_pairs(rows: int, height: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return the input rows of each output row, the upper, then the lower ones, and the weights ``(height, 1, 1)``."""
+    at = (np.arange(height) + 0.5) * rows / height - 0.5
+    first = np.floor(at).astype(np.intp)
+    return np.concatenate([first, first + 1]), (at - first).astype(np.float32)[:, None, None]
 
 
 def scale_and_shift(preprocess: Preprocess) -> list[tuple[np.float32, np.float32]]:
