@@ -421,6 +421,27 @@ def test_recognizes_own_tensors(trunk, heads):
     assert not is_original(state, spec)
 
 
+@pytest.mark.parametrize(("trunk", "heads"), [("uva", "fused"), ("dis", "two")])
+@pytest.mark.parametrize("prefix", ["", "module.", "student."])
+def test_pytorch_files_with_own_names(tmp_path, caplog, trunk, heads, prefix):
+    state = create(f"{trunk}-32", heads=heads).state_dict()
+    content = {"epoch": 3, "state_dict": {f"{prefix}{name}": values for name, values in state.items()}}
+    torch.save(content, tmp_path / f"{trunk}_32.pth")
+    loaded = weights.load(tmp_path / f"{trunk}_32.pth")
+    assert (loaded.spec.name, loaded.spec.options["heads"]) == (f"{trunk}-32", heads)
+    assert state.keys() == loaded.state_dict.keys()
+    assert all(torch.equal(values, loaded.state_dict[name]) for name, values in state.items())
+    assert not caplog.messages
+
+
+def test_pytorch_files_with_the_original_names(dis, tmp_path):
+    torch.save({"model": dis.weights["fused"]}, tmp_path / "dis_128.pth")
+    loaded = weights.load(tmp_path / "dis_128.pth")
+    assert loaded.spec.name == "dis-128"
+    expected = convert(dis.weights["fused"], "dis-128")
+    assert all(torch.equal(values, loaded.state_dict[name]) for name, values in expected.items())
+
+
 @pytest.mark.parametrize(
     ("stem", "side"),
     [

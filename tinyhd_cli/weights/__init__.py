@@ -1,8 +1,8 @@
 """Weights by name or file: list, load, verify, convert, download and publish them.
 
-``registry`` describes the named weights; ``file``, ``original`` and ``pytorch_file`` read the formats; ``location`` and
-``hub`` locate files; ``store`` loads them; ``publish`` converts and uploads them. Importing the package does not load
-PyTorch.
+``registry`` describes the named weights; ``file``, ``original``, ``pytorch_file`` and ``tensorflow_file`` read the
+formats; ``location`` and ``hub`` locate files; ``store`` loads them; ``publish`` converts and uploads them. Importing
+the package does not load PyTorch.
 """
 
 from .file import save

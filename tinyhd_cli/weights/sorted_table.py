@@ -21,11 +21,11 @@ TRAILER_BYTES = 5
 
 UNCOMPRESSED, SNAPPY = 0, 1
 
-MAX_ENTRIES = 50_000
+MAX_ENTRIES = 10_000
 """Maximum entries of a table. DIS with the slots of its optimizer has 260."""
 
-MAX_KEY_BYTES = 1000
-"""Maximum size of a key; with shared beginnings, a small file could contain long keys."""
+MAX_KEY_BYTES = 500
+"""Maximum size of a key. With shared beginnings, a small file could contain many long keys."""
 
 DAMAGED = "damaged, or not the index of a TensorFlow checkpoint"
 
@@ -110,10 +110,11 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
     for _ in range(2):  # the handle of the metadata block, which TensorFlow leaves empty
         at = read_varint(footer, at)[1]
     entries: dict[bytes, bytes] = {}
-    last = b""
-    for _, handle in read_entries(read_block(data, footer[at:])):
-        for key, value in read_entries(read_block(data, handle)):
-            if entries and key <= last:  # also no block twice
+    last, end = b"", 0
+    for _, handle in read_entries(read_block(data, footer[at:])[0]):
+        block, end = read_block(data, handle, end)
+        for key, value in read_entries(block):
+            if entries and key <= last:
                 raise WeightsError(DAMAGED)
             if len(entries) == MAX_ENTRIES:
                 raise WeightsError(f"refused: its index has more than {MAX_ENTRIES:,} entries")
@@ -122,12 +123,18 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
     return entries
 
 
-def read_block(data: bytes, handle: bytes) -> bytes:
-    """Return the content of the block at a handle, which states its offset and size."""
+def read_block(data: bytes, handle: bytes, start: int = 0) -> tuple[bytes, int]:
+    """Return the content of a block, and its end.
+
+    Args:
+        data: the table.
+        handle: the offset and size of the block.
+        start: smallest offset. Blocks that overlap could take any time to read.
+    """
     offset, at = read_varint(handle, 0)
     size, _ = read_varint(handle, at)
     end = offset + size
-    if end + TRAILER_BYTES > len(data) - FOOTER_BYTES:
+    if offset < start or end + TRAILER_BYTES > len(data) - FOOTER_BYTES:
         raise WeightsError(DAMAGED)
     if not is_sound(memoryview(data)[offset : end + 1], int.from_bytes(data[end + 1 : end + TRAILER_BYTES], "little")):
         raise WeightsError(f"{DAMAGED}: a checksum is wrong")
@@ -135,7 +142,7 @@ def read_block(data: bytes, handle: bytes) -> bytes:
         raise WeightsError("its index is compressed, which is not supported; save it again with tf.train.Saver")
     if data[end] != UNCOMPRESSED:
         raise WeightsError(DAMAGED)
-    return data[offset:end]
+    return data[offset:end], end
 
 
 def read_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:

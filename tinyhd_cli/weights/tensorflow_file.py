@@ -53,8 +53,6 @@ FIELDS = {
 }
 """Variables of a layer, tf_slim's to PyTorch's."""
 
-VARIABLE = re.compile(rf"(?:.+/)?([\w.-]+)/({'|'.join(FIELDS)})")
-
 
 @dataclass
 class Entry:
@@ -147,16 +145,30 @@ def read_tensors(index: bytes, data_files: Sequence[bytes]) -> dict[str, Tensor]
     for key, value in read_table(index).items():
         name = key.decode("utf-8", "replace")
         variables += bool(key)
-        if match := VARIABLE.fullmatch(name):
-            own = f"{match[1]}.{FIELDS[match[2]]}"
+        if own := own_name(name):
             if own in found:
-                raise WeightsError(f"it contains '{own}' twice: {printable(found[own][0])} and {printable(name)}")
+                raise WeightsError(f"it contains '{printable(own)}' twice: {shown(found[own][0])} and {shown(name)}")
             found[own] = name, read_entry(value)
     if not found:
         raise WeightsError(f"no known network: none of its {variables:,} variables is of a layer of tf_slim")
     if sum(entry.size for _, entry in found.values()) > MAX_TENSOR_BYTES:
         raise WeightsError(f"refused: its tensors have more than {MAX_TENSOR_BYTES >> 20} MiB")
     return {own: read_tensor(name, entry, data_files) for own, (name, entry) in found.items()}
+
+
+def own_name(variable: str) -> str | None:
+    """Return the name of a layer's tensor without scopes; None for a variable that is not of a layer."""
+    parts = variable.split("/")
+    for count in (1, 2):  # a field has one or two parts
+        field = FIELDS.get("/".join(parts[-count:]))
+        if field and len(parts) > count and parts[-count - 1]:
+            return f"{parts[-count - 1]}.{field}"
+    return None
+
+
+def shown(name: str) -> str:
+    """Return the name of a variable as it appears in a message: escaped, quoted and not too long."""
+    return f"'{printable(name)[:80]}'"
 
 
 def read_entry(message: bytes) -> Entry:
@@ -194,20 +206,19 @@ def read_tensor(name: str, entry: Entry, data_files: Sequence[bytes]) -> Tensor:
     """
     import torch
 
-    shown = f"'{printable(name)[:80]}'"
     if entry.partitioned:
-        raise WeightsError(f"{shown} is partitioned, which is not supported; save it again as a whole")
+        raise WeightsError(f"{shown(name)} is partitioned, which is not supported; save it again as a whole")
     if entry.dtype not in TYPES:
-        raise WeightsError(f"{shown} has TensorFlow's type {entry.dtype}, which is not supported")
+        raise WeightsError(f"{shown(name)} has TensorFlow's type {entry.dtype}, which is not supported")
     dtype = np.dtype(TYPES[entry.dtype])
     if len(entry.shape) > MAX_RANK or 0 in entry.shape or entry.size != math.prod(entry.shape) * dtype.itemsize:
         shape = " x ".join(map(str, entry.shape[:MAX_RANK])) or "one number"
-        raise WeightsError(f"damaged: the size of {shown}, {entry.size:,} bytes, is not that of {shape}")
+        raise WeightsError(f"damaged: the size of {shown(name)}, {entry.size:,} bytes, is not that of {shape}")
     if entry.data_file >= len(data_files) or entry.offset + entry.size > len(data_files[entry.data_file]):
-        raise WeightsError(f"damaged: {shown} is beyond the end of its data file, which may be incomplete")
+        raise WeightsError(f"damaged: {shown(name)} is beyond the end of its data file, which may be incomplete")
     values = memoryview(data_files[entry.data_file])[entry.offset : entry.offset + entry.size]
     if not is_sound(values, entry.checksum):
-        raise WeightsError(f"damaged: the checksum of {shown} is wrong; copy the data file again")
+        raise WeightsError(f"damaged: the checksum of {shown(name)} is wrong; copy the data file again")
     array = np.frombuffer(values, dtype).reshape(entry.shape)
     # Kernels (height, width, input, output), and (height, width, output, input) of transposed convolutions.
     array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
