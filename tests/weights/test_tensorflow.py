@@ -223,6 +223,10 @@ BAD = {
     "offset beyond": (kernel(offset=1 << 40), f"'{KERNEL}' is beyond the end of its data file"),
     "offset at the end": (kernel(offset=5_000_000), f"'{KERNEL}' is beyond the end of its data file"),
     "offset huge": (kernel(offset=(1 << 64) - 1), f"'{KERNEL}' is beyond the end of its data file"),
+    "end beyond": (
+        lambda parts: kernel(offset=len(parts[1]) - SIZE + 1)(parts),
+        f"'{KERNEL}' is beyond the end of its data file",
+    ),
     "file beyond": (kernel(file=7), f"'{KERNEL}' is beyond the end of its data file"),
     "text": (kernel(dtype=7), f"'{KERNEL}' has TensorFlow's type 7, which is not supported"),
     "no type": (kernel(dtype=0), f"'{KERNEL}' has TensorFlow's type 0"),
@@ -348,6 +352,26 @@ def test_the_same_block_many_times():
         with pytest.raises(WeightsError, match="damaged"):
             read_table(table_of_one_block(block, 1000))
     assert time.perf_counter() - start < 20
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        varint(0) + varint(1) + varint(0) + b"a" + varint(2) + varint(1) + varint(0) + b"b",  # shares two of one byte
+        varint(0) + varint(9) + varint(0) + b"a",
+        varint(0) + varint(1) + varint(9) + b"a",
+        varint(0) + varint(1 << 63) + varint(1 << 63) + b"a",
+        varint(0) + varint(1) + varint(0) + b"b" + varint(0) + varint(1) + varint(0) + b"a",  # not in order
+        b"\0",
+        b"\xff" * 20,
+    ],
+)
+def test_damaged_blocks_with_a_sound_checksum(entries):
+    block = entries + bytes(4) + (1).to_bytes(4, "little")
+    with pytest.raises(WeightsError, match="damaged"):
+        read_table(table_of_one_block(block, 1))
+    with pytest.raises(WeightsError, match="damaged"):  # more restarts than the block has room for
+        read_table(table_of_one_block(entries + (1 << 31).to_bytes(4, "little"), 1))
 
 
 def test_long_names_take_no_time(tmp_path):
