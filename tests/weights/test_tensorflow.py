@@ -312,7 +312,7 @@ def test_missing_data_file(tinyhd, capsys, parts):
 def test_checkpoints_in_one_file(tinyhd, capsys, parts, name):
     Path(name).write_bytes(table(parts[0]))
     assert tinyhd("weights", "info", f"./{name}") == 4
-    assert "the format before TensorFlow 1.0; save it again with tf.train.Saver" in capsys.readouterr().err
+    assert "a TensorFlow checkpoint in one file (format V1), which is not supported; save it" in capsys.readouterr().err
 
 
 def test_the_data_file_in_place_of_the_index(tinyhd, capsys, parts):
