@@ -83,7 +83,7 @@ def check_name(data: bytes, path: Path) -> None:
         raise WeightsError(f"a data file of a TensorFlow checkpoint; use {printable(index)} beside it")
     if data.endswith(MAGIC):
         raise WeightsError(
-            "a TensorFlow checkpoint in one file (format V1), which is not supported; save it again with tf.train.Saver "
+            "a TensorFlow checkpoint in one file (format V1), which is not supported; save it with tf.train.Saver "
             "in format V2 (if it is an index, its name must end in .index)"
         )
 
