@@ -292,6 +292,11 @@ def test_several_teachers_of_a_role_are_averaged(data, tmp_path):
     assert torch.allclose(mean, (one + other) / 2)
 
 
+def test_a_role_without_a_teacher_is_reported(data, tmp_path, caplog):
+    prepared(data, tmp_path, teacher=(f"spatial={data / 'spatial'}.safetensors",))
+    assert "no temporal teacher (--teacher temporal=NAME): the temporal path learns" in caplog.text
+
+
 def test_terms_of_the_released_program_and_of_the_paper():
     """The released program compares the temporal path with the spatial teacher; its term has weight 0 by default."""
     family = models.registry.family("uvanet")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ..models import Family, ModelSpec, named_spec
 from ..models.registry import default_student, family, parse_options
 from .objectives import Objectives, default_weights, named, objectives
 from .roles import by_role
+from .stage_numbers import chosen_stages
 
 log = logging.getLogger("tinyhd")
 
@@ -232,20 +233,14 @@ class TrainConfig:
 
     def _resolve_stages(self, base: ModelSpec) -> None:
         """Fill in the stages of training, and check that they can be run."""
-        known = range(1, len(family(base).stages) + 1)
-        stages = self.stages or tuple(known)
-        if not known and stages:
-            raise UsageError(f"--stages: {self.model} is trained in one stage")
-        if known and (stages != tuple(range(stages[0], stages[-1] + 1)) or not {*stages} <= {*known}):
-            raise UsageError(f"--stages {as_text(stages)}: must be {' or '.join(runs_of(known))}")
+        stages = chosen_stages(self.stages, family(base), self.model)
         taken = {name for number in stages for name in family(base).stages[number - 1].options}
         for item in self.set:
             if (name := item.partition("=")[0].strip()) in taken:
                 raise UsageError(f"--set {item}: each stage of training sets {name}; choose stages with --stages")
         if stages and stages[0] > 1 and (self.init or "none") in ("none", IMAGENET):
-            before = stages[0] - 1
             raise UsageError(
-                f"--stages {as_text(stages)}: needs the weights of stage {before}: name their file with --init"
+                f"--stages {as_text(stages)}: needs the weights of stage {stages[0] - 1}: name their file with --init"
             )
         object.__setattr__(self, "stages", stages)
 
@@ -390,11 +385,6 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "schedule": ("steps", "cosine"),
     "precision": ("fp32", "bf16"),
 }
-
-
-def runs_of(numbers: Sequence[int]) -> list[str]:
-    """Return all runs of consecutive numbers as text, e.g. ``1``, ``1,2``, ``2``."""
-    return [as_text(tuple(numbers[a:b])) for a in range(len(numbers)) for b in range(a + 1, len(numbers) + 1)]
 
 
 def flag(name: str) -> str:

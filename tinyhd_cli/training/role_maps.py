@@ -191,6 +191,11 @@ def compute(
         OutputError: the maps cannot be written.
     """
     files = {}
+    for role in config.family.roles:
+        if config.role_teachers and role not in config.role_teachers:
+            log.warning(
+                "no %s teacher (--teacher %s=NAME): the %s path learns from ground truth only", role, role, role
+            )
     for role, names in config.role_teachers.items():
         several = []
         for name in names:
