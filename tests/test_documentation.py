@@ -24,6 +24,7 @@ from helpers.checkpoints import with_original_names
 from helpers.networks import lively
 from helpers.tensorflow_checkpoints import dis_variables
 
+from tinyhd_cli import weights
 from tinyhd_cli.datasets import read_density
 from tinyhd_cli.models import create
 
@@ -46,7 +47,6 @@ WRITTEN = {
     "submission/0701/0002.png",
     "train-and-distill.md": "quarter.safetensors",
     "weights.md": "tinyhd-m-quarter.safetensors dis-32.safetensors out.npz",
-    "uvanet.md": "out.mp4 attention.csv",
     "speed.md": "out.npz reference.npz tinyhd.onnx tinyhd.xml",
 }
 """Some files that the commands of each page write."""
@@ -91,7 +91,11 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
     (folder / "registry.toml").write_text(
         'default = "tinyhd-m-quarter.v2"\n[weights."tinyhd-m-quarter.v2"]\nfile = "mine.safetensors"\n'
         'config = { architecture = "tinyhd", outputs = "multi", width = "quarter", decoders = ["d1", "d2", "d3"] }\n'
+        '[weights."uva-64.v1"]\nfile = "uva.safetensors"\nspec = "uva-64"\n'
+        '[weights."uva-32.v1"]\nfile = "uva.safetensors"\nspec = "uva-32"\n'
     )
+    small = lively("uva-64")
+    weights.save(folder / "uva.safetensors", small.state_dict(), small.spec)
     # An original file has other tensor names; any network with these names will do here.
     torch.save({"student_model": with_original_names(lively())}, folder / "d123m_rc4_rc1T.pth")
     dis = dis_variables(create("dis-32").state_dict(), "fused")
@@ -105,8 +109,6 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
 def trainers_folder(readers_folder):
     """Return the same folder with photographs and weights files for training."""
     from helpers.training_data import aux_videos, photographs
-
-    from tinyhd_cli import weights
 
     photographs(Path("photos"), count=4)
     aux_videos(Path("clips"), count=4)

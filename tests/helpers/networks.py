@@ -23,7 +23,8 @@ def lively(name: str = "tinyhd-m-quarter", seed: int = 0, **overrides):
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             module.momentum = 1.0
-    clip = nn.functional.interpolate(torch.randn(2, 3, 16, 8, 8, generator=generator), (16, 64, 64))
+    frames = network.spec.clip_frames
+    clip = nn.functional.interpolate(torch.randn(2, 3, frames, 8, 8, generator=generator), (frames, 64, 64))
     with torch.no_grad():
         network.train()(clip[:, :, : named_spec(name).clip_frames])
     return network.eval()
