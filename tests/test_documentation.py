@@ -437,7 +437,6 @@ def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
     import torch
     from helpers.training_data import aux_videos, photographs
 
-    from tinyhd_cli import weights
     from tinyhd_cli.training import settings
 
     build_config = settings.build_config
