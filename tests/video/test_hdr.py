@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import cv2
@@ -341,12 +340,12 @@ def test_rgb_in_pq_is_written_with_the_bt2020_matrix(tmp_path):
         assert np.abs(next(iter(reader)).rgb()[25:] - 255 * sdr_image(0)[25:]).mean() < 2
 
 
-def test_metadata_of_ffmpeg():
+def test_metadata_of_ffmpeg(monkeypatch):
     """Includes invalid metadata: unexpected lengths, a light level of 0, only dynamic metadata."""
+    monkeypatch.setattr(hdr, "side_data", dict.get)
 
     def frame_with(**data):
-        side_data = {name: np.array(values, np.int32).tobytes() for name, values in data.items()}
-        return SimpleNamespace(side_data=side_data)
+        return {name: np.array(values, np.int32).tobytes() for name, values in data.items()}
 
     assert hdr.read_hdr_metadata(frame_with()) is None
     assert hdr.read_hdr_metadata(frame_with(SEI_UNREGISTERED=[1])) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from fractions import Fraction
 from itertools import pairwise
 
@@ -283,3 +284,18 @@ def test_folders_and_audio_are_not_videos(tmp_path):
         VideoReader(tmp_path)
     with pytest.raises(InputError, match="only audio"):
         VideoReader(clips.audio_only(tmp_path / "song.mp4"))
+
+
+def test_frames_are_freed_with_their_last_reference(tmp_path):
+    """Frames in reference cycles would fill the memory until Python looks for such cycles."""
+    video = clips.make(tmp_path / "clip.mp4", frames=30)
+    gc.collect()
+    gc.disable()
+    try:
+        with VideoReader(video) as reader:
+            for _ in reader:
+                pass
+            alive = sum(type(found) is av.VideoFrame for found in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive <= 4

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import av
 import numpy as np
 from av.filter import Graph
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 
 
 class Orientation(NamedTuple):
@@ -93,10 +93,13 @@ def is_mirrored(av_frame: av.VideoFrame) -> bool:
 
 def side_data(av_frame: av.VideoFrame, name: str) -> bytes | None:
     """Return the side data of PyAV's type ``name`` of a frame; None if it has none."""
+    # Not av_frame.side_data, which the frame keeps: the two refer to each other, so that the memory of the image would
+    # not be freed with the last reference to the frame, but at some later collection of reference cycles.
+    container: Any = SideDataContainer
     try:
-        found: Any = av_frame.side_data  # typed as dict
+        found = container(av_frame)
     except ValueError:  # PyAV 18 fails if there is side data of an unknown type, such as EXIF
-        found = without_unknown_side_data(av_frame).side_data
+        found = container(without_unknown_side_data(av_frame))
     try:
         return bytes(found[name])
     except KeyError:
