@@ -83,6 +83,18 @@ def test_two_stages(data, tmp_path):
     assert (tmp_path / "README.md").is_file()
 
 
+def test_a_checkpoint_of_either_stage_is_a_weights_file(data, tmp_path):
+    stages.train(settings(data, tmp_path, steps=1))
+    for folder, heads in ((tmp_path / "stage-1", "two"), (tmp_path, "fused")):
+        (path,) = checkpoints.paths(folder)
+        assert weights.load(path).spec.options["heads"] == heads
+    damaged = torch.load(path, weights_only=True)
+    damaged["config"]["stage"] = 7
+    torch.save(damaged, tmp_path / "damaged.pt")
+    with pytest.raises(WeightsError, match="damaged training checkpoint: stage must be one of the network's stages"):
+        weights.load(tmp_path / "damaged.pt")
+
+
 def test_the_first_stage_trains_both_paths_and_the_shared_layers(data, tmp_path):
     config = stages.configs(settings(data, tmp_path, steps=1, stages=(1,), lr=0.01))[0]
     torch.manual_seed(config.seed)

@@ -269,5 +269,9 @@ def spec_of_run(run: Mapping[str, Any]) -> ModelSpec:
     options = run.get("set") or ()
     if not isinstance(options, list | tuple):
         raise UsageError("set must be a list")
-    spec = family(spec).configure(spec, {**order, **parse_options(spec, options)})
+    stage, known = run.get("stage", 0), family(spec).stages
+    if stage not in range(len(known) + 1):
+        raise UsageError("stage must be one of the network's stages")
+    of_stage = known[stage - 1].options if stage else {}
+    spec = family(spec).configure(spec, {**order, **parse_options(spec, options), **of_stage})
     return spec.with_size(fields.pair(run["size"])) if run.get("size") else spec
