@@ -28,7 +28,7 @@ from .windows import Map, Payload, batched, windows
 log = logging.getLogger("tinyhd")
 
 FLAT = 1e-6
-"""A map is constant if its range is at most this fraction of its largest absolute value."""
+"""A map is constant if its range is at most this fraction of its largest value."""
 
 
 NOT_FINITE = "the saliency maps contain NaN or infinity; use other weights"
@@ -152,8 +152,8 @@ def checked(maps: Map, expected: tuple[int, ...], name: str) -> Map:
 def is_constant(maps: Map) -> bool:
     """Return whether any of ``maps`` ``(T, H, W)`` is constant, up to rounding."""
     flat = maps.reshape(len(maps), -1)
-    largest, smallest = flat.max(axis=1), flat.min(axis=1)
-    return bool((largest - smallest <= FLAT * np.maximum(abs(largest), abs(smallest))).any())
+    largest = flat.max(axis=1)
+    return bool((largest - flat.min(axis=1) <= FLAT * largest).any())
 
 
 def pick_device(name: str) -> torch.device:
