@@ -111,7 +111,7 @@ class RoleTeacher:
         clips = Clips({self.form: [stored]}, self.form, {}, TRAJECTORY_FRAMES)
         views = clips.read(Pick(0, 0, trajectory=trajectory), self.form, (0, 0))
         frames = (normalized(view.astype(np.float32), self.model.spec.preprocess) for view in views)
-        return next(iter(list(self.maps(frames, [self.config.map_frames[0]]))))
+        return next(self.maps(frames, [self.config.map_frames[0]]))
 
 
 @dataclass(frozen=True)
