@@ -13,7 +13,7 @@ from torch import nn
 
 from tinyhd_cli import load_model, models, weights
 from tinyhd_cli.engines import generic, self_test
-from tinyhd_cli.engines.builders import CPU_BATCH
+from tinyhd_cli.engines.builders import frames_batch
 from tinyhd_cli.inference.windows import sliding
 from tinyhd_cli.models import registry
 
@@ -69,6 +69,23 @@ def pair_file(family, tmp_path):
     return tmp_path / "pair.safetensors"
 
 
+@pytest.mark.parametrize(
+    ("size", "precision", "batch"),
+    [
+        ((64, 64), "float32", 4),
+        ((64, 64), "bf16", 8),
+        ((32, 32), "float32", 16),
+        ((32, 32), "bf16", 32),
+        ((256, 256), "float32", 4),
+        ((16, 16), "float32", 32),
+    ],
+)
+def test_batches_fit_into_the_cache(size, precision, batch):
+    spec = models.named_spec("uva-64").with_size(size)
+    assert frames_batch(spec, torch.device("cpu"), precision) == batch
+    assert frames_batch(spec, torch.device("cuda"), precision) == 64
+
+
 def maps_of(model, count):
     found = list(model.maps(enumerate(FRAMES[:count])))
     assert [number for number, _ in found] == list(range(count))
@@ -84,7 +101,8 @@ def test_maps_are_those_of_single_clips(pair_file, engine):
     model = load_model(pair_file, "cpu", engine=engine)
     assert (model.frames_engine is None) == (engine == "onnx")
     reference = load_model(pair_file, "cpu", engine="torch")
-    for count in (1, CPU_BATCH, CPU_BATCH + 1, 2 * CPU_BATCH - 1, 60):
+    batch = model.frames_engine.batch if model.frames_engine else 4
+    for count in (1, batch, batch + 1, 3 * batch - 1, 60):
         expected = clip_by_clip(reference, count)
         assert expected.std() > 1e-3
         np.testing.assert_allclose(maps_of(model, count), expected, atol=1e-5)

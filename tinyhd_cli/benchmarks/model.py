@@ -18,7 +18,7 @@ from torch import nn
 
 from .. import weights
 from ..engines.base import EngineUnavailable
-from ..engines.builders import BUILDERS, CPU_BATCH, FRAMES_BUILDERS, clip_shape, over_frames
+from ..engines.builders import BUILDERS, FRAMES_BUILDERS, MAX_BATCH, clip_shape, over_frames
 from ..engines.fuse_batchnorm import fold
 from ..engines.graph import Array
 from ..engines.self_test import compare, self_test_clip
@@ -35,7 +35,7 @@ Pass = Callable[[], Array]
 """A forward pass, or several of them, that returns maps ``(T, H, W)``."""
 
 BATCHES = 8
-"""Batches of frames in a pass of an engine that computes several at the same time."""
+"""Number of the largest batches in a pass of an engine that computes several batches at the same time."""
 
 ORIGINAL = ("torch, original graph", "float32")
 """The reference: PyTorch without fused BatchNorm, in its default memory layout."""
@@ -112,11 +112,12 @@ def make_pass(network: nn.Module, spec: ModelSpec, engine: str, precision: str) 
     else:
         fold(network, by_name=family(spec).named_norms)
     form = over_frames(network, spec)
-    noise = self_test_clip(clip_shape(spec, 0 if form is None else CPU_BATCH - 1))
+    noise = self_test_clip(clip_shape(spec, 0 if form is None else MAX_BATCH - 1))
     try:
         if form is not None and engine in FRAMES_BUILDERS and not original:
-            many, frames = FRAMES_BUILDERS[engine](form, spec, CPU, precision), noise.swapaxes(0, 1)
-            count = 1 if engine == "torch" else BATCHES
+            many = FRAMES_BUILDERS[engine](form, spec, CPU, precision)
+            frames = noise.swapaxes(0, 1)[: many.batch + spec.clip_frames - 1]
+            count = (1 if engine == "torch" else BATCHES) * MAX_BATCH // many.batch
             return lambda: np.concatenate(list(many.stream(repeat(frames, count))))
         single = (
             TorchEngine(network, CPU, precision) if engine == "torch" else BUILDERS[engine](network, spec, precision)

@@ -103,6 +103,8 @@ class AreaStatistics:
         return self._latest[1]
 
     def _add(self, frame: Frame, saliency: Map) -> dict[str, float]:
+        if not self.areas:
+            return {}
         info = frame.info
         attention = Attention(saliency, info.width, info.height)
         duration_s = float(frame.duration * info.time_base)

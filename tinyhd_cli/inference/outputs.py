@@ -7,7 +7,7 @@ import csv
 import zipfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -301,7 +301,7 @@ class CsvSink(TextSink):
         )
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        statistics = asdict(describe(saliency, frame.info.width, frame.info.height))
+        statistics = vars(describe(saliency, frame.info.width, frame.info.height))
         shares = self._areas.shares(frame, saliency)
         row = [*statistics.values(), *shares.values()]  # not a dict: an area may have the name of a statistic
         try:
@@ -328,7 +328,7 @@ class JsonSink(TextSink):
     def write(self, frame: Frame, saliency: Map) -> None:
         self._frames += 1
         self._areas.shares(frame, saliency)
-        for name, value in asdict(describe(saliency, frame.info.width, frame.info.height)).items():
+        for name, value in vars(describe(saliency, frame.info.width, frame.info.height)).items():
             self._sums[name] = self._sums.get(name, 0.0) + value
 
     def close(self) -> None:

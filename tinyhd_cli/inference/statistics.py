@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,7 @@ def describe(saliency: Map, width: int, height: int) -> MapStatistics:
     )
 
 
+@functools.lru_cache(64)
 def pixel_centers(cells: int, pixels: int) -> NDArray[np.float64]:
     """Divide a row of ``pixels`` into ``cells`` equal parts and return their centers, in pixels."""
     return (np.arange(cells) + 0.5) * pixels / cells - 0.5
