@@ -162,7 +162,7 @@ def test_a_folder_with_a_run_is_refused_before_the_first_stage(data, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stages": (2,)}, "--stages 2: needs the weights of stage 1: name their file with --init"),
+        ({"stages": (2,)}, "--stages 2: needs the weights of stage 1; give their file with --init"),
         ({"stages": (3,)}, "--stages 3: must be 1 or 1,2 or 2"),
         ({"stages": (2, 1)}, "--stages 2,1: must be 1 or 1,2 or 2"),
         ({"model": "tinyhd-m", "teacher": (), "stages": (1,)}, "--stages: tinyhd-m is trained in one stage"),
@@ -173,6 +173,8 @@ def test_a_folder_with_a_run_is_refused_before_the_first_stage(data, tmp_path):
         ({"model": "tinyhd-m", "teacher": ("spatial=x",)}, "--teacher spatial=x: tinyhd has no spatial teacher"),
         ({"stills": True}, "--teacher temporal=.*: --stills trains on single frames, which have no motion"),
         ({"weight": ("final=1", "nothing=1")}, "--weight nothing=1"),
+        ({"teacher_flip": True}, "--teacher-flip has no effect on the teachers of uva-32; leave it out"),
+        ({"teacher_step": 2}, "--teacher-step has no effect"),
     ],
 )
 def test_wrong_settings(data, tmp_path, changes, message):

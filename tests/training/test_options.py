@@ -109,3 +109,27 @@ def test_averaged_maps_are_not_compared_by_value(shapes):
         TrainConfig(model="shapes-64", teacher=("x", "y"))
     assert TrainConfig(model="shapes-64", teacher="x", teacher_flip=True, weight=("final=0",)).teacher_flip
     assert TrainConfig(teacher=("x", "y"), teacher_flip=True).teacher_flip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "lion"}, "--optimizer must be one of sgd, adam, adamw, not lion"),
+        ({"hold_out": 1.5}, "--hold-out must be from 0 to 1, not 1.5"),
+        ({"warmup": float("nan")}, "--warmup must be from 0 to 1, not nan"),
+        ({"checkpoint_every": 0}, "--checkpoint-every must be at least 1, not 0"),
+        ({"bias_lr": -1}, "--bias-lr must be at least 0, not -1"),
+        ({"lr": 0}, "--lr must be above 0, not 0"),
+        ({"milestones": (0.5, 1)}, "--milestones are fractions of the run"),
+        ({"stage": 1}, "stage must be one of 0, not 1"),
+        ({"model": "uva-32", "stage": 3}, "stage must be one of 0,1,2, not 3"),
+    ],
+)
+def test_values_out_of_range(changes, message):
+    with pytest.raises(UsageError, match=message):
+        TrainConfig(**changes)
+
+
+def test_a_stage_in_a_file_must_be_a_number(write):
+    with pytest.raises(UsageError, match="stage must be N, not 'first'"):
+        build_config({}, file=write("model: uva-32\nstage: first\n"))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..training.options import as_options
+from ..training.option_values import as_options
 from .terminal import say
 from .train_options import run, with_training_options
 

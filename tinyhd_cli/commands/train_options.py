@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..training.options import RUN, TrainConfig, flag
+from ..training.option_values import as_text, flag
+from ..training.options import RUN, TrainConfig
 from ..training.settings import build_config, presets
 from .progress import PLAIN_INTERVAL_S
 from .terminal import console, say
@@ -82,13 +83,6 @@ def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
 def keyword(name: str, kind: Any, default: Any) -> inspect.Parameter:
     """Return a keyword-only parameter."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-
-
-def as_text(value: Any) -> str:
-    """Return a value as written on the command line."""
-    if isinstance(value, tuple):
-        return ("x" if all(isinstance(part, int) for part in value) else ",").join(map(str, value))
-    return str(value)
 
 
 def with_training_options(without: Collection[str] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:

@@ -30,10 +30,10 @@ def matches(pattern: str, value: object) -> bool:
 
 
 ROLES = {
-    "spatial": "reads each frame as a clip that stands still",
-    "temporal": "reads the video as it is",
+    "spatial": "is run on a static clip of each frame",
+    "temporal": "is run on the video",
 }
-"""Roles of teachers, and how a teacher with the role reads a video."""
+"""Roles of teachers: the input that a teacher with the role is run on."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class LossTerm:
     """Default weight; a term of weight 0 is computed only if ``--weight`` gives it one."""
 
     aux_weight: float | None = None
-    """Default weight on auxiliary clips; None: the same as on labeled ones."""
+    """Default weight on auxiliary clips; None: :attr:`weight`."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):
@@ -93,16 +93,16 @@ DEFAULT_TERMS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of training. Each stage starts from the weights of the one before it."""
+    """A training stage. It starts from the weights of the previous stage, as far as the tensors have the same names."""
 
     options: Mapping[str, Any]
-    """Options of the network that this stage trains."""
+    """Options of the network that the stage trains; ``--set`` cannot change them."""
 
     terms: tuple[LossTerm, ...]
     """Terms of the loss."""
 
     frozen: tuple[str, ...] = ()
-    """Modules that keep the weights and running statistics of the stage before."""
+    """Modules that are not trained: they keep the weights and running statistics of the previous stage."""
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,11 @@ class Family:
     """Terms of the training loss."""
 
     roles: tuple[str, ...] = ()
-    """Roles of teachers that the terms name, keys of ``ROLES``. A teacher without a role has all of them."""
+    """Roles of the teachers, keys of ``ROLES``. The terms name a role as ``teacher.ROLE``; a teacher that is given
+    without a role has all of them. Empty: the maps of all teachers are averaged."""
 
     stages: tuple[Stage, ...] = ()
-    """Stages of training; empty: one stage with :attr:`terms`."""
+    """Training stages, each with its own terms; empty: one stage with :attr:`terms`."""
 
     init: str = "none"
     """Default of ``--init``: ``none``, or ``imagenet`` if :meth:`initialize` supports it."""
@@ -206,10 +207,10 @@ class Family:
         return spec.name
 
     def over_frames(self, network: nn.Module) -> nn.Module | None:
-        """Return a network with a sliding window in a form that computes several maps at once, if there is one.
+        """Return a network with a sliding window in a form that computes several maps in one pass; None without one.
 
         It takes consecutive frames ``(B + clip_frames - 1, 3, H, W)`` and returns the maps ``(B, 1, H, W)`` of their B
-        clips, the same maps as :meth:`build`'s network, in evaluation mode.
+        clips: those that the network returns in evaluation mode.
         """
         return None
 

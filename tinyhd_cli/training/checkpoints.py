@@ -24,7 +24,8 @@ from ..weights import WeightsInfo
 from ..weights.file import read_bytes
 from ..weights.model_card import model_card
 from ..weights.pytorch_file import unpickle
-from .options import TrainConfig, flag
+from .option_values import flag
+from .options import TrainConfig
 from .settings import from_dict
 
 FOLDER = "checkpoints"

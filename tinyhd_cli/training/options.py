@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -13,16 +11,15 @@ from ..errors import UsageError
 from ..models import Family, ModelSpec, named_spec
 from ..models.registry import default_student, family, parse_options
 from .objectives import Objectives, default_weights, named, objectives
+from .option_values import as_options, as_text, check_values, flag
 from .roles import by_role
 from .stage_numbers import chosen_stages
-
-log = logging.getLogger("tinyhd")
 
 IMAGENET = "imagenet"
 """Value of ``--init`` for the ImageNet weights on the Hub."""
 
 CACHED_STEP = 16
-"""Default of ``--window-step`` if teachers' maps are stored."""
+"""Default of ``--window-step`` if the teachers' maps are stored."""
 
 DATA, MODEL, LOSS, OPTIMIZER, RUN = "Data", "Model", "Loss", "Optimizer", "Run"
 
@@ -57,7 +54,7 @@ class TrainConfig:
         None,
         DATA,
         "DIR",
-        "Cache decoded clips and the teacher's maps here. Default: only clips, in OUT.",
+        "Cache decoded clips and the teacher's maps here. Default: clips, and maps of teachers with roles, in OUT.",
         fixed=False,
     )
     cache_dtype: str = option("float16", DATA, "float16|uint8", "Type of the teacher's maps in --cache.")
@@ -66,8 +63,8 @@ class TrainConfig:
         None,
         DATA,
         "N",
-        "Start clips only at every Nth frame. Default: 1; with --cache, or teachers with roles, 16, so that their maps "
-        "are reused.",
+        "Start clips only at every Nth frame. Default: 1; 16 with --cache or with teachers that have roles, so that "
+        "their maps are reused.",
     )
     still_motion: float = option(
         0.5, DATA, "0..1", "Fraction of clips made from a photograph that pan and zoom slowly; the others are static."
@@ -112,8 +109,8 @@ class TrainConfig:
         (),
         MODEL,
         "[ROLE=]NAME|FILE",
-        "Network whose maps the student learns; of several, the mean of their maps. For networks with two paths, "
-        "ROLE is spatial (the teacher sees each frame as a clip that stands still) or temporal; default: both.",
+        "Network whose maps the student learns; of several, the mean of their maps. For students with two paths, ROLE "
+        "is spatial (the teacher is run on a static clip of each frame) or temporal (on the video); default: both.",
     )
     teacher_flip: bool = option(
         False,
@@ -136,8 +133,8 @@ class TrainConfig:
         (),
         MODEL,
         "N,N",
-        "Stages of training to run, for networks that are trained in several. Default: all. A later stage alone "
-        "needs the weights of the stage before it: --init FILE.",
+        "Training stages to run, for networks that are trained in stages. Default: all. To run only a later stage, "
+        "give the weights of the stage before it with --init FILE.",
     )
 
     # Loss
@@ -150,8 +147,8 @@ class TrainConfig:
     )
 
     # Optimizer
-    epochs: int = option(200, OPTIMIZER, "N", "Passes over --data, or over --aux without --data, in each stage.")
-    steps: int | None = option(None, OPTIMIZER, "N", "Optimizer steps of each stage, instead of --epochs.")
+    epochs: int = option(200, OPTIMIZER, "N", "Passes over --data, or over --aux without --data; per stage.")
+    steps: int | None = option(None, OPTIMIZER, "N", "Optimizer steps per stage, instead of --epochs.")
     batch_size: int = option(12, OPTIMIZER, "N", "Clips of --data per step, over all processes; --aux clips are added.")
     accumulate: int = option(1, OPTIMIZER, "N", "Number of parts that a batch is computed in (gradient accumulation).")
     optimizer: str = option("sgd", OPTIMIZER, "sgd|adam|adamw", "SGD with momentum, Adam, or AdamW.")
@@ -186,8 +183,8 @@ class TrainConfig:
     keep: int = option(3, RUN, "N", "Number of checkpoints to keep.", fixed=False)
     tensorboard: bool = option(False, RUN, "", "Also write a TensorBoard log (pip install tensorboard).", fixed=False)
 
-    stage: int = field(default=0, metadata={"fixed": True, "internal": True})
-    """The one of ``stages`` that this configuration is for; 0: all of them, or a network without stages."""
+    stage: int = field(default=0, metadata={"metavar": "N", "fixed": True, "internal": True})
+    """The stage that this configuration is for, from 1; 0: all of ``stages``, or a network without stages."""
 
     def __post_init__(self) -> None:
         if self.teacher is None or isinstance(self.teacher, str):  # the format of older configurations
@@ -197,8 +194,7 @@ class TrainConfig:
             object.__setattr__(self, name, tuple(kind(value) for value in getattr(self, name)))
         object.__setattr__(self, "out", Path(self.out))
         object.__setattr__(self, "cache", Path(self.cache) if self.cache is not None else None)
-        self._check_choices()
-        self._check_numbers()
+        check_values(vars(self))
         self._resolve_model()
 
     def _resolve_model(self) -> None:
@@ -225,6 +221,9 @@ class TrainConfig:
                 f"--teacher temporal={roles['temporal'][0]}: --stills trains on single frames, which have no motion; "
                 "give only a spatial teacher"
             )
+        for name in ("teacher_flip", "teacher_step", "upstream_alignment"):
+            if roles and getattr(self, name) != getattr(type(self), name):
+                raise UsageError(f"{flag(name)} has no effect on the teachers of {base.name}; leave it out")
         averaging = (
             "--teacher: more than one" if len(self.teacher) > 1 else "--teacher-flip" if self.teacher_flip else ""
         )
@@ -234,46 +233,17 @@ class TrainConfig:
     def _resolve_stages(self, base: ModelSpec) -> None:
         """Fill in the stages of training, and check that they can be run."""
         stages = chosen_stages(self.stages, family(base), self.model)
+        if self.stage not in (0, *stages):
+            raise UsageError(f"stage must be one of {as_text((0, *stages))}, not {self.stage}")
         taken = {name for number in stages for name in family(base).stages[number - 1].options}
         for item in self.set:
             if (name := item.partition("=")[0].strip()) in taken:
                 raise UsageError(f"--set {item}: each stage of training sets {name}; choose stages with --stages")
         if stages and stages[0] > 1 and (self.init or "none") in ("none", IMAGENET):
             raise UsageError(
-                f"--stages {as_text(stages)}: needs the weights of stage {stages[0] - 1}: name their file with --init"
+                f"--stages {as_text(stages)}: needs the weights of stage {stages[0] - 1}; give their file with --init"
             )
         object.__setattr__(self, "stages", stages)
-
-    def _check_choices(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise UsageError(
-                    f"{flag(name)} must be one of {', '.join(map(str, choices))}, not {getattr(self, name)}"
-                )
-
-    def _check_numbers(self) -> None:
-        for name in ("hold_out", "still_motion", "jitter", "crop", "momentum", "warmup", "ema"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"{flag(name)} must be from 0 to 1, not {getattr(self, name)}")
-        for name in (
-            "batch_size",
-            "accumulate",
-            "epochs",
-            "steps",
-            "keep",
-            "validate_every",
-            "window_step",
-            "teacher_step",
-        ):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UsageError(f"{flag(name)} must be at least 1, not {getattr(self, name)}")
-        for name in ("aux_ratio", "weight_decay", "clip", "workers", "bias_lr"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{flag(name)} must be at least 0, not {getattr(self, name)}")
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise UsageError(f"--lr must be above 0, not {self.lr}")
-        if not all(0 < share < 1 for share in self.milestones):
-            raise UsageError("--milestones are fractions of the run, between 0 and 1, such as 0.5,0.75,0.9")
 
     @property
     def family(self) -> Family:
@@ -282,7 +252,7 @@ class TrainConfig:
 
     @property
     def spec(self) -> ModelSpec:
-        """The student, with the input size of this run; in the last stage, if the configuration is for several."""
+        """The student, with the input size of this run; that of the last stage, if the configuration is for several."""
         return self.spec_of_stage(self.stage or (self.stages[-1] if self.stages else 0))
 
     def spec_of_stage(self, stage: int) -> ModelSpec:
@@ -293,7 +263,7 @@ class TrainConfig:
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """Modules of the network that keep the weights and running statistics of the stage before."""
+        """Modules of the network that keep the weights and running statistics of the previous stage."""
         return self.family.stages[self.stage - 1].frozen if self.stage else ()
 
     @property
@@ -303,19 +273,19 @@ class TrainConfig:
 
     @property
     def initial_weights(self) -> str:
-        """Source of the initial weights: ``init``, or the weights file of the stage before."""
+        """Source of the initial weights: ``init``, or the weights file of the previous stage."""
         if self.stage and self.stage != self.stages[0]:
             return str(replace(self, stage=self.stage - 1).folder / "best.safetensors")
         return self.init or "none"
 
     @property
     def role_teachers(self) -> Mapping[str, tuple[str, ...]]:
-        """Networks by role, for students that learn from teachers with roles."""
+        """Teachers by role; empty for students whose teachers have no roles."""
         return by_role(self.teacher, self.family)
 
     @property
     def clip_teachers(self) -> tuple[str, ...]:
-        """Networks that are run on the student's clips: all teachers of students without roles."""
+        """Teachers that are run on the student's clips: all of them, unless the student's family has roles."""
         return () if self.family.roles else self.teacher
 
     @property
@@ -344,7 +314,7 @@ class TrainConfig:
 
     @property
     def objectives(self) -> Objectives:
-        """Terms of the loss and their weights; of all stages, if the configuration is for several."""
+        """Terms of the loss and their weights; those of all stages, if the configuration is for several."""
         stages = (self.stage,) if self.stage else self.stages
         if not stages:
             return objectives(self.family.terms, self.weight)
@@ -376,30 +346,3 @@ class TrainConfig:
     def differences(self, other: TrainConfig) -> list[str]:
         """Return the names of fields that a resumed run may not change, and that differ from ``other``."""
         return [f.name for f in fields(self) if f.metadata["fixed"] and getattr(self, f.name) != getattr(other, f.name)]
-
-
-CHOICES: dict[str, tuple[Any, ...]] = {
-    "cache_dtype": ("float16", "uint8"),
-    "cache_scale": (1, 2, 4),
-    "optimizer": ("sgd", "adam", "adamw"),
-    "schedule": ("steps", "cosine"),
-    "precision": ("fp32", "bf16"),
-}
-
-
-def flag(name: str) -> str:
-    """Return the option of a field on the command line."""
-    return f"--{name.replace('_', '-')}"
-
-
-def as_text(value: Any) -> str:
-    """Return the value of an option as text."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def as_options(spec: ModelSpec) -> tuple[str, ...]:
-    """Return the options of a spec that differ from its named network's, in the format of ``--set``."""
-    defaults = named_spec(spec.name).options
-    return tuple(f"{name}={as_text(value)}" for name, value in spec.options.items() if value != defaults[name])

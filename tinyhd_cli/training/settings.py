@@ -13,7 +13,8 @@ from typing import Any
 
 from ..errors import UsageError, did_you_mean, one_line
 from ..untrusted import parse_yaml, read_document
-from .options import TrainConfig, flag
+from .option_values import flag
+from .options import TrainConfig
 
 log = logging.getLogger("tinyhd")
 

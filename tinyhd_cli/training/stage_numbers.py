@@ -1,4 +1,4 @@
-"""The stages of training that a command line chooses. Imports no torch."""
+"""The training stages that ``--stages`` selects. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import UsageError
 from ..models import Family
+from .option_values import as_text
 
 
 def chosen_stages(stages: Sequence[int], family: Family, model: str) -> tuple[int, ...]:
@@ -33,8 +34,3 @@ def runs_of(numbers: Sequence[int]) -> list[tuple[int, ...]]:
     """Return all runs of consecutive numbers, such as (1,), (1, 2) and (2,)."""
     ends = range(len(numbers) + 1)
     return [tuple(numbers[first:last]) for first in ends for last in ends if first < last]
-
-
-def as_text(stages: Sequence[int]) -> str:
-    """Return stages as on the command line."""
-    return ",".join(map(str, stages))

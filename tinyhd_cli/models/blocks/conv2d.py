@@ -12,14 +12,14 @@ MOMENTUM = 0.05
 """Momentum of BatchNorm's running statistics (a decay of 0.95)."""
 
 SQUEEZE = 16
-"""Factor by which the channel attention reduces channels."""
+"""Factor by which the MLP of the channel attention reduces the number of channels."""
 
 MIN_SQUEEZED = 8
-"""Smallest number of channels inside the channel attention."""
+"""Minimum number of hidden channels in the MLP of the channel attention."""
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution without bias, ``same`` padding for odd kernels, BatchNorm, and an activation if any."""
+    """Convolution without bias, padded by half of its (odd) kernel; BatchNorm; and an activation, if any."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class ConvNorm(nn.Sequential):
 
 
 class Upsample(nn.Sequential):
-    """Transposed convolution that doubles both sides, without bias, BatchNorm, and an activation if any."""
+    """Transposed convolution without bias that doubles both sides; BatchNorm; and an activation, if any."""
 
     def __init__(self, in_channels: int, out_channels: int, *, activation: type[nn.Module] | None = None) -> None:
         super().__init__()
@@ -50,9 +50,11 @@ class Upsample(nn.Sequential):
 
 
 class ChannelAttention(nn.Module):
-    """Weights of the channels in 0..1, from global average and global maximum pooling through one MLP.
+    """Channel attention: each channel is multiplied by a weight in 0..1.
 
-    Source: Fu et al., AAAI 2020 (CA-Res block). Both poolings share the MLP; their results are added.
+    The weights are the sigmoid of the sum of an MLP's outputs for the global average and the global maximum.
+
+    Source: Fu et al., AAAI 2020 (CA-Res block).
     """
 
     def __init__(self, channels: int) -> None:

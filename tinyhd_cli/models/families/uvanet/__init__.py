@@ -1,4 +1,4 @@
-"""UVA-Net and its forerunner DIS: two consecutive frames of 32 to 256 pixels, the map of the first one.
+"""UVA-Net and its predecessor DIS: the saliency map of a frame, from this frame and the next one, at 32 to 256 pixels.
 
 Source: Fu et al., "Ultrafast Video Attention Prediction with Coupled Knowledge Distillation", AAAI 2020.
 """
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 HALVES = (0.5, 0.5, 0.5)
 
 USUAL_SIDE = 64
-"""Side of the input of a network from a file that does not state it."""
+"""Assumed side of the input, in pixels, if the name of a weights file does not state it."""
 
 VALUES = {"trunk": ("dis", "uva"), "heads": ("fused", "two", "spatial", "temporal"), "output": ("raw", "sigmoid")}
-"""Options and their values: the layers of the shared features and paths; the fused network, that with two heads, or one
-path with its head; the activation of the maps."""
+"""Values of the options. ``trunk``: the layers; ``heads``: one head over both paths, one head per path, or a single
+path with its head; ``output``: the activation of the maps."""
 
 
 def spec_of(trunk: str, side: int) -> ModelSpec:
@@ -44,7 +44,7 @@ def spec_of(trunk: str, side: int) -> ModelSpec:
 
 
 def distillation(role: str) -> tuple[LossTerm, ...]:
-    """Return the terms of a path of the two-head network: mean squared errors, as published, and divergences."""
+    """Return the terms of a path: mean squared errors, as published, and optional KL divergences and correlations."""
     return (
         LossTerm(role, "mse", of=role, to=f"teacher.{role}"),
         LossTerm(f"{role}-ground-truth", "mse", of=role, to="density"),
@@ -64,13 +64,13 @@ TWO_HEADS = Stage(
         LossTerm("temporal-as-released", "mse", of="temporal", to="teacher.spatial", weight=0.0),
     ),
 )
-"""Stage 1, coupled distillation: each path with its own head, from its own teacher and the ground truth."""
+"""Stage 1, coupled distillation: each path has its own head and learns from its own teacher and the ground truth."""
 
 FUSED = Stage(
     options={"heads": "fused"},
     terms=(
         LossTerm("ground-truth", "mse", to="density"),
-        # Without ground truth, which the published program always has, the video teacher takes its place.
+        # The released program trains on labeled clips only. On auxiliary ones, the target is the temporal teacher's map.
         LossTerm("final", "mse", to="teacher.temporal", weight=0.0, aux_weight=1.0),
         LossTerm("ground-truth-kl", "kl", to="density", weight=0.0),
         LossTerm("final-kl", "kl", to="teacher.temporal", weight=0.0),
@@ -81,7 +81,7 @@ FUSED = Stage(
     ),
     frozen=("low", "spatial", "temporal"),
 )
-"""Stage 2, joint optimization: a new head over both paths, which are frozen."""
+"""Stage 2, joint optimization: a new head is trained over both paths, which are frozen."""
 
 
 class UVANetFamily(Family):

@@ -1,4 +1,4 @@
-"""The networks of the UVA-Net family: two paths over two consecutive frames, and one or two heads.
+"""The networks of the UVA-Net family: a spatial and a temporal path over two consecutive frames, and one or two heads.
 
 Source: Fu et al., "Ultrafast Video Attention Prediction with Coupled Knowledge Distillation", AAAI 2020, and the
 network that the authors released (DIS). The layers of UVA-Net's paths and heads are this project's: the paper's table
@@ -26,8 +26,8 @@ NEIGHBORS = 11
 class ResponseNorm(nn.Module):
     """Normalization of each channel by its neighbors: ``x / (2e-5 + 1e-4 * sum(x ** 2)) ** 0.75``.
 
-    The usual constants are a bias of 1 and a factor of 2e-5. DIS was trained with these, which multiply activations by
-    some hundreds.
+    DIS was trained with these constants, not with the usual bias of 1 and factor of 2e-5: they multiply activations by
+    several hundred.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,14 +36,14 @@ class ResponseNorm(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """Maximum of 3 x 3 pixels with stride 2, padded at the bottom and right only, as TensorFlow's ``same``."""
+    """Max pooling, 3 x 3 with stride 2, padded at the bottom and right only, like TensorFlow's ``same`` padding."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2)
 
 
 def dis_low() -> nn.Sequential:
-    """Return DIS's layers that both paths share: ``(N, 3, R, R)`` to ``(N, 64, R/4, R/4)``."""
+    """Return the layers that both paths of DIS share: ``(N, 3, R, R)`` to ``(N, 64, R/4, R/4)``."""
     return nn.Sequential(
         ConvNorm(3, 16, 3),
         ConvNorm(16, 16, 3),
@@ -73,7 +73,7 @@ def dis_head(in_channels: int) -> nn.Sequential:
 
 
 def uva_low() -> nn.Sequential:
-    """Return UVA-Net's layers that both paths share: ``(N, 3, R, R)`` to ``(N, 32, R/4, R/4)``."""
+    """Return the layers that both paths of UVA-Net share: ``(N, 3, R, R)`` to ``(N, 32, R/4, R/4)``."""
     return nn.Sequential(
         ConvNorm(3, 16, 3, stride=2, activation=nn.ReLU6),
         CARes(16, 24, stride=2),
@@ -110,14 +110,14 @@ TRUNKS = {
     "dis": (dis_low, {"spatial": partial(dis_path, 64), "temporal": partial(dis_path, 128)}, dis_head, 128),
     "uva": (uva_low, {"spatial": uva_spatial, "temporal": uva_temporal}, uva_head, 48),
 }
-"""By trunk: the shared layers, the paths, the head, and the channels of a path."""
+"""For each trunk: the shared layers, the paths, the head, and the number of channels of a path."""
 
 
 class CoupledNetwork(nn.Module):
-    """A network with a spatial path over the first frame and a temporal path over the change to the next one.
+    """A network with a spatial path over the first frame and a temporal path over the change to the next frame.
 
-    The two-head network of the first training stage outputs a map of each path, and their mean as its saliency. The
-    fused network of the second stage has one head over both paths. One path with its head is a network, too.
+    The two-head network of the first training stage outputs one map per path; its saliency is their mean. The fused
+    network of the second stage has one head over both paths. A network can also have a single path with its head.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -150,13 +150,13 @@ class CoupledNetwork(nn.Module):
             Maps ``(N, 1, R, R)``.
         """
         first, following = clip.unbind(2)
-        # In training, BatchNorm sees the first and the next frames as two batches.
+        # In training, BatchNorm normalizes the first frames and the next frames as two batches, as in DIS.
         return self.combine(self.low(first), self.low(following), intermediate)
 
     def combine(
         self, first: Tensor, following: Tensor, intermediate: bool = False
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Return the maps of shared features ``(N, C, R/4, R/4)`` of the first and the next frames."""
+        """Return the maps from the shared features ``(N, C, R/4, R/4)`` of the first and the next frames."""
         inputs = {"spatial": first, "temporal": torch.cat([first, first - following], 1)}
         own = PATHS if self.heads in ("two", "fused") else (self.heads,)
         features = {path: self.get_submodule(path)(inputs[path]) for path in own}
@@ -170,9 +170,9 @@ class CoupledNetwork(nn.Module):
 
 
 class OverFrames(nn.Module):
-    """A network run on consecutive frames, which computes the features of each frame once.
+    """A network that is run on many consecutive frames and computes the shared features of each frame only once.
 
-    In a video, the next frame of one clip is the first frame of another one.
+    The next frame of a clip is the first frame of the following clip.
     """
 
     def __init__(self, network: CoupledNetwork) -> None:

@@ -1,6 +1,6 @@
-"""Tensor names of the authors' DIS checkpoints, translated to tinyhd's, and the networks that tensors belong to.
+"""The authors' DIS checkpoints: tinyhd's names of their tensors, and the network that tensors belong to.
 
-A checkpoint names a variable ``SCOPE/conv5_S/weights`` or ``SCOPE/conv5_S/BatchNorm/gamma``; here these are
+The names of their variables, ``SCOPE/conv5_S/weights`` and ``SCOPE/conv5_S/BatchNorm/gamma``, are read as
 ``conv5_S.weight`` and ``conv5_S.norm.weight``.
 """
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LOW = {"conv1": 0, "conv2": 1, "conv3": 4, "conv4": 6}
-"""Shared layers, by their number in tinyhd; between them are the response normalization and the poolings."""
+"""Index of each shared layer in tinyhd's ``low``; the response normalization and the pooling layers have no tensors."""
 
 PATH = {"conv5": 0, "conv6": 1}
 HEAD = {"conv7": 0, "conv8": 1, "conv9": 2, "conv10": 3, "deconv1": 4, "deconv2": 5}
@@ -23,16 +23,16 @@ PATHS = {"S": "spatial", "T": "temporal"}
 HEADS = {"S": "spatial_head", "T": "temporal_head", "ST": "head"}
 
 ORIGINAL_ANCHORS = ("conv5_S.weight", "conv5_T.weight", "conv6_S.weight", "conv6_T.weight")
-"""Tensors of every DIS network by the authors' names; several, so that a file that lacks one is recognized."""
+"""Tensors of every DIS network by the authors' names; several, so that a file is recognized even if one is missing."""
 
 OWN_ANCHOR = "low.0.conv.weight"
-"""A tensor of every network of the family by tinyhd's names."""
+"""A tensor of every network of the family, by tinyhd's name."""
 
 SIDES = r"(?<!\d)(32|64|96|128|256)(?!\d)"
-"""Side of the input in a file's name."""
+"""Regular expression of the input's side in a file's name."""
 
 SAVED_STEP = r"ckpt-\d+"
-"""Number of the training step, which TensorFlow appends to a file's name."""
+"""Regular expression of the training step, which TensorFlow appends to a file's name."""
 
 
 def own_name(name: str) -> str | None:
@@ -62,7 +62,7 @@ def is_original(state_dict: Mapping[str, Any]) -> bool:
 
 
 def options_of(state_dict: Mapping[str, Tensor]) -> tuple[str, str] | None:
-    """Return trunk and heads of a state dict by original names or tinyhd's; None if it is of another family."""
+    """Return trunk and heads of a state dict with original names or tinyhd's; None if it is another family's."""
     if is_original(state_dict):
         two = any(re.match(r"conv7_[ST]\.", name) for name in state_dict)
         return "dis", "two" if two else "fused"
