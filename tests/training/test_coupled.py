@@ -173,8 +173,6 @@ def test_a_folder_with_a_run_is_refused_before_the_first_stage(data, tmp_path):
         ({"model": "tinyhd-m", "teacher": ("spatial=x",)}, "--teacher spatial=x: tinyhd has no spatial teacher"),
         ({"stills": True}, "--teacher temporal=.*: --stills trains on single frames, which have no motion"),
         ({"weight": ("final=1", "nothing=1")}, "--weight nothing=1"),
-        ({"teacher_flip": True}, "--teacher-flip has no effect on the teachers of uva-32; leave it out"),
-        ({"teacher_step": 2}, "--teacher-step has no effect"),
     ],
 )
 def test_wrong_settings(data, tmp_path, changes, message):

@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..models import Family, ModelSpec, named_spec
 from ..models.registry import default_student, family, parse_options
 from .objectives import Objectives, default_weights, named, objectives
-from .option_values import as_options, as_text, check_values, flag
+from .option_values import as_options, as_text, check_values
 from .roles import by_role
 from .stage_numbers import chosen_stages
 
@@ -116,10 +116,15 @@ class TrainConfig:
         False,
         MODEL,
         "",
-        "Average the teacher's maps of the clip and of its mirror image: better maps in twice the time.",
+        "Average the teacher's maps of the clip and of its mirror image: better maps in twice the time. Ignored for "
+        "teachers with roles.",
     )
     teacher_step: int = option(
-        1, MODEL, "N", "Run a teacher with one map per clip only for every Nth frame, and interpolate."
+        1,
+        MODEL,
+        "N",
+        "Run a teacher with one map per clip only for every Nth frame, and interpolate. Ignored for teachers with "
+        "roles.",
     )
     upstream_alignment: bool = option(
         False,
@@ -221,9 +226,6 @@ class TrainConfig:
                 f"--teacher temporal={roles['temporal'][0]}: --stills trains on single frames, which have no motion; "
                 "give only a spatial teacher"
             )
-        for name in ("teacher_flip", "teacher_step", "upstream_alignment"):
-            if roles and getattr(self, name) != getattr(type(self), name):
-                raise UsageError(f"{flag(name)} has no effect on the teachers of {base.name}; leave it out")
         averaging = (
             "--teacher: more than one" if len(self.teacher) > 1 else "--teacher-flip" if self.teacher_flip else ""
         )

@@ -70,7 +70,7 @@ FUSED = Stage(
     options={"heads": "fused"},
     terms=(
         LossTerm("ground-truth", "mse", to="density"),
-        # The released program trains on labeled clips only. On auxiliary ones, the target is the temporal teacher's map.
+        # The released program trains on labeled clips only. The target on auxiliary ones is the temporal teacher.
         LossTerm("final", "mse", to="teacher.temporal", weight=0.0, aux_weight=1.0),
         LossTerm("ground-truth-kl", "kl", to="density", weight=0.0),
         LossTerm("final-kl", "kl", to="teacher.temporal", weight=0.0),
