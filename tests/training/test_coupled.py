@@ -198,7 +198,9 @@ def test_distill_on_the_command_line(data, tmp_path, tinyhd, capsys):
     command = ["distill", "--model", "uva-32", *teachers, "--aux", data / "aux", "--out", "run", "--steps", "1"]
     command += [*options, "--cache", data / "cache"]
     assert tinyhd(*command, "--dry-run") == 0
-    assert "stages" in capsys.readouterr().out
+    plan = capsys.readouterr().out
+    assert "1, 2; this number of steps each" in plan
+    assert "for stage 1: " in plan and "s per step, once the maps of the teachers are computed" in plan
     assert tinyhd(*command) == 0
     assert tinyhd("weights", "info", "run/best.safetensors") == 0
     assert "uva-32" in capsys.readouterr().out

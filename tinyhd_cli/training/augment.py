@@ -32,13 +32,13 @@ class Batch:
     before: int
     """Frames of ``reads[form]`` before the student's clips."""
     reads: dict[Form, Tensor]
-    """uint8 ``(N, R, H, W, 3)``: the clips in the student's form and those of the teachers, with context."""
+    """uint8 ``(N, R, H, W, 3)``: the clips in the forms of the student and of the teachers, with context."""
     density: Tensor
     """uint8 ``(N, T, H, W)``."""
     fixation: Tensor
     """uint8 ``(N, T, H, W)``, 0 or 1."""
     roles: dict[str, Tensor]
-    """Maps of the teachers with roles, ``(N, maps, H, W)``."""
+    """Maps of the teachers with roles, float32 ``(N, maps, H, W)`` in 0..1."""
     flips: list[bool]
     colors: Tensor
     """Factors of brightness, contrast and saturation, ``(N, 3)``."""
@@ -147,7 +147,7 @@ def student_clips(batch: Batch, preprocess: Preprocess, device: torch.device) ->
 
 
 def ground_truth(batch: Batch, labeled: int, map_frames: Sequence[int], device: torch.device) -> GroundTruth | None:
-    """Return the ground truth of the first ``labeled`` clips, at the frames of the student's maps; None if none."""
+    """Return the ground truth of the first ``labeled`` clips, for the frames ``map_frames``; None if there are none."""
     if not labeled:
         return None
     flips, crops, frames = batch.flips[:labeled], batch.crops[:labeled], list(map_frames)
@@ -156,7 +156,7 @@ def ground_truth(batch: Batch, labeled: int, map_frames: Sequence[int], device: 
 
 
 def targets(batch: Batch, teacher: Teachers | None, device: torch.device) -> Targets | None:
-    """Return the teachers' maps of the clips, mirrored and cropped like them; None without a teacher."""
+    """Return the teachers' maps of the clips, mirrored and cropped like the clips; None without a teacher."""
     if teacher is None and not batch.roles:
         return None
     maps = Targets(None, None) if teacher is None else teacher.targets(batch.keys, batch.reads, batch.flips)

@@ -21,7 +21,7 @@ TRAJECTORIES = 4
 """Number of camera paths over one photograph; few, so that the teacher's maps of them can be reused."""
 
 TRAJECTORY_FRAMES = 16
-"""Frames that the camera takes for a path, so that it is as slow in shorter clips."""
+"""Duration of a camera path in frames. Shorter clips contain a part of it, so that the camera is equally slow."""
 
 WHOLE = (1.0, 0.0, 0.0)
 """The crop of the whole clip."""
@@ -63,19 +63,19 @@ class Sample(TypedDict):
     before: int
     """Frames of ``reads[form]`` before the student's clip."""
     reads: dict[Form, Tensor]
-    """uint8 ``(R, H, W, 3)``: the clip, in the student's form and those of the teachers, with the teachers' context."""
+    """uint8 ``(R, H, W, 3)``: the clip in the forms of the student and of the teachers, with the teachers' context."""
     density: Tensor
     """uint8 ``(T, H, W)``; zeros without ground truth."""
     fixation: Tensor
     """uint8 ``(T, H, W)``, 0 or 1; zeros without ground truth."""
     roles: dict[str, Tensor]
-    """Maps of the teachers with roles, float32 ``(maps, H, W)`` with maximum 1."""
+    """Maps of the teachers with roles, float32 ``(maps, H, W)`` in 0..1."""
     flip: bool
-    """Whether the clip is to be mirrored; applied after the teacher is run."""
+    """Whether to mirror the clip; applied after the teacher is run."""
     color: tuple[float, float, float]
-    """See ``Pick``; applied after the teacher was run."""
+    """See ``Pick``; applied after the teacher is run."""
     crop: tuple[float, float, float]
-    """See ``Pick``; applied after the teacher was run."""
+    """See ``Pick``; applied after the teacher is run."""
 
 
 class Clips(Dataset[Sample]):

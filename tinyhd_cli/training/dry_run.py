@@ -19,8 +19,6 @@ from .prepare import check_init, schedule
 from .role_maps import RoleTeacher
 from .teachers import Teacher
 
-ONCE = ", in the first stage; plus the maps of the teachers, which are computed once"
-
 CACHED = "; with --cache, only the first time a clip is used"
 
 
@@ -47,6 +45,9 @@ def plan(config: TrainConfig) -> dict[str, str]:
         config.family.make_static(network)
     student_s = step_time(network, config, device) * clips
     teacher_s = sum(teacher_time(teacher, config) for teacher in teachers) * clips
+    of_teachers = f"and {teacher_s:.2f} s for the teacher{CACHED if config.cache else ''}"
+    if with_roles:
+        of_teachers = "once the maps of the teachers are computed"
     names = [f"{t.spec.name} ({t.model.name})" for t in teachers]
     names += [f"{t.role}: {t.model.spec.name} ({t.model.name})" for t in with_roles]
     expected = {
@@ -56,11 +57,10 @@ def plan(config: TrainConfig) -> dict[str, str]:
         "teacher": ", ".join(names) or "none",
         "step": f"{counts.target} labeled and {counts.aux} auxiliary clips",
         "steps": f"{counts.steps} ({counts.steps_per_epoch} per epoch)",
-        "stages": f"{', '.join(map(str, config.stages))}, each of these steps" if config.stages else "",
+        "stages": f"{', '.join(map(str, config.stages))}; this number of steps each" if config.stages else "",
         "device": str(device),
-        "expected time": f"{hours(counts.steps * (student_s + teacher_s))}: "
-        f"{student_s:.2f} s per step, and {teacher_s:.2f} s for the teacher{CACHED if config.cache else ''}"
-        f"{ONCE if with_roles else ''}",
+        "expected time": f"{hours(counts.steps * (student_s + teacher_s))}"
+        f"{f' for stage {config.stage}' if config.stage else ''}: {student_s:.2f} s per step, {of_teachers}",
         "out": str(config.out),
     }
     return {name: value for name, value in expected.items() if value and not value.startswith("0 videos, 0")}

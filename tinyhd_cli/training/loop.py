@@ -52,7 +52,7 @@ class Report:
     left_s: float
     validation: Validation | None = None
     stage: int = 0
-    """Stage of the training, from 1; 0 for networks that are trained in one stage."""
+    """Training stage, from 1; 0 for a network that is trained in one stage."""
     constant: Mapping[str, float] = field(default_factory=dict)
     """See ``Validator.best_constant``."""
 
@@ -158,7 +158,7 @@ class Trainer:
             cpu_layers.accelerate(self.network)  # these also share BatchNorm's statistics between processes
             keep_freed_memory(cpu_layers.MALLOC_KEEP_BYTES)
             for parameter in self.network.parameters():
-                if parameter.dim() == 4:  # 2D networks train a fifth faster channels last
+                if parameter.dim() == 4:  # the channels-last layout makes the training of 2D networks 20 % faster
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         network: nn.Module = self.network
         if several and not on_cpu:

@@ -22,17 +22,17 @@ EPS = torch.finfo(torch.float32).tiny
 
 @dataclass(frozen=True)
 class Targets:
-    """A teacher's maps for N clips. Divergences and correlations do not depend on their scale."""
+    """The teachers' maps for N clips. Divergences and correlations do not depend on their scale."""
 
     final: Tensor | None
-    """``(N, T, H, W)``, T as the student's; None if all teachers have roles."""
+    """``(N, T, H, W)``, with as many maps per clip as the student's; None if all teachers have roles."""
     intermediate: Tensor | None
     """Hierarchical maps ``(N, K, H, W)``, shallow to deep, the mean over the T frames; None if the teacher has none."""
     roles: Mapping[str, Tensor] = field(default_factory=dict)
     """Maps of the teachers with roles, ``(N, T, H, W)`` with maximum 1."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        """Return the maps, each kind changed by a function that keeps the number of dimensions."""
+        """Return the result of a function for each tensor of maps; the function keeps the number of dimensions."""
         final, deep = (None if maps is None else change(maps) for maps in (self.final, self.intermediate))
         return Targets(final, deep, {role: change(maps) for role, maps in self.roles.items()})
 

@@ -24,13 +24,13 @@ class Objectives:
 
     @property
     def value_based(self) -> bool:
-        """Whether a term with a weight compares the values of the teacher's maps, not only their shape.
+        """Whether a term with a weight compares the values of averaged maps of teachers, not only their shape.
 
-        The maps of teachers with roles are scaled to a maximum of 1.
+        Terms of teachers with roles do not: the maps of these teachers are scaled to a maximum of 1.
         """
-        unnamed = re.compile(r"teacher(\.\d+)?")
+        without_role = re.compile(r"teacher(\.\d+)?")
         return any(
-            term.kind in ("mse", "bce") and unnamed.fullmatch(term.to) and any(self.weights_of(term).values())
+            term.kind in ("mse", "bce") and without_role.fullmatch(term.to) and any(self.weights_of(term).values())
             for term in self.terms
         )
 
@@ -75,7 +75,7 @@ def objectives(terms: Sequence[LossTerm], overrides: Sequence[str] = ()) -> Obje
 
 
 def named(name: str, weights: Iterable[str]) -> list[str]:
-    """Return the full names of terms that a name on the command line stands for, such as both of ``final``."""
+    """Return the full names of the terms that a name in ``--weight`` selects, such as ``aux/final`` for ``final``."""
     return [term for term in weights if name in (term, term.partition("/")[2])]
 
 

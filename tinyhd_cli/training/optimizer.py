@@ -15,7 +15,7 @@ ENCODER_FACTOR = 0.5
 
 
 def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Return the trained parameters by learning rate and decay; the schedule scales each group's ``base_lr``."""
+    """Return the trainable parameters by learning rate and decay; the schedule scales each group's ``base_lr``."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -29,7 +29,7 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
 
 
 def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return SGD with momentum, Adam or AdamW, for the parameters that are trained."""
+    """Return SGD with momentum, Adam or AdamW for the trainable parameters."""
     groups = parameter_groups(network, config)
     if config.optimizer == "adam":
         return torch.optim.Adam(groups, lr=config.lr)

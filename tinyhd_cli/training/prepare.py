@@ -109,8 +109,8 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     plan = schedule(config, len(targets), len(aux), parts)
     if config.stills:
         contexts = dict.fromkeys(contexts, (0, 0))
-    sources_of = decoded_from([video for group in groups for video in group], videos[form], form)
-    maps = role_maps.compute(config, sources_of, videos[form], cache_root(config), start_phase)
+    originals = decoded_from([video for group in groups for video in group], videos[form], form)
+    maps = role_maps.compute(config, originals, videos[form], cache_root(config), start_phase)
     clips = Clips(videos, form, contexts, config.clip_frames, config.map_frames, maps)
     sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
     initialize(network, config, calibration(config, clips, sampler))
@@ -126,7 +126,7 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
 
 
 def decoded_from(videos: Sequence[Video], stored: Sequence[Stored], form: Form) -> list[Video]:
-    """Return the video that each stored one was decoded from. Names do not identify it: data sets may share them."""
+    """Return the source of each decoded video, found by key: names are not unique across datasets."""
     by_key = {key_of(video, stored_size(video, form.size), form.preprocess): video for video in videos}
     return [by_key[one.key] for one in stored]
 
@@ -160,7 +160,7 @@ def cache_root(config: TrainConfig) -> Path:
         UsageError: another user can change its contents.
         OutputError: it cannot be created.
     """
-    root = config.cache or config.out / "cache"  # that of all stages
+    root = config.cache or config.out / "cache"  # shared by all stages
     cache.require_private(root, "--cache")
     return root
 
@@ -220,12 +220,12 @@ def download(repo: str, filename: str) -> Path:
 
 
 def follows(config: TrainConfig) -> bool:
-    """Return whether the configuration is for a stage that starts from the weights of another one."""
+    """Return whether the configuration is for a stage that starts from the weights of the previous one."""
     return config.stage > 1
 
 
 def stage_before(config: TrainConfig) -> dict[str, Tensor]:
-    """Return the tensors that a stage takes from the stage before it: those of the same name.
+    """Return the tensors that a stage takes from the previous stage: those that have the same names in both networks.
 
     Raises:
         WeightsError: the weights cannot be read, or are not of that stage.

@@ -1,8 +1,8 @@
-"""The maps of teachers with roles. They are computed once for each video, by the engines that prediction uses.
+"""Maps of teachers with roles, computed once for each video in the engine that prediction uses.
 
-A teacher with a role is not run on the student's clips, because a student of two frames would need a whole clip of the
-teacher's for one map: it is run over the whole video, as for prediction, and the maps of the frames that the student
-may see are stored.
+A teacher with a role is not run on the student's clips: for a student that reads two frames, the teacher would have to
+process a whole clip of its own to provide a single map. Instead, it is run on whole videos, as for prediction, and the
+maps of the frames that training and validation can use are stored.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("tinyhd")
 
 VERSION = 1
-"""Version of the stored maps."""
+"""Version of the files; a new one makes the stored maps invalid."""
 
 FILES_IN_MEMORY = 4096
-"""Files of maps that a process keeps in memory; each has some 100 kB."""
+"""Maximum number of files of maps that a process keeps in memory; each has about 100 kB."""
 
 AHEAD = 32
-"""Frames that are decoded ahead of the teacher."""
+"""Maximum number of frames that are decoded ahead of the teacher."""
 
 
 class RoleTeacher:
-    """A network that computes the maps of one role.
+    """A teacher with a role.
 
     Args:
         config: the run.
@@ -72,12 +72,12 @@ class RoleTeacher:
 
     @property
     def form(self) -> Form:
-        """Form in which it reads frames."""
+        """Form in which the teacher reads frames."""
         return form_of(self.model.spec)
 
     @property
     def identity(self) -> str:
-        """Digest of everything that its stored maps depend on, except the video."""
+        """Digest of everything that the stored maps depend on, except the video."""
         config, model = self.config, self.model
         facts: tuple[object, ...] = (VERSION, self.role, model.sha256, model.spec.input_size, model.engine.precision)
         facts += (config.start_grid, config.clip_frames, config.map_frames, config.still_motion > 0)
@@ -85,7 +85,7 @@ class RoleTeacher:
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     def maps(self, frames: Iterable[Pixels], wanted: Sequence[int]) -> Iterator[Map]:
-        """Yield the maps ``(H, W)`` of the frames with the numbers ``wanted``, in order."""
+        """Yield the maps ``(H, W)`` of the frames whose numbers are in ``wanted``, in order."""
         chosen = set(wanted)
         if self.role == "temporal":
             yield from (saliency for number, saliency in self.model.maps(enumerate(frames)) if number in chosen)
@@ -95,7 +95,7 @@ class RoleTeacher:
                 yield self.of_still(frame)
 
     def of_still(self, frame: Pixels) -> Map:
-        """Return the map of a frame ``(3, H, W)``: the mean over the maps of a clip that repeats it."""
+        """Return the map of a frame ``(3, H, W)``: the mean over the maps of a static clip of it."""
         clip = np.repeat(frame[:, np.newaxis], self.model.spec.clip_frames, axis=1)
         return np.asarray(self.model.infer(clip).mean(0), np.float32)
 
@@ -107,7 +107,12 @@ class RoleTeacher:
             return list(self.maps(frames, wanted))
 
     def of_photograph(self, stored: Stored, trajectory: int) -> Map:
-        """Return the map of the first frame of a camera path over a photograph, stored in the teacher's form."""
+        """Return the map of one frame of a camera path over a photograph: the frame that the student's map belongs to.
+
+        Args:
+            stored: the photograph in the teacher's form.
+            trajectory: number of the camera path; 0: a static view.
+        """
         clips = Clips({self.form: [stored]}, self.form, {}, TRAJECTORY_FRAMES)
         views = clips.read(Pick(0, 0, trajectory=trajectory), self.form, (0, 0))
         frames = (normalized(view.astype(np.float32), self.model.spec.preprocess) for view in views)
@@ -116,19 +121,21 @@ class RoleTeacher:
 
 @dataclass(frozen=True)
 class RoleMaps:
-    """The stored maps of the teachers with roles. It can be sent to worker processes."""
+    """Reads the stored maps of the teachers with roles. Contains only paths, so that it can be sent to processes."""
 
     files: Mapping[str, Sequence[Sequence[Path]]]
-    """By role, for each video of the run: the files of its teachers."""
+    """Files by role: for each video of the run, one file per teacher."""
     size: tuple[int, int]
     """Height and width of the student's input."""
 
     def of(self, video: int, frames: Sequence[int]) -> dict[str, Tensor]:
-        """Return the maps of some frames by role, ``(T, H, W)`` with maximum 1: the mean of the role's teachers.
+        """Return the maps of some frames by role, ``(T, H, W)``: the mean over the teachers of the role.
+
+        Each teacher's maps have the maximum 1.
 
         Args:
             video: index in the list of videos.
-            frames: numbers of the frames; of a photograph, that of the camera path.
+            frames: numbers of the frames; for a photograph, numbers of camera paths.
         """
         return {
             role: torch.stack([frames_of(path, tuple(frames), self.size) for path in paths[video]]).mean(0)
@@ -143,7 +150,7 @@ def read_maps(path: Path) -> dict[str, Any]:
 
 
 kept_maps = lru_cache(FILES_IN_MEMORY)(read_maps)
-"""The same, kept in memory."""
+""":func:`read_maps` with a cache in memory."""
 
 
 def frames_of(path: Path, frames: Sequence[int], size: tuple[int, int]) -> Tensor:
@@ -158,7 +165,7 @@ def frames_of(path: Path, frames: Sequence[int], size: tuple[int, int]) -> Tenso
 
 
 def wanted_frames(config: TrainConfig, frames: int) -> list[int]:
-    """Return the frames of a video that the student's maps may belong to, in training and validation."""
+    """Return the frames of a video that the student's maps can belong to, in training and validation."""
     length = config.clip_frames
     first = {*starts(frames, config.start_grid, length)}
     stand_in = Stored("", "", Path(), frames, config.input_size, still=False, labeled=False)
@@ -167,14 +174,14 @@ def wanted_frames(config: TrainConfig, frames: int) -> list[int]:
 
 
 def wanted_paths(config: TrainConfig) -> list[int]:
-    """Return the camera paths over photographs that the student may see."""
+    """Return the camera paths over a photograph that training and validation can use."""
     return list(range(TRAJECTORIES + 1)) if config.still_motion else [0]
 
 
 def compute(
     config: TrainConfig, videos: Sequence[Video], stored: Sequence[Stored], root: Path, start_phase: StartPhase
 ) -> RoleMaps | None:
-    """Compute the maps of all teachers with roles for the videos of a run, as far as they are not stored.
+    """Compute the maps of all teachers with roles for the videos of a run, unless they are stored.
 
     Args:
         config: the run.
@@ -190,14 +197,14 @@ def compute(
         WeightsError: a teacher cannot be loaded.
         OutputError: the maps cannot be written.
     """
-    files = {}
     for role in config.family.roles:
         if config.role_teachers and role not in config.role_teachers:
             log.warning(
                 "no %s teacher (--teacher %s=NAME): the %s path learns from ground truth only", role, role, role
             )
+    files = {}
     for role, names in config.role_teachers.items():
-        several = []
+        of_teachers = []
         for name in names:
             teacher = RoleTeacher(config, role, name)
             progress = start_phase(f"maps of the {role} teacher {teacher.model.name}")
@@ -205,13 +212,18 @@ def compute(
             for done, (video, decoded) in enumerate(zip(videos, stored, strict=True), start=1):
                 paths.append(store_maps(teacher, video, decoded, root))
                 progress(done, len(videos))
-            several.append(paths)
-        files[role] = [list(of_video) for of_video in zip(*several, strict=True)]
+            of_teachers.append(paths)
+        files[role] = [list(of_video) for of_video in zip(*of_teachers, strict=True)]
     return RoleMaps(files, config.input_size) if files else None
 
 
 def store_maps(teacher: RoleTeacher, video: Video, stored: Stored, root: Path) -> Path:
-    """Return the file with a teacher's maps of a video; computed and written if it is missing or damaged."""
+    """Return the file with a teacher's maps of a video; it is written if it is missing or damaged.
+
+    Raises:
+        InputError: the video cannot be read, or has changed.
+        OutputError: the file cannot be written.
+    """
     config, form = teacher.config, teacher.form
     key = key_of(video, stored_size(video, form.size), form.preprocess)
     path = root / "teacher" / f"{teacher.role}-{teacher.identity}" / f"{key}.npz"
@@ -227,7 +239,7 @@ def store_maps(teacher: RoleTeacher, video: Video, stored: Stored, root: Path) -
     else:
         maps = teacher.of_video(video, wanted)
     if len(maps) != len(wanted):
-        raise InputError(f"{stored.name}: decoded to another number of frames than before; is the file being written?")
+        raise InputError(f"{stored.name}: the number of frames has changed; start again once the file is complete")
     tensor = torch.from_numpy(np.stack(maps))
     arrays = packed("final", torch.clamp_min(tensor, 0), config.cache_dtype, config.cache_scale)
     repeats = arrays.pop("final_repeats", None)

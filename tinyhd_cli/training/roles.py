@@ -1,4 +1,4 @@
-"""Teachers with roles: which teacher each part of a student learns from. Imports no torch."""
+"""Roles of teachers, as given with ``--teacher``. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..models.family import ROLES, Family
 
 
 def split_role(teacher: str) -> tuple[str, str]:
-    """Return the role (empty if there is none) and the network of ``[ROLE=]NAME|FILE``.
+    """Return the role (empty if none is given) and the network of ``[ROLE=]NAME|FILE``.
 
     Raises:
         UsageError: the role is unknown.
@@ -31,18 +31,18 @@ def by_role(teachers: Sequence[str], family: Family) -> dict[str, tuple[str, ...
 
     Args:
         teachers: as on the command line.
-        family: that of the student.
+        family: the student's family.
 
     Returns:
-        Only roles that have a teacher; empty for a family without roles.
+        Only the roles that have a teacher; empty for a family without roles.
 
     Raises:
-        UsageError: a role is unknown, or one that the student does not learn from.
+        UsageError: a role is unknown, or not one of the family's.
     """
     pairs = [split_role(teacher) for teacher in teachers]
     for role, name in pairs:
         if role and role not in family.roles:
-            has = f"the roles of its teachers are {', '.join(family.roles)}" if family.roles else "give it no role"
-            raise UsageError(f"--teacher {role}={name}: {family.name} has no {role} teacher; {has}")
+            valid = f"the roles are {', '.join(family.roles)}" if family.roles else f"use --teacher {name}"
+            raise UsageError(f"--teacher {role}={name}: {family.name} has no {role} teacher; {valid}")
     found = {role: tuple(name for own, name in pairs if own in ("", role)) for role in family.roles}
     return {role: names for role, names in found.items() if names}

@@ -10,15 +10,15 @@ from .option_values import as_text
 
 
 def chosen_stages(stages: Sequence[int], family: Family, model: str) -> tuple[int, ...]:
-    """Return the numbers of the stages to run, from 1; empty for networks that are trained in one stage.
+    """Return the numbers of the stages to run, counted from 1; empty for a network that is trained in one stage.
 
     Args:
         stages: as on the command line; empty for all.
-        family: that of the network.
-        model: its name, for messages.
+        family: the network's family.
+        model: the network's name, for messages.
 
     Raises:
-        UsageError: the family has no such stages, or they are not consecutive.
+        UsageError: the family has no such stages, or they are not consecutive and in order.
     """
     runs = runs_of(range(1, len(family.stages) + 1))
     chosen = tuple(stages) or tuple(range(1, len(family.stages) + 1))
@@ -31,6 +31,6 @@ def chosen_stages(stages: Sequence[int], family: Family, model: str) -> tuple[in
 
 
 def runs_of(numbers: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return all runs of consecutive numbers, such as (1,), (1, 2) and (2,)."""
+    """Return all sequences of consecutive numbers: (1,), (1, 2) and (2,) for (1, 2)."""
     ends = range(len(numbers) + 1)
     return [tuple(numbers[first:last]) for first in ends for last in ends if first < last]

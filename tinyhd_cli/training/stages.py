@@ -1,4 +1,4 @@
-"""Train a network, in the stages that its family defines. Each stage is a run of its own, with its own checkpoints."""
+"""Train a network in the stages that its family defines. Each stage is a run of its own, with its own checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .options import TrainConfig
 
 
 def configs(config: TrainConfig) -> list[TrainConfig]:
-    """Return the configuration of each stage of a run; the configuration itself for networks without stages."""
+    """Return the configuration of each stage of a run; for a network without stages, the configuration itself."""
     return [dataclasses.replace(config, stage=stage) for stage in config.stages] or [config]
 
 
@@ -40,9 +40,9 @@ def train(
     start_phase: StartPhase = no_phases,
     on_report: OnReport = lambda report: None,
 ) -> None:
-    """Train a network in all stages of its configuration; see :class:`.loop.Trainer` for the arguments and errors.
+    """Train a network in all stages of a configuration; see :class:`.loop.Trainer` for the arguments and errors.
 
-    A run that is resumed continues in the stage in which it was stopped; only the last stage can be extended.
+    A resumed run continues in the stage in which it was stopped. Only the last stage can be extended.
     """
     several = configs(config)
     if extend or all(map(has_run, several)):
@@ -54,11 +54,11 @@ def train(
         for stage in several:
             checkpoints.refuse_old_run(stage.folder)
     for number, stage in enumerate(several[first:]):
-        again = number == 0 and (has_run(stage) or len(several) == 1)
+        continued = number == 0 and (has_run(stage) or len(several) == 1)
         Trainer(
             stage,
-            resume=resume and again,
-            extend=extend and again,
+            resume=resume and continued,
+            extend=extend and continued,
             start_phase=start_phase,
             on_report=on_report,
         ).run()

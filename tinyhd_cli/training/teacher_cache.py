@@ -1,4 +1,4 @@
-"""Teachers' maps on disk, so that a teacher is run once per clip."""
+"""Cache of teachers' maps on disk, so that a teacher is run only once per clip."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class Teachers:
 
 
 def packed(name: str, maps: Tensor, dtype: str, scale: int) -> dict[str, NDArray[Any]]:
-    """Return maps ``(T, H, W)`` as small arrays. Equal maps are stored once."""
+    """Return maps ``(T, H, W)`` as small arrays, by names that start with ``name``. Equal maps are stored once."""
     if bool((maps == maps[:1]).all()) and len(maps) > 1:
         return {**packed(name, maps[:1], dtype, scale), f"{name}_repeats": np.array(len(maps))}
     small = F.avg_pool2d(maps.unsqueeze(0), scale)[0] if scale > 1 else maps

@@ -22,7 +22,7 @@ from .teacher_cache import Teachers
 BATCH_SIZE = 4
 
 DIVERGENCE = LossTerm("final", "kl")
-"""The term that the best constant map is compared with."""
+"""The term whose value for the best constant map is computed."""
 
 PREVIEW_CLIPS = 6
 """Maximum number of clips in the preview image of a validation."""
@@ -37,7 +37,7 @@ class Validation:
     loss: float = float("nan")
     """Weighted sum of the terms."""
     scores: dict[str, float] = field(default_factory=dict)
-    """Means of the metrics over the last frames of the labeled clips; empty without ground truth."""
+    """Means of the metrics over the last map of each labeled clip; empty without ground truth."""
     image: Pixels | None = None
     """Preview of some clips and their maps."""
 
@@ -46,11 +46,11 @@ class Validator:
     """Validation of a network on a fixed set of clips.
 
     Args:
-        config: Configuration of the run.
-        clips: Reader of the clips.
-        labeled: Clips with ground truth.
-        aux: Clips without ground truth; not used without a teacher.
-        teacher: Teachers of the run, or None.
+        config: configuration of the run.
+        clips: reader of the clips.
+        labeled: clips with ground truth.
+        aux: clips without ground truth; not used without a teacher.
+        teacher: teachers that are run on the clips, if any.
     """
 
     def __init__(
@@ -102,9 +102,9 @@ class Validator:
             for name, term in losses.items():
                 sums[name].append((float(term), len(picks)))
             if labels is not None:
-                last_frames = labels.density[:, -1], labels.fixation[:, -1]
-                for maps_of_frame in zip(saliency[:, -1], *last_frames, strict=True):
-                    for name, value in score(*maps_of_frame).items():
+                last = saliency[:, -1], labels.density[:, -1], labels.fixation[:, -1]
+                for maps_of_clip in zip(*last, strict=True):
+                    for name, value in score(*maps_of_clip).items():
                         scores[name].append(value)
             if number in previewed:
                 final = None if teacher_maps is None else preview_of(teacher_maps)
@@ -122,7 +122,8 @@ class Validator:
         """Return the divergence of the teacher's final maps from the best constant map, which is their mean.
 
         It is the lower bound for a student that ignores its input: for labeled clips (``target/final``) and for
-        auxiliary clips (``aux/final``). Empty without a teacher, and if the term ``final`` is another.
+        auxiliary clips (``aux/final``). Empty if all teachers have roles or there is none, and if the student has no
+        term :data:`DIVERGENCE`.
         """
         found: dict[str, list[Tensor]] = defaultdict(list)
         compared = self.teacher is not None and DIVERGENCE in self.config.objectives.terms
@@ -149,7 +150,7 @@ def mean_divergence(maps: Sequence[Tensor]) -> float:
 
 
 def score(saliency: Tensor, density: Tensor, fixation: Tensor) -> dict[str, float]:
-    """Return the metrics of one frame; those that its ground truth allows. Negative saliency counts as 0."""
+    """Return the metrics of one map, as far as its ground truth allows. Negative saliency counts as 0."""
     has_density, has_fixation = bool(density.any()), bool(fixation.any())
     values = score_frame(
         saliency.clamp_min(0).cpu().numpy(),
@@ -160,7 +161,7 @@ def score(saliency: Tensor, density: Tensor, fixation: Tensor) -> dict[str, floa
 
 
 def preview_of(teacher_maps: Targets) -> Tensor | None:
-    """Return the map of the first clip's last frame: the teacher's, or the mean over the teachers with roles."""
+    """Return the last map of the first clip: the teacher's, or the mean over the teachers with roles."""
     several = [*teacher_maps.roles.values()] if teacher_maps.final is None else [teacher_maps.final]
     return torch.stack([maps[0, -1] for maps in several]).mean(0) if several else None
 
@@ -168,7 +169,7 @@ def preview_of(teacher_maps: Targets) -> Tensor | None:
 def preview_row(
     frame: Tensor, density: Tensor | None, teacher: Tensor | None, student: Tensor, maps: dict[str, Tensor]
 ) -> dict[str, Pixels]:
-    """Return the last frame of a clip and its maps by name, as one row of the preview."""
+    """Return the frame that a clip's last map belongs to, and the maps of it by name, as one row of the preview."""
     images = {"input": frame.numpy()}
     gray: dict[str, Tensor | None] = {"ground truth": density, "teacher": teacher, "student": student}
     for name, channels in maps.items():
