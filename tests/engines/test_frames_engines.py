@@ -145,8 +145,8 @@ def test_a_form_with_other_maps_is_not_used(family, pair_file, caplog, engine):
     np.testing.assert_allclose(
         maps_of(model, 20), clip_by_clip(load_model(pair_file, "cpu", engine="torch"), 20), atol=1e-5
     )
-    assert "pair-64: many frames at once: maps differ from PyTorch's" in caplog.text
-    assert "each map is computed alone" in caplog.text
+    assert "pair-64: not run on many frames at once: maps differ from PyTorch's" in caplog.text
+    assert "clips are run one by one" in caplog.text
 
 
 def test_a_form_that_cannot_be_converted_is_not_used(family, pair_file, caplog):

@@ -242,7 +242,7 @@ BAD = {
     "header of many files": (header(number(1, 10**9)), "it states 1000000000 data files; 1 to 16 are supported"),
     "header of two files": (header(number(1, 2)), "its data file model.ckpt-3000.data-00000-of-00002 is missing"),
     "big-endian": (header(number(1, 1) + number(2, 1)), "its numbers are big-endian"),
-    "no layers": (only("", "global_step"), "none of its 1 variables is of a layer of tf_slim"),
+    "no layers": (only("", "global_step"), "none of its 1 variables belongs to a tf_slim layer"),
     "nothing": (only(""), "none of its 0 variables"),
     "one layer": (only("", "jointDis/conv1/weights"), "do not belong to an installed model family"),
     "index empty": (lambda parts: (b"", parts[1]), "empty file"),

@@ -1,4 +1,4 @@
-"""The size of a network: parameters, multiply-adds, and memory of its activations."""
+"""The cost of a network: parameters, multiply-adds, and memory for activations."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 @dataclass(frozen=True)
 class Cost:
-    """The size of a network and the work for one map, from a forward pass of one clip."""
+    """The cost of a network, measured in a forward pass of one clip in PyTorch, with BatchNorm folded, in float32."""
 
     network: str
     parameters: int
     macs: float
     """Multiply-adds of all convolutions for one map."""
     activation_mb: float
-    """Largest total size of the tensors that exist at the same time in a pass in PyTorch, without the weights and the
-    clip, with BatchNorm folded, in float32; in 10^6 bytes."""
+    """Peak memory of the tensors that exist at the same time, without weights and clip, in 10^6 bytes."""
     outputs_mb: float
-    """Total size of the outputs of all convolutions of a pass in float32, in 10^6 bytes."""
+    """Total size of the outputs of all convolutions, in 10^6 bytes."""
 
 
 def costs(name: str) -> Cost:
-    """Return the size of a network and its work for one map."""
+    """Return the cost of a network."""
     spec = named_spec(name)
     network = build(spec).eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -45,7 +44,7 @@ def costs(name: str) -> Cost:
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         weight = layer.weight
         assert isinstance(weight, Tensor)
-        # Each output value of a convolution, and each input value of a transposed one, is used once per kernel weight.
+        # Multiply-adds per output value of a convolution, or per input value of a transposed one.
         values = inputs[0] if isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose3d) else output
         macs.append(values.numel() * math.prod(weight.shape[1:]))
         outputs.append(output.nbytes)
@@ -60,10 +59,10 @@ def costs(name: str) -> Cost:
 
 
 class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the bytes of the tensors that operations return, as long as these exist.
+    """Tracks the total size of the tensors that operations have returned and that still exist.
 
     Attributes:
-        peak: the largest sum so far.
+        peak: the largest total so far, in bytes.
     """
 
     def __init__(self) -> None:

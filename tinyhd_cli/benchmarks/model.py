@@ -35,7 +35,7 @@ Pass = Callable[[], Array]
 """A forward pass, or several of them, that returns maps ``(T, H, W)``."""
 
 BATCHES = 8
-"""Number of the largest batches in a pass of an engine that computes several batches at the same time."""
+"""Number of batches of the largest size in a timed pass of an engine that processes several batches in parallel."""
 
 ORIGINAL = ("torch, original graph", "float32")
 """The reference: PyTorch without fused BatchNorm, in its default memory layout."""
@@ -58,7 +58,7 @@ KINDS = (
 class ModelRun:
     """The measurements of a network in an engine. Times are for 16 maps.
 
-    A network with a sliding window computes them from 16 clips, or, in engines that can, from many frames at once.
+    A network with a sliding window computes them from 16 clips, or from many frames at once if the engine supports it.
     """
 
     network: str
@@ -95,8 +95,8 @@ def make_network(name: str, file: Path | None = None) -> tuple[nn.Module, ModelS
 def make_pass(network: nn.Module, spec: ModelSpec, engine: str, precision: str) -> Pass:
     """Return a function that runs a network on smooth noise; changes the network.
 
-    The maps are those of one clip. If the engine runs the network on many frames at once, they are those of one or
-    several batches, of which the first map is the clip's.
+    It returns the maps of one clip. In an engine that is run on many frames at once, it returns those of one or several
+    batches; the first map is that of the same clip.
 
     Args:
         network: a network from :func:`make_network`.
@@ -128,7 +128,7 @@ def make_pass(network: nn.Module, spec: ModelSpec, engine: str, precision: str) 
 
 
 def available_passes(name: str, file: Path | None) -> dict[tuple[str, str], Pass]:
-    """Return a pass in each engine and precision that can run a network on this machine."""
+    """Return a pass for each engine and precision that can run a network on this machine."""
     passes: dict[tuple[str, str], Pass] = {}
     for kind in KINDS:
         with contextlib.suppress(EngineUnavailable):
@@ -156,7 +156,7 @@ def model_runs(
                 times[kind].append(time_per_map(run))
         original, expected = times[ORIGINAL], maps[ORIGINAL]
         for kind, seconds in times.items():
-            # Of many frames, only the first maps are those of the clip.
+            # Of many frames, only the first maps belong to the clip.
             difference, correlation = compare(maps[kind][: len(expected)], expected) if file else (None, None)
             yield ModelRun(
                 name,
@@ -173,7 +173,7 @@ def model_runs(
 
 
 def time_per_map(run: Pass) -> float:
-    """Return the seconds of a pass, divided by the number of its maps."""
+    """Return the seconds per map of a pass."""
     started = time.perf_counter()
     maps = run()
     return (time.perf_counter() - started) / len(maps)

@@ -169,7 +169,7 @@ def show_model_runs(found: list[Cost], runs: list[ModelRun]) -> None:
     for cost in found:
         title = (
             f"{cost.network}: {cost.parameters:,} parameters, {cost.macs / 1e6:.1f} M multiply-adds per map,\n"
-            f"{cost.activation_mb:.2f} MB of activations at a time, {cost.outputs_mb:.2f} MB in all convolutions"
+            f"activations: {cost.activation_mb:.2f} MB at the peak, {cost.outputs_mb:.2f} MB in total"
         )
         columns = ("engine", "", "ms", "median", "maps/s", "times", "median", "CC", "MB")
         table = Table(*columns, box=None, title=title)

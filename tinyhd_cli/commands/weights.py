@@ -159,7 +159,9 @@ def verify(
 def convert(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="Original .pth or .pt file, or .index of TensorFlow.", show_default=False),
+        typer.Argument(
+            metavar="FILE", help="Original .pth or .pt file, or TensorFlow's .index file.", show_default=False
+        ),
     ],
     out: Annotated[
         Path | None,

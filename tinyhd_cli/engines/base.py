@@ -31,7 +31,7 @@ class Engine(Protocol):
 
 
 class FramesEngine(Protocol):
-    """Runs a network with a sliding window on many consecutive frames at once, see ``Family.over_frames``."""
+    """Runs a network with a sliding window on many consecutive frames at once; see ``Family.over_frames``."""
 
     name: str
     precision: str
@@ -43,7 +43,7 @@ class FramesEngine(Protocol):
     def stream(self, batches: Iterable[Array]) -> Iterator[Array]:
         """Yield the maps ``(batch, H, W)`` of each batch of frames, in order.
 
-        Several batches may be in work at the same time.
+        Several batches may be processed in parallel.
 
         Args:
             batches: consecutive frames ``(batch + clip_frames - 1, 3, H, W)``, float32. An array may be overwritten

@@ -26,17 +26,17 @@ LOWERINGS = {"tinyhd": "lower_tinyhd"}
 """Modules of this package that lower the networks of a family to a graph, each with a function ``lower``."""
 
 GPU_BATCH, MIN_BATCH, MAX_BATCH = 64, 4, 32
-"""Number of maps that an engine computes at once on many frames: on GPUs, and the limits on CPUs."""
+"""Number of maps that an engine computes in one pass on many frames: on GPUs; and its limits on CPUs."""
 
 CHANNEL_BYTES = 1 << 16
-"""Size of one channel of a batch at the size of the input, on CPUs. With larger batches, the activations of a layer do
-not stay in the cache until the next one: UVA-Net takes up to 20 % more time."""
+"""Maximum size of one channel of a batch at full resolution, on CPUs. With larger batches, the activations of a layer
+are evicted from the cache before the next layer reads them: UVA-Net takes up to 20 % more time."""
 
 NO_LOWERING = "has no lowering of this model family"
 
 
 def clip_shape(spec: ModelSpec, more: int = 0) -> Shape:
-    """Return the shape of a clip without its batch dimension, or of one with ``more`` frames."""
+    """Return the shape of a clip without its batch dimension, with ``more`` additional frames."""
     return (3, spec.clip_frames + more, *spec.input_size)
 
 
@@ -124,13 +124,13 @@ BUILDERS: dict[str, Callable[[nn.Module, ModelSpec, str], Engine]] = {
 
 
 def over_frames(network: nn.Module, spec: ModelSpec) -> nn.Module | None:
-    """Return a network in the form that takes many consecutive frames, see ``Family.over_frames``, if there is one."""
+    """Return the form of a network that takes many consecutive frames (``Family.over_frames``); None without one."""
     found = family(spec).over_frames(network) if spec.windowing == "sliding" else None
     return None if found is None else found.eval()
 
 
 def frames_batch(spec: ModelSpec, device: torch.device, precision: str) -> int:
-    """Return the number of maps that an engine computes at once on many frames."""
+    """Return the number of maps that an engine computes in one pass on many frames."""
     if device.type != "cpu":
         return GPU_BATCH
     height, width = spec.input_size
@@ -139,12 +139,12 @@ def frames_batch(spec: ModelSpec, device: torch.device, precision: str) -> int:
 
 
 def build_torch_frames(network: nn.Module, spec: ModelSpec, device: torch.device, precision: str) -> FramesEngine:
-    """Return PyTorch with a network from :func:`over_frames`."""
+    """Return an engine that runs a network from :func:`over_frames` in PyTorch."""
     return TorchFrames(network, device, precision, frames_batch(spec, device, precision))
 
 
 def build_openvino_frames(network: nn.Module, spec: ModelSpec, device: torch.device, precision: str) -> FramesEngine:
-    """Return OpenVINO with a network from :func:`over_frames`, on the CPU."""
+    """Return an engine that runs a network from :func:`over_frames` in OpenVINO, on the CPU."""
     from . import generic
     from .openvino import OpenVinoFrames
 
@@ -160,4 +160,4 @@ FRAMES_BUILDERS: dict[str, Callable[[nn.Module, ModelSpec, torch.device, str], F
     "torch": build_torch_frames,
     "openvino": build_openvino_frames,
 }
-"""Engines that can run a network on many frames at once; the others run clip by clip."""
+"""Engines that can run a network on many frames at once; the others run it clip by clip."""

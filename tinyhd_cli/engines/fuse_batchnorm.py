@@ -17,7 +17,7 @@ def can_fold(conv: nn.Module | None, norm: nn.Module | None) -> bool:
     """Return whether a norm has statistics and can be folded into a convolution."""
     if type(conv) not in CONVOLUTIONS or type(norm) not in NORMS or getattr(norm, "running_mean", None) is None:
         return False
-    return not (isinstance(conv, nn.ConvTranspose2d) and conv.groups > 1)  # PyTorch folds only whole kernels
+    return not (isinstance(conv, nn.ConvTranspose2d) and conv.groups > 1)  # PyTorch cannot fold these
 
 
 def fold(network: nn.Module, *, by_name: bool = False) -> None:

@@ -84,7 +84,7 @@ def source_files(network: nn.Module) -> list[Path]:
 
 
 def example(shape: tuple[int, ...], batch: int = 1) -> tuple[torch.Tensor]:
-    """Return the arguments of an example call for ``batch`` clips, or frames, of ``shape``."""
+    """Return the arguments of an example call with ``batch`` clips or frames of ``shape``."""
     return (torch.zeros(batch, *shape),)
 
 
@@ -93,7 +93,7 @@ def to_openvino(network: nn.Module, shape: tuple[int, ...], batch: int = 1) -> A
 
     Args:
         network: on the CPU, in evaluation mode.
-        shape: of the clip, ``(3, T, H, W)``; of a frame, ``(3, H, W)``, for a network that takes many frames.
+        shape: of a clip, ``(3, T, H, W)``; for a network that takes many frames, of a frame, ``(3, H, W)``.
         batch: number of clips or frames.
 
     Raises:

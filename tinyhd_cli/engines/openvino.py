@@ -144,7 +144,7 @@ def load_or_compile(
     OpenVINO's own cache (``CACHE_DIR``) is not used, because it memory-maps its files: truncating a file that is in
     use kills the process.
 
-    The hint is OpenVINO's: ``LATENCY`` runs one input on all threads, ``THROUGHPUT`` several inputs at once.
+    ``hint`` is OpenVINO's: ``LATENCY`` runs one input on all threads, ``THROUGHPUT`` several inputs in parallel.
 
     Returns:
         The compiled model, and the digest of its cache file (empty if it is not cached).
@@ -197,12 +197,12 @@ class OpenVino:
 
 
 class OpenVinoFrames:
-    """A network, compiled by OpenVINO, that runs on many consecutive frames at once, and on several such batches.
+    """A network, compiled by OpenVINO, that is run on many consecutive frames at once, several batches in parallel.
 
     Args:
         make: builds the model: frames ``(batch + clip_frames - 1, 3, H, W)`` to maps ``(batch, 1, H, W)``.
         precision, threads, cache_file: see :class:`OpenVino`.
-        batch: number of maps that are computed at once.
+        batch: number of maps that are computed in one pass.
     """
 
     name = "openvino"
@@ -217,7 +217,8 @@ class OpenVinoFrames:
     def stream(self, batches: Iterable[Array]) -> Iterator[Array]:
         """Yield the maps ``(batch, H, W)`` of each batch of frames, in order.
 
-        Each stream has its own requests, and one more than run at once, so that the next input is ready when one ends.
+        Each call has its own inference requests: one more than run in parallel, so that the next input is ready when a
+        request ends.
         """
         count = self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
         free = deque(self._model.create_infer_request() for _ in range(count))

@@ -125,7 +125,7 @@ def usable(name: str, precision: str, network: nn.Module, spec: ModelSpec, refer
 
 
 def verdict_file(name: str, precision: str, sha256: str, spec: ModelSpec, *facts: object) -> Path | None:
-    """Return the cache file of an engine's verdict; ``EngineUnavailable`` if its package is not installed."""
+    """Return the cache file of a self-test's result; ``EngineUnavailable`` if the engine's package is not installed."""
     package = PACKAGES[name]
     try:
         version = metadata.version(package)
@@ -141,7 +141,7 @@ def tested(make: Callable[[], AnyEngine], differs: Callable[[AnyEngine], str], v
 
     Args:
         make: builds the engine.
-        differs: runs the self-test; returns how the maps differ, or an empty text.
+        differs: runs the self-test; returns how the maps differ, an empty text if they agree.
         verdicts: cache file of the result, if any.
     """
     first = verdicts is not None and not verdicts.is_file()
@@ -159,14 +159,14 @@ def tested(make: Callable[[], AnyEngine], differs: Callable[[AnyEngine], str], v
 def frames_engine(
     network: nn.Module, spec: ModelSpec, device: torch.device, sha256: str, engine: Engine
 ) -> FramesEngine | None:
-    """Return the engine that runs a network on many consecutive frames at once; None if each clip is run alone.
+    """Return the engine that runs a network on many consecutive frames at once; None if clips are run one by one.
 
     Args:
         network: in evaluation mode, with BatchNorm folded, on its device.
         spec: the network.
         device: its device.
         sha256: digest of the weights.
-        engine: the engine for single clips; the one for many frames has its name and precision.
+        engine: the engine for single clips; the one for many frames has the same name and precision.
     """
     name, precision = engine.name, engine.precision
     if name not in FRAMES_BUILDERS:
@@ -182,7 +182,7 @@ def frames_engine(
             None if name == "torch" else verdict_file(name, precision, sha256, spec, "frames"),
         )
     except Exception as error:  # an engine may raise anything; clips are then run one by one
-        log.debug("many frames at once", exc_info=True)
+        log.debug("engine for many frames", exc_info=True)
         reason = str(error) if isinstance(error, EngineUnavailable) else f"{type(error).__name__}: {one_line(error)}"
-        log.warning("%s: many frames at once: %s; each map is computed alone, which is slower", spec.name, reason)
+        log.warning("%s: not run on many frames at once: %s; clips are run one by one, slower", spec.name, reason)
         return None

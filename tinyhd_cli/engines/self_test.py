@@ -83,9 +83,9 @@ def mismatch(engine: Engine, reference: Engine, clip: Array, limits: Tolerance) 
 
 
 def frames_mismatch(engine: FramesEngine, reference: Engine, spec: ModelSpec, limits: Tolerance) -> str:
-    """Return how an engine's maps of many frames differ from the reference's, clip by clip; empty if they agree.
+    """Return how an engine's maps of many frames differ from the reference's; empty if they are within the limits.
 
-    About four clips of a batch are compared, because PyTorch takes long.
+    The reference is run clip by clip, on about four clips of a batch, because it is slow.
     """
     length = spec.clip_frames
     clip = self_test_clip((3, engine.batch + length - 1, *spec.input_size))

@@ -43,13 +43,13 @@ class TorchEngine:
 
 
 class TorchFrames:
-    """A network in PyTorch that runs on many consecutive frames at once.
+    """A network in PyTorch that is run on many consecutive frames at once.
 
     Args:
-        network: the network in the form that ``Family.over_frames`` returns, in evaluation mode, on its device.
+        network: as ``Family.over_frames`` returns it, in evaluation mode, on its device.
         device: its device.
         precision: ``float32`` or ``bf16``.
-        batch: number of maps that are computed at once.
+        batch: number of maps that are computed in one pass.
     """
 
     name = "torch"

@@ -51,9 +51,9 @@ class Model:
 
     @cached_property
     def frames_engine(self) -> FramesEngine | None:
-        """The engine that computes the maps of many consecutive frames at once; None if each clip is run alone.
+        """The engine that is run on many consecutive frames at once; None if clips are run one by one.
 
-        It is built when it is first needed: single clips do not need it.
+        It is built on first use, because single clips do not need it.
         """
         return frames_engine(self.network, self.spec, self.device, self.sha256, self.engine)
 
@@ -76,7 +76,7 @@ class Model:
     def infer(self, clip: Pixels) -> Map:
         """Return the saliency, float32 ``(maps, H, W)``, of a clip ``(3, clip_frames, H, W)`` from :meth:`prepare`.
 
-        No value is negative (see :func:`checked`).
+        Negative maps are shifted (see :func:`checked`).
 
         Raises:
             WeightsError: a value is not finite, or the maps have another shape.
@@ -106,14 +106,18 @@ class Model:
 
 
 class ConstantMaps:
-    """Logs the first constant map of a video as a warning, with the name of the weights."""
+    """Logs a warning for the first constant map of a video.
+
+    Args:
+        name: of the weights.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._found = False
 
     def __call__(self, maps: Map) -> Map:
-        """Return the maps ``(T, H, W)``."""
+        """Check maps ``(T, H, W)``, and return them."""
         if not self._found and is_constant(maps):
             self._found = True
             log.warning("%s: a saliency map is constant; check that these weights are trained", self._name)
@@ -129,17 +133,18 @@ def run_engine(engine: Engine, clip: Pixels, name: str, spec: ModelSpec) -> Map:
     """
     with named_errors(family(spec)):
         maps: Map = engine.infer(clip)
-    return checked(maps, (spec.maps, *clip.shape[2:]), name)  # PyTorch can run a network on another size than its spec
+    expected = (spec.maps, *clip.shape[2:])  # PyTorch can run other sizes than the spec's
+    return checked(maps, expected, name)
 
 
 def checked(maps: Map, expected: tuple[int, ...], name: str) -> Map:
     """Return maps without negative values.
 
-    A network without activation at its output may give negative ones, which are no measure of attention. The map is
-    shifted then, so that its minimum is 0: no relation between its pixels changes.
+    A network without an output activation can output negative values. Such a map is shifted so that its minimum is 0,
+    which keeps the differences between pixels.
 
     Raises:
-        WeightsError: they have another shape than expected, or a value is not finite.
+        WeightsError: the shape is not the expected one, or a value is not finite.
     """
     if maps.shape != expected:
         raise WeightsError(f"{name}: the network outputs maps of shape {maps.shape}, but its spec states {expected}")

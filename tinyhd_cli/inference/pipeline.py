@@ -44,7 +44,7 @@ class Pipeline:
         Args:
             items: the output of the stage.
             limit: maximum number of items in the queue.
-            group: number of items that enter and leave the queue together, because each such step takes some 20 us.
+            group: number of items that pass through the queue together, because each access takes about 20 us.
         """
         waiting: queue.Queue[list[Item] | End] = queue.Queue(max(1, limit // group))
         thread = threading.Thread(target=self._produce, args=(items, waiting, group), name="tinyhd-stage", daemon=True)
@@ -54,18 +54,18 @@ class Pipeline:
 
     def _produce(self, items: Iterable[Item], waiting: queue.Queue[list[Item] | End], group: int) -> None:
         """Put all items into the queue; runs in the stage's thread."""
-        end, items_now = End(), list[Item]()
+        end, collected = End(), list[Item]()
         try:
             for item in items:
-                items_now.append(item)
-                if len(items_now) == group:
-                    self._put(items_now, waiting)
-                    items_now = []
+                collected.append(item)
+                if len(collected) == group:
+                    self._put(collected, waiting)
+                    collected = []
                     if self._cancelled.is_set():
                         return
         except BaseException as error:
             end = End(error)
-        self._put(items_now, waiting)
+        self._put(collected, waiting)
         self._put(end, waiting)
 
     def _put(self, entry: list[Item] | End, waiting: queue.Queue[list[Item] | End]) -> None:

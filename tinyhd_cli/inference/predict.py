@@ -32,7 +32,7 @@ MIN_AHEAD = 16
 """Minimum capacity of the queues of frames before the network and of maps after it; at least one clip is used."""
 
 GROUP = 8
-"""Number of frames that pass from stage to stage together if the network runs on many frames at once anyway."""
+"""Number of frames that are passed between stages together if the network is run on many frames at once."""
 
 TRIM_FRAMES = 64
 """Number of frames after which free memory is returned to the system: cheap, and often enough for a constant peak."""

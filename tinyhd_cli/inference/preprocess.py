@@ -58,23 +58,24 @@ def resized(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> NDAr
 
 
 def has_exact_weights(size: tuple[int, int]) -> bool:
-    """Return whether bilinear interpolation to a size is exact in float32, whatever the order of the operations.
+    """Return whether bilinear interpolation to a size is exact in float32, in any order of the operations.
 
-    If both sides are powers of two, the weights are multiples of 1 / (2 height) and 1 / (2 width). With the 8 bits of
-    a pixel, a value then has at most 24 bits.
+    If both sides are powers of two, the weights are multiples of 1 / (2 height) and 1 / (2 width). The product with an
+    8-bit pixel then fits into the 24-bit significand.
     """
     height, width = size
     return height.bit_count() == width.bit_count() == 1 and 2 * height * 2 * width <= 1 << 16
 
 
 def bilinear_of_rows(image: Image, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return what ``cv2.resize`` returns for the image in float32, in half the time.
+    """Resize an image, bit for bit as ``cv2.resize`` does in float32, in half the time.
 
-    Only the two rows that each output row depends on are converted. The size must have exact weights.
+    Converts only the two rows that each output row depends on. The size must have exact weights
+    (:func:`has_exact_weights`).
     """
     height, width = size
     rows, weights = row_pairs(image.shape[0], height)
-    # The height stays, so that OpenCV changes columns only.
+    # The height is kept, so OpenCV interpolates along rows only.
     narrow = cv2.resize(image[rows].astype(np.float32), (width, 2 * height), interpolation=cv2.INTER_LINEAR)
     values: NDArray[np.float32] = narrow[:height] * (1 - weights) + narrow[height:] * weights
     return values
@@ -82,7 +83,11 @@ def bilinear_of_rows(image: Image, size: tuple[int, int]) -> NDArray[np.float32]
 
 @functools.lru_cache(32)
 def row_pairs(rows: int, height: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return the input rows of each output row, the upper, then the lower ones, and the weights ``(height, 1, 1)``."""
+    """Return the two input rows of each output row (all upper, then all lower ones), and the weights of the lower ones.
+
+    Returns:
+        Row numbers ``(2 height,)`` and weights ``(height, 1, 1)``.
+    """
     at = (np.arange(height) + 0.5) * rows / height - 0.5
     first = np.floor(at).astype(np.intp)
     return np.concatenate([first, first + 1]), (at - first).astype(np.float32)[:, None, None]

@@ -1,8 +1,8 @@
 """Windows: the clips that a network is run on, so that every frame of a video gets one map.
 
 Frames pass through in order and in constant memory. Each item has a payload (a decoded frame, for example) next to its
-preprocessed pixels ``(C, H, W)``; ``infer`` takes a clip ``(C, T, H, W)`` and returns its maps. Where an engine runs
-on many frames at once, :func:`batched` gives it consecutive frames instead of clips.
+preprocessed pixels ``(C, H, W)``; ``infer`` takes a clip ``(C, T, H, W)`` and returns its maps. For an
+engine that is run on many frames at once, :func:`batched` passes consecutive frames instead of clips.
 
 Uses NumPy, not PyTorch, because PyTorch's idle worker threads spin and would compete with the engine for cores.
 """
@@ -113,15 +113,15 @@ def sliding(spec: ModelSpec, frames: Iterable[tuple[Payload, Pixels]], infer: In
 def batched(
     spec: ModelSpec, frames: Iterable[tuple[Payload, Pixels]], batch: int, stream: Stream
 ) -> Iterator[tuple[Payload, Map]]:
-    """Yield the same maps as :func:`sliding`, of a network that runs on many consecutive frames at once.
+    """Yield the same maps as :func:`sliding`, from an engine that is run on many consecutive frames at once.
 
     Args:
         spec: the network.
         frames: payloads and frames.
-        batch: number of maps that are computed at once.
-        stream: yields the maps ``(batch, H, W)`` of each of the batches of frames that it is given.
+        batch: number of maps that are computed in one pass.
+        stream: takes batches of frames, and yields the maps ``(batch, H, W)`` of each.
     """
-    waiting: deque[Payload] = deque()  # of the frames whose maps have not been computed yet
+    waiting: deque[Payload] = deque()  # payloads of frames without a map yet
 
     def pixels() -> Iterator[Pixels]:
         for payload, frame in frames:
@@ -129,16 +129,16 @@ def batched(
             yield frame
 
     for maps in stream(batches(spec, pixels(), batch)):
-        for saliency in maps[: len(waiting)]:  # after the last frame there are more maps than frames
+        for saliency in maps[: len(waiting)]:  # the last batch is padded
             yield waiting.popleft(), saliency
 
 
 def batches(spec: ModelSpec, frames: Iterable[Pixels], batch: int) -> Iterator[Pixels]:
-    """Yield the consecutive frames ``(batch + clip_frames - 1, C, H, W)`` that each ``batch`` maps depend on.
+    """Yield batches of consecutive frames ``(batch + clip_frames - 1, C, H, W)``, each for ``batch`` maps.
 
-    All arrays are the same one, which is overwritten: memory stays constant, see :class:`RecentFrames`.
+    The same array is overwritten and yielded each time, so memory is constant (see :class:`RecentFrames`).
     """
-    shared = spec.clip_frames - 1  # frames that two consecutive batches have in common
+    shared = spec.clip_frames - 1  # number of frames that consecutive batches have in common
     array, filled = np.empty(0, np.float32), 0
     for frame in padded(spec, frames, batch):
         if not array.size:
@@ -152,7 +152,7 @@ def batches(spec: ModelSpec, frames: Iterable[Pixels], batch: int) -> Iterator[P
 
 
 def padded(spec: ModelSpec, frames: Iterable[Pixels], batch: int) -> Iterator[Pixels]:
-    """Yield frames, the outermost ones repeated as in :func:`sliding`, and the last one to complete the last batch."""
+    """Yield frames; the first and the last one are repeated as in :func:`sliding`, and to fill the last batch."""
     count = 0
     for frame in frames:
         yield from repeat(frame, 1 if count else 1 + spec.frames_before)

@@ -93,8 +93,8 @@ def is_mirrored(av_frame: av.VideoFrame) -> bool:
 
 def side_data(av_frame: av.VideoFrame, name: str) -> bytes | None:
     """Return the side data of PyAV's type ``name`` of a frame; None if it has none."""
-    # Not av_frame.side_data, which the frame keeps: the two refer to each other, so that the memory of the image would
-    # not be freed with the last reference to the frame, but at some later collection of reference cycles.
+    # Not av_frame.side_data, which creates a reference cycle with the frame: the image would not be freed with the last
+    # reference to the frame, but by a later run of the garbage collector.
     container: Any = SideDataContainer
     try:
         found = container(av_frame)

@@ -1,7 +1,7 @@
-"""Read sorted string tables, the format of LevelDB that TensorFlow uses for the index of a checkpoint.
+"""Read sorted string tables, the LevelDB format that TensorFlow uses for the index of a checkpoint.
 
-A table consists of blocks of entries in the order of their keys, a block that states where these are, and a footer that
-states where that one is. The files are not trusted: every position is checked, and every block has a checksum.
+A table consists of data blocks with entries sorted by key, an index block with the positions of the data blocks, and a
+footer with the position of the index block. The files are not trusted: every position and every checksum is checked.
 
 Source: the format descriptions of LevelDB (``doc/table_format.md``) and of Protocol Buffers.
 """
@@ -22,16 +22,16 @@ TRAILER_BYTES = 5
 UNCOMPRESSED, SNAPPY = 0, 1
 
 MAX_ENTRIES = 10_000
-"""Maximum entries of a table. DIS with the slots of its optimizer has 260."""
+"""Maximum number of entries of a table. DIS with the slots of its optimizer has 260."""
 
 MAX_KEY_BYTES = 500
-"""Maximum size of a key. With shared beginnings, a small file could contain many long keys."""
+"""Maximum size of a key. Keys share prefixes, so a small file could contain many long ones."""
 
 DAMAGED = "damaged, or not the index of a TensorFlow checkpoint"
 
 
 def crc_table() -> tuple[int, ...]:
-    """Return the CRC-32C of each byte."""
+    """Return the lookup table for CRC-32C: the remainder of each byte."""
     values = []
     for value in range(256):
         for _ in range(8):
@@ -53,15 +53,15 @@ def masked_crc32c(data: bytes | memoryview) -> int:
 
 
 def is_sound(data: bytes | memoryview, checksum: int) -> bool:
-    """Return whether data have a masked CRC-32C."""
+    """Return whether data match a masked CRC-32C."""
     return masked_crc32c(data) == checksum
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number of up to 64 bits at a position, and the position after it.
+    """Return the variable-length integer of up to 64 bits at a position, and the position after it.
 
     Raises:
-        WeightsError: the data end before it, or it is longer.
+        WeightsError: it is longer, or the data end within it.
     """
     value = 0
     for shift in range(0, 70, 7):
@@ -128,8 +128,8 @@ def read_block(data: bytes, handle: bytes, start: int = 0) -> tuple[bytes, int]:
 
     Args:
         data: the table.
-        handle: the offset and size of the block.
-        start: smallest offset. Blocks that overlap could take any time to read.
+        handle: offset and size of the block.
+        start: minimum offset, because overlapping blocks could take unlimited time to read.
     """
     offset, at = read_varint(handle, 0)
     size, _ = read_varint(handle, at)
@@ -146,9 +146,10 @@ def read_block(data: bytes, handle: bytes, start: int = 0) -> tuple[bytes, int]:
 
 
 def read_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield keys and values of a block. Each key states how much of the one before it starts with.
+    """Yield keys and values of a block.
 
-    At the end of the block are the positions of keys that are stored whole, for searching, and their number.
+    A key is stored as the size of the prefix that it shares with the previous key, and the rest. The block ends with
+    the positions of the keys that are stored in full, and their number.
     """
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (restarts + 1)

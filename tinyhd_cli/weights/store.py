@@ -40,11 +40,11 @@ class Content:
     path: Path
     data: bytes
     data_files: tuple[bytes, ...] = ()
-    """Contents of the data files beside the index of a TensorFlow checkpoint."""
+    """Contents of a TensorFlow checkpoint's data files; ``data`` is its index then."""
 
     @property
     def size(self) -> int:
-        """Size in bytes, with the data files."""
+        """Size in bytes, including the data files."""
         return len(self.data) + sum(map(len, self.data_files))
 
     @property

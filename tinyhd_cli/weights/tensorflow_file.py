@@ -30,18 +30,18 @@ SUFFIX = ".index"
 DATA_FILE = r".+\.data-\d{5}-of-\d{5}"
 
 MAX_INDEX_BYTES = 2 << 20
-"""Maximum size of an index. That of DIS has 10 KB."""
+"""Maximum size of an index. DIS has 10 KB."""
 
 MAX_DATA_FILES = 16
 """Maximum number of data files. Most checkpoints have one."""
 
 MAX_TENSOR_BYTES = 16 << 20
-"""Maximum size of all tensors of a network, whose checksums take a second then. DIS has 1.4 MB."""
+"""Maximum size of all tensors of a network: computing their checksums takes a second. DIS has 1.4 MB."""
 
 MAX_RANK = 8
 
 TYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}
-"""NumPy's names of TensorFlow's types of numbers."""
+"""NumPy's names of TensorFlow's numeric types."""
 
 FIELDS = {
     "weights": "weight",
@@ -51,7 +51,7 @@ FIELDS = {
     "BatchNorm/moving_mean": "norm.running_mean",
     "BatchNorm/moving_variance": "norm.running_var",
 }
-"""Variables of a layer, tf_slim's to PyTorch's."""
+"""Tensors of a layer: names in tf_slim, and in PyTorch."""
 
 
 @dataclass
@@ -77,7 +77,7 @@ def is_index(path: Path) -> bool:
 
 
 def check_name(data: bytes, path: Path) -> None:
-    """Raise ``WeightsError`` for a file of a TensorFlow checkpoint that is not an index by its suffix."""
+    """Raise ``WeightsError`` for a file of a TensorFlow checkpoint without the suffix of an index."""
     if re.fullmatch(DATA_FILE, path.name):
         index = path.name.rpartition(".data-")[0] + SUFFIX
         raise WeightsError(f"a data file of a TensorFlow checkpoint; use {printable(index)} beside it")
@@ -150,7 +150,7 @@ def read_tensors(index: bytes, data_files: Sequence[bytes]) -> dict[str, Tensor]
                 raise WeightsError(f"it contains '{printable(own)}' twice: {shown(found[own][0])} and {shown(name)}")
             found[own] = name, read_entry(value)
     if not found:
-        raise WeightsError(f"no known network: none of its {variables:,} variables is of a layer of tf_slim")
+        raise WeightsError(f"no known network: none of its {variables:,} variables belongs to a tf_slim layer")
     if sum(entry.size for _, entry in found.values()) > MAX_TENSOR_BYTES:
         raise WeightsError(f"refused: its tensors have more than {MAX_TENSOR_BYTES >> 20} MiB")
     return {own: read_tensor(name, entry, data_files) for own, (name, entry) in found.items()}
@@ -207,7 +207,7 @@ def read_tensor(name: str, entry: Entry, data_files: Sequence[bytes]) -> Tensor:
     import torch
 
     if entry.partitioned:
-        raise WeightsError(f"{shown(name)} is partitioned, which is not supported; save it again as a whole")
+        raise WeightsError(f"{shown(name)} is partitioned, which is not supported; save it without partitions")
     if entry.dtype not in TYPES:
         raise WeightsError(f"{shown(name)} has TensorFlow's type {entry.dtype}, which is not supported")
     dtype = np.dtype(TYPES[entry.dtype])
