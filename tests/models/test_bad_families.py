@@ -15,7 +15,7 @@ from torch import nn
 
 from tinyhd_cli import models, weights
 from tinyhd_cli.errors import UsageError
-from tinyhd_cli.models import LossTerm, plugins, registry
+from tinyhd_cli.models import LossTerm, Stage, plugins, registry
 
 SPEC = PairFamily.specs[0]
 FAILED = "the model family 'pair' failed with "
@@ -95,6 +95,17 @@ BAD_ATTRIBUTES = {
         {"intermediate": False, "terms": (replace(TERM, of="early"),)},
         "terms: final uses an intermediate map, but the family sets intermediate = False",
     ),
+    "roles a text": ({"roles": "spatial"}, "roles must be a tuple of some of spatial, temporal, not 'spatial'"),
+    "roles unknown": ({"roles": ("audio",)}, "roles must be a tuple of some of spatial, temporal, not ('audio',)"),
+    "role of a term": (
+        {"terms": (replace(TERM, to="teacher.spatial"),)},
+        "terms: final names the role 'spatial', which the family's roles lack",
+    ),
+    "stages": ({"stages": ({"terms": ()},)}, "stages must be a tuple of Stage, not ({'terms': ()},)"),
+    "stage terms": ({"stages": (Stage({}, (TERM,)), Stage({}, ("x",)))}, "stage 2: terms must be a tuple of LossTerm"),
+    "stage options": ({"stages": (Stage(("x",), ()),)}, "stage 1: options must be a table, not ('x',)"),
+    "stage option": ({"stages": (Stage({"heads": 2}, ()),)}, "stage 1: options: pair-64 has no option 'heads'"),
+    "stage frozen": ({"stages": (Stage({}, (), "low"),)}, "stage 1: frozen must be a tuple of names of modules"),
 }
 
 

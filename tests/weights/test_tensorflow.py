@@ -264,9 +264,9 @@ def test_bad_files(tinyhd, capsys, parts, kind):
     index, data = make(parts)
     write_parts(PREFIX, index, data)
     before = sorted(Path().iterdir())
-    start = time.perf_counter()
+    start = time.process_time()
     assert tinyhd("weights", "convert", f"{PREFIX}.index", "-o", "new.safetensors") == 4
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"tinyhd: {PREFIX}.") and err.count("\n") == 1 and len(err) < 400
@@ -347,11 +347,11 @@ def test_the_same_block_many_times():
     assert list(read_table(table_of_one_block(small, 1))) == [b"a", b"b"]
     empty = bytes(1 << 20) + (1 << 18).to_bytes(4, "little")
     assert read_table(table_of_one_block(empty, 1)) == {}
-    start = time.perf_counter()
+    start = time.process_time()
     for block in (small, empty):
         with pytest.raises(WeightsError, match="damaged"):
             read_table(table_of_one_block(block, 1000))
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 @pytest.mark.parametrize(
@@ -376,10 +376,10 @@ def test_damaged_blocks_with_a_sound_checksum(entries):
 
 def test_long_names_take_no_time(tmp_path):
     names = [b"a/" * 240 + b"%05d/weight" % number for number in range(9_990)]
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(WeightsError, match="none of its 9,990 variables"):
         read_tensors(table({b"": tensorflow.HEADER, **dict.fromkeys(names, b"")}, block_bytes=10**5), [])
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     with pytest.raises(WeightsError, match="damaged"):
         read_table(table({b"a" * 501: b""}))
 
@@ -407,7 +407,7 @@ def test_flipped_bits(tmp_path, monkeypatch, checked):
     choose = random.Random(1)
     refused = 0
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(1500):
         bad = bytearray(index)
         for _ in range(choose.choice((1, 1, 1, 2, 8))):
@@ -420,7 +420,7 @@ def test_flipped_bits(tmp_path, monkeypatch, checked):
         else:
             if checked:  # the flipped bits are in the padding of the footer
                 assert all(torch.equal(found[name], values) for name, values in expected.items())
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     tracemalloc.stop()
     assert refused > (1200 if checked else 300)

@@ -1,6 +1,6 @@
 """The networks: their specs, their families, and how to build them. Importing it loads no torch."""
 
-from .family import Family, LossTerm, Reduced
+from .family import Family, LossTerm, Reduced, Stage
 from .original_names import convert
 from .registry import all_families, build, create, from_dict, model_names, named_spec, register, title
 from .spec import ModelSpec, Preprocess
@@ -11,6 +11,7 @@ __all__ = [
     "ModelSpec",
     "Preprocess",
     "Reduced",
+    "Stage",
     "all_families",
     "build",
     "convert",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError, one_line
 from ..untrusted import printable
-from .family import FINAL, Family, LossTerm
+from .family import FINAL, ROLES, Family, LossTerm, Stage
 from .spec import ModelSpec, shown
 
 if TYPE_CHECKING:
@@ -76,13 +77,44 @@ def check_family(family: object) -> None:
     for attribute, value in (("anchors", family.anchors), ("imagenet", family.imagenet or ())):
         if not isinstance(value, tuple | list) or not all(isinstance(one, str) and one for one in value):
             raise UsageError(f"{attribute} must be a tuple of texts, not {shown(value)}")
-    if not isinstance(family.terms, tuple | list) or not all(isinstance(term, LossTerm) for term in family.terms):
-        raise UsageError(f"terms must be a tuple of LossTerm, not {shown(family.terms)}")
-    if not family.intermediate and (used := [term.name for term in family.terms if uses_intermediate(term)]):
-        raise UsageError(f"terms: {used[0]} uses an intermediate map, but the family sets intermediate = False")
-    called = [term.name for term in family.terms]
+    if not isinstance(family.roles, tuple | list) or not all(
+        isinstance(one, str) and one in ROLES for one in family.roles
+    ):
+        raise UsageError(f"roles must be a tuple of some of {', '.join(ROLES)}, not {shown(family.roles)}")
+    check_terms(family, family.terms, "terms")
+    check_stages(family)
+
+
+def check_terms(family: Family, terms: object, where: str) -> None:
+    """Raise ``UsageError`` if terms of the loss are invalid or do not fit the family; ``where`` starts the message."""
+    if not isinstance(terms, tuple | list) or not all(isinstance(term, LossTerm) for term in terms):
+        raise UsageError(f"{where} must be a tuple of LossTerm, not {shown(terms)}")
+    for term in terms:
+        if uses_intermediate(term) and not family.intermediate:
+            raise UsageError(f"{where}: {term.name} uses an intermediate map, but the family sets intermediate = False")
+        role = term.to.removeprefix("teacher.")
+        if role in ROLES and role not in family.roles:
+            raise UsageError(f"{where}: {term.name} names the role {role!r}, which the family's roles lack")
+    called = [term.name for term in terms]
     if twice := [name for name in called if called.count(name) > 1]:
-        raise UsageError(f"terms: two terms are named {twice[0]!r}")
+        raise UsageError(f"{where}: two terms are named {twice[0]!r}")
+
+
+def check_stages(family: Family) -> None:
+    """Raise ``UsageError`` if a training stage of a family is invalid."""
+    if not isinstance(family.stages, tuple | list) or not all(isinstance(one, Stage) for one in family.stages):
+        raise UsageError(f"stages must be a tuple of Stage, not {shown(family.stages)}")
+    for number, stage in enumerate(family.stages, start=1):
+        check_terms(family, stage.terms, f"stage {number}: terms")
+        if not isinstance(stage.options, Mapping):
+            raise UsageError(f"stage {number}: options must be a table, not {shown(stage.options)}")
+        if not isinstance(stage.frozen, tuple | list) or not all(isinstance(one, str) for one in stage.frozen):
+            raise UsageError(f"stage {number}: frozen must be a tuple of names of modules, not {shown(stage.frozen)}")
+        for spec in family.specs:
+            try:
+                family.configure(spec, stage.options)
+            except UsageError as error:
+                raise UsageError(f"stage {number}: options: {error}") from None
 
 
 def uses_intermediate(term: LossTerm) -> bool:

@@ -114,10 +114,10 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     clips = Clips(videos, form, contexts, config.clip_frames, config.map_frames, maps)
     sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
     initialize(network, config, calibration(config, clips, sampler))
-    for name in config.frozen:
-        network.get_submodule(name).requires_grad_(False)
-    if config.stills:
-        with named_errors(config.family):
+    with named_errors(config.family):
+        for name in config.frozen:
+            network.get_submodule(name).requires_grad_(False)
+        if config.stills:
             config.family.make_static(network)
     length = config.spec.clip_frames
     picks = validation_picks(val_targets, length), validation_picks(val_aux, length)
