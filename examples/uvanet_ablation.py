@@ -1,10 +1,10 @@
-"""The ablation of UVA-Net's paper on your data: each path alone, the fused network, and no coupled distillation.
+"""Repeat the ablation of the UVA-Net paper on your data: each path alone, fused, and without coupled distillation.
 
 python examples/uvanet_ablation.py --data images:photos --aux clips --val folder:recordings \
     --teacher spatial=d123s_rc4_rc1T.pth --teacher temporal=d123m_rc4_rc1T.pth --out ablation
 
-Two networks are trained in the same number of steps: one by coupled distillation, one on the ground truth of --data
-alone. The table has NSS and CC on --val. A run that was stopped continues where it was.
+Trains two networks for the same number of steps: one by coupled distillation, one on the ground truth of --data alone.
+Prints a table of NSS and CC on --val. Training that was interrupted is resumed.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--val", action="append", required=True, metavar="[LAYOUT:]DIR", help="recordings to score the networks on")
     add("--teacher", action="append", required=True, metavar="ROLE=NAME|FILE", help="as for tinyhd distill")
     add("--model", default="uva-32", help="network (default: uva-32)")
-    add("--steps", type=int, default=1500, help="steps of each stage (default: 1500)")
-    add("--batch-size", type=int, default=24, help="labeled clips in a step (default: 24)")
+    add("--steps", type=int, default=1500, help="optimizer steps per stage (default: 1500)")
+    add("--batch-size", type=int, default=24, help="labeled clips per step (default: 24)")
     add("--workers", type=int, default=2, help="processes that read clips (default: 2)")
     add("--out", type=Path, required=True, help="folder of the runs")
     return parser.parse_args(arguments)
@@ -58,7 +58,7 @@ def train_both(options: argparse.Namespace) -> dict[str, TrainConfig]:
 
 
 def path_alone(two_heads: Path, path: str, out: Path) -> Path:
-    """Write one path with its head, of the network with two heads, as a network of its own."""
+    """Save one path of the two-head network, with its head, as a network; return its file."""
     checkpoint = weights.load(two_heads)
     options = {**checkpoint.spec.options, "heads": path}
     spec = dataclasses.replace(checkpoint.spec, options=options)
@@ -68,7 +68,7 @@ def path_alone(two_heads: Path, path: str, out: Path) -> Path:
 
 
 def scores(file: Path, recordings: Sequence[str]) -> tuple[float, float]:
-    """Return NSS and CC of a weights file: the means over the frames of all recordings."""
+    """Return the mean NSS and CC of a weights file over the frames of all recordings."""
     sums = {"NSS": [0.0, 0], "CC": [0.0, 0]}
     for argument in recordings:
         layout, root = split_argument(argument)
@@ -84,7 +84,7 @@ def scores(file: Path, recordings: Sequence[str]) -> tuple[float, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, and print the table."""
+    """Train the networks, and print the table."""
     options = parse(arguments)
     runs = train_both(options)
     two_heads = options.out / "coupled" / "stage-1" / "best.safetensors"
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows["fused"] = runs["coupled"].out / "best.safetensors"
     rows["fused, without coupled distillation"] = runs["alone"].out / "best.safetensors"
     spec = named_spec(options.model)
-    print(f"| {spec.name}, {options.steps} steps in each stage | NSS | CC |\n|---|---|---|")
+    print(f"| {spec.name}, {options.steps} steps per stage | NSS | CC |\n|---|---|---|")
     for name, file in rows.items():
         nss, cc = scores(file, options.val)
         print(f"| {name} | {nss:.3f} | {cc:.3f} |", flush=True)

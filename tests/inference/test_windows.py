@@ -137,7 +137,7 @@ def test_maps_from_a_frame_on(spec, start):
 
 
 class ClipsOfBatches:
-    """A network that runs on many frames at once, with some batches in work: its maps name the frames of each clip."""
+    """An engine that is run on many frames at once, with some batches in progress; its maps encode their frames."""
 
     def __init__(self, spec, batch, ahead):
         self.spec, self.batch, self.ahead = spec, batch, ahead
@@ -169,7 +169,7 @@ def test_batches_give_the_maps_of_single_clips(length, frame, ahead):
 
 
 def test_batches_are_lazy():
-    """No more frames are read ahead than the batches in work have."""
+    """No more frames are read ahead than the batches in progress contain."""
     read = 0
 
     def frames():

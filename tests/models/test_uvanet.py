@@ -39,7 +39,7 @@ HEADS = {"two_heads": "two", "fused": "fused"}
 
 @pytest.fixture(scope="module")
 def dis(shared):
-    """The original's tensors, inputs and answers."""
+    """The original's tensors, inputs and outputs."""
     folders = [str(shared / "upstream"), str(shared / "reference")]
     sys.path[:0] = folders
     try:

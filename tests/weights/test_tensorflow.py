@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints: sound ones are read to the bit; all others lead to one line, and no large allocation."""
+"""TensorFlow checkpoints: sound ones are read bit for bit; all others lead to one line and no large allocation."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_files(tinyhd, capsys, parts, kind):
-    make, said = BAD[kind]
+    make, expected = BAD[kind]
     index, data = make(parts)
     write_parts(PREFIX, index, data)
     before = sorted(Path().iterdir())
@@ -270,7 +270,7 @@ def test_bad_files(tinyhd, capsys, parts, kind):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"tinyhd: {PREFIX}.") and err.count("\n") == 1 and len(err) < 400
-    assert said in err and "unexpected" not in err
+    assert expected in err and "unexpected" not in err
     assert sorted(Path().iterdir()) == before
 
 
@@ -395,7 +395,7 @@ SMALL = {
 
 @pytest.mark.parametrize("checked", [True, False])
 def test_flipped_bits(tmp_path, monkeypatch, checked):
-    """They are noticed by the checksums; if these are not checked, time and memory are still bounded."""
+    """The checksums detect flipped bits; without the checksums, time and memory are still bounded."""
     if not checked:
         for module in (sorted_table, tensorflow_file):
             monkeypatch.setattr(module, "is_sound", lambda data, checksum: True)
@@ -426,7 +426,7 @@ def test_flipped_bits(tmp_path, monkeypatch, checked):
     assert refused > (1200 if checked else 300)
 
 
-def test_every_flipped_bit_of_the_data_is_noticed(tmp_path):
+def test_every_flipped_bit_of_the_data_is_detected(tmp_path):
     entries, data = tensorflow.index_and_data(SMALL)
     index = table(entries)
     ignored = entries[b"global_step"]
