@@ -330,9 +330,10 @@ def test_all_models_are_listed():
     from tinyhd_cli.models import model_names
 
     pages = [PROJECT / "README.md", PROJECT / "docs" / "weights.md"]
-    rows = [re.findall(r"^\| `(?:tinyhd|hd2s)[\w-]*` \|.*$", page.read_text("utf-8"), re.MULTILINE) for page in pages]
+    row = re.compile(r"^\| `(?:tinyhd|hd2s|uva-|dis-)[\w-]*`(?:, `[\w-]+`)* \|.*$", re.MULTILINE)
+    rows = [row.findall(page.read_text("utf-8")) for page in pages]
     assert rows[0] == rows[1]
-    assert {row.split("`")[1] for row in rows[0]} == set(model_names())
+    assert {name for row in rows[0] for name in re.findall(r"`([\w-]+)`", row.split("|")[1])} == set(model_names())
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "weights/README.md", "examples/cookbook.md"])
