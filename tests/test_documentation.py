@@ -475,3 +475,24 @@ def test_the_ablation_of_uvanet(trainers_folder, monkeypatch, capsys):
     scores = [row[1] for row in rows]
     assert len(set(scores)) == 4
     assert all(float(score) == float(score) for score in scores)
+
+
+def test_animated_photographs(trainers_folder, monkeypatch, capsys):
+    """The clips move, are the same for the same seed, and leave out the photographs that are held out."""
+    from helpers.training_data import photographs
+
+    photographs(Path("many"), count=10)
+    for out in ("one", "two"):
+        arguments = ["animate_photographs.py", "images:many", "--out", out, "--count", "2", "--frames", "5"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        runpy.run_path(str(EXAMPLES / "animate_photographs.py"), run_name="__main__")
+    assert "one: 2 clips of 5 frames, from 9 photographs" in capsys.readouterr().out
+    frames = {}
+    for path in sorted(Path().glob("[ot]*/*.mp4")):
+        with av.open(str(path)) as file:
+            frames[str(path)] = np.stack([frame.to_ndarray(format="gray") for frame in file.decode(video=0)])
+    assert [images.shape for images in frames.values()] == [(5, 240, 320)] * 4
+    first, second, again, _ = frames.values()
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, second)
+    assert np.abs(np.diff(first.astype(float), axis=0)).max() > 20
