@@ -185,6 +185,8 @@ def test_weights_of_terms_apply_to_the_stage_that_has_them(data, tmp_path):
     first, second = stages.configs(config)
     assert first.weights["target/spatial-kl"] == first.weights["aux/spatial-kl"] == 2
     assert "target/ground-truth" not in first.weights
+    (alone,) = stages.configs(settings(data, tmp_path, weight=config.weight, stages=(1,)))
+    assert alone.weights == first.weights
     assert (second.weights["target/ground-truth"], second.weights["aux/final"], second.weights["target/final"]) == (
         0,
         3,

@@ -316,14 +316,15 @@ class TrainConfig:
 
     @property
     def objectives(self) -> Objectives:
-        """Terms of the loss and their weights; those of all stages, if the configuration is for several."""
-        stages = (self.stage,) if self.stage else self.stages
-        if not stages:
+        """Terms of the loss and their weights; those of all stages, if the configuration is for no particular one."""
+        every = self.family.stages
+        if not every:
             return objectives(self.family.terms, self.weight)
-        terms = {term.name: term for number in stages for term in self.family.stages[number - 1].terms}.values()
-        weights = default_weights(tuple(terms))
-        own = [item for item in self.weight if named(item.partition("=")[0], weights)]
-        return objectives(tuple(terms), own if self.stage else self.weight)
+        if not self.stage:
+            return objectives(tuple({term.name: term for stage in every for term in stage.terms}.values()), self.weight)
+        terms = every[self.stage - 1].terms
+        weights = default_weights(terms)
+        return objectives(terms, [item for item in self.weight if named(item.partition("=")[0], weights)])
 
     @property
     def weights(self) -> Mapping[str, float]:
