@@ -38,6 +38,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--steps", type=int, default=1500, help="optimizer steps per stage (default: 1500)")
     add("--batch-size", type=int, default=24, help="labeled clips per step (default: 24)")
     add("--workers", type=int, default=2, help="processes that read clips (default: 2)")
+    add("--cache", type=Path, help="folder of decoded clips and of the teachers' maps (default: in OUT)")
     add("--out", type=Path, required=True, help="folder of the runs")
     return parser.parse_args(arguments)
 
@@ -45,7 +46,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def train_both(options: argparse.Namespace) -> dict[str, TrainConfig]:
     """Train the network with and without coupled distillation; return the configuration of each run."""
     common = {name: getattr(options, name) for name in ("model", "steps", "batch_size", "workers")} | {
-        "cache": options.out / "cache",
+        "cache": options.cache or options.out / "cache",
         "data": tuple(options.data),
     }
     with_teachers = {"teacher": tuple(options.teacher), "aux": tuple(options.aux)}
