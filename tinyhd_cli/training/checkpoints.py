@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..weights import WeightsInfo
 from ..weights.file import read_bytes
 from ..weights.model_card import model_card
 from ..weights.pytorch_file import unpickle
-from .option_values import flag
+from .option_values import as_text, flag
 from .options import TrainConfig
 from .settings import from_dict
 
@@ -124,8 +124,12 @@ def load(config: TrainConfig, extend: bool = False) -> State:
         old, new = getattr(saved, name), getattr(config, name)
         extend_hint = "; to make it longer, use --extend" if name in LENGTH_SETTINGS else ""
         init_hint = f"; to start a new run from its weights, use --init {config.folder / 'best.safetensors'} --out DIR"
+        if saved.stage > 1:  # its network is not that of the first stage
+            before = replace(saved, out=config.out).initial_weights
+            init_hint = f"; to repeat stage {saved.stage}, use --stages {saved.stage} --init {before} --out DIR"
         raise UsageError(
-            f"--resume: the run in {config.folder} has {flag(name)} {old}, not {new}{extend_hint}{init_hint}"
+            f"--resume: the run in {config.folder} has {flag(name)} {as_text(old)}, not {as_text(new)}"
+            f"{extend_hint}{init_hint}"
         )
     return state
 

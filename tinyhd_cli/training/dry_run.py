@@ -11,12 +11,11 @@ from torch import nn
 from ..models import build
 from ..system import keep_freed_memory
 from ..wording import plural
-from . import checkpoints, cpu_layers, sources, stages
+from . import checkpoints, cpu_layers, role_maps, sources, stages
 from .augment import run_student
 from .loop import accelerator
 from .options import TrainConfig
 from .prepare import check_init, schedule
-from .role_maps import RoleTeacher
 from .teachers import Teacher
 
 CACHED = "; with --cache, only the first time a clip is used"
@@ -37,7 +36,7 @@ def plan(config: TrainConfig) -> dict[str, str]:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     counts = schedule(config, len(found.targets), len(found.aux), processes * config.accumulate)
     teachers = [Teacher(config, name, device) for name in config.clip_teachers]
-    with_roles = [RoleTeacher(config, role, name) for role, names in config.role_teachers.items() for name in names]
+    with_roles = role_maps.load_teachers(config)
     network = build(config.spec)
     check_init(config)
     clips = counts.target + counts.aux

@@ -124,7 +124,7 @@ class Trainer:
         self.is_main: bool = self.accelerator.is_main_process
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         with self.accelerator.main_process_first():  # it decodes and downloads; the others use the caches
-            self.run_data: Run = prepare(config, self.accelerator.device, rank, processes, start_phase)
+            self.run_data: Run = prepare(config, self.accelerator.device, rank, processes, start_phase, resumed=resume)
         self.network: nn.Module = self.run_data.network
         if resume:
             self._check_end(extend)

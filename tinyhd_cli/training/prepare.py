@@ -16,7 +16,7 @@ from .. import cache, weights
 from ..callbacks import StartPhase
 from ..datasets import Video
 from ..errors import UsageError, WeightsError, one_line
-from ..models import build, title
+from ..models import ModelSpec, build, title
 from ..models.registry import named_errors
 from ..weights.file import is_safetensors
 from ..wording import plural
@@ -24,6 +24,7 @@ from . import role_maps, sources
 from .augment import collate, student_clips
 from .clip_cache import Form, Stored, decode_all, form_of, key_of, stored_size
 from .clips import Clips, PickSampler, Schedule, validation_picks
+from .option_values import as_text
 from .options import IMAGENET, TrainConfig
 from .teacher_cache import CachedTeacher, Teachers
 from .teachers import Teacher
@@ -80,8 +81,24 @@ def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Sch
     return Schedule(*counts, per_epoch, config.steps or config.epochs * per_epoch)
 
 
-def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int, start_phase: StartPhase) -> Run:
+def prepare(
+    config: TrainConfig,
+    device: torch.device,
+    rank: int,
+    processes: int,
+    start_phase: StartPhase,
+    *,
+    resumed: bool = False,
+) -> Run:
     """Find and decode the data, load the teachers, build the network.
+
+    Args:
+        config: the run.
+        device: of the network and the teachers.
+        rank: number of this process.
+        processes: their number.
+        start_phase: starts a phase and returns the callback for its progress.
+        resumed: whether the network's weights are in a checkpoint; the initial weights are not read then.
 
     Raises:
         UsageError: the configuration cannot be trained.
@@ -93,9 +110,11 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     parts = processes * config.accumulate
     schedule(config, len(found.targets), len(found.aux), parts)  # raises errors before the slow steps
     teacher = load_teachers(config, device)
+    role_teachers = role_maps.load_teachers(config)
     torch.manual_seed(config.seed)
     network = build(config.spec)
-    check_init(config)
+    if not resumed:
+        check_init(config)
 
     contexts = teacher.contexts if teacher else {}
     groups = [found.targets, found.aux, found.val_targets, found.val_aux]
@@ -110,10 +129,11 @@ def prepare(config: TrainConfig, device: torch.device, rank: int, processes: int
     if config.stills:
         contexts = dict.fromkeys(contexts, (0, 0))
     originals = decoded_from([video for group in groups for video in group], videos[form], form)
-    maps = role_maps.compute(config, originals, videos[form], cache_root(config), start_phase)
+    maps = role_maps.compute(config, role_teachers, originals, videos[form], cache_root(config), start_phase)
     clips = Clips(videos, form, contexts, config.clip_frames, config.map_frames, maps)
     sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
-    initialize(network, config, calibration(config, clips, sampler))
+    if not resumed:
+        initialize(network, config, calibration(config, clips, sampler))
     with named_errors(config.family):
         for name in config.frozen:
             network.get_submodule(name).requires_grad_(False)
@@ -224,6 +244,14 @@ def follows(config: TrainConfig) -> bool:
     return config.stage > 1
 
 
+def source(config: TrainConfig) -> str:
+    """Return the file of the initial weights, for messages: with the option, or with the stage that wrote it."""
+    own_stage = config.stage and config.stage != config.stages[0]
+    return (
+        f"{config.initial_weights} (of stage {config.stage - 1})" if own_stage else f"--init {config.initial_weights}"
+    )
+
+
 def stage_before(config: TrainConfig) -> dict[str, Tensor]:
     """Return the tensors that a stage takes from the previous stage: those that have the same names in both networks.
 
@@ -233,10 +261,9 @@ def stage_before(config: TrainConfig) -> dict[str, Tensor]:
     checkpoint = weights.load(config.initial_weights)
     expected = config.spec_of_stage(config.stage - 1)
     if not checkpoint.spec.same_network(expected):
-        given, wanted = (", ".join(f"{k}={v}" for k, v in spec.options.items()) for spec in (checkpoint.spec, expected))
         raise WeightsError(
-            f"--init {config.initial_weights}: contains {title(checkpoint.spec)} ({given}), not the network of stage "
-            f"{config.stage - 1}, {title(expected)} ({wanted})"
+            f"{source(config)}: contains {with_options(checkpoint.spec)}, not the network of stage "
+            f"{config.stage - 1}, {with_options(expected)}"
         )
     with torch.device("meta"):
         own = build(config.spec).state_dict()
@@ -260,7 +287,7 @@ def check_init(config: TrainConfig) -> None:
     if init == "none":
         return
     if init != IMAGENET and not Path(init).is_file():
-        raise WeightsError(f"--init {init}: no such file (or one of: imagenet, none)")
+        raise WeightsError(f"{source(config)}: no such file{'' if follows(config) else ' (or one of: imagenet, none)'}")
     if follows(config):
         stage_before(config)
     elif read_imagenet(config) is None:
@@ -275,12 +302,19 @@ def whole_network(config: TrainConfig) -> dict[str, Tensor]:
     """
     assert config.init is not None
     checkpoint = weights.load(config.init)
+    given, wanted = title(checkpoint.spec), title(config.spec)
     if not checkpoint.spec.same_network(config.spec):
+        if given == wanted:
+            given, wanted = with_options(checkpoint.spec), with_options(config.spec)
         raise WeightsError(
-            f"--init {config.init}: contains {title(checkpoint.spec)}, not {title(config.spec)} "
-            f"(tinyhd reduce-channels makes narrower networks)"
+            f"--init {config.init}: contains {given}, not {wanted} (tinyhd reduce-channels makes narrower networks)"
         )
     return checkpoint.state_dict
+
+
+def with_options(spec: ModelSpec) -> str:
+    """Return the title of a network with all of its options, for messages."""
+    return f"{title(spec)} ({', '.join(f'{name}={as_text(value)}' for name, value in spec.options.items())})"
 
 
 def initialize(network: nn.Module, config: TrainConfig, clips: Iterable[Tensor]) -> None:

@@ -7,7 +7,6 @@ maps of the frames that training and validation can use are stored.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..atomic_files import atomic_write
@@ -31,7 +31,7 @@ from ..inference.windows import Map
 from .clip_cache import Form, Stored, decode, form_of, is_still, key_of, stored_size
 from .clips import TRAJECTORIES, TRAJECTORY_FRAMES, Clips, Pick, starts, validation_picks
 from .options import TrainConfig
-from .teacher_cache import DAMAGED, packed, unpacked
+from .teacher_cache import packed, unpacked
 
 if TYPE_CHECKING:
     from ..datasets import Video
@@ -178,14 +178,34 @@ def wanted_paths(config: TrainConfig) -> list[int]:
     return list(range(TRAJECTORIES + 1)) if config.still_motion else [0]
 
 
+def load_teachers(config: TrainConfig) -> list[RoleTeacher]:
+    """Load the teachers with roles of a run, and log which roles have none.
+
+    Raises:
+        UsageError: a teacher is unknown.
+        WeightsError: a teacher cannot be loaded.
+    """
+    for role in config.family.roles:
+        if config.role_teachers and role not in config.role_teachers:
+            learns = "learns from ground truth only" if config.data else "is not trained in a stage of its own"
+            log.warning("no %s teacher (--teacher %s=NAME): the %s path %s", role, role, role, learns)
+    return [RoleTeacher(config, role, name) for role, names in config.role_teachers.items() for name in names]
+
+
 def compute(
-    config: TrainConfig, videos: Sequence[Video], stored: Sequence[Stored], root: Path, start_phase: StartPhase
+    config: TrainConfig,
+    teachers: Sequence[RoleTeacher],
+    videos: Sequence[Video],
+    stored: Sequence[Stored],
+    root: Path,
+    start_phase: StartPhase,
 ) -> RoleMaps | None:
     """Compute the maps of all teachers with roles for the videos of a run, unless they are stored.
 
     Args:
         config: the run.
-        videos: its videos.
+        teachers: those of :func:`load_teachers`.
+        videos: the run's videos.
         stored: the same videos, decoded in the student's form.
         root: folder of the caches.
         start_phase: starts a phase and returns the callback for its progress.
@@ -194,27 +214,32 @@ def compute(
         The maps; None if no teacher has a role.
 
     Raises:
-        WeightsError: a teacher cannot be loaded.
         OutputError: the maps cannot be written.
     """
-    for role in config.family.roles:
-        if config.role_teachers and role not in config.role_teachers:
-            log.warning(
-                "no %s teacher (--teacher %s=NAME): the %s path learns from ground truth only", role, role, role
-            )
-    files = {}
-    for role, names in config.role_teachers.items():
-        of_teachers = []
-        for name in names:
-            teacher = RoleTeacher(config, role, name)
-            progress = start_phase(f"maps of the {role} teacher {teacher.model.name}")
-            paths = []
-            for done, (video, decoded) in enumerate(zip(videos, stored, strict=True), start=1):
-                paths.append(store_maps(teacher, video, decoded, root))
-                progress(done, len(videos))
-            of_teachers.append(paths)
-        files[role] = [list(of_video) for of_video in zip(*of_teachers, strict=True)]
+    files: dict[str, list[list[Path]]] = {teacher.role: [[] for _ in videos] for teacher in teachers}
+    for teacher in teachers:
+        progress = start_phase(f"maps of the {teacher.role} teacher {teacher.model.name}")
+        for done, (video, decoded) in enumerate(zip(videos, stored, strict=True)):
+            files[teacher.role][done].append(store_maps(teacher, video, decoded, root))
+            progress(done + 1, len(videos))
     return RoleMaps(files, config.input_size) if files else None
+
+
+def is_usable(path: Path, wanted: Sequence[int]) -> bool:
+    """Return whether a file contains the maps of the wanted frames, and is not damaged."""
+    if not is_complete(path):
+        return False
+    try:
+        arrays = read_maps(path)
+        frames, maps = arrays["frames"], arrays["final"]
+        return np.array_equal(frames, wanted) and maps.ndim == 3 and len(maps) == len(wanted) and is_finite(maps)
+    except Exception:  # a damaged file can raise anything
+        return False
+
+
+def is_finite(maps: NDArray[Any]) -> bool:
+    """Return whether stored maps are of a type that :func:`.teacher_cache.packed` writes, without NaN and infinity."""
+    return maps.size > 0 and maps.dtype in (np.float16, np.uint8) and bool(np.isfinite(maps).all())
 
 
 def store_maps(teacher: RoleTeacher, video: Video, stored: Stored, root: Path) -> Path:
@@ -228,11 +253,8 @@ def store_maps(teacher: RoleTeacher, video: Video, stored: Stored, root: Path) -
     key = key_of(video, stored_size(video, form.size), form.preprocess)
     path = root / "teacher" / f"{teacher.role}-{teacher.identity}" / f"{key}.npz"
     wanted = wanted_paths(config) if stored.still else wanted_frames(config, stored.frames)
-    if is_complete(path):
-        with contextlib.suppress(*DAMAGED):
-            arrays = read_maps(path)
-            if np.array_equal(arrays["frames"], wanted) and len(arrays["final"]) == len(wanted):
-                return path
+    if is_usable(path, wanted):
+        return path
     if is_still(video):
         photograph = decode(video, root / "clips", form.size, form.preprocess)
         maps = [teacher.of_photograph(photograph, trajectory) for trajectory in wanted]

@@ -121,7 +121,12 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
         raise UsageError(f"{where}: is not valid YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{where}: must contain settings, one per line, such as lr: 0.01")
-    return renamed(values, where)
+    values = renamed(values, where)
+    public = [item.name for item in fields(TrainConfig) if "internal" not in item.metadata]
+    for item in fields(TrainConfig):
+        if item.name in values and item.name not in public:
+            raise UsageError(f"{where}: unknown setting {item.name!r}: {did_you_mean(item.name, public)}")
+    return values
 
 
 def build_config(

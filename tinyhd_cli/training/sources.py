@@ -10,7 +10,9 @@ from ..datasets import LAYOUTS, Video, open_dataset
 from ..datasets.images import natural_key
 from ..datasets.layouts import VIDEO_SUFFIXES
 from ..errors import InputError, UsageError
+from ..models import LossTerm
 from ..wording import plural
+from .objectives import AUXILIARY, LABELED
 from .options import TrainConfig
 
 TRAINING_SPLIT = "train"
@@ -101,6 +103,32 @@ def hold_out(videos: Sequence[Video], fraction: float) -> tuple[tuple[Video, ...
     )
 
 
+def check_targets(config: TrainConfig) -> None:
+    """Raise ``UsageError`` if a configuration names no videos, or if no term of its loss has a target."""
+    if not config.data and not config.aux:
+        raise UsageError("nothing to train on: name labeled data with --data, or videos with --aux")
+    if not config.teacher and not config.data:
+        raise UsageError("without a teacher, the loss needs ground truth: name labeled data with --data")
+    if not config.teacher and config.aux:
+        raise UsageError("--aux: training without ground truth needs a teacher; use tinyhd distill --teacher")
+    terms = config.objectives.terms
+    if not any(has_target(config, term, kind) for term in terms for kind in (LABELED, AUXILIARY)):
+        stage = f"stage {config.stage}: " if config.stage else ""
+        roles = " or ".join(f"{role}=NAME" for role in config.family.roles if role not in config.role_teachers)
+        teacher = f"--teacher {roles}" if roles else "--teacher"
+        raise UsageError(f"{stage}no term of the loss has a target: give --data or {teacher}, or another --weight")
+
+
+def has_target(config: TrainConfig, term: LossTerm, kind: str) -> bool:
+    """Return whether a term with a weight has a target on the labeled or auxiliary clips of a run."""
+    if not (config.data if kind == LABELED else config.aux) or not config.objectives.weights_of(term).get(kind):
+        return False
+    target, _, part = term.to.partition(".")
+    if target == "teacher":
+        return part in config.role_teachers if part in config.family.roles else bool(config.clip_teachers)
+    return True  # ground truth, or the student itself
+
+
 def find(config: TrainConfig) -> RunVideos:
     """Return the videos that a configuration names.
 
@@ -108,12 +136,7 @@ def find(config: TrainConfig) -> RunVideos:
         UsageError: The configuration names no videos, or lacks a teacher or ground truth that the loss needs.
         InputError: A folder does not exist, contains no videos, or lacks the ground truth that the loss needs.
     """
-    if not config.data and not config.aux:
-        raise UsageError("nothing to train on: name labeled data with --data, or videos with --aux")
-    if not config.teacher and not config.data:
-        raise UsageError("without a teacher, the loss needs ground truth: name labeled data with --data")
-    if not config.teacher and config.aux:
-        raise UsageError("--aux: training without ground truth needs a teacher; use tinyhd distill --teacher")
+    check_targets(config)
     targets: list[Video] = []
     val_targets = [video for name in config.val for video in labeled(name, VALIDATION_SPLITS)]
     for name in config.data:

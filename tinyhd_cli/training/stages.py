@@ -6,14 +6,22 @@ import dataclasses
 from pathlib import Path
 
 from ..callbacks import StartPhase, no_phases
-from . import checkpoints
+from ..errors import UsageError
+from . import checkpoints, sources
 from .loop import OnReport, Trainer
 from .options import TrainConfig
 
 
 def configs(config: TrainConfig) -> list[TrainConfig]:
-    """Return the configuration of each stage of a run; for a network without stages, the configuration itself."""
-    return [dataclasses.replace(config, stage=stage) for stage in config.stages] or [config]
+    """Return the configuration of each stage of a run; for a network without stages, the configuration itself.
+
+    Raises:
+        UsageError: a stage has nothing to learn from.
+    """
+    several = [dataclasses.replace(config, stage=stage) for stage in config.stages] or [config]
+    for stage in several:
+        sources.check_targets(stage)
+    return several
 
 
 def has_run(config: TrainConfig) -> bool:
@@ -26,10 +34,14 @@ def saved_config(out: Path) -> TrainConfig:
 
     Raises:
         InputError: the run has no checkpoint, or it is damaged.
+        UsageError: the folder is that of a single stage, inside the run.
     """
     folders = [out, *sorted(out.glob("stage-*"), reverse=True)]
     folder = next((one for one in folders if checkpoints.paths(one)), out)
-    return dataclasses.replace(checkpoints.read(folder)[1], stage=0)
+    saved = dataclasses.replace(checkpoints.read(folder)[1], out=out)
+    if saved.folder != folder:
+        raise UsageError(f"--out {out}: contains only stage {saved.stage} of a run; use --out {out.parent}")
+    return dataclasses.replace(saved, stage=0)
 
 
 def train(
