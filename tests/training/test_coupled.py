@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -13,13 +15,14 @@ from tinyhd_cli import load_model, models, predict, weights
 from tinyhd_cli.callbacks import no_phases
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models import LossTerm
-from tinyhd_cli.training import checkpoints, prepare, stages
+from tinyhd_cli.training import checkpoints, prepare, role_maps, stages
 from tinyhd_cli.training.augment import collate, targets
 from tinyhd_cli.training.clips import Pick
 from tinyhd_cli.training.losses import Outputs, Targets, loss_terms
 from tinyhd_cli.training.objectives import objectives
 from tinyhd_cli.training.options import TrainConfig
 from tinyhd_cli.training.roles import by_role
+from tinyhd_cli.training.settings import read_yaml
 
 CPU = torch.device("cpu")
 
@@ -140,6 +143,85 @@ def test_the_second_stage_alone(data, tmp_path):
     fused = tmp_path / "both" / "best.safetensors"
     with pytest.raises(WeightsError, match=r"not the network of stage 1, uva-32 .*heads=two"):
         stages.train(settings(data, tmp_path / "third", stages=(2,), init=str(fused)))
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """Return the folder of a run of one step in each stage."""
+    out = tmp_path_factory.mktemp("finished")
+    stages.train(settings(data, out, steps=1))
+    return out
+
+
+def test_a_stage_is_resumed_without_the_files_of_the_stage_before(data, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("stage-1"))
+    steps = []
+    longer = settings(data, tmp_path / "run", steps=2)
+    stages.train(longer, extend=True, on_report=lambda report: steps.append((report.stage, report.step)))
+    assert steps == [(2, 2)]
+
+
+def test_a_stage_whose_result_is_missing_or_of_another_network(data, finished, tmp_path):
+    config = stages.configs(settings(data, tmp_path, steps=1))[1]
+    first = tmp_path / "stage-1" / "best.safetensors"
+    with pytest.raises(WeightsError, match=r"^\S+stage-1/best.safetensors \(of stage 1\): no such file$"):
+        prepare.check_init(config)
+    first.parent.mkdir()
+    shutil.copy(finished / "best.safetensors", first)
+    with pytest.raises(WeightsError, match=r"stage-1/best.safetensors \(of stage 1\): contains uva-32 .*heads=fused"):
+        prepare.check_init(config)
+
+
+def test_initial_weights_of_another_stage_are_named_with_their_options(data, finished, tmp_path):
+    config = stages.configs(settings(data, tmp_path, init=str(finished / "best.safetensors")))[0]
+    with pytest.raises(WeightsError, match=r"contains uva-32 \(.*heads=fused.*\), not uva-32 \(.*heads=two"):
+        prepare.check_init(config)
+
+
+def test_the_folder_of_a_single_stage_is_not_resumed(finished):
+    with pytest.raises(UsageError, match=f"stage-1: contains only stage 1 of a run; use --out {finished}$"):
+        stages.saved_config(finished / "stage-1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": 0.02}, r"has --lr 0\.01, not 0\.02; to repeat stage 2, use --stages 2 --init \S+stage-1/best"),
+        ({"stages": (1,)}, "has --stages 1,2, not 1; "),
+    ],
+)
+def test_a_resumed_run_with_another_setting(data, finished, changes, message):
+    with pytest.raises(UsageError, match=message):
+        stages.train(settings(data, finished, steps=1, **changes), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data": (), "teacher": ("spatial=x",)},
+            "stage 2: no term .* --data or --teacher temporal=NAME or an",
+        ),
+        ({"data": (), "weight": ("final=0",)}, "stage 2: no term .* give --data or another --weight"),
+        ({"weight": ("ground-truth=0", "final=0")}, "stage 2: no term .*: give another --weight"),
+        ({"data": (), "weight": ("spatial=0", "temporal=0")}, "stage 1: no term of the loss of uva-32 can be computed"),
+    ],
+)
+def test_a_stage_without_a_target_is_refused_before_the_first_stage(data, tmp_path, changes, message):
+    with pytest.raises(UsageError, match=message):
+        stages.train(settings(data, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_cannot_be_loaded_is_reported_before_decoding(data, tmp_path):
+    with pytest.raises(WeightsError, match=r"missing\.safetensors: no such file"):
+        stages.train(settings(data, tmp_path, cache=None, teacher=("missing.safetensors",)))
+    assert not list(tmp_path.rglob("*.u8"))
+
+
+def test_the_stage_is_no_setting_of_a_file():
+    with pytest.raises(UsageError, match=r"run\.yaml: unknown setting 'stage': did you mean stages"):
+        read_yaml("model: uva-32\nstage: 1", "run.yaml")
 
 
 def test_the_last_stage_can_be_extended(data, tmp_path):
@@ -292,11 +374,19 @@ def test_stored_maps_are_used_again_and_damaged_ones_replaced(data, tmp_path, mo
     index = next(i for i, video in enumerate(first.clips.videos) if not video.still)
     path = first.clips.role_maps.files["temporal"][index][0]
     times = {one: one.stat().st_mtime_ns for one in (tmp_path / "cache" / "teacher").rglob("*.npz")}
-    path.write_bytes(path.read_bytes()[:100])
+    whole = path.read_bytes()
+    arrays = dict(np.load(path))
+    path.write_bytes(whole[:100])
     again = prepare.prepare(config, CPU, 0, 1, no_phases)
     changed = {one for one, time in times.items() if one.stat().st_mtime_ns != time}
     assert changed == {path}
     assert torch.equal(*(run.clips[Pick(index, 7)]["roles"]["temporal"] for run in (first, again)))
+    assert role_maps.is_usable(path, arrays["frames"])
+    path.write_bytes(whole[:300] + bytes(300) + whole[600:])
+    assert not role_maps.is_usable(path, arrays["frames"])
+    for final in (arrays["final"][:, 0], arrays["final"] * np.float16("nan"), arrays["final"].astype(str)):
+        np.savez(path, frames=arrays["frames"], final=final)
+        assert not role_maps.is_usable(path, arrays["frames"])
 
 
 def test_several_teachers_of_a_role_are_averaged(data, tmp_path):

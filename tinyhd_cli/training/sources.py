@@ -114,9 +114,11 @@ def check_targets(config: TrainConfig) -> None:
     terms = config.objectives.terms
     if not any(has_target(config, term, kind) for term in terms for kind in (LABELED, AUXILIARY)):
         stage = f"stage {config.stage}: " if config.stage else ""
-        roles = " or ".join(f"{role}=NAME" for role in config.family.roles if role not in config.role_teachers)
-        teacher = f"--teacher {roles}" if roles else "--teacher"
-        raise UsageError(f"{stage}no term of the loss has a target: give --data or {teacher}, or another --weight")
+        missing = [] if config.data else ["--data"]
+        roles = [f" {role}=NAME" for role in config.family.roles if role not in config.role_teachers]
+        missing += [f"--teacher{role}" for role in roles or ([] if config.teacher else [""])]
+        advice = " or ".join([*missing, "another --weight"])
+        raise UsageError(f"{stage}no term of the loss of {config.model} can be computed: give {advice}")
 
 
 def has_target(config: TrainConfig, term: LossTerm, kind: str) -> bool:
