@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -209,7 +210,7 @@ def test_a_resumed_run_with_another_setting(data, finished, changes, message):
 )
 def test_a_stage_without_a_target_is_refused_before_the_first_stage(data, tmp_path, changes, message):
     with pytest.raises(UsageError, match=message):
-        stages.train(settings(data, tmp_path / "run", **changes))
+        stages.train(dataclasses.replace(settings(data, tmp_path / "run"), **changes))
     assert not (tmp_path / "run").exists()
 
 
