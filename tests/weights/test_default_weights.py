@@ -1,4 +1,4 @@
-"""The embedded default weights: their maps and their scores."""
+"""The embedded weights: their maps and their scores."""
 
 from __future__ import annotations
 
@@ -64,3 +64,26 @@ def test_scores_exceed_those_of_a_center_bias(shared, tinyhd):
     mean = json.loads(Path("scores.json").read_text())["mean"]
     assert mean["CC"] > 0.55
     assert mean["NSS"] > 2.8
+
+
+@pytest.mark.parametrize("name", ["uva-64.v1", "uva-32.v1"])
+def test_weights_of_uva_net_are_embedded(name):
+    info, located = weights.inspect(name)
+    assert located is not None
+    assert located.source == "embedded"
+    assert weights.verify(name).state == "ok"
+    assert info.license == "Apache-2.0"
+    assert info.parameters == 169_460
+    assert f"# {name}" in weights.card(info)
+    assert weights.inspect(name.partition(".")[0])[0] == info
+
+
+@pytest.mark.parametrize(("name", "nss"), [("uva-64", 2.4), ("uva-32", 2.0)])
+def test_scores_of_uva_net(shared, tinyhd, name, nss):
+    """The video shows a diver off the center. A Gaussian at the center scores CC 0.40 and NSS 1.97."""
+    root = shared / "data" / "val" / "ucfsports"
+    arguments = ["--dataset", "ucf-sports", "--root", root, "--model", name, "--json", "scores.json", "--quiet"]
+    assert tinyhd("evaluate", *arguments) == 0
+    mean = json.loads(Path("scores.json").read_text())["mean"]
+    assert mean["CC"] > 0.45
+    assert mean["NSS"] > nss

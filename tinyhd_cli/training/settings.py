@@ -124,7 +124,7 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
     values = renamed(values, where)
     public = [item.name for item in fields(TrainConfig) if "internal" not in item.metadata]
     for item in fields(TrainConfig):
-        if item.name in values and item.name not in public:
+        if item.name not in public and values.get(item.name, item.default) != item.default:
             raise UsageError(f"{where}: unknown setting {item.name!r}: {did_you_mean(item.name, public)}")
     return values
 
