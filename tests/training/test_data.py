@@ -256,8 +256,8 @@ def test_the_maps_of_several_teachers_are_averaged(folders, tmp_path):
     both = Teachers([CachedTeacher(single, tmp_path / "maps"), CachedTeacher(multi, tmp_path / "maps")])
     assert both.contexts == {FORM: (15, 0)}
     batch = collate([reader_of(stored, both.contexts[FORM][0])[Pick(0, 8)]])
-    found = targets(batch, both)
-    alone = [targets(batch, Teachers([one])) for one in both.teachers]
+    found = targets(batch, both, CPU)
+    alone = [targets(batch, Teachers([one]), CPU) for one in both.teachers]
     torch.testing.assert_close(found.final, mean(alone).final)
     assert len(recorded.windows) == 16  # once: the maps were cached
     assert len(list((tmp_path / "maps").iterdir())) == 2
@@ -311,9 +311,9 @@ def test_a_teacher_runs_once_per_clip(folders, tmp_path):
     cached = Teachers([CachedTeacher(teacher, tmp_path / "maps")])
     reader = reader_of(stored, teacher.before)
     batch = collate([reader[Pick(0, 8)], reader[Pick(1, 0, flip=True)]])
-    first = targets(batch, cached)
+    first = targets(batch, cached, CPU)
     windows = len(recorded.windows)
-    again = targets(batch, cached)
+    again = targets(batch, cached, CPU)
     assert windows == 32
     assert len(recorded.windows) == windows
     assert torch.equal(first.final, again.final)
@@ -321,7 +321,7 @@ def test_a_teacher_runs_once_per_clip(folders, tmp_path):
     assert len(paths) == 2
     for path, number, value in zip(paths, (3, 16), (1, np.nan), strict=True):  # of another network, and diverged
         np.savez(path, final=np.full((number, 8, 8), value, np.float16), final_peak=np.ones((number, 1, 1), "f4"))
-    assert torch.equal(first.final, targets(batch, cached).final)
+    assert torch.equal(first.final, targets(batch, cached, CPU).final)
 
 
 @pytest.fixture
@@ -342,7 +342,7 @@ def test_flips_mirror_the_students_clips_and_all_targets(reader_and_teacher):
         one, other = (getattr(ground_truth(batch, 1, range(16), CPU), kind) for batch in (original, flipped))
         assert torch.equal(one.flip(-1), other)
         assert not torch.equal(one, other)
-    assert torch.equal(targets(original, cached).final.flip(-1), targets(flipped, cached).final)
+    assert torch.equal(targets(original, cached, CPU).final.flip(-1), targets(flipped, cached, CPU).final)
 
 
 def test_crops_enlarge_the_students_clips_and_all_targets(reader_and_teacher):
@@ -360,8 +360,8 @@ def test_crops_enlarge_the_students_clips_and_all_targets(reader_and_teacher):
 
     assert close(student_clips(cropped, PREPROCESS, CPU), student_clips(original, PREPROCESS, CPU))
     assert close(ground_truth(cropped, 1, range(16), CPU).density, ground_truth(original, 1, range(16), CPU).density)
-    assert close(targets(cropped, cached).final, targets(original, cached).final)
-    assert close(targets(cropped, cached).intermediate, targets(original, cached).intermediate)
+    assert close(targets(cropped, cached, CPU).final, targets(original, cached, CPU).final)
+    assert close(targets(cropped, cached, CPU).intermediate, targets(original, cached, CPU).intermediate)
     points = ground_truth(original, 1, range(16), CPU).fixation[(..., *corner)]
     assert points.any()
     enlarged_points = ground_truth(cropped, 1, range(16), CPU).fixation

@@ -170,7 +170,7 @@ def test_a_teachers_maps_are_of_the_students_frames(numbers, tmp_path, student, 
     start = frames - config.clip_frames if start is None else start
     teachers = teachers_of(config)
     batch = collate([clips_of(config, teachers, tmp_path, frames)[Pick(0, start)]])
-    final = targets(batch, teachers).final
+    final = targets(batch, teachers, CPU).final
     assert final.shape == (1, config.num_maps, *config.input_size)
     wanted = [10 * min(max(0, start + frame), frames - 1) / 255 for frame in config.map_frames]
     assert final.amax((-2, -1))[0].tolist() == pytest.approx(wanted, abs=1e-5)
@@ -184,11 +184,11 @@ def test_teachers_of_different_sizes_and_contexts_in_one_run(numbers, tmp_path, 
     teachers = teachers_of(config, tmp_path / "maps")
     assert len(teachers.contexts) == 4
     batch = collate([clips_of(config, teachers, tmp_path, 20)[Pick(0, 6)]] * 2)
-    first = targets(batch, teachers)
+    first = targets(batch, teachers, CPU)
     # Every teacher's map is constant in space, and so is the mean of the distributions.
     torch.testing.assert_close(first.final, torch.full_like(first.final, 1 / first.final[0, 0].numel()))
     assert len(list((tmp_path / "maps").rglob("*.npz"))) == len(NAMES)
-    again = targets(batch, teachers_of(config, tmp_path / "maps"))
+    again = targets(batch, teachers_of(config, tmp_path / "maps"), CPU)
     assert torch.equal(again.final, first.final)
 
 
@@ -198,7 +198,7 @@ def test_static_students_and_teachers_of_any_kind(numbers, tmp_path, teacher):
     teachers = teachers_of(config)
     videos = {form: [stored_video(tmp_path, form, 9)] for form in [form_of(config.spec), *teachers.contexts]}
     clips = Clips(videos, form_of(config.spec), dict.fromkeys(teachers.contexts, (0, 0)), config.clip_frames)
-    final = targets(collate([clips[Pick(0, 4)]]), teachers).final
+    final = targets(collate([clips[Pick(0, 4)]]), teachers, CPU).final
     assert final.shape == (1, 1, *config.input_size)
     assert float(final.max()) == pytest.approx(40 / 255)
 
