@@ -313,7 +313,7 @@ def test_dry_run(data, tmp_path, tinyhd, capsys):
         (("--model", "tinyhd"), 2, "did you mean"),
         (("--lr", "fast"), 2, "--lr must be X"),
         (("--size", "100x100"), 2, "multiples of 32"),
-        (("--optimizer", "adam"), 2, "sgd, adamw"),
+        (("--optimizer", "lion"), 2, "sgd, adam, adamw"),
         (("--preset", "paper"), 2, "paper-m"),
         (("--config", "none.yaml"), 2, "none.yaml: cannot be read"),
         (("--weight", "final"), 2, "TERM=NUMBER"),

@@ -130,6 +130,6 @@ def test_values_out_of_range(changes, message):
         TrainConfig(**changes)
 
 
-def test_a_stage_in_a_file_must_be_a_number(write):
-    with pytest.raises(UsageError, match="stage must be N, not 'first'"):
+def test_the_stage_that_is_running_is_no_setting(write):
+    with pytest.raises(UsageError, match="unknown setting 'stage': did you mean stages"):
         build_config({}, file=write("model: uva-32\nstage: first\n"))

@@ -76,8 +76,8 @@ def test_every_entry_describes_its_network():
         with torch.device("meta"):
             network = models.build(info.spec)
         assert info.parameters == sum(parameter.numel() for parameter in network.parameters())
-        assert info.input_size == (192, 256)
-        assert info.spec.preprocess == models.named_spec(info.spec.name).preprocess
+        known = models.named_spec(info.spec.name)
+        assert (info.input_size, info.spec.preprocess) == (known.input_size, known.preprocess)
         assert info.license and info.training_data
         assert bool(info.bytes) == bool(info.sha256)
     for name in PUBLISHED:
@@ -520,9 +520,9 @@ def test_convert_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_verify_command(file: Path, capsys: pytest.CaptureFixture[str]):
-    assert cli.run(["weights", "verify"]) == 0  # only the embedded file is on this machine
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.split()[:2] == ["ok", "tinyhd-m-quarter.v2"]
+    assert cli.run(["weights", "verify"]) == 0  # only the embedded files are on this machine
+    found = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert found == [["ok", name] for name in ("tinyhd-m-quarter.v2", "uva-64.v1", "uva-32.v1")]
     assert cli.run(["weights", "verify", str(file)]) == 0
     assert capsys.readouterr().out == f"ok            {file}\n"
     assert cli.run(["weights", "verify", str(file), "tinyhd-s"]) == 4
