@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.networks import lively
-from helpers.pair import PairFamily
+from helpers.pair import PairFamily, write_pair
 from torch import nn
 
 from tinyhd_cli import load_model, models, weights
@@ -64,9 +64,7 @@ def family(monkeypatch, tmp_path):
 
 @pytest.fixture
 def pair_file(family, tmp_path):
-    torch.manual_seed(3)
-    weights.save(tmp_path / "pair.safetensors", models.create("pair-64").state_dict(), models.named_spec("pair-64"))
-    return tmp_path / "pair.safetensors"
+    return write_pair(tmp_path / "pair.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinyhd_cli import models, weights
 from tinyhd_cli.models import Family, LossTerm, ModelSpec, Preprocess
 
 
@@ -70,3 +72,10 @@ class PairFamily(Family):
         return self.configure(self.specs[0], {"width": state_dict["early.weight"].shape[1]})
 
     anchors = ("early.weight",)
+
+
+def write_pair(path: Path) -> Path:
+    """Write a weights file of the network with seeded weights; the family must be registered."""
+    torch.manual_seed(3)
+    weights.save(path, models.create("pair-64").state_dict(), models.named_spec("pair-64"))
+    return path

@@ -12,6 +12,7 @@ from tinyhd_cli.errors import UsageError
 from tinyhd_cli.models import create
 from tinyhd_cli.models.blocks.conv2d import CARes, ChannelAttention
 from tinyhd_cli.models.families.uvanet.network import MaxPool, OverFrames, ResponseNorm
+from tinyhd_cli.models.original_names import recognize
 from tinyhd_cli.models.registry import family
 
 
@@ -180,3 +181,10 @@ def test_the_last_frame_is_paired_with_itself(tmp_path, name):
     expected = expected - np.minimum(expected.min((1, 2), keepdims=True), 0)
     np.testing.assert_allclose(maps, expected, atol=2e-5 * np.abs(expected).max(), rtol=0)
     assert np.abs(expected[2] - expected[1]).max() > 0.01 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("trunk", ["uva", "dis"])
+@pytest.mark.parametrize("heads", ["fused", "two", "spatial", "temporal"])
+def test_networks_are_recognized_by_their_tensors(trunk, heads):
+    spec = recognize(create(f"{trunk}-64", heads=heads).state_dict())
+    assert (spec.options["trunk"], spec.options["heads"]) == (trunk, heads)

@@ -68,6 +68,6 @@ def options_of(state_dict: Mapping[str, Tensor]) -> tuple[str, str] | None:
         return "dis", "two" if two else "fused"
     if OWN_ANCHOR not in state_dict:
         return None
-    trunk = "uva" if any(name.startswith("spatial.0.expand.") for name in state_dict) else "dis"
-    two = any(name.startswith("spatial_head.") for name in state_dict)
-    return trunk, "two" if two else "fused"
+    trunk = "uva" if any(name.startswith("low.1.expand.") for name in state_dict) else "dis"
+    heads = [path for path in PATHS.values() if any(name.startswith(f"{path}_head.") for name in state_dict)]
+    return trunk, "two" if len(heads) == 2 else heads[0] if heads else "fused"
