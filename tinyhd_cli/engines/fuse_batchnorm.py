@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import cast
 
@@ -20,6 +21,11 @@ def can_fold(conv: nn.Module | None, norm: nn.Module | None) -> bool:
     return not (isinstance(conv, nn.ConvTranspose2d) and conv.groups > 1)  # PyTorch cannot fold these
 
 
+def convolution_of(norm: str) -> str:
+    """Return the name of the convolution before a norm: of ``norm``, ``NAME_norm``, or torchvision's ``bn1``."""
+    return "conv" if norm == "norm" else re.sub(r"^bn(?=\d+$)", "conv", norm.removesuffix("_norm"))
+
+
 def fold(network: nn.Module, *, by_name: bool = False) -> None:
     """Fold BatchNorm layers into the convolutions before them, and store 3D kernels channels last. Changes the network.
 
@@ -28,15 +34,15 @@ def fold(network: nn.Module, *, by_name: bool = False) -> None:
 
     Args:
         network: in evaluation mode.
-        by_name: whether each norm called ``norm`` (``NAME_norm``) is applied to the output of its sibling ``conv``
-            (``NAME``). A norm that follows a convolution in an ``nn.Sequential`` is folded anyway.
+        by_name: whether each norm called ``norm`` (``NAME_norm``, ``bn1``) is applied to the output of its sibling
+            ``conv`` (``NAME``, ``conv1``). A norm that follows a convolution in an ``nn.Sequential`` is folded anyway.
     """
     for module in list(network.modules()):
         # Not named_children(): it leaves out the second place of a module that occurs twice.
         names = list(module._modules)
         pairs = list(pairwise(names)) if type(module).forward is nn.Sequential.forward else []
         if by_name:
-            pairs += [("conv" if name == "norm" else name.removesuffix("_norm"), name) for name in names]
+            pairs += [(convolution_of(name), name) for name in names]
         for before, name in pairs:
             conv, norm = module._modules.get(before), module._modules[name]
             if can_fold(conv, norm):

@@ -138,8 +138,9 @@ class Family:
     """Key of the intermediate maps that a student may learn from, ``(N, K, T, H, W)``, shallow to deep; if any."""
 
     named_norms: bool = False
-    """Whether each BatchNorm called ``norm`` (``NAME_norm``) is applied to the output of its sibling ``conv``
-    (``NAME``), so that it can be folded into it for inference. Norms in an ``nn.Sequential`` are folded anyway."""
+    """Whether each BatchNorm called ``norm`` (``NAME_norm``, ``bn1``) is applied to the output of its sibling ``conv``
+    (``NAME``, ``conv1``), so that it can be folded into it for inference. Norms in an ``nn.Sequential`` are folded
+    anyway."""
 
     terms: tuple[LossTerm, ...] = DEFAULT_TERMS
     """Terms of the training loss."""
