@@ -294,7 +294,7 @@ def test_ignored_videos_are_reported(tinyhd, park, tmp_path, capsys):
     npz(park / "clip3" / "saliency.npz", header("<f4", (2, 3, 3)) + bytes(72))
     clips.make(park / "lonely.mp4", frames=1)
     on_disk.write_frames(park / "frames", "f", {1: "1"})
-    message = "3 videos ignored, without a maps or fixation folder: clip3, frames, lonely.mp4"
+    message = "3 videos ignored, without a maps, fixation or masks folder: clip3, frames, lonely.mp4"
     assert tinyhd("evaluate", "--root", park, "--prior", "--baseline", "gaussian", "--json", "s.json") == 0
     assert message in json.loads(Path("s.json").read_text())["notes"]
     assert message in " ".join(capsys.readouterr().out.split())

@@ -4,8 +4,8 @@ EXPECTED = {
     "dhf1k": "video/0601.AVI or video/0601/0001.png, annotation/0601/maps/0001.png, annotation/0601/fixation/0001.png",
     "hollywood2": "testing/actioncliptest00001_1/{images,maps,fixation}",
     "ucf-sports": "testing/Diving-Side-001/{images,maps,fixation}",
-    "folder": "NAME.mp4 with maps/NAME and fixation/NAME, or NAME/{images,maps,fixation}",
-    "images": "images/NAME.jpg, maps/NAME.png, fixation/NAME.png",
+    "folder": "NAME.mp4 with maps/NAME and fixation/NAME, or masks/NAME; or NAME/{images,maps,fixation,masks}",
+    "images": "images/NAME.jpg, maps/NAME.png, fixation/NAME.png, or masks/NAME.png",
 }
 """Layout descriptions by the value of ``--dataset``."""
 

@@ -109,20 +109,40 @@ def write_video(path: Path, images: Iterable[np.ndarray], codec: str = "mpeg4", 
     return path
 
 
-def write_ground_truth(folder: Path, video: str, stems: Mapping[int, str], size: Size = SIZE, inside: str = "") -> None:
-    """Write the density and fixation maps of a video.
+def object_mask(video: str, number: int, size: Size = SIZE) -> np.ndarray:
+    """Return the mask of the disc in a frame: 255 on the disc, else 0."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    gaze_x, gaze_y = gaze(video, number, size)
+    return ((x - gaze_x) ** 2 + (y - gaze_y) ** 2 < (size[1] / 7) ** 2).astype(np.uint8) * 255
+
+
+KINDS = ("maps", "fixation")
+"""Kinds of ground truth for the prediction of fixations; the third one is ``masks``, of objects."""
+
+
+def write_ground_truth(
+    folder: Path,
+    video: str,
+    stems: Mapping[int, str],
+    size: Size = SIZE,
+    inside: str = "",
+    kinds: Iterable[str] = KINDS,
+) -> None:
+    """Write the ground truth of a video.
 
     Args:
-        folder: parent of the folders ``maps`` and ``fixation``.
+        folder: the folder in which ``maps``, ``fixation`` and ``masks`` are created.
         video: name of the video.
-        stems: file names without suffix, by frame number.
+        stems: file names without suffix, by the frame's number.
         size: size of the maps.
-        inside: folder within ``maps`` and ``fixation``.
+        inside: path in each of these folders.
+        kinds: which of the folders.
     """
     for number, stem in stems.items():
         fixations = fixation(video, number, size)
-        write_image(folder / "fixation" / inside / f"{stem}.png", fixations)
-        write_image(folder / "maps" / inside / f"{stem}.png", density(fixations))
+        images = {"maps": density(fixations), "fixation": fixations, "masks": object_mask(video, number, size)}
+        for kind in kinds:
+            write_image(folder / kind / inside / f"{stem}.png", images[kind])
 
 
 def write_frames(folder: Path, video: str, stems: Mapping[int, str], size: Size = SIZE, suffix: str = ".png") -> None:
@@ -194,7 +214,13 @@ def ucf_sports(root: Path, videos: Mapping[str, tuple[int, Size]] = UCF_SPORTS, 
     return root
 
 
-def folder(root: Path, videos: Mapping[str, int], form: str = "images", size: Size = SIZE) -> Path:
+def folder(
+    root: Path,
+    videos: Mapping[str, int],
+    form: str = "images",
+    size: Size = SIZE,
+    kinds: Iterable[str] = KINDS,
+) -> Path:
     """Write a dataset in one of the forms of the ``folder`` layout.
 
     Args:
@@ -203,23 +229,26 @@ def folder(root: Path, videos: Mapping[str, int], form: str = "images", size: Si
         form: ``images``: ``NAME/{images,maps,fixation}``; ``inside``: the same with the frames in ``NAME``;
             ``beside``: ``NAME.mp4`` next to ``maps/NAME`` and ``fixation/NAME``.
         size: size of all frames.
+        kinds: kinds of ground truth.
     """
     for name, count in videos.items():
         stems = {number: f"frame{number}" for number in range(1, count + 1)}
         if form == "beside":
             path = root / f"{name}.mp4"
             write_video(path, (draw_frame(name, number, size) for number in stems), "libx264")
-            write_ground_truth(path.parent, name, stems, size, inside=path.stem)
+            write_ground_truth(path.parent, name, stems, size, inside=path.stem, kinds=kinds)
         else:
-            write_ground_truth(root / name, name, stems, size)
+            write_ground_truth(root / name, name, stems, size, kinds=kinds)
             write_frames(root / name / ("images" if form == "images" else ""), name, stems, size, ".jpg")
     return root
 
 
-def images(root: Path, names: Iterable[str] = ("beach", "i2", "i10"), size: Size = SIZE) -> Path:
+def images(
+    root: Path, names: Iterable[str] = ("beach", "i2", "i10"), size: Size = SIZE, kinds: Iterable[str] = KINDS
+) -> Path:
     """Write single images with their maps: ``images/NAME.jpg``, ``maps/NAME.png``, ``fixation/NAME.png``."""
     for name in names:
-        write_ground_truth(root, name, {1: name}, size)
+        write_ground_truth(root, name, {1: name}, size, kinds=kinds)
         write_frames(root / "images", name, {1: name}, size, ".jpg")
     return root
 

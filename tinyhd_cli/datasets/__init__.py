@@ -1,4 +1,4 @@
-"""Eye-tracking datasets on disk: videos with a density map and a fixation map for each frame.
+"""Datasets on disk: videos with a density map and a fixation map for each frame, or with masks of objects.
 
 The public names are imported on first use, so that importing the package does not load OpenCV or PyAV.
 """
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .check import Report, check_dataset
     from .images import read_density, read_fixation, read_image
     from .layouts import LAYOUTS, Dataset, describe_ignored, open_dataset
+    from .masks import read_mask
     from .video import FrameFiles, Video
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "read_density",
     "read_fixation",
     "read_image",
+    "read_mask",
 ]
 
 __getattr__, __dir__ = lazy_imports(
@@ -43,5 +45,6 @@ __getattr__, __dir__ = lazy_imports(
         "read_density": "images",
         "read_fixation": "images",
         "read_image": "images",
+        "read_mask": "masks",
     },
 )

@@ -12,6 +12,7 @@ from ..errors import InputError, UsageError, did_you_mean
 from ..layouts import EXPECTED
 from ..wording import list_names, plural
 from .images import FIXATION_SUFFIXES, IMAGE_SUFFIXES, MAP_SUFFIXES, by_number, list_files, natural_key, sorted_files
+from .masks import MASK_SUFFIXES, MaskFiles
 from .video import FrameFiles, Video
 
 VIDEO_SUFFIXES = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
@@ -112,7 +113,7 @@ def without_ground_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:
 
 def describe_ignored(names: Sequence[str]) -> str:
     """Return a message about the videos of a dataset that are ignored because they have no ground truth."""
-    return f"{plural(len(names), 'video')} ignored, without a maps or fixation folder: {list_names(names)}"
+    return f"{plural(len(names), 'video')} ignored, without a maps, fixation or masks folder: {list_names(names)}"
 
 
 def video_path(video: Video) -> Path | None:
@@ -152,21 +153,35 @@ def find_shots(root: Path, split: str | None) -> Iterator[Video]:
 
 
 def folder_video(folder: Path, name: str) -> Video:
-    """Return the video of a folder with ``images``, ``maps`` and ``fixation``."""
+    """Return the video of a folder with ``images``, ``maps``, ``fixation`` and ``masks``."""
     images = folder / "images"
-    return Video(name, images if images.is_dir() else None, folder / "maps", folder / "fixation")
+    return with_ground_truth(name, images if images.is_dir() else None, folder)
 
 
-GROUND_TRUTH = {"maps": MAP_SUFFIXES, "fixation": FIXATION_SUFFIXES}
-"""Names of the folders of density and fixation maps, and the suffixes of the files in them."""
+GROUND_TRUTH = {"maps": MAP_SUFFIXES, "fixation": FIXATION_SUFFIXES, "masks": MASK_SUFFIXES}
+"""Names of the folders of density maps, fixation maps and masks, and the suffixes of the files in them."""
+
+
+def with_ground_truth(name: str, source: Path | None, parent: Path, inside: str = "") -> Video:
+    """Return a video whose ground truth is in ``maps``, ``fixation`` and ``masks``, or in folders within these.
+
+    Args:
+        name: the video's name.
+        source: its frames.
+        parent: the folder of ``maps``, ``fixation`` and ``masks``.
+        inside: name of a folder in each of them.
+    """
+    density, fixation, mask = (parent / kind / inside for kind in GROUND_TRUTH)
+    return Video(name, source, density, fixation, mask_folders=(mask,))
 
 
 def find_in_folders(root: Path, split: str | None) -> Iterator[Video]:
-    """Yield the videos of a folder that contains ``maps`` or ``fixation`` folders at any depth.
+    """Yield the videos of a folder that contains ``maps``, ``fixation`` or ``masks`` folders at any depth.
 
-    Three forms are supported: ``NAME/{images,maps,fixation}``; frames or a video directly in ``NAME``, next to its
-    ``maps`` and ``fixation``; ``NAME.mp4`` or frames in ``NAME/``, next to ``maps/NAME`` and ``fixation/NAME``. Ground
-    truth without frames is a video, too: existing maps can be scored against it.
+    Three forms are supported: ``NAME/{images,maps,fixation,masks}``; frames or a video directly in ``NAME``, next to
+    its ``maps``, ``fixation`` and ``masks``; ``NAME.mp4`` or frames in ``NAME/``, next to ``maps/NAME``,
+    ``fixation/NAME`` and ``masks/NAME``. Ground truth without frames is a video, too: existing maps can be scored
+    against it.
     """
     for parent in (root, *(path for path in root.rglob("*") if path.is_dir())):
         inside = parent.relative_to(root)
@@ -180,9 +195,9 @@ def find_in_folders(root: Path, split: str | None) -> Iterator[Video]:
         if (parent / "images").is_dir():
             yield folder_video(parent, own_name)
         elif any(list_files(parent, IMAGE_SUFFIXES)):
-            yield Video(own_name, parent, parent / "maps", parent / "fixation")
+            yield with_ground_truth(own_name, parent, parent)
         elif any(any(list_files(folder, GROUND_TRUTH[folder.name])) for folder in ground_truth):
-            yield Video(own_name, videos[0] if len(videos) == 1 else None, parent / "maps", parent / "fixation")
+            yield with_ground_truth(own_name, videos[0] if len(videos) == 1 else None, parent)
         else:
             yield from find_named(parent, videos, inside)
 
@@ -210,18 +225,19 @@ def find_named(parent: Path, videos: list[Path], inside: Path) -> Iterator[Video
     sources += [(path.name, path) for path in frames]
     sources += [(name, None) for name in without_frames]
     for name, source in sources:
-        yield Video((inside / name).as_posix(), source, parent / "maps" / name, parent / "fixation" / name)
+        yield with_ground_truth((inside / name).as_posix(), source, parent, name)
 
 
 def find_images(root: Path, split: str | None) -> Iterator[Video]:
-    """Yield each image in ``images`` as a video of one frame, with its maps in ``maps`` and ``fixation``."""
+    """Yield each image in ``images`` as a video of one frame, with its ``maps``, ``fixation`` and ``masks``."""
     images = list(list_files(root / "images", IMAGE_SUFFIXES))
-    densities, fixations = (
+    densities, fixations, masks = (
         {path.stem: path for path in reversed(sorted_files(root / kind, GROUND_TRUTH[kind]))} for kind in GROUND_TRUTH
     )
-    without_image = {*densities, *fixations} - {image.stem for image in images}
+    without_image = {*densities, *fixations, *masks} - {image.stem for image in images}
     for name, image in [*((image.stem, image) for image in images), *((name, None) for name in without_image)]:
-        frame = FrameFiles(1, image, densities.get(name), fixations.get(name))
+        mask = MaskFiles((masks[name],)) if name in masks else None
+        frame = FrameFiles(1, image, densities.get(name), fixations.get(name), mask)
         yield Video(name, image.parent if image else None, None, None, single=frame)
 
 

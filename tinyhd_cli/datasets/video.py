@@ -1,9 +1,9 @@
-"""One video of a dataset: its frames, density maps and fixation maps."""
+"""One video of a dataset: its frames, density maps, fixation maps and masks."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from .images import (
     files_by_number,
     read_image,
 )
+from .masks import MASK_SUFFIXES, MaskFiles
 
 log = logging.getLogger("tinyhd")
 
@@ -38,6 +39,13 @@ class FrameFiles:
     """Image file; None for a frame of a video file."""
     density: Path | None = None
     fixation: Path | None = None
+    mask: MaskFiles | None = None
+    """Files of the mask of the objects, for ``read_mask``."""
+
+    @property
+    def annotated(self) -> bool:
+        """Whether the frame has any ground truth."""
+        return bool(self.density or self.fixation or self.mask)
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class Video:
     """The only frame, if the video is a single image; folders are ignored then."""
     one_based: bool = False
     """Whether frames of a video file are numbered from 1 regardless of the names of the annotations."""
+    mask_folders: tuple[Path, ...] = ()
+    """Folders of masks: one, or one for each object."""
 
     @property
     def is_file(self) -> bool:
@@ -81,38 +91,61 @@ class Video:
             return {self.single.number: self.single.fixation} if self.single.fixation else {}
         return files_by_number(self.fixation_folder, FIXATION_SUFFIXES)
 
+    @cached_property
+    def masks(self) -> dict[int, MaskFiles]:
+        """Files of the masks by frame number."""
+        if self.single is not None:
+            return {self.single.number: self.single.mask} if self.single.mask else {}
+        found: dict[int, list[Path]] = {}
+        for folder in self.mask_folders:
+            for number, path in files_by_number(folder, MASK_SUFFIXES).items():
+                found.setdefault(number, []).append(path)
+        return {number: MaskFiles(tuple(paths)) for number, paths in sorted(found.items())}
+
+    @property
+    def annotated_numbers(self) -> list[int]:
+        """Numbers of the frames that have any ground truth, in order."""
+        return sorted({*self.densities, *self.fixations, *self.masks})
+
     @property
     def first_number(self) -> int:
         """Number of a video file's first frame: 0 if its annotations are numbered from 0, else 1."""
-        return 0 if not self.one_based and (0 in self.densities or 0 in self.fixations) else 1
+        return 0 if not self.one_based and 0 in self.annotated_numbers else 1
 
     @cached_property
     def frames(self) -> tuple[FrameFiles, ...]:
         """The frames that are known without decoding: all images of a folder, or else all annotated frames."""
-        numbers = self.images or sorted({*self.densities, *self.fixations})
+        numbers = self.images or self.annotated_numbers
         return tuple(self.frame(number) for number in numbers)
 
     @property
     def unsupported(self) -> list[str]:
         """One message for each folder of ground truth that contains only files of unsupported formats."""
         lines = []
-        kinds = (
-            ("density", self.density_folder, self.densities, MAP_SUFFIXES),
-            ("fixation", self.fixation_folder, self.fixations, FIXATION_SUFFIXES),
-        )
+        kinds: list[tuple[str, Path | None, Collection[int], Sequence[str]]] = [
+            ("density maps", self.density_folder, self.densities, MAP_SUFFIXES),
+            ("fixation maps", self.fixation_folder, self.fixations, FIXATION_SUFFIXES),
+            *(("masks", folder, self.masks, MASK_SUFFIXES) for folder in self.mask_folders),
+        ]
         for kind, folder, found, suffixes in kinds:
             if not found and (files := describe_unsupported(folder, suffixes)):
-                lines.append(f"{folder}: ignored {files}; {kind} maps must be {', '.join(suffixes)}")
+                lines.append(f"{folder}: ignored {files}; {kind} must be {', '.join(suffixes)}")
         return lines
 
     @property
     def annotated(self) -> bool:
         """Whether the video has any ground truth."""
-        return bool(self.densities or self.fixations)
+        return bool(self.densities or self.fixations or self.masks)
 
     def frame(self, number: int) -> FrameFiles:
         """Return the files of the frame with this number."""
-        return FrameFiles(number, self.images.get(number), self.densities.get(number), self.fixations.get(number))
+        return FrameFiles(
+            number,
+            self.images.get(number),
+            self.densities.get(number),
+            self.fixations.get(number),
+            self.masks.get(number),
+        )
 
     def read(
         self, on_damage: OnDamage | None = None, reduction: Reduction | None = None

@@ -1,0 +1,130 @@
+"""Masks of objects: files with one or several objects, in black and white, 0 and 1, gray levels, or colors."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .headers import PNG_START
+from .images import FIXATION_SUFFIXES, decode
+
+log = logging.getLogger("tinyhd")
+
+Mask = NDArray[np.bool_]
+
+Color = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
+"""Suffixes of files whose gray levels can differ slightly between the color channels."""
+
+MASK_SUFFIXES = (*FIXATION_SUFFIXES, ".pgm", ".ppm", *LOSSY_SUFFIXES)
+"""Suffixes of masks, in order of preference."""
+
+WHITE = (1, 255, 65535)
+"""Levels that may stand for an object; the largest level of a file says which."""
+
+BACKGROUND = 127 / 255
+"""Largest level of the background, as a fraction of white."""
+
+WITH_COLORS = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
+"""Flags to decode a mask: palettes become colors, grayscale remains grayscale, transparency is dropped."""
+
+PNG_COLOR_TYPE = 25
+"""Position of a PNG file's color type."""
+
+PALETTE = 3
+"""Color type of a PNG file with a palette."""
+
+warned: set[Path] = set()
+"""Folders with a mask that is not binary, of which one has been named in a warning."""
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """The files of one frame's mask."""
+
+    paths: tuple[Path, ...]
+    """One file, or one for each object."""
+    background: Color | None = None
+    """Color of the background, if the dataset defines it; None for black."""
+
+
+def read_mask(files: MaskFiles | Path, shape: tuple[int, int] | None = None) -> Mask:
+    """Return a frame's mask ``(h, w)``, True on objects. The objects of several files are united.
+
+    The first file of a folder that is not binary is named in a warning.
+
+    Args:
+        files: the mask's files, as in ``FrameFiles.mask``.
+        shape: height and width of the frame; None to accept any size.
+
+    Raises:
+        InputError: a file cannot be read, or differs in size from the frame or from the other files.
+    """
+    files = MaskFiles((files,)) if isinstance(files, Path) else files
+    united: Mask | None = None
+    for path in files.paths:
+        mask, binary = load_mask(path, files.background)
+        if not binary and path.parent not in warned:
+            warned.add(path.parent)
+            log.warning("%s: is not a binary mask; levels above half of white count as object", path)
+        expected = shape if united is None else united.shape
+        if expected is not None and mask.shape != expected:
+            (height, width), (rows, columns) = mask.shape, expected
+            other = "the frame" if united is None else "the mask of another object"
+            raise InputError(f"{path}: is {width} x {height}, but {other} is {columns} x {rows}; masks are not resized")
+        united = mask if united is None else united | mask
+    if united is None:
+        raise ValueError("a mask needs at least one file")
+    return united
+
+
+def load_mask(path: Path, background: Color | None = None) -> tuple[Mask, bool]:
+    """Return the mask in a file, and whether the file is binary.
+
+    In colored files, as in files with a palette, every color but black is an object. In gray files, an object is above
+    127 of 255, or 1 where 1 is the largest level.
+
+    Args:
+        path: the file.
+        background: the only color that is not an object; None for the rules above.
+
+    Raises:
+        InputError: the file cannot be read, or contains NaN or infinity.
+    """
+    if background is not None:
+        different: Mask = (decode(path, cv2.IMREAD_COLOR) != background[::-1]).any(axis=2)
+        return different, True
+    values = decode(path, WITH_COLORS)
+    if values.ndim == 3:
+        values = values[..., :3]
+        colored = bool((values != values[..., :1]).any())
+        if (colored and path.suffix.lower() not in LOSSY_SUFFIXES) or has_palette(path):
+            return np.any(values, axis=2), True
+        values = cv2.cvtColor(values, cv2.COLOR_BGR2GRAY) if colored else values[..., 0]
+    return threshold(values, path)
+
+
+def threshold(values: NDArray[Any], path: Path) -> tuple[Mask, bool]:
+    """Return the mask in gray levels ``(h, w)``, and whether it has no other levels than black and white."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError(f"{path}: contains NaN or infinity")
+    largest = float(values.max())
+    white = next((level for level in WHITE if largest <= level), largest)
+    mask: Mask = values > white * BACKGROUND
+    return mask, bool(((values == 0) | (values == white)).all())
+
+
+def has_palette(path: Path) -> bool:
+    """Return whether a file is a PNG with a palette, as in DAVIS 2017: one color for each object."""
+    with path.open("rb") as file:
+        start = file.read(PNG_COLOR_TYPE + 1)
+    return start.startswith(PNG_START) and len(start) > PNG_COLOR_TYPE and start[PNG_COLOR_TYPE] == PALETTE
