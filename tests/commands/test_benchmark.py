@@ -137,8 +137,12 @@ def test_metrics(tinyhd, capsys):
     assert {"AUC-J", "AUC-B", "s-AUC", "CC", "NSS", "SIM", "KLDiv", "IG", "all eight"} <= result["timings"].keys()
     assert all(0 < timing["best_ms"] <= timing["median_ms"] for timing in result["timings"].values())
     assert result["times_faster_than_random_splits"] > 0
+    assert {"all nine, sharp map", "all nine, pixel by pixel"} <= result["object_timings"].keys()
+    assert all(0 < timing["best_ms"] <= timing["median_ms"] for timing in result["object_timings"].values())
+    assert result["times_faster_than_pixel_by_pixel"] > 20
     assert tinyhd("benchmark", "metrics", "--rounds", "1") == 0
-    assert "decoding three PNGs" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "decoding three PNGs" in output and "times faster than pixel by pixel" in output
     assert tinyhd("benchmark", "metrics", "--rounds", "0") == 2
 
 

@@ -1,4 +1,8 @@
-"""Benchmark the metrics of a frame, the decoding of its maps, and the original procedure with random splits."""
+"""Benchmark the metrics of a frame, and beside them the procedures that they replace.
+
+For saliency maps, that is the original procedure with random splits, and the decoding of the maps; for salient objects,
+the definitions pixel by pixel.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ..evaluation.parallel import MALLOC_KEEP_BYTES
-from ..metrics import FrameScorer, resize, score_frame
+from ..metrics import FrameScorer, ObjectScorer, object_definition, resize, score_frame, score_object_frame
 from ..system import keep_freed_memory
 
 SIZE = (360, 640)
@@ -23,6 +27,9 @@ SIZE = (360, 640)
 
 FIXATIONS = 300
 """Number of fixated pixels in a frame."""
+
+MAX_PLAIN_ROUNDS = 2
+"""Maximum number of measurements of the definitions pixel by pixel, which take seconds."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,57 @@ def metric_timings(rounds: int) -> list[Timing]:
     cases["all eight, float32 192 x 256"] = lambda: score_frame(*network)
     cases["resizing 192 x 256 to 360 x 640"] = lambda: resize(small, SIZE)
     cases["decoding three PNGs"] = lambda: [cv2.imdecode(png, cv2.IMREAD_GRAYSCALE) for png in pngs]
+    return time_on_one_thread(cases, rounds)
+
+
+def object_timings(rounds: int) -> list[Timing]:
+    """Time the metrics of salient objects together and apart, and their definitions pixel by pixel, in one run.
+
+    The map of ``sharp`` is 0 at some distance from the objects, as maps of a trained network are; ``noisy`` is nowhere
+    0, which is the slowest case for weighted F.
+
+    Args:
+        rounds: number of measurements of each operation; at most ``MAX_PLAIN_ROUNDS`` of the slow definitions.
+    """
+    rng = np.random.default_rng(0)
+    mask = object_mask(SIZE)
+    sharp: NDArray[np.uint8] = cv2.GaussianBlur(mask * np.uint8(230), (0, 0), 6).astype(np.uint8)
+    noisy = cv2.max(sharp, rng.integers(1, 30, SIZE).astype(np.uint8))
+    small = cv2.resize(sharp, (256, 256)).astype(np.float32) / 255
+    maps = {"sharp map": sharp, "noisy map": noisy, "float32 256 x 256": small}
+    cases: dict[str, Callable[[], Any]] = {}
+    for name, prediction in maps.items():
+        cases[f"all nine, {name}"] = functools.partial(score_object_frame, prediction, mask)
+    for name, prediction in list(maps.items())[:2]:
+        cases[f"weighted F, {name}"] = functools.partial(weighted_f_alone, prediction, mask)
+        cases[f"all but weighted F, {name}"] = functools.partial(all_but_weighted_f, prediction, mask)
+    plain: dict[str, Callable[[], Any]] = {"all nine, pixel by pixel": lambda: object_definition.score(sharp, mask > 0)}
+    return time_on_one_thread(cases, rounds) + time_on_one_thread(plain, min(rounds, MAX_PLAIN_ROUNDS))
+
+
+def weighted_f_alone(prediction: NDArray[Any], mask: NDArray[Any]) -> float:
+    """Return the weighted F-measure, computed without intermediate results of others."""
+    return ObjectScorer(prediction, mask).weighted_f()
+
+
+def all_but_weighted_f(prediction: NDArray[Any], mask: NDArray[Any]) -> None:
+    """Compute the metrics of salient objects that depend on counts of pixels only."""
+    scorer = ObjectScorer(prediction, mask)
+    for score in (scorer.mae, scorer.adaptive_f, scorer.adaptive_e, scorer.s):
+        score()
+
+
+def object_mask(size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the mask of two objects, 0 and 1, that cover a sixth of the frame."""
+    mask = np.zeros(size, np.uint8)
+    height, width = size
+    cv2.ellipse(mask, (width * 15 // 32, height // 2), (width * 3 // 16, height // 4), 20, 0, 360, 1, -1)
+    cv2.ellipse(mask, (width * 21 // 32, height // 3), (width * 3 // 32, height // 9), 0, 0, 360, 1, -1)
+    return mask
+
+
+def time_on_one_thread(cases: dict[str, Callable[[], Any]], rounds: int) -> list[Timing]:
+    """Time functions in turn, as ``tinyhd evaluate`` runs them: on one thread, and keeping freed memory."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     keep_freed_memory(MALLOC_KEEP_BYTES)
