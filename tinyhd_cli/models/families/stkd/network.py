@@ -26,6 +26,8 @@ class Widths:
 
     low: int
     """Of the low features."""
+    deep: int
+    """Of the layers before the ASPP."""
     high: int
     """Of the high features."""
     branch: int
@@ -37,8 +39,8 @@ class Widths:
 
 
 TRUNKS: dict[str, tuple[type[ResNet50 | MobileNet2d], Widths]] = {
-    "resnet50": (ResNet50, Widths(low=256, high=256, branch=128, guidance=128)),
-    "mobilenetv2": (MobileNet2d, Widths(low=64, high=64, branch=32, guidance=32, separable=True)),
+    "resnet50": (ResNet50, Widths(low=256, deep=256, high=256, branch=128, guidance=128)),
+    "mobilenetv2": (MobileNet2d, Widths(low=64, deep=192, high=64, branch=96, guidance=64, separable=True)),
 }
 """For each trunk: its class, and the channels of the layers after it."""
 
@@ -46,6 +48,17 @@ TRUNKS: dict[str, tuple[type[ResNet50 | MobileNet2d], Widths]] = {
 def resize(x: Tensor, like: Tensor) -> Tensor:
     """Enlarge a map to the size of another one."""
     return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=True)
+
+
+def enlarge(logits: Tensor, like: Tensor) -> Tensor:
+    """Return :func:`resize` of a map ``(N, 1, h, w)``, as two matrix products: engines take a fifth of the time."""
+    rows, columns = (
+        F.interpolate(
+            torch.eye(side, device=logits.device, dtype=logits.dtype)[None], size, mode="linear", align_corners=True
+        )[0]
+        for side, size in zip(logits.shape[-2:], like.shape[-2:], strict=True)
+    )
+    return rows.T @ logits @ columns
 
 
 def unit(
@@ -71,14 +84,14 @@ class ASPP(nn.Module):
     Source: Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017; dilations 2, 4 and 6.
     """
 
-    def __init__(self, channels: int, branch: int, separable: bool) -> None:
+    def __init__(self, channels: int, branch: int, out_channels: int, separable: bool) -> None:
         super().__init__()
         self.conv1 = nn.Sequential(*unit(channels, branch, 1))
         self.conv2 = nn.Sequential(*unit(channels, branch, 3, dilation=2, separable=separable))
         self.conv3 = nn.Sequential(*unit(channels, branch, 3, dilation=4, separable=separable))
         self.conv4 = nn.Sequential(*unit(channels, branch, 3, dilation=6, separable=separable))
         self.conv5 = nn.Sequential(*unit(channels, branch, 1))
-        self.fuse = nn.Sequential(*unit(5 * branch, channels, 1))
+        self.fuse = nn.Sequential(*unit(5 * branch, out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and len(x) == 1:  # one value per channel has no variance
@@ -126,9 +139,9 @@ class STKD(nn.Module):
             *unit(width.low, width.low, 1),
         )
         self.high = nn.Sequential(
-            *unit(deep, width.high, 3, separable=width.separable),
-            *unit(width.high, width.high, 3, separable=width.separable),
-            ASPP(width.high, width.branch, width.separable),
+            *unit(deep, width.deep, 3, separable=width.separable),
+            *unit(width.deep, width.deep, 3, separable=width.separable),
+            ASPP(width.deep, width.branch, width.high, width.separable),
         )
         self.predict0 = nn.Conv2d(width.high, 1, 1)
         self.predict1 = guidance(width.low, width.guidance, width.separable)
@@ -160,7 +173,7 @@ class STKD(nn.Module):
             for maps, one in zip(cascades, features, strict=True):
                 maps.append(self.attention_map(maps[-1], mutual, one))
         logits = {
-            f"p{index}": torch.cat([resize(one, clip) for one in maps], 1)
+            f"p{index}": torch.cat([enlarge(one, clip) for one in maps], 1)
             for index, maps in enumerate(zip(*cascades, strict=True))
         }
         saliency = list(logits.values())[-1][:, -1:].sigmoid()
@@ -171,7 +184,7 @@ class STKD(nn.Module):
         last = self.cascade(features[-1])[-1]
         if self.attends(features):
             last = self.attention_map(last, self.attended(*features), features[-1])
-        return resize(last, like).sigmoid()
+        return enlarge(last, like).sigmoid()
 
     def features(self, frame: Tensor) -> Features:
         """Return the features of a frame ``(N, 3, H, W)``."""
