@@ -150,6 +150,9 @@ class Distillation:
         grid: Weight of the penalty on periodic patterns.
         agreement: Weight of 1 - CC with the teachers' maps.
         stir: Fraction of the target of an animated clip that lies on its moving patches.
+        change: Weight of the difference between the frame-to-frame changes of the maps and of their targets.
+        reuse: Number of batches after which the same clips return with other colors; their targets are kept in memory.
+            0: no clip returns.
     """
 
     def __init__(
@@ -162,16 +165,19 @@ class Distillation:
         grid: float,
         agreement: float,
         stir: float,
+        change: float,
+        reuse: int,
     ) -> None:
         self.config, self.student, self.teachers, self.batches = config, student, teachers, batches
-        self.grid, self.agreement, self.stir = grid, agreement, stir
+        self.grid, self.agreement, self.stir, self.change, self.reuse = grid, agreement, stir, change, reuse
+        self.kept: dict[int, Targets] = {}
         self.average = copy.deepcopy(student).eval().requires_grad_(False)
         self.optimizer = build_optimizer(student, config)
         pairs = zip(self.average.state_dict().values(), student.state_dict().values(), strict=True)
         averages, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
         self.averages, self.values = list(averages), list(values)
         self.step = 0
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.graphs: tuple[torch.cuda.CUDAGraph, ...] = ()
         self.events: list[torch.cuda.Event] = []
 
     def parts(self) -> dict[str, Any]:
@@ -192,15 +198,7 @@ class Distillation:
     def advance(self, position: float) -> dict[str, Tensor]:
         """Run one step at a position of the schedule, 0 to 1, and return the terms of its loss."""
         set_lr(self.optimizer, lr_factor(self.config, int(position * SCHEDULE_STEPS), SCHEDULE_STEPS))
-        batch = self.batches.batch(self.step)
-        if self.graph is None:
-            self.optimizer.zero_grad()
-            terms = self.compute_gradients(batch)
-        else:
-            for recorded, new in zip(batch_tensors(self.recorded_batch), batch_tensors(batch), strict=True):
-                recorded.copy_(new)
-            self.graph.replay()
-            terms = self.recorded_terms
+        terms = self.recorded_step() if self.graphs else self.eager_step()
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.config.clip)
         self.optimizer.step()
         self.step += 1
@@ -208,11 +206,49 @@ class Distillation:
         self.synchronize()
         return {**terms, "norm": norm}
 
-    def compute_gradients(self, batch: Batch) -> dict[str, Tensor]:
-        """Compute the gradients of the student's parameters and return the terms of the loss."""
+    def batch(self) -> tuple[int, Batch]:
+        """Return the next batch and its number, by which its targets are kept."""
+        epoch, number = divmod(self.step, self.reuse) if self.reuse else (0, self.step)
+        return number, self.batches.batch(number, epoch)
+
+    def eager_step(self) -> dict[str, Tensor]:
+        """Compute the gradients of the next batch; return the terms of the loss."""
+        number, batch = self.batch()
+        self.optimizer.zero_grad()
+        targets = self.kept[number] if number in self.kept else self.compute_targets(batch)
+        if self.reuse:
+            self.keep(number, targets)
+        return self.compute_gradients(batch, targets)
+
+    def recorded_step(self) -> dict[str, Tensor]:
+        """Do :meth:`eager_step` by replaying the recorded graphs."""
+        number, batch = self.batch()
+        copy_tensors(batch_tensors(batch), batch_tensors(self.recorded_batch))
+        targets, gradients = self.graphs
+        if number in self.kept:
+            copy_tensors(target_tensors(self.kept[number]), target_tensors(self.recorded_targets))
+        else:
+            targets.replay()
+            if self.reuse:
+                self.keep(number, self.recorded_targets)
+        gradients.replay()
+        return self.recorded_terms
+
+    def keep(self, number: int, targets: Targets) -> None:
+        """Keep the targets of a batch in half precision."""
+        self.kept[number] = targets.map(lambda maps: maps.half())
+
+    @torch.no_grad()
+    def compute_targets(self, batch: Batch) -> Targets:
+        """Return the targets of a batch, in a scale that suits half precision."""
         labeled = self.batches.mix.labeled
         targets = teacher_targets(self.teachers, batch, labeled)
         targets = emphasize_motion(targets, batch.motion, labeled, self.stir)
+        return targets.map(lambda maps: maps * maps[0, 0].numel())  # a mean of 1 instead of a sum of 1
+
+    def compute_gradients(self, batch: Batch, targets: Targets) -> dict[str, Tensor]:
+        """Compute the gradients of the student's parameters and return the terms of the loss."""
+        labeled = self.batches.mix.labeled
         self.student.train()
         saliency, maps = forward(self.student, batch.student_clips)
         outputs, objectives = losses.Outputs(saliency, maps), self.config.objectives
@@ -221,29 +257,35 @@ class Distillation:
         final, aggregated = (m[:, 2::4].flatten(0, 1) for m in (saliency, maps["d3"][:, 0]))
         terms["grid"] = losses.grid_pattern(final)
         loss = loss + self.grid * (terms["grid"] + 0.5 * losses.grid_pattern(aggregated))
+        assert targets.final is not None
         if self.agreement:
             terms["cc"] = (1 - losses.cc(saliency[labeled:], targets.final[labeled:])).mean()
             loss = loss + self.agreement * terms["cc"]
+        if self.change:
+            terms["change"] = losses.change_error(saliency, targets.final)
+            loss = loss + self.change * terms["change"]
         loss.backward()
         return {name: value.detach() for name, value in terms.items()}
 
     def record(self) -> None:
-        """Record a step as a CUDA graph, because launching its kernels one by one from the CPU is too slow."""
-        self.recorded_batch = self.batches.batch(self.step)
+        """Record a step as CUDA graphs, because launching its kernels one by one from the CPU is too slow."""
+        _, self.recorded_batch = self.batch()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         before = copy.deepcopy(self.student.state_dict())
         with torch.cuda.stream(stream):
             for _ in range(2):
                 self.optimizer.zero_grad()
-                self.compute_gradients(self.recorded_batch)
+                self.compute_gradients(self.recorded_batch, self.compute_targets(self.recorded_batch))
         torch.cuda.current_stream().wait_stream(stream)
         self.optimizer.zero_grad()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self.recorded_terms = self.compute_gradients(self.recorded_batch)
+        targets, gradients = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(targets):
+            self.recorded_targets = self.compute_targets(self.recorded_batch)
+        with torch.cuda.graph(gradients, pool=targets.pool()):
+            self.recorded_terms = self.compute_gradients(self.recorded_batch, self.recorded_targets)
         self.student.load_state_dict(before)  # recording changed the BatchNorm statistics
-        self.graph = graph
+        self.graphs = (targets, gradients)
 
     def synchronize(self) -> None:
         """Let the CPU run at most one step ahead of the GPU, because the run is limited by time."""
@@ -269,6 +311,17 @@ class Distillation:
                 norm.momentum = 1 / (number + 1)  # the mean over all batches
             forward(network, self.batches.batch(RECALIBRATION_SEED + number).student_clips)
         return network.eval()
+
+
+def copy_tensors(sources: Sequence[Tensor], destinations: Sequence[Tensor]) -> None:
+    """Copy tensors into those that a graph reads."""
+    for source, destination in zip(sources, destinations, strict=True):
+        destination.copy_(source)
+
+
+def target_tensors(targets: Targets) -> list[Tensor]:
+    """Return the tensors of the targets in a fixed order."""
+    return [maps for maps in (targets.final, targets.intermediate) if maps is not None]
 
 
 def batch_tensors(batch: Batch) -> list[Tensor]:
@@ -364,6 +417,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--grid", type=float, default=5.0, help="weight of the penalty on periodic patterns (default: 5)")
     add("--agreement", type=float, default=1.0, help="weight of 1 - CC with the teachers' maps (default: 1)")
     add("--stir", type=float, default=0.15, help="fraction of an animated clip's target on moving patches")
+    add("--change", type=float, default=1.0, help="weight of the error in frame-to-frame changes (default: 1)")
+    add("--reuse", type=int, default=0, help="batches after which the same clips return (default: 0, never)")
     add("--device", default="cuda" if gpu else "cpu")
     add("--layers", choices=LAYERS, default="gpu" if gpu else "cpu", help="implementation of the layers")
     add("--eager", action="store_true", help="do not record the training step as a CUDA graph")
@@ -460,6 +515,7 @@ def set_up(args: argparse.Namespace, config: TrainConfig, device: torch.device) 
     if check is not None:
         require_agreement(check)
     extras = {"grid": args.grid, "agreement": args.agreement, "stir": args.stir}
+    extras |= {"change": args.change, "reuse": args.reuse}
     run = Distillation(config, student.to(device), teachers, batches, **extras)
     if args.resume:
         run.resume(args.resume)
@@ -504,7 +560,7 @@ def record_graph(run: Distillation) -> None:
         run.record()
     except RuntimeError as error:
         print(f"not recorded: {error}", flush=True)
-        run.graph = None
+        run.graphs = ()
 
 
 def train(run: Distillation, monitor: Monitor, args: argparse.Namespace, facts: dict[str, str]) -> None:

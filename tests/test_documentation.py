@@ -452,14 +452,14 @@ def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
         network = lively(f"tinyhd-{name[0]}-quarter")
         weights.save(f"{name}.safetensors", network.state_dict(), network.spec, input_size=small["size"])
     arguments = "data --teachers multi.safetensors single.safetensors --init multi.safetensors --out run"
-    arguments += " --steps 2 --mix 1 1 1 1 --device cpu"
+    arguments += " --steps 3 --mix 1 1 1 1 --reuse 2 --device cpu"
     monkeypatch.setattr(sys, "argv", ["train_default.py", *arguments.split()])
     runpy.run_path(str(EXAMPLES / "train_default.py"), run_name="__main__")
     assert "2 videos, 81 frames, 5 photographs" in capsys.readouterr().out
     before, after = (weights.load(name).state_dict for name in ("multi.safetensors", "run/average.safetensors"))
     assert (before["fusion.weight"] != after["fusion.weight"]).any()
     assert all(torch.isfinite(value).all() for value in after.values())
-    assert weights.load("run/average.safetensors").info.provenance["steps"] == "2"
+    assert weights.load("run/average.safetensors").info.provenance["steps"] == "3"
     assert Path("run/state.pt").is_file()
 
 

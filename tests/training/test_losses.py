@@ -13,6 +13,7 @@ from tinyhd_cli.training.losses import (
     Outputs,
     Targets,
     cc,
+    change_error,
     kl_divergence,
     log_distribution,
     loss_terms,
@@ -249,3 +250,14 @@ def test_a_key_stands_for_its_numbered_repetitions_only():
 def test_terms_that_cannot_be_computed(wrong, message):
     with pytest.raises(UsageError, match=message):
         LossTerm("x", **wrong)
+
+
+def test_change_error():
+    """The error is zero for maps in another scale, and the mean difference of the changes for others."""
+    rng = np.random.default_rng(0)
+    target = torch.from_numpy(rng.uniform(0, 1, (2, 4, 8, 8)))
+    assert float(change_error(3 * target, target)) == pytest.approx(0, abs=1e-4)
+    static = target[:, :1].expand(-1, 4, -1, -1)
+    high = target.amax((1, 2, 3), keepdim=True)
+    expected = 100 * (target / high).diff(dim=1).abs().mean()
+    assert float(change_error(target, static)) == pytest.approx(float(expected), rel=1e-5)

@@ -238,6 +238,25 @@ def total(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 
+def change_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the error in the changes between consecutive maps, in percent of the maps' maximum.
+
+    Divergences and correlations hardly notice a map that flickers by one percent; viewers of a heat map do.
+
+    Args:
+        prediction: ``(N, T, H, W)``, nonnegative, T at least 2.
+        target: as ``prediction``, in any scale.
+
+    Returns:
+        One number, differentiable: the mean absolute error over all changes.
+    """
+    changes = []
+    for maps in (prediction.float(), target.float()):
+        high = maps.amax((-3, -2, -1), keepdim=True).detach().clamp_min(EPS)
+        changes.append((maps / high).diff(dim=1))
+    return 100 * (changes[0] - changes[1]).abs().mean()
+
+
 PERIODS = (2, 4, 8)
 """Periods, in pixels, of the grid that pixel shuffle can leave in maps."""
 

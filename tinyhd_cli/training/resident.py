@@ -37,7 +37,7 @@ PHOTO_SIZE = (288, 384)
 HOLD_OUT_EVERY = 10
 """One in this many photographs of each set, and one in this many sources of videos, is held out."""
 
-MIN_MOTION, MAX_MOTION = 0.5, 5.0
+MIN_MOTION, MAX_MOTION = 1.5, 5.0
 """Range to which the motion score of a video is clipped for its sampling weight."""
 
 UNKNOWN_MOTION = 1.4
@@ -231,8 +231,8 @@ class Batches:
         self.jitter, self.seed = jitter, seed
         self.device = photographs.pixels.device
 
-    def batch(self, number: int) -> Batch:
-        """Return the batch of a step."""
+    def batch(self, number: int, epoch: int = 0) -> Batch:
+        """Return the batch with a number; in another epoch, it has the same clips with other colors."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
         rng = np.random.default_rng([self.seed, number])
         frames = CONTEXT + CLIP_FRAMES
@@ -243,7 +243,8 @@ class Batches:
         static = torch.zeros(len(clips), dtype=torch.bool)
         static[: self.mix.static] = True
         static[len(clips) - self.mix.videos :] = repeated
-        colors = animate.uniform((len(clips), 3), 1 - self.jitter, 1 + self.jitter, generator)
+        for _ in range(1 + epoch):
+            colors = animate.uniform((len(clips), 3), 1 - self.jitter, 1 + self.jitter, generator)
         student_clips = recolored(clips[:, :, CONTEXT:], colors)
         return Batch(normalize(clips), normalize(student_clips), static.to(self.device), ground_truth, motion)
 
