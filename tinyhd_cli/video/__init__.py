@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from .frame_painter import FramePainter
+    from .object_overlay import ObjectPainter, cut_out
     from .options import EncoderOptions, InputOptions, OverlayStyle
-    from .overlay import FramePainter, Painter
+    from .overlay import Painter
     from .reader import Color, Frame, VideoInfo, VideoReader
     from .scenes import SceneDetector
     from .writer import PipeWriter, VideoWriter
@@ -28,6 +30,7 @@ __all__ = [
     "Frame",
     "FramePainter",
     "InputOptions",
+    "ObjectPainter",
     "OverlayStyle",
     "Painter",
     "PipeWriter",
@@ -35,6 +38,7 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
+    "cut_out",
 ]
 
 __getattr__, __dir__ = lazy_imports(
@@ -43,8 +47,9 @@ __getattr__, __dir__ = lazy_imports(
         "Color": "reader",
         "EncoderOptions": "options",
         "Frame": "reader",
-        "FramePainter": "overlay",
+        "FramePainter": "frame_painter",
         "InputOptions": "options",
+        "ObjectPainter": "object_overlay",
         "OverlayStyle": "options",
         "Painter": "overlay",
         "PipeWriter": "writer",
@@ -52,5 +57,6 @@ __getattr__, __dir__ = lazy_imports(
         "VideoInfo": "reader",
         "VideoReader": "reader",
         "VideoWriter": "writer",
+        "cut_out": "object_overlay",
     },
 )

@@ -11,7 +11,7 @@ import av
 from av.codec import Codec
 
 from ..errors import OutputError, UsageError
-from .codecs import CODECS, available_encoders
+from .codecs import CODECS, available_encoders, is_available
 from .hdr import HdrMetadata
 from .options import PRESETS, EncoderOptions
 
@@ -32,6 +32,14 @@ DEEP_CODECS = {".mp4": "hevc", ".m4v": "hevc", ".mov": "hevc", ".mkv": "hevc", "
 
 PIXEL_FORMATS = {8: ("yuv420p",), 10: ("yuv420p10le", "p010le")}
 """Pixel formats by bits per component, in order of preference."""
+
+
+ALPHA_CODECS = {
+    ".webm": ("libvpx-vp9", "yuva420p"),
+    ".mkv": ("libvpx-vp9", "yuva420p"),
+    ".mov": ("prores_ks", "yuva444p10le"),  # ProRes 4444
+}
+"""Encoder and pixel format of videos with transparency, by container."""
 
 
 def check_container(path: Path) -> None:
@@ -86,6 +94,8 @@ def encoder_settings(encoder: str, options: EncoderOptions) -> dict[str, str]:
         return {"crf": crf, "preset": str(12 - speed)}
     if encoder == "libaom-av1":
         return {"crf": crf, "b": "0", "cpu-used": str(max(1, 8 - speed))}
+    if encoder == "prores_ks":  # has a fixed quality; editors expect the vendor to be Apple
+        return {"profile": "4444", "vendor": "apl0"}
     if encoder == "mpeg4":  # has a quantizer of 2 to 31 instead of a rate factor
         quantizer = str(max(2, min(31, int(options.crf) // 4)))
         return {"qmin": quantizer, "qmax": quantizer}
@@ -151,3 +161,21 @@ def choose_encoder(path: Path, options: EncoderOptions, width: int, height: int,
         f"{path}: no encoder works for {width} x {height} (tried {', '.join(tried) or 'none'}); tinyhd doctor lists the"
         " encoders that work"
     )
+
+
+def choose_alpha_encoder(path: Path, options: EncoderOptions, width: int, height: int) -> EncoderChoice:
+    """Return the encoder of a video with transparency; its container alone decides, not ``options.codec``.
+
+    Args:
+        path: the output; its suffix is one of ``ALPHA_CODECS``.
+        options: quality and speed.
+        width: of the frames, in pixels.
+        height: of the frames, in pixels.
+
+    Raises:
+        OutputError: FFmpeg was built without the encoder.
+    """
+    encoder, pixels = ALPHA_CODECS[path.suffix.lower()]
+    if is_available(encoder) and can_open(encoder, options, width, height, pixels):
+        return EncoderChoice(encoder, pixels, 8, None)
+    raise OutputError(f"{path}: {encoder} is not available here or does not support {width} x {height}; write PNGs")

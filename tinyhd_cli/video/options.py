@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 DEFAULT_RATE = Fraction(25)
 """Frames per second if the input does not state a rate."""
 
+HEAT_THRESHOLD, OBJECT_THRESHOLD = 0.1, 0.5
+"""Defaults of ``OverlayStyle.threshold``: of a saliency map, and of an object's probability."""
+
+HEAT_ALPHA, OBJECT_ALPHA = 0.6, 0.35
+"""Defaults of ``OverlayStyle.alpha``: of the most salient points, and of the tint on objects."""
+
+OBJECT_LEVEL = 0.75
+"""Position in the colormap of the color of objects; the ends of many colormaps are black, white or dark."""
+
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 """Names of x264's presets, from the fastest to the most efficient."""
 
@@ -104,15 +113,23 @@ class OverlayStyle:
     """Colors and layout of an overlay. Raises ``UsageError`` for invalid values."""
 
     colormap: str = option("turbo", LOOK, "NAME", "Any Matplotlib colormap.")
-    alpha: float = option(0.6, LOOK, "0..1", "Opacity of the most salient regions.")
+    alpha: float | None = option(
+        None, LOOK, "0..1", "Opacity of the most salient regions (default: 0.6), or of the tint on objects (0.35)."
+    )
     """Opacity of the most salient points, 0 to 1; it decreases with saliency to 0 at ``threshold``."""
-    threshold: float = option(0.1, LOOK, "0..1", "Saliency below which nothing is drawn.")
+    threshold: float | None = option(
+        None,
+        LOOK,
+        "0..1",
+        "Saliency below which nothing is drawn (default: 0.1), or probability above which a pixel is part of an object"
+        " (0.5).",
+    )
     side_by_side: bool = option(False, LOOK, "", "Show the source to the left of the overlay.")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
+        if self.alpha is not None and not 0 <= self.alpha <= 1:
             raise UsageError(f"--alpha must be between 0 and 1, not {self.alpha:g}")
-        if not 0 <= self.threshold < 1:
+        if self.threshold is not None and not 0 <= self.threshold < 1:
             raise UsageError(f"--threshold must be at least 0 and below 1, not {self.threshold:g}")
         logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if the home folder is read-only
         import matplotlib
@@ -126,9 +143,25 @@ class OverlayStyle:
         """Return the opacity of each of 256 saliency levels, ``(256, 1)``, in 0..1."""
         import numpy as np
 
-        above = np.clip((np.linspace(0, 1, 256) - self.threshold) / (1 - self.threshold), 0, 1)
+        threshold = HEAT_THRESHOLD if self.threshold is None else self.threshold
+        alpha = HEAT_ALPHA if self.alpha is None else self.alpha
+        above = np.clip((np.linspace(0, 1, 256) - threshold) / (1 - threshold), 0, 1)
         # Quadratic ease-out to full opacity at the middle of the range: no visible edge at the threshold.
-        return np.asarray(self.alpha * (1 - np.clip(1 - 2 * above, 0, 1) ** 2)[:, np.newaxis])
+        return np.asarray(alpha * (1 - np.clip(1 - 2 * above, 0, 1) ** 2)[:, np.newaxis])
+
+    @property
+    def object_threshold(self) -> float:
+        """Probability above which a pixel is part of an object."""
+        return OBJECT_THRESHOLD if self.threshold is None else self.threshold
+
+    @property
+    def tint_alpha(self) -> float:
+        """Opacity of the tint on objects."""
+        return OBJECT_ALPHA if self.alpha is None else self.alpha
+
+    def object_color(self) -> NDArray[np.float64]:
+        """Return the color of objects, RGB ``(1, 3)``, in 0..1."""
+        return self.colors()[[round(255 * OBJECT_LEVEL)]]
 
     def colors(self) -> NDArray[np.float64]:
         """Return the color of each of 256 saliency levels, RGB ``(256, 3)``, in 0..1."""

@@ -53,12 +53,13 @@ class Painter:
         Returns:
             uint8 RGB, ``(h, w, 3)``, or ``(h, 2 w, 3)`` side by side.
         """
+        painted = self._painted(frame, saliency)
+        return np.hstack([frame, painted]) if self.style.side_by_side else painted
+
+    def _painted(self, frame: Image, saliency: NDArray[np.float32]) -> Image:
         value = to_gray_image(saliency, frame.shape[1], frame.shape[0])
         kept = cv2.multiply(frame, cv2.applyColorMap(value, self._keep), scale=1 / 255)
-        painted = cv2.add(kept, cv2.applyColorMap(value, self._tint))
-        if self.style.side_by_side:
-            painted = np.hstack([frame, painted])
-        return painted.astype(np.uint8, copy=False)
+        return cv2.add(kept, cv2.applyColorMap(value, self._tint)).astype(np.uint8, copy=False)
 
 
 class PlanePainter:
@@ -107,25 +108,6 @@ class PlanePainter:
             cv2.multiply(plane_pixels(frame.av_frame, number), kept, dst=kept, scale=1 / 255)
             cv2.add(kept, cv2.LUT(values[size], self._tint[number]), dst=plane_pixels(painted, number))
         return painted
-
-
-class FramePainter:
-    """Draws saliency maps on the frames of a video: on YUV planes if possible, which is faster, else in RGB.
-
-    Args:
-        style: colors and layout of the overlay.
-        color: color encoding of the video.
-    """
-
-    def __init__(self, style: OverlayStyle, color: Color) -> None:
-        self._by_rgb = Painter(style)
-        self._by_planes = None if style.side_by_side else PlanePainter(style, color)
-
-    def paint(self, frame: Frame, saliency: NDArray[np.float32]) -> Image | av.VideoFrame:
-        """Return the frame with a map ``(H, W)``, rescaled to 0..1, drawn on it: RGB uint8, or a yuv420p frame."""
-        if self._by_planes and PlanePainter.supports(frame):
-            return self._by_planes.paint(frame, saliency)
-        return self._by_rgb.paint(frame.rgb(), saliency)
 
 
 def plane_pixels(av_frame: av.VideoFrame, number: int) -> Image:

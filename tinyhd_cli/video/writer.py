@@ -31,6 +31,9 @@ log = logging.getLogger("tinyhd")
 MP4_SUFFIXES = (".mp4", ".m4v", ".mov")
 """Suffixes of MP4 and QuickTime files, whose index must be moved to the start."""
 
+RGB_FORMATS = {1: "rgb24", 2: "rgb48le"}
+"""FFmpeg's pixel formats of RGB images by bytes per component."""
+
 X265_DELAY = 2
 """Maximum number of frames by which x265 reorders its output."""
 
@@ -46,6 +49,7 @@ class VideoWriter:
         audio: whether to copy the audio of the source.
         keep_source_colors: whether images have the depth and colors of the source, such as HDR, as returned by
             :meth:`rgb_of`; else they are 8-bit SDR.
+        alpha: whether images are RGBA and the video keeps their transparency; see ``encoders.ALPHA_CODECS``.
 
     Raises:
         OutputError: the file cannot be written, or no encoder works.
@@ -60,6 +64,7 @@ class VideoWriter:
         *,
         audio: bool = True,
         keep_source_colors: bool = False,
+        alpha: bool = False,
     ) -> None:
         self.path = path
         self.options = options or EncoderOptions()
@@ -72,7 +77,10 @@ class VideoWriter:
         self._container: OutputContainer | None = None
         self._regions = RegionMarker()
         info = info if keep_source_colors else info.as_sdr
-        self._choice = encoders.choose_encoder(path, self.options, self.width, self.height, info.depth)
+        if alpha:
+            self._choice = encoders.choose_alpha_encoder(path, self.options, self.width, self.height)
+        else:
+            self._choice = encoders.choose_encoder(path, self.options, self.width, self.height, info.depth)
         if self._choice.warning:
             log.warning(self._choice.warning)
         self.info = info.as_sdr if self._choice.depth < min(info.depth, 10) else info
@@ -180,8 +188,9 @@ class VideoWriter:
         """Write an image with the timestamp and duration of a source frame.
 
         Args:
-            image: RGB ``(height, width, 3)``, uint8 or uint16, of the writer's size; or a yuv420p frame in the colors
-                of the source, which is passed to the encoder without a copy.
+            image: RGB ``(height, width, 3)``, uint8 or uint16, of the writer's size; RGBA ``(height, width, 4)``,
+                uint8, with transparency; or a yuv420p frame in the colors of the source, which is passed to the
+                encoder without a copy.
             frame: the source frame.
             offsets: changes of the quantization parameter, for encoders that support regions of interest (see
                 ``regions``).
@@ -216,7 +225,7 @@ class VideoWriter:
         if bottom or right:
             padded = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         return self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(padded, "rgb24" if image.dtype == np.uint8 else "rgb48le"),
+            av.VideoFrame.from_ndarray(padded, "rgba" if image.shape[2] == 4 else RGB_FORMATS[image.dtype.itemsize]),
             format=self._choice.pixel_format,
             dst_colorspace=self.info.color.space,
             dst_color_range=self.info.color.range,
