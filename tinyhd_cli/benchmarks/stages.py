@@ -15,7 +15,7 @@ from ..inference.normalization import make_scale
 from ..inference.options import Outputs, PredictOptions
 from ..inference.predict import predict_file, prepare
 from ..system import available_cores
-from ..video.overlay import FramePainter
+from ..video.frame_painter import FramePainter
 from ..video.reader import Frame, VideoReader
 from ..video.writer import VideoWriter
 
@@ -107,8 +107,9 @@ def time_stages(video: Path, model: Model, target: Path) -> list[Stage]:
     list(model.maps([(None, prepared[0])]))  # warm-up: allocates memory, and may build an engine
     with timer.stage("network", frames):
         maps = [saliency for _, saliency in model.maps(zip(payloads, prepared, strict=True))]
-    scale, style = make_scale("running"), PredictOptions().style
-    painter = FramePainter(style, info.color)
+    objects = model.spec.task == "object"
+    scale, style = make_scale("none" if objects else "running"), PredictOptions().style
+    painter = FramePainter(style, info.color, objects)
     with timer.stage("draw", frames):
         drawn = [
             painter.paint(frame, scale(saliency, frame.time_s)) for frame, saliency in zip(frames, maps, strict=True)

@@ -42,7 +42,7 @@ def predict(
     plots: Annotated[dict[str, Any], Outputs, Adjust(only=("aoi_plot",))],
     quiet: Quiet = False,
 ) -> int:
-    """Predict where people look in videos.
+    """Predict where people look in videos, or find their salient objects.
 
     Writes the overlay NAME_overlay.mp4 to the current folder, or the requested outputs, in one pass:
     tinyhd predict clip.mp4 --overlay out.mp4 --csv out.csv
@@ -51,6 +51,7 @@ def predict(
     """
     from ..inference.io_paths import DEFAULT_OUTPUT
     from ..inference.outputs import map_names
+    from ..inference.predict import check_task
 
     if plots and not options.areas:
         raise UsageError("--aoi-plot needs areas: --aoi NAME=X,Y,WIDTH,HEIGHT")
@@ -60,7 +61,10 @@ def predict(
         planned.append(Outputs(**job.outputs))
 
     def ready() -> Model:
-        return load(model, exact=bool(options.areas) or any(wanted.has_numbers for wanted in planned))
+        loaded = load(model, exact=bool(options.areas) or any(wanted.has_numbers for wanted in planned))
+        for wanted in planned:
+            check_task(loaded.spec, wanted, options)
+        return loaded
 
     def work(loaded: Model, turn: Turn) -> bool:
         wanted = Outputs(**turn.job.outputs)
@@ -89,11 +93,11 @@ def run_job(turn: Turn, outputs: Outputs, model: Model, options: PredictOptions,
         rate = summary.frames / seconds
         say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s ({rate:.1f} fps) -> {written}")
         for name, found in summary.areas.items():
-            say(f"{name}: {attention(found)}")
+            say(f"{name}: {attention(found, summary.subject)}")
     return True
 
 
-def attention(found: Mapping[str, float | None]) -> str:
-    """Return the statistics of an area of interest as one line."""
+def attention(found: Mapping[str, float | None], subject: str) -> str:
+    """Return the statistics of an area of interest as one line; ``subject`` is what is in the area."""
     fraction, size, most, at_s = (found[key] or 0.0 for key in ("share", "size", "most", "most_at_s"))
-    return f"{fraction:.1%} of the attention on {size:.1%} of the frame, maximum {most:.1%} at {at_s:.2f} s"
+    return f"{fraction:.1%} of the {subject} on {size:.1%} of the frame, maximum {most:.1%} at {at_s:.2f} s"

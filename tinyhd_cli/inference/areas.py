@@ -81,14 +81,24 @@ class AreaSummary:
 class AreaStatistics:
     """Accumulates the attention on areas of interest, frame by frame.
 
+    With object maps, the fraction of the object inside each area is measured instead, each of its pixels weighted by
+    its probability; it is 0 in frames without an object.
+
     Args:
         areas: the areas to measure.
         threshold: fraction of a frame's attention from which an area counts as attended.
+        object_threshold: of object maps, the probability above which a pixel is part of the object; None for maps of
+            where people look.
+
+    Attributes:
+        subject: the quantity that the fractions are of, in words.
     """
 
-    def __init__(self, areas: tuple[Area, ...], threshold: float) -> None:
+    def __init__(self, areas: tuple[Area, ...], threshold: float, object_threshold: float | None = None) -> None:
         self.areas = areas
+        self.subject = "attention" if object_threshold is None else "object"
         self._threshold = threshold
+        self._object_threshold = object_threshold
         self._summaries = {area.name: AreaSummary() for area in areas}
         self._duration_s = 0.0
         self._latest: tuple[int, dict[str, float]] = (-1, {})
@@ -106,6 +116,8 @@ class AreaStatistics:
         if not self.areas:
             return {}
         info = frame.info
+        if self._object_threshold is not None:
+            saliency = np.where(saliency > self._object_threshold, saliency, 0)
         attention = Attention(saliency, info.width, info.height)
         duration_s = float(frame.duration * info.time_base)
         self._duration_s += duration_s
@@ -121,7 +133,7 @@ class AreaStatistics:
             if share >= self._threshold:
                 summary.time_s += duration_s
                 summary.first_s = frame.time_s if summary.first_s is None else summary.first_s
-            if attention.has_peak(corners):
+            if attention.total > 0 and attention.has_peak(corners):
                 summary.peak_s += duration_s
         return shares
 

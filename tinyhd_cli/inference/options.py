@@ -12,7 +12,7 @@ from ..atomic_files import destination, is_special
 from ..complete import is_complete
 from ..errors import UsageError, did_you_mean
 from ..fields import AREAS, LOOK, OUTPUTS, group, option
-from ..video.options import EncoderOptions, InputOptions, OverlayStyle
+from ..video.options import EncoderOptions, InputOptions, OverlayStyle, is_numbered, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,9 @@ STDOUT = Path("-")
 FIRST_MAP = "0001.png"
 """File name of the map of a video's first frame, in a folder of maps."""
 
+IMAGE_OUTPUTS = (".png", ".jpg", ".jpeg")
+"""Suffixes of outputs that are one image, for a source with one frame."""
+
 VIDEO_SUFFIXES = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split(),
 )
@@ -40,17 +43,31 @@ class Outputs:
     """The files to write for one video; None for outputs that are not requested."""
 
     overlay: Path | None = option(
-        None, OUTPUTS, "FILE", "Video with the saliency maps drawn on it; -: y4m to stdout.", short="-o", kind=str
+        None, OUTPUTS, "FILE", "Video with the maps drawn on it, or one image; -: y4m to stdout.", short="-o", kind=str
     )
     maps: Path | None = option(
         None,
         OUTPUTS,
         "DIR|FILE",
-        "Saliency maps as a folder of PNGs, one per frame, or as a grayscale video.",
+        "Maps as a folder of PNGs, one per frame, or as a grayscale video.",
+        kind=str,
+    )
+    cutout: Path | None = option(
+        None,
+        OUTPUTS,
+        "FILE|DIR",
+        "The object alone with transparency: a video (.webm, .mkv, .mov), one .png, or PNGs in a folder or named like"
+        " cut_%05d.png. For object models.",
         kind=str,
     )
     npz: Path | None = option(None, OUTPUTS, "FILE", "The network's output as arrays: saliency and time_s.", kind=str)
-    csv: Path | None = option(None, OUTPUTS, "FILE", "Peak, centroid, entropy and spread, one row per frame.", kind=str)
+    csv: Path | None = option(
+        None,
+        OUTPUTS,
+        "FILE",
+        "One row per frame: peak, centroid, entropy and spread; of an object: area, box and center.",
+        kind=str,
+    )
     json: Path | None = option(None, OUTPUTS, "FILE", "Summary of the video.", kind=str)
     aoi_plot: Path | None = option(None, AREAS, "FILE", "PNG plot of the areas' attention over time.", kind=str)
 
@@ -62,12 +79,17 @@ class Outputs:
                 destination(path)  # raises an error for an invalid path
         from ..video.encoders import check_container
 
-        if self.overlay is not None and self.overlay != STDOUT:
+        if self.overlay is not None and self.overlay != STDOUT and not is_one_image(self.overlay):
             check_container(self.overlay)
         if self.maps is not None and self.maps_are_video:
             check_container(self.maps)
-        if self.maps is not None and not self.maps_are_video and self.maps.exists() and not self.maps.is_dir():
-            raise UsageError(f"--maps {self.maps}: exists and is not a folder; give a folder for PNGs, or a video file")
+        if self.cutout is not None:
+            check_cutout(self.cutout)
+        for kind, item in (("maps", self.maps), ("cutout", self.cutout)):
+            if item is not None and is_folder(item) and item.exists() and not item.is_dir():
+                raise UsageError(
+                    f"--{kind} {item}: exists and is not a folder; give a folder for PNGs, or a video file"
+                )
         for name, suffix in (
             ("overlay", ""),
             ("npz", ".npz"),
@@ -94,18 +116,54 @@ class Outputs:
     @property
     def has_numbers(self) -> bool:
         """Whether an output contains exact values: arrays, statistics, or PNGs, which benchmarks compare."""
-        return any(kind != "overlay" and not (kind == "maps" and self.maps_are_video) for kind, _ in self.requested())
+        shown = {"overlay", "cutout", *(["maps"] if self.maps_are_video else [])}
+        return any(kind not in shown for kind, _ in self.requested())
 
     def requested(self) -> list[tuple[str, Path]]:
         """Return the kind and path of every requested output."""
         pairs = [(item.name, getattr(self, item.name)) for item in fields(self)]
         return [(name, path) for name, path in pairs if path is not None]
 
+    def single_images(self) -> list[tuple[str, Path]]:
+        """Return the kind and path of every requested output that is one image of one frame."""
+        kinds = ("overlay", "maps", "cutout")
+        return [(kind, path) for kind, path in self.requested() if kind in kinds and is_one_image(path)]
+
     def missing(self, maps: Collection[str] = (FIRST_MAP,)) -> Outputs:
-        """Return the outputs that are not complete; a folder is complete if it contains all files named in ``maps``."""
+        """Return the outputs that are not complete.
+
+        A folder is complete if it contains all files named in ``maps``, a numbered sequence if its first file is.
+        """
         files = [(name, path) for name, path in self.requested() if path != STDOUT]
-        there = {name for name, path in files if is_complete(path) or all(is_complete(path / one) for one in maps)}
+        there = {
+            name
+            for name, path in files
+            if is_complete(path.with_name(numbered(path.name, 1))) or all(is_complete(path / one) for one in maps)
+        }
         return Outputs(**{name: path for name, path in self.requested() if name not in there})
+
+
+def is_one_image(path: Path) -> bool:
+    """Return whether an output is one image file, by its suffix; not a numbered sequence or an existing folder."""
+    return path.suffix.lower() in IMAGE_OUTPUTS and not is_numbered(path) and not path.is_dir()
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether an output of images is a folder, by its suffix; not a video, one image or a numbered sequence."""
+    return not (path.suffix.lower() in VIDEO_SUFFIXES or is_one_image(path) or is_numbered(path))
+
+
+def check_cutout(path: Path) -> None:
+    """Raise ``UsageError`` if transparency cannot be written to an output, by its suffix."""
+    from ..video.encoders import ALPHA_CODECS
+    from ..video.source import IMAGE_SUFFIXES
+
+    suffix = path.suffix.lower()
+    if path == STDOUT:
+        raise UsageError("--cutout -: standard output is not supported; give a file or a folder")
+    if suffix in {*VIDEO_SUFFIXES, *IMAGE_SUFFIXES} - {*ALPHA_CODECS, ".png"}:
+        ways = "use .webm or .mkv (VP9), .mov (ProRes 4444), or .png, a folder of PNGs, or cut_%05d.png"
+        raise UsageError(f"--cutout {path}: {suffix} cannot hold transparency here; {ways}")
 
 
 def flag(name: str) -> str:
@@ -165,9 +223,12 @@ class PredictOptions:
         kind=str,
     )
     style: OverlayStyle = group(OverlayStyle)
+    binary: bool = option(
+        False, LOOK, "", "Write --maps of an object model in black and white: white is above --threshold."
+    )
     encoder: EncoderOptions = group(EncoderOptions)
     audio: bool = option(True, LOOK, "", "Leave out the audio.")
-    """Whether the overlay keeps the audio."""
+    """Whether the overlay and the cut-out keep the audio."""
     input: InputOptions = group(InputOptions)
     areas: tuple[Area, ...] = areas_option(
         "Each area's fraction of the attention is written to the CSV and JSON; the overlay shows the areas."

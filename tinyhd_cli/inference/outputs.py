@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol
 
-import cv2
 import numpy as np
 
 from .. import figures
 from ..atomic_files import cannot_write, make_parent, publish, remove, temporary_path
-from ..untrusted import csv_cell, json_text
-from ..video.overlay import FramePainter, Painter, area_color, draw_outline, to_gray_image
-from ..video.reader import Frame, VideoInfo
+from ..video.encoders import ALPHA_CODECS
+from ..video.frame_painter import FramePainter, image_painter
+from ..video.image_writer import ImageSequenceWriter, ImageWriter
+from ..video.object_overlay import cut_out, object_mask
+from ..video.overlay import area_color, draw_outline, to_gray_image
+from ..video.reader import Frame, Image, VideoInfo
 from ..video.source import images_in
 from ..video.writer import PipeWriter, VideoWriter
 from .areas import AreaStatistics
 from .map_spool import MapSpool
 from .normalization import FixedScale, Normalize, Scale, make_scale
-from .options import STDOUT, Outputs, PredictOptions
+from .objects import ObjectStatistics, describe_object
+from .options import STDOUT, Outputs, PredictOptions, is_one_image
 from .statistics import MapStatistics, describe
+from .tables import CsvSink, JsonSink
 from .windows import Map
 
 if TYPE_CHECKING:
@@ -44,10 +47,31 @@ class RunContext:
     """The JSON summary, except for statistics. It must be complete when the outputs are closed."""
     whole_video: FixedScale | None = None
     """The scale for all frames; required for ``normalize="video"``."""
+    objects: bool = False
+    """Whether the maps are probabilities of objects; otherwise they show where people look."""
 
     def scale(self, default: Normalize) -> Scale:
-        """Return a new scale with the chosen normalization; ``default`` applies if none is chosen."""
-        return make_scale(self.options.normalize or default, self.whole_video)
+        """Return a new scale with the chosen normalization; ``default`` applies if none is chosen.
+
+        Probabilities of objects are never rescaled.
+        """
+        return make_scale("none" if self.objects else self.options.normalize or default, self.whole_video)
+
+    def grayscale(self, default: Normalize) -> Callable[[Frame, Map], Image]:
+        """Return the function that makes an image of a map, uint8 ``(h, w)``; see :meth:`scale` for ``default``."""
+        scale, style, binary = self.scale(default), self.options.style, self.options.binary
+
+        def to_image(frame: Frame, saliency: Map) -> Image:
+            gray = to_gray_image(scale(saliency, frame.time_s), frame.info.width, frame.info.height)
+            return object_mask(gray, style.object_threshold) if binary else gray
+
+        return to_image
+
+    def describe(self, saliency: Map, width: int, height: int) -> MapStatistics | ObjectStatistics:
+        """Return the statistics of a map for a video of ``width`` x ``height`` pixels."""
+        if self.objects:
+            return describe_object(saliency, width, height, self.options.style.object_threshold)
+        return describe(saliency, width, height)
 
 
 class Sink(Protocol):
@@ -78,16 +102,17 @@ def open_sink(kind: str, path: Path, run: RunContext) -> Sink:
     match kind:
         case "overlay":
             return OverlaySink(path, run)
-        case "maps" if run.outputs.maps_are_video:
-            return MapVideoSink(path, run)
         case "maps":
-            return MapFolderSink(path, run.scale("frame"), map_names(run.info.path))
+            return MapSink(path, run)
+        case "cutout":
+            return CutoutSink(path, run)
         case "npz":
             return NpzSink(path)
         case "csv":
-            return CsvSink(path, run.info, run.areas)
+            columns = ObjectStatistics if run.objects else MapStatistics
+            return CsvSink(path, run.info, columns, run.describe, run.areas)
         case "json":
-            return JsonSink(path, run.metadata, run.areas)
+            return JsonSink(path, run.metadata, run.describe, run.areas)
         case "aoi_plot":
             return AreaPlotSink(path, run.areas)
         case _:
@@ -95,24 +120,26 @@ def open_sink(kind: str, path: Path, run: RunContext) -> Sink:
 
 
 class OverlaySink:
-    """A video of the frames with the maps drawn on them."""
+    """A video, or one image, of the frames with the maps drawn on them."""
 
     def __init__(self, path: Path, run: RunContext) -> None:
         info, options = run.info, run.options
         self._scale = run.scale("running")
         self._areas = run.areas
-        self._painter = Painter(options.style)
-        self._frame_painter = FramePainter(options.style, info.as_sdr.color)
+        self._painter = image_painter(options.style, run.objects)
+        self._frame_painter = FramePainter(options.style, info.as_sdr.color, run.objects)
         size = self._painter.size(info.width, info.height)
-        self._writer: VideoWriter | PipeWriter
+        self._writer: VideoWriter | PipeWriter | ImageWriter
         if path == STDOUT:
             self._writer = PipeWriter(info, size)
+        elif is_one_image(path):
+            self._writer = ImageWriter(path)
         else:
             self._writer = VideoWriter(path, info, size, options.encoder, audio=options.audio)
 
     def write(self, frame: Frame, saliency: Map) -> None:
         scaled = self._scale(saliency, frame.time_s)
-        # Outlines and labels are drawn in RGB, and a pipe writer takes RGB only.
+        # Outlines and labels are drawn in RGB, and the other writers take RGB only.
         if isinstance(self._writer, VideoWriter) and not self._areas.areas:
             self._writer.write(self._frame_painter.paint(frame, scaled), frame)
             return
@@ -132,17 +159,51 @@ class OverlaySink:
         self._writer.abort()
 
 
-class MapVideoSink:
-    """A grayscale video of the maps, in the size of the source, without audio."""
+class MapSink:
+    """Grayscale images of the maps in the size of the source: a video without audio, one image, or PNGs.
+
+    PNGs are named after their images, or 0001.png and so on if the source is a video.
+    """
 
     def __init__(self, path: Path, run: RunContext) -> None:
         info = run.info
-        self._scale = run.scale("running")
-        self._writer = VideoWriter(path, info, (info.width, info.height), run.options.encoder, audio=False)
+        self._is_video = run.outputs.maps_are_video
+        self._gray = run.grayscale("running" if self._is_video else "frame")
+        self._writer: VideoWriter | ImageWriter | ImageSequenceWriter
+        if self._is_video:
+            self._writer = VideoWriter(path, info, (info.width, info.height), run.options.encoder, audio=False)
+        elif is_one_image(path):
+            self._writer = ImageWriter(path)
+        else:
+            self._writer = ImageSequenceWriter(path, map_names(info.path))
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        gray = to_gray_image(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
-        self._writer.write(np.repeat(gray[..., np.newaxis], 3, axis=2), frame)
+        gray = self._gray(frame, saliency)
+        self._writer.write(np.repeat(gray[..., np.newaxis], 3, axis=2) if self._is_video else gray, frame)
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def abort(self) -> None:
+        self._writer.abort()
+
+
+class CutoutSink:
+    """The object of each frame with transparency around it: a video with the audio, one image, or PNGs."""
+
+    def __init__(self, path: Path, run: RunContext) -> None:
+        info, options = run.info, run.options
+        self._writer: VideoWriter | ImageWriter | ImageSequenceWriter
+        if path.suffix.lower() in ALPHA_CODECS:
+            size = (info.width, info.height)
+            self._writer = VideoWriter(path, info, size, options.encoder, audio=options.audio, alpha=True)
+        elif is_one_image(path):
+            self._writer = ImageWriter(path)
+        else:
+            self._writer = ImageSequenceWriter(path, map_names(info.path))
+
+    def write(self, frame: Frame, saliency: Map) -> None:
+        self._writer.write(cut_out(frame.rgb(), saliency), frame)
 
     def close(self) -> None:
         self._writer.close()
@@ -160,57 +221,6 @@ def map_names(video: Path) -> dict[Path, str]:
     images = images_in(video) if video.is_dir() else []
     stems = Counter(image.stem.casefold() for image in images)
     return {image: f"{image.name if stems[image.stem.casefold()] > 1 else image.stem}.png" for image in images}
-
-
-class MapFolderSink:
-    """One 8-bit grayscale PNG per frame, in the size of the source.
-
-    Maps are named after their images, or 0001.png and so on if the source is a video. They are collected in a hidden
-    folder next to the output folder. Maps of an earlier run are replaced; other files are kept.
-
-    Args:
-        path: the output folder.
-        scale: scales the maps for display.
-        names: see :func:`map_names`.
-    """
-
-    def __init__(self, path: Path, scale: Scale, names: Mapping[Path, str]) -> None:
-        self.path = path
-        self._scale = scale
-        self._names = names
-        self._count = 0
-        self._partial = temporary_path(path)
-        make_parent(path)
-        try:
-            self._partial.mkdir(exist_ok=True)
-        except OSError as error:
-            raise cannot_write(path, error) from error
-
-    def write(self, frame: Frame, saliency: Map) -> None:
-        gray = to_gray_image(self._scale(saliency, frame.time_s), frame.info.width, frame.info.height)
-        _, png = cv2.imencode(".png", gray)
-        self._count = frame.index + 1
-        name = (self._names.get(frame.path) if frame.path else None) or f"{self._count:04d}.png"
-        try:
-            (self._partial / name).write_bytes(png.tobytes())
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
-
-    def close(self) -> None:
-        try:
-            publish(self._partial, self.path)
-            # The maps of a longer earlier run continue the numbering without a gap; other files are the user's.
-            number = self._count + 1
-            while not self._names and (left_over := self.path / f"{number:04d}.png").is_file():
-                left_over.unlink()
-                number += 1
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
-        finally:
-            self.abort()
-
-    def abort(self) -> None:
-        remove(self._partial)
 
 
 class NpzSink:
@@ -257,93 +267,8 @@ class NpzSink:
         remove(self._partial)
 
 
-class TextSink:
-    """Base class of the CSV and JSON outputs: a text file that has a temporary name until it is complete."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._partial = temporary_path(path)
-        make_parent(path)
-        try:
-            # File names that are not valid Unicode are written as backslash escapes, which are also valid JSON.
-            self._file: TextIO = self._partial.open("w", encoding="utf-8", newline="", errors="backslashreplace")
-        except OSError as error:
-            raise cannot_write(path, error) from error
-
-    def close(self) -> None:
-        try:
-            self._file.close()
-            publish(self._partial, self.path)
-        except OSError as error:
-            self.abort()
-            raise cannot_write(self.path, error) from error
-
-    def abort(self) -> None:
-        with contextlib.suppress(OSError):  # on a full disk, closing tries to write the buffer again and fails again
-            self._file.close()
-        remove(self._partial)
-
-
-class CsvSink(TextSink):
-    """One row per frame: number from 1, time in seconds, :class:`MapStatistics`, attention of each area of interest.
-
-    For a folder of images, also ``image``: the file name of each frame.
-    """
-
-    def __init__(self, path: Path, info: VideoInfo, areas: AreaStatistics) -> None:
-        super().__init__(path)
-        self._areas = areas
-        self._image = ["image"] if info.path.is_dir() else []
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        columns = [field.name for field in fields(MapStatistics)]
-        self._writer.writerow(
-            ["frame", "time_s", *self._image, *columns, *(csv_cell(f"aoi_{area.name}") for area in areas.areas)]
-        )
-
-    def write(self, frame: Frame, saliency: Map) -> None:
-        statistics = vars(describe(saliency, frame.info.width, frame.info.height))
-        shares = self._areas.shares(frame, saliency)
-        row = [*statistics.values(), *shares.values()]  # not a dict: an area may have the name of a statistic
-        try:
-            image = [csv_cell(frame.path.name if frame.path else "") for _ in self._image]
-            cells = [frame.index + 1, f"{frame.time_s:.6f}", *image, *(f"{value:.4f}" for value in row)]
-            self._writer.writerow(cells)
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
-
-
-class JsonSink(TextSink):
-    """A summary of the run: its metadata, the statistics averaged over all frames, the areas of interest.
-
-    ``metadata`` is read when the output is closed.
-    """
-
-    def __init__(self, path: Path, metadata: Mapping[str, Any], areas: AreaStatistics) -> None:
-        super().__init__(path)
-        self._metadata = metadata
-        self._areas = areas
-        self._sums: dict[str, float] = {}
-        self._frames = 0
-
-    def write(self, frame: Frame, saliency: Map) -> None:
-        self._frames += 1
-        self._areas.shares(frame, saliency)
-        for name, value in vars(describe(saliency, frame.info.width, frame.info.height)).items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-
-    def close(self) -> None:
-        means = {name: round(total / max(self._frames, 1), 4) for name, total in self._sums.items()}
-        areas = {"areas": self._areas.results()} if self._areas.areas else {}
-        try:
-            self._file.write(json_text({**self._metadata, "mean": means, **areas}))
-        except OSError as error:
-            self.abort()
-            raise cannot_write(self.path, error) from error
-        super().close()
-
-
 class AreaPlotSink:
-    """A PNG plot of the attention on each area of interest over time."""
+    """A PNG plot of the fraction in each area of interest over time."""
 
     def __init__(self, path: Path, areas: AreaStatistics) -> None:
         self.path = path
@@ -368,7 +293,7 @@ class AreaPlotSink:
             shares = [100 * row[number] for row in self._shares]
             axes.plot(self._times, shares, color=[value / 255 for value in area_color(number)], linewidth=1.5)
         axes.set_xlabel("seconds")
-        axes.set_ylabel("fraction of attention, %")
+        axes.set_ylabel(f"fraction of the {self._areas.subject}, %")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         names = [f"{area.name}, mean {results[area.name]['share'] or 0.0:.1%}" for area in self._areas.areas]

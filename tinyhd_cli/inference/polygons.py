@@ -33,7 +33,8 @@ class Attention:
         self._cells = saliency.astype(np.float64)
         sums = np.cumsum(self._cells, axis=1)
         self._before = np.hstack([np.zeros((self._rows, 1)), sums])
-        self._total = float(sums[:, -1].sum())
+        self.total = float(sums[:, -1].sum())
+        """Sum of the map."""
         row, column = divmod(int(np.argmax(saliency)), self._columns)
         self.peak = ((column + 0.5) / self._scale[0], (row + 0.5) / self._scale[1])
         """The most salient point: x and y in pixels."""
@@ -44,13 +45,13 @@ class Attention:
         The fractions of polygons that tile the frame sum to 1. The even-odd rule applies to polygons that intersect
         themselves.
         """
-        if self._total <= 0:
+        if self.total <= 0:
             return 0.0
         corners = corners * self._scale
         lines = (np.arange(self._rows * LINES_PER_ROW) + 0.5) / LINES_PER_ROW
         step = max(1, MAX_CROSSINGS // len(corners))
         inside = sum(self._inside(corners, lines[start : start + step]) for start in range(0, len(lines), step))
-        return inside / LINES_PER_ROW / self._total
+        return inside / LINES_PER_ROW / self.total
 
     def _inside(self, corners: Points, lines: NDArray[np.float64]) -> float:
         """Return the sum of the map along the parts of ``lines`` inside a polygon, in units of cells."""

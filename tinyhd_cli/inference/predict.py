@@ -12,18 +12,21 @@ from typing import Any
 
 from ..callbacks import OnProgress
 from ..errors import UsageError
+from ..models import ModelSpec
 from ..system import trim_heap
 from ..version import __version__
+from ..video.images import is_static_image
 from ..video.reader import Frame, VideoReader
 from ..video.source import STDIN, is_read_once
 from .areas import AreaStatistics
 from .map_spool import MapSpool
 from .model import Model, load_model
-from .normalization import FixedScale, VideoLimits
+from .normalization import FixedScale, Normalize, VideoLimits
 from .options import STDOUT, Outputs, PredictOptions, flag
 from .outputs import RunContext, open_sinks
 from .pipeline import Pipeline
 from .preprocess import Pixels, reduced
+from .tasks import require_objects
 from .windows import Map
 
 log = logging.getLogger("tinyhd")
@@ -49,6 +52,8 @@ class Summary:
     outputs: Outputs
     areas: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     """Areas of interest, by name: see ``areas.AreaSummary``."""
+    subject: str = "attention"
+    """The quantity whose fractions in the areas are measured."""
 
 
 def saliency_of(reader: VideoReader, model: Model) -> Generator[tuple[Frame, Map]]:
@@ -115,13 +120,9 @@ def predict_file(
         UsageError: an output would overwrite the video.
     """
     options = options or PredictOptions()
-    for kind, path in outputs.requested():
-        if os.path.realpath(path) == os.path.realpath(video) and video != STDIN:
-            raise UsageError(f"{flag(kind)} {path}: is the input itself; write to another file")
-        if is_read_once(video) and options.normalize == "video":
-            raise UsageError("--normalize video reads the video twice, which is not possible with a pipe; use running")
-        if kind == "maps" and os.path.realpath(path) == str(video.resolve().parent) and video.suffix.lower() == ".png":
-            raise UsageError(f"--{kind} {path}: contains the input, which a map could replace; use another folder")
+    check_task(model.spec, outputs, options)
+    check_paths(video, outputs, options)
+    objects = model.spec.task == "object"
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(video, options.input))
         predictions = stack.enter_context(contextlib.closing(saliency_of(reader, model)))
@@ -138,9 +139,10 @@ def predict_file(
             area.check(reader.info.width, reader.info.height)
         if reader.info.lost_audio and options.audio and outputs.overlay not in (None, STDOUT):
             log.warning("%s: the overlay has no audio, because a pipe can be read only once; give a file", video)
-        areas = AreaStatistics(options.areas, options.area_threshold)
+        threshold = options.style.object_threshold if objects else None
+        areas = AreaStatistics(options.areas, options.area_threshold, threshold)
         metadata = describe_run(reader, model, options, outputs)
-        sinks = open_sinks(stack, RunContext(reader.info, outputs, options, areas, metadata, whole_video))
+        sinks = open_sinks(stack, RunContext(reader.info, outputs, options, areas, metadata, whole_video, objects))
         frames, duration_s = 0, 0.0
         for frame, saliency in pairs:
             for sink in sinks:
@@ -153,7 +155,38 @@ def predict_file(
         metadata["rate"] = mean_rate(metadata["rate"], frames, duration_s)
         for sink in sinks:
             sink.close()
-    return Summary(frames, reader.damaged, duration_s, outputs, areas.results())
+    return Summary(frames, reader.damaged, duration_s, outputs, areas.results(), areas.subject)
+
+
+def check_task(spec: ModelSpec, outputs: Outputs, options: PredictOptions) -> None:
+    """Raise ``UsageError`` for outputs and options that a network's task does not have."""
+    if options.binary and outputs.maps is None:
+        raise UsageError("--binary needs --maps, whose images it changes")
+    if spec.task == "object":
+        if options.normalize not in (None, "none"):
+            raise UsageError(
+                f"--normalize {options.normalize}: the maps of {spec.name} are probabilities, which are not rescaled;"
+                " leave the option out"
+            )
+        return
+    for kind, wanted in (("--cutout", outputs.cutout is not None), ("--binary", options.binary)):
+        if wanted:
+            require_objects(spec, kind)
+
+
+def check_paths(video: Path, outputs: Outputs, options: PredictOptions) -> None:
+    """Raise ``UsageError`` for outputs that do not suit an input."""
+    for kind, path in outputs.requested():
+        if os.path.realpath(path) == os.path.realpath(video) and video != STDIN:
+            raise UsageError(f"{flag(kind)} {path}: is the input itself; write to another file")
+        if is_read_once(video) and options.normalize == "video":
+            raise UsageError("--normalize video reads the video twice, which is not possible with a pipe; use running")
+        holds_input = os.path.realpath(path) == str(video.resolve().parent) and video.suffix.lower() == ".png"
+        if kind in ("maps", "cutout") and holds_input:
+            raise UsageError(f"--{kind} {path}: contains the input, which an image could replace; use another folder")
+    for kind, path in outputs.single_images():
+        if not is_static_image(video):
+            raise UsageError(f"{flag(kind)} {path}: is one image, but {video} is not; write a video or a folder")
 
 
 def spool_maps(
@@ -195,10 +228,18 @@ def describe_run(reader: VideoReader, model: Model, options: PredictOptions, out
         "device": str(model.device),
         "engine": {"name": model.engine.name, "precision": model.engine.precision},
         "normalize": {
-            kind: options.normalize or ("frame" if kind == "maps" and not outputs.maps_are_video else "running")
+            kind: normalization(kind, model.spec, options, outputs)
             for kind, _ in outputs.requested()
             if kind in ("overlay", "maps")
         },
+        **({"threshold": options.style.object_threshold} if model.spec.task == "object" else {}),
         "outputs": {name: str(path) for name, path in outputs.requested()},
         "tinyhd": __version__,
     }
+
+
+def normalization(kind: str, spec: ModelSpec, options: PredictOptions, outputs: Outputs) -> Normalize:
+    """Return the normalization of an output; see ``RunContext.scale``."""
+    if spec.task == "object":
+        return "none"
+    return options.normalize or ("frame" if kind == "maps" and not outputs.maps_are_video else "running")

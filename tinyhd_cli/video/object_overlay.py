@@ -43,10 +43,10 @@ def object_mask(gray: Image, threshold: float) -> Image:
 class Outline:
     """The pixels of an object in a frame, within their bounding box."""
 
-    box: tuple[int, int, int, int]
-    """Left, top, right (exclusive), and bottom (exclusive), in pixels."""
+    left: int
+    top: int
     mask: Image
-    """The mask inside the box: 0 or 255."""
+    """The mask inside the box, whose upper left corner is at ``left`` and ``top``: 0 or 255."""
     contours: tuple[NDArray[np.int32], ...]
     """The closed curves around all parts and holes: x and y in pixels of the frame."""
 
@@ -57,11 +57,10 @@ def find_outline(probability: NDArray[np.float32], width: int, height: int, thre
     left, top, columns, rows = cv2.boundingRect(mask)
     if not columns:
         return None
-    # Even corners, so that the same box exists in planes of half the size.
-    left, top, right, bottom = left & ~1, top & ~1, left + columns, top + rows
-    inside = mask[top:bottom, left:right]
+    inside = mask[top & ~1 : top + rows, left & ~1 : left + columns]
+    left, top = left & ~1, top & ~1  # an even corner also exists in planes of half the size
     contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
-    return Outline((left, top, right, bottom), inside, tuple(np.asarray(curve, np.int32) for curve in contours))
+    return Outline(left, top, inside, tuple(np.asarray(curve, np.int32) for curve in contours))
 
 
 def draw_object(image: NDArray[Any], outline: Outline, table: Image, color: tuple[int, ...], step: int = 1) -> None:
@@ -74,9 +73,8 @@ def draw_object(image: NDArray[Any], outline: Outline, table: Image, color: tupl
         color: color of the contour, one value per channel.
         step: size of the frame divided by the size of the image: 1, or 2 for a chroma plane.
     """
-    left, top, right, bottom = outline.box
     mask = np.ascontiguousarray(outline.mask[::step, ::step])
-    region = image[top // step :, left // step :][: mask.shape[0], : mask.shape[1]]
+    region = image[outline.top // step :, outline.left // step :][: mask.shape[0], : mask.shape[1]]
     cv2.copyTo(cv2.LUT(region, table), mask, region)
     thickness = max(1, round(image.shape[0] / LINES_PER_HEIGHT))
     cv2.polylines(image, outline.contours, True, color, thickness, cv2.LINE_AA, step - 1)

@@ -6,6 +6,7 @@ import logging
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError, did_you_mean
@@ -29,6 +30,20 @@ OBJECT_LEVEL = 0.75
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 """Names of x264's presets, from the fastest to the most efficient."""
+
+
+NUMBER = re.compile(r"%0?(\d*)d(?!.*%0?\d*d)")
+"""The last placeholder for the number of a frame in a file name, as in FFmpeg: ``%d`` or ``%05d``."""
+
+
+def is_numbered(path: Path) -> bool:
+    """Return whether a file name has a placeholder for the number of the frame."""
+    return NUMBER.search(path.name) is not None
+
+
+def numbered(pattern: str, number: int) -> str:
+    """Return a file name with the number of a frame, from 1, instead of the placeholder."""
+    return NUMBER.sub(lambda match: f"{number:0{int(match[1] or 1)}d}", pattern)
 
 
 def parse_size(text: str) -> tuple[int, int]:

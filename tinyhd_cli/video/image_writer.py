@@ -1,0 +1,118 @@
+"""Write frames as image files: a single image, or one numbered or named image per frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+from numpy.typing import NDArray
+
+from ..atomic_files import cannot_write, make_parent, publish, remove, temporary_path
+from ..errors import OutputError
+from .options import is_numbered, numbered
+from .reader import Frame
+
+DEFAULT_PATTERN = "%04d.png"
+"""File names of the images of a video in a folder."""
+
+
+def encode_image(image: NDArray[Any], suffix: str) -> bytes:
+    """Encode an image, uint8 gray ``(h, w)``, RGB ``(h, w, 3)`` or RGBA ``(h, w, 4)``, in the format of a suffix."""
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+class ImageWriter:
+    """Writes the only frame of a source as an image file, which has a temporary name until :meth:`close`.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written = False
+        make_parent(path)
+        self._partial = temporary_path(path)
+
+    def write(self, image: NDArray[Any], frame: Frame) -> None:
+        """Write the image of a frame; ``OutputError`` for a second one."""
+        if self._written:
+            raise OutputError(f"{self.path}: one image cannot hold several frames; write a video or a folder")
+        try:
+            self._partial.write_bytes(encode_image(image, self.path.suffix.lower()))
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        self._written = True
+
+    def close(self) -> None:
+        """Give the file its final name."""
+        try:
+            publish(self._partial, self.path)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Remove the temporary file."""
+        remove(self._partial)
+
+
+class ImageSequenceWriter:
+    """Writes one PNG per frame.
+
+    Images are collected in a hidden folder until :meth:`close`. Those of an earlier run are replaced; other files are
+    kept.
+
+    Args:
+        path: a folder, or a file name with a placeholder for the number, such as ``cut_%05d.png``.
+        names: file names in a folder by the frames' own files, if the source is a folder of images; other frames are
+            numbered from 1.
+
+    Raises:
+        OutputError: the folder cannot be made.
+    """
+
+    def __init__(self, path: Path, names: Mapping[Path, str]) -> None:
+        self.path = path
+        self._in_folder = not is_numbered(path)
+        self._folder, self._pattern = (path, DEFAULT_PATTERN) if self._in_folder else (path.parent, path.name)
+        self._names = names if self._in_folder else {}
+        self._count = 0
+        self._partial = temporary_path(path)
+        make_parent(path)
+        try:
+            self._partial.mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def write(self, image: NDArray[Any], frame: Frame) -> None:
+        """Write the image of a frame: gray, RGB or RGBA of 8 bits."""
+        self._count = frame.index + 1
+        name = (self._names.get(frame.path) if frame.path else None) or numbered(self._pattern, self._count)
+        try:
+            (self._partial / name).write_bytes(encode_image(image, ".png"))
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def close(self) -> None:
+        """Move the images to their folder."""
+        try:
+            publish(self._partial, self._folder)
+            # The images of a longer earlier run continue the numbering without a gap; other files are the user's.
+            number = self._count + 1
+            while not self._names and (left_over := self._folder / numbered(self._pattern, number)).is_file():
+                left_over.unlink()
+                number += 1
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Remove the temporary folder."""
+        remove(self._partial)
