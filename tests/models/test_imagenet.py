@@ -10,13 +10,8 @@ from safetensors.torch import save_file
 
 from tinyhd_cli.errors import WeightsError
 from tinyhd_cli.models import create
-from tinyhd_cli.models.families.tinyhd.imagenet import (
-    calibrate,
-    from_folded,
-    from_timm,
-    load_encoder,
-    timm_layers,
-)
+from tinyhd_cli.models.families.tinyhd.imagenet import load_encoder
+from tinyhd_cli.models.imagenet import calibrate, from_folded, from_timm, timm_layers
 from tinyhd_cli.models.spec import IMAGENET
 from tinyhd_cli.training.options import TrainConfig
 from tinyhd_cli.training.prepare import read_imagenet

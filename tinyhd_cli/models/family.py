@@ -115,6 +115,11 @@ class Reduced:
     """Layers that keep their initial weights, because their shape does not halve."""
 
 
+MOBILENET_V2 = ("timm/mobilenetv2_100.ra_in1k", "model.safetensors")
+RESNET_50 = ("timm/resnet50.tv_in1k", "model.safetensors")
+"""Hub repositories and files of networks that were trained on ImageNet."""
+
+
 class Family:
     """A kind of network. Subclasses override the defaults that do not apply to them."""
 
@@ -156,7 +161,7 @@ class Family:
     """Default of ``--init``: ``none``, or ``imagenet`` if :meth:`initialize` supports it."""
 
     imagenet: tuple[str, str] | None = None
-    """Hub repository and file that ``--init imagenet`` downloads."""
+    """Hub repository and file that ``--init imagenet`` downloads; see also :meth:`imagenet_file`."""
 
     anchors: tuple[str, ...] = ()
     """A tensor name that all state dicts of the family contain, one per naming scheme. In a checkpoint, anything
@@ -261,6 +266,10 @@ class Family:
         return spec
 
     # ------------------------------------------------------------------------------------------------------ training
+
+    def imagenet_file(self, spec: ModelSpec) -> tuple[str, str] | None:
+        """Return the Hub repository and file that ``--init imagenet`` downloads for a network; None without one."""
+        return self.imagenet
 
     def is_imagenet(self, state_dict: Mapping[str, Any]) -> bool:
         """Return whether a state dict is of an ImageNet classifier that :meth:`initialize` can start from."""

@@ -16,9 +16,10 @@ from .. import cache, weights
 from ..callbacks import StartPhase
 from ..datasets import Video
 from ..errors import UsageError, WeightsError, one_line
-from ..models import ModelSpec, build, title
+from ..models import Family, ModelSpec, build, title
 from ..models.registry import named_errors
-from ..weights.file import is_safetensors
+from ..weights.file import is_safetensors, read_bytes
+from ..weights.pytorch_file import unpickle
 from ..wording import plural
 from . import role_maps, sources
 from .augment import collate, student_clips
@@ -34,6 +35,9 @@ log = logging.getLogger("tinyhd")
 
 FOLDED = ".npz"
 """Suffix of ImageNet weights as NumPy arrays, with BatchNorm folded into the convolutions."""
+
+PYTORCH = (".pth", ".pt")
+"""Suffixes of PyTorch files."""
 
 CALIBRATION_CLIPS = 12
 """Clips of each kind that BatchNorm's statistics are measured on."""
@@ -203,9 +207,12 @@ def read_imagenet(config: TrainConfig) -> Mapping[str, Tensor] | None:
         WeightsError: the file cannot be downloaded or read.
     """
     kind, init = config.family, config.init or "none"
-    if init == IMAGENET and kind.imagenet is None:
+    hub_file = kind.imagenet_file(config.spec)
+    if init == IMAGENET and hub_file is None:
         raise UsageError(f"--init imagenet: {config.model} has no initialization from ImageNet; use none or a file")
-    path = download(*kind.imagenet) if init == IMAGENET and kind.imagenet else Path(init)
+    path = download(*hub_file) if init == IMAGENET and hub_file else Path(init)
+    if path.suffix in PYTORCH:
+        return read_pytorch(kind, path)
     if not is_safetensors(path) and path.suffix != FOLDED:
         return None
     try:
@@ -222,6 +229,22 @@ def read_imagenet(config: TrainConfig) -> Mapping[str, Tensor] | None:
         raise WeightsError(f"--init {path}: cannot be read: {error.strerror or one_line(error)}") from error
     except Exception as error:  # NumPy and safetensors raise many kinds of errors for damaged files
         raise WeightsError(f"--init {path}: damaged, or not a weights file ({one_line(error)})") from error
+
+
+def read_pytorch(kind: Family, path: Path) -> dict[str, Tensor] | None:
+    """Return the tensors of ImageNet weights in a PyTorch file; None if it contains something else.
+
+    Raises:
+        WeightsError: the file cannot be read, or would run code.
+    """
+    try:
+        content = unpickle(read_bytes(path))
+    except WeightsError as error:
+        raise WeightsError(f"--init {path}: {str(error).removeprefix(f'{path}: ')}") from error
+    with named_errors(kind):
+        if not isinstance(content, Mapping) or not kind.is_imagenet(content):
+            return None
+    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
 def download(repo: str, filename: str) -> Path:

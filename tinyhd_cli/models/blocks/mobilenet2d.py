@@ -39,6 +39,8 @@ class MobileNet2d(nn.Module):
     Its tensors have the names of :class:`.mobilenet3d.MobileNet3d`.
     """
 
+    title = "MobileNetV2"
+
     channels = tuple(BLOCK_CHANNELS[block - 1] for block in TAPS)
     """Channels of the features."""
 

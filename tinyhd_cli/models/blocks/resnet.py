@@ -45,6 +45,8 @@ class Bottleneck(nn.Module):
 class ResNet50(nn.Module):
     """The trunk, which turns a frame into features at strides 4, 4, 8, 16 and 32."""
 
+    title = "ResNet-50"
+
     channels = (64, *(EXPANSION * channels for channels, _, _ in STAGES))
     """Channels of the features: of the stem after its max pooling, and of the four stages."""
 

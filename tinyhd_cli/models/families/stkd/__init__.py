@@ -6,12 +6,12 @@ arXiv 2010.10027.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ....errors import UsageError, WeightsError
-from ...family import Family
+from ...family import MOBILENET_V2, RESNET_50, Family
 from ...spec import ModelSpec
 from .original import ORIGINAL_ANCHORS, OWN_ANCHORS, is_original, options_of, own_name
 
@@ -46,6 +46,8 @@ class STKDFamily(Family):
     )
     intermediate = True
     named_norms = True
+    init = "imagenet"
+    imagenet = MOBILENET_V2
     anchors = (*ORIGINAL_ANCHORS, *OWN_ANCHORS)
 
     def build(self, spec: ModelSpec) -> STKD:
@@ -83,6 +85,24 @@ class STKDFamily(Family):
 
     def rename(self, name: str) -> str | None:
         return own_name(name)
+
+    # ------------------------------------------------------------------------------------------------------ training
+
+    def imagenet_file(self, spec: ModelSpec) -> tuple[str, str]:
+        return {"mobilenetv2": MOBILENET_V2, "resnet50": RESNET_50}[spec.options["trunk"]]
+
+    def is_imagenet(self, state_dict: Mapping[str, Any]) -> bool:
+        from ...imagenet import is_mobilenet, is_resnet50
+
+        return is_mobilenet(state_dict) or is_resnet50(state_dict)
+
+    def initialize(
+        self, network: nn.Module, spec: ModelSpec, state_dict: Mapping[str, Tensor], clips: Iterable[Tensor]
+    ) -> None:
+        from .network import STKD, load_trunk
+
+        assert isinstance(network, STKD)
+        load_trunk(network, state_dict, clips)
 
 
 def settings(options: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ Shapes are ``(N, C, H, W)``. Every resize is bilinear with aligned corners.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from ....errors import UsageError
 from ...blocks.mobilenet2d import MobileNet2d
 from ...blocks.resnet import ResNet50
+from ...imagenet import calibrate, fit, mobilenet
 from ...spec import ModelSpec
 
 
@@ -222,6 +224,27 @@ class STKD(nn.Module):
         assert self.predict3 is not None
         p3: Tensor = self.predict3(torch.cat([p2, resize(mutual, features.low)], 1)) + p2
         return p3
+
+
+def load_trunk(network: STKD, tensors: Mapping[str, Tensor], clips: Iterable[Tensor]) -> None:
+    """Load the weights of an ImageNet classifier into a network's trunk.
+
+    Args:
+        network: any STKD.
+        tensors: of ResNet-50 or MobileNetV2, with the names of timm or torchvision.
+        clips: ``(N, 3, F, H, W)``, to measure BatchNorm's statistics if the file has none.
+
+    Raises:
+        WeightsError: the tensors are of another network.
+    """
+    trunk, folded = network.trunk, False
+    if isinstance(trunk, MobileNet2d):
+        tensors, folded = mobilenet(tensors)
+    trunk.load_state_dict(fit(tensors, trunk.state_dict(), trunk.title))
+    if folded:
+        trunk.eval()
+        calibrate(trunk, (trunk(clip[:, :, -1]) for clip in clips))
+        trunk.train()
 
 
 class OverFrames(nn.Module):

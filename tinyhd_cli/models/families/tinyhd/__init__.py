@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from ....errors import UsageError, WeightsError
-from ...family import Family, LossTerm, Reduced
+from ...family import MOBILENET_V2, Family, LossTerm, Reduced
 from ...spec import ModelSpec
 from .options import DECODERS, MAX_DECODERS, OUTPUTS, WIDTHS
 
@@ -42,7 +42,7 @@ class TinyHDFamily(Family):
     """Equations 2 and 3 of the paper; CC and NSS are additions."""
 
     init = "imagenet"
-    imagenet = ("timm/mobilenetv2_100.ra_in1k", "model.safetensors")
+    imagenet = MOBILENET_V2
     anchors = ("encoder.encoder.0.0.weight", "encoder.stem.conv.weight")
 
     def __init__(self) -> None:
@@ -150,9 +150,9 @@ class TinyHDFamily(Family):
     # ------------------------------------------------------------------------------------------------------ training
 
     def is_imagenet(self, state_dict: Mapping[str, Any]) -> bool:
-        from .imagenet import has_names
+        from ...imagenet import is_mobilenet
 
-        return has_names(state_dict)
+        return is_mobilenet(state_dict)
 
     def initialize(
         self, network: nn.Module, spec: ModelSpec, state_dict: Mapping[str, Tensor], clips: Iterable[Tensor]
