@@ -12,22 +12,34 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import UsageError, did_you_mean
-from .spec import ModelSpec, is_number, shown
+from .spec import ModelSpec, is_count, is_number, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Kind = Literal["kl", "mse", "bce", "cc", "nss"]
-"""Kullback-Leibler divergence, mean squared error, binary cross-entropy, 1 - CC, and -NSS."""
+Kind = Literal["kl", "mse", "bce", "logits", "cc", "nss"]
+"""Kullback-Leibler divergence, mean squared error, binary cross-entropy of probabilities and of logits, 1 - CC, and
+-NSS."""
 
 FINAL = "final"
 """Name of a network's output, in addition to the names of its intermediate maps."""
+
+INTERMEDIATE = "intermediate"
+"""Name of all intermediate maps of a network."""
 
 
 def matches(pattern: str, value: object) -> bool:
     """Return whether a value is a text with a pattern."""
     return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
+
+def is_frames(value: object) -> bool:
+    """Return whether a value is a tuple of numbers of frames."""
+    return isinstance(value, tuple) and all(is_count(frame) and frame >= 0 for frame in value)
+
+
+GROUND_TRUTH = ("density", "fixation", "mask")
+"""Targets of loss terms that are recorded data: maps of fixations, and masks of objects."""
 
 ROLES = {
     "spatial": "is run on a static clip of each frame",
@@ -45,14 +57,15 @@ class LossTerm:
 
     kind: Kind
     of: str = FINAL
-    """The student's output: ``final``, a key of its intermediate maps, or ``KEY.I`` for map I of that key, from 0. A
-    key stands for all of its maps, and for numbered repetitions of it (``d1`` for ``d1_2``); their terms are
-    averaged."""
+    """The student's output: ``final``, a key of its intermediate maps, ``KEY.I`` for map I of that key, from 0, or
+    ``intermediate`` for all of these maps. A key stands for all of its maps, and for numbered repetitions of it (``d1``
+    for ``d1_2``); their terms are averaged. The kind ``logits`` is for outputs without activation."""
 
     to: str = "teacher"
     """The target: ``teacher`` (its final maps), ``teacher.I`` (map I of its hierarchy), ``teacher.ROLE`` (the maps of
-    the teacher with a role, see :attr:`Family.roles`), ``density`` or ``fixation`` (ground truth), or ``student.KEY``
-    (another output of the student, without gradient)."""
+    the teacher with a role, see :attr:`Family.roles`), ``density``, ``fixation`` or ``mask`` (ground truth),
+    ``student.KEY`` (another output of the student), or ``neighbor.KEY`` (the student's output for the frames before
+    and after each frame). For the kind ``logits``, the target is the sigmoid of such outputs."""
 
     weight: float = 1.0
     """Default weight; a term of weight 0 is computed only if ``--weight`` gives it one."""
@@ -60,18 +73,32 @@ class LossTerm:
     aux_weight: float | None = None
     """Default weight on auxiliary clips; None: :attr:`weight`."""
 
+    pair_weight: float | None = None
+    """Default weight on pairs of frames, with which object networks are trained in some steps; None: :attr:`weight`.
+    On pairs, a term is the sum over both frames."""
+
+    frames: tuple[int, ...] | None = None
+    """Numbers of the frames of a clip that the term is for, from 0; None: all."""
+
+    detached: bool = True
+    """Whether a target that is an output of the student has no gradient."""
+
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):
             raise UsageError(f"loss term {shown(self.name)}: a name must be letters, digits, dots and dashes")
         kinds = get_args(Kind)
-        to = "teacher, teacher.I, teacher.ROLE, density, fixation or student.KEY"
+        to = "teacher, teacher.I, teacher.ROLE, density, fixation, mask, student.KEY or neighbor.KEY"
         roles = "|".join(ROLES)
+        targets = rf"teacher(\.(\d+|{roles}))?|density|fixation|mask|(student|neighbor)\.[^\s.]+(\.\d+)?"
         for field, valid, wanted in (
             ("kind", self.kind in kinds, f"one of {', '.join(kinds)}"),
             ("of", matches(r"[^\s.]+(\.\d+)?", self.of), "final, KEY or KEY.I"),
-            ("to", matches(rf"teacher(\.(\d+|{roles}))?|density|fixation|student\.[^\s.]+(\.\d+)?", self.to), to),
+            ("to", matches(targets, self.to), to),
             ("weight", is_number(self.weight), "a number"),
             ("aux_weight", self.aux_weight is None or is_number(self.aux_weight), "a number or None"),
+            ("pair_weight", self.pair_weight is None or is_number(self.pair_weight), "a number or None"),
+            ("frames", self.frames is None or is_frames(self.frames), "numbers of frames or None"),
+            ("detached", isinstance(self.detached, bool), "True or False"),
         ):
             if not valid:
                 raise UsageError(f"loss term {self.name}: {field} must be {wanted}, not {shown(getattr(self, field))}")
@@ -79,7 +106,13 @@ class LossTerm:
     @property
     def labeled_only(self) -> bool:
         """Whether the term needs ground truth, which auxiliary clips do not have."""
-        return self.to in ("density", "fixation")
+        return self.to in GROUND_TRUTH
+
+    @property
+    def own_output(self) -> str:
+        """The student's output that is the target, or empty."""
+        place, _, output = self.to.partition(".")
+        return output if place in ("student", "neighbor") else ""
 
 
 DEFAULT_TERMS = (
@@ -150,6 +183,10 @@ class Family:
     terms: tuple[LossTerm, ...] = DEFAULT_TERMS
     """Terms of the training loss."""
 
+    slips: tuple[LossTerm, ...] = ()
+    """Terms with the mistakes of the authors' program, for ``--original-slips``. They replace the terms of the same
+    names in :attr:`terms`, or are added to them. Empty: no mistakes are known."""
+
     roles: tuple[str, ...] = ()
     """Roles of the teachers, keys of ``ROLES``. The terms name a role as ``teacher.ROLE``; a teacher that is given
     without a role has all of them. Empty: the maps of all teachers are averaged."""
@@ -207,6 +244,22 @@ class Family:
     def from_config(self, config: Mapping[str, Any]) -> ModelSpec:
         """Return the spec of a configuration in the format of version 0.1: ``architecture`` and options."""
         return self.configure(self.specs[0], {name: value for name, value in config.items() if name != "architecture"})
+
+    def loss(self, spec: ModelSpec, *, original_slips: bool = False) -> tuple[LossTerm, ...]:
+        """Return the terms of the training loss of a network that is trained in one stage.
+
+        Args:
+            spec: the network.
+            original_slips: whether to reproduce the mistakes of the authors' program.
+
+        Raises:
+            UsageError: none are known.
+        """
+        if not original_slips:
+            return tuple(self.terms)
+        if not self.slips:
+            raise UsageError(f"--original-slips: none are known for {spec.name}")
+        return tuple({term.name: term for term in (*self.terms, *self.slips)}.values())
 
     def title(self, spec: ModelSpec) -> str:
         """Return the name of a network with the options that distinguish it, for messages."""

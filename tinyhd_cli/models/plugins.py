@@ -82,6 +82,7 @@ def check_family(family: object) -> None:
     ):
         raise UsageError(f"roles must be a tuple of some of {', '.join(ROLES)}, not {shown(family.roles)}")
     check_terms(family, family.terms, "terms")
+    check_terms(family, family.slips, "slips")
     check_stages(family)
 
 
@@ -119,4 +120,4 @@ def check_stages(family: Family) -> None:
 
 def uses_intermediate(term: LossTerm) -> bool:
     """Return whether a term of the loss uses an intermediate map of the student."""
-    return term.of != FINAL or (term.to.startswith("student.") and term.to != f"student.{FINAL}")
+    return term.of != FINAL or term.own_output not in ("", FINAL)

@@ -5,7 +5,7 @@ Each family defines the terms that its networks are trained with (:class:`tinyhd
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models import LossTerm
-from ..models.family import FINAL
-from .objectives import AUXILIARY, LABELED, Objectives
+from ..models.family import FINAL, INTERMEDIATE
+from .objectives import AUXILIARY, LABELED, PAIRS, SELF, TEMPORAL, Objectives
 
 EPS = torch.finfo(torch.float32).tiny
 
@@ -43,12 +43,20 @@ class Targets:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Recorded fixations of N clips."""
+    """Recorded fixations of N clips, or masks of the objects in them."""
 
     density: Tensor
     """``(N, T, H, W)``, in any scale; frames without ground truth are zeros."""
     fixation: Tensor
     """``(N, T, H, W)``, 0 or 1; frames without ground truth are zeros."""
+    mask: Tensor | None = None
+    """``(N, frames of the clip, H, W)``, 0 or 1; ``NO_MASK`` in frames without a mask. None for other networks."""
+    map_frames: tuple[int, ...] = ()
+    """Frames of the clip that the student's final maps belong to; those of :attr:`mask` for them."""
+
+
+NO_MASK = 255
+"""Value of all pixels of a mask that does not exist. A mask of zeros is one of a frame without objects."""
 
 
 def distribution(maps: Tensor) -> Tensor:
@@ -112,10 +120,16 @@ def cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy(prediction, target, reduction="none").mean((-2, -1))
 
 
+def logits_cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the binary cross-entropy of logits ``(..., H, W)`` and maps in 0..1: ``(...)``, float32."""
+    return F.binary_cross_entropy_with_logits(prediction.float(), target.float(), reduction="none").mean((-2, -1))
+
+
 KINDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "kl": kl_divergence,
     "mse": mean_squared_error,
     "bce": cross_entropy,
+    "logits": logits_cross_entropy,
     "cc": lambda prediction, target: 1 - cc(prediction, target),
     "nss": lambda prediction, target: -nss(prediction, target),
 }
@@ -140,7 +154,8 @@ class Outputs:
         if name == FINAL:
             return [self.saliency]
         key, _, index = name.partition(".")
-        found = [value for own, value in self.maps.items() if own == key or is_repetition(own, key)]
+        every = key == INTERMEDIATE
+        found = [value for own, value in self.maps.items() if every or own == key or is_repetition(own, key)]
         found = [value if value.dim() == 5 else value.unsqueeze(1) for value in found]
         if index:
             return [value[:, int(index)] for value in found if int(index) < value.shape[1]]
@@ -156,10 +171,17 @@ def is_repetition(name: str, key: str) -> bool:
 def target_of(
     term: LossTerm, outputs: Outputs, targets: Targets | None, ground_truth: GroundTruth | None
 ) -> Tensor | None:
-    """Return the target of a term, ``(N, T, H, W)``; None if these clips have none."""
+    """Return the target of a term, ``(N, T, H, W)``; None if these clips have none.
+
+    The target of temporal distillation is in the order of the frames; see :func:`with_neighbors`.
+    """
     place, _, rest = term.to.partition(".")
-    if place == "student":
-        return next((value.detach() for value in outputs.named(rest)), None)
+    if place in (SELF, TEMPORAL):
+        found = next(iter(outputs.named(rest)), None)
+        if found is None:
+            return None
+        found = found.detach() if term.detached else found
+        return found.float().sigmoid() if term.kind == "logits" else found
     if place == "teacher":
         if targets is None or not rest:
             return None if targets is None else targets.final
@@ -170,22 +192,83 @@ def target_of(
     return None if ground_truth is None else getattr(ground_truth, place)
 
 
+def with_neighbors(output: Tensor, target: Tensor, frames: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    """Return the maps of frames, and beside each the target of a frame next to it; None without neighbors.
+
+    Args:
+        output: maps ``(N, T, H, W)``.
+        target: ``(N, T, H, W)``.
+        frames: the frames to return maps of; frames with two neighbors appear twice.
+    """
+    count = output.shape[1]
+    pairs = [(frame, other) for frame in frames for other in (frame - 1, frame + 1) if 0 <= other < count]
+    if not pairs or target.shape[1] != count:
+        return None
+    own, others = zip(*pairs, strict=True)
+    return output[:, list(own)], target[:, list(others)]
+
+
+def compared(term: LossTerm, output: Tensor, target: Tensor, map_frames: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    """Return the maps that a term compares, of equal frames: ``(N, F, H, W)``; None if there are none.
+
+    Args:
+        term: the term.
+        output: the student's output, ``(N, T, H, W)``.
+        target: as :func:`target_of` returned it.
+        map_frames: frames of the clip that the final maps belong to.
+    """
+    if term.to == "mask" and output.shape[1] != target.shape[1]:
+        target = target[:, list(map_frames)]
+    chosen = range(output.shape[1]) if term.frames is None else [n for n in term.frames if n < output.shape[1]]
+    if term.to.startswith(f"{TEMPORAL}."):
+        return with_neighbors(output, target, chosen)
+    if term.frames is None:
+        return output, target
+    return (output[:, chosen], target[:, chosen] if target.shape[1] > 1 else target) if chosen else None
+
+
+def annotated(term: LossTerm, target: Tensor) -> Tensor:
+    """Return for each map ``(N, F, H, W)`` of a target whether it exists, 1 or 0: ``(N, F)``."""
+    if not term.labeled_only:
+        return target.new_ones(target.shape[:2])
+    there = (target != NO_MASK).all(-1).all(-1) if term.to == "mask" else target.sum((-2, -1)) > 0
+    return there.float()
+
+
 def term_value(
-    term: LossTerm, outputs: Outputs, targets: Targets | None, ground_truth: GroundTruth | None
+    term: LossTerm,
+    outputs: Outputs,
+    targets: Targets | None,
+    ground_truth: GroundTruth | None,
+    kind: str = LABELED,
 ) -> Tensor | None:
     """Return the value of a term, averaged over clips and frames; None if its output or target is missing.
 
-    Terms that need ground truth are averaged over the frames that have it.
+    Terms that need ground truth are averaged over the frames that have it. On pairs, the value is summed over frames.
     """
     target, found = target_of(term, outputs, targets, ground_truth), outputs.named(term.of)
     if target is None or not found:
         return None
-    if not term.labeled_only:
-        return torch.stack([KINDS[term.kind](output, target).mean() for output in found]).mean()
-    annotated = (target.sum((-2, -1)) > 0).float()
     if term.to == "density" and term.kind in ("mse", "bce"):
         target = target.float() / target.float().amax((-2, -1), keepdim=True).clamp_min(EPS)
-    return torch.stack([masked_mean(KINDS[term.kind](output, target), annotated) for output in found]).mean()
+    map_frames = () if ground_truth is None else ground_truth.map_frames
+    values = []
+    for output in found:
+        maps = compared(term, output, target, map_frames)
+        if maps is None:
+            return None
+        there = annotated(term, maps[1])
+        several = KINDS[term.kind](maps[0], maps[1] * (maps[1] != NO_MASK) if term.to == "mask" else maps[1])
+        if kind == PAIRS:
+            values.append(sum_over_frames(several, there))
+        else:
+            values.append(masked_mean(several, there) if term.labeled_only else several.mean())
+    return torch.stack(values).mean()
+
+
+def sum_over_frames(values: Tensor, there: Tensor) -> Tensor:
+    """Return the sum over frames of the means over the clips where ``there`` is 1; both are ``(N, F)``."""
+    return ((values * there).sum(0) / there.sum(0).clamp_min(1)).sum()
 
 
 def loss_terms(
@@ -194,6 +277,7 @@ def loss_terms(
     targets: Targets | None,
     ground_truth: GroundTruth | None,
     objectives: Objectives,
+    kind: str = LABELED,
 ) -> dict[str, Tensor]:
     """Return all terms that have a weight, by full name (equation 3 for TinyHD).
 
@@ -201,19 +285,20 @@ def loss_terms(
         outputs: the student's outputs for N clips.
         labeled: number of labeled clips, which come first; the others are auxiliary.
         targets: the teacher's maps of all clips; None without a teacher.
-        ground_truth: recorded fixations of the labeled clips, if any.
+        ground_truth: recorded fixations or masks of the labeled clips, if any.
         objectives: the terms and their weights.
+        kind: kind of the labeled clips, ``LABELED`` or ``PAIRS``.
     """
     values: dict[str, Tensor] = {}
-    parts = {LABELED: slice(0, labeled), AUXILIARY: slice(labeled, len(outputs.saliency))}
-    for kind, part in parts.items():
+    parts = {kind: slice(0, labeled), AUXILIARY: slice(labeled, len(outputs.saliency))}
+    for own_kind, part in parts.items():
         if not len(outputs.saliency[part]):
             continue
         own, own_targets = outputs.part(part), None if targets is None else targets.part(part)
         for term in objectives.terms:
-            name = f"{kind}/{term.name}"
+            name = f"{own_kind}/{term.name}"
             if objectives.weights.get(name):
-                value = term_value(term, own, own_targets, ground_truth if kind == LABELED else None)
+                value = term_value(term, own, own_targets, ground_truth if own_kind == kind else None, own_kind)
                 if value is not None:
                     values[name] = value
     return {name: values[name] for name in objectives.weights if name in values}
@@ -221,14 +306,11 @@ def loss_terms(
 
 def left_out(outputs: Outputs, objectives: Objectives) -> list[str]:
     """Return the terms with a weight that use an output that the network does not have, as ``NAME (OUTPUT)``."""
-    used = {
-        term: term.to.removeprefix("student.") if term.to.startswith("student.") else FINAL for term in objectives.terms
-    }
     return [
         f"{term.name} ({output})"
         for term in objectives.terms
         if any(objectives.weights_of(term).values())
-        for output in dict.fromkeys((term.of, used[term]))
+        for output in dict.fromkeys((term.of, term.own_output or FINAL))
         if not outputs.named(output)
     ]
 

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules of the paper (section 4.2) and its code, and AdamW with a cosine schedule."""
+"""Optimizers and learning-rate schedules: those of the papers and their code, and AdamW with a cosine schedule."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import nn
 
 from .options import TrainConfig
 
-ENCODER_FACTOR = 0.5
-"""Factor of the encoder's learning rate: it starts from ImageNet weights."""
+POWER = 0.9
+"""Power of the schedule ``poly``."""
 
 
 def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
@@ -22,7 +22,7 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
             groups.setdefault((name.startswith("encoder."), name.endswith(".bias")), []).append(parameter)
     result = []
     for (encoder, bias), parameters in sorted(groups.items(), key=lambda item: item[0]):
-        lr = config.lr * (ENCODER_FACTOR if encoder else 1) * (config.bias_lr if bias else 1)
+        lr = config.lr * (config.encoder_lr if encoder else 1) * (config.bias_lr if bias else 1)
         decay = 0.0 if bias else config.weight_decay
         result.append({"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
     return result
@@ -39,7 +39,7 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Opti
 
 
 def milestones(config: TrainConfig, steps: int) -> list[int]:
-    """Return the steps at which the learning rate drops; an empty list for the cosine schedule."""
+    """Return the steps at which the learning rate drops; an empty list for other schedules."""
     return [round(fraction * steps) for fraction in config.milestones] if config.schedule == "steps" else []
 
 
@@ -50,7 +50,8 @@ def lr_factor(config: TrainConfig, step: int, steps: int) -> float:
         return (step + 1) / warmup_steps
     if config.schedule == "steps":
         return float(0.1 ** sum(step >= milestone for milestone in milestones(config, steps)))
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, steps - warmup_steps)))
+    done = (step - warmup_steps) / max(1, steps - warmup_steps)
+    return (1 - done) ** POWER if config.schedule == "poly" else 0.5 * (1 + math.cos(math.pi * done))
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -13,7 +13,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "cache_dtype": ("float16", "uint8"),
     "cache_scale": (1, 2, 4),
     "optimizer": ("sgd", "adam", "adamw"),
-    "schedule": ("steps", "cosine"),
+    "schedule": ("steps", "cosine", "poly"),
     "precision": ("fp32", "bf16"),
 }
 
@@ -21,11 +21,15 @@ FRACTIONS = ("hold_out", "still_motion", "jitter", "crop", "momentum", "warmup",
 
 POSITIVE = (
     *("batch_size", "accumulate", "epochs", "steps", "keep", "validate_every", "checkpoint_every"),
-    *("window_step", "teacher_step"),
+    *("window_step", "teacher_step", "pair_batch_size"),
 )
 """Options that are at least 1, or None."""
 
-NOT_NEGATIVE = ("aux_ratio", "weight_decay", "clip", "workers", "bias_lr")
+NOT_NEGATIVE = (
+    *("aux_ratio", "weight_decay", "clip", "workers", "bias_lr", "encoder_lr", "rotate"),
+    *("pair_every", "self_distill", "temporal_distill"),
+)
+"""Options that are at least 0, or None."""
 
 
 def check_values(values: Mapping[str, Any]) -> None:

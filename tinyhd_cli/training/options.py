@@ -10,7 +10,8 @@ from typing import Any
 from ..errors import UsageError
 from ..models import Family, ModelSpec, named_spec
 from ..models.registry import default_student, family, parse_options
-from .objectives import Objectives, default_weights, named, objectives
+from .object_options import check_object_options
+from .objectives import SELF, TEMPORAL, Objectives, default_weights, distilled, named, objectives
 from .option_values import as_options, as_text, check_values
 from .roles import by_role
 from .stage_numbers import chosen_stages
@@ -86,6 +87,19 @@ class TrainConfig:
         "0..1",
         "Random crop: for half of the clips, crop away up to this fraction of width and height and rescale.",
     )
+    rotate: float = option(
+        0.0, DATA, "DEGREES", "Rotate the student's clips and masks by up to this angle. Only for object networks."
+    )
+    pair_every: int | None = option(
+        None,
+        DATA,
+        "N",
+        "Train on pairs of frames of --data in every Nth step, and on single frames in the others; 0: never. Only for "
+        "object networks. Default: 0; 1 for networks that read pairs.",
+    )
+    pair_batch_size: int | None = option(
+        None, DATA, "N", "Pairs of frames per step, over all processes. Default: half of --batch-size."
+    )
     aux_ratio: float = option(1.0, DATA, "X", "Number of --aux clips per --data clip (equation 3: one).")
     size: tuple[int, int] | None = option(None, DATA, "HxW", "Input size in pixels. Default: the network's.")
 
@@ -150,6 +164,23 @@ class TrainConfig:
         "Weight of a loss term, such as target/cc=1; final=2 sets target/final and aux/final. "
         f"Terms of {default_student()}: {', '.join(default_weights(family(named_spec(default_student())).terms))}.",
     )
+    self_distill: float | None = option(
+        None,
+        LOSS,
+        "X",
+        "Weight of self-distillation: the intermediate maps learn the network's own final map. Default: the network's, "
+        "mostly 0.",
+    )
+    temporal_distill: float | None = option(
+        None,
+        LOSS,
+        "X",
+        "Weight of temporal distillation: the maps of neighboring frames learn each other. Default: the network's, "
+        "mostly 0.",
+    )
+    original_slips: bool = option(
+        False, LOSS, "", "Reproduce the mistakes in the loss of the authors' program, if any are known."
+    )
 
     # Optimizer
     epochs: int = option(200, OPTIMIZER, "N", "Passes over --data, or over --aux without --data; per stage.")
@@ -157,12 +188,16 @@ class TrainConfig:
     batch_size: int = option(12, OPTIMIZER, "N", "Clips of --data per step, over all processes; --aux clips are added.")
     accumulate: int = option(1, OPTIMIZER, "N", "Number of parts that a batch is computed in (gradient accumulation).")
     optimizer: str = option("sgd", OPTIMIZER, "sgd|adam|adamw", "SGD with momentum, Adam, or AdamW.")
-    lr: float = option(0.01, OPTIMIZER, "X", "Learning rate; half of it for the encoder.")
+    lr: float = option(0.01, OPTIMIZER, "X", "Learning rate.")
+    encoder_lr: float = option(0.5, OPTIMIZER, "X", "Learning rate of the encoder, relative to --lr.")
     bias_lr: float = option(2.0, OPTIMIZER, "X", "Learning rate of biases, relative to --lr.")
     momentum: float = option(0.9, OPTIMIZER, "X", "Momentum of SGD.")
     weight_decay: float = option(5e-4, OPTIMIZER, "X", "Weight decay of all parameters but biases.")
     schedule: str = option(
-        "steps", OPTIMIZER, "steps|cosine", "Decay: x 0.1 at each of --milestones, or a cosine to 0."
+        "steps",
+        OPTIMIZER,
+        "steps|cosine|poly",
+        "Decay: x 0.1 at each of --milestones, a cosine to 0, or the power 0.9 of the rest of the run.",
     )
     milestones: tuple[float, ...] = option(
         (0.5, 0.75, 0.9), OPTIMIZER, "X,X,..", "Fractions of the run at which the learning rate drops."
@@ -219,6 +254,7 @@ class TrainConfig:
         object.__setattr__(self, "model", spec.name)
         object.__setattr__(self, "set", as_options(spec))
         object.__setattr__(self, "init", self.init or family(base).init)
+        check_object_options(self)
         objectives = self.objectives  # raises if --weight is wrong
         roles = by_role(self.teacher, family(base))
         if self.stills and "temporal" in roles:
@@ -297,6 +333,18 @@ class TrainConfig:
         return self.size
 
     @property
+    def is_object(self) -> bool:
+        """Whether the student finds objects: its ground truth is masks."""
+        return self.spec.task == "object"
+
+    @property
+    def pairs(self) -> int:
+        """Number N such that every Nth step is on pairs of frames; 0: none."""
+        if not self.is_object:
+            return 0
+        return self.pair_every if self.pair_every is not None else int(self.spec.clip_frames > 1)
+
+    @property
     def clip_frames(self) -> int:
         """Frames of a clip that the student reads."""
         return 1 if self.stills else self.spec.clip_frames
@@ -317,9 +365,11 @@ class TrainConfig:
     @property
     def objectives(self) -> Objectives:
         """Terms of the loss and their weights; those of all stages, if the configuration is for no particular one."""
-        every = self.family.stages
+        every, pairs = self.family.stages, self.pairs > 0
         if not every:
-            return objectives(self.family.terms, self.weight)
+            terms = self.family.loss(self.spec, original_slips=self.original_slips)
+            terms = distilled(terms, SELF, self.self_distill)
+            return objectives(distilled(terms, TEMPORAL, self.temporal_distill), self.weight, pairs=pairs)
         if not self.stage:
             return objectives(tuple({term.name: term for stage in every for term in stage.terms}.values()), self.weight)
         terms = every[self.stage - 1].terms
