@@ -114,20 +114,25 @@ BAD_ATTRIBUTES = {
     [
         ({"name": "a=\x1b"}, r"loss term 'a=\x1b': a name must be letters"),
         ({"name": None}, "loss term None: a name must be letters"),
-        ({"kind": "l1"}, "loss term final: kind must be one of kl, mse, bce, cc, nss, not 'l1'"),
-        ({"kind": ["kl"]}, "loss term final: kind must be one of kl, mse, bce, cc, nss, not ['kl']"),
+        ({"kind": "l1"}, "loss term final: kind must be one of kl, mse, bce, logits, cc, nss, not 'l1'"),
+        ({"kind": ["kl"]}, "loss term final: kind must be one of kl, mse, bce, logits, cc, nss, not ['kl']"),
         ({"of": "early.x"}, "loss term final: of must be final, KEY or KEY.I, not 'early.x'"),
         ({"of": 3}, "loss term final: of must be final, KEY or KEY.I, not 3"),
         (
             {"to": "truth"},
-            "loss term final: to must be teacher, teacher.I, teacher.ROLE, density, fixation or student.KEY, not 'tr",
+            "loss term final: to must be teacher, teacher.I, teacher.ROLE, density, fixation, mask, student.KEY or "
+            "neighbor.KEY, not 'truth'",
         ),
         (
             {"to": None},
-            "loss term final: to must be teacher, teacher.I, teacher.ROLE, density, fixation or student.KEY, not None",
+            "loss term final: to must be teacher, teacher.I, teacher.ROLE, density, fixation, mask, student.KEY or "
+            "neighbor.KEY, not None",
         ),
         ({"weight": float("nan")}, "loss term final: weight must be a number, not nan"),
         ({"weight": "1"}, "loss term final: weight must be a number, not '1'"),
+        ({"pair_weight": "1"}, "loss term final: pair_weight must be a number or None, not '1'"),
+        ({"frames": (-1,)}, "loss term final: frames must be numbers of frames or None, not (-1,)"),
+        ({"detached": None}, "loss term final: detached must be True or False, not None"),
     ],
 )
 def test_invalid_terms(change, message):

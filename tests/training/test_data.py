@@ -20,9 +20,10 @@ from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.training import sources
 from tinyhd_cli.training.augment import collate, ground_truth, recolored, student_clips, targets
 from tinyhd_cli.training.clip_cache import decode_all, form_of
-from tinyhd_cli.training.clips import WHOLE, Clips, Pick, PickSampler, Schedule, starts, validation_picks
+from tinyhd_cli.training.clips import WHOLE, Clips, Pick
 from tinyhd_cli.training.losses import Targets, cc, distribution
 from tinyhd_cli.training.options import TrainConfig
+from tinyhd_cli.training.picks import PickSampler, Schedule, starts, validation_picks
 from tinyhd_cli.training.teacher_cache import CachedTeacher, Teachers, packed, unpacked
 from tinyhd_cli.training.teachers import Teacher, interpolate_maps, mean
 

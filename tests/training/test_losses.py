@@ -239,10 +239,10 @@ def test_a_key_stands_for_its_numbered_repetitions_only():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"kind": "l2"}, "loss term x: kind must be one of kl, mse, bce, cc, nss, not 'l2'"),
+        ({"kind": "l2"}, "loss term x: kind must be one of kl, mse, bce, logits, cc, nss, not 'l2'"),
         (
             {"kind": "kl", "to": "teachers"},
-            "loss term x: to must be teacher, teacher.I, teacher.ROLE, density, fixation or student",
+            "loss term x: to must be teacher, teacher.I, teacher.ROLE, density, fixation, mask, student.KEY or neighbor",
         ),
         ({"kind": "kl", "to": "student"}, "loss term x: to must be"),
     ],

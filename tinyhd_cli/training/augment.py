@@ -37,6 +37,8 @@ class Batch:
     """uint8 ``(N, T, H, W)``."""
     fixation: Tensor
     """uint8 ``(N, T, H, W)``, 0 or 1."""
+    mask: Tensor
+    """uint8 ``(N, T, H, W)``, 0, 1 or ``NO_MASK``; see ``Sample`` for networks without masks."""
     roles: dict[str, Tensor]
     """Maps of the teachers with roles, float32 ``(N, maps, H, W)`` in 0..1."""
     flips: list[bool]
@@ -44,6 +46,8 @@ class Batch:
     """Factors of brightness, contrast and saturation, ``(N, 3)``."""
     crops: list[tuple[float, float, float]]
     """See ``Pick``."""
+    angles: Tensor
+    """Degrees, ``(N,)``."""
 
     @property
     def frames(self) -> Tensor:
@@ -61,10 +65,12 @@ def collate(samples: Sequence[Sample]) -> Batch:
         {form: torch.stack([sample["reads"][form] for sample in samples]) for form in samples[0]["reads"]},
         torch.stack([sample["density"] for sample in samples]),
         torch.stack([sample["fixation"] for sample in samples]),
+        torch.stack([sample["mask"] for sample in samples]),
         {role: torch.stack([sample["roles"][role] for sample in samples]) for role in samples[0]["roles"]},
         [sample["flip"] for sample in samples],
         torch.tensor([sample["color"] for sample in samples]),
         [sample["crop"] for sample in samples],
+        torch.tensor([sample["angle"] for sample in samples]),
     )
 
 
@@ -81,7 +87,7 @@ def box(crop: tuple[float, float, float], height: int, width: int) -> tuple[slic
     return slice(top, top + rows), slice(first, first + columns)
 
 
-def enlarged(values: Tensor, crops: Sequence[tuple[float, float, float]]) -> Tensor:
+def enlarged(values: Tensor, crops: Sequence[tuple[float, float, float]], mode: str = "bilinear") -> Tensor:
     """Return frames or maps ``(N, C, T, H, W)`` or ``(N, T, H, W)`` with each item's crop scaled to the full size."""
     size = values.shape[-2:]
     items = list(values)
@@ -89,7 +95,7 @@ def enlarged(values: Tensor, crops: Sequence[tuple[float, float, float]]) -> Ten
         if crop != WHOLE:
             part = items[index][(..., *box(crop, *size))].float()
             flat = part.reshape(1, -1, *part.shape[-2:])
-            items[index] = F.interpolate(flat, size=tuple(size), mode="bilinear").view_as(items[index]).to(values)
+            items[index] = F.interpolate(flat, size=tuple(size), mode=mode).view_as(items[index]).to(values)
     return torch.stack(items)
 
 
@@ -107,6 +113,27 @@ def enlarged_points(points: Tensor, crops: Sequence[tuple[float, float, float]])
             target = ((y + 0.5) * height / part.shape[1]).long(), ((x + 0.5) * width / part.shape[2]).long()
             result[index, time, target[0], target[1]] = part[time, y, x]
     return result
+
+
+def rotated(values: Tensor, angles: Tensor, mode: str = "bilinear") -> Tensor:
+    """Return float frames or maps ``(N, ..., H, W)`` rotated around their centers; borders are repeated.
+
+    Args:
+        values: the frames or maps.
+        angles: degrees counterclockwise, ``(N,)``.
+        mode: interpolation, ``bilinear`` or ``nearest``.
+    """
+    if not angles.any():
+        return values
+    height, width = values.shape[-2:]
+    radians = angles.to(values.device) * (torch.pi / 180)
+    cos, sin, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
+    # Coordinates from -1 to 1 along both sides, so that rotations of pixels depend on the aspect ratio.
+    rows = ((cos, -sin * height / width, zero), (sin * width / height, cos, zero))
+    matrices = torch.stack([torch.stack(row, -1) for row in rows], 1)
+    flat = values.reshape(len(values), -1, height, width)
+    grid = F.affine_grid(matrices, list(flat.shape), align_corners=False)
+    return F.grid_sample(flat, grid, mode, "border", align_corners=False).view_as(values)
 
 
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
@@ -140,17 +167,24 @@ def normalized(clips: Tensor, preprocess: Preprocess) -> Tensor:
 def student_clips(batch: Batch, preprocess: Preprocess, device: torch.device) -> Tensor:
     """Return the student's input: float32 ``(N, 3, T, H, W)``, augmented and normalized."""
     clips = batch.frames.to(device).permute(0, 4, 1, 2, 3)
-    clips = enlarged(mirrored(clips, batch.flips).float(), batch.crops)
+    clips = rotated(enlarged(mirrored(clips, batch.flips).float(), batch.crops), batch.angles)
     if (batch.colors != 1).any():
         clips = recolored(clips / 255, batch.colors) * 255
     return normalized(clips, preprocess)
 
 
 def ground_truth(batch: Batch, labeled: int, map_frames: Sequence[int], device: torch.device) -> GroundTruth | None:
-    """Return the ground truth of the first ``labeled`` clips, for the frames ``map_frames``; None if there are none."""
+    """Return the ground truth of the first ``labeled`` clips; None if there are none.
+
+    Fixations are those of the frames ``map_frames``, masks of all frames of the clips.
+    """
     if not labeled:
         return None
     flips, crops, frames = batch.flips[:labeled], batch.crops[:labeled], list(map_frames)
+    if batch.mask.numel():
+        mask = mirrored(batch.mask[:labeled].to(device), flips).float()
+        mask = rotated(enlarged(mask, crops, "nearest-exact"), batch.angles[:labeled], "nearest")
+        return GroundTruth(batch.density[:labeled], batch.fixation[:labeled], mask, tuple(map_frames))
     density, fixation = (mirrored(m[:labeled, frames].to(device), flips) for m in (batch.density, batch.fixation))
     return GroundTruth(enlarged(density.float(), crops), enlarged_points(fixation, crops))
 

@@ -1,7 +1,7 @@
 """Cache decoded videos on disk, resized and as uint8, so that training never waits for decoding.
 
 Each video has a folder with ``meta.json``, ``frames.u8`` (frames, H, W, 3) and, with ground truth, ``density.u8`` and
-``fixation.u8`` (frames, H, W). The arrays are read through memory maps.
+``fixation.u8``, or ``mask.u8`` (frames, H, W). The arrays are read through memory maps.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import hashlib
 import json
 import logging
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -35,6 +34,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("tinyhd")
 
 Array = NDArray[np.uint8]
+
+NO_MASK = 255
+"""Value of all pixels of a mask that does not exist. A mask of zeros is one of a frame without objects."""
 
 VERSION = 2
 """Version of the format. Clips of another version are decoded again; version 1 did not reduce large frames first."""
@@ -72,13 +74,21 @@ class Stored:
     still: bool
     """Whether it is a photograph."""
     labeled: bool
+    """Whether it has density maps and fixations."""
+    masked: tuple[int, ...] = ()
+    """Indices of the frames that have a mask."""
+    empty: bool = False
+    """Whether there is no object in any mask."""
 
     def pixels(self) -> Array:
         """Return all frames, RGB ``(frames, H, W, 3)``."""
         return np.memmap(self.folder / "frames.u8", np.uint8, "r", shape=(self.frames, *self.size, 3))
 
     def ground_truth(self, kind: str) -> Array:
-        """Return all maps of a kind, ``density`` or ``fixation``: ``(frames, H, W)``; frames without one are zeros."""
+        """Return all maps of a kind, ``density``, ``fixation`` or ``mask``: ``(frames, H, W)``.
+
+        Frames without one are zeros; without a mask, ``NO_MASK``.
+        """
         return np.memmap(self.folder / f"{kind}.u8", np.uint8, "r", shape=(self.frames, *self.size))
 
 
@@ -96,6 +106,7 @@ def stored_size(video: Video, size: tuple[int, int]) -> tuple[int, int]:
 def key_of(video: Video, size: tuple[int, int], preprocess: Preprocess) -> str:
     """Return a digest of the paths, sizes and modification times of a video's files, and of the preprocessing."""
     files = [path for frame in video.frames for path in (frame.image, frame.density, frame.fixation) if path]
+    files += [path for frame in video.frames if frame.mask for path in frame.mask.paths]
     files += [video.source] if video.is_file and video.source else []
     facts = [f"{VERSION} {size} {preprocess.resize} {preprocess.reduce_above}"]
     for path in files:
@@ -132,6 +143,31 @@ def fixation_map(frame: FrameFiles, size: tuple[int, int]) -> Array:
     return points
 
 
+def mask_map(frame: FrameFiles, size: tuple[int, int], shape: tuple[int, int]) -> Array:
+    """Return a frame's mask, 0 or 1; ``NO_MASK`` if it has none.
+
+    Args:
+        frame: files of the frame.
+        size: height and width of the result.
+        shape: height and width of the frame before it was resized.
+
+    Raises:
+        InputError: the mask cannot be read, or has another size than the frame.
+    """
+    from ..datasets import read_mask
+
+    if frame.mask is None:
+        return np.full(size, NO_MASK, np.uint8)
+    mask = read_mask(frame.mask, shape).astype(np.uint8)
+    return np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+
+
+def kinds_of(video: Video) -> list[str]:
+    """Return the kinds of ground truth of a video, as its files are named."""
+    fixations = ["density", "fixation"] if video.densities or video.fixations else []
+    return fixations + (["mask"] if video.masks else [])
+
+
 def decode(video: Video, root: Path, size: tuple[int, int], preprocess: Preprocess) -> Stored:
     """Return the decoded video in the folder ``root``, after decoding it if necessary.
 
@@ -143,47 +179,90 @@ def decode(video: Video, root: Path, size: tuple[int, int], preprocess: Preproce
     size = stored_size(video, size)
     key = key_of(video, size, preprocess)
     folder = root / key
-    frames = frames_in(folder, size, labeled=video.annotated)
-    if frames is None:
+    kinds = kinds_of(video)
+    content = content_of(folder, size, kinds)
+    if content is None:
         with atomic_write(folder) as temporary:
             temporary.mkdir()
-            frames = write_frames(video, temporary, size, preprocess)
-            (temporary / "meta.json").write_text(json.dumps({"name": video.name, "frames": frames, "size": size}))
+            content = write_frames(video, temporary, size, preprocess)
+            meta = {"name": video.name, "size": size, **vars(content)}
+            (temporary / "meta.json").write_text(json.dumps(meta))
             remove(folder)  # an incomplete folder of an earlier version
-    return Stored(video.name, key, folder, frames, size, is_still(video), video.annotated)
+    return Stored(
+        video.name,
+        key,
+        folder,
+        content.frames,
+        size,
+        is_still(video),
+        "density" in kinds,
+        tuple(content.masked),
+        bool(content.masked) and content.empty,
+    )
 
 
-def frames_in(folder: Path, size: tuple[int, int], *, labeled: bool) -> int | None:
-    """Return the number of frames of a decoded video; None if it is missing or its files are damaged."""
+@dataclass
+class Content:
+    """The frames and masks of a decoded video."""
+
+    frames: int = 0
+    """Number of frames."""
+    masked: list[int] = field(default_factory=list)
+    """Indices of the frames that have a mask."""
+    empty: bool = True
+    """Whether there is no object in any mask."""
+
+
+def content_of(folder: Path, size: tuple[int, int], kinds: Sequence[str]) -> Content | None:
+    """Return the content of a decoded video; None if it is missing or its files are damaged.
+
+    Args:
+        folder: its folder.
+        size: height and width.
+        kinds: its kinds of ground truth.
+    """
     try:
-        frames = parse_json(read_document(folder / "meta.json"))["frames"]
-        channels = {"frames": 3, **({"density": 1, "fixation": 1} if labeled else {})}
+        meta = parse_json(read_document(folder / "meta.json"))
+        frames, masked = int(meta["frames"]), [int(index) for index in meta.get("masked", [])]
+        channels = {"frames": 3, **dict.fromkeys(kinds, 1)}
         area = size[0] * size[1]
         sizes = {kind: (folder / f"{kind}.u8").stat().st_size for kind in channels}
         whole = frames > 0 and all(sizes[kind] == frames * area * number for kind, number in channels.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = whole and all(0 <= index < frames for index in masked)
+        empty = bool(meta.get("empty", True))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return int(frames) if whole else None
+    return Content(frames, masked, empty) if whole else None
 
 
-def write_frames(video: Video, folder: Path, size: tuple[int, int], preprocess: Preprocess) -> int:
-    """Write a video's arrays and return the number of frames."""
-    kinds = ["frames", "density", "fixation"] if video.annotated else ["frames"]
-    count = 0
+def write_frames(video: Video, folder: Path, size: tuple[int, int], preprocess: Preprocess) -> Content:
+    """Write a video's arrays and return their content."""
+    content, shape = Content(), (0, 0)
     files: dict[str, IO[bytes]] = {}
+
+    def reduction_of(width: int, height: int) -> float:
+        nonlocal shape
+        shape = height, width  # of the frame that is read next
+        return reduction(preprocess, width, height)
+
     try:
-        for kind in kinds:
+        for kind in ("frames", *kinds_of(video)):
             files[kind] = (folder / f"{kind}.u8").open("wb")
-        for frame, image in video.read(lambda line: log.debug("%s", line), partial(reduction, preprocess)):
+        for frame, image in video.read(lambda line: log.debug("%s", line), reduction_of):
             files["frames"].write(fit(image, size, preprocess).tobytes())
-            if video.annotated:
+            if "density" in files:
                 files["density"].write(density_map(frame, size).tobytes())
                 files["fixation"].write(fixation_map(frame, size).tobytes())
-            count += 1
+            if "mask" in files:
+                mask = mask_map(frame, size, shape)
+                files["mask"].write(mask.tobytes())
+                content.masked += [content.frames] if frame.mask else []
+                content.empty &= not bool((mask == 1).any())
+            content.frames += 1
     finally:
         for file in files.values():
             file.close()
-    return count
+    return content
 
 
 Task = tuple["Video", Path, tuple[int, int], Preprocess]
@@ -221,10 +300,8 @@ def decode_all(
 def results(tasks: list[Task], workers: int) -> Iterator[Stored | str]:
     """Yield the result of each task, in order."""
     todo = sum(
-        frames_in(
-            root / key_of(video, stored_size(video, size), preprocess),
-            stored_size(video, size),
-            labeled=video.annotated,
+        content_of(
+            root / key_of(video, stored_size(video, size), preprocess), stored_size(video, size), kinds_of(video)
         )
         is None
         for video, root, size, preprocess in tasks

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
 import cv2
@@ -12,16 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
-from .clip_cache import STILL_MARGIN, Array, Form, Stored
-from .options import TrainConfig
+from ..models.spec import Task
+from .clip_cache import NO_MASK, STILL_MARGIN, Array, Form, Stored
 
 TRAJECTORIES = 4
 """Number of camera paths over one photograph; few, so that the teacher's maps of them can be reused."""
 
 TRAJECTORY_FRAMES = 16
 """Duration of a camera path in frames. Shorter clips contain a part of it, so that the camera is equally slow."""
+
+MAX_GAP = 5
+"""Largest number of frames from the first to the second frame of a pair (Tang et al., arXiv 2010.10027)."""
 
 WHOLE = (1.0, 0.0, 0.0)
 """The crop of the whole clip."""
@@ -42,6 +45,10 @@ class Pick:
     """Factors of brightness, contrast and saturation of the student's clip."""
     crop: tuple[float, float, float] = WHOLE
     """The student's crop: its side as a fraction of the clip's, and the fractions of the rest above and left of it."""
+    frames: tuple[int, ...] = ()
+    """Numbers of the frames, if they are not consecutive or not as many as the network's clips have."""
+    angle: float = 0.0
+    """Rotation of the student's clip and mask, in degrees counterclockwise."""
 
 
 class RoleMapReader(Protocol):
@@ -65,9 +72,11 @@ class Sample(TypedDict):
     reads: dict[Form, Tensor]
     """uint8 ``(R, H, W, 3)``: the clip in the forms of the student and of the teachers, with the teachers' context."""
     density: Tensor
-    """uint8 ``(T, H, W)``; zeros without ground truth."""
+    """uint8 ``(T, H, W)``; zeros without ground truth. ``(T, 0, 0)`` for networks that find objects."""
     fixation: Tensor
-    """uint8 ``(T, H, W)``, 0 or 1; zeros without ground truth."""
+    """uint8 ``(T, H, W)``, 0 or 1; zeros without ground truth. ``(T, 0, 0)`` for networks that find objects."""
+    mask: Tensor
+    """uint8 ``(T, H, W)``, 0 or 1; ``NO_MASK`` without a mask. ``(T, 0, 0)`` for networks that predict fixations."""
     roles: dict[str, Tensor]
     """Maps of the teachers with roles, float32 ``(maps, H, W)`` in 0..1."""
     flip: bool
@@ -75,6 +84,8 @@ class Sample(TypedDict):
     color: tuple[float, float, float]
     """See ``Pick``; applied after the teacher is run."""
     crop: tuple[float, float, float]
+    """See ``Pick``; applied after the teacher is run."""
+    angle: float
     """See ``Pick``; applied after the teacher is run."""
 
 
@@ -88,6 +99,7 @@ class Clips(Dataset[Sample]):
         frames: number of frames in a clip.
         map_frames: frames of the clip that the student's maps belong to.
         role_maps: maps of the teachers with roles, if any.
+        task: task of the student, which decides on the kinds of ground truth.
     """
 
     def __init__(
@@ -98,39 +110,48 @@ class Clips(Dataset[Sample]):
         frames: int,
         map_frames: Sequence[int] = (),
         role_maps: RoleMapReader | None = None,
+        task: Task = "fixation",
     ) -> None:
         self.stored, self.form, self.frames = {key: list(value) for key, value in videos.items()}, form, frames
         self.videos = self.stored[form]
         self.contexts = {form: (0, 0), **contexts}
         self.map_frames, self.role_maps = tuple(map_frames), role_maps
+        self.kinds = ("mask",) if task == "object" else ("density", "fixation")
 
     def __len__(self) -> int:
         return len(self.videos)
 
     def __getitem__(self, pick: Pick) -> Sample:
         video = self.videos[pick.video]
-        ground_truth = {}
-        for kind in ("density", "fixation"):
-            maps = (
-                self.read(pick, self.form, (0, 0), kind)
-                if video.labeled
-                else np.zeros((self.frames, *self.form.size), "u1")
-            )
-            ground_truth[kind] = torch.from_numpy(maps)
-        contexts = self.contexts.items()
+        # No teacher is run on the frames of pairs.
+        contexts = {self.form: (0, 0)} if len(pick.frames) > 1 else self.contexts
+        ground_truth = {
+            kind: torch.from_numpy(self.ground_truth(pick, kind)) for kind in ("density", "fixation", "mask")
+        }
         return {
             "key": f"{video.key}-{pick.start}-{pick.trajectory}{'-still' if self.frames == 1 else ''}",
             "name": f"{video.name} from frame {pick.start + 1}",
             "form": self.form,
-            "before": self.contexts[self.form][0],
-            "reads": {form: torch.from_numpy(self.read(pick, form, context)) for form, context in contexts},
+            "before": contexts[self.form][0],
+            "reads": {form: torch.from_numpy(self.read(pick, form, context)) for form, context in contexts.items()},
             "density": ground_truth["density"],
             "fixation": ground_truth["fixation"],
+            "mask": ground_truth["mask"],
             "roles": self.roles_of(pick),
             "flip": pick.flip,
             "color": pick.color,
             "crop": pick.crop,
+            "angle": pick.angle,
         }
+
+    def ground_truth(self, pick: Pick, kind: str) -> Array:
+        """Return the maps of a kind for a clip ``(T, H, W)``; ``(T, 0, 0)`` for a kind of the other task."""
+        video, frames = self.videos[pick.video], len(pick.frames) or self.frames
+        if kind not in self.kinds:
+            return np.zeros((frames, 0, 0), np.uint8)
+        if video.masked if kind == "mask" else video.labeled:
+            return self.read(pick, self.form, (0, 0), kind)
+        return np.full((frames, *self.form.size), NO_MASK if kind == "mask" else 0, np.uint8)
 
     def roles_of(self, pick: Pick) -> dict[str, Tensor]:
         """Return the maps of the teachers with roles, at the student's map frames."""
@@ -146,7 +167,8 @@ class Clips(Dataset[Sample]):
         """Return the frames, or one kind of maps, of a clip with its context, in a form."""
         video = self.stored[form][pick.video]
         before, after = context
-        indices = np.clip(range(pick.start - before, pick.start + self.frames + after), 0, video.frames - 1)
+        frames = pick.frames or range(pick.start - before, pick.start + self.frames + after)
+        indices = np.clip(frames, 0, video.frames - 1)
         source = video.pixels() if kind == "frames" else video.ground_truth(kind)
         if not video.still:
             return np.ascontiguousarray(source[indices])
@@ -176,7 +198,7 @@ def warped(image: Array, view: NDArray[np.float64], size: tuple[int, int], kind:
         points = np.zeros(size, np.uint8)
         points[row[inside], column[inside]] = 1
         return points
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    flags = (cv2.INTER_NEAREST if kind == "mask" else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP
     result = cv2.warpAffine(image, view, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(result, dtype=np.uint8)
 
@@ -196,89 +218,3 @@ def trajectory(name: str, number: int, time: float) -> tuple[float, tuple[float,
     scale, x, y = first + (last - first) * np.clip(time, -1, 1) / 3
     half = scale / 2
     return float(scale), (float(np.clip(x, half, 1 - half)), float(np.clip(y, half, 1 - half)))
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Number of clips per step, and of steps."""
-
-    target: int
-    """Labeled clips in a step, over all processes."""
-    aux: int
-    """Auxiliary clips in a step."""
-    steps_per_epoch: int
-    steps: int
-
-
-@dataclass
-class PickSampler(Sampler[list[Pick]]):
-    """Picks of every step: each labeled video once per epoch, auxiliary ones in turn.
-
-    All random choices depend only on the seed and the step, so that a run can resume at any step.
-    """
-
-    config: TrainConfig
-    schedule: Schedule
-    targets: Sequence[tuple[int, Stored]]
-    """Labeled videos with their indices in the list of all."""
-    aux: Sequence[tuple[int, Stored]]
-    first_step: int = 0
-    rank: int = 0
-    """Rank of this process among the training processes."""
-    processes: int = 1
-    _orders: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
-
-    def __iter__(self) -> Iterator[list[Pick]]:
-        for step in range(self.first_step, self.schedule.steps):
-            for part in range(self.config.accumulate):
-                yield self.picks(step, part)
-
-    def __len__(self) -> int:
-        return (self.schedule.steps - self.first_step) * self.config.accumulate
-
-    def picks(self, step: int, part: int = 0) -> list[Pick]:
-        """Return the picks of this process for one part of a step, labeled clips first."""
-        chosen = []
-        for kind, (videos, count) in enumerate(((self.targets, self.schedule.target), (self.aux, self.schedule.aux))):
-            parts = self.processes * self.config.accumulate
-            number = self.rank * self.config.accumulate + part
-            places = range(number * count // parts, (number + 1) * count // parts)
-            chosen += [self.pick(kind, videos, step * count + place) for place in places]
-        return chosen
-
-    def pick(self, kind: int, videos: Sequence[tuple[int, Stored]], number: int) -> Pick:
-        """Return the pick with a number, counted over the whole run for each kind of clips."""
-        epoch, place = divmod(number, len(videos))
-        if (kind, epoch) not in self._orders:
-            self._orders = {known: order for known, order in self._orders.items() if known[1] >= epoch - 1}
-            rng = np.random.default_rng([self.config.seed, kind, epoch])
-            self._orders[kind, epoch] = rng.permutation(len(videos))
-        index, video = videos[self._orders[kind, epoch][place]]
-        rng = np.random.default_rng([self.config.seed, kind, epoch, place])
-        flip = bool(rng.random() < 0.5) and not self.config.no_flip
-        start, path = 0, 0
-        if not video.still:
-            start = int(rng.choice(starts(video.frames, self.config.start_grid, self.config.clip_frames)))
-        elif rng.random() < self.config.still_motion:
-            path = int(rng.integers(1, TRAJECTORIES + 1))
-        brightness, contrast, saturation = 1 + self.config.jitter * rng.uniform(-1, 1, 3)
-        color = (float(brightness), float(contrast), float(saturation))
-        less, above, left = rng.random(3)
-        crop = (1 - self.config.crop * float(less), float(above), float(left)) if rng.random() < 0.5 else WHOLE
-        return Pick(index, start, flip, path, color, crop)
-
-
-def starts(frames: int, grid: int, length: int) -> list[int]:
-    """Return the possible first frames of clips: those on the grid, and that of the last possible clip."""
-    last = frames - length
-    return [*range(0, last, grid), last]
-
-
-def validation_picks(videos: Sequence[tuple[int, Stored]], length: int, per_video: int = 2) -> list[Pick]:
-    """Return clips for validation: static views of photographs, and clips evenly spaced over each video."""
-    picks = []
-    for index, video in videos:
-        last = max(0, video.frames - length) if not video.still else 0
-        places = sorted({round(last * fraction) for fraction in np.linspace(0, 1, per_video)})
-        picks += [Pick(index, min(place, video.frames - length) if not video.still else 0) for place in places]
-    return picks

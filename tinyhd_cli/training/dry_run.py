@@ -15,7 +15,7 @@ from . import checkpoints, cpu_layers, role_maps, sources, stages
 from .augment import run_student
 from .loop import accelerator
 from .options import TrainConfig
-from .prepare import check_init, schedule
+from .prepare import check_init, labeled_count, schedule
 from .teachers import Teacher
 
 CACHED = "; with --cache, only the first time a clip is used"
@@ -34,7 +34,7 @@ def plan(config: TrainConfig) -> dict[str, str]:
     found = sources.find(config)
     device = accelerator(config).device
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    counts = schedule(config, len(found.targets), len(found.aux), processes * config.accumulate)
+    counts = schedule(config, labeled_count(config, found.targets), len(found.aux), processes * config.accumulate)
     teachers = [Teacher(config, name, device) for name in config.clip_teachers]
     with_roles = role_maps.load_teachers(config)
     network = build(config.spec)

@@ -29,10 +29,11 @@ from ..system import keep_freed_memory
 from . import checkpoints, cpu_layers
 from .augment import Batch, autocast, collate, ground_truth, run_student, student_clips, targets
 from .losses import left_out, loss_terms, total
+from .objectives import LABELED, PAIRS
 from .optimizer import build_optimizer, lr_factor, milestones, set_lr
 from .options import TrainConfig
 from .prepare import Run, prepare
-from .run_log import RunLog, save_image
+from .run_log import OBJECT_SCORES, SCORES, RunLog, save_image
 from .validation import Validation
 
 log = logging.getLogger("tinyhd")
@@ -205,7 +206,9 @@ class Trainer:
                 set_lr(self.optimizer, lr_factor(self.config, step, schedule.steps))
                 terms, loss = self._step(batches)
                 self.state.step = step + 1
-                rate = (schedule.target + schedule.aux) / (time.monotonic() - begun)
+                on_pairs = self.run_data.sampler.is_on_pairs(step)
+                clips = schedule.pairs if on_pairs else schedule.target + schedule.aux
+                rate = clips / (time.monotonic() - begun)
                 left = (time.monotonic() - started) / (step + 1 - first) * (schedule.steps - step - 1)
                 self._after_step(terms, loss, rate, left)
                 if handler.requested:
@@ -219,7 +222,8 @@ class Trainer:
             yield
             return
         terms = list(self.config.weights)
-        self.run_log = RunLog(self.config.folder, terms, self.state.step, self.config.tensorboard)
+        scores = OBJECT_SCORES if self.config.is_object else SCORES
+        self.run_log = RunLog(self.config.folder, terms, self.state.step, self.config.tensorboard, scores)
         try:
             yield
         finally:
@@ -268,17 +272,19 @@ class Trainer:
 
     def _forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         device = self.accelerator.device
-        config, labeled = self.config, self.run_data.labeled
+        config, labeled, kind = self.config, self.run_data.labeled, LABELED
+        if self.run_data.sampler.is_on_pairs(self.state.step):
+            labeled, kind = len(batch.keys), PAIRS
         with autocast(config, device):
             outputs = run_student(self.model, student_clips(batch, config.spec.preprocess, device), config)
-        teacher_maps = targets(batch, self.run_data.teacher, device)
+        teacher_maps = None if kind == PAIRS else targets(batch, self.run_data.teacher, device)
         labels = ground_truth(batch, labeled, config.map_frames, device)
         if not self.told_left_out and self.is_main and (missing := left_out(outputs, config.objectives)):
             log.warning(
                 "terms of the loss are left out, because the network lacks their output: %s", ", ".join(missing)
             )
         self.told_left_out = True
-        terms = loss_terms(outputs, labeled, teacher_maps, labels, config.objectives)
+        terms = loss_terms(outputs, labeled, teacher_maps, labels, config.objectives, kind)
         if not terms:
             raise UsageError(
                 f"no term of the loss of {config.model} can be computed: give --data or --teacher, or another --weight"
@@ -334,7 +340,7 @@ class Trainer:
             validation = self.run_data.validator.run(self.saved, self.accelerator.device)
             step = self.state.step
             # Without validation clips, the training loss is used.
-            score = validation.loss if len(self.run_data.validator) else loss
+            score = validation.selection if len(self.run_data.validator) else loss
             if score < self.state.best_score:
                 self.state.best_score, self.state.best_step = score, step
                 self.state.best = {

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..models import LossTerm
 from ..models.family import FINAL, INTERMEDIATE
+from .clip_cache import NO_MASK
 from .objectives import AUXILIARY, LABELED, PAIRS, SELF, TEMPORAL, Objectives
 
 EPS = torch.finfo(torch.float32).tiny
@@ -50,13 +51,10 @@ class GroundTruth:
     fixation: Tensor
     """``(N, T, H, W)``, 0 or 1; frames without ground truth are zeros."""
     mask: Tensor | None = None
-    """``(N, frames of the clip, H, W)``, 0 or 1; ``NO_MASK`` in frames without a mask. None for other networks."""
+    """``(N, frames of the clip, H, W)``, 0 or 1; ``NO_MASK`` in frames without a mask. None for networks that predict
+    fixations; :attr:`density` and :attr:`fixation` are empty for others."""
     map_frames: tuple[int, ...] = ()
     """Frames of the clip that the student's final maps belong to; those of :attr:`mask` for them."""
-
-
-NO_MASK = 255
-"""Value of all pixels of a mask that does not exist. A mask of zeros is one of a frame without objects."""
 
 
 def distribution(maps: Tensor) -> Tensor:

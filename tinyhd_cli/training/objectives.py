@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import UsageError, did_you_mean
 from ..models import LossTerm
-from ..models.family import FINAL, INTERMEDIATE
+from ..models.family import FINAL, INTERMEDIATE, Kind
 
 LABELED, AUXILIARY, PAIRS = "target", "aux", "pair"
 """Kinds of clips, and the prefixes of terms in logs and in ``--weight``: labeled clips, unlabeled ones, and pairs of
@@ -35,7 +35,9 @@ class Objectives:
         """
         without_role = re.compile(r"teacher(\.\d+)?")
         return any(
-            term.kind in ("mse", "bce", "logits") and without_role.fullmatch(term.to) and any(self.weights_of(term).values())
+            term.kind in ("mse", "bce", "logits")
+            and without_role.fullmatch(term.to)
+            and any(self.weights_of(term).values())
             for term in self.terms
         )
 
@@ -83,7 +85,9 @@ def distilled(terms: Sequence[LossTerm], place: str, weight: float | None) -> tu
     own = [term for term in terms if term.to.startswith(f"{place}.") and is_used(term)]
     if own:
         return tuple(reweighted(term, weight) if term in own else term for term in terms)
-    kind = next((term.kind for term in terms if term.of == FINAL and term.weight), "kl")
+    if not weight:
+        return tuple(terms)
+    kind: Kind = next((term.kind for term in terms if term.of == FINAL and term.weight), "kl")
     name, of = ("self", INTERMEDIATE) if place == SELF else ("temporal", FINAL)
     return (*terms, LossTerm(name, kind, of=of, to=f"{place}.{FINAL}", weight=weight))
 

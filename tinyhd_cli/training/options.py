@@ -188,8 +188,7 @@ class TrainConfig:
     batch_size: int = option(12, OPTIMIZER, "N", "Clips of --data per step, over all processes; --aux clips are added.")
     accumulate: int = option(1, OPTIMIZER, "N", "Number of parts that a batch is computed in (gradient accumulation).")
     optimizer: str = option("sgd", OPTIMIZER, "sgd|adam|adamw", "SGD with momentum, Adam, or AdamW.")
-    lr: float = option(0.01, OPTIMIZER, "X", "Learning rate.")
-    encoder_lr: float = option(0.5, OPTIMIZER, "X", "Learning rate of the encoder, relative to --lr.")
+    lr: float = option(0.01, OPTIMIZER, "X", "Learning rate; half of it for the encoder.")
     bias_lr: float = option(2.0, OPTIMIZER, "X", "Learning rate of biases, relative to --lr.")
     momentum: float = option(0.9, OPTIMIZER, "X", "Momentum of SGD.")
     weight_decay: float = option(5e-4, OPTIMIZER, "X", "Weight decay of all parameters but biases.")
@@ -254,7 +253,7 @@ class TrainConfig:
         object.__setattr__(self, "model", spec.name)
         object.__setattr__(self, "set", as_options(spec))
         object.__setattr__(self, "init", self.init or family(base).init)
-        check_object_options(self)
+        check_object_options(vars(self), spec, family(base), self.pairs)
         objectives = self.objectives  # raises if --weight is wrong
         roles = by_role(self.teacher, family(base))
         if self.stills and "temporal" in roles:

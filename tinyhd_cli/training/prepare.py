@@ -15,18 +15,19 @@ from torch import Tensor, nn
 from .. import cache, weights
 from ..callbacks import StartPhase
 from ..datasets import Video
-from ..errors import UsageError, WeightsError, one_line
+from ..errors import InputError, UsageError, WeightsError, one_line
 from ..models import Family, ModelSpec, build, title
 from ..models.registry import named_errors
 from ..weights.file import is_safetensors, read_bytes
 from ..weights.pytorch_file import unpickle
-from ..wording import plural
+from ..wording import list_names, plural
 from . import role_maps, sources
 from .augment import collate, student_clips
 from .clip_cache import Form, Stored, decode_all, form_of, key_of, stored_size
-from .clips import Clips, PickSampler, Schedule, validation_picks
+from .clips import Clips
 from .option_values import as_text
 from .options import IMAGENET, TrainConfig
+from .picks import PickSampler, Schedule, masked_picks, single_frames, validation_picks
 from .teacher_cache import CachedTeacher, Teachers
 from .teachers import Teacher
 from .validation import Validator
@@ -54,7 +55,7 @@ class Run:
     schedule: Schedule
     validator: Validator
     labeled: int
-    """Labeled clips in each part of a batch that a process computes at once."""
+    """Labeled clips in each part of a batch that a process computes at once, except in steps on pairs."""
 
 
 def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Schedule:
@@ -62,7 +63,7 @@ def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Sch
 
     Args:
         config: the run.
-        targets: number of labeled videos.
+        targets: number of labeled videos; of their frames with a mask for object networks.
         aux: number of auxiliary videos.
         parts: number of parts that a batch is divided into: processes times accumulation.
 
@@ -72,7 +73,9 @@ def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Sch
     batch = config.batch_size
     option, available = ("--data", targets) if targets else ("--aux", aux)
     if batch > available:
-        videos = plural(available, "video")
+        videos = plural(
+            available, "frame with a mask" if targets and config.is_object else "video", "frames with masks"
+        )
         raise UsageError(f"--batch-size {batch} is larger than {option}, which has {videos} to train on")
     aux_clips = round(batch * config.aux_ratio) if targets else batch
     counts = (batch if targets else 0, aux_clips if aux else 0)
@@ -81,8 +84,18 @@ def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Sch
             f"--batch-size {batch}: {counts[0]} clips of --data and {counts[1]} of --aux cannot be divided into "
             f"{parts} equal parts (processes times --accumulate)"
         )
+    pairs = config.pairs and (config.pair_batch_size or (batch if config.pairs == 1 else max(1, batch // 2)))
+    if pairs % parts:
+        raise UsageError(
+            f"--pair-batch-size {pairs}: cannot be divided into {parts} equal parts (processes times --accumulate)"
+        )
     per_epoch = available // batch
-    return Schedule(*counts, per_epoch, config.steps or config.epochs * per_epoch)
+    return Schedule(*counts, per_epoch, config.steps or config.epochs * per_epoch, pairs)
+
+
+def labeled_count(config: TrainConfig, videos: Sequence[Video]) -> int:
+    """Return the number of labeled videos; for object networks, of their frames with a mask."""
+    return sum(len(video.masks) for video in videos) if config.is_object else len(videos)
 
 
 def prepare(
@@ -112,7 +125,7 @@ def prepare(
     """
     found = sources.find(config)
     parts = processes * config.accumulate
-    schedule(config, len(found.targets), len(found.aux), parts)  # raises errors before the slow steps
+    schedule(config, labeled_count(config, found.targets), len(found.aux), parts)  # raises errors before the slow steps
     teacher = load_teachers(config, device)
     role_teachers = role_maps.load_teachers(config)
     torch.manual_seed(config.seed)
@@ -129,12 +142,14 @@ def prepare(
     numbered = list(enumerate(videos[form]))
     targets, aux, val_targets, val_aux = (numbered[a:b] for a, b in pairwise(ends))
 
-    plan = schedule(config, len(targets), len(aux), parts)
+    if config.is_object:
+        check_masks(config, targets)
+    plan = schedule(config, len(single_frames(targets)) if config.is_object else len(targets), len(aux), parts)
     if config.stills:
         contexts = dict.fromkeys(contexts, (0, 0))
     originals = decoded_from([video for group in groups for video in group], videos[form], form)
     maps = role_maps.compute(config, role_teachers, originals, videos[form], cache_root(config), start_phase)
-    clips = Clips(videos, form, contexts, config.clip_frames, config.map_frames, maps)
+    clips = Clips(videos, form, contexts, config.clip_frames, config.map_frames, maps, config.spec.task)
     sampler = PickSampler(config, plan, targets, aux, rank=rank, processes=processes)
     if not resumed:
         initialize(network, config, calibration(config, clips, sampler))
@@ -144,9 +159,30 @@ def prepare(
         if config.stills:
             config.family.make_static(network)
     length = config.spec.clip_frames
-    picks = validation_picks(val_targets, length), validation_picks(val_aux, length)
+    of_targets = masked_picks if config.is_object else validation_picks
+    picks = of_targets(val_targets, length), validation_picks(val_aux, length)
     validator = Validator(config, clips, *picks, teacher)
     return Run(network.to(device), teacher, clips, sampler, plan, validator, plan.target // parts)
+
+
+def check_masks(config: TrainConfig, videos: Sequence[tuple[int, Stored]]) -> None:
+    """Log which videos have no object or are too short for pairs.
+
+    Raises:
+        InputError: there is no object in any mask, or no video for pairs.
+    """
+    empty = [video.name for _, video in videos if video.empty and not video.still]
+    if videos and all(video.empty for _, video in videos):
+        raise InputError("--data: all masks are empty: no pixel of any frame is on an object")
+    if empty:
+        log.warning("%s without an object in any mask: %s", plural(len(empty), "video"), list_names(empty))
+    if not config.pairs:
+        return
+    short = [video.name for _, video in videos if video.frames == 1 and not video.still]
+    if short:
+        log.warning("%s of one frame, not used for pairs: %s", plural(len(short), "video"), list_names(short))
+    if not any(video.frames > 1 for _, video in videos):
+        raise InputError("--data: contains no video of two or more frames for pairs; to train without, --pair-every 0")
 
 
 def decoded_from(videos: Sequence[Video], stored: Sequence[Stored], form: Form) -> list[Video]:

@@ -29,8 +29,9 @@ from ..inference.pipeline import Pipeline
 from ..inference.preprocess import Pixels, normalized, reduction
 from ..inference.windows import Map
 from .clip_cache import Form, Stored, decode, form_of, is_still, key_of, stored_size
-from .clips import TRAJECTORIES, TRAJECTORY_FRAMES, Clips, Pick, starts, validation_picks
+from .clips import TRAJECTORIES, TRAJECTORY_FRAMES, Clips, Pick
 from .options import TrainConfig
+from .picks import starts, validation_picks
 from .teacher_cache import packed, unpacked
 
 if TYPE_CHECKING:

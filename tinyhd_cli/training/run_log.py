@@ -15,8 +15,11 @@ from ..atomic_files import atomic_write, cannot_write
 from ..errors import UsageError
 from ..figures import new_figure, save_figure
 
+MAE, MAX_F = OBJECT_SCORES = ("MAE", "maxF")
+"""Metrics of a validation of an object network, as named by ``tinyhd_cli.metrics``."""
+
 SCORES = ("AUC-J", "CC", "NSS", "SIM", "KLDiv")
-"""Metrics of a validation, as named by ``tinyhd_cli.metrics``."""
+"""Metrics of a validation of other networks."""
 
 COLUMNS = ("step", "epoch", "split", "lr", "clips_per_s", "loss")
 """Columns of ``log.csv`` before those of the terms of the loss and of the scores."""
@@ -35,19 +38,27 @@ class RunLog:
         terms: Names of the terms of the loss.
         step: Number of completed steps. Later rows are removed: they belong to steps after the last checkpoint.
         tensorboard: Whether to write a TensorBoard log as well.
+        scores: Names of the metrics of a validation.
 
     Raises:
         OutputError: The folder cannot be written.
         UsageError: TensorBoard is not installed.
     """
 
-    def __init__(self, out: Path, terms: Sequence[str], step: int = 0, tensorboard: bool = False) -> None:
+    def __init__(
+        self,
+        out: Path,
+        terms: Sequence[str],
+        step: int = 0,
+        tensorboard: bool = False,
+        scores: Sequence[str] = SCORES,
+    ) -> None:
         self.out, self.path = out, out / "log.csv"
         self.rows = [row for row in self.read() if int(row["step"]) <= step] if step else []
         try:
             out.mkdir(parents=True, exist_ok=True)
             self.file = self.path.open("w", newline="", encoding="utf-8")
-            self.writer = csv.DictWriter(self.file, (*COLUMNS, *terms, *SCORES))
+            self.writer = csv.DictWriter(self.file, (*COLUMNS, *terms, *scores))
             self.writer.writeheader()
             self.writer.writerows(self.rows)
         except OSError as error:

@@ -11,6 +11,7 @@ from ..datasets.images import natural_key
 from ..datasets.layouts import VIDEO_SUFFIXES
 from ..errors import InputError, UsageError
 from ..models import LossTerm
+from ..models.spec import Task
 from ..wording import plural
 from .objectives import AUXILIARY, LABELED
 from .options import TrainConfig
@@ -39,31 +40,39 @@ def split_argument(argument: str) -> tuple[str | None, Path]:
     return (layout, Path(rest)) if colon and layout in LAYOUTS else (None, Path(argument))
 
 
-def labeled(argument: str, splits: Sequence[str]) -> tuple[Video, ...]:
+def labeled(argument: str, splits: Sequence[str], task: Task = "fixation") -> tuple[Video, ...]:
     """Return the videos of ``[LAYOUT:]DIR`` that have ground truth.
 
     Args:
-        argument: Folder and layout. The default layout is ``images`` if the folder contains images and maps of the
-            same names, else ``folder``.
+        argument: Folder and layout. The default layout is ``images`` if the folder contains images and maps or masks of
+            the same names, else ``folder``.
         splits: Names of splits; the first one that the layout has is used.
+        task: Task of the network, which needs masks of objects or maps of fixations.
 
     Raises:
         InputError: No video has ground truth, or labels and frames do not match.
     """
     layout, root = split_argument(argument)
     if layout is None:
-        flat = (root / "images").is_dir() and (root / "maps").is_dir() and not looks_like_a_video(root)
+        labels = root / ("masks" if task == "object" else "maps")
+        flat = (root / "images").is_dir() and labels.is_dir() and not looks_like_a_video(root)
         layout = "images" if flat else "folder"
     split = next((name for name in splits if name in LAYOUTS[layout].splits), None)
     videos = open_dataset(layout, root, split).videos
     for video in videos:
         check_labels(video)
-    annotated = tuple(video for video in videos if video.annotated)
+    annotated = tuple(video for video in videos if has_labels(video, task))
     if not annotated:
+        missing = "masks of objects" if task == "object" else "ground truth"
         raise InputError(
-            f"{root}: no ground truth for {plural(len(videos), 'video')}; to train without ground truth, use --aux"
+            f"{root}: no {missing} for {plural(len(videos), 'video')}; to train without ground truth, use --aux"
         )
     return annotated
+
+
+def has_labels(video: Video, task: Task) -> bool:
+    """Return whether a video has the ground truth of a task."""
+    return bool(video.masks) if task == "object" else bool(video.densities or video.fixations)
 
 
 def looks_like_a_video(root: Path) -> bool:
@@ -76,7 +85,7 @@ def looks_like_a_video(root: Path) -> bool:
 
 def check_labels(video: Video) -> None:
     """Raise ``InputError`` if none of a video's ground-truth maps belongs to a frame."""
-    if video.images and video.annotated and not any(frame.density or frame.fixation for frame in video.frames):
+    if video.images and video.annotated and not any(frame.annotated for frame in video.frames):
         raise InputError(f"{video.source}: labels and frames do not match: no map has the same number as a frame")
 
 
@@ -140,9 +149,10 @@ def find(config: TrainConfig) -> RunVideos:
     """
     check_targets(config)
     targets: list[Video] = []
-    val_targets = [video for name in config.val for video in labeled(name, VALIDATION_SPLITS)]
+    task = config.spec.task
+    val_targets = [video for name in config.val for video in labeled(name, VALIDATION_SPLITS, task)]
     for name in config.data:
-        kept, held_out = hold_out(labeled(name, (TRAINING_SPLIT,)), 0 if config.val else config.hold_out)
+        kept, held_out = hold_out(labeled(name, (TRAINING_SPLIT,), task), 0 if config.val else config.hold_out)
         targets += kept
         val_targets += held_out
     aux: list[Video] = []

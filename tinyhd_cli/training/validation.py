@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..metrics import score_frame
+from ..metrics.object import Curve, ObjectScorer
 from ..models import LossTerm
 from .augment import autocast, collate, ground_truth, run_student, student_clips, targets
 from .clips import Clips, Pick
-from .losses import EPS, Outputs, Targets, distribution, kl_divergence, loss_terms, total
+from .losses import EPS, GroundTruth, Outputs, Targets, distribution, kl_divergence, loss_terms, total
 from .options import TrainConfig
-from .run_log import SCORES, Pixels, colorize, image_grid
+from .run_log import MAE, MAX_F, SCORES, Pixels, colorize, image_grid
 from .teacher_cache import Teachers
 
 BATCH_SIZE = 4
@@ -37,9 +38,17 @@ class Validation:
     loss: float = float("nan")
     """Weighted sum of the terms."""
     scores: dict[str, float] = field(default_factory=dict)
-    """Means of the metrics over the last map of each labeled clip; empty without ground truth."""
+    """Means of the metrics over the last map of each labeled clip; empty without ground truth. For object networks,
+    MAE and the maximum of the mean F-measure over thresholds."""
     image: Pixels | None = None
     """Preview of some clips and their maps."""
+
+    @property
+    def selection(self) -> float:
+        """The value that is lowest for the best weights: MAE minus maximum F of objects, or the loss."""
+        if MAE in self.scores:
+            return self.scores[MAE] - self.scores[MAX_F]
+        return self.loss
 
 
 class Validator:
@@ -87,6 +96,7 @@ class Validator:
         network.eval()
         sums: dict[str, list[tuple[float, int]]] = defaultdict(list)
         scores: dict[str, list[float]] = defaultdict(list)
+        curves: list[Curve] = []
         rows, previewed = [], self.preview_batches()
         for number, (picks, labeled) in enumerate(self.batches):
             batch = collate([self.clips[pick] for pick in picks])
@@ -101,20 +111,26 @@ class Validator:
             losses = loss_terms(Outputs(saliency, maps), count, teacher_maps, labels, objectives)
             for name, term in losses.items():
                 sums[name].append((float(term), len(picks)))
-            if labels is not None:
+            if labels is not None and labels.mask is not None:
+                for saliency_map, mask in zip(saliency[:, -1], labels.mask[:, -1], strict=True):
+                    scorer = ObjectScorer(saliency_map.cpu().numpy(), mask.byte().cpu().numpy())
+                    scores[MAE].append(scorer.mae())
+                    curves.append(scorer.f_curve)
+            elif labels is not None:
                 last = saliency[:, -1], labels.density[:, -1], labels.fixation[:, -1]
                 for maps_of_clip in zip(*last, strict=True):
                     for name, value in score(*maps_of_clip).items():
                         scores[name].append(value)
             if number in previewed:
                 final = None if teacher_maps is None else preview_of(teacher_maps)
-                density = None if labels is None else labels.density[0, -1]
                 frame = batch.frames[0, self.config.map_frames[-1]]
-                rows.append(preview_row(frame, density, final, saliency[0, -1], maps))
+                rows.append(preview_row(frame, preview_labels(labels), final, saliency[0, -1], maps))
         terms = {name: weighted_mean(pairs) for name, pairs in sums.items()}
         weighted = {name: torch.tensor(value) for name, value in terms.items()}
         loss = float(total(weighted, self.config.weights)) if terms else float("nan")
         means = {name: float(np.nanmean(values)) for name, values in scores.items() if np.isfinite(values).any()}
+        if curves:
+            means[MAX_F] = float(np.mean(curves, axis=0).max())
         return Validation(terms, loss, means, image_grid(rows) if rows else None)
 
     @torch.no_grad()
@@ -164,6 +180,13 @@ def preview_of(teacher_maps: Targets) -> Tensor | None:
     """Return the last map of the first clip: the teacher's, or the mean over the teachers with roles."""
     several = [*teacher_maps.roles.values()] if teacher_maps.final is None else [teacher_maps.final]
     return torch.stack([maps[0, -1] for maps in several]).mean(0) if several else None
+
+
+def preview_labels(labels: GroundTruth | None) -> Tensor | None:
+    """Return the density map or the mask of the last frame of the first clip, if any."""
+    if labels is None:
+        return None
+    return labels.density[0, -1] if labels.mask is None else labels.mask[0, -1]
 
 
 def preview_row(

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ....errors import UsageError, WeightsError
-from ...family import MOBILENET_V2, RESNET_50, Family
+from ...family import MOBILENET_V2, RESNET_50, Family, LossTerm
 from ...spec import ModelSpec
+from .loss import SLIPS, TERMS, of_network
 from .original import ORIGINAL_ANCHORS, OWN_ANCHORS, is_original, options_of, own_name
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class STKDFamily(Family):
         spec_of("stkd-pair", 473, "resnet50", mutual=True),
     )
     intermediate = True
+    terms = TERMS
+    slips = SLIPS
     named_norms = True
     init = "imagenet"
     imagenet = MOBILENET_V2
@@ -62,6 +65,10 @@ class STKDFamily(Family):
                 return replace(spec, name=one.name, clip_frames=one.clip_frames, options=wanted)
         known = "; ".join(f"{one.name} has {settings(one.options)}" for one in self.specs)
         raise UsageError(f"--set: no network has {settings(wanted)}: {known}")
+
+    def loss(self, spec: ModelSpec, *, original_slips: bool = False) -> tuple[LossTerm, ...]:
+        terms = super().loss(spec, original_slips=original_slips)
+        return of_network(terms, mutual=spec.options["mutual"])
 
     def over_frames(self, network: nn.Module) -> nn.Module:
         from .network import STKD, OverFrames
