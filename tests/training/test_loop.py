@@ -358,6 +358,8 @@ def test_presets_have_the_settings_of_the_paper():
         "paper-m-quarter",
         "paper-s",
         "paper-ucf",
+        "stkd",
+        "stkd-pretrain",
         "uva",
         "uva-paper",
     ]

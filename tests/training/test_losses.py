@@ -242,7 +242,7 @@ def test_a_key_stands_for_its_numbered_repetitions_only():
         ({"kind": "l2"}, "loss term x: kind must be one of kl, mse, bce, logits, cc, nss, not 'l2'"),
         (
             {"kind": "kl", "to": "teachers"},
-            "loss term x: to must be teacher, teacher.I, teacher.ROLE, density, fixation, mask, student.KEY or neighbor",
+            "loss term x: to must be teacher, teacher.I, teacher.ROLE, density, fixation, mask, student.KEY or",
         ),
         ({"kind": "kl", "to": "student"}, "loss term x: to must be"),
     ],

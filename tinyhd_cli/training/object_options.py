@@ -26,6 +26,8 @@ def check_object_options(values: Mapping[str, Any], spec: ModelSpec, family: Fam
                 raise UsageError(f"{flag(name)} is for networks that find objects; {spec.name} predicts fixations")
     if values["pair_batch_size"] and not pairs:
         raise UsageError("--pair-batch-size: the run has no pairs of frames; add --pair-every 3")
+    if is_object and spec.clip_frames > 1 and not pairs:
+        raise UsageError(f"--pair-every 0: {spec.name} reads pairs of frames and cannot be trained without them")
     if is_object and values["teacher"] and spec.clip_frames > 1:
         raise UsageError(f"--teacher: {spec.name} reads pairs of frames and is trained without a teacher")
     if values["self_distill"]:
