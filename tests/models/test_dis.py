@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from helpers import reference
+from helpers.reference import check
 
 from tinyhd_cli import weights
 from tinyhd_cli.errors import WeightsError
@@ -37,15 +37,7 @@ HEADS = {"two_heads": "two", "fused": "fused"}
 @pytest.fixture(scope="module")
 def dis(shared):
     """The original's tensors, inputs and outputs."""
-    folders = [str(shared / "upstream"), str(shared / "reference")]
-    sys.path[:0] = folders
-    try:
-        procedural, inputs = importlib.import_module("procedural"), importlib.import_module("inputs")
-    finally:
-        for folder in folders:
-            sys.path.remove(folder)
-        sys.modules.pop("inputs", None)
-        sys.modules.pop("procedural", None)
+    procedural, inputs = reference.modules(shared)
     tensors = json.loads((shared / "reference" / "dis_tensors.json").read_text())
     weights = {
         kind: {
@@ -68,17 +60,6 @@ def original(dis, kind, side=32):
     network = create(name, heads=HEADS[kind])
     network.load_state_dict(convert(dis.weights[kind], name, heads=HEADS[kind]))
     return network.eval()
-
-
-def check(found, expected, tolerance, name=""):
-    """Compare arrays with a tolerance relative to the largest expected value."""
-    found = found.detach().numpy()
-    assert found.shape == expected.shape, name
-    assert np.isfinite(found).all()
-    largest = np.abs(expected).max()
-    assert largest > 0
-    difference = np.abs(found.astype(np.float64) - expected).max() / largest
-    assert difference <= tolerance, f"{name}: {difference:.2e} of the largest value, {largest:g}"
 
 
 @pytest.mark.parametrize("side", [32, 64])
