@@ -14,8 +14,10 @@ from ..wording import plural
 from . import checkpoints, cpu_layers, role_maps, sources, stages
 from .augment import run_student
 from .loop import accelerator
+from .object_data import labeled_count
 from .options import TrainConfig
-from .prepare import check_init, labeled_count, schedule
+from .picks import schedule
+from .prepare import check_init
 from .teachers import Teacher
 
 CACHED = "; with --cache, only the first time a clip is used"

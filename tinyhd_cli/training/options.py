@@ -98,7 +98,7 @@ class TrainConfig:
         "object networks. Default: 0; 1 for networks that read pairs.",
     )
     pair_batch_size: int | None = option(
-        None, DATA, "N", "Pairs of frames per step, over all processes. Default: half of --batch-size."
+        None, DATA, "N", "Pairs of frames per step, over all processes. Default: half of --batch-size, at least 2."
     )
     aux_ratio: float = option(1.0, DATA, "X", "Number of --aux clips per --data clip (equation 3: one).")
     size: tuple[int, int] | None = option(None, DATA, "HxW", "Input size in pixels. Default: the network's.")

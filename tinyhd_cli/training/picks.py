@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from ..errors import UsageError
+from ..wording import plural
 from .clip_cache import Stored
 from .clips import MAX_GAP, TRAJECTORIES, WHOLE, Pick
 from .options import TrainConfig
@@ -30,6 +32,41 @@ class Schedule:
     steps: int
     pairs: int = 0
     """Pairs of frames in a step on pairs, which has no other clips."""
+
+
+def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Schedule:
+    """Return the number of clips per step, and of steps.
+
+    Args:
+        config: the run.
+        targets: number of labeled videos; of their frames with a mask for object networks.
+        aux: number of auxiliary videos.
+        parts: number of parts that a batch is divided into: processes times accumulation.
+
+    Raises:
+        UsageError: a batch is larger than the data, or cannot be divided.
+    """
+    batch = config.batch_size
+    option, available = ("--data", targets) if targets else ("--aux", aux)
+    if batch > available:
+        videos = plural(
+            available, "frame with a mask" if targets and config.is_object else "video", "frames with masks"
+        )
+        raise UsageError(f"--batch-size {batch} is larger than {option}, which has {videos} to train on")
+    aux_clips = round(batch * config.aux_ratio) if targets else batch
+    counts = (batch if targets else 0, aux_clips if aux else 0)
+    if any(count % parts for count in counts):
+        raise UsageError(
+            f"--batch-size {batch}: {counts[0]} clips of --data and {counts[1]} of --aux cannot be divided into "
+            f"{parts} equal parts (processes times --accumulate)"
+        )
+    pairs = config.pairs and (config.pair_batch_size or (batch if config.pairs == 1 else max(2, batch // 2)))
+    if pairs % parts:
+        raise UsageError(
+            f"--pair-batch-size {pairs}: cannot be divided into {parts} equal parts (processes times --accumulate)"
+        )
+    per_epoch = available // batch
+    return Schedule(*counts, per_epoch, config.steps or config.epochs * per_epoch, pairs)
 
 
 @dataclass(frozen=True)

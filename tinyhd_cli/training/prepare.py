@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from .. import cache, weights
 from ..callbacks import StartPhase
 from ..datasets import Video
-from ..errors import InputError, UsageError, WeightsError, one_line
+from ..errors import UsageError, WeightsError, one_line
 from ..models import Family, ModelSpec, build, title
 from ..models.registry import named_errors
 from ..weights.file import is_safetensors, read_bytes
 from ..weights.pytorch_file import unpickle
-from ..wording import list_names, plural
 from . import role_maps, sources
 from .augment import collate, student_clips
 from .clip_cache import Form, Stored, decode_all, form_of, key_of, stored_size
 from .clips import Clips
+from .object_data import check_masks, labeled_count
 from .option_values import as_text
 from .options import IMAGENET, TrainConfig
-from .picks import PickSampler, Schedule, masked_picks, single_frames, validation_picks
+from .picks import PickSampler, Schedule, masked_picks, schedule, single_frames, validation_picks
 from .teacher_cache import CachedTeacher, Teachers
 from .teachers import Teacher
 from .validation import Validator
@@ -56,46 +56,6 @@ class Run:
     validator: Validator
     labeled: int
     """Labeled clips in each part of a batch that a process computes at once, except in steps on pairs."""
-
-
-def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Schedule:
-    """Return the number of clips per step, and of steps.
-
-    Args:
-        config: the run.
-        targets: number of labeled videos; of their frames with a mask for object networks.
-        aux: number of auxiliary videos.
-        parts: number of parts that a batch is divided into: processes times accumulation.
-
-    Raises:
-        UsageError: a batch is larger than the data, or cannot be divided.
-    """
-    batch = config.batch_size
-    option, available = ("--data", targets) if targets else ("--aux", aux)
-    if batch > available:
-        videos = plural(
-            available, "frame with a mask" if targets and config.is_object else "video", "frames with masks"
-        )
-        raise UsageError(f"--batch-size {batch} is larger than {option}, which has {videos} to train on")
-    aux_clips = round(batch * config.aux_ratio) if targets else batch
-    counts = (batch if targets else 0, aux_clips if aux else 0)
-    if any(count % parts for count in counts):
-        raise UsageError(
-            f"--batch-size {batch}: {counts[0]} clips of --data and {counts[1]} of --aux cannot be divided into "
-            f"{parts} equal parts (processes times --accumulate)"
-        )
-    pairs = config.pairs and (config.pair_batch_size or (batch if config.pairs == 1 else max(1, batch // 2)))
-    if pairs % parts:
-        raise UsageError(
-            f"--pair-batch-size {pairs}: cannot be divided into {parts} equal parts (processes times --accumulate)"
-        )
-    per_epoch = available // batch
-    return Schedule(*counts, per_epoch, config.steps or config.epochs * per_epoch, pairs)
-
-
-def labeled_count(config: TrainConfig, videos: Sequence[Video]) -> int:
-    """Return the number of labeled videos; for object networks, of their frames with a mask."""
-    return sum(len(video.masks) for video in videos) if config.is_object else len(videos)
 
 
 def prepare(
@@ -163,26 +123,6 @@ def prepare(
     picks = of_targets(val_targets, length), validation_picks(val_aux, length)
     validator = Validator(config, clips, *picks, teacher)
     return Run(network.to(device), teacher, clips, sampler, plan, validator, plan.target // parts)
-
-
-def check_masks(config: TrainConfig, videos: Sequence[tuple[int, Stored]]) -> None:
-    """Log which videos have no object or are too short for pairs.
-
-    Raises:
-        InputError: there is no object in any mask, or no video for pairs.
-    """
-    empty = [video.name for _, video in videos if video.empty and not video.still]
-    if videos and all(video.empty for _, video in videos):
-        raise InputError("--data: all masks are empty: no pixel of any frame is on an object")
-    if empty:
-        log.warning("%s without an object in any mask: %s", plural(len(empty), "video"), list_names(empty))
-    if not config.pairs:
-        return
-    short = [video.name for _, video in videos if video.frames == 1 and not video.still]
-    if short:
-        log.warning("%s of one frame, not used for pairs: %s", plural(len(short), "video"), list_names(short))
-    if not any(video.frames > 1 for _, video in videos):
-        raise InputError("--data: contains no video of two or more frames for pairs; to train without, --pair-every 0")
 
 
 def decoded_from(videos: Sequence[Video], stored: Sequence[Stored], form: Form) -> list[Video]:
