@@ -9,7 +9,8 @@ import pytest
 from helpers import datasets_on_disk as on_disk
 
 from tinyhd_cli.datasets import open_dataset
-from tinyhd_cli.datasets.check import check_dataset, describe_numbers
+from tinyhd_cli.datasets.check import check_dataset
+from tinyhd_cli.datasets.findings import describe_numbers
 
 
 def lines(report, faults_only=False):

@@ -74,14 +74,16 @@ def test_every_color_of_a_palette_is_an_object(tmp_path, labels, colors, caplog)
 
 
 def test_colored_files(tmp_path, labels):
-    """Every color but black is an object, or every color but the background that the dataset defines."""
+    """Every color but black is an object, or only the colors that the dataset defines."""
     colors = np.array([(0, 0, 0), (0, 0, 90), (70, 0, 200)], np.uint8)
     path = on_disk.write_image(tmp_path / "a.png", colors[labels])
     np.testing.assert_array_equal(read_mask(path), labels > 0)
     colors[0] = 255
     path = on_disk.write_image(tmp_path / "a.ppm", colors[labels])
     assert read_mask(path).all()
-    np.testing.assert_array_equal(read_mask(MaskFiles((path,), background=(255, 255, 255))), labels > 0)
+    objects = MaskFiles((path,), ((0, 0, 90), (70, 0, 200)))
+    np.testing.assert_array_equal(read_mask(objects), labels > 0)
+    np.testing.assert_array_equal(read_mask(MaskFiles((path,), ((70, 0, 200),))), labels == 2)
 
 
 def test_gray_levels_are_thresholded_with_a_warning(tmp_path, caplog):

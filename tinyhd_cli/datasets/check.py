@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,8 @@ from ..callbacks import OnProgress
 from ..errors import InputError
 from ..video.reader import VideoReader
 from ..wording import damage
+from .check_masks import check_masks
+from .findings import Finding, Size, describe_numbers, describe_sizes
 from .images import (
     FIXATION_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -26,33 +28,14 @@ from .images import (
     read_map,
 )
 from .layouts import LAYOUTS, Dataset, describe_ignored
+from .masks import MASK_SUFFIXES
 from .video import Video, numbered_frames
-
-MAX_RUNS = 5
-"""Maximum number of runs of consecutive frames in one finding."""
 
 MAX_FIXATED = 0.5
 """Fraction of fixated pixels above which a fixation map must be wrong, for example inverted."""
 
 MAX_OUTSIDE = 0.5
 """Fraction of fixations where the density is 0 above which the two maps cannot belong to the same frame."""
-
-Size = tuple[int, int]
-"""Width and height in pixels."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A fault or an oddity of a dataset."""
-
-    video: str
-    """Name of the video; empty for a finding about the whole dataset."""
-    message: str
-    fault: bool = True
-    """Whether the finding is a fault, not just an oddity."""
-
-    def __str__(self) -> str:
-        return f"{self.video}: {self.message}" if self.video else self.message
 
 
 @dataclass
@@ -97,7 +80,7 @@ def check_dataset(dataset: Dataset, workers: int = 1, progress: OnProgress | Non
     if official is not None:
         counts = (("videos", report.videos, official.videos), ("frames", report.frames, official.frames))
         for unit, found, published in counts:
-            if found != published:
+            if published is not None and found != published:
                 message = f"{found:,} of the {dataset.split} split's {published:,} {unit} are here"
                 report.findings.append(Finding("", message))
     return report
@@ -114,27 +97,37 @@ class VideoChecker:
     def check(self) -> Report:
         """Return the findings about the video."""
         video, report = self._video, self._report
+        if video.absent:
+            self._add_all((message, True) for message in video.unsupported)
+            return report
         self._check_names()
         frames, size = self._read_frames()
         report.frames = len(frames)
         if size:
             report.sizes[size] += 1
         held_out = self._dataset.official is not None and self._dataset.official.held_out
-        for message in video.unsupported:
-            self._add(message)
+        self._add_all((message, True) for message in video.unsupported)
+        layout = LAYOUTS[self._dataset.layout]
         if not video.annotated:
-            self._add("has no annotations", fault=not held_out)
+            self._add("has no masks" if layout.masks else "has no annotations", fault=not held_out)
             return report
-        if frames:
+        if frames and (video.densities or video.fixations):
             self._check_pairs(frames)
         if not (frames and video.is_file):  # gaps in a video file are damaged frames, which are reported already
-            self._check_gaps(sorted(frames or {*video.densities, *video.fixations}))
+            self._check_gaps(sorted(frames) or video.annotated_numbers)
         self._check_maps(size)
-        report.scored = len(set(frames) & {*video.densities, *video.fixations})
+        if video.masks:
+            self._add_all(check_masks(video, frames, size, layout.sparse))
+        report.scored = len(set(frames).intersection(video.annotated_numbers))
         return report
 
     def _add(self, message: str, fault: bool = True) -> None:
         self._report.findings.append(Finding(self._video.name, message, fault))
+
+    def _add_all(self, findings: Iterable[tuple[str, bool]]) -> None:
+        """Add findings, each a message and whether it is a fault."""
+        for message, fault in findings:
+            self._add(message, fault)
 
     def _add_frames(self, numbers: Iterable[int], message: str, fault: bool = True) -> None:
         """Add a finding that lists frames; none if there are no frames."""
@@ -147,6 +140,7 @@ class VideoChecker:
         if video.single is not None:
             return
         folders = [(video.density_folder, MAP_SUFFIXES), (video.fixation_folder, FIXATION_SUFFIXES)]
+        folders += [(folder, MASK_SUFFIXES) for folder in video.mask_folders]
         if video.source is not None and video.source.is_dir():
             folders.append((video.source, IMAGE_SUFFIXES))
         for folder, suffixes in folders:
@@ -214,7 +208,7 @@ class VideoChecker:
         if strict and numbers[0] != 1:
             self._add(f"begins with frame {numbers[0]}, not 1")
         video = self._video
-        missing = set(range(numbers[0], numbers[-1])) - {*numbers, *video.images, *video.densities, *video.fixations}
+        missing = set(range(numbers[0], numbers[-1])) - {*numbers, *video.images, *video.annotated_numbers}
         self._add_frames(missing, "missing frame numbers", fault=strict)
 
     def _check_maps(self, size: Size | None) -> None:
@@ -287,25 +281,3 @@ def mismatch(density: NDArray[np.uint8] | NDArray[np.uint16], fixation: NDArray[
     if density.shape != fixation.shape or not density.any() or not fixation.any():
         return False
     return float((density[fixation] == 0).mean()) > MAX_OUTSIDE
-
-
-def describe_numbers(numbers: Sequence[int]) -> str:
-    """Return ascending frame numbers as text, with ranges for runs: ``3, 7-12, ...``."""
-    parts = [str(first) if first == last else f"{first}-{last}" for first, last in runs(numbers)]
-    return ", ".join(parts[:MAX_RUNS]) + (f", ... ({len(numbers)} in all)" if len(parts) > MAX_RUNS else "")
-
-
-def runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield the first and last number of each run of consecutive numbers."""
-    first = last = numbers[0]
-    for number in numbers[1:]:
-        if number != last + 1:
-            yield first, last
-            first = number
-        last = number
-    yield first, last
-
-
-def describe_sizes(sizes: Iterable[Size]) -> str:
-    """Return sizes as text."""
-    return " and ".join(f"{width} x {height}" for width, height in sorted(sizes))

@@ -69,6 +69,12 @@ def list_files(folder: Path | None, suffixes: Iterable[str]) -> Iterator[Path]:
             yield path
 
 
+def folders(parent: Path) -> Iterator[Path]:
+    """Yield the folders in a folder, except hidden ones; none without a folder."""
+    if parent.is_dir():
+        yield from (path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def by_number(paths: Iterable[Path]) -> dict[int, Path]:
     """Return files or folders by the last number in their names, in numeric order.
 

@@ -11,8 +11,18 @@ from pathlib import Path
 from ..errors import InputError, UsageError, did_you_mean
 from ..layouts import EXPECTED
 from ..wording import list_names, plural
-from .images import FIXATION_SUFFIXES, IMAGE_SUFFIXES, MAP_SUFFIXES, by_number, list_files, natural_key, sorted_files
+from .images import (
+    FIXATION_SUFFIXES,
+    IMAGE_SUFFIXES,
+    MAP_SUFFIXES,
+    by_number,
+    folders,
+    list_files,
+    natural_key,
+    sorted_files,
+)
 from .masks import MASK_SUFFIXES, MaskFiles
+from .object_layouts import find_davis, find_davsod, find_fbms, find_segtrack, find_visal, find_vos
 from .video import FrameFiles, Video
 
 VIDEO_SUFFIXES = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
@@ -27,7 +37,8 @@ class OfficialSplit:
     """The publisher's counts of a split."""
 
     videos: int
-    frames: int
+    frames: int | None = None
+    """None if the publishers' counts differ from those of their files."""
     held_out: bool = False
     """Whether the annotations are held out for the benchmark."""
 
@@ -42,6 +53,10 @@ class Layout:
     default_split: str | None = None
     one_based: bool = False
     """Whether the published frames are numbered from 1 without gaps."""
+    masks: bool = False
+    """Whether the ground truth is masks of objects, not fixations."""
+    sparse: bool = False
+    """Whether only some of the frames have a mask."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +134,6 @@ def describe_ignored(names: Sequence[str]) -> str:
 def video_path(video: Video) -> Path | None:
     """Return the path of a video's frames."""
     return video.single.image if video.single else video.source
-
-
-def folders(parent: Path) -> Iterator[Path]:
-    """Yield the folders in a folder, except hidden ones."""
-    if parent.is_dir():
-        yield from (path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def find_dhf1k(root: Path, split: str | None) -> Iterator[Video]:
@@ -260,5 +269,32 @@ LAYOUTS = {
     ),
     "folder": Layout(find_in_folders),
     "images": Layout(find_images),
+    "davis": Layout(
+        find_davis,
+        {
+            "train": OfficialSplit(30, 2_079),
+            "val": OfficialSplit(20, 1_376),
+            "train-2017": OfficialSplit(60),
+            "val-2017": OfficialSplit(30),
+        },
+        "val",
+        masks=True,
+    ),
+    "davsod": Layout(
+        find_davsod,
+        {
+            "train": OfficialSplit(61),
+            "val": OfficialSplit(46),
+            "easy": OfficialSplit(35),
+            "normal": OfficialSplit(25),
+            "difficult": OfficialSplit(20),
+        },
+        "easy",
+        masks=True,
+    ),
+    "segtrack": Layout(find_segtrack, masks=True),
+    "fbms": Layout(find_fbms, {"train": OfficialSplit(29), "test": OfficialSplit(30)}, "test", masks=True, sparse=True),
+    "visal": Layout(find_visal, masks=True, sparse=True),
+    "vos": Layout(find_vos, masks=True, sparse=True),
 }
 """Layouts by the value of ``--dataset``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,8 @@ class MaskFiles:
 
     paths: tuple[Path, ...]
     """One file, or one for each object."""
-    background: Color | None = None
-    """Color of the background, if the dataset defines it; None for black."""
+    colors: tuple[Color, ...] = ()
+    """Colors of the objects, if the dataset defines them; see ``load_mask`` for other datasets."""
 
 
 def read_mask(files: MaskFiles | Path, shape: tuple[int, int] | None = None) -> Mask:
@@ -72,7 +73,7 @@ def read_mask(files: MaskFiles | Path, shape: tuple[int, int] | None = None) -> 
     files = MaskFiles((files,)) if isinstance(files, Path) else files
     united: Mask | None = None
     for path in files.paths:
-        mask, binary = load_mask(path, files.background)
+        mask, binary = load_mask(path, files.colors)
         if not binary and path.parent not in warned:
             warned.add(path.parent)
             log.warning("%s: is not a binary mask; levels above half of white count as object", path)
@@ -87,7 +88,7 @@ def read_mask(files: MaskFiles | Path, shape: tuple[int, int] | None = None) -> 
     return united
 
 
-def load_mask(path: Path, background: Color | None = None) -> tuple[Mask, bool]:
+def load_mask(path: Path, colors: Collection[Color] = ()) -> tuple[Mask, bool]:
     """Return the mask in a file, and whether the file is binary.
 
     In colored files, as in files with a palette, every color but black is an object. In gray files, an object is above
@@ -95,14 +96,14 @@ def load_mask(path: Path, background: Color | None = None) -> tuple[Mask, bool]:
 
     Args:
         path: the file.
-        background: the only color that is not an object; None for the rules above.
+        colors: the colors of objects; empty for the rules above.
 
     Raises:
         InputError: the file cannot be read, or contains NaN or infinity.
     """
-    if background is not None:
-        different: Mask = (decode(path, cv2.IMREAD_COLOR) != background[::-1]).any(axis=2)
-        return different, True
+    if colors:
+        rgb = decode(path, cv2.IMREAD_COLOR)[..., ::-1].astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+        return np.isin(rgb, [red << 16 | green << 8 | blue for red, green, blue in colors]), True
     values = decode(path, WITH_COLORS)
     if values.ndim == 3:
         values = values[..., :3]

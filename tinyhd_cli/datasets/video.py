@@ -64,6 +64,10 @@ class Video:
     """Whether frames of a video file are numbered from 1 regardless of the names of the annotations."""
     mask_folders: tuple[Path, ...] = ()
     """Folders of masks: one, or one for each object."""
+    listed_masks: tuple[tuple[int, MaskFiles], ...] = ()
+    """Masks by frame number, if they are not found by the numbers of the files in ``mask_folders``."""
+    listed: Path | None = None
+    """The list of a split that names the video."""
 
     @property
     def is_file(self) -> bool:
@@ -97,6 +101,8 @@ class Video:
         if self.single is not None:
             return {self.single.number: self.single.mask} if self.single.mask else {}
         found: dict[int, list[Path]] = {}
+        if self.listed_masks:
+            return dict(self.listed_masks)
         for folder in self.mask_folders:
             for number, path in files_by_number(folder, MASK_SUFFIXES).items():
                 found.setdefault(number, []).append(path)
@@ -119,9 +125,14 @@ class Video:
         return tuple(self.frame(number) for number in numbers)
 
     @property
+    def absent(self) -> bool:
+        """Whether the list of a split names the video, but it has no files."""
+        return self.listed is not None and self.source is None and not self.annotated
+
+    @property
     def unsupported(self) -> list[str]:
-        """One message for each folder of ground truth that contains only files of unsupported formats."""
-        lines = []
+        """One message for each folder with only files of unsupported formats, and for a video without any files."""
+        lines = [f"is named in {self.listed}, but has neither frames nor masks"] if self.absent else []
         kinds: list[tuple[str, Path | None, Collection[int], Sequence[str]]] = [
             ("density maps", self.density_folder, self.densities, MAP_SUFFIXES),
             ("fixation maps", self.fixation_folder, self.fixations, FIXATION_SUFFIXES),

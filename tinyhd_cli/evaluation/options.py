@@ -29,12 +29,10 @@ PROTOCOL = "Protocol"
 class DatasetOptions:
     """The dataset to read."""
 
-    layout: str = option(
-        DEFAULT, DATA, "dhf1k|hollywood2|ucf-sports|folder|images", "Folder layout.", flag="dataset", kind=str
-    )
+    layout: str = option(DEFAULT, DATA, "|".join(EXPECTED), "Folder layout.", flag="dataset", kind=str)
     root: Path | None = option(None, DATA, "DIR", "Folder of the dataset.", kind=Path)
     split: str | None = option(
-        None, DATA, "train|val|test", "Default: the split for which papers report results.", kind=str
+        None, DATA, "train|val|test|...", "Default: the split for which papers report results.", kind=str
     )
 
     def open(self) -> Dataset:
