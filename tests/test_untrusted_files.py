@@ -105,6 +105,8 @@ def enlarged(suffix: str) -> bytes:
     """Return an image file whose header states 60,000 x 60,000 pixels."""
     if suffix == ".png":
         return png(60_000, 60_000)
+    if suffix == ".pgm":
+        return b"P5 # a comment\n60000\n# 12 34\n60000 255\n" + bytes(99)
     data = bytearray(cv2.imencode(suffix, np.zeros((37, 301), np.uint8))[1].tobytes())
     sizes = {".bmp": "<ii", ".jpg": ">HH", ".tif": "<I"}
     if suffix == ".tif":
@@ -122,7 +124,7 @@ def tags(side: int) -> set[bytes]:
     return {struct.pack("<HHII", tag, kind, 1, side) for tag in (256, 257) for kind in (3, 4)}
 
 
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".tif", ".pgm"])
 def test_images_with_false_headers(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(enlarged(suffix))
@@ -133,10 +135,11 @@ def test_images_with_false_headers(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("quality", [80, 101])
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"])
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".pgm", ".ppm"])
 def test_sizes_in_headers(suffix, quality):
     flags = [cv2.IMWRITE_WEBP_QUALITY, quality] if suffix == ".webp" else []
     image = on_disk.draw_frame("v", 1, (301, 37))
+    image = image[..., 0] if suffix == ".pgm" else image
     data = cv2.imencode(suffix, image, flags)[1].tobytes()
     assert claimed_size(data) == (301, 37)
     for length in range(0, 60, 7):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 
@@ -20,9 +21,15 @@ OS2_HEADER = 12
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 """TIFF tags of the image size."""
 
+NETPBM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+([0-9]{1,9})(?:\s|#[^\n]*\n)+([0-9]{1,9})\s")
+"""Beginning of a PBM, PGM or PPM file: width and height, with comments before each."""
+
+MAX_NETPBM_HEADER = 4096
+"""Bytes in which the size of a netpbm file is sought."""
+
 
 def claimed_size(data: bytes) -> Size | None:
-    """Return the size that a PNG, JPEG, BMP, TIFF or WebP file claims; None for other and damaged files."""
+    """Return the size that a PNG, JPEG, BMP, TIFF, WebP, PGM or PPM file claims; None for other and damaged files."""
     try:
         if data.startswith(PNG_START):
             return struct.unpack_from(">II", data, 16)
@@ -36,6 +43,8 @@ def claimed_size(data: bytes) -> Size | None:
             return tiff_size(data)
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             return webp_size(data)
+        if found := NETPBM.match(data[:MAX_NETPBM_HEADER]):
+            return int(found[1]), int(found[2])
     except (struct.error, IndexError):
         pass
     return None

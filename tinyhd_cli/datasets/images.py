@@ -17,6 +17,8 @@ from ..errors import InputError
 from ..wording import plural
 from .headers import PNG_START, claimed_size
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # decode() reports damaged files, in one line each
+
 Image = NDArray[np.uint8]
 Map = NDArray[Any]
 
