@@ -350,9 +350,15 @@ def test_the_check_prints_faults_and_fails(tmp_path, capsys, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_wrong_folder_says_what_is_expected(tmp_path, layout):
+    """If the dataset is in a folder of that folder, the message names it."""
     (tmp_path / "holiday").mkdir()
-    with pytest.raises(InputError, match=rf"^{tmp_path}: no (\w+ )?videos in the {layout} layout \(\S+/\S+"):
+    message = rf"^{tmp_path}: no (\w+ )?videos in the {layout} layout \(\S+/\S+, [^;]+\)"
+    with pytest.raises(InputError, match=message + "$"):
         open_dataset(layout, tmp_path)
+    if layout in {"davis", "segtrack", "fbms", "visal"}:  # the others are found one level deeper
+        root = objects.BUILDERS[layout](tmp_path / "data")
+        with pytest.raises(InputError, match=message + rf"; did you mean {root}\?$"):
+            open_dataset(layout, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -105,11 +105,24 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
     ignored = tuple(sorted(without_ground_truth(root, videos), key=natural_key)) if kind.find is find_in_folders else ()
     if not videos:
         problem = f"no {f'{split} ' if split else ''}videos in the {layout} layout ({EXPECTED[layout]})"
+        if inner := inner_root(kind, root, split):
+            problem += f"; did you mean {inner}?"
         raise InputError("; ".join([f"{root}: {problem}", *([describe_ignored(ignored)] if ignored else [])]))
     for one, other in pairwise(videos):
         if one.name == other.name:
             raise InputError(f"{root}: two videos are named {one.name}: {video_path(one)} and {video_path(other)}")
     return Dataset(layout, root, split, videos, ignored)
+
+
+def inner_root(kind: Layout, root: Path, split: str | None) -> Path | None:
+    """Return the folder in ``root`` that contains videos of a layout, if there is one."""
+    for folder in sorted(folders(root)):
+        try:
+            if any(kind.find(folder, split)):
+                return folder
+        except (InputError, OSError):
+            continue
+    return None
 
 
 def without_ground_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:
