@@ -86,6 +86,15 @@ def test_colored_files(tmp_path, labels):
     np.testing.assert_array_equal(read_mask(MaskFiles((path,), ((70, 0, 200),))), labels == 2)
 
 
+def test_jpegs_are_thresholded(tmp_path):
+    """Black and white are not exact there, in gray nor in color."""
+    white = on_disk.object_mask("v", 1, (64, 48))
+    for name, image in (("gray", white), ("color", np.stack([white, white // 3, white // 3], axis=2))):
+        mask, binary = load_mask(on_disk.write_image(tmp_path / f"{name}.jpg", image))
+        assert np.mean(mask != (white > 0)) < 0.02
+        assert not binary
+
+
 def test_gray_levels_are_thresholded_with_a_warning(tmp_path, caplog):
     """Above 127 is an object; one file of each folder is named."""
     values = np.tile(np.arange(0, 250, 50, dtype=np.uint8), (4, 1))

@@ -66,7 +66,7 @@ def test_the_check_finds_no_fault_in_intact_files(tmp_path, layout):
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "davsod"])
 def test_the_form_of_the_benchmark(tmp_path, layout):
-    dataset = open_dataset(layout, objects.benchmark(tmp_path / "copy").parent)
+    dataset = open_dataset(layout, objects.benchmark(tmp_path))
     assert [video.name for video in dataset.videos] == ["dog", "goat"]
     assert own_faults(dataset) == []
 
@@ -110,11 +110,14 @@ def test_a_sequence_that_only_the_list_has(tmp_path):
 
 def test_splits_of_davsod(tmp_path):
     root = objects.davsod(tmp_path / "DAVSOD")
+    nested = tmp_path / "nested"
+    shutil.copytree(root / "Easy-35" / "select_0004", nested / "Easy-35" / "Easy-35" / "select_0007")
     for place, split, names in (
         (root, "train", ["select_0001"]),
         (root, None, ["select_0004", "select_0005_2"]),
         (root / "Easy-35", "easy", ["select_0004", "select_0005_2"]),
         (root.parent, "easy", ["select_0004", "select_0005_2"]),
+        (nested, "easy", ["select_0007"]),
     ):
         assert [video.name for video in open_dataset("davsod", place, split).videos] == names
     with pytest.raises(InputError, match="no normal videos in the davsod layout"):
@@ -355,7 +358,7 @@ def test_a_wrong_folder_says_what_is_expected(tmp_path, layout):
     message = rf"^{tmp_path}: no (\w+ )?videos in the {layout} layout \(\S+/\S+, [^;]+\)"
     with pytest.raises(InputError, match=message + "$"):
         open_dataset(layout, tmp_path)
-    if layout in {"davis", "segtrack", "fbms", "visal"}:  # the others are found one level deeper
+    if layout != "davsod":  # its folders are found one level deeper
         root = objects.BUILDERS[layout](tmp_path / "data")
         with pytest.raises(InputError, match=message + rf"; did you mean {root}\?$"):
             open_dataset(layout, tmp_path)

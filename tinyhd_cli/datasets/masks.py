@@ -24,16 +24,13 @@ Color = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
-"""Suffixes of files whose gray levels can differ slightly between the color channels."""
+"""Suffixes of files in which black is not exact, so that colors are thresholded, too."""
 
 MASK_SUFFIXES = (*FIXATION_SUFFIXES, ".pgm", ".ppm", *LOSSY_SUFFIXES)
 """Suffixes of masks, in order of preference."""
 
 WHITE = (1, 255, 65535)
 """Levels that may stand for an object; the largest level of a file says which."""
-
-BACKGROUND = 127 / 255
-"""Largest level of the background, as a fraction of white."""
 
 WITH_COLORS = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
 """Flags to decode a mask: palettes become colors, grayscale remains grayscale, transparency is dropped."""
@@ -105,23 +102,26 @@ def load_mask(path: Path, colors: Collection[Color] = ()) -> tuple[Mask, bool]:
         rgb = decode(path, cv2.IMREAD_COLOR)[..., ::-1].astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
         return np.isin(rgb, [red << 16 | green << 8 | blue for red, green, blue in colors]), True
     values = decode(path, WITH_COLORS)
-    if values.ndim == 3:
-        values = values[..., :3]
-        colored = bool((values != values[..., :1]).any())
-        if (colored and path.suffix.lower() not in LOSSY_SUFFIXES) or has_palette(path):
-            return np.any(values, axis=2), True
-        values = cv2.cvtColor(values, cv2.COLOR_BGR2GRAY) if colored else values[..., 0]
-    return threshold(values, path)
+    if values.ndim == 2:
+        return threshold(values, path)
+    blue, green, red = cv2.split(values[..., :3])
+    colored = not (np.array_equal(blue, green) and np.array_equal(green, red))
+    brightest = cv2.max(cv2.max(blue, green), red)
+    if (colored and path.suffix.lower() not in LOSSY_SUFFIXES) or has_palette(path):
+        return brightest > 0, True
+    return threshold(brightest, path)
 
 
 def threshold(values: NDArray[Any], path: Path) -> tuple[Mask, bool]:
     """Return the mask in gray levels ``(h, w)``, and whether it has no other levels than black and white."""
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
+    whole = values.dtype.kind in "iu"
+    if not whole and not np.isfinite(values).all():
         raise InputError(f"{path}: contains NaN or infinity")
     largest = float(values.max())
     white = next((level for level in WHITE if largest <= level), largest)
-    mask: Mask = values > white * BACKGROUND
-    return mask, bool(((values == 0) | (values == white)).all())
+    background = white * 127 / 255
+    mask: Mask = values > (int(background) if whole else background)
+    return mask, np.count_nonzero(values) == np.count_nonzero(values == white)
 
 
 def has_palette(path: Path) -> bool:

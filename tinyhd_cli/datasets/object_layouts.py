@@ -54,7 +54,7 @@ def first_folder(parent: Path, names: Iterable[str]) -> Path | None:
     return next((parent / name for name in names if (parent / name).is_dir()), None)
 
 
-def find_sequences(parent: Path, depth: int = 2) -> Iterator[Video]:
+def find_sequences(parent: Path, depth: int = 0) -> Iterator[Video]:
     """Yield the sequences of a folder whose frames and masks are in folders of the sequence: ``Imgs, ground-truth``.
 
     Args:
@@ -83,13 +83,13 @@ def find_parallel(
     Args:
         frames: the folder of the folders of frames.
         masks: the folder of the folders of masks.
-        names: names of the sequences; None for all.
+        names: names of the sequences; None for all folders with images.
         listed: the file that lists these names.
     """
-    for name in names or {path.name for parent in (frames, masks) for path in folders(parent)}:
-        source = frames / name
-        found = source if source.is_dir() else None
-        yield Video(name, found, None, None, mask_folders=object_folders(masks / name), listed=listed)
+    for name in names or sorted({path.name for parent in (frames, masks) for path in folders(parent)}):
+        source, objects = frames / name, object_folders(masks / name)
+        if names or any(any(list_files(folder, MASK_SUFFIXES)) for folder in (source, *objects)):
+            yield Video(name, source if source.is_dir() else None, None, None, mask_folders=objects, listed=listed)
 
 
 def read_list(path: Path) -> list[str]:
@@ -150,7 +150,7 @@ def find_davsod(root: Path, split: str | None) -> Iterator[Video]:
     found = (first_folder(place, names) for place in (root, *folders(root)))
     folder = root if root.resolve().name in names else next(filter(None, found), None)
     if folder:
-        yield from find_sequences(folder)
+        yield from find_sequences(folder, depth=1)  # some programs extract Easy-35.zip to Easy-35/Easy-35
 
 
 def find_segtrack(root: Path, split: str | None) -> Iterator[Video]:
@@ -189,13 +189,13 @@ def find_visal(root: Path, split: str | None) -> Iterator[Video]:
     Frames are ``ViSal/bird/bird_0001.png``, masks of some of them are ``GroundTruth/bird_0001.png`` or
     ``GroundTruth/bird/bird_0001.png``, with the name of the frame.
     """
-    masks = first_folder(root, ("GroundTruth", "Annotations"))
-    if masks is None:
+    masks = root / "GroundTruth"
+    if not masks.is_dir():
         yield from find_sequences(root)
         return
-    frames = first_folder(root, ("ViSal", "JPEGImages")) or root
+    frames = first_folder(root, ("ViSal",)) or root
     if any(folders(masks)):
-        yield from (video for video in find_parallel(frames, masks) if video.name != masks.name)
+        yield from find_parallel(frames, masks)
         return
     found = by_sequence(masks, {path.name: path for path in folders(frames) if path != masks})
     for sequence, by_frame in found.items():
