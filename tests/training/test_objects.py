@@ -232,7 +232,8 @@ def test_a_run_on_frames_and_pairs(data, tmp_path):
     assert 0 < float(validation["maxF"]) <= 1
     info, _ = weights.inspect(out / "best.safetensors")
     assert info.spec.name == "stkd-lite"
-    assert {"MAE", "maxF"} <= set(info.scores)
+    assert {"MAE", "maxF", "BCE target/p2"} <= set(info.scores)
+    assert "Finds the salient objects in a video" in (out / "README.md").read_text()
     assert (out / "pictures" / "epoch-0001.png").is_file()
 
 
@@ -355,8 +356,14 @@ def test_data_without_masks(data, tmp_path):
             {"model": "uva-64", "pair_every": None, "self_distill": 0.5},
             "--self-distill: uva-64 trains its intermediate and its final maps in other stages",
         ),
-        ({"model": "tinyhd-m", "pair_every": None, "original_slips": True}, "--original-slips: none are known for"),
-        ({"model": "uva-64", "pair_every": None, "original_slips": True}, "--original-slips: none are known for"),
+        (
+            {"model": "tinyhd-m", "pair_every": None, "original_slips": True},
+            "--original-slips: the loss of .* has no such variant",
+        ),
+        (
+            {"model": "uva-64", "pair_every": None, "original_slips": True},
+            "--original-slips: the loss of .* has no such variant",
+        ),
         ({"self_distill": -1.0}, "--self-distill must be at least 0"),
         ({"rotate": -1.0}, "--rotate must be at least 0"),
     ],

@@ -258,7 +258,7 @@ class Family:
         if not original_slips:
             return tuple(self.terms)
         if not self.slips:
-            raise UsageError(f"--original-slips: none are known for {spec.name}")
+            raise UsageError(f"--original-slips: the loss of {spec.name} has no such variant")
         return tuple({term.name: term for term in (*self.terms, *self.slips)}.values())
 
     def title(self, spec: ModelSpec) -> str:

@@ -371,7 +371,7 @@ class Trainer:
         state: Mapping[str, Tensor] = self.saved.state_dict()
         if config.stills:
             state = config.family.with_time(state, build(config.spec).state_dict())
-        scores = validation.scores | {f"KL {name}": value for name, value in validation.terms.items()}
+        scores = validation.scores | config.objectives.titled(validation.terms)
         path = config.folder / f"{name}.safetensors"
         clips = len(self.run_data.validator)
         held = f"{clips} held-back clips, the last map of each" if clips else ""

@@ -38,7 +38,7 @@ def check_object_options(values: Mapping[str, Any], spec: ModelSpec, family: Fam
         reason = "single frames" if values["stills"] else "one map per clip"
         raise UsageError(f"--temporal-distill: {spec.name} is trained on {reason}, without maps of neighboring frames")
     if values["original_slips"] and family.stages:
-        raise UsageError(f"--original-slips: none are known for {spec.name}")
+        raise UsageError(f"--original-slips: the loss of {spec.name} has no such variant")
 
 
 def check_self_distillation(spec: ModelSpec, family: Family) -> None:

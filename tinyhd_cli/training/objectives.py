@@ -41,6 +41,12 @@ class Objectives:
             for term in self.terms
         )
 
+    def titled(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return values of terms by full name with the names that model cards have, e.g. ``KL target/final``."""
+        kinds = {term.name: term.kind for term in self.terms}
+        titles = {"kl": "KL", "cc": "1 - CC of", "nss": "-NSS of", "mse": "MSE", "bce": "BCE", "logits": "BCE"}
+        return {f"{titles[kinds[name.partition('/')[2]]]} {name}": value for name, value in values.items()}
+
     def weights_of(self, term: LossTerm) -> dict[str, float]:
         """Return the weights of a term by kind of clips."""
         names = {kind: f"{kind}/{term.name}" for kind in (LABELED, AUXILIARY, PAIRS)}

@@ -132,9 +132,14 @@ def open_tensorboard(out: Path) -> Any:
     return SummaryWriter(str(out / "tensorboard"))
 
 
-def colorize(values: NDArray[np.float32]) -> Pixels:
-    """Return a map ``(H, W)`` in colors, scaled from its minimum to its maximum: RGB ``(H, W, 3)``."""
-    low, high = float(values.min()), float(values.max())
+def colorize(values: NDArray[np.float32], limits: tuple[float, float] | None = None) -> Pixels:
+    """Return a map ``(H, W)`` in colors: RGB ``(H, W, 3)``.
+
+    Args:
+        values: the map.
+        limits: values of the first and the last color; None for the minimum and the maximum of the map.
+    """
+    low, high = limits or (float(values.min()), float(values.max()))
     gray = (np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
     return np.asarray(cv2.applyColorMap(gray, cv2.COLORMAP_TURBO)[..., ::-1], dtype=np.uint8)
 

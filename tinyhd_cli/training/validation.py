@@ -124,7 +124,8 @@ class Validator:
             if number in previewed:
                 final = None if teacher_maps is None else preview_of(teacher_maps)
                 frame = batch.frames[0, self.config.map_frames[-1]]
-                rows.append(preview_row(frame, preview_labels(labels), final, saliency[0, -1], maps))
+                limits = (0.0, 1.0) if self.config.is_object else None
+                rows.append(preview_row(frame, preview_labels(labels), final, saliency[0, -1], maps, limits))
         terms = {name: weighted_mean(pairs) for name, pairs in sums.items()}
         weighted = {name: torch.tensor(value) for name, value in terms.items()}
         loss = float(total(weighted, self.config.weights)) if terms else float("nan")
@@ -190,16 +191,31 @@ def preview_labels(labels: GroundTruth | None) -> Tensor | None:
 
 
 def preview_row(
-    frame: Tensor, density: Tensor | None, teacher: Tensor | None, student: Tensor, maps: dict[str, Tensor]
+    frame: Tensor,
+    labels: Tensor | None,
+    teacher: Tensor | None,
+    student: Tensor,
+    maps: dict[str, Tensor],
+    limits: tuple[float, float] | None,
 ) -> dict[str, Pixels]:
-    """Return the frame that a clip's last map belongs to, and the maps of it by name, as one row of the preview."""
+    """Return the frame that a clip's last map belongs to, and the maps of it by name, as one row of the preview.
+
+    Args:
+        frame: the frame.
+        labels: the ground truth.
+        teacher: the teacher's map.
+        student: the final map.
+        maps: intermediate maps of the clips.
+        limits: values that all but the intermediate maps are scaled from; None for each map's minimum and maximum.
+    """
     images = {"input": frame.numpy()}
-    gray: dict[str, Tensor | None] = {"ground truth": density, "teacher": teacher, "student": student}
+    final: dict[str, Tensor | None] = {"ground truth": labels, "teacher": teacher, "student": student}
+    gray: dict[str, Tensor] = {}
     for name, channels in maps.items():
         several = channels[0, :, -1] if channels.dim() == 5 else channels[0, -1:]
         for index, channel in enumerate(several):
             gray[name if len(several) == 1 else f"{name}.{index + 1}"] = channel
-    for name, value in gray.items():
+    for name, value in final.items():
         if value is not None:
-            images[name] = colorize(value.float().cpu().numpy())
-    return images
+            images[name] = colorize(value.float().cpu().numpy(), limits)
+    return images | {name: colorize(value.float().cpu().numpy()) for name, value in gray.items()}

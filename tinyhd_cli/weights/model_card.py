@@ -6,7 +6,14 @@ import re
 
 from ..models import title
 from ..models.registry import family
+from ..models.spec import Task
 from .registry import NOT_STATED, WeightsInfo
+
+PURPOSE: dict[Task, tuple[str, tuple[str, ...]]] = {
+    "fixation": ("Predicts where people look in a video.", ("video-saliency", "visual-attention", "tinyhd")),
+    "object": ("Finds the salient objects in a video.", ("video-saliency", "salient-object-detection", "tinyhd")),
+}
+"""First sentence and tags of a card, by task of the network."""
 
 
 def hub_license(license: str) -> list[str]:
@@ -42,6 +49,7 @@ def model_card(info: WeightsInfo, filename: str, repo: str) -> str:
         filename: name of the weights file in the repository.
         repo: the repository, ``owner/name``.
     """
+    text, tags = PURPOSE[info.spec.task]
     height, width = info.input_size
     spec, paper = info.spec, family(info.spec).paper
     mean, std = (list(values) for values in (spec.preprocess.mean, spec.preprocess.std))
@@ -60,12 +68,12 @@ def model_card(info: WeightsInfo, filename: str, repo: str) -> str:
         *hub_license(info.license),
         "library_name: tinyhd",
         "tags:",
-        *["- video-saliency", "- visual-attention", "- tinyhd"],
+        *(f"- {tag}" for tag in tags),
         "---",
         "",
         f"# {info.name}",
         "",
-        "Predicts where people look in a video.",
+        text,
         "",
         "| | |",
         "|---|---|",
