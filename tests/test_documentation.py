@@ -107,10 +107,12 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
 
 @pytest.fixture
 def trainers_folder(readers_folder):
-    """Return the same folder with photographs and weights files for training."""
+    """Return the same folder with photographs, masks, and weights files for training."""
+    from helpers.objects import masked_videos
     from helpers.training_data import aux_videos, photographs
 
     photographs(Path("photos"), count=4)
+    masked_videos(Path("composites"), count=4)
     aux_videos(Path("clips"), count=4)
     full = create("tinyhd-m")
     weights.save("full.safetensors", full.state_dict(), full.spec)
@@ -475,6 +477,20 @@ def test_the_ablation_of_uvanet(trainers_folder, monkeypatch, capsys):
     scores = [row[1] for row in rows]
     assert len(set(scores)) == 4
     assert all(float(score) == float(score) for score in scores)
+
+
+def test_the_ablation_of_distillation_without_a_teacher(trainers_folder, monkeypatch, capsys):
+    """Train one step with and without each kind, with two seeds, and score the eight networks."""
+    arguments = "--data images:photos --val recordings --init none --size 64 64 --steps 1 --batch-size 2 --seeds 2"
+    arguments += " --workers 0 --device cpu --out ablation"
+    monkeypatch.setattr(sys, "argv", ["distillation_ablation.py", *arguments.split()])
+    runpy.run_path(str(EXAMPLES / "distillation_ablation.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| 1 steps, 2 runs each | NSS | CC |"
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == ["neither", "self-distillation", "temporal distillation", "both"]
+    assert all(re.fullmatch(r"-?\d\.\d{3} ± \d\.\d{3}", value) for row in rows for value in row[1:])
+    assert len(list(Path("ablation").glob("*-[01]/last.safetensors"))) == 8
 
 
 def test_animated_photographs(trainers_folder, monkeypatch, capsys):
