@@ -1,9 +1,10 @@
-"""Crop a video to another aspect ratio with a window that follows the attention smoothly."""
+"""Crop a video to another aspect ratio with a window that follows the attention, or the object, smoothly."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from ..callbacks import OnProgress, StartPhase, no_phases
 from ..inference.io_paths import check_two_passes
 from ..inference.model import Model
+from ..inference.objects import ObjectStatistics, describe_object
 from ..inference.options import Outputs
 from ..inference.predict import Summary, saliency_of
 from ..inference.windows import Map
+from ..video.options import OBJECT_THRESHOLD
 from ..video.overlay import resize_image
 from ..video.reader import VideoInfo, VideoReader
 from ..video.scenes import SceneDetector
@@ -73,6 +76,17 @@ class CropWindow:
         center = float(np.arange(len(pixels)) @ pixels / max(pixels.sum(), 1e-12)) - side / 2
         return float(good[np.abs(good - center).argmin()])
 
+    def around(self, found: ObjectStatistics) -> float:
+        """Return the position that shows the whole object if it fits, near the middle; NaN if there is no object."""
+        if found.box_x is None or found.box_y is None or found.center_x is None or found.center_y is None:
+            return math.nan
+        start, length, center = found.box_y, found.box_height or 0, found.center_y
+        if self.horizontal:
+            start, length, center = found.box_x, found.box_width or 0, found.center_x
+        side = self.width if self.horizontal else self.height
+        low, high = sorted((start, start + length - side))  # if it does not fit, the window stays inside the object
+        return float(np.clip(np.clip(center + 0.5 - side / 2, low, high), 0, self.room))
+
 
 @dataclass
 class TargetTrack:
@@ -80,6 +94,7 @@ class TargetTrack:
 
     times_s: list[float] = field(default_factory=list)
     positions: list[float] = field(default_factory=list)
+    """NaN in frames without an object."""
     cuts: list[bool] = field(default_factory=list)
 
 
@@ -93,9 +108,20 @@ def window_path(targets: TargetTrack, window: CropWindow, options: CropOptions) 
     for first, end in pairwise(starts):
         if first < end:
             scene = slice(first, end)
-            path[scene] = smooth(times[scene], positions[scene], options.smooth_s, limit, MIN_MOTION * side)
+            targets_held = held(positions[scene], window.room / 2)
+            path[scene] = smooth(times[scene], targets_held, options.smooth_s, limit, MIN_MOTION * side)
     clipped: Track = np.clip(path, 0, window.room)
     return clipped
+
+
+def held(positions: Track, middle: float) -> Track:
+    """Replace NaN by the last position before it, else by the first one after it; ``middle`` if there are only NaN."""
+    known = np.flatnonzero(~np.isnan(positions))
+    if not len(known):
+        return np.full_like(positions, middle)
+    before = np.searchsorted(known, np.arange(len(positions)), side="right") - 1
+    track: Track = positions[known[np.maximum(before, 0)]]
+    return track
 
 
 def smooth(times_s: Track, positions: Track, smooth_s: float, max_speed: float, min_motion: float) -> Track:
@@ -149,7 +175,7 @@ def crop_file(
 
     Args:
         video: the source.
-        model: predicts where people look.
+        model: predicts where people look, or finds the object to show.
         output: the file to write.
         options: shape, motion and encoding; None: the defaults.
         start_phase: called at the start of each phase; returns the callback for the progress of the phase.
@@ -173,12 +199,17 @@ def crop_file(
 
 def find_targets(reader: VideoReader, model: Model, window: CropWindow, report: OnProgress) -> TargetTrack:
     """Predict a video and return the best position of the window in each frame."""
-    targets = TargetTrack()
+    targets, info = TargetTrack(), reader.info
+    objects = model.spec.task == "object"
     detector = SceneDetector()
     with contextlib.closing(saliency_of(reader, model)) as pairs:
         for frame, saliency in pairs:
             targets.times_s.append(frame.time_s)
-            targets.positions.append(window.best(saliency))
+            if objects:
+                found = describe_object(saliency, info.width, info.height, OBJECT_THRESHOLD)
+                targets.positions.append(window.around(found))
+            else:
+                targets.positions.append(window.best(saliency))
             targets.cuts.append(detector.is_cut(frame.reduced_rgb(max(1.0, frame.info.width / 256))))
             report(frame.index + 1, max(reader.frame_count or 0, frame.index + 1))
     return targets

@@ -1,4 +1,4 @@
-"""Encode a video with better quality where people look, and measure the gain."""
+"""Encode a video with better quality where people look, or on its object, and measure the gain."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ..inference.io_paths import check_two_passes
 from ..inference.model import Model
 from ..inference.predict import saliency_of
 from ..inference.windows import Map
+from ..video.options import OBJECT_THRESHOLD
 from ..video.reader import Frame, VideoReader
 from ..video.regions import ROI_ENCODERS, QpOffsets
 from ..video.writer import VideoWriter
@@ -31,6 +32,12 @@ COLUMNS = 20
 LEVELS = ((0.12, -1.0), (0.30, -0.5), (0.55, 0.0), (1.0, 0.6))
 """Cumulative fraction of the cells, starting with the most salient one, and their quantizer offset, relative to the
 strength."""
+
+OBJECT_CELLS = ((0.5, -1.0), (0.05, -0.5))
+"""Fraction of a cell that an object covers at least, and the quantizer offset of the cell, relative to the strength."""
+
+BESIDE, BACKGROUND = 0.0, 0.6
+"""Offsets of the cells next to those of the object, and of all others, relative to the strength."""
 
 HOLD_FRAMES = 6
 """Frames between updates of the quantizer offsets; more frequent changes flicker and cost bits."""
@@ -52,10 +59,11 @@ class Quality:
     bytes: int
     """Size of the file, including audio."""
     crf: float
-    psnr_inside_db: float
-    """Peak signal-to-noise ratio of the luminance where people look: in the cells with a negative quantizer offset."""
-    psnr_outside_db: float
-    """Peak signal-to-noise ratio of the luminance in all other cells."""
+    psnr_inside_db: float | None
+    """Peak signal-to-noise ratio of the luminance where people look, or on the object: in the cells with a negative
+    quantizer offset. None if there are no such cells."""
+    psnr_outside_db: float | None
+    """Peak signal-to-noise ratio of the luminance in all other cells; None if there are none."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +85,18 @@ class EncodeSummary:
 
 
 class QpAllocator:
-    """Computes the quantizer offsets of consecutive frames from their saliency maps."""
+    """Computes the quantizer offsets of consecutive frames from their maps.
 
-    def __init__(self, width: int, height: int, strength: float) -> None:
+    Args:
+        width: of the frames, in pixels.
+        height: of the frames, in pixels.
+        strength: largest offset.
+        objects: whether the maps are probabilities of objects. Then all cells of the object get better quality, and
+            all cells the same one in frames without an object.
+    """
+
+    def __init__(self, width: int, height: int, strength: float, objects: bool = False) -> None:
+        self._objects = objects
         self._shape = (max(1, round(COLUMNS * height / width)), COLUMNS)
         self._strength = strength
         self._saliency: NDArray[np.float64] | None = None
@@ -88,8 +105,11 @@ class QpAllocator:
 
     def offsets(self, frame: Frame, saliency: Map) -> QpOffsets:
         """Return the offsets of a frame, ``(rows, columns)``."""
+        if self._objects:
+            saliency = (saliency > OBJECT_THRESHOLD).astype(np.float32)
         cells = cv2.resize(saliency, self._shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float64)
-        cells /= max(float(cells.sum()), 1e-12)
+        if not self._objects:
+            cells /= max(float(cells.sum()), 1e-12)
         if self._saliency is None:
             self._saliency = cells
         else:
@@ -97,14 +117,26 @@ class QpAllocator:
             self._saliency = self._saliency + weight * (cells - self._saliency)
         self._time_s = frame.time_s
         if frame.index % HOLD_FRAMES == 0:
-            self._offsets = self._offsets_of(self._saliency)
+            factors = object_factors(self._saliency) if self._objects else attention_factors(self._saliency)
+            self._offsets = self._strength * factors
         return self._offsets
 
-    def _offsets_of(self, saliency: NDArray[np.float64]) -> QpOffsets:
-        ranks = np.argsort(np.argsort(-saliency, axis=None, kind="stable")).reshape(self._shape) / saliency.size
-        limits, factors = (np.array(values) for values in zip(*LEVELS, strict=True))
-        offsets: QpOffsets = self._strength * factors[np.searchsorted(limits, ranks, side="right")]
-        return offsets
+
+def attention_factors(saliency: NDArray[np.float64]) -> QpOffsets:
+    """Return the offset of each cell relative to the strength, by its rank in the saliency of all cells."""
+    ranks = np.argsort(np.argsort(-saliency, axis=None, kind="stable")).reshape(saliency.shape) / saliency.size
+    limits, factors = (np.array(values) for values in zip(*LEVELS, strict=True))
+    offsets: QpOffsets = factors[np.searchsorted(limits, ranks, side="right")]
+    return offsets
+
+
+def object_factors(covered: NDArray[np.float64]) -> QpOffsets:
+    """Return the offset of each cell relative to the strength, by the fraction of it that the object covers."""
+    (inside, better), (edge, good) = OBJECT_CELLS
+    if covered.max() < edge:
+        return np.zeros_like(covered)
+    beside = cv2.dilate((covered >= edge).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return np.select([covered >= inside, covered >= edge, beside], [better, good, BESIDE], BACKGROUND)
 
 
 def encode_file(
@@ -114,11 +146,11 @@ def encode_file(
     options: EncodeOptions | None = None,
     start_phase: StartPhase = no_phases,
 ) -> EncodeSummary:
-    """Encode a video with better quality where people look and worse elsewhere.
+    """Encode a video with better quality where people look, or on its object, and worse elsewhere.
 
     Args:
         video: the source.
-        model: predicts where people look.
+        model: predicts where people look, or finds objects.
         output: the file to write.
         options: encoding and comparison; None: the defaults.
         start_phase: called at the start of each phase; returns the callback for the progress of the phase.
@@ -135,7 +167,8 @@ def encode_file(
     held: list[QpOffsets] = []  # one entry per HOLD_FRAMES frames
 
     def guided(reader: VideoReader) -> Iterator[tuple[Frame, QpOffsets | None]]:
-        allocator = QpAllocator(reader.info.width, reader.info.height, options.strength)
+        objects = model.spec.task == "object"
+        allocator = QpAllocator(reader.info.width, reader.info.height, options.strength, objects)
         with contextlib.closing(saliency_of(reader, model)) as pairs:
             for frame, saliency in pairs:
                 offsets = allocator.offsets(frame, saliency)
@@ -246,10 +279,10 @@ def measure(video: Path, encoded: Path, held: list[QpOffsets], options: EncodeOp
                 counts[index] += int(where.sum())
             progress(original.index + 1, max(source.frame_count or 0, original.index + 1))
     inside_db, outside_db = (
-        10 * math.log10(255**2 * count / max(total, 1e-9)) if count else 0.0
+        round(10 * math.log10(255**2 * count / max(total, 1e-9)), 3) if count else None
         for total, count in zip(sums, counts, strict=True)
     )
-    return Quality(encoded.stat().st_size, options.encoder.crf, round(inside_db, 3), round(outside_db, 3))
+    return Quality(encoded.stat().st_size, options.encoder.crf, inside_db, outside_db)
 
 
 def luminance(frame: Frame) -> NDArray[np.uint8]:

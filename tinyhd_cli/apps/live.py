@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from ..inference.model import Model
-from ..inference.normalization import RunningScale
+from ..inference.normalization import Scale, make_scale
 from ..inference.preprocess import Pixels, reduced
 from ..inference.windows import Map
 from ..models import ModelSpec
@@ -251,7 +251,8 @@ def show_live(
     grabber.start()
     predictor.start()
     try:
-        show_frames(grabber, predictor, painter, show, duration_s, summary)
+        scale = make_scale("none" if model.spec.task == "object" else "running")
+        show_frames(grabber, predictor, scale, painter, show, duration_s, summary)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -270,13 +271,13 @@ def show_live(
 def show_frames(
     grabber: FrameGrabber,
     predictor: Predictor,
+    scale: Scale,
     painter: Painter,
     show: Show,
     duration_s: float | None,
     summary: LiveSummary,
 ) -> None:
     """Paint and show the newest frames until the run ends. Count them and add up the lag in ``summary``."""
-    scale = RunningScale()
     started = time.monotonic()
     while predictor.error is None and (grabbed := grabber.newest()) is not None:
         image, latest = grabbed.image, predictor.latest

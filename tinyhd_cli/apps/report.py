@@ -19,6 +19,7 @@ from ..inference.areas import Area, AreaStatistics
 from ..inference.model import Model
 from ..inference.normalization import HIGH, LOW, stretch
 from ..inference.predict import saliency_of
+from ..inference.tasks import require_task
 from ..inference.windows import Map
 from ..untrusted import printable
 from ..version import __version__
@@ -42,6 +43,11 @@ def check_page(output: Path) -> None:
         raise UsageError(f"--output {output}: is a folder")
 
 
+def check_model(model: Model) -> None:
+    """Raise ``UsageError`` for a model of objects, which a report does not describe."""
+    require_task(model.spec, "fixation", "report")
+
+
 def report_file(
     video: Path,
     model: Model,
@@ -61,10 +67,11 @@ def report_file(
     Raises:
         InputError: the video cannot be read; nothing is written.
         OutputError: the report cannot be written.
-        UsageError: the output's name does not end in .html.
+        UsageError: the output's name does not end in .html, or the model finds objects.
     """
     options = options or ReportOptions()
     check_page(output)
+    check_model(model)
     statistics = AreaStatistics(options.areas, options.area_threshold)
     with VideoReader(video, options.input) as reader:
         for area in options.areas:

@@ -38,7 +38,7 @@ def crop(
     model: ModelOptions,
     quiet: Quiet = False,
 ) -> int:
-    """Crop videos to another aspect ratio; the crop window follows where people look.
+    """Crop videos to another aspect ratio; the crop window follows where people look, or an object.
 
     The window moves smoothly, at a limited speed, and jumps at scene changes. The audio is kept:
     tinyhd crop clip.mp4 --aspect 9:16 -o vertical.mp4

@@ -39,7 +39,7 @@ def encode(
     ] = False,
     quiet: Quiet = False,
 ) -> int:
-    """Encode videos with better quality where people look and lower quality elsewhere.
+    """Encode videos with better quality where people look, or on their objects, and lower quality elsewhere.
 
     Then a plain encode of the same size is made, and the quality of both is compared inside and outside these regions:
     tinyhd encode clip.mp4 -o out.mp4 --crf 28
@@ -54,7 +54,7 @@ def encode(
         if as_json:
             print(json.dumps({"video": str(video), "output": str(target), **result.to_dict()}, indent=2))
         elif not quiet:
-            show(result, target)
+            show(result, target, "on the object" if loaded.spec.task == "object" else "where people look")
         return True
 
     return for_each(
@@ -68,16 +68,17 @@ def encode(
     )
 
 
-def show(result: EncodeSummary, output: Path) -> None:
-    """Print the sizes and qualities as a table."""
+def show(result: EncodeSummary, output: Path, inside: str) -> None:
+    """Print the sizes and qualities as a table; ``inside`` names the regions with better quality."""
     from rich.table import Table
 
-    table = Table("", "size", "kbit/s", "PSNR where people look", "elsewhere", box=None, header_style="bold")
+    table = Table("", "size", "kbit/s", f"PSNR {inside}", "elsewhere", box=None, header_style="bold")
 
     def add(label: str, quality: Quality) -> None:
         rate = 8e-3 * quality.bytes / max(result.duration_s, 1e-9)
-        inside, outside = f"{quality.psnr_inside_db:.2f} dB", f"{quality.psnr_outside_db:.2f} dB"
-        table.add_row(label, f"{quality.bytes / 1e6:.2f} MB", f"{rate:.0f}", inside, outside)
+        levels = [quality.psnr_inside_db, quality.psnr_outside_db]
+        shown = ["-" if level is None else f"{level:.2f} dB" for level in levels]
+        table.add_row(label, f"{quality.bytes / 1e6:.2f} MB", f"{rate:.0f}", *shown)
 
     add(output.name, result.guided)
     if result.plain is not None:

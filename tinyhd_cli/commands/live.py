@@ -43,24 +43,25 @@ def live(
     options: Annotated[InputOptions, Adjust(only=("playlists",))],
     quiet: Quiet = False,
 ) -> int:
-    """Show where people look in the video of a camera or a stream, and the lag.
+    """Show where people look, or the object, in the video of a camera or a stream, and the lag.
 
-    The newest saliency map is drawn on the newest frame. Frames that arrive too fast are dropped, so the lag stays low:
+    The newest map is drawn on the newest frame. Frames that arrive too fast are dropped, so the lag stays low:
     tinyhd live --camera 0
     """
     from ..apps.live import find_source, map_delay, show_live
-    from ..video.overlay import Painter
+    from ..video.frame_painter import image_painter
 
     found = find_source(source, camera, options.playlists)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(found.open())  # reports an unreadable source before the weights are loaded
         loaded = load(model)
         show = shown_in(overlay, reader, stack)
+        painter = image_painter(style, loaded.spec.task == "object")
         loading.stop()
         if (delay := map_delay(loaded.spec)) and not quiet:
             following = "the next frame" if delay == 1 else f"the next {delay} frames"
             say(f"each map is {plural(delay, 'frame')} late: the network reads {following}, too")
-        summary = show_live(reader, found.paced, loaded, Painter(style), show, duration)
+        summary = show_live(reader, found.paced, loaded, painter, show, duration)
     if not quiet:
         rate, maps = summary.shown / summary.seconds, summary.maps / summary.seconds
         say(

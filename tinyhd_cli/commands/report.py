@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,7 +37,12 @@ def report(
     The report is one file that opens without a network connection:
     tinyhd report clip.mp4 -o report.html
     """
-    from ..apps.report import check_page, report_file
+    from ..apps.report import check_model, check_page, report_file
+
+    def ready() -> Model:
+        loaded = load(model, exact=True)
+        check_model(loaded)
+        return loaded
 
     def work(loaded: Model, turn: Turn) -> bool:
         video, page = turn.job.video, turn.job.outputs["output"]
@@ -53,7 +57,7 @@ def report(
         {"output": output},
         out_dir,
         lambda job: check_page(job.outputs["output"]),
-        partial(load, model, exact=True),
+        ready,
         work,
         quiet,
     )

@@ -22,6 +22,7 @@ from ..engines.torch import TorchEngine
 from ..errors import UsageError, WeightsError
 from ..models import ModelSpec, build
 from ..models.registry import family, is_built_in, named_errors
+from ..models.spec import Task
 from .preprocess import Image, Pixels, network_input
 from .windows import Map, Payload, batched, windows
 
@@ -89,7 +90,7 @@ class Model:
 
     def watched(self) -> Callable[[Pixels], Map]:
         """Return :meth:`infer` for the clips of one video; its first constant map is logged as a warning."""
-        watch = ConstantMaps(self.name)
+        watch = ConstantMaps(self.name, self.spec.task)
         return lambda clip: watch(self.infer(clip))
 
     def maps(self, frames: Iterable[tuple[Payload, Pixels]]) -> Iterator[tuple[Payload, Map]]:
@@ -97,7 +98,7 @@ class Model:
         engine = self.frames_engine
         if engine is None:
             return windows(self.spec, frames, self.watched())
-        watch, expected = ConstantMaps(self.name), (engine.batch, *self.input_size)
+        watch, expected = ConstantMaps(self.name, self.spec.task), (engine.batch, *self.input_size)
 
         def stream(batches: Iterable[Pixels]) -> Iterator[Map]:
             return (watch(checked(maps, expected, self.name)) for maps in engine.stream(batches))
@@ -108,17 +109,21 @@ class Model:
 class ConstantMaps:
     """Logs a warning for the first constant map of a video.
 
+    A map of small probabilities is a frame without an object, and not an error.
+
     Args:
         name: of the weights.
+        task: of the network.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, task: Task) -> None:
         self._name = name
+        self._empty_below = 0.5 if task == "object" else 0.0
         self._found = False
 
     def __call__(self, maps: Map) -> Map:
         """Check maps ``(T, H, W)``, and return them."""
-        if not self._found and is_constant(maps):
+        if not self._found and is_constant(maps) and maps.max() >= self._empty_below:
             self._found = True
             log.warning("%s: a saliency map is constant; check that these weights are trained", self._name)
         return maps
