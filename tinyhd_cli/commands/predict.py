@@ -44,12 +44,12 @@ def predict(
 ) -> int:
     """Predict where people look in videos, or find their salient objects.
 
-    Writes the overlay NAME_overlay.mp4 to the current folder, or the requested outputs, in one pass:
+    Writes the overlay NAME_overlay.mp4 (.png for images) to the current folder, or the requested outputs, in one pass:
     tinyhd predict clip.mp4 --overlay out.mp4 --csv out.csv
 
     Exit codes: 0 done, 1 some video failed, 2 wrong usage, 3 video unreadable, 4 weights, 5 output, 130 interrupted.
     """
-    from ..inference.io_paths import DEFAULT_OUTPUT
+    from ..inference.io_paths import default_output
     from ..inference.outputs import map_names
     from ..inference.predict import check_task
 
@@ -72,7 +72,7 @@ def predict(
             wanted = wanted.missing(map_names(turn.job.video).values() or (FIRST_MAP,))
         return run_job(turn, wanted, loaded, options, quiet)
 
-    names = outputs | plots or DEFAULT_OUTPUT
+    names = outputs | plots or default_output(videos)
     return for_each(videos, names, out_dir, check, ready, work, quiet, options.input.rate)
 
 

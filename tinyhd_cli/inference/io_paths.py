@@ -13,12 +13,16 @@ from pathlib import Path
 from ..atomic_files import file_name
 from ..errors import OutputError, UsageError
 from ..video.encoders import check_container
+from ..video.images import is_static_image
 from ..video.source import IMAGE_SUFFIXES, STDIN, is_read_once
 from .inputs import Input
 from .options import MAX_NAME_BYTES, VIDEO_SUFFIXES, flag
 
 DEFAULT_OUTPUT = {"overlay": "{name}_overlay.mp4"}
 """The output of ``predict`` if none is requested."""
+
+DEFAULT_IMAGE = {"overlay": "{name}_overlay.png"}
+"""The output of ``predict`` if none is requested and all inputs are single images."""
 
 PLACEHOLDER = re.compile(r"\{(name|folder|suffix)\}")
 """A placeholder in an output's name for a part of the video's path, see :func:`fill`."""
@@ -54,6 +58,11 @@ class Plan:
     """Files that were found but are outputs of an earlier run of this command."""
     ignored_image_folders: list[Path] = field(default_factory=list)
     """Folders whose images are ignored because the folders also contain videos."""
+
+
+def default_output(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the output of ``predict`` for these inputs if none is requested."""
+    return DEFAULT_IMAGE if all(is_static_image(Path(argument)) for argument in arguments) else DEFAULT_OUTPUT
 
 
 def make_plan(found: Sequence[Input], templates: Mapping[str, str], out_dir: Path | None) -> Plan:

@@ -162,8 +162,8 @@ def check_cutout(path: Path) -> None:
     if path == STDOUT:
         raise UsageError("--cutout -: standard output is not supported; give a file or a folder")
     if suffix in {*VIDEO_SUFFIXES, *IMAGE_SUFFIXES} - {*ALPHA_CODECS, ".png"}:
-        ways = "use .webm or .mkv (VP9), .mov (ProRes 4444), or .png, a folder of PNGs, or cut_%05d.png"
-        raise UsageError(f"--cutout {path}: {suffix} cannot hold transparency here; {ways}")
+        ways = ".webm or .mkv (VP9), .mov (ProRes 4444), .png, a folder of PNGs, or numbered PNGs (cut_%05d.png)"
+        raise UsageError(f"--cutout {path}: transparency is not written to {suffix} files; use {ways}")
 
 
 def flag(name: str) -> str:

@@ -186,7 +186,9 @@ def check_paths(video: Path, outputs: Outputs, options: PredictOptions) -> None:
             raise UsageError(f"--{kind} {path}: contains the input, which an image could replace; use another folder")
     for kind, path in outputs.single_images():
         if not is_static_image(video):
-            raise UsageError(f"{flag(kind)} {path}: is one image, but {video} is not; write a video or a folder")
+            raise UsageError(
+                f"{flag(kind)} {path}: holds one frame, but {video} is not a single image; name a video instead"
+            )
 
 
 def spool_maps(

@@ -76,7 +76,7 @@ def draw_object(image: NDArray[Any], outline: Outline, table: Image, color: tupl
     mask = np.ascontiguousarray(outline.mask[::step, ::step])
     region = image[outline.top // step :, outline.left // step :][: mask.shape[0], : mask.shape[1]]
     cv2.copyTo(cv2.LUT(region, table), mask, region)
-    thickness = max(1, round(image.shape[0] / LINES_PER_HEIGHT))
+    thickness = max(2 // step, round(image.shape[0] / LINES_PER_HEIGHT))
     cv2.polylines(image, outline.contours, True, color, thickness, cv2.LINE_AA, step - 1)
 
 
