@@ -38,6 +38,8 @@ WRITTEN = {
     "README.md": "results/one_overlay.mp4 attention.csv report.html",
     "predict.md": "clip_overlay.mp4 out.mp4 out.npz out.csv out.json maps/0017.png results/two_attention.csv "
     "results/two/overlay.mp4",
+    "objects.md": "clip_overlay.mp4 tint.mp4 masks/0017.png objects.csv objects.json photo_overlay.png object.webm "
+    "object.mov pngs/0017.png cut/two_00002.png photo_cut.png tall.mp4 small.mp4 contour.mp4",
     "areas.md": "areas.png out.json",
     "report.md": "report.html pages/one_report.html",
     "crop.md": "vertical.mp4 vertical/two_crop.mp4 calm.mp4",
@@ -93,9 +95,13 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
         'config = { architecture = "tinyhd", outputs = "multi", width = "quarter", decoders = ["d1", "d2", "d3"] }\n'
         '[weights."uva-64.v1"]\nfile = "uva.safetensors"\nspec = "uva-64"\n'
         '[weights."uva-32.v1"]\nfile = "uva.safetensors"\nspec = "uva-32"\n'
+        '[weights."stkd-lite.v1"]\nfile = "objects.safetensors"\nspec = "stkd-lite"\n'
     )
     small = lively("uva-64")
     weights.save(folder / "uva.safetensors", small.state_dict(), small.spec)
+    objects = lively("stkd-lite")
+    weights.save(folder / "objects.safetensors", objects.state_dict(), objects.spec)
+    on_disk.write_image(folder / "photo.jpg", clips.image(3, 64, 48))
     # An original file has other tensor names; any network with these names will do here.
     torch.save({"student_model": with_original_names(lively())}, folder / "d123m_rc4_rc1T.pth")
     dis = dis_variables(create("dis-32").state_dict(), "fused")
