@@ -78,10 +78,12 @@ def test_splits_of_davis(tmp_path):
         return [video.name for video in open_dataset("davis", root, split).videos]
 
     assert (names("train"), names("val"), names("val-2017")) == (["bear"], ["dog"], ["dog", "goat"])
-    with pytest.raises(
-        InputError, match=r"ImageSets/2017/train\.txt: is missing; the list of the train-2017 split is "
-    ):
+    with pytest.raises(InputError) as caught:
         names("train-2017")
+    assert str(caught.value) == (
+        f"{root}/ImageSets/2017/train.txt: is missing, the list of the train-2017 split;"
+        " use --split train or val or val-2017"
+    )
     files = "/JPEGImages/480p/goat/0000{0}.jpg /Annotations/480p/goat/0000{0}.png \n"
     objects.write_text(root / "ImageSets" / "480p" / "val.txt", "".join(map(files.format, range(4))))
     assert names("val") == ["goat"]
@@ -94,6 +96,9 @@ def test_splits_of_davis(tmp_path):
                 names("val")
     objects.write_text(root / "ImageSets" / "480p" / "val.txt", "\n")
     with pytest.raises(InputError, match=r"val\.txt: lists no sequences$"):
+        names("val")
+    shutil.rmtree(root / "ImageSets")
+    with pytest.raises(InputError, match=r"the list of the val split; copy it from the download of DAVIS$"):
         names("val")
 
 

@@ -131,12 +131,14 @@ def find_davis(root: Path, split: str | None) -> Iterator[Video]:
     if not frames.is_dir() and not masks.is_dir():
         yield from find_sequences(root) if split == "val" else ()
         return
-    lists = [root / "ImageSets" / name for name in DAVIS_LISTS[split or "val"]]
-    listed = next((path for path in lists if path.is_file()), None)
-    if listed is None:
-        raise InputError(f"{lists[-1]}: is missing; the list of the {split} split is part of the download of DAVIS")
+    lists = {name: [root / "ImageSets" / path for path in paths] for name, paths in DAVIS_LISTS.items()}
+    there = {name: path for name, paths in lists.items() for path in reversed(paths) if path.is_file()}
+    wanted = split or "val"
+    if wanted not in there:
+        advice = f"use --split {' or '.join(there)}" if there else "copy it from the download of DAVIS"
+        raise InputError(f"{lists[wanted][-1]}: is missing, the list of the {wanted} split; {advice}")
     frames, masks = (first_folder(parent, RESOLUTIONS) or parent for parent in (frames, masks))
-    yield from find_parallel(frames, masks, read_list(listed), listed)
+    yield from find_parallel(frames, masks, read_list(there[wanted]), there[wanted])
 
 
 def find_davsod(root: Path, split: str | None) -> Iterator[Video]:
