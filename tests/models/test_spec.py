@@ -154,7 +154,7 @@ def test_another_size():
         ({"maps": 1, "map_frame": 0}, "sliding", 0, 15),
         ({"maps": 1, "map_frame": 7}, "sliding", 7, 8),
         ({"maps": 1, "map_frame": -9}, "sliding", 7, 8),
-        ({"clip_frames": 1}, "block", 0, 0),
+        ({"clip_frames": 1}, "sliding", 0, 0),
     ],
 )
 def test_windowing(changes, windowing, before, lookahead):

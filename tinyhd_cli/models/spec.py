@@ -145,7 +145,7 @@ class ModelSpec:
     @property
     def windowing(self) -> Literal["block", "sliding"]:
         """``block``: a clip gives one map for each of its frames; ``sliding``: one map in total."""
-        return "block" if self.maps == self.clip_frames else "sliding"
+        return "block" if self.maps == self.clip_frames > 1 else "sliding"
 
     @property
     def frames_before(self) -> int:
