@@ -90,7 +90,7 @@ def test_splits_of_davis(tmp_path):
     for text in ("../../secret/\n", "..\n", "/\n"):
         objects.write_text(root / "ImageSets" / "480p" / "val.txt", text)
         if text.startswith("../../"):
-            assert [video.absent for video in open_dataset("davis", root).videos] == [True]  # a name, not a path
+            assert names("val") == ["secret"]  # a name, not a path
         else:
             with pytest.raises(InputError, match=r"val\.txt: '\S+' does not name a sequence$"):
                 names("val")
@@ -150,20 +150,21 @@ def test_fbms_without_definition_file(tmp_path):
         ("Scale of region", "Size of region", "does not list the colors of the regions; copy or download it again"),
         ("0\nScale", "zero\nScale", "does not list the colors of the regions; copy or download it again"),
         ("Input file name:\ncars1_03.ppm\n", "", "lists 3 masks for 2 frames; copy or download it again"),
-        (
-            "Input file name:\ncars1_03.ppm",
-            "Input file name:\nlast.ppm",
-            "no number in the name of the frame 'last.ppm'",
-        ),
+        (":\ncars1_03.ppm", ":\nlast.ppm", "no number in the name of the frame 'last.ppm'"),
+        ("_03_gt.pgm", "_03\0.pgm", "is not a definition file; copy or download it again"),
+        ("\n80\n", f"\n{'8' * 5000}\n", "is not a definition file; copy or download it again"),
+        ("\n80\n", f"\n{'8' * 100}\n", "does not list the colors of the regions; copy or download it again"),
     ],
 )
 def test_damaged_definition_files_of_fbms(tmp_path, old, new, message):
+    """The sequence has a fault; the other sequences are scored."""
     path = objects.fbms(tmp_path) / "Testset" / "cars1" / "GroundTruth" / "cars1Def.dat"
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(InputError) as caught:
-        open_dataset("fbms", tmp_path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert str(caught.value).endswith(message)
+    dataset = open_dataset("fbms", tmp_path)
+    (fault,) = own_faults(dataset)
+    assert fault.startswith(f"cars1: {path}: ")
+    assert fault.endswith(message)
+    assert [video.annotated for video in dataset.videos] == [False, True]
 
 
 def test_definition_files_cannot_name_files_elsewhere(tmp_path):

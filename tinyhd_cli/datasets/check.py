@@ -97,8 +97,8 @@ class VideoChecker:
     def check(self) -> Report:
         """Return the findings about the video."""
         video, report = self._video, self._report
-        if video.absent:
-            self._add_all((message, True) for message in video.unsupported)
+        if video.problem:
+            self._add(video.problem)
             return report
         self._check_names()
         frames, size = self._read_frames()

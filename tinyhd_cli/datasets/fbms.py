@@ -26,6 +26,9 @@ PROBABILITY = "PROB"
 MAX_BYTES = 1 << 20
 """Size limit of a definition file."""
 
+MAX_LINE = 255
+"""Limit on the characters of a line: a title, a number or a file name."""
+
 
 def labeled_frames(folder: Path) -> tuple[tuple[int, MaskFiles], ...]:
     """Return the numbers and masks of the frames that have a mask, in order.
@@ -72,6 +75,8 @@ def titled_values(path: Path) -> Iterator[tuple[str, str]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "\0" in text or any(len(line) > MAX_LINE for line in lines):
+        raise InputError(f"{path}: is not a definition file; copy or download it again")
     for title, value in pairwise(lines):
         if title.endswith(":"):
             yield title, value

@@ -88,8 +88,10 @@ def find_parallel(
     """
     for name in names or sorted({path.name for parent in (frames, masks) for path in folders(parent)}):
         source, objects = frames / name, object_folders(masks / name)
-        if names or any(any(list_files(folder, MASK_SUFFIXES)) for folder in (source, *objects)):
-            yield Video(name, source if source.is_dir() else None, None, None, mask_folders=objects, listed=listed)
+        found = any(any(list_files(folder, MASK_SUFFIXES)) for folder in (source, *objects))
+        if found or names:
+            problem = "" if found else f"is named in {listed}, but has neither frames nor masks"
+            yield Video(name, source if source.is_dir() else None, None, None, mask_folders=objects, problem=problem)
 
 
 def read_list(path: Path) -> list[str]:
@@ -182,7 +184,13 @@ def find_fbms(root: Path, split: str | None) -> Iterator[Video]:
         yield from find_parallel(folder / "JPEGImages", folder / "Annotations")
     else:
         for sequence in folders(folder):
-            yield Video(sequence.name, sequence, None, None, listed_masks=labeled_frames(sequence / "GroundTruth"))
+            masks: tuple[tuple[int, MaskFiles], ...] = ()
+            problem = ""
+            try:
+                masks = labeled_frames(sequence / "GroundTruth")
+            except InputError as error:
+                problem = str(error)
+            yield Video(sequence.name, sequence, None, None, listed_masks=masks, problem=problem)
 
 
 def find_visal(root: Path, split: str | None) -> Iterator[Video]:

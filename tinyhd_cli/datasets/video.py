@@ -66,8 +66,8 @@ class Video:
     """Folders of masks: one, or one for each object."""
     listed_masks: tuple[tuple[int, MaskFiles], ...] = ()
     """Masks by frame number, if they are not found by the numbers of the files in ``mask_folders``."""
-    listed: Path | None = None
-    """The list of a split that names the video."""
+    problem: str = ""
+    """The fault that was found when the folders were listed, because of which the video has no ground truth."""
 
     @property
     def is_file(self) -> bool:
@@ -125,14 +125,9 @@ class Video:
         return tuple(self.frame(number) for number in numbers)
 
     @property
-    def absent(self) -> bool:
-        """Whether the list of a split names the video, but it has no files."""
-        return self.listed is not None and self.source is None and not self.annotated
-
-    @property
     def unsupported(self) -> list[str]:
-        """One message for each folder with only files of unsupported formats, and for a video without any files."""
-        lines = [f"is named in {self.listed}, but has neither frames nor masks"] if self.absent else []
+        """One message for each folder of ground truth with only files of unsupported formats, and the problem."""
+        lines = [self.problem] if self.problem else []
         kinds: list[tuple[str, Path | None, Collection[int], Sequence[str]]] = [
             ("density maps", self.density_folder, self.densities, MAP_SUFFIXES),
             ("fixation maps", self.fixation_folder, self.fixations, FIXATION_SUFFIXES),
