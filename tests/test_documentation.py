@@ -45,7 +45,7 @@ WRITTEN = {
     "crop.md": "vertical.mp4 vertical/two_crop.mp4 calm.mp4",
     "encode.md": "small.mp4",
     "live.md": "live.mp4",
-    "evaluate.md": "scores.json frames.csv plots/scores.png plots/similarity.png submission.zip "
+    "evaluate.md": "scores.json objects.json frames.csv plots/scores.png plots/similarity.png submission.zip "
     "submission/0701/0002.png",
     "train-and-distill.md": "quarter.safetensors",
     "weights.md": "tinyhd-m-quarter.safetensors dis-32.safetensors out.npz",
@@ -83,6 +83,9 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
         on_disk.write_image(folder / "frames" / f"{number}.png", clips.image(number, 64, 48))
     on_disk.dhf1k(folder / "DHF1K", {601: 3, 602: 2, 701: 2})
     on_disk.folder(folder / "recordings", {"park": 3, "street": 2}, "beside")
+    on_disk.folder(folder / "objects", {"park": 3}, kinds=["masks"])
+    for number in range(1, 4):
+        on_disk.write_image(folder / "object_maps" / "park" / f"{number:04d}.png", on_disk.object_mask("park", number))
     for video, frames in (("0601", 3), ("0602", 2)):
         maps = folder / "DHF1K" / "annotation" / video / "maps"
         for number in range(1, frames + 1):

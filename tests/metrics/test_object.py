@@ -160,7 +160,7 @@ def test_unusable_input(prediction, mask, message):
         score_object_frame(prediction, mask)
 
 
-@pytest.mark.parametrize("protocol", ["standard", "stdistill"])
+@pytest.mark.parametrize("protocol", ["object", "stdistill"])
 def test_accumulators_can_be_merged(protocol):
     """Scores of processes or videos are those of all their frames together."""
     rng = np.random.default_rng(5)
@@ -175,7 +175,7 @@ def test_accumulators_can_be_merged(protocol):
     assert first.frames == whole.frames
     assert first.means() == pytest.approx(whole.means(), rel=1e-12)
     with pytest.raises(ValueError, match="protocols"):
-        first.merge(ObjectScores("standard" if protocol == "stdistill" else "stdistill"))
+        first.merge(ObjectScores("object" if protocol == "stdistill" else "stdistill"))
 
 
 def test_curves_of_one_frame_are_those_of_its_scores():

@@ -62,9 +62,10 @@ def evaluate(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")] = False,
 ) -> int:
-    """Score saliency maps against recorded fixations.
+    """Score saliency maps against recorded fixations, or against masks of objects.
 
-    The metrics of the DHF1K benchmark: AUC-J, AUC-B, s-AUC, CC, NSS, SIM, KLDiv, IG.
+    Fixations: the metrics of the DHF1K benchmark, AUC-J, AUC-B, s-AUC, CC, NSS, SIM, KLDiv, IG.
+    Objects: MAE; maximum, mean and adaptive F and E; S; weighted F.
     Run an interrupted command again to resume it. For example:
     tinyhd evaluate --dataset dhf1k --root DHF1K --json scores.json
 

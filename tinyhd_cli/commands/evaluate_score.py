@@ -78,9 +78,10 @@ def draw(
 ) -> None:
     """Write the plots into a folder."""
     from ..evaluation.plots import plot
-    from ..evaluation.run import open_source
+    from ..evaluation.run import open_both
 
-    written = plot(results, dataset, open_source(dataset, predictions, options), folder)
+    source, _ = open_both(dataset, predictions, options)
+    written = plot(results, dataset, source, folder)
     if not quiet:
         say(f"plots: {', '.join(str(path) for path in written)}")
 
@@ -94,7 +95,7 @@ def show(results: Results) -> None:
 
 
 def score_table(results: Results, width: int) -> Table:
-    """Return the table of scores: each video if there are few, the means, the paper's rows.
+    """Return the table of scores: each video if there are few, the means, published scores.
 
     Args:
         results: the scores.
@@ -123,7 +124,7 @@ def score_table(results: Results, width: int) -> Table:
     if len(results.videos) > 1:
         add("mean of videos", results.macro_mean())
     for row in results.published:
-        add(f"paper, {row.split} ({row.table})", row.scores, style="dim")
+        add(row.label, row.scores, style="dim")
     return table
 
 
@@ -145,10 +146,15 @@ def remarks(results: Results) -> Iterator[tuple[str, str]]:
     undefined = ", ".join(f"{name} in {count}" for name, count in results.undefined().items() if count)
     if undefined:
         yield "undefined", f"{undefined} (frames, excluded from the means)"
-    yield "AUCs", protocol["aucs"]
+    if "aucs" in protocol:
+        yield "AUCs", protocol["aucs"]
+    else:
+        yield "metrics", protocol["metrics"]
     if "s-AUC" in results.metrics:
         yield "s-AUC", f"against fixations {protocol['other_fixations']}, seed {protocol['seed']}"
     if "IG" in results.metrics:
         yield "IG", f"relative to a center bias: {protocol['baseline']}"
+    for source in dict.fromkeys(row.source for row in results.published if not row.table):
+        yield "published", source
     for note in results.notes:
         yield "note", note

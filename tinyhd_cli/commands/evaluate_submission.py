@@ -25,6 +25,8 @@ def run_submission(dataset: Dataset, predictions: PredictionSpec, folder: Path, 
         raise UsageError("--submission runs a network: give --model or --weights, not --pred-dir or --prior")
     source = open_predictions(predictions, dataset)
     assert isinstance(source, NetworkSource)
+    if source.spec.task != "fixation":
+        raise UsageError(f"--submission needs a model for fixations, and {source.spec.name} predicts objects")
     reporter = LimitedReporter()
     with progress_display(quiet) as progress:
         count, archive = write_submission(dataset, source, folder, progress.video, reporter.report)

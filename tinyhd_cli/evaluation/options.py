@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BaselineKind = Literal["auto", "train", "self", "gaussian", "none"]
 
+ProtocolKind = Literal["auto", "fixation", "object", "stdistill"]
+
 OTHER_FRAMES = 10
 """Number of frames of other videos whose fixations are the negatives of shuffled AUC."""
 
@@ -101,6 +103,16 @@ class EvaluationOutputs:
 class EvaluateOptions:
     """The protocol of an evaluation and its number of processes."""
 
+    protocol: ProtocolKind = option(
+        "auto",
+        PROTOCOL,
+        "auto|fixation|object|stdistill",
+        "The ground truth and its metrics. fixation: density and fixation maps; object: masks of objects; stdistill:"
+        " masks, with MAE and maximum F as in the code of STDistill. auto: the task of the model; for maps from files,"
+        " fixation if the dataset has fixations, else object.",
+        kind=str,
+    )
+
     seed: int = option(0, PROTOCOL, "N", "Seed for the choice of the other videos' frames in s-AUC.")
 
     monte_carlo: int | None = option(
@@ -125,6 +137,9 @@ class EvaluateOptions:
         if self.baseline not in get_args(BaselineKind):
             known = get_args(BaselineKind)
             raise UsageError(f"--baseline {self.baseline!r} is unknown: {did_you_mean(self.baseline, known)}")
+        if self.protocol not in get_args(ProtocolKind):
+            known = get_args(ProtocolKind)
+            raise UsageError(f"--protocol {self.protocol!r} is unknown: {did_you_mean(self.protocol, known)}")
         if self.workers < 0:
             raise UsageError(f"--workers must be 0 or more, not {self.workers}")
         for flag, seed in (("--seed", self.seed), ("--monte-carlo", self.monte_carlo)):

@@ -1,4 +1,4 @@
-"""The scores in the tables of the paper, for comparison with measured ones."""
+"""Published scores, for comparison with measured ones: those of papers, and development figures from public code."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from typing import Any
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """A row of a table of Hu et al., WACV 2023."""
+    """The scores of a network on a dataset."""
 
     table: str
+    """Number of the table in the paper; empty for scores from another source."""
     method: str
     dataset: str
     split: str
+    """Empty if it is not known."""
     scores: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
     """Name of the network in this package; empty for methods that it does not have."""
+    source: str = "Hu et al., WACV 2023"
+    """Origin of the scores."""
+
+    @property
+    def label(self) -> str:
+        """Short description for tables of scores."""
+        return f"paper, {self.split} ({self.table})" if self.table else "development, not paper"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain values."""
@@ -29,7 +38,7 @@ class PublishedRow:
 
 @functools.cache
 def rows() -> tuple[PublishedRow, ...]:
-    """Return all rows of Tables 1a, 1b, 2 and 5."""
+    """Return all rows: of Tables 1a, 1b, 2 and 5, and the development figures."""
     text = Path(__file__).with_name("paper_tables.toml").read_text(encoding="utf-8")
     return tuple(PublishedRow(**values) for values in tomllib.loads(text)["rows"])
 

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import Dataset, Video, read_density
+from ..datasets import Dataset, FrameFiles, Video, read_density, read_mask
 from ..datasets.images import Image
 from ..errors import InputError
 from ..figures import new_figure, plain_text, save_figure
+from ..metrics import OBJECT_METRICS
+from ..metrics.object import to_eight_bits
 from ..untrusted import printable
 from ..video.options import OverlayStyle
 from ..video.overlay import Painter
@@ -28,10 +30,10 @@ from .similarity import Similarity
 
 DPI = 110
 
-RANKED_BY = ("NSS", "CC", "SIM")
+RANKED_BY = ("NSS", "CC", "SIM", "S", "maxF")
 """Metrics that rank videos and frames; the first one with scores is used."""
 
-OVER_TIME = ("NSS", "CC", "SIM", "AUC-J")
+OVER_TIME = ("NSS", "CC", "SIM", "AUC-J", "S", "maxF", "maxE", "MAE")
 """Metrics drawn over time."""
 
 STRIP_FRAMES = 4
@@ -74,7 +76,11 @@ def plot(results: Results, dataset: Dataset, source: PredictionSource, folder: P
         written.append(plot_over_time(video, path))
     painter = Painter(OverlayStyle(threshold=0.05))
     for kind, sign in (("worst", 1), ("best", -1)):
-        frames = [shown for frame in pick_frames(ranked, metric, sign) if (shown := load_frame(frame, dataset, source))]
+        frames = [
+            shown
+            for frame in pick_frames(ranked, metric, sign)
+            if (shown := load_frame(frame, metric, dataset, source))
+        ]
         if frames:
             written.append(plot_strip(frames, metric, painter, folder / f"{kind}_frames.png"))
     return written
@@ -139,11 +145,11 @@ class RankedFrame:
 
 @dataclass(frozen=True)
 class LoadedFrame:
-    """One of the best or worst frames with its image, density and map."""
+    """One of the best or worst frames with its image, its density or mask, and its map."""
 
     ranked: RankedFrame
     image: Image
-    density: NDArray[Any] | None
+    truth: NDArray[Any] | None
     prediction: NDArray[Any]
 
 
@@ -168,18 +174,24 @@ def pick_frames(videos: Sequence[VideoScores], metric: str, sign: int) -> list[R
     return sorted(picked, key=lambda frame: sign * frame.score)[:STRIP_FRAMES]
 
 
-def load_frame(ranked: RankedFrame, dataset: Dataset, source: PredictionSource) -> LoadedFrame | None:
-    """Load image, density and map of a frame again; return None if one of them cannot be read."""
+def load_frame(ranked: RankedFrame, metric: str, dataset: Dataset, source: PredictionSource) -> LoadedFrame | None:
+    """Load image, ground truth and map of a frame again; return None if one of them cannot be read."""
     video = next(video for video in dataset.videos if video.name == ranked.video)
     try:
         position, image = find_image(video, ranked.number)
         for number, prediction in source.maps(video, lambda line: None, start=position):
             if number == ranked.number:
-                density = video.densities.get(number)
-                return LoadedFrame(ranked, image, read_density(density) if density else None, prediction)
+                return LoadedFrame(ranked, image, load_truth(video.frame(number), metric), prediction)
     except InputError:
         pass
     return None
+
+
+def load_truth(frame: FrameFiles, metric: str) -> NDArray[Any] | None:
+    """Return the ground truth that a metric compares with: the mask of a frame, or its density; None if it has none."""
+    if metric in OBJECT_METRICS:
+        return read_mask(frame.mask) if frame.mask else None
+    return read_density(frame.density) if frame.density else None
 
 
 def find_image(video: Video, number: int) -> tuple[int, Image]:
@@ -191,12 +203,13 @@ def find_image(video: Video, number: int) -> tuple[int, Image]:
 
 
 def plot_strip(frames: Sequence[LoadedFrame], metric: str, painter: Painter, path: Path) -> Path:
-    """Plot frames side by side, in rows: the image, the recorded density, the predicted map."""
+    """Plot frames side by side, in rows: the image, the ground truth, the predicted map."""
     figure = new_figure(3.2 * len(frames), 6.6)
     for column, frame in enumerate(frames):
-        shown = [("", frame.image), ("prediction", paint(painter, frame.image, frame.prediction))]
-        if frame.density is not None:
-            shown.insert(1, ("ground truth", paint(painter, frame.image, frame.density)))
+        scale = object_scale if metric in OBJECT_METRICS else full_scale
+        shown = [("", frame.image), ("prediction", painter.paint(frame.image, scale(frame.prediction)))]
+        if frame.truth is not None:
+            shown.insert(1, ("ground truth", painter.paint(frame.image, scale(frame.truth))))
         for row, (label, image) in enumerate(shown):
             axes = figure.add_subplot(len(shown), len(frames), row * len(frames) + column + 1)
             axes.imshow(image)
@@ -213,10 +226,15 @@ def plot_strip(frames: Sequence[LoadedFrame], metric: str, painter: Painter, pat
     return path
 
 
-def paint(painter: Painter, image: Image, values: NDArray[Any]) -> Image:
-    """Return an image with a map drawn on it, scaled to the range of the map."""
+def full_scale(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a saliency or density map with its range stretched to 0..1."""
     scaled = values.astype(np.float32) - values.min()
-    return painter.paint(image, scaled / max(float(scaled.max()), 1e-12))
+    return np.asarray(scaled / np.float32(max(scaled.max(), 1e-12)), np.float32)
+
+
+def object_scale(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a map or mask of objects as probabilities; its range is not stretched."""
+    return np.asarray(to_eight_bits(values, values.shape) / 255, np.float32)
 
 
 @plain_text()

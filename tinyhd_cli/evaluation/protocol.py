@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from ..datasets import Dataset, describe_ignored
-from ..errors import InputError
+from ..errors import InputError, UsageError
+from ..metrics.object_scores import ObjectProtocol
+from ..models import ModelSpec
 from .center_bias import Baseline
 from .fixations import Fixations
 from .options import OTHER_FRAMES, EvaluateOptions
@@ -25,7 +27,58 @@ def check_annotated(dataset: Dataset) -> None:
     raise InputError(f"{dataset.root}: no video has annotations; tinyhd evaluate --check lists the files found")
 
 
-def describe_protocol(options: EvaluateOptions, fixations: Fixations, baseline: Baseline) -> dict[str, Any]:
+def choose_protocol(
+    dataset: Dataset, spec: ModelSpec | None, options: EvaluateOptions
+) -> Literal["fixation"] | ObjectProtocol:
+    """Return the protocol of an evaluation: that of the options, or for ``auto`` that of the network or the data.
+
+    Args:
+        dataset: an annotated dataset.
+        spec: the network; None for maps from files and for the center bias.
+        options: the wanted protocol.
+
+    Raises:
+        UsageError: the dataset lacks the ground truth of the protocol, or other options do not apply to it.
+    """
+    masks = any(video.masks for video in dataset.videos)
+    fixations = any(video.densities or video.fixations for video in dataset.videos)
+    wanted, name = options.protocol, f"--protocol {options.protocol}"
+    if wanted == "auto":
+        wanted = "object" if (spec.task == "object" if spec else not fixations) else "fixation"
+        name = f"{spec.name} predicts {spec.task}s" if spec else "no protocol is given"
+    if wanted == "fixation" and not fixations:
+        raise UsageError(
+            f"{name}, but {dataset.root} has only masks of objects: choose a model for objects"
+            " (tinyhd weights list), or score any map against the masks with --protocol object"
+        )
+    if wanted != "fixation" and not masks:
+        raise UsageError(
+            f"{name}, but {dataset.root} has no masks of objects: choose a model for fixations"
+            " (tinyhd weights list), or score any map against the fixations with --protocol fixation"
+        )
+    if wanted != "fixation":
+        flags = {"--monte-carlo": options.monte_carlo is not None, "--baseline": options.baseline != "auto"}
+        if unused := [flag for flag, given in flags.items() if given]:
+            raise UsageError(f"{unused[0]} applies to fixations, not to masks of objects")
+    return wanted
+
+
+def describe_object_protocol(protocol: ObjectProtocol) -> dict[str, Any]:
+    """Return all details of the computation that are needed to reproduce the scores of objects, as plain values."""
+    if protocol == "stdistill":
+        metrics = "as defined by the code of STDistill: maximum F of the precision and recall averaged over frames"
+    else:
+        metrics = "as defined by pysodmetrics: curves of F and E averaged over frames, then their maximum and mean"
+    return {
+        "metrics": metrics,
+        "maps": "8 bits, range of each map stretched to 0..1, except of constant maps",
+        "resize": "maps to the size of the mask, bilinear; masks never",
+        "frames": "all frames with a mask; F is 0 if the mask is empty",
+        "mean": "over all frames; macro_mean: over frames of a video, then over videos",
+    }
+
+
+def describe_fixation_protocol(options: EvaluateOptions, fixations: Fixations, baseline: Baseline) -> dict[str, Any]:
     """Return all details of the computation that are needed to reproduce the scores, as plain values."""
     monte_carlo = options.monte_carlo
     return {
@@ -53,8 +106,8 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def general_notes(dataset: Dataset, fixations: Fixations) -> Iterator[str]:
-    """Yield notes that apply to all scores: an incomplete split, ignored videos, no shuffled AUC."""
+def dataset_notes(dataset: Dataset) -> Iterator[str]:
+    """Yield notes about the dataset: an incomplete split, ignored videos."""
     official = dataset.official
     if official is not None and official.videos != len(dataset.videos):
         yield (
@@ -63,5 +116,9 @@ def general_notes(dataset: Dataset, fixations: Fixations) -> Iterator[str]:
         )
     if dataset.ignored:
         yield describe_ignored(dataset.ignored)
+
+
+def fixation_notes(fixations: Fixations) -> Iterator[str]:
+    """Yield a note if shuffled AUC is not computed."""
     if fixations.videos <= 1:
         yield "s-AUC is left out: its negatives are fixations of other videos, and the dataset has a single video"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..atomic_files import atomic_write
-from ..metrics import METRICS
+from ..metrics.object_scores import mean_curves, scores_of_curves
 from ..untrusted import csv_cell, json_text
 from ..version import __version__
+from .ground_truth import ALL_METRICS
 from .paper_tables import PublishedRow
 from .scoring import VideoScores, nan_mean
 
@@ -25,26 +27,41 @@ class Results:
     prediction: dict[str, Any]
     protocol: dict[str, Any]
     published: tuple[PublishedRow, ...] = ()
-    """Rows of the paper's tables for the same network and dataset."""
+    """Published scores of the same network and dataset."""
     notes: tuple[str, ...] = field(default_factory=tuple)
     """Notes that apply to all videos."""
 
     @property
     def metrics(self) -> list[str]:
         """Metrics with a score for at least one video, in the order of tables."""
-        return [name for name in METRICS if any(name in video.scores for video in self.videos)]
+        return [name for name in ALL_METRICS if any(name in video.scores for video in self.videos)]
 
     def mean(self) -> dict[str, float]:
-        """Return each metric's mean over all frames of all videos in which it is defined."""
-        return {
+        """Return each metric's mean over all frames of all videos in which it is defined.
+
+        Curves are averaged over all frames, too, before their maximum is taken.
+        """
+        means = {
             name: nan_mean(score for video in self.videos for score in video.scores.get(name, ()))
             for name in self.metrics
         }
+        return means | self._of_curves(lambda video: len(video.numbers))
 
     def macro_mean(self) -> dict[str, float]:
-        """Return each metric's mean over videos of the video's mean, which the paper's code reports."""
+        """Return each metric's mean over videos of the video's mean, which the paper's code reports.
+
+        The mean curves of the videos are averaged, too, before their maximum is taken.
+        """
         means = [video.means() for video in self.videos]
-        return {name: nan_mean(video.get(name, math.nan) for video in means) for name in self.metrics}
+        macro = {name: nan_mean(video.get(name, math.nan) for video in means) for name in self.metrics}
+        return macro | self._of_curves(lambda video: 1)
+
+    def _of_curves(self, weight: Callable[[VideoScores], float]) -> dict[str, float]:
+        """Return the scores that depend on curves, those of the weighted mean of the videos' mean curves."""
+        videos = [video for video in self.videos if video.curves]
+        if not videos:
+            return {}
+        return scores_of_curves(mean_curves((video.mean_curves() for video in videos), map(weight, videos)))
 
     def undefined(self) -> dict[str, int]:
         """Return the number of scored frames in which each metric is NaN."""

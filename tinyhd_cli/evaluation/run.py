@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 
 from ..callbacks import OnProgress, StartPhase, no_phases
 from ..datasets import Dataset
-from ..errors import OutputError, WeightsError, describe_unexpected
+from ..errors import OutputError, UsageError, WeightsError, describe_unexpected
 from ..system import available_cores
 from ..version import __version__
 from . import parallel
-from .center_bias import Baseline, choose_baseline
-from .fixations import Fixations, read_fixations
+from .ground_truth import GroundTruth, MaskTruth, read_fixation_truth
 from .options import EvaluateOptions, PredictionSpec
 from .paper_tables import rows_for
 from .predictions import NetworkSource, PredictionSource, open_predictions
-from .protocol import check_annotated, describe_dataset, describe_protocol, general_notes
+from .protocol import check_annotated, choose_protocol, dataset_notes, describe_dataset
 from .results import Results
 from .resume import FinishedVideos
-from .scoring import GroundTruthReader, VideoScores, score_video
+from .scoring import VideoScores, score_video
 
 GPU_WORKERS = 4
 """Maximum number of processes that share one GPU; each loads its own copy of CUDA's libraries into memory."""
@@ -32,8 +31,7 @@ class Scoring:
 
     dataset: Dataset
     predictions: PredictionSpec
-    fixations: Fixations
-    baseline: Baseline
+    ground_truth: GroundTruth
     options: EvaluateOptions
 
     def __call__(self) -> parallel.Work:
@@ -45,13 +43,12 @@ class Scoring:
         Args:
             source: an open source of maps; None to open one.
         """
-        center_bias = self.baseline.center_bias(self.fixations)
-        opened = source or open_predictions(self.predictions, self.dataset, center_bias)
-        ground_truth = GroundTruthReader(self.dataset.videos, self.fixations, center_bias, self.options)
+        opened = source or open_predictions(self.predictions, self.dataset, self.ground_truth.center_bias())
+        reader = self.ground_truth.reader()
 
         def score(index: int, on_frame: parallel.OnFrame) -> VideoScores:
             try:
-                return score_video(index, opened, ground_truth, on_frame)
+                return score_video(index, opened, self.ground_truth, reader, on_frame)
             except (parallel.Canceled, WeightsError):  # unusable weights would fail on all other videos, too
                 raise
             except Exception as error:  # an error in one video must not stop the others
@@ -83,47 +80,54 @@ def evaluate(
     Raises:
         InputError: no video has annotations.
         WeightsError: the network's weights cannot be loaded.
-        UsageError: the options contradict each other.
+        UsageError: the options contradict each other, or the dataset lacks the ground truth of the network's task.
     """
     predictions, options = predictions or PredictionSpec(), options or EvaluateOptions()
     check_annotated(dataset)
-    fixations = read_fixations(dataset.videos, workers=available_cores(), progress=start_phase("reading fixations"))
-    baseline = choose_baseline(dataset, options, start_phase)
-    scoring = Scoring(dataset, predictions, fixations, baseline, options)
-    source = open_predictions(predictions, dataset, baseline.center_bias(fixations))
+    source, ground_truth = open_both(dataset, predictions, options, start_phase)
+    scoring = Scoring(dataset, predictions, ground_truth, options)
     finished = finished_videos(scoring, source)
     scores = score_all(scoring, source, finished, start_phase("scoring"), on_video or (lambda video: None))
     return Results(
         videos=tuple(scores),
         dataset=describe_dataset(dataset),
         prediction=source.describe(),
-        protocol=describe_protocol(options, fixations, baseline),
+        protocol=ground_truth.describe(),
         published=rows_for(dataset.layout, source.spec.name) if isinstance(source, NetworkSource) else (),
-        notes=tuple(general_notes(dataset, fixations)),
+        notes=(*dataset_notes(dataset), *ground_truth.notes()),
     )
 
 
 def finished_videos(scoring: Scoring, source: PredictionSource) -> FinishedVideos:
     """Return the scores that an interrupted run with the same data, maps and protocol saved."""
-    dataset, training = scoring.dataset, scoring.baseline.training
+    dataset = scoring.dataset
     return FinishedVideos(
         {
             "tinyhd": __version__,
             "dataset": {"layout": dataset.layout, "root": str(dataset.root.resolve()), "split": dataset.split},
             "videos": [video.name for video in dataset.videos],
-            "fixations": scoring.fixations.key,
-            "training": training.key if training else "",
+            **scoring.ground_truth.keys(),
             "prediction": source.describe(),
-            "protocol": describe_protocol(scoring.options, scoring.fixations, scoring.baseline),
+            "protocol": scoring.ground_truth.describe(),
         }
     )
 
 
-def open_source(dataset: Dataset, predictions: PredictionSpec, options: EvaluateOptions) -> PredictionSource:
-    """Return the source of maps that :func:`evaluate` uses, to read some of the maps again."""
-    fixations = read_fixations(dataset.videos, workers=available_cores())
-    baseline = choose_baseline(dataset, options, no_phases)
-    return open_predictions(predictions, dataset, baseline.center_bias(fixations))
+def open_both(
+    dataset: Dataset, predictions: PredictionSpec, options: EvaluateOptions, start_phase: StartPhase = no_phases
+) -> tuple[PredictionSource, GroundTruth]:
+    """Return the source of maps and the ground truth that :func:`evaluate` uses."""
+    source = None if predictions.prior else open_predictions(predictions, dataset)
+    spec = source.spec if isinstance(source, NetworkSource) else None
+    protocol = choose_protocol(dataset, spec, options)
+    if predictions.prior and protocol != "fixation":
+        raise UsageError("--prior is the center bias of fixations: it is not scored against masks of objects")
+    ground_truth: GroundTruth
+    if protocol == "fixation":
+        ground_truth = read_fixation_truth(dataset, options, start_phase)
+    else:
+        ground_truth = MaskTruth(dataset, protocol)
+    return source or open_predictions(predictions, dataset, ground_truth.center_bias()), ground_truth
 
 
 def pick_workers(options: EvaluateOptions, source: PredictionSource, videos: int) -> int:
@@ -142,15 +146,15 @@ def score_all(
     on_video: Callable[[VideoScores], None],
 ) -> list[VideoScores]:
     """Score the videos that are not finished yet; return the scores of all videos in the dataset's order."""
-    videos = scoring.dataset.videos
-    files = [[*source.files(video), *video.densities.values(), *video.fixations.values()] for video in videos]
+    videos, ground_truth = scoring.dataset.videos, scoring.ground_truth
+    files = [[*source.files(video), *ground_truth.files(video)] for video in videos]
     scores: dict[int, VideoScores] = {}
     for index, video in enumerate(videos):
         earlier = finished.get(video.name, files[index])
         if earlier is not None:
             scores[index] = earlier
             on_video(replace(earlier))
-    frames = [len({*video.densities, *video.fixations}) for video in videos]
+    frames = [len(ground_truth.numbers(video)) for video in videos]
     before, total = sum(frames[index] for index in scores), sum(frames)
     remaining = [index for index in range(len(videos)) if index not in scores]
     workers = pick_workers(scoring.options, source, len(remaining))

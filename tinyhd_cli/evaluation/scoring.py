@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,14 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import FrameFiles, Video, read_density
+from ..datasets import FrameFiles
 from ..errors import InputError
-from ..metrics import METRICS, FrameScorer
+from ..metrics.object_scores import Curves, scores_of_curves
 from ..wording import plural
-from .center_bias import CenterBias
-from .fixations import Fixations
+from .ground_truth import ALL_METRICS, GroundTruth, GroundTruthReader
 from .map_files import FileSource
-from .options import OTHER_FRAMES, EvaluateOptions
 from .parallel import OnFrame
 from .predictions import PredictionSource
 
@@ -34,12 +31,16 @@ class VideoScores:
     """Numbers of the scored frames."""
     scores: dict[str, list[float]] = field(default_factory=dict)
     """Scores of these frames by metric; NaN where the metric is not defined."""
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    """Sums of the frames' curves, see ``score_with_curves``; empty for fixations."""
     missing: int = 0
     """Number of annotated frames without a map."""
     failed: int = 0
     """Number of frames with a map that could not be scored."""
     constant: int = 0
     """Number of frames with a constant map."""
+    empty: int = 0
+    """Number of frames with an empty mask."""
     unannotated: int = 0
     """Number of maps without ground truth."""
     resized: int = 0
@@ -49,8 +50,10 @@ class VideoScores:
     notes: list[str] = field(default_factory=list)
     """Messages about oddities that change no score."""
 
-    def add(self, number: int, scores: dict[str, float]) -> None:
-        """Add the scores of a frame."""
+    def add(self, number: int, scores: dict[str, float], curves: Curves | None = None) -> None:
+        """Add the scores and the curves of a frame."""
+        for name, curve in (curves or {}).items():
+            self.curves[name] = (curve + self.curves.get(name, 0)).tolist()
         for name, score in scores.items():
             # A metric may be missing at first: the first frames may have no fixation map.
             self.scores.setdefault(name, [float("nan")] * len(self.numbers)).append(score)
@@ -59,8 +62,16 @@ class VideoScores:
             column.extend([float("nan")] * (len(self.numbers) - len(column)))
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each metric over the frames in which it is defined; NaN without such frames."""
-        return {name: nan_mean(self.scores[name]) for name in METRICS if name in self.scores}
+        """Return the mean of each metric over the frames in which it is defined; NaN without such frames.
+
+        Scores that depend on curves are those of the mean curve.
+        """
+        means = {name: nan_mean(self.scores[name]) for name in ALL_METRICS if name in self.scores}
+        return means | (scores_of_curves(self.mean_curves()) if self.curves else {})
+
+    def mean_curves(self) -> Curves:
+        """Return the means of the frames' curves."""
+        return {name: np.array(total) / len(self.numbers) for name, total in self.curves.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain values."""
@@ -74,102 +85,43 @@ def nan_mean(values: Iterable[float]) -> float:
     return float(array.mean()) if array.size else float("nan")
 
 
-class GroundTruthReader:
-    """Reader of the ground truth of frames. Videos are identified by their position in ``videos`` and ``fixations``."""
-
-    def __init__(
-        self,
-        videos: tuple[Video, ...],
-        fixations: Fixations,
-        baseline: CenterBias | None,
-        options: EvaluateOptions,
-    ) -> None:
-        self.videos = videos
-        self.fixations = fixations
-        self.baseline = baseline
-        self.options = options
-
-    def other_frames(self, index: int) -> NDArray[np.int64]:
-        """Return the frames of other videos, from which the negatives of shuffled AUC are drawn."""
-        return self.fixations.other_frames(index)
-
-    def frame_scorer(
-        self, index: int, frame: FrameFiles, prediction: NDArray[Any], others: NDArray[np.int64]
-    ) -> FrameScorer:
-        """Return the scorer that compares a frame's map with its ground truth.
-
-        Random draws depend only on the seed, the video's name and the frame number, not on the order of work.
-
-        Args:
-            index: position of the video.
-            frame: files of the frame.
-            prediction: the map.
-            others: result of :meth:`other_frames`.
-
-        Raises:
-            InputError: the ground truth cannot be read, or its maps differ in size.
-        """
-        density = None if frame.density is None else read_density(frame.density)
-        fixation = self.fixations.mask(index, frame.number)
-        reference = fixation if fixation is not None else density
-        if reference is None:
-            raise InputError("the fixation map cannot be read")
-        size = (reference.shape[0], reference.shape[1])
-        name = zlib.crc32(self.videos[index].name.encode(errors="surrogateescape"))
-        other = None
-        if others.size and fixation is not None:
-            rng = np.random.default_rng([self.options.seed, name, frame.number])
-            drawn = rng.choice(others, min(OTHER_FRAMES, others.size), replace=False, shuffle=False)
-            other = self.fixations.union(drawn, size)
-        seed = self.options.monte_carlo
-        return FrameScorer(
-            prediction,
-            density,
-            fixation,
-            other,
-            self.baseline.map(index, size) if self.baseline and fixation is not None else None,
-            rng=None if seed is None else np.random.default_rng([seed, name, frame.number]),
-        )
-
-
 def score_video(
-    index: int, source: PredictionSource, ground_truth: GroundTruthReader, on_frame: OnFrame
+    index: int, source: PredictionSource, ground_truth: GroundTruth, reader: GroundTruthReader, on_frame: OnFrame
 ) -> VideoScores:
     """Score all annotated frames of a video.
 
     Args:
         index: position of the video in the ground truth.
         source: source of the maps.
-        ground_truth: reads the ground truth.
+        ground_truth: describes the ground truth.
+        reader: reads it.
         on_frame: called after each scored frame.
 
     Returns:
         The scores, with one message for each failure. Bad input raises no exception.
     """
-    video = ground_truth.videos[index]
+    video = reader.videos[index]
     result = VideoScores(video.name, failures=[f"{video.name}: {line}" for line in video.unsupported])
-    if not video.annotated:
-        result.failures.append(f"{video.name}: has no annotations")
+    annotated = set(ground_truth.numbers(video))
+    if not annotated:
+        result.failures.append(f"{video.name}: has no {ground_truth.kind}")
         return result
-    others = ground_truth.other_frames(index)
-    for number in video.fixations:
-        if problem := ground_truth.fixations.problems.get(f"{index}:{number}"):
-            result.failures.append(problem)
+    result.failures += reader.problems(index)
     predicted: set[int] = set()
     complete = False
     try:
         for number, prediction in source.maps(video, result.failures.append):
             predicted.add(number)
-            frame = video.frame(number)
-            if frame.density is None and frame.fixation is None:
+            if number not in annotated:
                 result.unannotated += 1
                 continue
-            score_frame_of(result, ground_truth, index, frame, prediction, others)
+            score_frame_of(result, reader, index, video.frame(number), prediction)
             on_frame()
         complete = True
     except InputError as error:
         result.failures.append(str(error))
-    report_mismatches(result, video, predicted, complete)
+    report_mismatches(result, annotated, predicted, complete)
+    report_empty_masks(result)
     if isinstance(source, FileSource):
         if result.resized:
             line = f"{video.name}: {plural(result.resized, 'map')} resized to the size of the ground truth"
@@ -180,46 +132,50 @@ def score_video(
 
 
 def score_frame_of(
-    result: VideoScores,
-    ground_truth: GroundTruthReader,
-    index: int,
-    frame: FrameFiles,
-    prediction: NDArray[Any],
-    others: NDArray[np.int64],
+    result: VideoScores, reader: GroundTruthReader, index: int, frame: FrameFiles, prediction: NDArray[Any]
 ) -> None:
     """Score one frame; add the scores or the failure to ``result``."""
     try:
-        scorer = ground_truth.frame_scorer(index, frame, prediction, others)
-        if not scorer.finite:
-            raise InputError("the map contains NaN or infinity")
-        scores = scorer.scores()
+        scored = reader.score(index, frame, prediction)
     except InputError as error:
         result.failed += 1
         result.failures.append(f"{result.name}: frame {frame.number}: {error}")
         return
-    result.resized += prediction.shape != scorer.prediction.shape
-    result.constant += scorer.constant
-    result.add(frame.number, scores)
+    result.resized += prediction.shape != scored.size
+    result.constant += scored.constant
+    result.empty += scored.empty
+    result.add(frame.number, scored.scores, scored.curves)
 
 
-def report_mismatches(result: VideoScores, video: Video, predicted: set[int], complete: bool) -> None:
+def report_mismatches(result: VideoScores, annotated: set[int], predicted: set[int], complete: bool) -> None:
     """Record frames without a map, maps without a frame and constant maps.
 
     Args:
         result: the scores of the video.
-        video: the video.
+        annotated: numbers of the frames with ground truth.
         predicted: numbers of the frames with a map.
         complete: whether all maps were read; if not, ``result`` already has a message.
     """
-    annotated = {*video.densities, *video.fixations}
     missing = sorted(annotated - predicted)
     result.missing = len(missing)
     if missing and (predicted or complete):  # otherwise there is already a message about the whole video
-        result.failures.append(f"{video.name}: no map for {describe_frames(missing)}")
+        result.failures.append(f"{result.name}: no map for {describe_frames(missing)}")
     if extra := sorted(predicted - annotated):
-        result.notes.append(f"{video.name}: no ground truth for {describe_frames(extra)}, maps ignored")
+        result.notes.append(f"{result.name}: no ground truth for {describe_frames(extra)}, maps ignored")
     if result.constant:
-        result.notes.append(f"{video.name}: {plural(result.constant, 'constant map')}")
+        result.notes.append(f"{result.name}: {plural(result.constant, 'constant map')}")
+
+
+def report_empty_masks(result: VideoScores) -> None:
+    """Record empty masks; discard the scores of a video in which all masks are empty."""
+    if not result.empty:
+        return
+    if result.empty < len(result.numbers):
+        result.notes.append(f"{result.name}: {plural(result.empty, 'empty mask')}, where F is 0")
+        return
+    result.failed += len(result.numbers)
+    result.numbers, result.scores, result.curves = [], {}, {}
+    result.failures.append(f"{result.name}: all masks are empty, so there is no object to score")
 
 
 def describe_frames(numbers: list[int]) -> str:

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from .object import OBJECT_METRICS, Curve, ObjectScorer, combine
 
-ObjectProtocol = Literal["standard", "stdistill"]
-"""``standard``: the definitions of the library pysodmetrics; ``stdistill``: those of the code of STDistill, whose
+ObjectProtocol = Literal["object", "stdistill"]
+"""``object``: the definitions of the library pysodmetrics; ``stdistill``: those of the code of STDistill, whose
 maximum F is computed from the precision and the recall averaged over frames."""
 
 Curves = dict[str, Curve]
@@ -19,7 +19,7 @@ Curves = dict[str, Curve]
 
 
 def score_with_curves(
-    prediction: ArrayLike, mask: ArrayLike, protocol: ObjectProtocol = "standard"
+    prediction: ArrayLike, mask: ArrayLike, protocol: ObjectProtocol = "object"
 ) -> tuple[dict[str, float], Curves]:
     """Return the scores of one frame and the curves to average; arguments and errors: ``score_object_frame``."""
     scorer = ObjectScorer(prediction, mask)
@@ -58,7 +58,7 @@ class ObjectScores:
         curves: sums of the frames' curves; empty without frames.
     """
 
-    def __init__(self, protocol: ObjectProtocol = "standard") -> None:
+    def __init__(self, protocol: ObjectProtocol = "object") -> None:
         self.protocol = protocol
         self.frames: list[dict[str, float]] = []
         self.curves: Curves = {}

@@ -69,19 +69,28 @@ def weighted_f(
     area = int(counts[:, 1].sum())
     here, near = relevant_parts(prediction > levels.searchsorted(0.0), mask)
     prediction, mask = prediction[here], mask[here]
-    distance = None
+    squared = None
     false_alarms = 0.0
     if area < counts.sum():
-        distance = cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        closeness = np.exp(distance * np.float32(np.log(0.5) / HALF_WEIGHT))
+        squared = squared_distances(mask)
+        closeness = np.exp(np.sqrt(squared) * np.float32(np.log(0.5) / HALF_WEIGHT))
         p = cv2.LUT(prediction, levels.astype(np.float32))
         # The closeness is 1 inside the mask; pixels that were left out add nothing.
         false_alarms = 2 * outside - (cv2.sumElems(cv2.multiply(p, closeness))[0] - inside)
-        distance = distance[near]
     errors = cv2.LUT(prediction[near], (1 - levels).astype(np.float32))
-    missed = sum_of_errors(errors, mask[near], distance)
+    missed = sum_of_errors(errors, mask[near], None if squared is None else squared[near])
     recall, precision = 1 - missed / area, (area - missed) / (area - missed + false_alarms + EPS)
     return float(2 * recall * precision / (recall + precision + EPS))
+
+
+def squared_distances(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the square of each pixel's distance from the mask, in pixels: whole numbers, ``(H, W)``.
+
+    The roots that OpenCV returns have rounding errors, which depend on the alignment of its memory.
+    """
+    distance = cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    squared = cv2.multiply(distance, distance, dst=distance)
+    return np.rint(squared, out=squared)
 
 
 def relevant_parts(positive: NDArray[np.bool_], mask: NDArray[np.uint8]) -> tuple[Box, Box]:
@@ -107,22 +116,22 @@ def relevant_parts(positive: NDArray[np.bool_], mask: NDArray[np.uint8]) -> tupl
     return (vertical[0], horizontal[0]), (vertical[1], horizontal[1])
 
 
-def sum_of_errors(errors: NDArray[Any], mask: NDArray[np.uint8], distance: NDArray[Any] | None) -> float:
+def sum_of_errors(errors: NDArray[Any], mask: NDArray[np.uint8], squared: NDArray[Any] | None) -> float:
     """Return the sum of errors inside the mask, each the smaller one of the error and the mean error around it.
 
     Args:
         errors: 1 - p, ``(h, w)``.
         mask: the mask with a margin of ``RADIUS`` within the frame, ``(h, w)``.
-        distance: distance of each pixel from the mask, ``(h, w)``; None if the mask fills the frame.
+        squared: squared distance of each pixel from the mask, ``(h, w)``; None if the mask fills the frame.
     """
-    if distance is not None:
-        errors = extend(errors, mask, distance)
+    if squared is not None:
+        errors = extend(errors, mask, squared)
     mean = cv2.sepFilter2D(errors, cv2.CV_32F, KERNEL, KERNEL, borderType=cv2.BORDER_CONSTANT)
     smallest = cv2.min(errors, mean)
     return float(cv2.mean(smallest, mask)[0] * cv2.countNonZero(mask))
 
 
-def extend(errors: NDArray[Any], mask: NDArray[np.uint8], distance: NDArray[Any]) -> NDArray[Any]:
+def extend(errors: NDArray[Any], mask: NDArray[np.uint8], squared: NDArray[Any]) -> NDArray[Any]:
     """Return errors whose values near the mask are those of the nearest pixel of the mask.
 
     Values farther away, which the Gaussian around a pixel of the mask does not reach, are not changed.
@@ -130,13 +139,13 @@ def extend(errors: NDArray[Any], mask: NDArray[np.uint8], distance: NDArray[Any]
     width = mask.shape[1]
     reached = cv2.dilate(mask, np.ones((2 * RADIUS + 1, 2 * RADIUS + 1), np.uint8))
     at = np.flatnonzero(reached != mask)
-    squared = np.rint(distance.take(at) ** 2).astype(np.int64)
+    away = squared.take(at).astype(np.int64)
     row, column = np.divmod(at, width)
     padded = cv2.copyMakeBorder(mask, PAD, PAD, PAD, PAD, cv2.BORDER_CONSTANT, value=0)
-    around = (NEAREST @ (width + 2 * PAD, 1)).take(squared, axis=0)
+    around = (NEAREST @ (width + 2 * PAD, 1)).take(away, axis=0)
     around += ((row + PAD) * (width + 2 * PAD) + column + PAD)[:, None]
     first = padded.take(around).argmax(axis=1)
-    nearest = at + (NEAREST @ (width, 1)).take(squared * NEAREST.shape[1] + first)
+    nearest = at + (NEAREST @ (width, 1)).take(away * NEAREST.shape[1] + first)
     extended = errors.copy()
     extended.put(at, errors.take(nearest))
     return extended

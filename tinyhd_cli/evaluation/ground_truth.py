@@ -1,0 +1,270 @@
+"""The ground truth that maps are scored against: recorded fixations, or masks of objects.
+
+Either kind is described by a small picklable object, from which every worker process makes a reader.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..callbacks import StartPhase
+from ..datasets import Dataset, FrameFiles, Video, read_density, read_image, read_mask
+from ..datasets.headers import claimed_size
+from ..datasets.masks import Mask
+from ..errors import InputError
+from ..metrics import METRICS, OBJECT_METRICS, FrameScorer
+from ..metrics.object_scores import Curves, ObjectProtocol, score_with_curves
+from ..system import available_cores
+from .center_bias import Baseline, CenterBias, choose_baseline
+from .fixations import Fixations, read_fixations
+from .options import OTHER_FRAMES, EvaluateOptions
+from .protocol import describe_fixation_protocol, describe_object_protocol, fixation_notes
+
+ALL_METRICS = (*METRICS, *OBJECT_METRICS)
+"""Names of all metrics, in the order of tables; an evaluation has those of fixations or those of objects."""
+
+HEADER_BYTES = 1 << 16
+"""Bytes of an image file that are read to find its size."""
+
+
+@dataclass(frozen=True)
+class FrameScores:
+    """The scores of one frame."""
+
+    scores: dict[str, float]
+    """Scores by metric; NaN where the metric is not defined."""
+    size: tuple[int, ...]
+    """Height and width of the ground truth."""
+    constant: bool
+    """Whether the map is constant."""
+    curves: Curves = field(default_factory=dict)
+    """Curves to average over frames before their maximum is taken."""
+    empty: bool = False
+    """Whether the mask is empty."""
+
+
+class GroundTruthReader(Protocol):
+    """Reader of the ground truth of frames. Videos are identified by their position in the dataset."""
+
+    @property
+    def videos(self) -> tuple[Video, ...]:
+        """All videos of the dataset."""
+        ...
+
+    def problems(self, index: int) -> Iterator[str]:
+        """Yield a message about each file of a video that is known to be unreadable."""
+        ...
+
+    def score(self, index: int, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
+        """Compare the map of an annotated frame with its ground truth.
+
+        Raises:
+            InputError: the ground truth cannot be read, its files differ in size, or the map contains NaN or infinity.
+        """
+        ...
+
+
+class GroundTruth(Protocol):
+    """Description of the ground truth of a dataset. Picklable, so that every process can make a reader."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the ground truth in messages."""
+        ...
+
+    def numbers(self, video: Video) -> list[int]:
+        """Return the numbers of the annotated frames, in order."""
+        ...
+
+    def files(self, video: Video) -> list[Path]:
+        """Return the files of a video's ground truth."""
+        ...
+
+    def center_bias(self) -> CenterBias | None:
+        """Return the center bias that the scores are relative to."""
+        ...
+
+    def reader(self) -> GroundTruthReader:
+        """Return a reader, for use in one process."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return the protocol as plain values."""
+        ...
+
+    def notes(self) -> Iterator[str]:
+        """Yield notes that apply to all scores."""
+        ...
+
+    def keys(self) -> dict[str, str]:
+        """Return hashes of everything else that the scores of a video depend on, except its own files."""
+        ...
+
+
+@dataclass(frozen=True)
+class FixationTruth:
+    """Density and fixation maps."""
+
+    dataset: Dataset
+    options: EvaluateOptions
+    fixations: Fixations
+    baseline: Baseline
+    kind: str = "annotations"
+
+    def numbers(self, video: Video) -> list[int]:
+        return sorted({*video.densities, *video.fixations})
+
+    def files(self, video: Video) -> list[Path]:
+        return [*video.densities.values(), *video.fixations.values()]
+
+    def center_bias(self) -> CenterBias | None:
+        return self.baseline.center_bias(self.fixations)
+
+    def reader(self) -> GroundTruthReader:
+        return FixationReader(self.dataset.videos, self.fixations, self.center_bias(), self.options)
+
+    def describe(self) -> dict[str, Any]:
+        return describe_fixation_protocol(self.options, self.fixations, self.baseline)
+
+    def notes(self) -> Iterator[str]:
+        return fixation_notes(self.fixations)
+
+    def keys(self) -> dict[str, str]:
+        training = self.baseline.training
+        return {"fixations": self.fixations.key, "training": training.key if training else ""}
+
+
+@dataclass(frozen=True)
+class MaskTruth:
+    """Masks of objects."""
+
+    dataset: Dataset
+    protocol: ObjectProtocol
+    kind: str = "masks"
+
+    def numbers(self, video: Video) -> list[int]:
+        return sorted(video.masks)
+
+    def files(self, video: Video) -> list[Path]:
+        return [path for files in video.masks.values() for path in files.paths]
+
+    def center_bias(self) -> CenterBias | None:
+        return None
+
+    def reader(self) -> GroundTruthReader:
+        return MaskReader(self.dataset.videos, self.protocol)
+
+    def describe(self) -> dict[str, Any]:
+        return describe_object_protocol(self.protocol)
+
+    def notes(self) -> Iterator[str]:
+        yield from ()
+
+    def keys(self) -> dict[str, str]:
+        return {}
+
+
+def read_fixation_truth(dataset: Dataset, options: EvaluateOptions, start_phase: StartPhase) -> FixationTruth:
+    """Read the fixations of a dataset and choose the center bias.
+
+    Args:
+        dataset: the dataset.
+        options: the protocol.
+        start_phase: called with the name of each phase; returns its progress callback.
+    """
+    fixations = read_fixations(dataset.videos, workers=available_cores(), progress=start_phase("reading fixations"))
+    return FixationTruth(dataset, options, fixations, choose_baseline(dataset, options, start_phase))
+
+
+class FixationReader:
+    """Reader of density and fixation maps."""
+
+    def __init__(
+        self, videos: tuple[Video, ...], fixations: Fixations, baseline: CenterBias | None, options: EvaluateOptions
+    ) -> None:
+        self.videos = videos
+        self.fixations = fixations
+        self.baseline = baseline
+        self.options = options
+        self._others: tuple[int, NDArray[np.int64]] | None = None
+
+    def problems(self, index: int) -> Iterator[str]:
+        for number in self.videos[index].fixations:
+            if problem := self.fixations.problems.get(f"{index}:{number}"):
+                yield problem
+
+    def _other_frames(self, index: int) -> NDArray[np.int64]:
+        """Return the frames of other videos, from which the negatives of shuffled AUC are drawn."""
+        if self._others is None or self._others[0] != index:
+            self._others = index, self.fixations.other_frames(index)
+        return self._others[1]
+
+    def score(self, index: int, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
+        scorer = self._scorer(index, frame, prediction)
+        if not scorer.finite:
+            raise InputError("the map contains NaN or infinity")
+        return FrameScores(scorer.scores(), scorer.prediction.shape, scorer.constant)
+
+    def _scorer(self, index: int, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScorer:
+        """Return the scorer that compares a frame's map with its ground truth.
+
+        Random draws depend only on the seed, the video's name and the frame number, not on the order of work.
+        """
+        density = None if frame.density is None else read_density(frame.density)
+        fixation = self.fixations.mask(index, frame.number)
+        reference = fixation if fixation is not None else density
+        if reference is None:
+            raise InputError("the fixation map cannot be read")
+        size = (reference.shape[0], reference.shape[1])
+        name = zlib.crc32(self.videos[index].name.encode(errors="surrogateescape"))
+        others, other = self._other_frames(index), None
+        if others.size and fixation is not None:
+            rng = np.random.default_rng([self.options.seed, name, frame.number])
+            drawn = rng.choice(others, min(OTHER_FRAMES, others.size), replace=False, shuffle=False)
+            other = self.fixations.union(drawn, size)
+        seed = self.options.monte_carlo
+        return FrameScorer(
+            prediction,
+            density,
+            fixation,
+            other,
+            self.baseline.map(index, size) if self.baseline and fixation is not None else None,
+            rng=None if seed is None else np.random.default_rng([seed, name, frame.number]),
+        )
+
+
+@dataclass(frozen=True)
+class MaskReader:
+    """Reader of masks of objects."""
+
+    videos: tuple[Video, ...]
+    protocol: ObjectProtocol
+
+    def problems(self, index: int) -> Iterator[str]:
+        yield from ()
+
+    def score(self, index: int, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
+        mask = read_mask_of(frame)
+        scores, curves = score_with_curves(prediction, mask, self.protocol)
+        constant = bool(prediction.min() == prediction.max())
+        return FrameScores(scores, mask.shape, constant, curves, empty=not mask.any())
+
+
+def read_mask_of(frame: FrameFiles) -> Mask:
+    """Return the mask of a frame; ``InputError`` if it cannot be read or differs in size from the frame's image."""
+    assert frame.mask is not None
+    mask = read_mask(frame.mask)
+    if frame.image is not None:
+        with frame.image.open("rb") as file:
+            size = claimed_size(file.read(HEADER_BYTES))
+        if size != mask.shape[::-1]:  # the image may be rotated by its EXIF orientation, or its header be long
+            height, width, _ = read_image(frame.image).shape
+            return read_mask(frame.mask, (height, width))
+    return mask
