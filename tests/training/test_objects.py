@@ -456,3 +456,15 @@ def test_the_cache_survives_a_damaged_description(data, tmp_path):
         (stored.folder / "meta.json").write_text(json.dumps(broken))
         again = decoded(config, data / "videos", tmp_path)[0]
         assert (again.masked, again.frames) == (tuple(range(8)), 8)
+
+
+def test_a_run_of_a_network_of_pairs(data, tmp_path):
+    """Steps on single frames train it without its mutual attention."""
+    out = tmp_path / "run"
+    stages.train(settings(data, out, model="stkd-pair", steps=2, batch_size=2))
+    pairs, singles = rows(out)
+    assert float(pairs["pair/p3"]) > 0
+    assert not singles["pair/p3"]
+    assert float(singles["target/p2"]) > 0
+    (validation,) = rows(out, "val")
+    assert 0 < float(validation["maxF"]) <= 1

@@ -206,9 +206,7 @@ class Trainer:
                 set_lr(self.optimizer, lr_factor(self.config, step, schedule.steps))
                 terms, loss = self._step(batches)
                 self.state.step = step + 1
-                on_pairs = self.run_data.sampler.is_on_pairs(step)
-                clips = schedule.pairs if on_pairs else schedule.target + schedule.aux
-                rate = clips / (time.monotonic() - begun)
+                rate = self.run_data.sampler.clips_in(step) / (time.monotonic() - begun)
                 left = (time.monotonic() - started) / (step + 1 - first) * (schedule.steps - step - 1)
                 self._after_step(terms, loss, rate, left)
                 if handler.requested:
@@ -391,10 +389,12 @@ class Trainer:
 
 def accelerator(config: TrainConfig) -> Any:
     """Return the Accelerator for a configuration; raise ``UsageError`` if the device is not available."""
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
 
     from ..inference.model import pick_device
 
     device = pick_device(config.device)
+    # Steps on single frames leave out the layers that compare the frames of a pair.
+    distributed = DistributedDataParallelKwargs(find_unused_parameters=config.pairs > 1 and config.clip_frames > 1)
     # We apply autocast ourselves (``autocast``): Accelerate's setting is global to the process.
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+    return Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[distributed])

@@ -127,6 +127,10 @@ class PickSampler(Sampler[list[Pick]]):
         """Return whether a step is on pairs of frames."""
         return self.config.pairs > 0 and step % self.config.pairs == 0
 
+    def clips_in(self, step: int) -> int:
+        """Return the number of clips in a step, over all processes."""
+        return self.schedule.pairs if self.is_on_pairs(step) else self.schedule.target + self.schedule.aux
+
     def picks(self, step: int, part: int = 0) -> list[Pick]:
         """Return the picks of this process for one part of a step, labeled clips first."""
         every = self.config.pairs

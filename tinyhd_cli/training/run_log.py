@@ -53,7 +53,7 @@ class RunLog:
         tensorboard: bool = False,
         scores: Sequence[str] = SCORES,
     ) -> None:
-        self.out, self.path = out, out / "log.csv"
+        self.out, self.path, self.terms = out, out / "log.csv", tuple(terms)
         self.rows = [row for row in self.read() if int(row["step"]) <= step] if step else []
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -87,14 +87,14 @@ class RunLog:
                 self.tensorboard.add_scalar(f"{split}/{name}", value, step)
 
     def curve(self, constant: Mapping[str, float] | None = None) -> None:
-        """Plot the loss and the divergence from the teacher over the steps as ``curve.png``.
+        """Plot the loss and some of its terms over the steps as ``curve.png``.
 
         Args:
             constant: Divergence of the best constant map by term, drawn for comparison.
         """
         figure = new_figure(8, 4.5)
         axes = figure.subplots(1, 2)
-        for axis, columns in zip(axes, (("loss",), ("target/final", "aux/final", "target/ground-truth")), strict=True):
+        for axis, columns in zip(axes, (("loss",), self.plotted_terms()), strict=True):
             for column in columns:
                 for split, style in (("train", {"alpha": 0.5, "linewidth": 0.7}), ("val", {"marker": "."})):
                     points = [
@@ -110,6 +110,12 @@ class RunLog:
             if axis.lines:
                 axis.legend(fontsize="small")
         save_figure(figure, self.out / "curve.png", dpi=110)
+
+    def plotted_terms(self) -> list[str]:
+        """Return the terms to plot: those of the final maps, or else the first three with values."""
+        found = [name for name in self.terms if any(row.get(name) for row in self.rows)]
+        usual = [name for name in ("target/final", "aux/final", "target/ground-truth") if name in found]
+        return usual or found[:3]
 
     def close(self) -> None:
         """Close the files."""
