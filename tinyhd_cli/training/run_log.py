@@ -114,7 +114,7 @@ class RunLog:
     def plotted_terms(self) -> list[str]:
         """Return the terms to plot: those of the final maps, or else the first three with values."""
         found = [name for name in self.terms if any(row.get(name) for row in self.rows)]
-        usual = [name for name in ("target/final", "aux/final", "target/ground-truth") if name in found]
+        usual: list[str] = [name for name in found if name in ("target/final", "aux/final", "target/ground-truth")]
         return usual or found[:3]
 
     def close(self) -> None:
