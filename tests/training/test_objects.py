@@ -195,6 +195,17 @@ def test_every_third_step_is_on_pairs(data, tmp_path):
     assert list(later) == steps[5:]
 
 
+def test_a_batch_larger_than_the_data(data, tmp_path):
+    config = settings(data, tmp_path, batch_size=8)
+    with pytest.raises(UsageError, match="--batch-size 8 is larger than --data, which has 6 frames with masks"):
+        schedule(config, 6, 0)
+    fixations = settings(data, tmp_path, model="tinyhd-s", pair_every=None, batch_size=8)
+    with pytest.raises(UsageError, match="--batch-size 8 is larger than --data, which has 6 videos to train on"):
+        schedule(fixations, 6, 0)
+    with pytest.raises(UsageError, match="--pair-batch-size 3: cannot be divided into 2 equal parts"):
+        schedule(settings(data, tmp_path, pair_batch_size=3), 6, 0, parts=2)
+
+
 def test_pairs_at_the_ends_of_a_video(data, tmp_path):
     config = settings(data, tmp_path)
     root = masked_videos(tmp_path / "two", count=1, frames=2)

@@ -49,10 +49,9 @@ def schedule(config: TrainConfig, targets: int, aux: int, parts: int = 1) -> Sch
     batch = config.batch_size
     option, available = ("--data", targets) if targets else ("--aux", aux)
     if batch > available:
-        videos = plural(
-            available, "frame with a mask" if targets and config.is_object else "video", "frames with masks"
-        )
-        raise UsageError(f"--batch-size {batch} is larger than {option}, which has {videos} to train on")
+        frames = targets and config.is_object
+        found = plural(available, "frame with a mask", "frames with masks") if frames else plural(available, "video")
+        raise UsageError(f"--batch-size {batch} is larger than {option}, which has {found} to train on")
     aux_clips = round(batch * config.aux_ratio) if targets else batch
     counts = (batch if targets else 0, aux_clips if aux else 0)
     if any(count % parts for count in counts):
