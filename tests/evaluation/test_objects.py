@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 from helpers import datasets_on_disk as on_disk
+from helpers import object_datasets
 from helpers.evaluations import results
 from helpers.networks import lively
 
 from tinyhd_cli import load_model, weights
-from tinyhd_cli.datasets import open_dataset, read_mask
+from tinyhd_cli.datasets import open_dataset, read_image, read_mask
 from tinyhd_cli.evaluation import EvaluateOptions, PredictionSpec, evaluate
 from tinyhd_cli.evaluation import run as evaluation
 from tinyhd_cli.metrics import OBJECT_METRICS, ObjectScores
@@ -82,6 +83,31 @@ def test_scores_are_those_of_the_metrics(tinyhd, objects, maps, protocol, capsys
     assert [float(row["maxF"]) for row in rows] == [frame["maxF"] for frame in whole.frames]
     table = capsys.readouterr().out
     assert "mean of videos" in table and "maxF" in table and "AUC" not in table
+
+
+@pytest.mark.parametrize("layout", ["davis", "davsod", "segtrack", "fbms", "visal", "vos"])
+def test_layouts(tinyhd, tmp_path, layout, capsys):
+    """Perfect maps, one for every frame, have perfect scores; frames without a mask are published that way."""
+    root = getattr(object_datasets, layout)(tmp_path / layout)
+    for video in open_dataset(layout, root).videos:
+        for frame in video.frames:
+            shape = read_image(frame.image).shape[:2]
+            perfect = read_mask(frame.mask) if frame.mask else np.ones(shape, bool)
+            on_disk.write_image(tmp_path / "maps" / video.name / f"{frame.image.stem}.png", perfect * np.uint8(255))
+    options = ["--dataset", layout, "--root", root, "--pred-dir", tmp_path / "maps", "--json", "scores.json"]
+    assert tinyhd("evaluate", *options, "--workers", "1") == 0
+    found = results()
+    assert found["mean"]["MAE"] == 0 and found["mean"]["maxF"] == pytest.approx(1)
+    assert found["mean"]["wF"] == pytest.approx(1)
+    assert "no ground truth" not in capsys.readouterr().err
+
+
+def test_a_sequence_without_files_is_one_line(tinyhd, tmp_path, object_weights, capsys):
+    root = object_datasets.davis(tmp_path / "davis")
+    names = root / "ImageSets" / "2016" / "val.txt"
+    names.write_text("dog\nghost\n", encoding="utf-8")
+    assert tinyhd("evaluate", "--dataset", "davis", "--root", root, "--weights", object_weights, "--workers", "1") == 1
+    assert capsys.readouterr().err.count("ghost: ") == 1
 
 
 def test_results_do_not_depend_on_the_number_of_workers(tinyhd, objects, maps):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..callbacks import StartPhase
-from ..datasets import Dataset, FrameFiles, Video, read_density, read_image, read_mask
+from ..datasets import LAYOUTS, Dataset, FrameFiles, Video, read_density, read_image, read_mask
 from ..datasets.headers import claimed_size
 from ..datasets.masks import Mask
 from ..errors import InputError
@@ -79,6 +79,11 @@ class GroundTruth(Protocol):
         """Name of the ground truth in messages."""
         ...
 
+    @property
+    def sparse(self) -> bool:
+        """Whether only some of the frames are annotated, as published."""
+        ...
+
     def numbers(self, video: Video) -> list[int]:
         """Return the numbers of the annotated frames, in order."""
         ...
@@ -117,6 +122,7 @@ class FixationTruth:
     fixations: Fixations
     baseline: Baseline
     kind: str = "annotations"
+    sparse: bool = False
 
     def numbers(self, video: Video) -> list[int]:
         return sorted({*video.densities, *video.fixations})
@@ -148,6 +154,10 @@ class MaskTruth:
     dataset: Dataset
     protocol: ObjectProtocol
     kind: str = "masks"
+
+    @property
+    def sparse(self) -> bool:
+        return LAYOUTS[self.dataset.layout].sparse
 
     def numbers(self, video: Video) -> list[int]:
         return sorted(video.masks)

@@ -104,7 +104,8 @@ def score_video(
     result = VideoScores(video.name, failures=[f"{video.name}: {line}" for line in video.unsupported])
     annotated = set(ground_truth.numbers(video))
     if not annotated:
-        result.failures.append(f"{video.name}: has no {ground_truth.kind}")
+        if not video.problem:
+            result.failures.append(f"{video.name}: has no {ground_truth.kind}")
         return result
     result.failures += reader.problems(index)
     predicted: set[int] = set()
@@ -121,6 +122,8 @@ def score_video(
     except InputError as error:
         result.failures.append(str(error))
     report_mismatches(result, annotated, predicted, complete)
+    if not ground_truth.sparse and (extra := sorted(predicted - annotated)):
+        result.notes.append(f"{video.name}: no ground truth for {describe_frames(extra)}, maps ignored")
     report_empty_masks(result)
     if isinstance(source, FileSource):
         if result.resized:
@@ -148,7 +151,7 @@ def score_frame_of(
 
 
 def report_mismatches(result: VideoScores, annotated: set[int], predicted: set[int], complete: bool) -> None:
-    """Record frames without a map, maps without a frame and constant maps.
+    """Record frames without a map and constant maps.
 
     Args:
         result: the scores of the video.
@@ -160,8 +163,6 @@ def report_mismatches(result: VideoScores, annotated: set[int], predicted: set[i
     result.missing = len(missing)
     if missing and (predicted or complete):  # otherwise there is already a message about the whole video
         result.failures.append(f"{result.name}: no map for {describe_frames(missing)}")
-    if extra := sorted(predicted - annotated):
-        result.notes.append(f"{result.name}: no ground truth for {describe_frames(extra)}, maps ignored")
     if result.constant:
         result.notes.append(f"{result.name}: {plural(result.constant, 'constant map')}")
 

@@ -67,7 +67,7 @@ def weighted_f(
     """
     outside, inside = (float(total) for total in counts.T @ levels)
     area = int(counts[:, 1].sum())
-    here, near = relevant_parts(prediction > levels.searchsorted(0.0), mask)
+    here, near = relevant_parts(prediction > int(levels.searchsorted(0.0)), mask)
     prediction, mask = prediction[here], mask[here]
     squared = None
     false_alarms = 0.0
