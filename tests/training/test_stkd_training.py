@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from helpers import reference
 
 from tinyhd_cli.models import build
 from tinyhd_cli.models.original_names import convert
@@ -34,15 +33,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def stkd(shared):
     """The original's tensors, inputs and values."""
-    folders = [str(shared / "upstream"), str(shared / "reference")]
-    sys.path[:0] = folders
-    try:
-        procedural, inputs = importlib.import_module("procedural"), importlib.import_module("inputs")
-    finally:
-        for folder in folders:
-            sys.path.remove(folder)
-        sys.modules.pop("inputs", None)
-        sys.modules.pop("procedural", None)
+    procedural, inputs = reference.modules(shared)
     facts = json.loads((shared / "reference" / "stkd_tensors.json").read_text())
     state = {name: torch.from_numpy(value) for name, value in procedural.state_dict(facts["shapes"]).items()}
     masks = [torch.from_numpy(inputs.mask(f"{name}_mask", (2, 1, *SIZE))) for name in ("previous", "current")]
