@@ -220,6 +220,16 @@ def test_numbered_cutouts(predict):
     assert written == {path.name: path.stat().st_mtime_ns for path in Path().glob("clip_*.png")}
 
 
+def test_names_with_percent_signs(predict):
+    """Only cut-outs are numbered, and only as PNGs."""
+    assert predict("-o", "100%done.mp4", "--maps", "50%d", "--cutout", "1%d.webm") == 0
+    written = {
+        path: path.stat().st_mtime_ns for path in (Path("100%done.mp4"), Path("50%d/0001.png"), Path("1%d.webm"))
+    }
+    assert predict("-o", "100%done.mp4", "--maps", "50%d", "--cutout", "1%d.webm", "--skip-existing") == 0
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+
+
 @pytest.mark.parametrize("size", [(41, 31), (64, 47)])
 def test_odd_sizes(tinyhd, size):
     """Videos are padded; images are not."""

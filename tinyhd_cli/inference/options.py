@@ -126,7 +126,9 @@ class Outputs:
 
     def single_images(self) -> list[tuple[str, Path]]:
         """Return the kind and path of every requested output that is one image of one frame."""
-        kinds = ("overlay", "maps", "cutout")
+        kinds = ["overlay", "maps"]
+        if self.cutout is not None and not is_numbered(self.cutout):
+            kinds.append("cutout")
         return [(kind, path) for kind, path in self.requested() if kind in kinds and is_one_image(path)]
 
     def missing(self, maps: Collection[str] = (FIRST_MAP,)) -> Outputs:
@@ -135,22 +137,20 @@ class Outputs:
         A folder is complete if it contains all files named in ``maps``, a numbered sequence if its first file is.
         """
         files = [(name, path) for name, path in self.requested() if path != STDOUT]
-        there = {
-            name
-            for name, path in files
-            if is_complete(path.with_name(numbered(path.name, 1))) or all(is_complete(path / one) for one in maps)
-        }
+        there = {name for name, path in files if is_complete(path) or all(is_complete(path / one) for one in maps)}
+        if self.cutout is not None and is_complete(self.cutout.with_name(numbered(self.cutout.name, 1))):
+            there.add("cutout")
         return Outputs(**{name: path for name, path in self.requested() if name not in there})
 
 
 def is_one_image(path: Path) -> bool:
-    """Return whether an output is one image file, by its suffix; not a numbered sequence or an existing folder."""
-    return path.suffix.lower() in IMAGE_OUTPUTS and not is_numbered(path) and not path.is_dir()
+    """Return whether an output is an image file, by its suffix, and no existing folder."""
+    return path.suffix.lower() in IMAGE_OUTPUTS and not path.is_dir()
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether an output of images is a folder, by its suffix; not a video, one image or a numbered sequence."""
-    return not (path.suffix.lower() in VIDEO_SUFFIXES or is_one_image(path) or is_numbered(path))
+    """Return whether an output of images is a folder, by its suffix; neither a video nor image files."""
+    return not (path.suffix.lower() in VIDEO_SUFFIXES or is_one_image(path))
 
 
 def check_cutout(path: Path) -> None:

@@ -18,6 +18,7 @@ from ..video.encoders import ALPHA_CODECS
 from ..video.frame_painter import FramePainter, image_painter
 from ..video.image_writer import ImageSequenceWriter, ImageWriter
 from ..video.object_overlay import cut_out, object_mask
+from ..video.options import is_numbered
 from ..video.overlay import area_color, draw_outline, to_gray_image
 from ..video.reader import Frame, Image, VideoInfo
 from ..video.source import images_in
@@ -197,7 +198,7 @@ class CutoutSink:
         if path.suffix.lower() in ALPHA_CODECS:
             size = (info.width, info.height)
             self._writer = VideoWriter(path, info, size, options.encoder, audio=options.audio, alpha=True)
-        elif is_one_image(path):
+        elif is_one_image(path) and not is_numbered(path):
             self._writer = ImageWriter(path)
         else:
             self._writer = ImageSequenceWriter(path, map_names(info.path))

@@ -37,8 +37,8 @@ NUMBER = re.compile(r"%0?(\d*)d(?!.*%0?\d*d)")
 
 
 def is_numbered(path: Path) -> bool:
-    """Return whether a file name has a placeholder for the number of the frame."""
-    return NUMBER.search(path.name) is not None
+    """Return whether a path is a name for PNGs, with a placeholder for the number of the frame."""
+    return path.suffix.lower() == ".png" and NUMBER.search(path.name) is not None
 
 
 def numbered(pattern: str, number: int) -> str:
