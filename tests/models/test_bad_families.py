@@ -91,6 +91,7 @@ BAD_ATTRIBUTES = {
     "hierarchy": ({"hierarchy": None}, "hierarchy must be a string, not None"),
     "terms": ({"terms": ("final",)}, "terms must be a tuple of LossTerm, not ('final',)"),
     "terms twice": ({"terms": (TERM, TERM)}, "terms: two terms are named 'final'"),
+    "slips": ({"slips": ("final",)}, "slips must be a tuple of LossTerm, not ('final',)"),
     "intermediate": (
         {"intermediate": False, "terms": (replace(TERM, of="early"),)},
         "terms: final uses an intermediate map, but the family sets intermediate = False",
