@@ -203,12 +203,15 @@ def test_masks_that_cannot_be_scored(tinyhd, objects, maps, capsys):
     for number in range(1, VIDEOS["yard"] + 1):
         on_disk.write_image(objects / "yard" / "masks" / f"frame{number}.png", np.zeros(on_disk.SIZE[::-1], np.uint8))
     on_disk.write_image(objects / "street" / "masks" / "frame1.png", np.zeros(on_disk.SIZE[::-1], np.uint8))
+    gray = objects / "park" / "masks" / "frame5.png"
+    on_disk.write_image(gray, cv2.blur(on_disk.object_mask("park", 5), (3, 3)))
     options = ["--root", objects, "--pred-dir", maps, "--workers", "1", "--json", "scores.json"]
     assert tinyhd("evaluate", *options) == 1
     error = capsys.readouterr().err
     assert "frame2.png: is 20 x 10, but the frame is" in error
     assert "frame3.png: is truncated" in error
     assert "yard: all masks are empty, so there is no object to score" in error
+    assert error.count("not binary") == error.count("park: 1 mask is not binary") == 1
     assert "street: 1 empty mask, where F is 0" in error
     found = results()
     assert found["frames"] | {"constant": 0} == {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,22 @@ class MaskFiles:
     """Colors of the objects, if the dataset defines them; see ``load_mask`` for other datasets."""
 
 
-def read_mask(files: MaskFiles | Path, shape: tuple[int, int] | None = None) -> Mask:
-    """Return a frame's mask ``(h, w)``, True on objects. The objects of several files are united.
+def warn_once(path: Path) -> None:
+    """Log a warning about a file that is not binary, if it is the first one of its folder."""
+    if path.parent not in warned:
+        warned.add(path.parent)
+        log.warning("%s: is not a binary mask; levels above half of white count as object", path)
 
-    The first file of a folder that is not binary is named in a warning.
+
+def read_mask(
+    files: MaskFiles | Path, shape: tuple[int, int] | None = None, on_gray: Callable[[Path], None] = warn_once
+) -> Mask:
+    """Return a frame's mask ``(h, w)``, True on objects. The objects of several files are united.
 
     Args:
         files: the mask's files, as in ``FrameFiles.mask``.
         shape: height and width of the frame; None to accept any size.
+        on_gray: called with each file that is not binary.
 
     Raises:
         InputError: a file cannot be read, or differs in size from the frame or from the other files.
@@ -71,9 +79,8 @@ def read_mask(files: MaskFiles | Path, shape: tuple[int, int] | None = None) -> 
     united: Mask | None = None
     for path in files.paths:
         mask, binary = load_mask(path, files.colors)
-        if not binary and path.parent not in warned:
-            warned.add(path.parent)
-            log.warning("%s: is not a binary mask; levels above half of white count as object", path)
+        if not binary:
+            on_gray(path)
         expected = shape if united is None else united.shape
         if expected is not None and mask.shape != expected:
             (height, width), (rows, columns) = mask.shape, expected

@@ -6,7 +6,7 @@ Either kind is described by a small picklable object, from which every worker pr
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,6 +48,8 @@ class FrameScores:
     """Curves to average over frames before their maximum is taken."""
     empty: bool = False
     """Whether the mask is empty."""
+    gray: bool = False
+    """Whether the mask is not binary."""
 
 
 class GroundTruthReader(Protocol):
@@ -261,20 +263,29 @@ class MaskReader:
         yield from ()
 
     def score(self, index: int, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
-        mask = read_mask_of(frame)
+        gray: list[Path] = []
+        mask = read_mask_of(frame, gray.append)
         scores, curves = score_with_curves(prediction, mask, self.protocol)
         constant = bool(prediction.min() == prediction.max())
-        return FrameScores(scores, mask.shape, constant, curves, empty=not mask.any())
+        return FrameScores(scores, mask.shape, constant, curves, empty=not mask.any(), gray=bool(gray))
 
 
-def read_mask_of(frame: FrameFiles) -> Mask:
-    """Return the mask of a frame; ``InputError`` if it cannot be read or differs in size from the frame's image."""
+def read_mask_of(frame: FrameFiles, on_gray: Callable[[Path], None]) -> Mask:
+    """Return the mask of a frame.
+
+    Args:
+        frame: a frame with a mask.
+        on_gray: called with each file of the mask that is not binary.
+
+    Raises:
+        InputError: the mask cannot be read, or differs in size from the frame's image.
+    """
     assert frame.mask is not None
-    mask = read_mask(frame.mask)
+    mask = read_mask(frame.mask, on_gray=on_gray)
     if frame.image is not None:
         with frame.image.open("rb") as file:
             size = claimed_size(file.read(HEADER_BYTES))
         if size != mask.shape[::-1]:  # the image may be rotated by its EXIF orientation, or its header be long
             height, width, _ = read_image(frame.image).shape
-            return read_mask(frame.mask, (height, width))
+            return read_mask(frame.mask, (height, width), on_gray)
     return mask

@@ -190,7 +190,7 @@ def load_frame(ranked: RankedFrame, metric: str, dataset: Dataset, source: Predi
 def load_truth(frame: FrameFiles, metric: str) -> NDArray[Any] | None:
     """Return the ground truth that a metric compares with: the mask of a frame, or its density; None if it has none."""
     if metric in OBJECT_METRICS:
-        return read_mask(frame.mask) if frame.mask else None
+        return read_mask(frame.mask, on_gray=lambda path: None) if frame.mask else None
     return read_density(frame.density) if frame.density else None
 
 

@@ -41,6 +41,8 @@ class VideoScores:
     """Number of frames with a constant map."""
     empty: int = 0
     """Number of frames with an empty mask."""
+    gray: int = 0
+    """Number of frames with a mask that is not binary."""
     unannotated: int = 0
     """Number of maps without ground truth."""
     resized: int = 0
@@ -124,7 +126,7 @@ def score_video(
     report_mismatches(result, annotated, predicted, complete)
     if not ground_truth.sparse and (extra := sorted(predicted - annotated)):
         result.notes.append(f"{video.name}: no ground truth for {describe_frames(extra)}, maps ignored")
-    report_empty_masks(result)
+    report_masks(result)
     if isinstance(source, FileSource):
         if result.resized:
             line = f"{video.name}: {plural(result.resized, 'map')} resized to the size of the ground truth"
@@ -147,6 +149,7 @@ def score_frame_of(
     result.resized += prediction.shape != scored.size
     result.constant += scored.constant
     result.empty += scored.empty
+    result.gray += scored.gray
     result.add(frame.number, scored.scores, scored.curves)
 
 
@@ -167,8 +170,11 @@ def report_mismatches(result: VideoScores, annotated: set[int], predicted: set[i
         result.notes.append(f"{result.name}: {plural(result.constant, 'constant map')}")
 
 
-def report_empty_masks(result: VideoScores) -> None:
-    """Record empty masks; discard the scores of a video in which all masks are empty."""
+def report_masks(result: VideoScores) -> None:
+    """Record masks that are not binary or empty; discard the scores of a video in which all masks are empty."""
+    if result.gray:
+        masks = "1 mask is" if result.gray == 1 else f"{result.gray} masks are"
+        result.notes.append(f"{result.name}: {masks} not binary; levels above half of white count as object")
     if not result.empty:
         return
     if result.empty < len(result.numbers):
