@@ -16,7 +16,7 @@ from ..models import ModelSpec
 from . import generic
 from .base import Engine, EngineUnavailable
 from .builders import clip_shape, lower
-from .self_test import LIMITS, mismatch, self_test_clip
+from .self_test import LIMITS, mismatch
 from .torch import TorchEngine
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
@@ -89,7 +89,7 @@ def export(model: Exportable, format: str, path: Path) -> list[Path]:
     try:
         engine = (write_onnx if format == "onnx" else write_openvino)(model, temporary)
         reference = TorchEngine(model.network, torch.device("cpu"), "float32")
-        wrong = mismatch(engine, reference, self_test_clip(clip_shape(model.spec)), LIMITS["float32"])
+        wrong = mismatch(engine, reference, model.spec, LIMITS["float32"])
         if wrong:
             raise OutputError(f"{path}: not written: its {wrong}")
         for written, target in pairs:

@@ -17,9 +17,9 @@ from ..errors import UsageError, did_you_mean, one_line
 from ..models import ModelSpec
 from . import engine_cache
 from .base import ENGINES, PACKAGES, PRECISIONS, Engine, EngineUnavailable, FramesEngine
-from .builders import BUILDERS, FRAMES_BUILDERS, LOWERINGS, clip_shape, over_frames
+from .builders import BUILDERS, FRAMES_BUILDERS, LOWERINGS, over_frames
 from .kernels import available_isas, fingerprint
-from .self_test import LIMITS, frames_mismatch, mismatch, self_test_clip
+from .self_test import LIMITS, frames_mismatch, mismatch
 from .torch import TorchEngine, device_precision
 
 log = logging.getLogger("tinyhd")
@@ -118,9 +118,10 @@ def usable(name: str, precision: str, network: nn.Module, spec: ModelSpec, refer
         EngineUnavailable: it is not installed, does not support the network, or its maps differ.
     """
     verdicts = verdict_file(name, precision, sha256, spec)
-    clip, limits = self_test_clip(clip_shape(spec)), LIMITS[precision]
     return tested(
-        lambda: BUILDERS[name](network, spec, precision), lambda made: mismatch(made, reference, clip, limits), verdicts
+        lambda: BUILDERS[name](network, spec, precision),
+        lambda made: mismatch(made, reference, spec, LIMITS[precision]),
+        verdicts,
     )
 
 
