@@ -14,6 +14,7 @@ import tomllib
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -25,7 +26,7 @@ from helpers.networks import lively
 from helpers.tensorflow_checkpoints import dis_variables
 
 from tinyhd_cli import weights
-from tinyhd_cli.datasets import read_density
+from tinyhd_cli.datasets import read_density, read_mask
 from tinyhd_cli.models import create
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -472,6 +473,36 @@ def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
     assert all(torch.isfinite(value).all() for value in after.values())
     assert weights.load("run/average.safetensors").info.provenance["steps"] == "3"
     assert Path("run/state.pt").is_file()
+
+
+def test_the_training_data_of_object_networks(readers_folder, monkeypatch, capsys):
+    """Label photographs of discs by their density maps, then compose clips in which the discs move."""
+    from helpers.objects import masked_photographs
+
+    from tinyhd_cli.training import TrainConfig
+    from tinyhd_cli.training.sources import hold_out
+
+    for image in sorted((masked_photographs(Path("discs"), count=12) / "images").iterdir()):
+        mask = read_mask(Path("discs/masks") / image.name).astype(np.uint8) * 255
+        on_disk.write_image(Path("discs/maps") / image.name, cv2.GaussianBlur(mask, (0, 0), 3))
+    Path("discs/masks").rename("exact")
+    monkeypatch.setattr(sys, "argv", ["label_objects.py", "images:discs", "--out", "objects", "--jobs", "1"])
+    runpy.run_path(str(EXAMPLES / "label_objects.py"), run_name="__main__")
+    found = sorted(Path("objects/masks").iterdir())
+    assert f"objects: {len(found)} masks, from 11 photographs and 0 videos" in capsys.readouterr().out
+    assert len(found) > 5
+    kept, _ = hold_out(sorted(Path("exact").iterdir()), TrainConfig().hold_out)
+    for file in found:
+        exact, labeled = (read_mask(path) for path in (kept[int(file.stem.removeprefix("photo-"))], file))
+        assert (exact & labeled).sum() > 0.8 * (exact | labeled).sum()
+
+    arguments = "images:objects --backgrounds images:discs --out composites --count 12 --frames 2 --jobs 1"
+    monkeypatch.setattr(sys, "argv", ["compose_objects.py", *arguments.split()])
+    runpy.run_path(str(EXAMPLES / "compose_objects.py"), run_name="__main__")
+    masks = [read_mask(path) for path in sorted(Path("composites").rglob("masks/*.png"))]
+    assert len(masks) == 24
+    assert 0.004 < np.mean(masks) < 0.5
+    assert any((first != second).any() for first, second in zip(masks[::2], masks[1::2], strict=True))
 
 
 def test_the_ablation_of_uvanet(trainers_folder, monkeypatch, capsys):
