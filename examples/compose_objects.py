@@ -35,8 +35,8 @@ SIZE = (256, 320)
 LARGEST = 400
 """Longer side to which cut-outs are reduced, in pixels."""
 
-EMPTY, TWO = 0.04, 0.12
-"""Fractions of the clips without an object, and with two."""
+TWO = 0.12
+"""Fraction of the clips with two objects."""
 
 SCALES = (0.2, 0.85)
 """Smallest and largest size of an object: its longer side, as a fraction of the image's height."""
@@ -84,6 +84,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder of the clips")
     add("--count", type=int, default=1000, help="number of clips (default: 1000)")
     add("--frames", type=int, default=3, help="frames of each clip (default: 3)")
+    add("--empty", type=float, default=0.04, help="fraction of the clips without an object (default: 0.04)")
     add("--seed", type=int, default=0, help="seed of all random choices (default: 0)")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
     return parser.parse_args(arguments)
@@ -221,8 +222,8 @@ class Composer:
         """Write a clip; its content depends on the seed and its number alone."""
         cv2.setNumThreads(1)
         random = np.random.default_rng([self.options.seed, number])
-        draw = random.random()
-        wanted = 0 if draw < EMPTY else 2 if draw < EMPTY + TWO else 1
+        draw, empty = random.random(), self.options.empty
+        wanted = 0 if draw < empty else 2 if draw < empty + TWO else 1
         chosen: list[CutOut] = []
         while len(chosen) < wanted:
             found = cut_outs(self.objects[random.integers(len(self.objects))])
