@@ -417,7 +417,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--grid", type=float, default=5.0, help="weight of the penalty on periodic patterns (default: 5)")
     add("--agreement", type=float, default=1.0, help="weight of 1 - CC with the teachers' maps (default: 1)")
     add("--stir", type=float, default=0.15, help="fraction of an animated clip's target on moving patches")
-    add("--change", type=float, default=1.0, help="weight of the error in frame-to-frame changes (default: 1)")
+    add("--change", type=float, default=0.0, help="weight of the error in frame-to-frame changes (default: 0)")
     add("--reuse", type=int, default=0, help="batches after which the same clips return (default: 0, never)")
     add("--device", default="cuda" if gpu else "cpu")
     add("--layers", choices=LAYERS, default="gpu" if gpu else "cpu", help="implementation of the layers")

@@ -464,7 +464,7 @@ def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
         network = lively(f"tinyhd-{name[0]}-quarter")
         weights.save(f"{name}.safetensors", network.state_dict(), network.spec, input_size=small["size"])
     arguments = "data --teachers multi.safetensors single.safetensors --init multi.safetensors --out run"
-    arguments += " --steps 3 --mix 1 1 1 1 --reuse 2 --device cpu"
+    arguments += " --steps 3 --mix 1 1 1 1 --reuse 2 --change 1 --device cpu"
     monkeypatch.setattr(sys, "argv", ["train_default.py", *arguments.split()])
     runpy.run_path(str(EXAMPLES / "train_default.py"), run_name="__main__")
     assert "2 videos, 81 frames, 5 photographs" in capsys.readouterr().out

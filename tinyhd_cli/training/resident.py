@@ -37,7 +37,7 @@ PHOTO_SIZE = (288, 384)
 HOLD_OUT_EVERY = 10
 """One in this many photographs of each set, and one in this many sources of videos, is held out."""
 
-MIN_MOTION, MAX_MOTION = 1.5, 5.0
+MIN_MOTION, MAX_MOTION = 0.5, 5.0
 """Range to which the motion score of a video is clipped for its sampling weight."""
 
 UNKNOWN_MOTION = 1.4
