@@ -38,8 +38,11 @@ LARGEST = 400
 TWO = 0.12
 """Fraction of the clips with two objects."""
 
-SCALES = (0.2, 0.85)
+SCALES = (0.2, 1.1)
 """Smallest and largest size of an object: its longer side, as a fraction of the image's height."""
+
+DRAWS = 3
+"""Number of photographs from which the background with the least density is chosen."""
 
 MAX_ANGLE = 25.0
 """Largest rotation of a cut-out, in degrees, to either side."""
@@ -120,8 +123,8 @@ def cut_outs(photograph: Video) -> tuple[CutOut, ...]:
     return tuple(found)
 
 
-def background(photograph: Video, random: np.random.Generator) -> Pixels:
-    """Return the part of a photograph with the least density, in a random size: BGR, slightly larger than a clip."""
+def background(photograph: Video, random: np.random.Generator) -> tuple[float, Pixels]:
+    """Return the part of a photograph with the least density, in a random size, BGR, after its relative density."""
     frame, _ = next(iter(photograph.read()))
     image = image_of(photograph)
     height, width = image.shape[:2]
@@ -137,7 +140,7 @@ def background(photograph: Video, random: np.random.Generator) -> Pixels:
         crop = crop[:, ::-1]
     if random.random() < 0.5:
         crop = cv2.GaussianBlur(np.ascontiguousarray(crop), (0, 0), random.uniform(*BLUR))
-    return np.ascontiguousarray(crop)
+    return float(mass[y, x] / max(sums[-1, -1], 1e-6) / part**2), np.ascontiguousarray(crop)
 
 
 # ------------------------------------------------------------------------------------------------------ composites
@@ -228,7 +231,8 @@ class Composer:
         while len(chosen) < wanted:
             found = cut_outs(self.objects[random.integers(len(self.objects))])
             chosen += [found[random.integers(len(found))]] if found else []
-        ground = background(self.backgrounds[random.integers(len(self.backgrounds))], random)
+        drawn = random.integers(len(self.backgrounds), size=DRAWS)
+        _, ground = min((background(self.backgrounds[index], random) for index in drawn), key=lambda found: found[0])
         quality = int(random.integers(70, 96))
         for index, (image, mask) in enumerate(compose(chosen, ground, self.options.frames, random), 1):
             folder = self.options.out / f"{number:05d}"
