@@ -6,8 +6,11 @@ import itertools
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from helpers.objects import scene
+from helpers.training_data import write_png
 
 from tinyhd_cli import load_model, predict, weights
 from tinyhd_cli.video.reader import VideoReader
@@ -66,14 +69,16 @@ def test_scores_exceed_those_of_a_center_bias(shared, tinyhd):
     assert mean["NSS"] > 2.8
 
 
-@pytest.mark.parametrize("name", ["uva-64.v1", "uva-32.v1"])
-def test_weights_of_uva_net_are_embedded(name):
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("uva-64.v1", 169_460), ("uva-32.v1", 169_460), ("stkd-lite.v1", 2_103_914)]
+)
+def test_further_weights_are_embedded(name, parameters):
     info, located = weights.inspect(name)
     assert located is not None
     assert located.source == "embedded"
     assert weights.verify(name).state == "ok"
     assert info.license == "Apache-2.0"
-    assert info.parameters == 169_460
+    assert info.parameters == parameters
     assert f"# {name}" in weights.card(info)
     assert weights.inspect(name.partition(".")[0])[0] == info
 
@@ -87,3 +92,16 @@ def test_scores_of_uva_net(shared, tinyhd, name, nss):
     mean = json.loads(Path("scores.json").read_text())["mean"]
     assert mean["CC"] > 0.45
     assert mean["NSS"] > nss
+
+
+def test_the_object_is_found(tinyhd):
+    """A photograph of a disc on a plain ground: the mask is the disc, and its surroundings stay empty."""
+    image, mask = scene(7, 320, 240)
+    write_png(Path("photo.png"), image)
+    assert tinyhd("predict", "photo.png", "--model", "stkd-lite", "--npz", "map.npz", "--quiet") == 0
+    with np.load("map.npz") as arrays:
+        probability = arrays["saliency"][0]
+    inside = cv2.resize(mask, probability.shape[::-1], interpolation=cv2.INTER_AREA) > 127
+    found = probability > 0.5
+    assert (found & inside).sum() > 0.8 * (found | inside).sum()
+    assert probability[~inside].mean() < 0.1
