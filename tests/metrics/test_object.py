@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from tinyhd_cli.errors import InputError
-from tinyhd_cli.metrics import OBJECT_METRICS, ObjectScorer, ObjectScores, object_definition, score_object_frame
+from tinyhd_cli.metrics import (
+    OBJECT_METRICS,
+    ObjectScorer,
+    ObjectScores,
+    object_definition,
+    score_object_frame,
+    weighted_f,
+)
 from tinyhd_cli.metrics.weighted_f import FAR
 
 LIBRARY_NAMES = dict(
@@ -72,7 +79,17 @@ def random_case(rng):
     return (np.round(prediction * steps) * (255 / steps)).astype(np.uint8), mask
 
 
-def test_random_maps_against_the_definitions():
+@pytest.fixture(params=["compiled", "OpenCV"])
+def each_way(request, monkeypatch):
+    """Compute weighted F with the compiled function, whatever the map is, and without it."""
+    if request.param == "OpenCV":
+        monkeypatch.setattr(weighted_f, "library", lambda: None)
+    elif weighted_f.library() is None:
+        pytest.skip("weighted_f.c is not compiled here")
+    monkeypatch.setattr(weighted_f, "MAX_ALARMS", 2)
+
+
+def test_random_maps_against_the_definitions(each_way):
     rng = np.random.default_rng(0)
     for number in range(150):
         prediction, mask = random_case(rng)
@@ -80,7 +97,7 @@ def test_random_maps_against_the_definitions():
         assert score_object_frame(prediction, mask) == pytest.approx(expected, abs=1e-6), number
 
 
-def test_a_frame_larger_than_the_reach_of_weighted_f():
+def test_a_frame_larger_than_the_reach_of_weighted_f(each_way):
     """Pixels farther than ``FAR`` from the mask have the full weight; nearest pixels are exact at all borders."""
     rng = np.random.default_rng(1)
     mask = np.zeros((70, 3 * FAR), bool)

@@ -6,6 +6,9 @@ from the mask, up to twice.
 
 from __future__ import annotations
 
+import ctypes
+import functools
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -25,6 +28,9 @@ KERNEL = cv2.getGaussianKernel(2 * RADIUS + 1, SIGMA, cv2.CV_32F)
 
 HALF_WEIGHT = 5.0
 """Distance from the mask, in pixels, at which an error outside weighs 1.5; it weighs 1 at the mask and 2 far away."""
+
+RATE = float(np.log(0.5) / HALF_WEIGHT)
+"""Logarithm of the closeness at a distance of one pixel; the weight is 2 - closeness."""
 
 FAR = int(24 * HALF_WEIGHT)
 """Distance from which the weight is 2 in the precision of float32."""
@@ -50,6 +56,18 @@ def nearest_offsets() -> NDArray[np.int64]:
 
 NEAREST = nearest_offsets()
 
+LIBRARY = Path(__file__).parent / "csrc" / "_weighted_f.so"
+"""``weighted_f.c``, compiled by ``hatch_build.py``; without it, OpenCV and NumPy compute the same, more slowly."""
+
+VERSION = 1
+"""Version of the arguments of the compiled function; must match ``weighted_f.c``."""
+
+MAX_SIDE = 10_000
+"""Longest side of a part of a frame that the compiled function processes; must match ``weighted_f.c``."""
+
+MAX_ALARMS = 0.2
+"""Fraction of a frame's pixels outside the mask with p > 0 above which OpenCV's distances of all pixels are faster."""
+
 Box = tuple[slice, slice]
 """Rows and columns of a part of the frame."""
 
@@ -68,19 +86,66 @@ def weighted_f(
     outside, inside = (float(total) for total in counts.T @ levels)
     area = int(counts[:, 1].sum())
     here, near = relevant_parts(prediction > int(levels.searchsorted(0.0)), mask)
-    prediction, mask = prediction[here], mask[here]
-    squared = None
-    false_alarms = 0.0
-    if area < counts.sum():
-        squared = squared_distances(mask)
-        closeness = np.exp(np.sqrt(squared) * np.float32(np.log(0.5) / HALF_WEIGHT))
-        p = cv2.LUT(prediction, levels.astype(np.float32))
-        # The closeness is 1 inside the mask; pixels that were left out add nothing.
-        false_alarms = 2 * outside - (cv2.sumElems(cv2.multiply(p, closeness))[0] - inside)
-    errors = cv2.LUT(prediction[near], (1 - levels).astype(np.float32))
-    missed = sum_of_errors(errors, mask[near], None if squared is None else squared[near])
+    prediction, mask = (np.ascontiguousarray(one[here]) for one in (prediction, mask))
+    p = levels.astype(np.float32)
+    alarms = counts[int(levels.searchsorted(0.0)) + 1 :, 0].sum()
+    if library() and alarms < MAX_ALARMS * counts.sum() and max(mask.shape) < MAX_SIDE:
+        close, missed = compiled_sums(prediction, mask, p)
+    else:
+        squared = squared_distances(mask) if area < counts.sum() else None
+        close = 0.0 if squared is None else sum_of_closeness(cv2.LUT(prediction, p), squared) - inside
+        errors = cv2.LUT(prediction[near], 1 - p)
+        missed = sum_of_errors(errors, mask[near], None if squared is None else squared[near])
+    false_alarms = 2 * outside - close  # pixels that were left out have the weight 2, or p = 0
     recall, precision = 1 - missed / area, (area - missed) / (area - missed + false_alarms + EPS)
     return float(2 * recall * precision / (recall + precision + EPS))
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """Return the compiled function's library; None if it is missing, or was compiled for another version of tinyhd."""
+    try:
+        found = ctypes.CDLL(str(LIBRARY))
+        if ctypes.c_int32.in_dll(found, "version").value != VERSION:
+            return None
+    except (OSError, ValueError):  # no such file; no such symbol
+        return None
+    found.weighted_f_sums.argtypes = [
+        *(np.ctypeslib.ndpointer(np.uint8, flags="C"),) * 2,
+        *(ctypes.c_int,) * 2,
+        *(np.ctypeslib.ndpointer(np.float32, flags="C"),) * 2,
+        *(ctypes.c_float, ctypes.c_int),
+        *(ctypes.POINTER(ctypes.c_double),) * 2,
+    ]
+    return found
+
+
+def compiled_sums(
+    prediction: NDArray[np.uint8], mask: NDArray[np.uint8], levels: NDArray[np.float32]
+) -> tuple[float, float]:
+    """Return the sum of p times the closeness outside the mask, and :func:`sum_of_errors`.
+
+    Raises:
+        MemoryError: its arrays could not be allocated.
+    """
+    functions = library()
+    assert functions is not None
+    sums = ctypes.c_double(), ctypes.c_double()
+    references = map(ctypes.byref, sums)
+    if functions.weighted_f_sums(prediction, mask, *mask.shape, levels, KERNEL, RATE, FAR, *references):
+        raise MemoryError(f"no memory for the distances in a mask of {mask.shape[1]} x {mask.shape[0]}")
+    return sums[0].value, sums[1].value
+
+
+def sum_of_closeness(p: NDArray[Any], squared: NDArray[np.float32]) -> float:
+    """Return the sum of p times the closeness to the mask, which is 1 inside it.
+
+    Args:
+        p: ``(H, W)``.
+        squared: squared distance of each pixel from the mask, ``(H, W)``.
+    """
+    closeness = np.exp(np.sqrt(squared) * np.float32(RATE))
+    return float(cv2.sumElems(cv2.multiply(p, closeness))[0])
 
 
 def squared_distances(mask: NDArray[np.uint8]) -> NDArray[np.float32]:
