@@ -445,8 +445,9 @@ def test_demo():
     assert len(re.findall(r"^ +\d\.0 s +peak +\d+, +\d+$", result.stdout, re.MULTILINE)) == 6
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
-    """Train two steps on small data of the same form, at a twelfth of the pixels."""
+    """Train three steps on small data of the same form, at a twelfth of the pixels."""
     import torch
     from helpers.training_data import aux_videos, photographs
 
@@ -505,6 +506,7 @@ def test_the_training_data_of_object_networks(readers_folder, monkeypatch, capsy
     assert any((first != second).any() for first, second in zip(masks[::2], masks[1::2], strict=True))
 
 
+@pytest.mark.slow
 def test_the_ablation_of_uvanet(trainers_folder, monkeypatch, capsys):
     """Train one step in each stage, with and without coupled distillation, and score the four networks."""
     teachers = "--teacher spatial=d123s_rc4_rc1T.pth --teacher temporal=d123m_rc4_rc1T.pth"
@@ -519,6 +521,7 @@ def test_the_ablation_of_uvanet(trainers_folder, monkeypatch, capsys):
     assert all(float(score) == float(score) for score in scores)
 
 
+@pytest.mark.slow
 def test_the_ablation_of_distillation_without_a_teacher(trainers_folder, monkeypatch, capsys):
     """Train one step with and without each kind, with two seeds, and score the eight networks."""
     arguments = "--data images:photos --val recordings --init none --size 64 64 --steps 1 --batch-size 2 --seeds 2"

@@ -10,7 +10,7 @@ from helpers.networks import lively
 from torch import nn
 
 from tinyhd_cli import weights
-from tinyhd_cli.benchmarks import cost
+from tinyhd_cli.benchmarks import cost, metrics
 from tinyhd_cli.models import Family, ModelSpec, named_spec
 
 
@@ -131,7 +131,8 @@ def test_a_failing_run_is_reported(tinyhd, tmp_path, capsys):
     assert "exit code 4" in capsys.readouterr().err
 
 
-def test_metrics(tinyhd, capsys):
+def test_metrics(tinyhd, capsys, monkeypatch):
+    monkeypatch.setattr(metrics, "SIZE", (90, 160))
     assert tinyhd("benchmark", "metrics", "--rounds", "2", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert {"AUC-J", "AUC-B", "s-AUC", "CC", "NSS", "SIM", "KLDiv", "IG", "all eight"} <= result["timings"].keys()
@@ -139,13 +140,14 @@ def test_metrics(tinyhd, capsys):
     assert result["times_faster_than_random_splits"] > 0
     assert {"all nine, sharp map", "all nine, pixel by pixel"} <= result["object_timings"].keys()
     assert all(0 < timing["best_ms"] <= timing["median_ms"] for timing in result["object_timings"].values())
-    assert result["times_faster_than_pixel_by_pixel"] > 20
+    assert result["times_faster_than_pixel_by_pixel"] > 5
     assert tinyhd("benchmark", "metrics", "--rounds", "1") == 0
     output = capsys.readouterr().out
     assert "decoding three PNGs" in output and "times faster than pixel by pixel" in output
     assert tinyhd("benchmark", "metrics", "--rounds", "0") == 2
 
 
+@pytest.mark.slow
 def test_train(tinyhd, capsys):
     assert tinyhd("benchmark", "train", "--batch", "1", "--steps", "1", "--json") == 0
     runs = json.loads(capsys.readouterr().out)["runs"]
