@@ -61,7 +61,9 @@ def is_animated_png(head: bytes) -> bool:
 
 
 def is_static_image(path: Path) -> bool:
-    """Return whether a file contains an image that is not animated; False if it cannot be read."""
+    """Return whether a file contains an image that is not animated; False if it cannot be read, or only once."""
+    if not path.is_file():  # the first bytes of a pipe would be lost
+        return False
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
