@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["helpers.browser"]
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
