@@ -6,7 +6,10 @@ import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 MAX_DOCUMENT_BYTES = 16 << 20
 """Size limit of a JSON, TOML or YAML document. Typical documents have a few kilobytes, polygons a few megabytes."""
@@ -117,6 +120,39 @@ def parse_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
     return value
+
+
+def parse_xml(text: str) -> Element:
+    """Parse XML without entities of its own, which could multiply; external files are never loaded.
+
+    Raises:
+        ValueError: it is malformed, nests deeper than ``MAX_DEPTH``, or declares an entity.
+    """
+    from xml.etree import ElementTree
+    from xml.parsers import expat
+
+    depth = 0
+
+    def start(*_: Any) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(TOO_DEEP)
+
+    def end(*_: Any) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def entity(*_: Any) -> None:
+        raise ValueError("XML entities (<!ENTITY ...>) are not supported; export it without them")
+
+    checker = expat.ParserCreate()
+    checker.StartElementHandler, checker.EndElementHandler, checker.EntityDeclHandler = start, end, entity
+    try:
+        checker.Parse(text.encode(), True)
+        return ElementTree.fromstring(text.encode())
+    except (expat.ExpatError, ElementTree.ParseError) as error:
+        raise ValueError(f"is not valid XML ({error})") from error
 
 
 TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"

@@ -12,7 +12,8 @@ import pytest
 from helpers import clips
 
 from tinyhd_cli.errors import InputError, UsageError
-from tinyhd_cli.inference.area_parsing import box, parse_areas
+from tinyhd_cli.inference.area_parsing import parse_areas
+from tinyhd_cli.inference.area_values import box
 from tinyhd_cli.inference.polygons import Attention, covered_fraction
 from tinyhd_cli.video.reader import VideoReader
 

@@ -1,43 +1,31 @@
-"""Parse areas of interest from ``--aoi`` options and JSON files."""
+"""Parse areas of interest from ``--aoi`` options: boxes, and files of several formats."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
 
-import numpy as np
-
-from ..errors import InputError, UsageError, one_line
-from ..untrusted import parse_json, printable, read_document
+from ..errors import InputError, UsageError, did_you_mean, one_line
+from ..untrusted import parse_json, read_document
+from .area_json import json_drawings
+from .area_mask import is_image, mask_drawing
+from .area_svg import svg_drawing
+from .area_values import MAX_ALL_CORNERS, MAX_AREAS, MAX_COORDINATE, Drawing, box, name_of
 from .areas import Area
-from .polygons import Points
-
-MAX_AREAS = 256
-MAX_CORNERS = 10_000
-"""Maximum corners of one polygon. The outline of a person, traced pixel by pixel, has a few thousand."""
-
-MAX_ALL_CORNERS = 100_000
-"""Maximum corners of all areas in total, because each corner takes time in every frame."""
-
-MAX_NAME = 100
-"""Maximum number of characters in a name; longer names leave no space in plots."""
-
-MAX_COORDINATE = 1e6
-"""Maximum absolute value of coordinates and times, in pixels, percent or seconds."""
 
 
-def box(values: Sequence[float]) -> Points:
-    """Return the corners of a box, given as x, y, width, height."""
-    x, y, width, height = values
-    return np.array([(x, y), (x + width, y), (x + width, y + height), (x, y + height)], np.float64)
+def parse_areas(arguments: Sequence[str], picture: str = "") -> tuple[Area, ...]:
+    """Return the areas of ``--aoi`` options.
 
+    Each is ``logo=x,y,w,h``, in pixels or percent, or a file: tinyhd's JSON, SVG, COCO JSON, Figma's JSON, or a mask
+    image. ``FILE#logo,face`` uses only these areas of a file, and ``FILE#logo=brand`` renames one.
 
-def parse_areas(arguments: Sequence[str]) -> tuple[Area, ...]:
-    """Return the areas of ``--aoi`` options: each is ``logo=x,y,w,h``, in pixels or percent, or a JSON file's name.
+    Args:
+        arguments: the options.
+        picture: name of the picture, which selects its areas in a file that has areas of several pictures.
 
     Raises:
         UsageError: an option is malformed, two areas have the same name, or there are too many areas.
@@ -45,16 +33,45 @@ def parse_areas(arguments: Sequence[str]) -> tuple[Area, ...]:
     """
     areas: list[Area] = []
     for argument in arguments:
-        areas += [parse_box(argument)] if "=" in argument and not Path(argument).is_file() else read_areas(argument)
+        if (found := find_file(argument)) is not None:
+            areas += chosen(argument, read_drawings(found[0]), found[1], picture)
+        elif "=" in argument:
+            areas.append(parse_box(argument))
+        else:
+            raise UsageError(f"--aoi {argument!r}: no such file, and not NAME=X,Y,WIDTH,HEIGHT")
     for name, count in Counter(area.name for area in areas).items():
         if count > 1:
             raise UsageError(f"--aoi: two areas are named {name!r}; use different names")
     if len(areas) > MAX_AREAS:
-        raise UsageError(f"--aoi: {len(areas):,} areas; the limit is {MAX_AREAS}")
+        raise UsageError(f"--aoi: {len(areas):,} areas; the limit is {MAX_AREAS}; choose some with FILE#NAME,NAME")
     corners = sum(len(area.corners[0]) for area in areas)
     if corners > MAX_ALL_CORNERS:
         raise UsageError(f"--aoi: the areas have {corners:,} corners in total; the limit is {MAX_ALL_CORNERS:,}")
     return tuple(areas)
+
+
+def find_file(argument: str) -> tuple[Path, list[str]] | None:
+    """Return the file of an argument and the names after its ``#``; None if there is no such file."""
+    if is_file(argument):
+        return Path(argument), []
+    for mark in re.finditer("#", argument):  # a color, such as #ff0000, may be a name
+        if is_file(argument[: mark.start()]):
+            names = argument[mark.end() :].split(",")
+            return Path(argument[: mark.start()]), [name.strip() for name in names if name.strip()]
+    return None
+
+
+def is_file(name: str) -> bool:
+    """Return whether a path exists and is not a folder."""
+    try:
+        return Path(name).exists() and not Path(name).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_box(text: str) -> bool:
+    """Return whether a text consists of four parts separated by commas, as in ``logo=10,20,100,50``."""
+    return text.count(",") == 3 and all(re.fullmatch(r"\s*[-+.\d\w]+\s*%?\s*", part) for part in text.split(","))
 
 
 def parse_box(argument: str) -> Area:
@@ -82,101 +99,83 @@ def parse_box(argument: str) -> Area:
     return Area(name, (0.0,), (box(values),), in_pixels=True, percent_advice=advice)
 
 
-def name_of(text: object) -> str:
-    """Return an area's name with escapes for unprintable characters; ``ValueError`` if it is not a valid name."""
-    if not isinstance(text, str | int | float) or isinstance(text, bool):
-        raise ValueError("area names must be text")
-    name = printable(str(text).strip())
-    if not name:
-        raise ValueError("area names must not be empty")
-    if len(name) > MAX_NAME:
-        raise ValueError(f"area {name[:20]!r}...: the name has {len(name):,} characters; the limit is {MAX_NAME}")
-    return name
+def read_drawings(path: Path) -> list[Drawing]:
+    """Return the areas of a file, for each picture that it describes.
 
-
-def read_areas(argument: str) -> list[Area]:
-    """Return the areas of a JSON file.
-
-    The format is ``{"units": "pixels", "areas": [{"name": "logo", "box": [x, y, w, h]}, {"name": "face", "polygon":
-    [[x, y], ...]}, {"name": "ball", "keyframes": [{"time_s": 0, "box": [...]}, {"time_s": 2.5, "box": [...]}]}]}``.
-    ``units`` may also be ``percent``.
+    Raises:
+        InputError: the file cannot be read, or has invalid content.
     """
-    path = Path(argument)
     try:
-        content = parse_json(read_document(path))
-    except FileNotFoundError:
-        raise UsageError(f"--aoi {argument!r}: no such file, and not NAME=X,Y,WIDTH,HEIGHT") from None
+        if is_image(path):
+            return [mask_drawing(path)]
+        text = read_document(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise InputError(f"{path}: is not a JSON file ({one_line(error)})") from error
+        raise InputError(f"{path}: {one_line(error)}") from error
     try:
-        if not isinstance(content, dict):
-            raise ValueError('must contain an object, {"areas": [...]}')
-        units = content.get("units", "pixels")
-        if units not in ("pixels", "percent"):
-            raise ValueError(f"units must be pixels or percent, not {units!r}")
-        areas = [area_of(entry, units == "pixels") for entry in entries(content, "areas")]
-        if "units" not in content:
-            areas = [replace(area, percent_advice=f'add "units": "percent" to {path}') for area in areas]
-        if not areas:
-            raise ValueError("contains no areas")
-        return areas
+        if text.lstrip("\ufeff \t\r\n").startswith("<"):
+            return [svg_drawing(text)]
+        try:
+            content = parse_json(text)
+        except ValueError as error:
+            raise ValueError(f"is not a JSON file ({one_line(error)})") from error
+        return json_drawings(content, str(path))
     except KeyError as error:
         raise InputError(f"{path}: {error} is missing") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {one_line(error)}") from error
 
 
-def entries(parent: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    """Return the list of objects at a key of a JSON object; ``ValueError`` if the value is anything else."""
-    found = parent[key]
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise ValueError(f"{key} must be a list of objects, [{{...}}, ...]")
+def chosen(argument: str, drawings: Sequence[Drawing], names: Sequence[str], picture: str) -> list[Area]:
+    """Return the areas of a file that are used for a picture.
+
+    Args:
+        argument: the ``--aoi`` option, for messages.
+        drawings: content of the file.
+        names: areas, each optionally followed by ``=`` and a new name, and names of pictures; empty: all areas.
+        picture: name of the picture.
+
+    Raises:
+        UsageError: a name is unknown, or the file describes several pictures and none of them is selected.
+    """
+    pictures = [name for name in names if len(drawings) > 1 and any(is_picture(drawing, name) for drawing in drawings)]
+    for name in [*pictures, picture]:
+        if matching := [drawing for drawing in drawings if name and is_picture(drawing, name)]:
+            drawings = matching[:1]
+    if len(drawings) > 1:
+        known = ", ".join(drawing.picture for drawing in drawings[:6]) + (", ..." if len(drawings) > 6 else "")
+        advice = f"choose one, as in FILE#{drawings[0].picture}"
+        raise UsageError(f"--aoi {argument}: has areas of {len(drawings)} pictures ({known}); {advice}")
+    (drawing,) = drawings
+    wanted = [name for name in names if name not in pictures]
+    if not wanted:
+        return list(drawing.areas)
+    known_areas = {area.name: area for area in [*drawing.others, *drawing.areas]}
+    found = []
+    for entry in wanted:
+        name, _, new = (entry, "", "") if entry in known_areas else map(str.strip, entry.rpartition("="))
+        name, new = (name, new) if name else (new, "")
+        if name not in known_areas:
+            raise UsageError(f"--aoi {argument}: has no area {name!r}; {did_you_mean(name, known_areas)}")
+        found.append(replace(known_areas[name], name=new_name(new)) if new else known_areas[name])
     return found
 
 
-def area_of(entry: Mapping[str, Any], in_pixels: bool) -> Area:
-    """Return the area described by an entry of a JSON file."""
-    name = name_of(entry["name"])
-    keyframes = entries(entry, "keyframes") if "keyframes" in entry else [{**entry, "time_s": 0}]
-    times = tuple(float(numbers([keyframe["time_s"]], f"area {name!r}: a time")[0]) for keyframe in keyframes)
-    corners = tuple(corners_of(name, keyframe) / (1 if in_pixels else 100) for keyframe in keyframes)
-    if not times or any(later <= earlier for earlier, later in pairwise(times)):
-        raise ValueError(f"area {name!r}: the times of its keyframes must be ascending")
-    if len({len(points) for points in corners}) > 1:
-        raise ValueError(f"area {name!r}: its keyframes must all have the same number of corners")
-    return Area(name, times, corners, in_pixels)
+def is_picture(drawing: Drawing, name: str) -> bool:
+    """Return whether a drawing's picture has this name; case, folders and suffixes are ignored."""
+    return bool(drawing.picture) and bool(spellings(drawing.picture) & spellings(name))
 
 
-def corners_of(name: str, entry: Mapping[str, Any]) -> Points:
-    """Return the corners of an entry, which has a box or a polygon."""
-    if "box" in entry:
-        values = numbers(entry["box"], f"area {name!r}: a box")
-        if values.shape != (4,) or values[2] <= 0 or values[3] <= 0:
-            raise ValueError(f"area {name!r}: a box must be [x, y, width, height], with width and height above 0")
-        return box([float(value) for value in values])
-    points = numbers(entry.get("polygon", []), f"area {name!r}: a polygon")
-    if points.ndim != 2 or points.shape[0] < 3 or points.shape[1] != 2:
-        raise ValueError(f"area {name!r}: needs a box [x, y, width, height] or a polygon of three or more [x, y]")
-    if len(points) > MAX_CORNERS:
-        raise ValueError(f"area {name!r}: has {len(points):,} corners; the limit is {MAX_CORNERS:,}")
-    return points
+def spellings(name: str) -> set[str]:
+    """Return a file name in lower case, without its folder, and without its suffix."""
+    path = PurePath(name.lower())
+    return {name.lower(), path.name, path.stem}
 
 
-def numbers(values: Any, what: str) -> Points:
-    """Return the numbers of a JSON list as an array.
-
-    Raises:
-        ValueError: it contains NaN, numbers that are too large, or anything else than numbers. The message begins with
-            ``what``, the name of the list.
-    """
+def new_name(text: str) -> str:
+    """Return the new name of an area; ``UsageError`` if it is too long."""
     try:
-        found = np.asarray(values)
-        if found.dtype.kind not in "iuf" and found.size:
-            raise ValueError
-    except (ValueError, OverflowError):
-        raise ValueError(f"{what} must consist of numbers") from None
-    if not (np.abs(found) <= MAX_COORDINATE).all():  # also False for NaN
-        raise ValueError(f"{what} contains NaN or a number beyond {MAX_COORDINATE:,.0f}")
-    return found.astype(np.float64)
+        return name_of(text)
+    except ValueError as error:
+        raise UsageError(f"--aoi: {error}") from error

@@ -29,6 +29,8 @@ class Area:
     """Whether corners are in pixels; otherwise they are fractions of the frame's width and height."""
     percent_advice: str = ""
     """Text that gives the area in percent, for the warning about its unit; empty if the unit is stated explicitly."""
+    drawn_on: tuple[float, float] | None = None
+    """Width and height of the picture on which the area was drawn, such as an SVG's; None if unknown."""
 
     def at(self, time_s: float, width: int, height: int) -> Points:
         """Return the corners at a time, in pixels of a video of this size."""
@@ -53,9 +55,17 @@ class Area:
             raise InputError(f"--aoi {self.name}: is outside the frame, which is {width} x {height} pixels")
         if (low < -0.5).any() or (high > np.array([width, height]) + 0.5).any():
             log.warning("--aoi %s: extends beyond the frame; only the part inside is used", self.name)
+        if self.drawn_on is not None and not same_shape(self.drawn_on, (width, height)):
+            drawn = "{:g} x {:g}".format(*self.drawn_on)
+            log.warning("--aoi %s: drawn on %s, stretched to the frame's %d x %d", self.name, drawn, width, height)
         if self.percent_advice and high.max() <= 100 and min(width, height) > 100:
             size = f"{width} x {height}"
             log.warning("--aoi %s: read as pixels of %s; for percent, %s", self.name, size, self.percent_advice)
+
+
+def same_shape(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Return whether two sizes, each width and height, have the same aspect ratio up to 1 %."""
+    return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= 0.01
 
 
 @dataclass

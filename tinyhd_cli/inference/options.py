@@ -184,7 +184,8 @@ def areas_option(effect: str) -> Any:
         (),
         AREAS,
         "NAME=X,Y,W,H|FILE",
-        "Area of interest in pixels or percent (logo=10%,20%,25%,10%), or a JSON file of areas. Can be repeated."
+        "Area of interest in pixels or percent (logo=10%,20%,25%,10%), or a file of areas: JSON, SVG, COCO, Figma, or a"
+        " mask image; FILE#logo,face uses only some. Can be repeated."
         f" {effect}",
         flag="aoi",
         kind=list[str],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,13 +11,25 @@ from .windows import Map
 
 Points = NDArray[np.float64]
 """Corners of a polygon, ``(n, 2)``: x and y from the top left corner of the frame, either as fractions of its width and
-height or in pixels."""
+height or in pixels. Several rings are one polygon, see :func:`joined`."""
 
 LINES_PER_ROW = 4
 """Scan lines through each row of a map. Along a line, areas are measured exactly."""
 
 MAX_CROSSINGS = 1 << 20
 """Maximum number of crossings of scan lines and polygon sides in memory at a time."""
+
+
+def joined(rings: Sequence[Points]) -> Points:
+    """Return several rings as one polygon: a ring inside another is a hole, one next to it is another part.
+
+    Each ring is connected to the start of the first by a side in both directions. The crossings of these two sides are
+    equal, so that they enclose nothing; ``draw_outline`` omits them.
+    """
+    if len(rings) == 1:
+        return rings[0]
+    start = rings[0][:1]
+    return np.vstack([part for ring in rings for part in (ring, ring[:1], start)])
 
 
 class Attention:

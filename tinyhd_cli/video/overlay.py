@@ -162,7 +162,8 @@ def draw_outline(image: Image, corners: NDArray[np.float64], text: str, number: 
 
     Args:
         image: uint8 RGB ``(h, w, 3)``, modified in place; if it is wider than the frame, its right part.
-        corners: x and y of the corners of a polygon, ``(n, 2)``, in pixels of the frame.
+        corners: x and y of the corners of a polygon, ``(n, 2)``, in pixels of the frame. Sides that it has in both
+            directions, which connect its parts and holes, are not drawn.
         text: label of the area, see :func:`draw_label`.
         number: number of the area, which selects its color.
         width: width of the frame in pixels.
@@ -171,7 +172,13 @@ def draw_outline(image: Image, corners: NDArray[np.float64], text: str, number: 
     color = area_color(number)
     thickness = max(1, round(width / 400))
     points = np.round(np.clip(corners, -(2**14), 2**14)).astype(np.int32)
-    cv2.polylines(part, [points], True, color, thickness, cv2.LINE_AA)
+    ends = np.hstack([corners, np.roll(corners, -1, axis=0)])
+    both = {tuple(side) for side in ends} & {(*side[2:], *side[:2]) for side in ends}
+    if both:
+        sides = np.hstack([points, np.roll(points, -1, axis=0)])[[tuple(side) not in both for side in ends]]
+        cv2.polylines(part, list(sides.reshape(-1, 2, 2)), False, color, thickness, cv2.LINE_AA)
+    else:
+        cv2.polylines(part, [points], True, color, thickness, cv2.LINE_AA)
     draw_label(part, text, (int(points[:, 0].min()), int(points[:, 1].min())), color)
 
 
