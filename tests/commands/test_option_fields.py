@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
@@ -17,7 +16,6 @@ from tinyhd_cli.errors import UsageError
 from tinyhd_cli.fields import Adjust, group, option
 from tinyhd_cli.inference.model_options import ModelOptions
 from tinyhd_cli.inference.options import PredictOptions
-from tinyhd_cli.models import named_spec
 
 
 def doubled(text):
@@ -102,14 +100,9 @@ def test_commands_receive_the_defaults_of_the_library(monkeypatch, name, config)
     module = {"predict": predict, "crop": crop, "encode": encode, "report": report}[name]
     received = []
     monkeypatch.setattr(module, "for_each", lambda *arguments: received.append(arguments) or 0)
-    loaded = SimpleNamespace(spec=named_spec("tinyhd-m-quarter"))
-    monkeypatch.setattr(module, "load", lambda model, **settings: received.append(model) or loaded)
     commands()[name].main(["clip.mp4", "--quiet"], standalone_mode=False)
-    *_, ready, work, quiet = received[0][:7]
-    cells = dict(zip(work.__code__.co_freevars, (cell.cell_contents for cell in work.__closure__), strict=True))
-    assert (cells["options"], quiet) == (config(), True)
-    ready()
-    assert received[1] == ModelOptions()
+    _, _, _, task, quiet = received[0][:5]
+    assert (task.options, task.model, quiet) == (config(), ModelOptions(), True)
 
 
 def test_a_model_of_another_name_in_a_file(tmp_path, weights_file):

@@ -1,12 +1,13 @@
-"""Process several videos in sequence. A failed video does not stop the others; failures are listed at the end."""
+"""Process the inputs of a command. A failed input does not stop the others; failures are listed at the end."""
 
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, describe_unexpected
 from ..wording import damage
@@ -33,17 +34,57 @@ MAX_LEFT_OUT = 3
 
 @dataclass(frozen=True)
 class Turn:
-    """One video to process."""
+    """One input to process."""
 
     job: Job
     label: str
-    """The video's name in messages, with its number if there are several videos."""
+    """The input's name in messages, with its number if there are several inputs."""
     progress: Callable[..., OnProgress]
     """Starts the progress display; takes the name of the phase if the work has several phases."""
 
 
-Work = Callable[["Model", Turn], bool]
-"""Processes a video. Returns False if there was nothing to do."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input of a command."""
+
+    name: str
+    """The input's path, as in messages."""
+    job: Job | None
+    """The input with its outputs; None if the input was not found or its outputs cannot be named."""
+    result: Any = None
+    """The task's result; None if it failed, or if there was nothing to do."""
+    error: TinyhdError | None = None
+
+
+class Task(ABC):
+    """The work of a command on each of its inputs.
+
+    A subclass is a frozen dataclass of picklable values, because worker processes get a copy (see ``--jobs``): a
+    change to it in one process is not seen by the others.
+    """
+
+    @abstractmethod
+    def check(self, job: Job) -> None:
+        """Raise ``UsageError`` for invalid outputs. Called for all inputs before anything else."""
+
+    @abstractmethod
+    def load(self) -> Model:
+        """Load the model, once in each process that works."""
+
+    @abstractmethod
+    def work(self, model: Model, turn: Turn) -> Any:
+        """Process one input, perhaps in a worker process: print nothing.
+
+        Returns:
+            A small, picklable result; None if there was nothing to do.
+        """
+
+    @abstractmethod
+    def show(self, turn: Turn, result: Any) -> None:
+        """Print the result of one input (None if there was nothing to do); called as soon as it is done."""
+
+    def finish(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027  (most commands need no last step)
+        """Use the results of all inputs, in the order of the command line; not called after an interruption."""
 
 
 @dataclass
@@ -55,6 +96,15 @@ class Tally:
     skipped: int = 0
     failed: list[tuple[str, TinyhdError]] = field(default_factory=list)
     """Each failed input with its error."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one input, and print its failure."""
+        if outcome.error is not None:
+            self.fail(outcome.name, outcome.error)
+        elif outcome.result is None:
+            self.skipped += 1
+        else:
+            self.done += 1
 
     def fail(self, name: str, error: TinyhdError) -> None:
         """Record and print a failure."""
@@ -93,21 +143,17 @@ def for_each(
     arguments: Sequence[str],
     wanted: Mapping[str, str],
     out_dir: Path | None,
-    check: Callable[[Job], object],
-    load: Callable[[], Model],
-    work: Work,
+    task: Task,
     quiet: bool,
     rate: Fraction | None = None,
 ) -> int:
-    """Process each video of a command line.
+    """Process each input of a command line.
 
     Args:
         arguments: the inputs as given on the command line.
         wanted: name of each kind of output, see ``io_paths.fill``.
         out_dir: folder for all outputs, see ``io_paths.fill``.
-        check: raises ``UsageError`` for invalid outputs.
-        load: loads the model; called after all names are checked, unless no video was found.
-        work: processes one video.
+        task: the work on each input. Its model is loaded after all names are checked, unless no input was found.
         quiet: whether to hide progress and notes.
         rate: frames per second of a folder of images, if the command has an option for it.
 
@@ -120,7 +166,7 @@ def for_each(
     inputs = find_videos(arguments)
     plan = make_plan(inputs.found, wanted, out_dir)
     for job in plan.jobs:
-        check(job)
+        task.check(job)
     tally = Tally(len(plan.jobs) + len(inputs.errors) + len(plan.errors))
     for name, error in [*inputs.errors.items(), *plan.errors.items()]:
         tally.fail(name, error)
@@ -128,7 +174,9 @@ def for_each(
         for note in [*describe(plan), *describe_images([job.video for job in plan.jobs], rate)]:
             say(note)
     if plan.jobs:
-        do_each(plan.jobs, load(), work, quiet, tally)
+        unusable = [Outcome(name, None, error=error) for name, error in tally.failed]
+        outcomes = do_each(plan.jobs, task, quiet, tally)
+        task.finish([*unusable, *outcomes])
         if tally.total > 1 and not quiet:
             say(tally.summary())
     return tally.close()
@@ -147,29 +195,40 @@ def describe(plan: Plan) -> list[str]:
     return notes
 
 
-def do_each(jobs: Sequence[Job], model: Model, work: Work, quiet: bool, tally: Tally) -> None:
-    """Process every video and count the results."""
+def do_each(jobs: Sequence[Job], task: Task, quiet: bool, tally: Tally) -> list[Outcome]:
+    """Process every input in this process, count and show the results, and return them."""
+    model = task.load()
+    outcomes = []
     with progress_display(quiet, len(jobs) > 1) as progress, TimeLeft([job.video for job in jobs]) as time_left:
         for number, job in enumerate(jobs):
             turn = make_turn(job, number, len(jobs), progress, time_left)
             try:
-                worked = work(model, turn)
-            except TinyhdError as error:
-                log.debug("%s", job.video, exc_info=True)
-                tally.fail(str(job.video), error)
+                outcome = attempt(task, model, turn)
             except KeyboardInterrupt:
                 if tally.total > 1:
                     say(f"tinyhd: interrupted at {turn.label}; {tally.summary()}")
                     tally.close()
                 raise
-            except Exception as error:  # no error in one video may stop the others
-                log.debug("%s", job.video, exc_info=True)
-                tally.fail(str(job.video), TinyhdError(f"{job.video}: {describe_unexpected(error)}"))
-            else:
-                tally.done += worked
-                tally.skipped += not worked
-                if worked:
-                    time_left.finish(number)
+            tally.add(outcome)
+            outcomes.append(outcome)
+            if outcome.error is None:
+                task.show(turn, outcome.result)
+            if outcome.result is not None:
+                time_left.finish(number)
+    return outcomes
+
+
+def attempt(task: Task, model: Model, turn: Turn) -> Outcome:
+    """Process one input; no error may stop the others."""
+    name = str(turn.job.video)
+    try:
+        return Outcome(name, turn.job, task.work(model, turn))
+    except TinyhdError as error:
+        log.debug("%s", name, exc_info=True)
+        return Outcome(name, turn.job, error=error)
+    except Exception as error:
+        log.debug("%s", name, exc_info=True)
+        return Outcome(name, turn.job, error=TinyhdError(f"{name}: {describe_unexpected(error)}"))
 
 
 def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, time_left: TimeLeft) -> Turn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..fields import OUTPUTS
 from ..inference.model_options import ModelOptions
 from ..wording import plural
-from .batch import Turn, for_each, warn_of_damage
+from .batch import Task, Turn, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
 from .options import OutDir, Quiet, Videos
@@ -22,7 +22,9 @@ from .terminal import say
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..inference.io_paths import Job
     from ..inference.model import Model
+    from ..inference.predict import Summary
 
 
 @with_options
@@ -43,33 +45,53 @@ def crop(
     The window moves smoothly, at a limited speed, and jumps at scene changes. The audio is kept:
     tinyhd crop clip.mp4 --aspect 9:16 -o vertical.mp4
     """
-    from ..apps.crop import crop_file
-    from ..video.encoders import check_container
-
     # An aspect ratio from a settings file is a default, which --size replaces.
     source = context.get_parameter_source("aspect")
     if options.size is not None and source is not None and source.name == "COMMANDLINE":
         raise UsageError("--aspect and --size exclude each other; give one of them")
+    return for_each(videos, {"output": output}, out_dir, Crops(model, options, quiet), quiet)
 
-    def work(loaded: Model, turn: Turn) -> bool:
-        video, target = turn.job.video, turn.job.outputs["output"]
-        started = time.monotonic()
-        summary = crop_file(video, loaded, target, options, turn.progress)
+
+@dataclass(frozen=True)
+class Done:
+    """The result of one input."""
+
+    summary: Summary
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Crops(Task):
+    """Crops each input."""
+
+    model: ModelOptions
+    options: CropOptions
+    quiet: bool
+
+    def check(self, job: Job) -> None:
+        """Refuse an unknown container."""
+        from ..video.encoders import check_container
+
+        check_container(job.outputs["output"])
+
+    def load(self) -> Model:
+        """Load the model."""
+        return load(self.model)
+
+    def work(self, model: Model, turn: Turn) -> Done:
+        """Crop one input."""
+        from ..apps.crop import crop_file
+
+        video, started = turn.job.video, time.monotonic()
+        summary = crop_file(video, model, turn.job.outputs["output"], self.options, turn.progress)
         warn_of_damage(video, summary.damaged)
-        if not quiet:
-            seconds = time.monotonic() - started
-            say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s -> {target}{properties(target)}")
-        return True
+        return Done(summary, time.monotonic() - started)
 
-    return for_each(
-        videos,
-        {"output": output},
-        out_dir,
-        lambda job: check_container(job.outputs["output"]),
-        partial(load, model),
-        work,
-        quiet,
-    )
+    def show(self, turn: Turn, result: Done) -> None:
+        """Print the speed and the output of one input."""
+        if not self.quiet:
+            target, frames = turn.job.outputs["output"], plural(result.summary.frames, "frame")
+            say(f"{turn.label}: {frames} in {result.seconds:.1f} s -> {target}{properties(target)}")
 
 
 def properties(video: Path) -> str:

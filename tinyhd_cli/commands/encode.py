@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +11,7 @@ import typer
 from ..apps.options import EncodeOptions
 from ..fields import OUTPUTS, RUN
 from ..inference.model_options import ModelOptions
-from .batch import Turn, for_each, warn_of_damage
+from .batch import Task, Turn, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
 from .options import OutDir, Quiet, Videos
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..apps.encode import EncodeSummary, Quality
+    from ..inference.io_paths import Job
     from ..inference.model import Model
 
 
@@ -44,28 +45,53 @@ def encode(
     Then a plain encode of the same size is made, and the quality of both is compared inside and outside these regions:
     tinyhd encode clip.mp4 -o out.mp4 --crf 28
     """
-    from ..apps.encode import encode_file
-    from ..video.encoders import check_container
+    return for_each(videos, {"output": output}, out_dir, Encodes(model, options, as_json, quiet), quiet)
 
-    def work(loaded: Model, turn: Turn) -> bool:
+
+@dataclass(frozen=True)
+class Done:
+    """The result of one input."""
+
+    summary: EncodeSummary
+    inside: str
+    """Names the regions with better quality."""
+
+
+@dataclass(frozen=True)
+class Encodes(Task):
+    """Encodes each input."""
+
+    model: ModelOptions
+    options: EncodeOptions
+    as_json: bool
+    quiet: bool
+
+    def check(self, job: Job) -> None:
+        """Refuse an unknown container."""
+        from ..video.encoders import check_container
+
+        check_container(job.outputs["output"])
+
+    def load(self) -> Model:
+        """Load the model."""
+        return load(self.model)
+
+    def work(self, model: Model, turn: Turn) -> Done:
+        """Encode one input."""
+        from ..apps.encode import encode_file
+
+        video = turn.job.video
+        summary = encode_file(video, model, turn.job.outputs["output"], self.options, turn.progress)
+        warn_of_damage(video, summary.damaged)
+        return Done(summary, "on the object" if model.spec.task == "object" else "where people look")
+
+    def show(self, turn: Turn, result: Done) -> None:
+        """Print the sizes and qualities of one encode, as JSON or as a table."""
         video, target = turn.job.video, turn.job.outputs["output"]
-        result = encode_file(video, loaded, target, options, turn.progress)
-        warn_of_damage(video, result.damaged)
-        if as_json:
-            print(json.dumps({"video": str(video), "output": str(target), **result.to_dict()}, indent=2))
-        elif not quiet:
-            show(result, target, "on the object" if loaded.spec.task == "object" else "where people look")
-        return True
-
-    return for_each(
-        videos,
-        {"output": output},
-        out_dir,
-        lambda job: check_container(job.outputs["output"]),
-        partial(load, model),
-        work,
-        quiet,
-    )
+        if self.as_json:
+            print(json.dumps({"video": str(video), "output": str(target), **result.summary.to_dict()}, indent=2))
+        elif not self.quiet:
+            show(result.summary, target, result.inside)
 
 
 def show(result: EncodeSummary, output: Path, inside: str) -> None:

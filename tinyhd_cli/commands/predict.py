@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +14,7 @@ from ..fields import OUTPUTS, Adjust
 from ..inference.model_options import ModelOptions
 from ..inference.options import FIRST_MAP, Outputs, PredictOptions
 from ..wording import plural
-from .batch import Turn, for_each, warn_of_damage
+from .batch import Task, Turn, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
 from .options import VIDEOS, OutDir, Quiet
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from ..inference.io_paths import Job
     from ..inference.model import Model
+    from ..inference.predict import Summary
 
 
 @with_options
@@ -50,51 +53,74 @@ def predict(
     Exit codes: 0 done, 1 some video failed, 2 wrong usage, 3 video unreadable, 4 weights, 5 output, 130 interrupted.
     """
     from ..inference.io_paths import default_output
-    from ..inference.outputs import map_names
-    from ..inference.predict import check_task
 
     if plots and not options.areas:
         raise UsageError("--aoi-plot needs areas: --aoi NAME=X,Y,WIDTH,HEIGHT")
-    planned: list[Outputs] = []
+    names = outputs | plots or default_output(videos)
+    task = Prediction(tuple(names.items()), skip_existing, model, options, quiet)
+    return for_each(videos, names, out_dir, task, quiet, options.input.rate)
 
-    def check(job: Job) -> None:
-        planned.append(Outputs(**job.outputs))
 
-    def ready() -> Model:
-        loaded = load(model, exact=bool(options.areas) or any(wanted.has_numbers for wanted in planned))
-        for wanted in planned:
-            check_task(loaded.spec, wanted, options)
+@dataclass(frozen=True)
+class Done:
+    """The result of one input."""
+
+    summary: Summary
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Prediction(Task):
+    """Predicts each input."""
+
+    names: tuple[tuple[str, str], ...]
+    """Kind and name of each output, before placeholders are replaced."""
+    skip_existing: bool
+    model: ModelOptions
+    options: PredictOptions
+    quiet: bool
+
+    def check(self, job: Job) -> None:
+        """Refuse invalid outputs."""
+        Outputs(**job.outputs)
+
+    def load(self) -> Model:
+        """Load the model, and refuse outputs that its task does not have."""
+        from ..inference.predict import check_task
+
+        wanted = Outputs(**{kind: Path(name) for kind, name in self.names})
+        loaded = load(self.model, exact=bool(self.options.areas) or wanted.has_numbers)
+        check_task(loaded.spec, wanted, self.options)
         return loaded
 
-    def work(loaded: Model, turn: Turn) -> bool:
-        wanted = Outputs(**turn.job.outputs)
-        if skip_existing:
-            wanted = wanted.missing(map_names(turn.job.video).values() or (FIRST_MAP,))
-        return run_job(turn, wanted, loaded, options, quiet)
+    def work(self, model: Model, turn: Turn) -> Done | None:
+        """Predict one input, unless its outputs exist."""
+        from ..inference.outputs import map_names
+        from ..inference.predict import predict_file
 
-    names = outputs | plots or default_output(videos)
-    return for_each(videos, names, out_dir, check, ready, work, quiet, options.input.rate)
+        outputs = Outputs(**turn.job.outputs)
+        if self.skip_existing:
+            outputs = outputs.missing(map_names(turn.job.video).values() or (FIRST_MAP,))
+        if not outputs.requested():
+            return None
+        started = time.monotonic()
+        summary = predict_file(turn.job.video, model, outputs, self.options, turn.progress())
+        warn_of_damage(turn.job.video, summary.damaged)
+        return Done(summary, time.monotonic() - started)
 
-
-def run_job(turn: Turn, outputs: Outputs, model: Model, options: PredictOptions, quiet: bool) -> bool:
-    """Predict one video and report the result. Return False if there was nothing to do."""
-    from ..inference.predict import predict_file
-
-    if not outputs.requested():
-        if not quiet:
+    def show(self, turn: Turn, result: Done | None) -> None:
+        """Print the speed, the outputs, and the areas of one input."""
+        if self.quiet:
+            return
+        if result is None:
             say(f"{turn.label}: skipped, all outputs exist")
-        return False
-    started = time.monotonic()
-    summary = predict_file(turn.job.video, model, outputs, options, turn.progress())
-    warn_of_damage(turn.job.video, summary.damaged)
-    if not quiet:
-        seconds = time.monotonic() - started
-        written = ", ".join(str(path) for _, path in outputs.requested())
+            return
+        summary, seconds = result.summary, result.seconds
+        written = ", ".join(str(path) for _, path in summary.outputs.requested())
         rate = summary.frames / seconds
         say(f"{turn.label}: {plural(summary.frames, 'frame')} in {seconds:.1f} s ({rate:.1f} fps) -> {written}")
         for name, found in summary.areas.items():
             say(f"{name}: {attention(found, summary.subject)}")
-    return True
 
 
 def attention(found: Mapping[str, float | None], subject: str) -> str:
