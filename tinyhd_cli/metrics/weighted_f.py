@@ -33,7 +33,7 @@ RATE = float(np.log(0.5) / HALF_WEIGHT)
 """Logarithm of the closeness at a distance of one pixel; the weight is 2 - closeness."""
 
 FAR = int(24 * HALF_WEIGHT)
-"""Distance from which the weight is 2 in the precision of float32."""
+"""Distance from which the weight is 2 in the precision of float32; must match ``weighted_f.c``."""
 
 PAD = 4
 """Maximum distance in each direction of the nearest pixel of the mask, for a pixel in reach of the Gaussian."""
@@ -59,13 +59,13 @@ NEAREST = nearest_offsets()
 LIBRARY = Path(__file__).parent / "csrc" / "_weighted_f.so"
 """``weighted_f.c``, compiled by ``hatch_build.py``; without it, OpenCV and NumPy compute the same, more slowly."""
 
-VERSION = 1
+VERSION = 2
 """Version of the arguments of the compiled function; must match ``weighted_f.c``."""
 
 MAX_SIDE = 10_000
 """Longest side of a part of a frame that the compiled function processes; must match ``weighted_f.c``."""
 
-MAX_ALARMS = 0.2
+MAX_ALARMS = 0.1
 """Fraction of a frame's pixels outside the mask with p > 0 above which OpenCV's distances of all pixels are faster."""
 
 Box = tuple[slice, slice]
@@ -114,7 +114,7 @@ def library() -> ctypes.CDLL | None:
         *(np.ctypeslib.ndpointer(np.uint8, flags="C"),) * 2,
         *(ctypes.c_int,) * 2,
         *(np.ctypeslib.ndpointer(np.float32, flags="C"),) * 2,
-        *(ctypes.c_float, ctypes.c_int),
+        ctypes.c_float,
         *(ctypes.POINTER(ctypes.c_double),) * 2,
     ]
     return found
@@ -132,7 +132,7 @@ def compiled_sums(
     assert functions is not None
     sums = ctypes.c_double(), ctypes.c_double()
     references = map(ctypes.byref, sums)
-    if functions.weighted_f_sums(prediction, mask, *mask.shape, levels, KERNEL, RATE, FAR, *references):
+    if functions.weighted_f_sums(prediction, mask, *mask.shape, levels, KERNEL, RATE, *references):
         raise MemoryError(f"no memory for the distances in a mask of {mask.shape[1]} x {mask.shape[0]}")
     return sums[0].value, sums[1].value
 
