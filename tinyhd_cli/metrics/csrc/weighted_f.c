@@ -13,8 +13,9 @@
 /* Changes with the arguments of `weighted_f_sums`; must match `weighted_f.py`. */
 const int32_t version = 2;
 
-/* The closeness to the mask is taken as 0 from a distance of FAR pixels on. Twice the square of FAR + 1 fits in 16 bits. */
-enum { FAR = 120, BEYOND = (FAR + 1) * (FAR + 1), RADIUS = 3, TAPS = 2 * RADIUS + 1, NONE = 10000, LANES = 16, STEPS = 4 };
+/* The closeness to the mask is taken as 0 beyond FAR pixels. Twice the square of FAR + 1 fits in 16 bits. */
+enum { FAR = 120, BEYOND = (FAR + 1) * (FAR + 1), RADIUS = 3, TAPS = 2 * RADIUS + 1, NONE = 10000 };
+enum { LANES = 16, STEPS = 4 };
 
 #define INLINE static inline __attribute__((always_inline))
 
