@@ -37,7 +37,7 @@ def files(folder="."):
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize(("letter", "frames"), [("m", 540), ("s", 17)])
+@pytest.mark.parametrize(("letter", "frames"), [("m", 40), pytest.param("m", 540, marks=pytest.mark.slow), ("s", 17)])
 def test_agrees_with_the_original_on_a_real_video(shared, letter, frames, tmp_path, tinyhd):
     """Original weights on the 540 frames of a DHF1K video; the slow single-output network only on its beginning."""
     folder = shared / "upstream"
@@ -63,7 +63,7 @@ def test_agrees_with_the_original_on_a_real_video(shared, letter, frames, tmp_pa
             # The values are small, so that wrong maps could pass the absolute test.
             assert np.corrcoef(saliency[int(frame)].ravel(), expected[key].ravel())[0, 1] > 0.99999, key
             compared += 1
-    assert compared >= 4
+    assert compared >= 3
     assert len(clips.timestamps(Path("out.mp4"))) == frames
 
 

@@ -70,6 +70,7 @@ def test_an_extended_run_equals_an_uninterrupted_run_bit_for_bit(data, tmp_path,
     assert weights.load(longer.out / "best.safetensors").info.scores_on == ""  # nothing was held out
 
 
+@pytest.mark.slow
 def test_the_learning_rate_follows_the_longer_schedule(data, tmp_path, tinyhd, capsys):
     run = [
         "train",
@@ -125,6 +126,7 @@ def test_damaged_cache_files_are_replaced(data, tmp_path, caplog):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+@pytest.mark.slow
 def test_a_run_of_version_0_1_is_resumed_bit_for_bit(data, tmp_path):
     """Its checkpoints have other names of settings, and the decoders as a setting."""
     options = {"model": "tinyhd-m-quarter", "set": ("decoders=d2,d1,d3",), "optimizer": "adamw", "milestones": (0.99,)}

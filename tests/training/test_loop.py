@@ -167,6 +167,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(data, tmp_path):
         stages.train(different, resume=True)
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(shared, data, tmp_path, one_thread):
     """Each process has half of the batch; BatchNorm uses the statistics of both halves."""
     first = str(shared / "upstream" / "d123s_rc4_rc1T.pth")
@@ -216,6 +217,7 @@ def test_ctrl_c_finishes_and_saves_the_current_step(data, tmp_path):
         stages.train(config)
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_whole_process_group_saves_the_step(data, tmp_path):
     """Job schedulers do this: the signal also reaches the processes that load clips."""
     config = settings(data, tmp_path / "run", steps=500, workers=2, checkpoint_every=1000)
