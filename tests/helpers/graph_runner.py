@@ -25,11 +25,15 @@ def operation(node, inputs, clip):
         case graph.Conv():
             weight, bias = torch.from_numpy(node.weight).double(), torch.from_numpy(node.bias).double()
             groups = node.shape[0] if node.depthwise else 1
-            return F.conv3d(inputs[0], weight, bias, node.stride, node.padding, groups=groups)
+            (front, top, left), (back, bottom, right) = node.padding, node.end_padding
+            padded = F.pad(inputs[0], (left, right, top, bottom, front, back))
+            return F.conv3d(padded, weight, bias, node.stride, groups=groups)
         case graph.PixelShuffle():
             return F.conv_transpose3d(inputs[0], torch.from_numpy(node.weight).double(), stride=(1, 2, 2))
         case graph.Interpolate():
             return F.interpolate(inputs[0], node.shape[1:], mode="trilinear", align_corners=True)
+        case graph.Mix():
+            return torch.einsum("nctyx,st->ncsyx", inputs[0], torch.from_numpy(node.weight).double())
         case graph.Relu6():
             return F.relu6(inputs[0])
         case graph.Sigmoid():

@@ -52,5 +52,18 @@ class FramesEngine(Protocol):
         ...
 
 
+class StillEngine(Protocol):
+    """Runs a network on still clips (clips of identical frames), several at a time; see :mod:`.still`."""
+
+    name: str
+    precision: str
+    graph: str
+    """See :class:`Engine`."""
+
+    def infer(self, frame: Array) -> Array:
+        """Return the last map ``(H, W)`` of the clip that repeats a frame ``(3, H, W)``. Threads may call this."""
+        ...
+
+
 class EngineUnavailable(Exception):
     """An engine cannot be used; the message gives the reason."""

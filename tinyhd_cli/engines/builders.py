@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -15,11 +15,12 @@ from torch import nn
 from ..models import ModelSpec
 from ..models.registry import family
 from . import engine_cache
-from .base import Engine, EngineUnavailable, FramesEngine
+from .base import Engine, EngineUnavailable, FramesEngine, StillEngine
 from .fused import Fused, UnsupportedGraph
 from .graph import Node, Shape
 from .kernels import available_isas
 from .self_test import NO_KERNELS
+from .still import StillPool, still
 from .torch import TorchFrames
 
 LOWERINGS = {"tinyhd": "lower_tinyhd"}
@@ -58,50 +59,77 @@ def check_precision(precision: str, node: Node | None) -> None:
         raise EngineUnavailable(f"int8 {NO_LOWERING}")
 
 
-def cache_file(digest: str, part: str, precision: str) -> Path | None:
+def cache_file(digest: str, part: str, precision: str, threads: int) -> Path | None:
     """Return the cache file of a compiled graph."""
-    return engine_cache.graph_file(digest, part, precision, torch.get_num_threads(), metadata.version("openvino"))
+    return engine_cache.graph_file(digest, part, precision, threads, metadata.version("openvino"))
 
 
 def build_openvino(network: nn.Module, spec: ModelSpec, precision: str) -> Engine:
     """Return OpenVINO with a network."""
     from . import generic
-    from .openvino import OpenVino, to_openvino
+    from .openvino import OpenVino
 
     node = lower(network, spec)
     check_precision(precision, node)
-    make: Callable[[], Any]
-    if node is None:
-        make, digest = (
-            functools.partial(generic.to_openvino, network, clip_shape(spec)),
-            generic.digest_of(network, spec),
-        )
-    else:
-        make, digest = functools.partial(to_openvino, node, int8=precision == "int8"), engine_cache.digest_of([node])
-    return OpenVino(make, precision, torch.get_num_threads(), cache_file(digest, "whole", precision))
+    threads = torch.get_num_threads()
+    if node is not None:
+        return openvino_graph(node, precision, threads)
+    make = functools.partial(generic.to_openvino, network, clip_shape(spec))
+    return OpenVino(make, precision, threads, cache_file(generic.digest_of(network, spec), "whole", precision, threads))
+
+
+def openvino_graph(node: Node, precision: str, threads: int) -> Engine:
+    """Return OpenVINO with a graph."""
+    from .openvino import OpenVino, to_openvino
+
+    make = functools.partial(to_openvino, node, int8=precision == "int8")
+    cached = cache_file(engine_cache.digest_of([node]), "whole", precision, threads)
+    return OpenVino(make, precision, threads, cached)
 
 
 def build_fused(network: nn.Module, spec: ModelSpec, precision: str) -> Engine:
     """Return an engine that runs OpenVINO up to half the resolution, and tinyhd's kernels from there."""
-    from .openvino import OpenVinoPrefix, prefix_to_openvino
-
     if not available_isas():
         raise EngineUnavailable(NO_KERNELS)
     node = lower(network, spec)
     if node is None:
         raise EngineUnavailable(NO_LOWERING)
     check_precision(precision, node)
-    threads = torch.get_num_threads()
+    return fused_graph(node, precision, torch.get_num_threads())
+
+
+def fused_graph(node: Node, precision: str, threads: int) -> Engine:
+    """Return an engine that runs OpenVINO for the first operations of a graph, and tinyhd's kernels for the others."""
+    from .openvino import OpenVinoPrefix, prefix_to_openvino
 
     def prefix(outputs: list[Node]) -> OpenVinoPrefix:
         make = functools.partial(prefix_to_openvino, outputs, int8=precision == "int8")
-        cached = cache_file(engine_cache.digest_of(outputs), "part", precision)
+        cached = cache_file(engine_cache.digest_of(outputs), "part", precision, threads)
         return OpenVinoPrefix(make, precision, threads, cached)
 
     try:
         return Fused(node, prefix, precision, threads)
     except UnsupportedGraph as error:
         raise EngineUnavailable(str(error)) from None
+
+
+GRAPH_BUILDERS: dict[str, Callable[[Node, str, int], Engine]] = {"fused": fused_graph, "openvino": openvino_graph}
+"""Engines that can run any graph on a number of threads."""
+
+
+def build_still(network: nn.Module, spec: ModelSpec, name: str, precision: str) -> StillEngine:
+    """Return an engine for still clips that runs as many of them at a time as PyTorch has threads.
+
+    Args:
+        network: with BatchNorm folded; its family has a hand-written lowering.
+        spec: the network.
+        name: of the engine, one of ``GRAPH_BUILDERS``.
+        precision: of the engine.
+    """
+    node = lower(network, spec)
+    assert node is not None
+    graph = still(node)
+    return StillPool([GRAPH_BUILDERS[name](graph, precision, 1) for _ in range(torch.get_num_threads())])
 
 
 def build_onnx(network: nn.Module, spec: ModelSpec, precision: str) -> Engine:
@@ -152,8 +180,9 @@ def build_openvino_frames(network: nn.Module, spec: ModelSpec, device: torch.dev
     batch = frames_batch(spec, device, precision)
     frames = batch + spec.clip_frames - 1
     make = functools.partial(generic.to_openvino, network, (3, *spec.input_size), frames)
-    cached = cache_file(generic.digest_of(network, spec), f"{frames} frames", precision)
-    return OpenVinoFrames(make, precision, torch.get_num_threads(), batch, cached)
+    threads = torch.get_num_threads()
+    cached = cache_file(generic.digest_of(network, spec), f"{frames} frames", precision, threads)
+    return OpenVinoFrames(make, precision, threads, batch, cached)
 
 
 FRAMES_BUILDERS: dict[str, Callable[[nn.Module, ModelSpec, torch.device, str], FramesEngine]] = {

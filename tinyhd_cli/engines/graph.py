@@ -6,6 +6,7 @@ It depends only on NumPy. Tensors have the shape ``(C, T, H, W)``: one clip, wit
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +43,13 @@ class Conv(Node):
     padding: Size3 = (0, 0, 0)
     depthwise: bool = False
     """Whether each channel has its own kernel (groups = channels)."""
+    back: int | None = None
+    """Padding after the last frame; None: as before the first, ``padding[0]``."""
+
+    @property
+    def end_padding(self) -> Size3:
+        """Padding at the end of each dimension."""
+        return (self.padding[0] if self.back is None else self.back, *self.padding[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +63,14 @@ class PixelShuffle(Node):
 @dataclass(frozen=True, eq=False)
 class Interpolate(Node):
     """Trilinear interpolation to the shape, with aligned corners."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mix(Node):
+    """Weighted sums of time steps."""
+
+    weight: Array = field(kw_only=True)
+    """``(T of the result, T of the input)``; at most two values of a row are not 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +162,17 @@ def interpolate(x: Node, *, time: int = 1, space: int = 1) -> Node:
         return x
     channels, frames, height, width = x.shape
     return Interpolate((channels, time * frames, space * height, space * width), (x,))
+
+
+def mix(x: Node, rows: Sequence[Mapping[int, float]]) -> Node:
+    """Return weighted sums of the time steps of a node: of each result step, the weights by step of ``x``."""
+    weight = np.zeros((len(rows), x.shape[1]), np.float32)
+    for number, row in enumerate(rows):
+        for step, value in row.items():
+            weight[number, step] += value
+    if np.array_equal(weight, np.eye(x.shape[1])):
+        return x
+    return Mix((x.shape[0], len(rows), *x.shape[2:]), (x,), weight=weight)
 
 
 def relu6(x: Node) -> Node:

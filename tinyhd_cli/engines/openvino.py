@@ -99,6 +99,8 @@ def operation(node: Node, inputs: Sequence[Any], int8: bool) -> Any:
                 coordinate_transformation_mode="align_corners",
                 axes=ops.constant(axes),
             )
+        case graph.Mix():
+            return mixed(inputs[0], node.weight)
         case graph.Relu6():
             return ops.clamp(inputs[0], 0.0, 6.0)
         case graph.Sigmoid():
@@ -118,6 +120,41 @@ def scalar(value: float) -> Any:
     return ops.constant(np.full((1, 1, 1, 1, 1), value, np.float32))
 
 
+def mixed(x: Any, weight: Array) -> Any:
+    """Return weighted sums of time steps, as slices: OpenVINO's Gather would copy the tensor to another layout.
+
+    Args:
+        x: the tensor.
+        weight: see ``graph.Mix``.
+    """
+    runs: list[list[int]] = []
+    for row in weight:
+        used = np.flatnonzero(row).tolist()
+        copied = len(used) == 1 and row[used[0]] == 1
+        if copied and runs and runs[-1] and runs[-1][-1] + 1 == used[0]:
+            runs[-1].append(used[0])
+        else:
+            runs.append(used if copied else [])
+    parts, at = list[Any](), 0
+    for run in runs:
+        parts.append(steps(x, run[0], run[-1] + 1) if run else blended(x, weight[at]))
+        at += max(1, len(run))
+    return parts[0] if len(parts) == 1 else ops.concat(parts, 2)
+
+
+def steps(x: Any, start: int, stop: int) -> Any:
+    """Return consecutive time steps."""
+    bounds = [ops.constant(np.array([value])) for value in (start, stop, 1, 2)]
+    return ops.slice(x, *bounds)
+
+
+def blended(x: Any, row: Array) -> Any:
+    """Return one weighted sum of time steps; the first step times 0 if all weights are 0."""
+    used = np.flatnonzero(row).tolist() or [0]
+    parts = [ops.multiply(steps(x, step, step + 1), scalar(float(row[step]))) for step in used]
+    return functools.reduce(ops.add, parts)
+
+
 def convolution(node: graph.Conv, x: Any, int8: bool) -> Any:
     """Return a convolution with bias, quantized to int8 on request."""
     weight = node.weight[:, np.newaxis] if node.depthwise else node.weight  # groups are an extra dimension
@@ -125,7 +162,7 @@ def convolution(node: graph.Conv, x: Any, int8: bool) -> Any:
         x = ops.fake_quantize(x, scalar(0), scalar(6), scalar(0), scalar(6), 256)
     kernel = quantized(weight) if int8 else ops.constant(weight)
     convolve = ops.group_convolution if node.depthwise else ops.convolution
-    y = convolve(x, kernel, list(node.stride), list(node.padding), list(node.padding), [1, 1, 1])
+    y = convolve(x, kernel, list(node.stride), list(node.padding), list(node.end_padding), [1, 1, 1])
     return ops.add(y, ops.constant(node.bias.reshape(1, -1, 1, 1, 1)))
 
 

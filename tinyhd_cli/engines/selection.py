@@ -16,15 +16,15 @@ from torch import nn
 from ..errors import UsageError, did_you_mean, one_line
 from ..models import ModelSpec
 from . import engine_cache
-from .base import ENGINES, PACKAGES, PRECISIONS, Engine, EngineUnavailable, FramesEngine
-from .builders import BUILDERS, FRAMES_BUILDERS, LOWERINGS, over_frames
+from .base import ENGINES, PACKAGES, PRECISIONS, Engine, EngineUnavailable, FramesEngine, StillEngine
+from .builders import BUILDERS, FRAMES_BUILDERS, GRAPH_BUILDERS, LOWERINGS, build_still, over_frames
 from .kernels import available_isas, fingerprint
-from .self_test import LIMITS, frames_mismatch, mismatch
+from .self_test import LIMITS, frames_mismatch, mismatch, still_mismatch
 from .torch import TorchEngine, device_precision
 
 log = logging.getLogger("tinyhd")
 
-AnyEngine = TypeVar("AnyEngine", Engine, FramesEngine)
+AnyEngine = TypeVar("AnyEngine", Engine, FramesEngine, StillEngine)
 
 
 @dataclass(frozen=True)
@@ -186,4 +186,31 @@ def frames_engine(
         log.debug("engine for many frames", exc_info=True)
         reason = str(error) if isinstance(error, EngineUnavailable) else f"{type(error).__name__}: {one_line(error)}"
         log.warning("%s: not run on many frames at once: %s; clips are run one by one, slower", spec.name, reason)
+        return None
+
+
+def still_engine(network: nn.Module, spec: ModelSpec, sha256: str, engine: Engine) -> StillEngine | None:
+    """Return the engine that runs a network on still clips, several at a time; None if whole clips must be run.
+
+    Args:
+        network: in evaluation mode, with BatchNorm folded.
+        spec: the network.
+        sha256: digest of the weights.
+        engine: the engine for clips; the one for still clips has the same name and precision.
+    """
+    name, precision = engine.name, engine.precision
+    if name not in GRAPH_BUILDERS or spec.family not in LOWERINGS:
+        return None
+    try:
+        reference = TorchEngine(network, torch.device("cpu"), "float32")
+        verdicts = verdict_file(name, precision, sha256, spec, "still")
+        return tested(
+            lambda: build_still(network, spec, name, precision),
+            lambda made: still_mismatch(made, reference, spec, LIMITS[precision]),
+            verdicts,
+        )
+    except Exception as error:  # an engine may raise anything; whole clips are then run
+        log.debug("engine for still clips", exc_info=True)
+        reason = str(error) if isinstance(error, EngineUnavailable) else f"{type(error).__name__}: {one_line(error)}"
+        log.warning("%s: photographs are run as clips, slower: %s", spec.name, reason)
         return None

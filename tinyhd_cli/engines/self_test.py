@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ..models import ModelSpec
-from .base import Engine, EngineUnavailable, FramesEngine
+from .base import Engine, EngineUnavailable, FramesEngine, StillEngine
 from .graph import Array, Input, Shape, convolve, relu6
 from .kernels import available_isas, load
 
@@ -94,6 +94,13 @@ def frames_mismatch(engine: FramesEngine, reference: Engine, spec: ModelSpec, li
     step = max(1, engine.batch // 3)
     clips = (np.ascontiguousarray(clip[:, start : start + length]) for start in range(0, engine.batch, step))
     return disagreement(maps[::step], np.concatenate([reference.infer(one) for one in clips]), spec, limits)
+
+
+def still_mismatch(engine: StillEngine, reference: Engine, spec: ModelSpec, limits: Tolerance) -> str:
+    """Return how an engine's map of a still clip differs from the reference's; empty if it is within the limits."""
+    frame = self_test_clip((3, 1, *spec.input_size))
+    expected = reference.infer(np.repeat(frame, spec.clip_frames, axis=1))
+    return disagreement(engine.infer(frame[:, 0])[np.newaxis], expected[-1:], spec, limits)
 
 
 def disagreement(maps: Array, reference: Array, spec: ModelSpec, limits: Tolerance) -> str:

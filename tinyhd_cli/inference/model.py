@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,10 +14,10 @@ import torch
 from torch import nn
 
 from .. import weights
-from ..engines.base import PACKAGES, Engine, FramesEngine
+from ..engines.base import PACKAGES, Engine, FramesEngine, StillEngine
 from ..engines.builders import clip_shape
 from ..engines.fuse_batchnorm import fold
-from ..engines.selection import EngineOptions, choose, frames_engine
+from ..engines.selection import EngineOptions, choose, frames_engine, still_engine
 from ..engines.self_test import self_test_clip
 from ..engines.torch import TorchEngine
 from ..errors import UsageError, WeightsError
@@ -49,6 +50,7 @@ class Model:
     engine: Engine
     sha256: str
     """Digest of the weights file."""
+    _one_clip: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @cached_property
     def frames_engine(self) -> FramesEngine | None:
@@ -57,6 +59,14 @@ class Model:
         It is built on first use, because single clips do not need it.
         """
         return frames_engine(self.network, self.spec, self.device, self.sha256, self.engine)
+
+    @cached_property
+    def still_engine(self) -> StillEngine | None:
+        """The engine that is run on photographs, several at a time; None if clips of identical frames are run.
+
+        It is built on first use, because videos do not need it.
+        """
+        return still_engine(self.network, self.spec, self.sha256, self.engine)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -83,6 +93,25 @@ class Model:
             WeightsError: a value is not finite, or the maps have another shape.
         """
         return run_engine(self.engine, clip, self.name, self.spec)
+
+    def infer_still(self, frame: Pixels) -> Map:
+        """Return the saliency ``(H, W)`` of a photograph ``(3, H, W)`` from :meth:`prepare`. Threads may call this.
+
+        It is the map that a video of this one frame gets: the last one of the clip that repeats the frame.
+
+        Raises:
+            WeightsError: see :meth:`infer`.
+        """
+        if self.still_engine is None:
+            return self.infer_repeated(frame)
+        saliency: Map = checked(self.still_engine.infer(frame)[np.newaxis], (1, *self.input_size), self.name)[0]
+        return saliency
+
+    def infer_repeated(self, frame: Pixels) -> Map:
+        """Return the same map as :meth:`infer_still`, from the engine for clips, which runs one clip at a time."""
+        with self._one_clip:
+            saliency: Map = self.infer(np.repeat(frame[:, np.newaxis], self.spec.clip_frames, axis=1))[-1]
+            return saliency
 
     def not_finite(self) -> WeightsError:
         """Return the error for maps that contain NaN or infinity."""

@@ -1,0 +1,58 @@
+"""Photographs: many at a time, with the maps of still clips."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyhd_cli import InputError, load_model, predict
+from tinyhd_cli.inference.photographs import MANY, photograph_maps
+
+
+@pytest.fixture(scope="module")
+def model(engine_cache):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TINYHD_ENGINE_CACHE", str(engine_cache))
+        loaded = load_model(device="cpu")
+        _ = loaded.still_engine  # compiled once for all tests of the module
+        return loaded
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(5)
+    for number in range(MANY):
+        size = (96 + 8 * number, 64)
+        small = Image.fromarray(rng.integers(0, 255, (4, 6, 3), np.uint8))
+        small.resize(size, Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return sorted(folder.iterdir())
+
+
+def test_maps_equal_those_of_a_still_clip(model, files):
+    found = list(photograph_maps(files, model))
+    assert model.still_engine is not None or model.engine.name not in ("fused", "openvino")
+    for file, saliency in zip(files, found, strict=True):
+        image = np.asarray(Image.open(file))
+        clip = np.repeat(model.prepare(image)[:, np.newaxis], model.spec.clip_frames, axis=1)
+        expected = model.infer(clip)[-1]
+        assert np.abs(saliency - expected).max() <= 1e-5 * expected.max()
+
+
+def test_the_first_maps_are_those_of_predict_and_of_arrays(model, files):
+    few = files[:2]
+    expected = [saliency for file in few for _, saliency in predict(file, model)]
+    arrays = [np.asarray(Image.open(file)) for file in few]
+    for photographs in (few, map(str, few), arrays):
+        for one, other in zip(photograph_maps(photographs, model), expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+    assert list(photograph_maps([], model)) == []
+
+
+@pytest.mark.parametrize("before", [1, MANY])
+def test_an_unreadable_file_is_reported_in_its_turn(model, files, tmp_path, before):
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
+    maps = photograph_maps([*files[:before], tmp_path / "bad.png"], model)
+    for _ in range(before):
+        assert next(maps).shape == model.input_size
+    with pytest.raises(InputError, match=r"bad\.png"):
+        next(maps)
