@@ -14,8 +14,8 @@ import pytest
 from helpers import clips
 from helpers.pages import Page
 
-from tinyhd_cli.apps.report import peak_position
 from tinyhd_cli.apps.report_data import MAX_SCENES, ReportCollector, ReportData
+from tinyhd_cli.apps.report_page import peak_position
 from tinyhd_cli.apps.report_plots import clock
 
 
@@ -76,15 +76,14 @@ def test_words():
 def test_memory_does_not_grow_with_scenes(tmp_path, weights_file):
     """Only the times of later scenes are kept."""
     from tinyhd_cli import load_model
-    from tinyhd_cli.apps.report import render
+    from tinyhd_cli.apps.report_page import render
     from tinyhd_cli.inference.areas import AreaStatistics
     from tinyhd_cli.video.reader import VideoReader
 
     clip = clips.make(tmp_path / "clip.mp4", frames=2)
-    areas = AreaStatistics((), 0.1)
     with VideoReader(clip) as reader:
-        data = ReportData(reader.info)
-        collector = ReportCollector(data, areas)
+        data = ReportData(reader.info, AreaStatistics((), 0.1))
+        collector = ReportCollector(data)
         collector._detector.is_cut = lambda image: True
         frame = next(iter(reader))
         for index in range(MAX_SCENES + 5):
@@ -92,7 +91,7 @@ def test_memory_does_not_grow_with_scenes(tmp_path, weights_file):
             collector.add(frame, np.random.default_rng(index).random((192, 256)).astype(np.float32))
     assert len(data.scenes) == MAX_SCENES + 5
     assert sum(scene.attention is not None for scene in data.scenes) == MAX_SCENES
-    assert f"{MAX_SCENES + 5}." in render(data, areas, load_model(weights_file))
+    assert f"{MAX_SCENES + 5}." in render(data, load_model(weights_file))
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

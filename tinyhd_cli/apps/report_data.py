@@ -17,8 +17,14 @@ from ..video.overlay import resize_image
 from ..video.reader import Frame, Image, VideoInfo
 from ..video.scenes import SceneDetector
 
-THUMBNAIL_WIDTH = 320
-"""Width of the images in a report, in pixels."""
+DETECTION_WIDTH = 320
+"""Width of the frames in which cuts are looked for, in pixels."""
+
+FRAME_SIDE = 640
+"""Longer side of the frames in a report, in pixels: about twice their size on the page, for dense screens."""
+
+IMAGE_SIDE = 1280
+"""Longer side of the image in a report about an image, in pixels."""
 
 MAX_SCENES = 40
 """Maximum number of scenes with an image. Only times are kept for later scenes, so that memory use is bounded."""
@@ -49,6 +55,8 @@ class ReportData:
     """The content of a report, collected frame by frame in bounded memory, apart from a few numbers per frame."""
 
     info: VideoInfo
+    areas: AreaStatistics
+    """The areas of interest and the attention on them."""
     times_s: list[float] = field(default_factory=list)
     spreads: list[float] = field(default_factory=list)
     centers: list[tuple[float, float]] = field(default_factory=list)
@@ -58,6 +66,8 @@ class ReportData:
     samples: FrameSampler = field(default_factory=FrameSampler)
     attention: NDArray[np.float64] | None = None
     """Sum of all maps, each of which sums to 1."""
+    first: Image = field(default_factory=lambda: np.zeros((1, 1, 3), np.uint8))
+    """The first frame, larger than the samples."""
     damaged: int = 0
     """Number of packets and frames that could not be decoded."""
 
@@ -72,6 +82,17 @@ class ReportData:
         return len(self.times_s) > 1
 
     @property
+    def spread(self) -> float:
+        """The mean spread of the attention, in pixels."""
+        return float(np.mean(self.spreads))
+
+    @property
+    def mean_map(self) -> NDArray[np.float64]:
+        """The mean of all maps, which sums to 1."""
+        assert self.attention is not None
+        return self.attention / len(self.times_s)
+
+    @property
     def middle(self) -> Image:
         """A frame from the middle of the video."""
         return self.samples.select(1, self.end_s)[0].image
@@ -80,32 +101,33 @@ class ReportData:
 class ReportCollector:
     """Adds frames and their maps to the data of a report, in order."""
 
-    def __init__(self, data: ReportData, areas: AreaStatistics) -> None:
+    def __init__(self, data: ReportData) -> None:
         self._data = data
-        self._areas = areas
         self._scale = RunningScale()
         self._detector = SceneDetector()
 
     def add(self, frame: Frame, saliency: Map) -> None:
         """Add one frame."""
         data, info = self._data, frame.info
-        image = square_pixels(frame.reduced_rgb(max(1.0, info.width / THUMBNAIL_WIDTH)), pixel_aspect(info))
+        small = frame.reduced_rgb(max(1.0, info.width / DETECTION_WIDTH))
+        if not data.times_s:
+            data.first = reduced(frame, IMAGE_SIDE)
         scaled = self._scale(saliency, frame.time_s)
         statistics = describe(saliency, info.width, info.height)
         data.times_s.append(frame.time_s)
         data.spreads.append(statistics.spread)
         data.centers.append((statistics.centroid_x, statistics.centroid_y))
-        data.shares.append(tuple(self._areas.shares(frame, saliency).values()))
+        data.shares.append(tuple(data.areas.shares(frame, saliency).values()))
         attention = saliency / max(float(saliency.sum()), 1e-12)
         data.attention = attention.astype(np.float64) if data.attention is None else data.attention + attention
-        if self._detector.is_cut(image) or not data.scenes:
+        if self._detector.is_cut(small) or not data.scenes:
             data.scenes.append(Scene(frame.time_s))
-        self._add_to_scene(data.scenes[-1], frame, image, attention, statistics)
+        self._add_to_scene(data.scenes[-1], frame, attention, statistics)
         if data.samples.is_due(frame.time_s):
-            data.samples.add(FrameSample(frame.time_s, image, scaled))
+            data.samples.add(FrameSample(frame.time_s, reduced(frame, FRAME_SIDE), scaled))
 
     def _add_to_scene(
-        self, scene: Scene, frame: Frame, image: Image, attention: NDArray[np.float32], statistics: MapStatistics
+        self, scene: Scene, frame: Frame, attention: NDArray[np.float32], statistics: MapStatistics
     ) -> None:
         scene.end_s = frame.time_s + float(frame.duration * frame.info.time_base)
         scene.frames += 1
@@ -114,7 +136,13 @@ class ReportCollector:
             return
         scene.attention = attention.astype(np.float64) if scene.attention is None else scene.attention + attention
         if scene.image is None or frame.time_s <= scene.start_s + SETTLE_S:
-            scene.image = image
+            scene.image = reduced(frame, FRAME_SIDE)
+
+
+def reduced(frame: Frame, side: int) -> Image:
+    """Return a frame with square pixels, whose longer side was reduced to ``side`` pixels before that."""
+    info = frame.info
+    return square_pixels(frame.reduced_rgb(max(1.0, max(info.width, info.height) / side)), pixel_aspect(info))
 
 
 def pixel_aspect(info: VideoInfo) -> Fraction:

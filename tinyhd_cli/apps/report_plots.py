@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import figures
-from ..inference.areas import Area
 from ..video.overlay import area_color
 from .report_data import ReportData, pixel_aspect
 
@@ -32,6 +32,20 @@ MAX_CUTS = 150
 MAX_POINTS = 2000
 """Approximate number of points of a line in a plot."""
 
+NARROW = 0.5
+"""Width of a plot for phones as a fraction of that for wide windows; text has the same size in both."""
+
+IMAGE_DPI = 144
+"""Resolution of an image inside a plot, for screens of twice the usual density."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot as SVG elements, of which a page shows one: shrunk to a phone, the text of the wide one is illegible."""
+
+    wide: str
+    narrow: str
+
 
 def clock(time_s: float) -> str:
     """Return a time as ``m:ss.t``, or as ``h:mm:ss`` from one hour on."""
@@ -41,11 +55,11 @@ def clock(time_s: float) -> str:
     return f"{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
 
 
-def plot_over_time(data: ReportData) -> str:
+def plot_over_time(data: ReportData) -> Plot:
     """Plot the spread of the attention over time, with the cuts."""
     diagonal = float(np.hypot(data.info.width, data.info.height))
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Axes, narrow: bool) -> None:
         some = decimation(len(data.times_s))
         axes.plot(data.times_s[some], 100 * np.array(data.spreads[some]) / diagonal, linewidth=1.4)
         cuts = data.scenes[1:] if len(data.scenes) <= MAX_CUTS else []
@@ -54,14 +68,14 @@ def plot_over_time(data: ReportData) -> str:
         axes.set_ylabel("spread, % of diagonal")
         limit_axes(axes, data, " (dotted: cuts)" if cuts else "")
 
-    return as_svg(9, 2.4, draw)
+    return draw_both("time", 9, 2.4, draw)
 
 
-def plot_path(data: ReportData) -> str:
+def plot_path(data: ReportData) -> Plot:
     """Plot the path of the center of attention across the frame; colors show the time."""
     info = data.info
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Axes, narrow: bool) -> None:
         some = decimation(len(data.centers))
         x, y = np.array(data.centers[some]).T
         axes.imshow(data.middle, extent=(0, info.width, info.height, 0), alpha=0.45)
@@ -76,13 +90,15 @@ def plot_path(data: ReportData) -> str:
         bar = axes.figure.colorbar(dots, ax=axes, shrink=0.8)
         bar.set_label(mark_times(bar.ax.yaxis, times[-1]))
 
-    return as_svg(5, 3.4, draw)
+    ratio = info.width * float(pixel_aspect(info)) / info.height
+    return draw_both("path", 5, min(max(0.2 + 4 / ratio, 2), 5.5), draw)
 
 
-def plot_areas(data: ReportData, areas: Sequence[Area]) -> str:
+def plot_areas(data: ReportData) -> Plot:
     """Plot the fraction of the attention on each area over time."""
+    areas = data.areas.areas
 
-    def draw(axes: Axes) -> None:
+    def draw(axes: Axes, narrow: bool) -> None:
         some = decimation(len(data.times_s))
         for number in range(len(areas)):
             shares = [100 * row[number] for row in data.shares[some]]
@@ -90,19 +106,40 @@ def plot_areas(data: ReportData, areas: Sequence[Area]) -> str:
             axes.plot(data.times_s[some], shares, color=color, linewidth=1.4)
         axes.set_ylabel("fraction of attention, %")
         limit_axes(axes, data)
-        names, columns = [area.name for area in areas], -(-len(areas) // LEGEND_ROWS)
-        figures.add_legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=columns)
+        if not narrow:
+            names, columns = [area.name for area in areas], -(-len(areas) // LEGEND_ROWS)
+            figures.add_legend(axes, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, ncols=columns)
 
-    return as_svg(9, max(2.6, 0.6 + 0.22 * min(len(areas), LEGEND_ROWS)), draw)
+    return draw_both("areas", 9, max(2.6, 0.6 + 0.22 * min(len(areas), LEGEND_ROWS)), draw)
 
 
-def as_svg(width: float, height: float, draw: Callable[[Axes], None]) -> str:
-    """Return a plot as an SVG element that can be embedded in a page; sizes are in inches."""
-    with figures.plain_text({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "tinyhd"}):
+def draw_both(name: str, width: float, height: float, draw: Callable[[Axes, bool], None]) -> Plot:
+    """Return a plot for wide windows and for phones.
+
+    Args:
+        name: name of the plot on the page.
+        width: inches of the wide plot.
+        height: inches of both.
+        draw: draws the plot, given whether it is the narrow one.
+    """
+    wide = as_svg(f"{name}-wide", width, height, lambda axes: draw(axes, False))
+    return Plot(wide, as_svg(f"{name}-narrow", max(4.4, NARROW * width), height, lambda axes: draw(axes, True)))
+
+
+def as_svg(name: str, width: float, height: float, draw: Callable[[Axes], None]) -> str:
+    """Return a plot as an SVG element that can be embedded in a page.
+
+    Args:
+        name: unique on the page, so that no element refers to one of a hidden plot.
+        width: inches.
+        height: inches.
+        draw: draws the plot.
+    """
+    with figures.plain_text({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": name}):
         figure = figures.new_figure(width, height)
         draw(figure.add_subplot())
         target = io.StringIO()
-        figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(target, format="svg", transparent=True, metadata={"Date": None}, dpi=IMAGE_DPI)
     text = target.getvalue()
     return text[text.index("<svg") :]
 
