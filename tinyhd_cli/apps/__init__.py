@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from .options import CropOptions, EncodeOptions, ReportOptions
     from .report import report_file
     from .report_data import ReportData
+    from .report_summary import FileSummary, summarize, write_summary
 
 __all__ = [
     "CropOptions",
     "CropWindow",
     "EncodeOptions",
     "EncodeSummary",
+    "FileSummary",
     "LiveSummary",
     "Quality",
     "ReportData",
@@ -34,6 +36,8 @@ __all__ = [
     "find_source",
     "report_file",
     "show_live",
+    "summarize",
+    "write_summary",
 ]
 
 __getattr__, __dir__ = lazy_imports(
@@ -43,6 +47,7 @@ __getattr__, __dir__ = lazy_imports(
         "CropWindow": "crop",
         "EncodeOptions": "options",
         "EncodeSummary": "encode",
+        "FileSummary": "report_summary",
         "LiveSummary": "live",
         "Quality": "encode",
         "ReportData": "report_data",
@@ -54,5 +59,7 @@ __getattr__, __dir__ = lazy_imports(
         "find_source": "live",
         "report_file": "report",
         "show_live": "live",
+        "summarize": "report_summary",
+        "write_summary": "report_summary",
     },
 )

@@ -18,12 +18,12 @@ from .report_data import ReportCollector, ReportData
 from .report_page import render
 
 
-def check_page(output: Path) -> None:
-    """Raise ``UsageError`` if a report cannot have this name."""
+def check_page(output: Path, flag: str = "--output") -> None:
+    """Raise ``UsageError`` if a page cannot have this name, which is the value of the option ``flag``."""
     if output.suffix.lower() not in (".html", ".htm") and not is_special(output):
-        raise UsageError(f"--output {output}: the report's name must end in .html")
+        raise UsageError(f"{flag} {output}: the page's name must end in .html")
     if output.is_dir():
-        raise UsageError(f"--output {output}: is a folder")
+        raise UsageError(f"{flag} {output}: is a folder")
 
 
 def check_model(model: Model) -> None:

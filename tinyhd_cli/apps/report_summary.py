@@ -36,6 +36,8 @@ class FileSummary:
     """Pixels."""
     height: int
     """Pixels."""
+    frames: int
+    """Number of frames."""
     length_s: float | None
     """Length of a video; None for an image."""
     scenes: int | None
@@ -71,6 +73,7 @@ def summarize(data: ReportData, page: Path, model: Model) -> FileSummary:
         page=page,
         width=info.width,
         height=info.height,
+        frames=len(data.times_s),
         length_s=data.end_s if moves else None,
         scenes=len(data.scenes) if moves else None,
         spread=data.spread / diagonal(info),
@@ -109,7 +112,7 @@ def write_summary(files: Sequence[FileSummary], failures: Mapping[str, str], out
     page = fill_template(
         "report_summary.html",
         kind="summary",
-        title=plural(len(files) + len(failures), "file"),
+        title=f"Summary of {plural(len(files) + len(failures), 'file')}",
         counts=describe_counts(files),
         names=name_files(files),
         links=[link(file.page, output) for file in files],

@@ -1,25 +1,33 @@
-"""``tinyhd report``: write an HTML report about videos."""
+"""``tinyhd report``: write HTML reports about videos and images, and one page about all of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..apps.options import ReportOptions
+from ..errors import UsageError
 from ..fields import OUTPUTS
 from ..inference.model_options import ModelOptions
 from ..wording import plural
-from .batch import Task, Turn, for_each, warn_of_damage
+from .batch import Outcome, Task, Turn, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
 from .options import OutDir, Quiet, Videos
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ..apps.report_summary import FileSummary
     from ..inference.io_paths import Job
     from ..inference.model import Model
+
+
+SUMMARY = Path("summary.html")
+"""Default name of the page about all files."""
 
 
 @with_options
@@ -29,25 +37,33 @@ def report(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="HTML file to write.", rich_help_panel=OUTPUTS)
     ] = "{name}_report.html",
+    summary: Annotated[
+        bool,
+        typer.Option("--summary", help="Also write one page about all files.", rich_help_panel=OUTPUTS),
+    ] = False,
+    summary_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="HTML file of --summary, which it implies. Default: summary.html.",
+            rich_help_panel=OUTPUTS,
+            show_default=False,
+        ),
+    ] = None,
     out_dir: OutDir = None,
     options: ReportOptions,
     model: ModelOptions,
     quiet: Quiet = False,
 ) -> int:
-    """Write an HTML report about each video: filmstrip, heat map, attention over time, scenes, areas of interest.
+    """Write an HTML report about each video or image: heat map, attention over time, scenes, areas of interest.
 
     The report is one file that opens without a network connection:
     tinyhd report clip.mp4 -o report.html
     """
-    return for_each(videos, {"output": output}, out_dir, Reports(model, options, quiet), quiet)
-
-
-@dataclass(frozen=True)
-class Done:
-    """The result of one input."""
-
-    frames: int
-    scenes: int
+    page = None
+    if summary or summary_file is not None:
+        page = (out_dir or Path()) / (summary_file or SUMMARY)
+    return for_each(videos, {"output": output}, out_dir, Reports(model, options, page, quiet), quiet)
 
 
 @dataclass(frozen=True)
@@ -56,33 +72,59 @@ class Reports(Task):
 
     model: ModelOptions
     options: ReportOptions
+    summary: Path | None
+    """The page about all inputs; None for none."""
     quiet: bool
 
     def check(self, job: Job) -> None:
-        """Refuse a page with another suffix."""
+        """Refuse pages with another suffix, and a summary with the name of a report."""
         from ..apps.report import check_page
+        from ..inference.io_paths import canonical
 
-        check_page(job.outputs["output"])
+        page = job.outputs["output"]
+        check_page(page)
+        if self.summary is not None:
+            check_page(self.summary, "--summary-file")
+            if canonical(page) == canonical(self.summary):
+                raise UsageError(f"--summary-file {self.summary}: is the report of {job.video}; give another name")
 
     def load(self) -> Model:
-        """Load the model, whose values matter."""
+        """Load the model, whose values matter, and make the summary's folder: if that fails, then before the work."""
         from ..apps.report import check_model
+        from ..atomic_files import make_parent
 
+        if self.summary is not None:
+            make_parent(self.summary)
         loaded = load(self.model, exact=True)
         check_model(loaded)
         return loaded
 
-    def work(self, model: Model, turn: Turn) -> Done:
+    def work(self, model: Model, turn: Turn) -> FileSummary:
         """Write one report."""
         from ..apps.report import report_file
+        from ..apps.report_summary import summarize
 
-        video = turn.job.video
-        made = report_file(video, model, turn.job.outputs["output"], self.options, turn.progress())
+        video, page = turn.job.video, turn.job.outputs["output"]
+        made = report_file(video, model, page, self.options, turn.progress())
         warn_of_damage(video, made.damaged)
-        return Done(len(made.times_s), len(made.scenes))
+        return summarize(made, page, model)
 
-    def show(self, turn: Turn, result: Done) -> None:
+    def show(self, turn: Turn, result: FileSummary) -> None:
         """Print the length and the file of one report."""
         if not self.quiet:
-            length = f"{plural(result.frames, 'frame')}, {plural(result.scenes, 'scene')}"
-            say(f"{turn.label}: {length} -> {turn.job.outputs['output']}")
+            length = "image"
+            if result.scenes is not None:
+                length = f"{plural(result.frames, 'frame')}, {plural(result.scenes, 'scene')}"
+            say(f"{turn.label}: {length} -> {result.page}")
+
+    def finish(self, outcomes: Sequence[Outcome]) -> None:
+        """Write the page about all inputs."""
+        from ..apps.report_summary import write_summary
+
+        if self.summary is None:
+            return
+        files = [outcome.result for outcome in outcomes if outcome.result is not None]
+        failures = {outcome.name: str(outcome.error) for outcome in outcomes if outcome.error is not None}
+        write_summary(files, failures, self.summary)
+        if not self.quiet:
+            say(f"summary of {plural(len(outcomes), 'file')} -> {self.summary}")
