@@ -42,7 +42,7 @@ WRITTEN = {
     "objects.md": "clip_overlay.mp4 tint.mp4 masks/0017.png objects.csv objects.json photo_overlay.png object.webm "
     "object.mov pngs/0017.png cut/two_00002.png photo_cut.png tall.mp4 small.mp4 contour.mp4",
     "areas.md": "areas.png out.json",
-    "report.md": "report.html pages/one_report.html",
+    "report.md": "report.html photo.html pages/one_report.html pages/summary.html pages/all.html",
     "crop.md": "vertical.mp4 vertical/two_crop.mp4 calm.mp4",
     "encode.md": "small.mp4",
     "live.md": "live.mp4",

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
 from helpers import clips
@@ -92,21 +89,3 @@ def test_memory_does_not_grow_with_scenes(tmp_path, weights_file):
     assert len(data.scenes) == MAX_SCENES + 5
     assert sum(scene.attention is not None for scene in data.scenes) == MAX_SCENES
     assert f"{MAX_SCENES + 5}." in render(data, load_model(weights_file))
-
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="requires Chromium")
-def test_page_in_a_browser(tinyhd, two_scenes, weights_file, tmp_path):
-    """A browser shows the images and plots."""
-    assert tinyhd("report", two_scenes, "-o", "out.html", "--weights", weights_file, "--aoi", "a=0,0,30,30") == 0
-    options = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
-    options += f" --disable-component-update --user-data-dir={tmp_path / 'browser'} --window-size=1100,1600"
-    command = [CHROMIUM, *options.split(), "--screenshot=page.png", Path("out.html").absolute().as_uri()]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    shown = cv2.imdecode(np.fromfile("page.png", np.uint8), cv2.IMREAD_COLOR)
-    assert shown.shape[:2] == (1600, 1100)
-    hsv = cv2.cvtColor(shown, cv2.COLOR_BGR2HSV)
-    assert (hsv[..., 1] > 100).mean() > 0.05  # colors of the heat maps
-    assert (shown[-200:] < 250).any()  # the page fills the window

@@ -64,11 +64,11 @@ def test_single_image(page, tmp_path):
 
     cv2.imencode(".png", clips.image(1, 64, 48))[1].tofile(tmp_path / "one.png")
     shown, html = page(tmp_path / "one.png", "--aoi", "logo=0%,0%,50%,100%")
-    assert len(frames_in(shown)) == 1
-    assert "<svg" not in html
-    for absent in ("Filmstrip", "Attention over time", "Scenes", "first attended", "frames per second", "0:00.0"):
+    assert len(frames_in(shown)) == 2  # heat map, contours
+    assert '<div class="plot' not in html
+    for absent in ("Filmstrip", "over time", "Scenes", "first attended", "frames per second", "0:00.0", "video"):
         assert absent not in shown.text, absent
-    assert "64 x 48, a single frame" in shown.text
+    assert "64 x 48 pixels" in shown.text
     assert "logo" in shown.text and "50.0%" in shown.text
 
 
@@ -76,7 +76,7 @@ def test_single_image(page, tmp_path):
 def test_a_short_clip(page, tmp_path, frames):
     video = write(tmp_path / "short.mkv", [clips.image(number, 64, 48) for number in range(frames)])
     shown, html = page(video, "--aoi", "left=0%,0%,50%,100%")
-    assert html.count("<svg") == 3
+    assert html.count('<div class="plot wide"><svg') == html.count('<div class="plot narrow"><svg') == 3
     assert min(numbers_of(html)) == 0
     assert len(frames_in(shown)) == min(frames, FILMSTRIP) + 1 + 1
     assert (f"Steps every {16} frames" in shown.text) == (frames > 16)
@@ -85,7 +85,7 @@ def test_a_short_clip(page, tmp_path, frames):
 def test_white_frame_has_a_border(page, tmp_path):
     shown, html = page(write(tmp_path / "white.mkv", [np.full((48, 64, 3), 255, np.uint8)] * 20))
     assert len(frames_in(shown)) == FILMSTRIP + 1 + 1
-    assert re.search(r"img \{[^}]*border: 1px solid", html)
+    assert re.search(r"\.frame::after \{[^}]*border: 1px solid", html)
 
 
 def test_samples_do_not_depend_on_the_claimed_length(page, tmp_path, monkeypatch):

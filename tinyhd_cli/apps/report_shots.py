@@ -89,7 +89,7 @@ def outline_areas(areas: Sequence[Area], info: VideoInfo, time_s: float, named: 
     outlines = []
     for number, area in enumerate(areas):
         corners = area.at(time_s, info.width, info.height) * (100 / info.width, 100 / info.height)
-        x, y = np.clip(corners.min(axis=0), 0, 98)
+        x, y = np.clip(corners.min(axis=0), 0, (80, 95))
         outlines.append(
             Outline(
                 name=area.name if named else "",
@@ -131,9 +131,9 @@ def region(attention: NDArray[np.float64], fraction: float) -> tuple[float, floa
 
 
 def outermost(line: NDArray[np.float64], direction: tuple[int, int]) -> tuple[float, float]:
-    """Return the outermost point of a line in a direction, moved into the image so that a label there is visible."""
+    """Return the outermost point of a line in a direction."""
     x, y = line[int(np.argmax(line @ direction))]
-    return round(float(np.clip(x, 5, 95)), 2), round(float(np.clip(y, 3, 97)), 2)
+    return round(float(x), 2), round(float(y), 2)
 
 
 def as_path(lines: Sequence[NDArray[np.float64]]) -> str:
