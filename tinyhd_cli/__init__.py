@@ -17,9 +17,10 @@ from .lazy import lazy_imports
 
 if TYPE_CHECKING:
     from . import weights
+    from .apps.compare import compare
     from .apps.crop import crop_file
     from .apps.encode import encode_file
-    from .apps.options import CropOptions, EncodeOptions, ReportOptions
+    from .apps.options import CompareOptions, CropOptions, EncodeOptions, ReportOptions
     from .apps.report import report_file
     from .datasets import open_dataset
     from .engines.export import export
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .video.reader import VideoReader
 
 __all__ = [
+    "CompareOptions",
     "CropOptions",
     "EncodeOptions",
     "EncoderOptions",
@@ -62,6 +64,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "build",
+    "compare",
     "create",
     "crop_file",
     "describe",
@@ -81,6 +84,7 @@ __all__ = [
 ]
 
 MODULES = {
+    "CompareOptions": "apps.options",
     "CropOptions": "apps.options",
     "EncodeOptions": "apps.options",
     "EncoderOptions": "video.options",
@@ -102,6 +106,7 @@ MODULES = {
     "WeightsError": "errors",
     "__version__": "version",
     "build": "models",
+    "compare": "apps.compare",
     "create": "models",
     "crop_file": "apps.crop",
     "describe": "inference.statistics",

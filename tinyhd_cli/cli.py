@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from . import errors, settings
 from .commands import (
     benchmark,
+    compare,
     crop,
     distill,
     doctor,
@@ -45,6 +46,7 @@ app.command()(predict.predict)
 app.command()(crop.crop)
 app.command()(encode.encode)
 app.command()(report.report)
+app.command()(compare.compare)
 app.command()(live.live)
 app.command(epilog=evaluate.LAYOUTS)(evaluate.evaluate)
 app.command()(export.export)

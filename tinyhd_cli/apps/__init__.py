@@ -1,4 +1,4 @@
-"""Applications of saliency maps: one module for each of the commands crop, encode, report and live.
+"""Applications of saliency maps: one module for each of the commands crop, encode, report, compare and live.
 
 The public names are imported on first use, so that importing the package loads neither PyTorch nor OpenCV nor PyAV.
 """
@@ -10,27 +10,33 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from .compare_results import Check, Comparison, Lead, Version
     from .crop import CropWindow, crop_file
     from .encode import EncodeSummary, Quality, encode_file
     from .live import LiveSummary, Source, find_source, show_live
     from .live_window import TkWindow
-    from .options import CropOptions, EncodeOptions, ReportOptions
+    from .options import CompareOptions, CropOptions, EncodeOptions, ReportOptions
     from .report import report_file
     from .report_data import ReportData
     from .report_summary import FileSummary, summarize, write_summary
 
 __all__ = [
+    "Check",
+    "CompareOptions",
+    "Comparison",
     "CropOptions",
     "CropWindow",
     "EncodeOptions",
     "EncodeSummary",
     "FileSummary",
+    "Lead",
     "LiveSummary",
     "Quality",
     "ReportData",
     "ReportOptions",
     "Source",
     "TkWindow",
+    "Version",
     "crop_file",
     "encode_file",
     "find_source",
@@ -40,20 +46,26 @@ __all__ = [
     "write_summary",
 ]
 
+# ``tinyhd_cli`` exports the function ``compare``, because ``compare`` is a module of this package.
 __getattr__, __dir__ = lazy_imports(
     __name__,
     {
+        "Check": "compare_results",
+        "CompareOptions": "options",
+        "Comparison": "compare_results",
         "CropOptions": "options",
         "CropWindow": "crop",
         "EncodeOptions": "options",
         "EncodeSummary": "encode",
         "FileSummary": "report_summary",
+        "Lead": "compare_results",
         "LiveSummary": "live",
         "Quality": "encode",
         "ReportData": "report_data",
         "ReportOptions": "options",
         "Source": "live",
         "TkWindow": "live_window",
+        "Version": "compare_results",
         "crop_file": "crop",
         "encode_file": "encode",
         "find_source": "live",

@@ -122,3 +122,14 @@ class ReportOptions:
 
     def __post_init__(self) -> None:
         check_area_threshold(self.area_threshold)
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Facts about the versions of a comparison, and the threshold of attended areas."""
+
+    area_threshold: float = area_threshold_option()
+    input: InputOptions = group(InputOptions, PLAYLISTS)
+
+    def __post_init__(self) -> None:
+        check_area_threshold(self.area_threshold)

@@ -77,9 +77,13 @@ class Attention:
 
     def has_peak(self, corners: Points) -> bool:
         """Return whether the most salient point is inside a polygon."""
-        x, y = self.peak
-        _, crossings = crossings_of(corners, np.array([y]))
-        return int((crossings > x).sum()) % 2 == 1
+        return contains(corners, *self.peak)
+
+
+def contains(corners: Points, x: float, y: float) -> bool:
+    """Return whether a point is inside a polygon."""
+    _, crossings = crossings_of(corners, np.array([y]))
+    return int((crossings > x).sum()) % 2 == 1
 
 
 def covered_fraction(corners: Points, width: int, height: int) -> float:

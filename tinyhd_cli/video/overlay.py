@@ -172,14 +172,17 @@ def draw_outline(image: Image, corners: NDArray[np.float64], text: str, number: 
     color = area_color(number)
     thickness = max(1, round(width / 400))
     points = np.round(np.clip(corners, -(2**14), 2**14)).astype(np.int32)
-    ends = np.hstack([corners, np.roll(corners, -1, axis=0)])
-    both = {tuple(side) for side in ends} & {(*side[2:], *side[:2]) for side in ends}
-    if both:
-        sides = np.hstack([points, np.roll(points, -1, axis=0)])[[tuple(side) not in both for side in ends]]
-        cv2.polylines(part, list(sides.reshape(-1, 2, 2)), False, color, thickness, cv2.LINE_AA)
-    else:
-        cv2.polylines(part, [points], True, color, thickness, cv2.LINE_AA)
+    sides = np.round(np.clip(sides_of(corners), -(2**14), 2**14)).astype(np.int32)
+    cv2.polylines(part, list(sides), False, color, thickness, cv2.LINE_AA)
     draw_label(part, text, (int(points[:, 0].min()), int(points[:, 1].min())), color)
+
+
+def sides_of(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ends ``(n, 2, 2)`` of a polygon's sides, without those that it has in both directions."""
+    sides = np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)
+    places = [(*start, *end) for start, end in sides.tolist()]
+    both = {place for place in places if place[0:2] != place[2:4]} & {(*place[2:], *place[:2]) for place in places}
+    return sides[[place not in both for place in places]] if both else sides
 
 
 def draw_label(image: Image, text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:
