@@ -38,9 +38,9 @@ def parse_version_areas(
     common: list[str] = []
     own: dict[str, list[str]] = {}
     for argument in arguments:
-        version, area = split_version(argument, names)
-        if version:
-            own.setdefault(version, []).append(area)
+        owner, area = split_version(argument, names)
+        if owner:
+            own.setdefault(owner, []).append(area)
         elif all_equal([parse_areas([area], version.name) for version in versions]):
             common.append(area)
         else:
@@ -80,9 +80,7 @@ def equal(one: Area, other: Area) -> bool:
     return described[0] == described[1] and all(np.array_equal(*pair) for pair in places)
 
 
-def assign_areas(
-    versions: Sequence[Version], common: Sequence[Area], own: Mapping[str, Sequence[Area]]
-) -> None:
+def assign_areas(versions: Sequence[Version], common: Sequence[Area], own: Mapping[str, Sequence[Area]]) -> None:
     """Give each version its areas; an area of its own replaces a common one of the same name.
 
     Args:
@@ -118,9 +116,7 @@ def check_common(users: Sequence[tuple[Version, tuple[Area, ...]]]) -> None:
     for version, areas in users[1:]:
         first = users[0][0]
         sizes = [(item.width, item.height) for item in (first, version)]
-        described = " and ".join(
-            f"{item.label} is {item.width} x {item.height}" for item in (first, version)
-        )
+        described = " and ".join(f"{item.label} is {item.width} x {item.height}" for item in (first, version))
         advice = f"give {version.id} areas of its own: --aoi {version.id}=FILE"
         if not same_shape(*sizes):
             raise UsageError(f"{described}: the same areas do not fit different shapes; {advice}")

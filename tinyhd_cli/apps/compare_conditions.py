@@ -21,24 +21,24 @@ from typing import Literal
 
 from ..errors import UsageError, did_you_mean
 
-Unit = Literal["fraction", "seconds", "number"]
+Unit = Literal["fractions", "seconds", "numbers"]
 
 MEASURES: dict[str, tuple[str, Unit]] = {
-    "share": ("share", "fraction"),
-    "size": ("size", "fraction"),
-    "density": ("density", "number"),
-    "most": ("most", "fraction"),
+    "share": ("share", "fractions"),
+    "size": ("size", "fractions"),
+    "density": ("density", "numbers"),
+    "most": ("most", "fractions"),
     "first": ("first_s", "seconds"),
     "time": ("time_s", "seconds"),
     "peak": ("peak_s", "seconds"),
-    "order": ("order", "number"),
+    "order": ("order", "numbers"),
 }
 """Measures of an area: the key of the JSON output, and the unit."""
 
 OF_TIME = frozenset({"first", "time", "peak"})
 """Measures that images do not have."""
 
-UNITS: dict[str, tuple[Unit, float]] = {"%": ("fraction", 0.01), "s": ("seconds", 1.0), "ms": ("seconds", 0.001)}
+UNITS: dict[str, tuple[Unit, float]] = {"%": ("fractions", 0.01), "s": ("seconds", 1.0), "ms": ("seconds", 0.001)}
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -150,7 +150,7 @@ class Parser:
         kind, rest = self._take()
         if kind != "end":
             raise ValueError(f"{rest!r} is too much; write several conditions as several --fail-if")
-        check_units(left, right, f"compares {left.unit}s with {right.unit}s")
+        check_units(left, right, f"compares {left.unit} with {right.unit}")
         return Condition(self._text, left, right, COMPARISONS[sign])
 
     def _sum(self) -> Expression:
@@ -158,7 +158,7 @@ class Parser:
         while self._tokens[0] in (("sign", "+"), ("sign", "-")):
             _, sign = self._take()
             right = self._product()
-            check_units(left, right, f"{sign} mixes {left.unit}s and {right.unit}s")
+            check_units(left, right, f"{sign} mixes {left.unit} and {right.unit}")
             left = combined(sign, left, right, left.unit or right.unit)
         return left
 
@@ -167,11 +167,12 @@ class Parser:
         while self._tokens[0] in (("sign", "*"), ("sign", "/")):
             _, sign = self._take()
             right = self._factor()
-            units = {left.unit, right.unit} - {None, "number"}
             if sign == "/" and left.unit == right.unit:
-                left = combined(sign, left, right, "number")
-            elif len(units) < 2 and (sign == "*" or right.unit in (None, "number")) and None in (left.unit, right.unit):
+                left = combined(sign, left, right, "numbers")
+            elif right.unit in (None, "numbers"):
                 left = combined(sign, left, right, left.unit or right.unit)
+            elif left.unit in (None, "numbers") and sign == "*":
+                left = combined(sign, left, right, right.unit)
             else:
                 raise ValueError(f"{sign} needs a plain number on one side")
         return left
@@ -204,7 +205,8 @@ class Parser:
             self._take()
             parts.append(self._take()[1])
         version = ""
-        if len(parts) > 1 and parts[0] in self._versions and (parts[1] in self._known or len(parts) == 3):
+        may_be_area = parts[0] in self._known and len(parts) == 2 and parts[1] not in self._known
+        if len(parts) > 1 and parts[0] in self._versions and not may_be_area:
             version, parts = self._versions[parts[0]], parts[1:]
         area, *rest = parts
         if area not in self._known:
@@ -241,7 +243,7 @@ def tokens(text: str, names: str) -> Iterator[tuple[str, str]]:
     """
     kinds = [
         ("quoted", r'"([^"]*)"|' + r"'([^']*)'"),
-        ("number", r"\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+"),
+        ("number", r"\d+\.?\d*(?:[eE][-+]?\d+)?"),
         ("unit", r"(?<=[\d.\s])(?:ms|s)(?!\w)"),
         ("name", f"{names}|\\w+" if names else r"\w+"),
         ("sign", r"<=|>=|==|!=|[-+*/()<>.%]"),
@@ -259,9 +261,9 @@ def tokens(text: str, names: str) -> Iterator[tuple[str, str]]:
         else:
             raise ValueError(f"{text[at]!r} is not understood")
         found = match[0]
-        if kind == "number" and (longer := re.compile(names).match(text, at) if names else None):
-            if longer.end() > match.end():  # an area may be called 3D or 2 buttons
-                kind, found, match = "name", longer[0], longer
+        longer = re.compile(names).match(text, at) if names and kind == "number" else None
+        if longer and longer.end() > match.end():  # an area may be called 3D or 2 buttons
+            kind, found, match = "name", longer[0], longer
         yield kind, found[1:-1] if kind == "quoted" else found
         at, last = match.end(), kind
     yield "end", ""

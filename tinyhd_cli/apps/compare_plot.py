@@ -54,14 +54,14 @@ def plot_comparison(result: Comparison, output: Path, order: bool = False) -> No
     rows = -(-len(result.versions) // columns)
     curves = areas[:MAX_CURVES] if any(len(version.times_s) > 1 for version in result.versions) else []
     heights = [
-        rows * (min(7.0, WIDTH / columns * tallest(result.versions)) + 0.45),
+        rows * (min(5.5, WIDTH / columns * tallest(result.versions)) + 0.45),
         0.9 + len(areas) * (0.12 + 0.16 * len(result.versions)),
         2.2 * -(-len(curves) // CURVES_PER_ROW),
     ]
     with figures.plain_text():
         figure = figures.new_figure(WIDTH, sum(heights))
         count = 3 if curves else 2
-        parts = np.atleast_1d(figure.subfigures(count, 1, height_ratios=heights[:count]))
+        parts = figure.subfigures(count, 1, squeeze=False, height_ratios=heights[:count]).ravel()
         draw_images(parts[0], result, rows, columns, order)
         draw_bars(parts[1].subplots(), result, areas)
         if curves:
@@ -105,13 +105,21 @@ def draw_images(part: SubFigure, result: Comparison, rows: int, columns: int, or
             extent=(0, version.width, version.height, 0),
             aspect=float(version.image.shape[0] / version.image.shape[1] * version.width / version.height),
         )
-        at = "" if version.kind == "image" else f", frame at {clock(version.image_s)}, mean over {clock(version.duration_s)}"
-        title = axes.set_title(f"{version.id}  {printable(version.path.name)}{at}", fontsize=10, loc="left")
+        title = axes.set_title(
+            f"{version.id}  {printable(version.path.name)}{times_of(version)}", fontsize=10, loc="left"
+        )
         title.set_color(color_of(result, version))
         for area in version.areas:
             draw_area(axes, result, version, area)
         if order:
             draw_order(axes, version)
+
+
+def times_of(version: Version) -> str:
+    """Return the end of a video's title: what its image shows."""
+    if version.kind == "image":
+        return ""
+    return f", frame at {clock(version.image_s)}, mean of {clock(version.duration_s)}"
 
 
 def common_limits(versions: Sequence[Version]) -> tuple[float, float]:
@@ -129,15 +137,17 @@ def draw_area(axes: Axes, result: Comparison, version: Version, area: Area) -> N
     points = area.at(version.image_s, version.width, version.height)
     axes.add_collection(LineCollection(list(sides_of(points)), colors=[color], linewidths=1.6))
     share = version.results[area.name]["share"] or 0.0
-    left, top = np.clip(points.min(axis=0), 0, (version.width, version.height))
+    (left, top), (_, bottom) = np.clip([points.min(axis=0), points.max(axis=0)], 0, (version.width, version.height))
+    room = 0.06 * version.height
+    above = top > room
     is_light = float(color @ (0.3, 0.59, 0.11)) > 0.6
     axes.text(
         left,
-        top,
+        bottom if not above and bottom < version.height - room else top,
         f"{area.name} {share:.1%}",
         fontsize=7.5,
         color="black" if is_light else "white",
-        verticalalignment="bottom" if top > 0.06 * version.height else "top",
+        verticalalignment="bottom" if above else "top",
         bbox={"facecolor": color, "edgecolor": "none", "pad": 1.2},
         clip_on=True,
     )
@@ -146,20 +156,20 @@ def draw_area(axes: Axes, result: Comparison, version: Version, area: Area) -> N
 def draw_order(axes: Axes, version: Version) -> None:
     """Draw the number of each area that is reached: at the first fixation in it, or in the middle of an area."""
     reached = {name: int(values["order"]) for name, values in version.results.items() if values["order"] is not None}
-    places = {}
+    places: dict[str, tuple[float, float]] = {}
     for area in version.areas:
         points = area.at(version.image_s, version.width, version.height)
         fixation = next((stop for stop in version.path_of_gaze if stop.area == area.name), None)
-        places[area.name] = (fixation.x, fixation.y) if fixation else tuple(points.mean(axis=0))
+        places[area.name] = (fixation.x, fixation.y) if fixation else (points[:, 0].mean(), points[:, 1].mean())
     stops = sorted(reached, key=lambda name: reached[name])
     if not stops:
         return
     x, y = np.array([places[name] for name in stops]).T
     axes.plot(x, y, color="black", linewidth=1.2, marker="o", markersize=13, markeredgecolor="white")
     for name in stops:
-        axes.text(
-            *places[name], str(reached[name]), color="white", fontsize=8, weight="bold", ha="center", va="center_baseline"
-        )
+        x_at, y_at = places[name]
+        text = str(reached[name])
+        axes.text(x_at, y_at, text, color="white", fontsize=8, weight="bold", ha="center", va="center_baseline")
 
 
 def draw_bars(axes: Axes, result: Comparison, areas: Sequence[str]) -> None:
@@ -170,7 +180,8 @@ def draw_bars(axes: Axes, result: Comparison, areas: Sequence[str]) -> None:
         shares = [100 * (version.results[area]["share"] or 0.0) if area in version.results else 0.0 for area in areas]
         at = np.arange(len(areas)) - 0.4 + (number + 0.5) * height
         bars = axes.barh(at, shares, height, color=color_of(result, version), label=str(number))
-        texts = [f"{share:.1f} %" if area in version.results else "-" for area, share in zip(areas, shares, strict=True)]
+        has = [area in version.results for area in areas]
+        texts = [f"{share:.1f} %" if there else "-" for there, share in zip(has, shares, strict=True)]
         axes.bar_label(bars, texts, padding=3, fontsize=7.5)
     axes.set_yticks(range(len(areas)), areas, fontsize=9)
     axes.invert_yaxis()
@@ -178,7 +189,9 @@ def draw_bars(axes: Axes, result: Comparison, areas: Sequence[str]) -> None:
     left_out = len(result.areas) - len(areas)
     axes.set_xlabel("fraction of the attention, %" + (f" ({left_out} areas are not shown)" if left_out else ""))
     axes.spines[["top", "right"]].set_visible(False)
-    legend = axes.legend(fontsize=8, frameon=False, loc="lower right")
+    legend = axes.legend(
+        fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=min(4, len(versions))
+    )
     for text, version in zip(legend.get_texts(), versions, strict=True):
         text.set_text(version.label)
 
@@ -203,8 +216,8 @@ def draw_curves(part: SubFigure, result: Comparison, areas: Sequence[str]) -> No
         axes.axhline(100 * result.threshold, color="gray", linewidth=0.7, linestyle=":")
         axes.set_title(area, fontsize=9, loc="left")
         axes.set_xlim(0, end_s)
-        axes.set_ylim(bottom=0)
         axes.set_xlabel(mark_times(axes.xaxis, end_s), fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25)
+    grid[0].set_ylim(0, 1.08 * max(grid[0].get_ylim()[1], 100 * result.threshold))
     part.supylabel("fraction of the attention, %", fontsize=8)

@@ -117,7 +117,8 @@ class Comparison:
 
     def lead(self, area: str) -> Lead:
         """Return the versions' fractions of the attention on an area, and the winner."""
-        shares = {version.id: version.results[area]["share"] or 0.0 for version in self.versions if area in version.results}
+        having = [version for version in self.versions if area in version.results]
+        shares = {version.id: version.results[area]["share"] or 0.0 for version in having}
         ordered = sorted(shares, key=lambda version: -shares[version])
         if len(ordered) < 2:
             return Lead(shares, None, 0.0)

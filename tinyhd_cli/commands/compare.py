@@ -44,7 +44,7 @@ def compare(
         list[str],
         typer.Option(
             metavar="[VERSION=]NAME=X,Y,W,H|FILE",
-            help="Area of interest, as for tinyhd predict; B=FILE or B=NAME=X,Y,W,H: only of version B. Can be repeated.",
+            help="Area of interest, as for tinyhd predict; B=FILE: only of version B. Can be repeated.",
             rich_help_panel=AREAS,
             show_default=False,
         ),
@@ -125,16 +125,21 @@ def show(result: Comparison, order: bool) -> None:
     from rich.table import Table
 
     console = stdout_console()
+    if not console.is_terminal:
+        console.width = max(console.width, 200)  # a log or a pipe has no width
     for version in result.versions:
         console.print(f"{version.label}: {describe(version)}")
-    columns = ["area", "of the frame", *(f"attention {version.id}" for version in result.versions)]
+    columns = ["size", *(version.id for version in result.versions)]
     columns += ["order"] if order else []
-    columns += ["first attention"] if result.has_time else []
-    table = Table(*columns, "best", box=None, header_style="bold", pad_edge=False)
+    columns += ["first seen"] if result.has_time else []
+    table = Table("area", box=None, header_style="bold", pad_edge=False)
+    for column in [*columns, "most"]:
+        table.add_column(column, no_wrap=True)
     for area in result.areas:
         table.add_row(*row(result, area, order))
     console.print(table)
     wins = [f"{version.label} {result.wins()[version.id]}" for version in result.versions]
+    console.print("Fractions of the attention; in parentheses, the change from the first version in percentage points.")
     console.print(f"Areas won, of {len(result.areas)}: {', '.join(wins)}")
 
 
@@ -156,7 +161,8 @@ def row(result: Comparison, area: str, order: bool) -> list[str]:
         change = "" if share is None or version.id == base else f" ({100 * (share - first):+.1f})"
         cells.append("-" if share is None else percent(share) + change)
     if order:
-        cells.append(" → ".join("-" if not values or values["order"] is None else f"{values['order']}." for values in found))
+        places = [values["order"] if values else None for values in found]
+        cells.append(" → ".join("-" if place is None else f"{place:.0f}." for place in places))
     if result.has_time:
         cells.append(" → ".join(time_of(values) for values in found))
     return [*cells, winner(result, area)]
@@ -179,4 +185,4 @@ def winner(result: Comparison, area: str) -> str:
     lead = result.lead(area)
     if len(lead.shares) < 2:
         return f"only in {next(iter(lead.shares))}"
-    return "even" if lead.winner is None else f"{lead.winner} by {100 * lead.lead:.1f} points"
+    return "even" if lead.winner is None else f"{lead.winner} by {100 * lead.lead:.1f}"

@@ -110,6 +110,7 @@ class AreaStatistics:
         self._threshold = threshold
         self._object_threshold = object_threshold
         self._summaries = {area.name: AreaSummary() for area in areas}
+        self._sizes: dict[str, float] = {}
         self._duration_s = 0.0
         self._latest: tuple[int, dict[str, float]] = (-1, {})
 
@@ -137,7 +138,9 @@ class AreaStatistics:
             share = shares[area.name] = attention.share(corners)
             summary = self._summaries[area.name]
             summary.share += share * duration_s
-            summary.size += covered_fraction(corners, info.width, info.height) * duration_s
+            if area.name not in self._sizes or len(area.times_s) > 1:
+                self._sizes[area.name] = covered_fraction(corners, info.width, info.height)
+            summary.size += self._sizes[area.name] * duration_s
             if share > summary.most:
                 summary.most, summary.most_at_s = share, frame.time_s
             if share >= self._threshold:

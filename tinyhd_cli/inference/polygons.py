@@ -88,7 +88,7 @@ def contains(corners: Points, x: float, y: float) -> bool:
 
 def covered_fraction(corners: Points, width: int, height: int) -> float:
     """Return the fraction of the frame that a polygon covers, 0 to 1."""
-    return UNIFORM.share(corners * (UNIFORM_SIDE / width, UNIFORM_SIDE / height))
+    return UNIFORM.share(corners * (UNIFORM_COLUMNS / width, UNIFORM_ROWS / height))
 
 
 def crossings_of(corners: Points, lines: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -117,6 +117,7 @@ def crossings_of(corners: Points, lines: NDArray[np.float64]) -> tuple[NDArray[n
     return line[order], x[order]
 
 
-UNIFORM_SIDE = 64
-UNIFORM = Attention(np.ones((UNIFORM_SIDE, UNIFORM_SIDE), np.float32), UNIFORM_SIDE, UNIFORM_SIDE)
-"""Uniform attention, with which a fraction of the attention is a fraction of the frame."""
+UNIFORM_ROWS, UNIFORM_COLUMNS = 512, 4
+UNIFORM = Attention(np.ones((UNIFORM_ROWS, UNIFORM_COLUMNS), np.float32), UNIFORM_COLUMNS, UNIFORM_ROWS)
+"""Uniform attention, with which a fraction of the attention is a fraction of the frame. It has many rows, because areas
+are exact along rows only."""
