@@ -42,6 +42,7 @@ WRITTEN = {
     "objects.md": "clip_overlay.mp4 tint.mp4 masks/0017.png objects.csv objects.json photo_overlay.png object.webm "
     "object.mov pngs/0017.png cut/two_00002.png photo_cut.png tall.mp4 small.mp4 contour.mp4",
     "areas.md": "areas.png out.json",
+    "compare.md": "compare.png edits.png compare.json compare.csv",
     "report.md": "report.html photo.html pages/one_report.html pages/summary.html pages/all.html",
     "crop.md": "vertical.mp4 vertical/two_crop.mp4 calm.mp4",
     "encode.md": "small.mp4",
@@ -106,6 +107,9 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
     objects = lively("stkd-lite")
     weights.save(folder / "objects.safetensors", objects.state_dict(), objects.spec)
     on_disk.write_image(folder / "photo.jpg", clips.image(3, 64, 48))
+    for number, name in enumerate(("old", "new")):
+        on_disk.write_image(folder / f"{name}.png", clips.image(9 * number, 64, 48))
+    (folder / "areas.json").write_text('{"units": "percent", "areas": [{"name": "cta", "box": [50, 40, 30, 40]}]}')
     # An original file has other tensor names; any network with these names will do here.
     torch.save({"student_model": with_original_names(lively())}, folder / "d123m_rc4_rc1T.pth")
     dis = dis_variables(create("dis-32").state_dict(), "fused")
