@@ -65,3 +65,18 @@ def peak_memory_mb() -> float | None:
     # Not getrusage, whose peak includes that of the parent process.
     found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     return int(found[1]) * 1024 / 1e6 if found else None
+
+
+def available_memory_mb() -> float | None:
+    """Return the memory that is free or can be freed, in 10^6 bytes, within a container's limit; None if unknown."""
+    found = []
+    try:
+        status = Path("/proc/meminfo").read_text(encoding="ascii")
+        if match := re.search(r"^MemAvailable:\s+(\d+) kB$", status, re.MULTILINE):
+            found.append(int(match[1]) * 1024 / 1e6)
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
+        found.append((int(limit) - int(used)) / 1e6)
+    except (OSError, ValueError):  # not Linux, no container, or "max": no limit
+        pass
+    return min(found, default=None)

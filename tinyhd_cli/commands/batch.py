@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic_files import sweep
 from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, describe_unexpected
 from ..wording import damage
-from . import terminal
-from .progress import ProgressDisplay, progress_display
-from .terminal import print_event, say
-from .time_left import TimeLeft
+from . import terminal, workers
+from .jobs import count_processes
+from .progress import ProgressDisplay, fraction_of, progress_display
+from .terminal import loading, print_event, print_logged, say
+from .time_left import Overall, TimeLeft
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from ..callbacks import OnProgress
     from ..inference.io_paths import Job, Plan
     from ..inference.model import Model
+    from ..inference.model_options import ModelOptions
 
 log = logging.getLogger("tinyhd")
 
@@ -62,6 +67,8 @@ class Task(ABC):
     A subclass is a frozen dataclass of picklable values, because worker processes get a copy (see ``--jobs``): a
     change to it in one process is not seen by the others.
     """
+
+    model: ModelOptions
 
     @abstractmethod
     def check(self, job: Job) -> None:
@@ -145,6 +152,7 @@ def for_each(
     out_dir: Path | None,
     task: Task,
     quiet: bool,
+    jobs: int | None = 1,
     rate: Fraction | None = None,
 ) -> int:
     """Process each input of a command line.
@@ -155,6 +163,7 @@ def for_each(
         out_dir: folder for all outputs, see ``io_paths.fill``.
         task: the work on each input. Its model is loaded after all names are checked, unless no input was found.
         quiet: whether to hide progress and notes.
+        jobs: number of inputs that are processed at the same time; None: as many as this machine carries.
         rate: frames per second of a folder of images, if the command has an option for it.
 
     Returns:
@@ -175,7 +184,11 @@ def for_each(
             say(note)
     if plan.jobs:
         unusable = [Outcome(name, None, error=error) for name, error in tally.failed]
-        outcomes = do_each(plan.jobs, task, quiet, tally)
+        processes = count_processes(jobs, plan.jobs, task.model.device)
+        if processes == 1:
+            outcomes = do_each(plan.jobs, task, quiet, tally)
+        else:
+            outcomes = do_in_parallel(plan.jobs, task, processes, quiet, tally)
         task.finish([*unusable, *outcomes])
         if tally.total > 1 and not quiet:
             say(tally.summary())
@@ -231,10 +244,110 @@ def attempt(task: Task, model: Model, turn: Turn) -> Outcome:
         return Outcome(name, turn.job, error=TinyhdError(f"{name}: {describe_unexpected(error)}"))
 
 
+def do_in_parallel(jobs: Sequence[Job], task: Task, processes: int, quiet: bool, tally: Tally) -> list[Outcome]:
+    """Do the same as :func:`do_each` in several processes. Messages about one input are printed together."""
+    turns = [Turn(job, label_of(job, number, len(jobs)), unseen) for number, job in enumerate(jobs)]
+    outcomes: dict[int, Outcome] = {}
+    loading.show(f"loading {task.model.source} in {processes} processes")
+    with contextlib.ExitStack() as stack:
+        events = stack.enter_context(contextlib.closing(workers.run(InProcess(task, processes), turns, processes)))
+        progress = ParallelProgress(stack, jobs, quiet)
+        try:
+            for event in events:
+                if isinstance(event, workers.Message):
+                    print_logged(event.level, event.text)
+                elif isinstance(event, workers.Finished):
+                    outcomes[event.number] = take(event, turns[event.number], task, tally)
+                progress.show(event)
+        except KeyboardInterrupt:
+            say(f"tinyhd: interrupted; {tally.summary()}")
+            tally.close()
+            raise
+    in_order = [outcomes[number] for number in range(len(jobs))]
+    order = {outcome.name: number for number, outcome in enumerate(in_order)}
+    tally.failed.sort(key=lambda failure: order.get(failure[0], -1))
+    return in_order
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """Prepares a worker process: loads the model, whose engine gets a share of the cores."""
+
+    task: Task
+    processes: int
+
+    def __call__(self) -> workers.Work:
+        """Return the work on one turn."""
+        import torch
+
+        torch.set_num_threads(max(1, torch.get_num_threads() // self.processes))
+        model = self.task.load()
+
+        def work(turn: Turn, report: workers.Report) -> Outcome:
+            return attempt(self.task, model, replace(turn, progress=lambda phase="": partial(report, phase)))
+
+        return work
+
+
+def take(event: workers.Finished, turn: Turn, task: Task, tally: Tally) -> Outcome:
+    """Print and count the end of one input, and return its outcome."""
+    name = str(turn.job.video)
+    for message in event.messages:
+        print_logged(message.level, message.text)
+    if event.error is None:
+        outcome: Outcome = event.result
+    else:
+        outcome = Outcome(name, turn.job, error=TinyhdError(f"{name}: {event.error}"))
+        for path in turn.job.outputs.values():  # the process could not remove its temporary files
+            sweep(path.parent)
+    tally.add(outcome)
+    if outcome.error is None:
+        task.show(turn, outcome.result)
+    return outcome
+
+
+class ParallelProgress:
+    """Progress of inputs that are processed at the same time: one bar or line for all; JSON events for each.
+
+    Args:
+        stack: closes the display.
+        jobs: the inputs.
+        quiet: show nothing.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, jobs: Sequence[Job], quiet: bool) -> None:
+        self._stack, self._jobs, self._quiet = stack, jobs, quiet
+        self._display: ProgressDisplay | None = None
+        self._overall = Overall([job.video for job in jobs])
+        self._update: Callable[[], None] = lambda: None
+        self._phases: dict[tuple[int, str], OnProgress] = {}
+
+    def show(self, event: workers.Event) -> None:
+        """Show what has changed with an event; the display starts when the first process is ready."""
+        if isinstance(event, workers.Ready):
+            self._display = self._stack.enter_context(progress_display(self._quiet))
+            self._stack.enter_context(self._overall)
+            self._update = self._display.overall(len(self._jobs), self._overall)
+        elif isinstance(event, workers.Progress):
+            self._overall.update(event.number, 0.0 if event.phase else fraction_of(event.done, event.total))
+            if terminal.as_json and self._display is not None:
+                self._event(self._display, event)
+        elif isinstance(event, workers.Finished):
+            self._overall.end(event.number, event.result is not None and event.result.result is not None)
+        self._update()
+
+    def _event(self, display: ProgressDisplay, event: workers.Progress) -> None:
+        key = event.number, event.phase
+        if key not in self._phases:
+            name, count = self._jobs[event.number].name, count_of(event.number, len(self._jobs))
+            self._phases[key] = display.video(name, count, event.phase, lambda fraction: self._overall.seconds())
+        self._phases[key](event.done, event.total)
+
+
 def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, time_left: TimeLeft) -> Turn:
     """Return the turn of one video."""
     several = total > 1
-    count = f"({number + 1}/{total})" if several else ""
+    count = count_of(number, total)
     time_left.start(number)
 
     def start(phase: str = "") -> OnProgress:
@@ -243,7 +356,22 @@ def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, time
 
         return progress.video(job.name, count, phase, left if several else None)
 
-    return Turn(job, f"{job.name} {count}" if several else job.name, start)
+    return Turn(job, label_of(job, number, total), start)
+
+
+def count_of(number: int, total: int) -> str:
+    """Return the number of an input among several, such as ``(1/2)``."""
+    return f"({number + 1}/{total})" if total > 1 else ""
+
+
+def label_of(job: Job, number: int, total: int) -> str:
+    """Return the label of a turn."""
+    return f"{job.name} {count_of(number, total)}".rstrip()
+
+
+def unseen(phase: str = "") -> OnProgress:
+    """Show no progress, until a process replaces this."""
+    return lambda done, total: None
 
 
 def warn_of_damage(video: Path, damaged: int) -> None:

@@ -16,7 +16,7 @@ from ..wording import plural
 from .batch import Task, Turn, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
-from .options import OutDir, Quiet, Videos
+from .options import Jobs, OutDir, Quiet, Videos
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def crop(
     out_dir: OutDir = None,
     options: CropOptions,
     model: ModelOptions,
+    jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> int:
     """Crop videos to another aspect ratio; the crop window follows where people look, or an object.
@@ -49,7 +50,7 @@ def crop(
     source = context.get_parameter_source("aspect")
     if options.size is not None and source is not None and source.name == "COMMANDLINE":
         raise UsageError("--aspect and --size exclude each other; give one of them")
-    return for_each(videos, {"output": output}, out_dir, Crops(model, options, quiet), quiet)
+    return for_each(videos, {"output": output}, out_dir, Crops(model, options, quiet), quiet, jobs)
 
 
 @dataclass(frozen=True)

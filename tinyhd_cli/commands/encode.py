@@ -14,7 +14,7 @@ from ..inference.model_options import ModelOptions
 from .batch import Task, Turn, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
-from .options import OutDir, Quiet, Videos
+from .options import Jobs, OutDir, Quiet, Videos
 from .terminal import stdout_console
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def encode(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, one object per video.", rich_help_panel=RUN)
     ] = False,
+    jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> int:
     """Encode videos with better quality where people look, or on their objects, and lower quality elsewhere.
@@ -45,7 +46,7 @@ def encode(
     Then a plain encode of the same size is made, and the quality of both is compared inside and outside these regions:
     tinyhd encode clip.mp4 -o out.mp4 --crf 28
     """
-    return for_each(videos, {"output": output}, out_dir, Encodes(model, options, as_json, quiet), quiet)
+    return for_each(videos, {"output": output}, out_dir, Encodes(model, options, as_json, quiet), quiet, jobs)
 
 
 @dataclass(frozen=True)

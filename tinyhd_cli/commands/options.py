@@ -23,3 +23,15 @@ OutDir = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors and warnings.", rich_help_panel=RUN)]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        help="Number of inputs to process at the same time, each in its own process. Default: one per core on CPUs, as"
+        " far as memory allows; 1 on GPUs.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
+]

@@ -17,7 +17,7 @@ from ..wording import plural
 from .batch import Task, Turn, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
-from .options import VIDEOS, OutDir, Quiet
+from .options import VIDEOS, Jobs, OutDir, Quiet
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def predict(
     model: ModelOptions,
     options: PredictOptions,
     plots: Annotated[dict[str, Any], Outputs, Adjust(only=("aoi_plot",))],
+    jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> int:
     """Predict where people look in videos, or find their salient objects.
@@ -58,7 +59,7 @@ def predict(
         raise UsageError("--aoi-plot needs areas: --aoi NAME=X,Y,WIDTH,HEIGHT")
     names = outputs | plots or default_output(videos)
     task = Prediction(tuple(names.items()), skip_existing, model, options, quiet)
-    return for_each(videos, names, out_dir, task, quiet, options.input.rate)
+    return for_each(videos, names, out_dir, task, quiet, jobs, options.input.rate)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from ..wording import plural
 from . import terminal
 from .terminal import console, loading, print_event, say
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
     from ..callbacks import OnProgress
+    from .time_left import Overall
 
 LABEL_WIDTH = 28
 """Terminal columns for a video's name and number next to a progress bar, if the terminal is wide enough."""
@@ -57,6 +59,43 @@ class ProgressDisplay:
         if self._bars is not None:
             return self._bar(self._bars, shortened(name, rest, self._label_width), estimate)
         return self._lines(name + rest, estimate)
+
+    def overall(self, inputs: int, state: Overall) -> Callable[[], None]:
+        """Return a function that shows the progress of all inputs; nothing with JSON, which has events of each input.
+
+        Args:
+            inputs: their number.
+            state: their progress.
+        """
+        if self._quiet or terminal.as_json:
+            return lambda: None
+        if self._bars is None:
+            return self._overall_lines(inputs, state)
+        bars, task = self._bars, self._bars.add_task("", total=None)
+
+        def show() -> None:
+            done, total = state.frames()
+            label = shortened(f"{state.ended} of {plural(inputs, 'input')}", "", self._label_width)
+            bars.update(task, description=label, completed=round(done), total=round(total))
+
+        show()
+        return show
+
+    def _overall_lines(self, inputs: int, state: Overall) -> Callable[[], None]:
+        started = printed_s = time.monotonic()
+
+        def show() -> None:
+            nonlocal printed_s
+            now = time.monotonic()
+            if now - printed_s < PLAIN_INTERVAL_S:
+                return
+            printed_s = now
+            seconds = state.seconds()
+            left = "" if seconds is None else f", {seconds:.0f} s left"
+            rate = state.frames()[0] / (now - started)
+            say(f"{state.ended} of {plural(inputs, 'input')}, {rate:.1f} fps{left}")
+
+        return show
 
     def _bar(self, bars: Progress, label: str, all_left: AllLeft) -> OnProgress:
         for earlier in bars.task_ids:

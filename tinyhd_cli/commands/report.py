@@ -17,7 +17,7 @@ from ..wording import plural
 from .batch import Outcome, Task, Turn, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
-from .options import OutDir, Quiet, Videos
+from .options import Jobs, OutDir, Quiet, Videos
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def report(
     out_dir: OutDir = None,
     options: ReportOptions,
     model: ModelOptions,
+    jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> int:
     """Write an HTML report about each video or image: heat map, attention over time, scenes, areas of interest.
@@ -63,7 +64,7 @@ def report(
     page = None
     if summary or summary_file is not None:
         page = (out_dir or Path()) / (summary_file or SUMMARY)
-    return for_each(videos, {"output": output}, out_dir, Reports(model, options, page, quiet), quiet)
+    return for_each(videos, {"output": output}, out_dir, Reports(model, options, page, quiet), quiet, jobs)
 
 
 @dataclass(frozen=True)

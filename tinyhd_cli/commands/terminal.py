@@ -65,13 +65,19 @@ class TerminalHandler(logging.Handler):
     """Prints the package's warnings, and all of its log with ``--debug``."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if as_json:
-            print_event(level=record.levelname.lower(), message=text_of(record))
-            return
-        kind = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        with contextlib.suppress(OSError, ValueError):
-            loading.hide()
-            console().print(f"tinyhd: {kind}{text_of(record)}")
+        print_logged(record.levelno, text_of(record))
+
+
+def print_logged(level: int, text: str) -> None:
+    """Print a logged message that is already printable."""
+    name = logging.getLevelName(level).lower()
+    if as_json:
+        print_event(level=name, message=text)
+        return
+    kind = "" if level < logging.WARNING else f"{name}: "
+    with contextlib.suppress(OSError, ValueError):
+        loading.hide()
+        console().print(f"tinyhd: {kind}{text}")
 
 
 def text_of(record: logging.LogRecord) -> str:
