@@ -78,11 +78,12 @@ def log_as_imported(monkeypatch):
 def tinyhd(monkeypatch, tmp_path):
     """Return a function that runs the command line in this process, in an empty folder, and returns the exit code."""
     from tinyhd_cli import cli
-    from tinyhd_cli.commands import terminal
+    from tinyhd_cli.commands import jobs, terminal
 
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(jobs, "default_jobs", lambda device: 1)  # other processes have no replaced functions
     monkeypatch.setattr(terminal, "LOADING_MESSAGE_S", 3600.0)  # or a slow machine would print another line
 
     def run(*args):

@@ -67,7 +67,18 @@ def test_json_of_several_videos(tinyhd, folder, weights_file, capsys):
 @pytest.mark.parametrize("command", SUFFIXES)
 def test_interrupted_runs_keep_complete_outputs(tmp_path, weights_file, command):
     videos = [clips.make(tmp_path / "short.mp4", frames=2), clips.make(tmp_path / "x-long.mp4", frames=900)]
-    command_line = [sys.executable, "-m", "tinyhd_cli", command, *videos, "--weights", weights_file, "--json-log"]
+    command_line = [
+        sys.executable,
+        "-m",
+        "tinyhd_cli",
+        command,
+        *videos,
+        "--weights",
+        weights_file,
+        "--json-log",
+        "-j",
+        "1",
+    ]
     out = tmp_path / "out"
     process = subprocess.Popen(
         [*command_line, "--out-dir", out], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -27,7 +27,12 @@ from typing import Any
 from ..errors import TinyhdError, describe_unexpected
 from .terminal import text_of
 
-PRELOADED = ["tinyhd_cli.inference.outputs", "tinyhd_cli.inference.predict"]
+PRELOADED = [
+    "matplotlib",
+    "tinyhd_cli.engines.openvino",
+    "tinyhd_cli.inference.outputs",
+    "tinyhd_cli.inference.predict",
+]
 """Modules that are imported once and shared by all processes, on Linux: PyTorch among them takes a second."""
 
 PROGRESS_INTERVAL_S = 0.1
@@ -233,7 +238,7 @@ def run(make_work: Callable[[], Work], items: Sequence[object], processes: int) 
                 try:
                     entry = worker.connection.recv()
                 except (OSError, EOFError):
-                    yield from replace(worker, workers, waiting, make_work)
+                    yield from replace_worker(worker, workers, waiting, make_work)
                     continue
                 match entry:
                     case Unusable():
@@ -249,7 +254,7 @@ def run(make_work: Callable[[], Work], items: Sequence[object], processes: int) 
                     case Finished():
                         messages = worker.messages
                         worker.proceed(waiting, items)
-                        yield Finished(entry.number, entry.result, messages)
+                        yield replace(entry, messages=messages)
                     case Ready():
                         worker.proceed(waiting, items)
                         if not is_ready:
@@ -265,7 +270,7 @@ def ready_to_read(workers: Sequence[Worker]) -> list[Worker]:
     return [worker for worker in workers if worker.connection in found]
 
 
-def replace(
+def replace_worker(
     worker: Worker, workers: list[Worker], waiting: deque[int], make_work: Callable[[], Work]
 ) -> Iterator[Finished]:
     """Fail the item of a process that has ended, and start another process for the items that are left."""
