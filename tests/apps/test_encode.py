@@ -12,12 +12,13 @@ import pytest
 from helpers import clips
 
 from tinyhd_cli.apps import encode
-from tinyhd_cli.apps.encode import COLUMNS, QpAllocator, next_factor
+from tinyhd_cli.apps.encode import next_factor
+from tinyhd_cli.apps.encode_offsets import QpAllocator, attention_factors, cells_of
 from tinyhd_cli.apps.options import EncodeOptions
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.video.options import EncoderOptions
 from tinyhd_cli.video.reader import VideoReader
-from tinyhd_cli.video.regions import RegionMarker, rectangles
+from tinyhd_cli.video.regions import Grid, QpMap, RegionMarker, rectangles
 
 
 def textured(path: Path, frames: int = 30, codec: str = "libx264") -> Path:
@@ -48,21 +49,43 @@ def test_rectangles_cover_every_cell_once():
 def test_marked_frames_keep_content_and_time():
     frame = av.VideoFrame.from_ndarray(np.random.default_rng(0).integers(0, 255, (72, 64), np.uint8), "yuv420p")
     frame.pts, frame.time_base = 7, Fraction(1, 30)
-    marked = RegionMarker().mark(frame, np.array([[-6.0, 0.0], [0.0, 3.0]]))
+    marked = RegionMarker().mark(frame, QpMap(Grid.blocks(64, 48, 32), np.array([[-6.0, 0.0], [0.0, 3.0]])))
     assert (marked.pts, marked.time_base) == (7, Fraction(1, 30))
     np.testing.assert_array_equal(marked.to_ndarray(), frame.to_ndarray())
     assert "REGIONS_OF_INTEREST" in {data.type.name for data in marked.side_data}
 
 
-def test_most_salient_cells_have_the_best_quality(tmp_path):
+def test_regions_cover_the_blocks_at_the_border():
+    offsets = np.array([[0.0, 0.0, 2.0], [0.0, -3.0, 2.0]])
+    assert list(QpMap(Grid.blocks(70, 50, 32), offsets).rectangles()) == [(64, 0, 6, 50, 2.0), (32, 32, 32, 18, -3.0)]
+
+
+def test_means_of_cells():
+    """Each value counts with the part of it that is in the cell, and cut blocks only with their pixels."""
+    values = np.random.default_rng(0).random((24, 40)).astype(np.float32)
+    fine = values.repeat(5, axis=0).repeat(4, axis=1)  # 120 x 160, one value per pixel of the frame
+    grid = Grid.blocks(160, 120, 64)
+    expected = [[fine[y : y + 64, x : x + 64].mean() for x in (0, 64, 128)] for y in (0, 64)]
+    np.testing.assert_allclose(grid.means(values), expected, rtol=1e-6)
+    np.testing.assert_allclose(grid.means(np.ones((7, 9), np.float32)), 1)
+
+
+def test_each_doubling_of_the_attention_is_a_step():
+    attention = np.array([[1.0, 2.0, 4.0, 8.0, 64.0], [0.5, 0.25, 0.25, 0.0, 0.0]])  # the mean is 8
+    steps = 3 * attention_factors(attention)
+    assert steps.tolist() == [[3, 2, 1, 0, -3], [3, 3, 3, 3, 3]]
+    assert not attention_factors(np.zeros((4, 5))).any(), "no attention anywhere"
+
+
+def test_salient_cells_have_the_best_quality(tmp_path):
     with VideoReader(clips.make(tmp_path / "clip.mp4", frames=1, width=320, height=180)) as reader:
         frame = next(iter(reader))
     saliency = np.full((192, 256), 0.001, np.float32)
     saliency[60:110, 100:150] = 1
-    offsets = QpAllocator(320, 180, 6).offsets(frame, saliency)
-    assert offsets.shape == (11, COLUMNS)
-    assert offsets[5, 9] == -6 and offsets[0, 0] >= 0 and offsets.max() == pytest.approx(3.6)
-    assert 0.1 < (offsets < 0).mean() < 0.35
+    offsets = QpAllocator(cells_of(320, 180), 6).offsets(frame, saliency)
+    assert offsets.shape == (12, 20)
+    assert offsets[5, 9] == -6 and offsets[0, 0] == 6
+    assert 0.05 < (offsets < 0).mean() < 0.1
 
 
 @pytest.fixture

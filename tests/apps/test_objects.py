@@ -14,7 +14,7 @@ from helpers.bright import BrightFamily, write_bright
 
 from tinyhd_cli import models
 from tinyhd_cli.apps.crop import CropWindow, TargetTrack, held, window_path
-from tinyhd_cli.apps.encode import QpAllocator, object_factors
+from tinyhd_cli.apps.encode_offsets import QpAllocator, cells_of, object_factors
 from tinyhd_cli.apps.options import CropOptions
 from tinyhd_cli.inference.objects import ObjectStatistics, describe_object
 from tinyhd_cli.models import registry
@@ -109,7 +109,7 @@ def test_cells_of_an_object():
 
 def test_cells_follow_the_object_over_time():
     """A haze of small probabilities is no object."""
-    allocator = QpAllocator(640, 320, 6, objects=True)
+    allocator = QpAllocator(cells_of(640, 320), 6, objects=True)
     probability = np.full((64, 128), 0.3, np.float32)
     frame = SimpleNamespace(time_s=0.0, index=0)
     assert not allocator.offsets(frame, probability).any()
@@ -117,8 +117,8 @@ def test_cells_follow_the_object_over_time():
     for index in range(1, 61):
         frame = SimpleNamespace(time_s=index / 30, index=index)
         offsets = allocator.offsets(frame, probability)
-    assert offsets[5, 7] == -6
-    assert offsets[5, 15] == pytest.approx(3.6)
+    assert offsets[10, 14] == -6
+    assert offsets[10, 35] == pytest.approx(3.6)
 
 
 def test_live(run, monkeypatch):

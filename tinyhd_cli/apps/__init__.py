@@ -12,7 +12,9 @@ from ..lazy import lazy_imports
 if TYPE_CHECKING:
     from .compare_results import Check, Comparison, Lead, Version
     from .crop import CropWindow, crop_file
-    from .encode import EncodeSummary, Quality, encode_file
+    from .encode import Curves, EncodeSummary, encode_file
+    from .encode_quality import Quality
+    from .encode_roi import RoiSummary, write_roi_file
     from .live import LiveSummary, Source, find_source, show_live
     from .live_window import TkWindow
     from .options import CompareOptions, CropOptions, EncodeOptions, ReportOptions
@@ -26,6 +28,7 @@ __all__ = [
     "Comparison",
     "CropOptions",
     "CropWindow",
+    "Curves",
     "EncodeOptions",
     "EncodeSummary",
     "FileSummary",
@@ -34,6 +37,7 @@ __all__ = [
     "Quality",
     "ReportData",
     "ReportOptions",
+    "RoiSummary",
     "Source",
     "TkWindow",
     "Version",
@@ -43,6 +47,7 @@ __all__ = [
     "report_file",
     "show_live",
     "summarize",
+    "write_roi_file",
     "write_summary",
 ]
 
@@ -55,14 +60,16 @@ __getattr__, __dir__ = lazy_imports(
         "Comparison": "compare_results",
         "CropOptions": "options",
         "CropWindow": "crop",
+        "Curves": "encode",
         "EncodeOptions": "options",
         "EncodeSummary": "encode",
         "FileSummary": "report_summary",
         "Lead": "compare_results",
         "LiveSummary": "live",
-        "Quality": "encode",
+        "Quality": "encode_quality",
         "ReportData": "report_data",
         "ReportOptions": "options",
+        "RoiSummary": "encode_roi",
         "Source": "live",
         "TkWindow": "live_window",
         "Version": "compare_results",
@@ -72,6 +79,7 @@ __getattr__, __dir__ = lazy_imports(
         "report_file": "report",
         "show_live": "live",
         "summarize": "report_summary",
+        "write_roi_file": "encode_roi",
         "write_summary": "report_summary",
     },
 )

@@ -9,41 +9,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from ..atomic_files import is_special, remove, temporary_path
 from ..callbacks import OnProgress, StartPhase, no_phases
 from ..errors import UsageError
 from ..inference.io_paths import check_two_passes
 from ..inference.model import Model
 from ..inference.predict import saliency_of
-from ..inference.windows import Map
-from ..video.options import OBJECT_THRESHOLD
+from ..metrics.bjontegaard import bd_rate
 from ..video.reader import Frame, VideoReader
-from ..video.regions import ROI_ENCODERS, QpOffsets
+from ..video.regions import ROI_ENCODERS, QpMap
 from ..video.writer import VideoWriter
+from .encode_offsets import QpAllocator, cells_of
+from .encode_quality import Quality, Regions, measure
 from .options import EncodeOptions
-
-COLUMNS = 20
-"""Cells across a frame, which are about square. x264 can change its quantizer between blocks of 16 x 16 pixels."""
-
-LEVELS = ((0.12, -1.0), (0.30, -0.5), (0.55, 0.0), (1.0, 0.6))
-"""Cumulative fraction of the cells, starting with the most salient one, and their quantizer offset, relative to the
-strength."""
-
-OBJECT_CELLS = ((0.5, -1.0), (0.05, -0.5))
-"""Fraction of a cell that an object covers at least, and the quantizer offset of the cell, relative to the strength."""
-
-BESIDE, BACKGROUND = 0.0, 0.6
-"""Offsets of the cells next to those of the object, and of all others, relative to the strength."""
-
-HOLD_FRAMES = 6
-"""Frames between updates of the quantizer offsets; more frequent changes flicker and cost bits."""
-
-FADE_S = 0.5
-"""Time constant of the exponential smoothing of saliency, in seconds."""
 
 TOLERANCE = 0.02
 """Relative difference up to which the size of the plain encode counts as equal."""
@@ -53,17 +31,35 @@ MAX_TRIALS = 5
 
 
 @dataclass(frozen=True)
-class Quality:
-    """Size and quality of an encoded video."""
+class Curves:
+    """Sizes and qualities of guided and of plain encodes at several quality factors, and the mean difference."""
 
-    bytes: int
-    """Size of the file, including audio."""
-    crf: float
-    psnr_inside_db: float | None
-    """Peak signal-to-noise ratio of the luminance where people look, or on the object: in the cells with a negative
-    quantizer offset. None if there are no such cells."""
-    psnr_outside_db: float | None
-    """Peak signal-to-noise ratio of the luminance in all other cells; None if there are none."""
+    guided: tuple[Quality, ...]
+    plain: tuple[Quality, ...]
+    bd_rate_weighted_percent: float | None
+    """Bjøntegaard delta rate: mean difference of the size at equal attention-weighted PSNR; negative if guided encodes
+    are smaller. None if the curves have no quality in common."""
+    bd_rate_percent: float | None
+    """The same at equal PSNR of the whole video."""
+
+    @classmethod
+    def of(cls, guided: list[Quality], plain: list[Quality]) -> Curves:
+        """Return the curves of encodes at the same quality factors."""
+        sizes = [[quality.bytes for quality in curve] for curve in (plain, guided)]
+
+        def difference(values: list[list[float | None]]) -> float | None:
+            plain_values, guided_values = ([value for value in curve if value is not None] for curve in values)
+            if len(plain_values) < len(plain) or len(guided_values) < len(guided):
+                return None
+            found = bd_rate(sizes[0], plain_values, sizes[1], guided_values)
+            return None if found is None else round(found, 2)
+
+        return cls(
+            tuple(guided),
+            tuple(plain),
+            difference([[quality.weighted_psnr_db for quality in curve] for curve in (plain, guided)]),
+            difference([[quality.psnr_db for quality in curve] for curve in (plain, guided)]),
+        )
 
 
 @dataclass(frozen=True)
@@ -78,65 +74,12 @@ class EncodeSummary:
     """The saliency-guided encode."""
     plain: Quality | None
     """A plain encode of about the same size; None if the comparison is disabled."""
+    curves: Curves | None = None
+    """Comparison at several quality factors; None if it was not requested. The sizes exclude audio."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
         return asdict(self)
-
-
-class QpAllocator:
-    """Computes the quantizer offsets of consecutive frames from their maps.
-
-    Args:
-        width: of the frames, in pixels.
-        height: of the frames, in pixels.
-        strength: largest offset.
-        objects: whether the maps are probabilities of objects. Then all cells of the object get better quality, and
-            all cells the same one in frames without an object.
-    """
-
-    def __init__(self, width: int, height: int, strength: float, objects: bool = False) -> None:
-        self._objects = objects
-        self._shape = (max(1, round(COLUMNS * height / width)), COLUMNS)
-        self._strength = strength
-        self._saliency: NDArray[np.float64] | None = None
-        self._time_s = 0.0
-        self._offsets: QpOffsets = np.zeros(self._shape)
-
-    def offsets(self, frame: Frame, saliency: Map) -> QpOffsets:
-        """Return the offsets of a frame, ``(rows, columns)``."""
-        if self._objects:
-            saliency = (saliency > OBJECT_THRESHOLD).astype(np.float32)
-        cells = cv2.resize(saliency, self._shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float64)
-        if not self._objects:
-            cells /= max(float(cells.sum()), 1e-12)
-        if self._saliency is None:
-            self._saliency = cells
-        else:
-            weight = 1 - math.exp(-max(0.0, frame.time_s - self._time_s) / FADE_S)
-            self._saliency = self._saliency + weight * (cells - self._saliency)
-        self._time_s = frame.time_s
-        if frame.index % HOLD_FRAMES == 0:
-            factors = object_factors(self._saliency) if self._objects else attention_factors(self._saliency)
-            self._offsets = self._strength * factors
-        return self._offsets
-
-
-def attention_factors(saliency: NDArray[np.float64]) -> QpOffsets:
-    """Return the offset of each cell relative to the strength, by its rank in the saliency of all cells."""
-    ranks = np.argsort(np.argsort(-saliency, axis=None, kind="stable")).reshape(saliency.shape) / saliency.size
-    limits, factors = (np.array(values) for values in zip(*LEVELS, strict=True))
-    offsets: QpOffsets = factors[np.searchsorted(limits, ranks, side="right")]
-    return offsets
-
-
-def object_factors(covered: NDArray[np.float64]) -> QpOffsets:
-    """Return the offset of each cell relative to the strength, by the fraction of it that the object covers."""
-    (inside, better), (edge, good) = OBJECT_CELLS
-    if covered.max() < edge:
-        return np.zeros_like(covered)
-    beside = cv2.dilate((covered >= edge).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    return np.select([covered >= inside, covered >= edge, beside], [better, good, BESIDE], BACKGROUND)
 
 
 def encode_file(
@@ -164,29 +107,31 @@ def encode_file(
     check_two_passes(video, output)
     if is_special(output):
         raise UsageError(f"--output {output}: must be a regular file, because it is read again to measure the quality")
-    held: list[QpOffsets] = []  # one entry per HOLD_FRAMES frames
+    with contextlib.ExitStack() as stack:
+        regions: list[Regions] = []
 
-    def guided(reader: VideoReader) -> Iterator[tuple[Frame, QpOffsets | None]]:
-        objects = model.spec.task == "object"
-        allocator = QpAllocator(reader.info.width, reader.info.height, options.strength, objects)
-        with contextlib.closing(saliency_of(reader, model)) as pairs:
-            for frame, saliency in pairs:
-                offsets = allocator.offsets(frame, saliency)
-                if frame.index % HOLD_FRAMES == 0:
-                    held.append(offsets)
-                yield frame, offsets
+        def guided(reader: VideoReader) -> Iterator[tuple[Frame, QpMap | None]]:
+            grid = cells_of(reader.info.width, reader.info.height)
+            regions.append(stack.enter_context(Regions(grid)))
+            allocator = QpAllocator(grid, options.strength, model.spec.task == "object")
+            with contextlib.closing(saliency_of(reader, model)) as pairs:
+                for frame, saliency in pairs:
+                    offsets = allocator.offsets(frame, saliency)
+                    regions[0].add(frame, offsets, saliency)
+                    yield frame, QpMap(grid, offsets)
 
-    frames, damaged, duration_s = write_encoded(video, output, options, guided, start_phase("encoding"))
-    size = output.stat().st_size
-    quality = measure(video, output, held, options, start_phase("measuring"))
-    plain = None
-    if options.compare:
-        plain = plain_of_equal_size(video, output, size, options, held, start_phase)
-    return EncodeSummary(frames, damaged, duration_s, quality, plain)
+        frames, damaged, duration_s = write_encoded(video, output, options, guided, start_phase("encoding"))
+        size = output.stat().st_size
+        progress = start_phase("measuring")
+        quality = measure(video, output, options.encoder.crf, regions[0], options.input, progress)
+        trials = Trials(video, output, options, regions[0], start_phase)
+        plain = trials.plain_of_equal_size(size) if options.compare else None
+        curves = trials.curves(options.qualities) if options.qualities else None
+    return EncodeSummary(frames, damaged, duration_s, quality, plain, curves)
 
 
-FramesWithOffsets = Callable[[VideoReader], Iterable[tuple[Frame, QpOffsets | None]]]
-"""Returns the frames of a video with their quantizer offsets, None for a plain encode."""
+FramesWithOffsets = Callable[[VideoReader], Iterable[tuple[Frame, QpMap | None]]]
+"""Returns the frames of a video with their regions, None for a plain encode."""
 
 
 def write_encoded(
@@ -207,47 +152,77 @@ def write_encoded(
                 " write an .mp4 or .mkv in h264 or hevc"
             )
         count, duration_s = 0, 0.0
-        for frame, offsets in frames_of(reader):
-            writer.write(writer.rgb_of(frame), frame, offsets)
+        for frame, regions in frames_of(reader):
+            writer.write(writer.rgb_of(frame), frame, regions)
             count, duration_s = count + 1, frame.time_s + float(frame.duration * reader.info.time_base)
             progress(count, max(reader.frame_count or 0, count))
         writer.close()
         return count, reader.damaged, duration_s
 
 
-def plain_of_equal_size(
-    video: Path,
-    output: Path,
-    size: int,
-    options: EncodeOptions,
-    held: list[QpOffsets],
-    start_phase: StartPhase,
-) -> Quality:
-    """Measure a plain encode of about the same size. It is found by trying quality factors, and removed afterward."""
-    trial = temporary_path(output.with_name(f"{output.stem}.plain{output.suffix}"))
-    tried: dict[float, int] = {}
-    crf = float(options.encoder.crf)
+class Trials:
+    """Encodes of a video that are measured and then removed.
 
-    def unguided(reader: VideoReader) -> Iterator[tuple[Frame, QpOffsets | None]]:
-        return ((frame, None) for frame in reader)
+    Args:
+        video: the source.
+        output: the guided encode, whose folder and container they have, too.
+        options: of the guided encode.
+        regions: of the video's frames.
+        start_phase: see :func:`encode_file`.
+    """
 
-    try:
-        for number in range(1, MAX_TRIALS + 1):
-            write_encoded(video, trial, with_factor(options, crf), unguided, start_phase(f"plain encode {number}"))
-            tried[crf] = trial.stat().st_size
-            if abs(tried[crf] / size - 1) <= TOLERANCE or number == MAX_TRIALS:
-                break
-            crf = next_factor(tried, size)
-            if crf in tried:
-                break
-        return measure(video, trial, held, with_factor(options, crf), start_phase("measuring"))
-    finally:
-        remove(trial)
+    def __init__(
+        self, video: Path, output: Path, options: EncodeOptions, regions: Regions, start_phase: StartPhase
+    ) -> None:
+        self._video, self._options, self._regions = video, options, regions
+        self._file = output.with_name(f"{output.stem}.plain{output.suffix}")
+        self._start_phase = start_phase
 
+    def plain_of_equal_size(self, size: int) -> Quality:
+        """Measure a plain encode of about this size, which is found by trying quality factors."""
+        tried: dict[float, int] = {}
+        crf = float(self._options.encoder.crf)
+        with self._encoded() as trial:
+            for number in range(1, MAX_TRIALS + 1):
+                self._write(trial, crf, self._options.audio, False, f"plain encode {number}")
+                tried[crf] = trial.stat().st_size
+                if abs(tried[crf] / size - 1) <= TOLERANCE or number == MAX_TRIALS:
+                    break
+                crf = next_factor(tried, size)
+                if crf in tried:
+                    break
+            return self._measure(trial, crf)
 
-def with_factor(options: EncodeOptions, crf: float) -> EncodeOptions:
-    """Return the same options with another quality factor."""
-    return replace(options, encoder=replace(options.encoder, crf=crf))
+    def curves(self, factors: tuple[float, ...]) -> Curves:
+        """Measure guided and plain encodes, without audio, at each quality factor."""
+        found: dict[bool, list[Quality]] = {True: [], False: []}
+        for crf in factors:
+            for guided, name in ((True, "guided"), (False, "plain")):
+                with self._encoded() as trial:
+                    self._write(trial, crf, False, guided, f"{name}, crf {crf:g}")
+                    found[guided].append(self._measure(trial, crf))
+        return Curves.of(found[True], found[False])
+
+    @contextlib.contextmanager
+    def _encoded(self) -> Iterator[Path]:
+        trial = temporary_path(self._file)
+        try:
+            yield trial
+        finally:
+            remove(trial)
+
+    def _write(self, trial: Path, crf: float, audio: bool, guided: bool, phase: str) -> None:
+        encoder = replace(self._options.encoder, crf=crf)
+        options = replace(self._options, encoder=encoder, audio=audio)
+
+        def frames(reader: VideoReader) -> Iterator[tuple[Frame, QpMap | None]]:
+            return ((frame, self._regions.of(frame.index) if guided else None) for frame in reader)
+
+        write_encoded(self._video, trial, options, frames, self._start_phase(phase))
+
+    def _measure(self, trial: Path, crf: float) -> Quality:
+        progress = self._start_phase("measuring")
+        return measure(self._video, trial, crf, self._regions, self._options.input, progress)
 
 
 def next_factor(tried: dict[float, int], size: int) -> float:
@@ -262,29 +237,3 @@ def next_factor(tried: dict[float, int], size: int) -> float:
         slope = min(-0.02, math.log(tried[near[0]] / tried[near[1]]) / (near[0] - near[1]))
     factor = near[0] + math.log(size / tried[near[0]]) / slope
     return round(min(51.0, max(0.0, factor)), 2)
-
-
-def measure(video: Path, encoded: Path, held: list[QpOffsets], options: EncodeOptions, progress: OnProgress) -> Quality:
-    """Compare an encoded video with its source, in the cells with a negative quantizer offset and in all others."""
-    sums, counts = np.zeros(2), np.zeros(2)
-    with VideoReader(video, options.input) as source, VideoReader(encoded) as reader:
-        width, height = source.info.width, source.info.height
-        for original, frame in zip(source, reader, strict=False):
-            offsets = held[min(original.index // HOLD_FRAMES, len(held) - 1)]
-            inside = cv2.resize((offsets < 0).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-            decoded = luminance(frame)[:height, :width]
-            squared = (luminance(original).astype(np.float32) - decoded) ** 2
-            for index, where in enumerate((inside, ~inside)):
-                sums[index] += float(squared[where].sum(dtype=np.float64))
-                counts[index] += int(where.sum())
-            progress(original.index + 1, max(source.frame_count or 0, original.index + 1))
-    inside_db, outside_db = (
-        round(10 * math.log10(255**2 * count / max(total, 1e-9)), 3) if count else None
-        for total, count in zip(sums, counts, strict=True)
-    )
-    return Quality(encoded.stat().st_size, options.encoder.crf, inside_db, outside_db)
-
-
-def luminance(frame: Frame) -> NDArray[np.uint8]:
-    """Return the luminance of a frame, uint8 ``(h, w)``."""
-    return cv2.cvtColor(frame.rgb(), cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)

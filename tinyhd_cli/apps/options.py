@@ -81,6 +81,14 @@ class CropOptions:
         return Fraction(*self.size) if self.size else self.aspect
 
 
+def parse_qualities(text: str) -> tuple[float, ...]:
+    """Return the numbers of ``23,28,33,38``; ``UsageError`` for other texts."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--compare {text!r}: must be numbers with commas, such as 23,28,33,38") from error
+
+
 @dataclass(frozen=True)
 class EncodeOptions:
     """Encoding with better quality in salient regions."""
@@ -101,6 +109,17 @@ class EncodeOptions:
     )
     compare: bool = option(True, RUN, "", "Do not make a plain encode of the same size for comparison.")
     """Whether a plain encode of the same size is made and measured for comparison."""
+    qualities: tuple[float, ...] = option(
+        (),
+        RUN,
+        "N,N,...",
+        "Also compare guided with plain encodes at these values of --crf: curves and BD-rate; four values are usual.",
+        flag="compare",
+        kind=str,
+        written=None,
+        parse=parse_qualities,
+    )
+    """Quality factors of the comparison over several qualities; empty: none."""
     audio: bool = option(True, LOOK, "", "Leave out the audio.")
     """Whether the audio is kept."""
     input: InputOptions = group(InputOptions, PLAYLISTS)
@@ -110,6 +129,10 @@ class EncodeOptions:
             raise UsageError("--preset ultrafast has no adaptive quantization, which regions of interest need")
         if not 0 < self.strength <= 20:
             raise UsageError(f"--strength must be above 0 and at most 20, not {self.strength:g}")
+        if len(self.qualities) == 1 or len(set(self.qualities)) < len(self.qualities):
+            raise UsageError("--compare needs at least two different values, such as 23,28,33,38")
+        if any(not 0 <= crf <= 51 for crf in self.qualities):
+            raise UsageError("--compare: values must be between 0 and 51")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ FFmpeg passes the regions of each frame to x264 and x265. PyAV cannot attach the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import av
 import numpy as np
@@ -20,6 +21,61 @@ QP_RANGE = 51
 QpOffsets = NDArray[np.float64]
 """Offset of the quantization parameter in each cell of a grid over the frame, ``(rows, columns)``. Negative offsets
 improve quality."""
+
+Edges = NDArray[np.int64]
+"""Edges of the cells along one side of the frame, in pixels, including both ends."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells of a frame."""
+
+    rows: Edges
+    columns: Edges
+
+    @classmethod
+    def blocks(cls, width: int, height: int, size: int) -> Grid:
+        """Return square blocks, from the top left of the frame; those at the right and the bottom may be cut."""
+        rows, columns = (np.minimum(np.arange(-(-side // size) + 1) * size, side) for side in (height, width))
+        return cls(rows, columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of rows and columns."""
+        return len(self.rows) - 1, len(self.columns) - 1
+
+    def means(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the mean in each cell of an array that covers the frame, whatever its resolution."""
+        found = mean_between(values.astype(np.float64), self.rows)
+        return mean_between(found.T, self.columns).T
+
+    def pixels(self, cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return an array of the frame's size with the value of each pixel's cell."""
+        return cells.repeat(np.diff(self.rows), axis=0).repeat(np.diff(self.columns), axis=1)
+
+
+def mean_between(values: NDArray[np.float64], edges: Edges) -> NDArray[np.float64]:
+    """Return the means of an array's rows between edges, which need not be edges of its elements."""
+    sums = np.concatenate([np.zeros((1, values.shape[1])), values.cumsum(axis=0)])
+    position = edges * (len(values) / edges[-1])
+    before = np.minimum(position.astype(np.int64), len(values) - 1)
+    at_edges = sums[before] + (position - before)[:, None] * values[before]
+    means: NDArray[np.float64] = np.diff(at_edges, axis=0) / np.diff(position)[:, None]
+    return means
+
+
+@dataclass(frozen=True)
+class QpMap:
+    """Offsets of the quantization parameter in the cells of a grid."""
+
+    grid: Grid
+    offsets: QpOffsets
+
+    def rectangles(self) -> Iterator[tuple[int, int, int, int, float]]:
+        """Yield x, y, width and height in pixels and the offset of rectangles that cover all cells with an offset."""
+        for top, left, bottom, right, value in rectangles(self.offsets):
+            x, y = int(self.grid.columns[left]), int(self.grid.rows[top])
+            yield x, y, int(self.grid.columns[right]) - x, int(self.grid.rows[bottom]) - y, value
 
 
 def rectangles(offsets: QpOffsets) -> Iterator[tuple[int, int, int, int, float]]:
@@ -53,26 +109,23 @@ class RegionMarker:
         self._graph: av.filter.Graph | None = None
         self._offsets: QpOffsets | None = None
 
-    def mark(self, av_frame: av.VideoFrame, offsets: QpOffsets) -> av.VideoFrame:
-        """Return a new frame with the same content and timestamp, and these offsets attached."""
-        if self._graph is None or self._offsets is None or not np.array_equal(offsets, self._offsets):
-            self._graph, self._offsets = self._build(av_frame, offsets), offsets.copy()
+    def mark(self, av_frame: av.VideoFrame, regions: QpMap) -> av.VideoFrame:
+        """Return a new frame with the same content and timestamp, and these regions attached."""
+        if self._graph is None or self._offsets is None or not np.array_equal(regions.offsets, self._offsets):
+            self._graph, self._offsets = self._build(av_frame, regions), regions.offsets.copy()
         self._graph.push(av_frame)
         marked = self._graph.pull()
         assert isinstance(marked, av.VideoFrame)
         return marked
 
     @staticmethod
-    def _build(av_frame: av.VideoFrame, offsets: QpOffsets) -> av.filter.Graph:
+    def _build(av_frame: av.VideoFrame, regions: QpMap) -> av.filter.Graph:
         graph = av.filter.Graph()
         last = graph.add_buffer(
             width=av_frame.width, height=av_frame.height, format=av_frame.format, time_base=av_frame.time_base
         )
-        rows, columns = offsets.shape
         qp_range = QP_RANGE + 6 * (av_frame.format.components[0].bits - 8)
-        for top, first, bottom, end, value in rectangles(offsets):
-            x, y = first * av_frame.width // columns, top * av_frame.height // rows
-            width, height = end * av_frame.width // columns - x, bottom * av_frame.height // rows - y
+        for x, y, width, height, value in regions.rectangles():
             region = graph.add("addroi", f"x={x}:y={y}:w={width}:h={height}:qoffset={value / qp_range:.6f}")
             last.link_to(region)
             last = region

@@ -23,7 +23,7 @@ from . import encoders
 from .audio import AudioCopier
 from .options import EncoderOptions
 from .reader import DeepImage, Frame, Image, VideoInfo
-from .regions import QpOffsets, RegionMarker
+from .regions import QpMap, RegionMarker
 from .source import ffmpeg_name
 
 log = logging.getLogger("tinyhd")
@@ -184,7 +184,7 @@ class VideoWriter:
         """Return the upright image of a source frame, in the colors and depth of the output."""
         return frame.rgb() if self.info.depth < frame.info.depth else frame.stored_rgb()
 
-    def write(self, image: DeepImage | av.VideoFrame, frame: Frame, offsets: QpOffsets | None = None) -> None:
+    def write(self, image: DeepImage | av.VideoFrame, frame: Frame, regions: QpMap | None = None) -> None:
         """Write an image with the timestamp and duration of a source frame.
 
         Args:
@@ -192,8 +192,7 @@ class VideoWriter:
                 uint8, with transparency; or a yuv420p frame in the colors of the source, which is passed to the
                 encoder without a copy.
             frame: the source frame.
-            offsets: changes of the quantization parameter, for encoders that support regions of interest (see
-                ``regions``).
+            regions: changes of the quantization parameter, for encoders that support regions of interest.
 
         Raises:
             OutputError: the file cannot be written.
@@ -210,8 +209,8 @@ class VideoWriter:
         self._durations[av_frame.pts] = av_frame.duration
         self._frames_written += 1
         try:
-            if offsets is not None:
-                av_frame = self._regions.mark(av_frame, offsets)
+            if regions is not None:
+                av_frame = self._regions.mark(av_frame, regions)
             self._mux(self._stream.encode(av_frame))
             if self._audio is not None:
                 self._audio.mux_until(frame.time_s)
