@@ -5,34 +5,25 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
+import cv2
 import numpy as np
 import pytest
 from helpers import clips
+from helpers.textured import left_saliency_of, textured
 
 from tinyhd_cli.apps import encode
 from tinyhd_cli.apps.encode import next_factor
 from tinyhd_cli.apps.encode_offsets import QpAllocator, attention_factors, cells_of
+from tinyhd_cli.apps.encode_plot import plot_curves
+from tinyhd_cli.apps.encode_quality import Regions, psnr
 from tinyhd_cli.apps.options import EncodeOptions
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.video.options import EncoderOptions
 from tinyhd_cli.video.reader import VideoReader
 from tinyhd_cli.video.regions import Grid, QpMap, RegionMarker, rectangles
-
-
-def textured(path: Path, frames: int = 30, codec: str = "libx264") -> Path:
-    """Make a clip of moving noise, which is equally hard to compress everywhere."""
-    rng = np.random.default_rng(0)
-    texture = rng.integers(60, 200, (45, 80, 3), np.uint8).repeat(4, axis=0).repeat(4, axis=1)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=30, options={"crf": "8"})
-        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
-        for number in range(frames):
-            image = np.ascontiguousarray(np.roll(texture, 3 * number, axis=1))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
-        container.mux(stream.encode(None))
-    return path
 
 
 def test_rectangles_cover_every_cell_once():
@@ -91,13 +82,7 @@ def test_salient_cells_have_the_best_quality(tmp_path):
 @pytest.fixture
 def looks_left(monkeypatch):
     """Replace the network by maps with attention on the left."""
-
-    def saliency_of(reader, model):
-        saliency = np.full((192, 256), 0.001, np.float32)
-        saliency[30:160, 10:70] = 1
-        return ((frame, saliency) for frame in reader)
-
-    monkeypatch.setattr(encode, "saliency_of", saliency_of)
+    monkeypatch.setattr(encode, "saliency_of", left_saliency_of)
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
@@ -113,6 +98,41 @@ def test_quality_is_better_where_people_look(tinyhd, tmp_path, weights_file, loo
     assert guided["bytes"] == Path("out.mp4").stat().st_size
     assert found["frames"] == 30
     assert [path.name for path in Path.cwd().iterdir()] == ["out.mp4"]  # the plain encode is removed
+
+
+def test_curves(tmp_path, looks_left):
+    """At equal attention-weighted quality, guided encodes are smaller; at equal quality of the whole, larger."""
+    clip = textured(tmp_path / "clip.mp4", 12, width=200, height=120)
+    folder = tmp_path / "out"
+    options = EncodeOptions(EncoderOptions(preset="faster"), compare=False, audio=False, qualities=(20, 25, 30, 35))
+    model = SimpleNamespace(spec=SimpleNamespace(task="fixation"))
+    found = encode.encode_file(clip, model, folder / "out.mp4", options)
+    assert found.plain is None
+    assert found.curves.bd_rate_weighted_percent < -10
+    assert found.curves.bd_rate_percent > 0
+    for qualities in (found.curves.guided, found.curves.plain):
+        assert [quality.crf for quality in qualities] == [20, 25, 30, 35]
+        for name in ("bytes", "psnr_db", "weighted_psnr_db"):
+            assert np.diff([getattr(quality, name) for quality in qualities]).max() < 0
+    plot_curves(found, found.curves, folder / "curves.png", "$a_{b} clip")
+    assert cv2.imdecode(np.fromfile(folder / "curves.png", np.uint8), 1).shape[1] == 1300
+    assert sorted(path.name for path in folder.iterdir()) == ["curves.png", "out.mp4"]
+
+
+def test_weighted_psnr(tmp_path):
+    """An error of 10 in a quarter of the frame, which gets a part of the attention."""
+    grid = cells_of(64, 64)
+    regions = Regions(grid)
+    frame = SimpleNamespace(index=0)
+    saliency = np.full((64, 64), 0.2, np.float32)
+    saliency[:32, :32] = 0.6  # a half of the attention
+    with regions:
+        regions.add(frame, np.zeros(grid.shape), saliency)
+        (weights,) = regions.weights()
+    assert weights.sum() == pytest.approx(1)
+    assert weights[:32, :32].sum() == pytest.approx(0.5, abs=1e-3)
+    assert psnr(0.5 * 100, 1) == pytest.approx(10 * np.log10(255**2 / 50), abs=1e-3)
+    assert psnr(0, 0) is None
 
 
 def test_phone_clip(tinyhd, tmp_path, weights_file, capsys):
@@ -142,6 +162,11 @@ def test_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
         (["--strength", "0"], 2, "--strength"),
         (["--preset", "ultrafast"], 2, "ultrafast"),
         (["--crf", "99"], 2, "--crf"),
+        (["--compare", "20"], 2, "--compare needs at least two"),
+        (["--compare", "20,20"], 2, "--compare needs at least two"),
+        (["--compare", "20,60"], 2, "--compare"),
+        (["--compare", "20,x"], 2, "--compare '20,x'"),
+        (["--plot", "curves.png"], 2, "--plot needs --compare"),
     ):
         assert tinyhd("encode", clip, "--weights", weights_file, *arguments) == code
         assert message in capsys.readouterr().err

@@ -54,4 +54,8 @@ def whole_psnr(quality: Quality) -> float:
 
 def describe(bd_rate_percent: float | None) -> str:
     """Return a difference of sizes as text."""
-    return "none: no quality in common" if bd_rate_percent is None else f"{bd_rate_percent:+.1f} %"
+    return (
+        "none, because the curves have no quality in common or do not rise"
+        if bd_rate_percent is None
+        else f"{bd_rate_percent:+.1f} %"
+    )
