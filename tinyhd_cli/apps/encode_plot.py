@@ -21,6 +21,8 @@ def plot_curves(summary: EncodeSummary, curves: Curves, path: Path, title: str) 
     Raises:
         OutputError: the file cannot be written.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     with figures.plain_text():
         figure = figures.new_figure(10, 4.2)
         figure.suptitle(title)
@@ -34,6 +36,9 @@ def plot_curves(summary: EncodeSummary, curves: Curves, path: Path, title: str) 
                 rates = [8e-3 * quality.bytes / max(summary.duration_s, 1e-9) for quality in qualities]
                 axis.plot(rates, [value(quality) for quality in qualities], marker=marker, label=label)
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set_xlabel("kbit/s")
             axis.set_ylabel(f"{name}, dB")
             axis.set_title("BD-rate: " + describe(difference), fontsize=10)

@@ -45,6 +45,9 @@ TYPES = "PbBb"
 BLUR = 1 / 240
 """Standard deviation of the blur of the least important regions, as a fraction of the frame's height."""
 
+GRAPH_FRAMES = 2 * HOLD_FRAMES
+"""Frames between changes of the regions in a filter graph, whose size and time to load grow with each change."""
+
 Add = Callable[[Frame, QpOffsets, Map], None]
 """Adds a frame with the offsets of its blocks and its map."""
 
@@ -155,7 +158,7 @@ def filter_graph(path: Path, info: VideoInfo, options: EncodeOptions) -> Iterato
     parts: list[tuple[int, QpOffsets]] = []  # the first frame of each part, and its offsets
 
     def add(frame: Frame, offsets: QpOffsets, saliency: Map) -> None:
-        if frame.index % HOLD_FRAMES == 0 and not (parts and np.array_equal(parts[-1][1], offsets)):
+        if frame.index % GRAPH_FRAMES == 0 and not (parts and np.array_equal(parts[-1][1], offsets)):
             parts.append((frame.index, offsets))
 
     yield add
