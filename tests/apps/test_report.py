@@ -61,6 +61,30 @@ def test_default_name_and_wrong_usage(tinyhd, tmp_path, weights_file, capsys):
     assert [path.name for path in Path.cwd().iterdir()] == ["clip_report.html"]
 
 
+def test_summary(tinyhd, tmp_path, weights_file, capsys):
+    clip = clips.make(tmp_path / "clip.mp4", frames=1)
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    start = ("report", clip, broken, tmp_path / "no.mp4", "--weights", weights_file, "--engine", "torch")
+    for arguments, code, message in (
+        (["--summary-file", "all.pdf"], 2, "--summary-file all.pdf: the page's name must end in .html"),
+        (["--summary-file", "{name}_report.html/"], 2, "{name}_report.html: is a folder"),
+        (["--summary-file", "clip_report.html"], 2, "is the report of"),
+        (["--summary-file", "file/all.html"], 5, "cannot be written"),
+    ):
+        Path("file").touch()
+        Path("{name}_report.html").mkdir(exist_ok=True)
+        assert tinyhd(*start, *arguments) == code
+        assert message in capsys.readouterr().err
+        assert not Path("clip_report.html").exists()  # checked before the work
+    assert tinyhd(*start, "--summary", "--out-dir", "pages") == 1
+    assert f"summary of 3 files -> {Path('pages/summary.html')}" in capsys.readouterr().err
+    page = Page(Path("pages/summary.html"))
+    assert [link for link in page.links if not link.startswith("#")] == ["clip_report.html"] * 2
+    assert "1 image; 2 failed" in " ".join(page.text.split())
+    assert f"{broken}" in page.text and "no such file" in page.text
+
+
 def test_words():
     assert clock(0) == "0:00.0" and clock(75.26) == "1:15.3" and clock(59.97) == "1:00.0"
     attention = np.zeros((192, 256))
