@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -20,11 +21,11 @@ from ..video.scenes import SceneDetector
 DETECTION_WIDTH = 320
 """Width of the frames in which cuts are looked for, in pixels."""
 
-FRAME_SIDE = 640
-"""Longer side of the frames in a report, in pixels: about twice their size on the page, for dense screens."""
+FRAME_PIXELS = 640 * 400
+"""Maximum size of the frames in a report: about twice their sides on the page, for dense screens."""
 
-IMAGE_SIDE = 1280
-"""Longer side of the image in a report about an image, in pixels."""
+IMAGE_PIXELS = 1280 * 960
+"""Maximum size of the image in a report about an image."""
 
 MAX_SCENES = 40
 """Maximum number of scenes with an image. Only times are kept for later scenes, so that memory use is bounded."""
@@ -111,7 +112,7 @@ class ReportCollector:
         data, info = self._data, frame.info
         small = frame.reduced_rgb(max(1.0, info.width / DETECTION_WIDTH))
         if not data.times_s:
-            data.first = reduced(frame, IMAGE_SIDE)
+            data.first = reduced(frame, IMAGE_PIXELS)
         scaled = self._scale(saliency, frame.time_s)
         statistics = describe(saliency, info.width, info.height)
         data.times_s.append(frame.time_s)
@@ -124,7 +125,7 @@ class ReportCollector:
             data.scenes.append(Scene(frame.time_s))
         self._add_to_scene(data.scenes[-1], frame, attention, statistics)
         if data.samples.is_due(frame.time_s):
-            data.samples.add(FrameSample(frame.time_s, reduced(frame, FRAME_SIDE), scaled))
+            data.samples.add(FrameSample(frame.time_s, reduced(frame, FRAME_PIXELS), scaled))
 
     def _add_to_scene(
         self, scene: Scene, frame: Frame, attention: NDArray[np.float32], statistics: MapStatistics
@@ -136,13 +137,14 @@ class ReportCollector:
             return
         scene.attention = attention.astype(np.float64) if scene.attention is None else scene.attention + attention
         if scene.image is None or frame.time_s <= scene.start_s + SETTLE_S:
-            scene.image = reduced(frame, FRAME_SIDE)
+            scene.image = reduced(frame, FRAME_PIXELS)
 
 
-def reduced(frame: Frame, side: int) -> Image:
-    """Return a frame with square pixels, whose longer side was reduced to ``side`` pixels before that."""
+def reduced(frame: Frame, pixels: int) -> Image:
+    """Return a frame with square pixels, reduced to about a number of stored pixels before that."""
     info = frame.info
-    return square_pixels(frame.reduced_rgb(max(1.0, max(info.width, info.height) / side)), pixel_aspect(info))
+    factor = max(1.0, math.sqrt(info.width * info.height / pixels))
+    return square_pixels(frame.reduced_rgb(factor), pixel_aspect(info))
 
 
 def pixel_aspect(info: VideoInfo) -> Fraction:

@@ -36,10 +36,13 @@ class Outline:
     """Text of the label; empty for none."""
     points: str
     """Corners, as SVG writes them."""
-    x: float
+    side: str
+    """Side of the image from which the label's position is measured: ``left`` or ``right``."""
+    inset: float
+    """Distance of the label from that side."""
     y: float
     above: bool
-    """Whether the label is above its point, otherwise below it."""
+    """Whether the label is above y, otherwise below it."""
     color: str
     dark_text: bool
     """Whether black text is more legible on the color than white text."""
@@ -89,14 +92,17 @@ def outline_areas(areas: Sequence[Area], info: VideoInfo, time_s: float, named: 
     outlines = []
     for number, area in enumerate(areas):
         corners = area.at(time_s, info.width, info.height) * (100 / info.width, 100 / info.height)
-        x, y = np.clip(corners.min(axis=0), 0, (80, 95))
+        left, top = np.clip(corners.min(axis=0), 0, 95)
+        right = np.clip(corners[:, 0].max(), 5, 100)
+        at_left = left <= 100 - right
         outlines.append(
             Outline(
                 name=area.name if named else "",
                 points=" ".join(f"{round(x, 2):g},{round(y, 2):g}" for x, y in np.clip(corners, -1e4, 1e4)),
-                x=round(float(x), 2),
-                y=round(float(y), 2),
-                above=bool(y > LABEL_HEIGHT),
+                side="left" if at_left else "right",
+                inset=round(float(left if at_left else 100 - right), 2),
+                y=round(float(top), 2),
+                above=bool(top > LABEL_HEIGHT),
                 color=hex_color(number),
                 dark_text=sum(area_color(number)) > 380,
             )
