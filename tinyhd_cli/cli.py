@@ -16,6 +16,9 @@ from typer.exceptions import TyperException
 
 from . import errors, settings
 from .commands import (
+    app as web_app,
+)
+from .commands import (
     benchmark,
     compare,
     crop,
@@ -48,6 +51,7 @@ app.command()(encode.encode)
 app.command()(report.report)
 app.command()(compare.compare)
 app.command()(live.live)
+app.command()(web_app.app)
 app.command(epilog=evaluate.LAYOUTS)(evaluate.evaluate)
 app.command()(export.export)
 app.command()(doctor.doctor)
