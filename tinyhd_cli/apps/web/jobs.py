@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import OrderedDict
@@ -98,6 +99,7 @@ class Jobs:
         self._models: OrderedDict[str, Model] = OrderedDict()
         self._canceled: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
+        self._loading = threading.Lock()
 
     def model_names(self) -> list[dict[str, Any]]:
         """Return the models that the page offers: those on this machine, the default first."""
@@ -115,15 +117,25 @@ class Jobs:
 
     def load(self, name: str) -> Model:
         """Return a model by its name, one of those that the page offers; empty: the default."""
-        if name not in self._models:
-            if name and name not in {located.info.name for located in local_weights() if located.info}:
-                raise UsageError(f"the model {name} is not on this machine")
-            options = replace(self._model_options, model=name, weights=None) if name else self._model_options
-            self._models[name] = options.load(exact=True)  # the numbers matter
-        self._models.move_to_end(name)
-        while len(self._models) > MAX_MODELS:
-            self._models.popitem(last=False)
-        return self._models[name]
+        with self._loading:
+            if name not in self._models:
+                if name and name not in {located.info.name for located in local_weights() if located.info}:
+                    raise UsageError(f"the model {name} is not on this machine")
+                options = replace(self._model_options, model=name, weights=None) if name else self._model_options
+                self._models[name] = options.load(exact=True)  # the numbers matter
+            self._models.move_to_end(name)
+            while len(self._models) > MAX_MODELS:
+                self._models.popitem(last=False)
+            return self._models[name]
+
+    def load_ahead(self, name: str) -> None:
+        """Load a model in another thread, so that the first job need not wait for it."""
+
+        def load() -> None:
+            with contextlib.suppress(TinyhdError):  # the first job reports it
+                self.load(name)
+
+        threading.Thread(target=load, name="tinyhd-load", daemon=True).start()
 
     def cancel(self, key: str) -> None:
         """Cancel a job, by the key that the page gave it. A job that waits ends as soon as it starts."""
@@ -197,7 +209,7 @@ def predict_upload(upload: Upload, folder: Path, model: Model, request: Request,
         **({"aoi_plot": "areas.png"} if request.areas and not upload.is_image else {}),
     }
     outputs = Outputs(**{kind: folder / f"{stem}_{name}" for kind, name in wanted.items()})
-    result = Result(stem, dict(outputs.requested()))
+    result = Result(stem, dict(outputs.requested()), request.side_by_side)
     if request.areas:
         result.files["areas"] = folder / f"{stem}_areas.json"
         content = {"units": "percent", "areas": [dict(area) for area in request.areas]}

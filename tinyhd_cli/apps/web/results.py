@@ -41,6 +41,8 @@ class Result:
     stem: str
     files: dict[str, Path] = field(default_factory=dict)
     """The files that can be downloaded, by kind; see ``LABELS``."""
+    is_wide: bool = False
+    """Whether the overlay has the source at its left."""
     source: Path | None = None
     """A copy of the source that browsers can play, if they cannot play the upload."""
 
@@ -75,6 +77,7 @@ def describe(identifier: str, result: Result, upload: Upload, is_object: bool) -
         "source": f"{address}source" if result.source else None,
         "is_image": upload.is_image,
         "is_object": is_object,
+        "is_wide": result.is_wide,
         "frames": summary["frames"],
         "damaged": summary["damaged"],
         "seconds": summary["duration_s"],

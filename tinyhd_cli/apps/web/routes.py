@@ -49,8 +49,10 @@ def build(workspace: Workspace, jobs: Jobs, options: AppOptions) -> Server:
 def add_page(server: Server, jobs: Jobs, options: AppOptions) -> None:
     """Add the routes of the page itself."""
     files = {file.name: file for file in PAGE.iterdir() if file.suffix in KINDS}
+    models = jobs.model_names()
+    jobs.load_ahead(models[0]["value"])
     settings = {
-        "models": jobs.model_names(),
+        "models": models,
         "colormaps": COLORMAPS,
         "area_colors": ["#{:02x}{:02x}{:02x}".format(*color) for color in AREA_COLORS],
         "defaults": {
@@ -101,6 +103,7 @@ def add_files(server: Server, workspace: Workspace, options: AppOptions) -> None
                 "id": identifier,
                 "width": found.info.width,
                 "height": found.info.height,
+                "aspect": float(found.info.width * found.info.sample_aspect_ratio / found.info.height),
                 "seconds": found.seconds,
                 "is_image": found.is_image,
                 "poster": f"uploads/{identifier}",
@@ -135,9 +138,8 @@ def add_files(server: Server, workspace: Workspace, options: AppOptions) -> None
 def add_jobs(server: Server, jobs: Jobs) -> None:
     """Add the job to Gradio's queue, where one runs at a time, and the route that cancels it."""
 
-    # Gradio evaluates these annotations to find out the types of the values.
-    def predict(key: str, upload: str, settings: dict, progress=gradio.Progress()) -> dict:  # type: ignore # noqa: B008
-        told_s = 0.0
+    def predict(key: str, upload: str, settings: dict) -> dict:  # type: ignore[type-arg] # Gradio evaluates them
+        progress, told_s = gradio.Progress(), 0.0
 
         def report(done: int, total: int | None) -> None:
             nonlocal told_s

@@ -4,6 +4,9 @@ import { clock, make, makeSvg, percent } from "./dom.js";
 const HEIGHT = 180;
 const EDGE = { left: 46, right: 10, top: 10, bottom: 24 };
 
+/** Seconds between two labels of the time. */
+const STEPS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
+
 /** Return a round number at least as large as a value. */
 function roundUp(value) {
   const scale = 10 ** Math.floor(Math.log10(value || 0.01));
@@ -35,10 +38,9 @@ export function timeChart(lines, end, onSeek, title) {
       parts.push(makeSvg("line", { class: "grid", x1: EDGE.left, x2: width - EDGE.right, y1: yOf(value), y2: yOf(value) }));
       parts.push(makeSvg("text", { x: EDGE.left - 8, y: yOf(value) + 4, "text-anchor": "end" }, percent(value, top < 0.05 ? 1 : 0)));
     }
-    const count = Math.max(1, Math.min(6, Math.floor(width / 110)));
-    for (let index = 0; index <= count; index += 1) {
-      const seconds = (end * index) / count;
-      const anchor = index === count ? "end" : index ? "middle" : "start";
+    const step = STEPS_S.find((seconds) => end / seconds <= width / 80) ?? end;
+    for (let seconds = 0; seconds < end * 1.001; seconds += step) {
+      const anchor = xOf(seconds) > width - 30 ? "end" : seconds ? "middle" : "start";
       parts.push(makeSvg("text", { x: xOf(seconds), y: HEIGHT - 6, "text-anchor": anchor }, clock(seconds, end)));
     }
     for (const line of lines) {

@@ -2,7 +2,7 @@
 import { timeChart } from "./chart.js";
 import { clock, make, percent, points } from "./dom.js";
 import { keepInStep } from "./players.js";
-import { focusText, mainCurve } from "./stage.js";
+import { focusText, mainCurve, overlayAspect, screen } from "./stage.js";
 
 const COLORS = ["var(--accent)", "var(--second)"];
 
@@ -21,7 +21,7 @@ export function showComparison(items, pair, onPick) {
       "div",
       { class: "screens pair" },
       overlays.map((overlay, index) =>
-        make("figure", {}, make("div", { class: "screen" }, overlay), make("figcaption", { "--color": COLORS[index] }, make("i", { class: "dot" }), " ", pick(index))),
+        make("figure", {}, screen(overlay, overlayAspect(pair[index])), make("figcaption", { "--color": COLORS[index] }, make("i", { class: "dot" }), " ", pick(index))),
       ),
     ),
   ];

@@ -39,5 +39,5 @@ export function clock(seconds, whole = Infinity) {
 
 export function bytes(count) {
   const [unit, name] = count >= 1e9 ? [1e9, "GB"] : count >= 1e6 ? [1e6, "MB"] : [1e3, "kB"];
-  return `${(count / unit).toFixed(count < 10 * unit && unit > 1e3 ? 1 : 0)} ${name}`;
+  return `${(Math.max(count, 1000) / unit).toFixed(count < 10 * unit && unit > 1e3 ? 1 : 0)} ${name}`;
 }

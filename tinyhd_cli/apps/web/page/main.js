@@ -145,7 +145,7 @@ function changed(ones) {
 function stateText(item) {
   if (item.state === "running" || item.state === "stale") {
     if (item.ahead) return item.ahead === 1 ? "Next in the queue" : `${item.ahead} in the queue`;
-    return item.fraction === null ? "Starting" : `Predicting, ${percent(item.fraction, 0)}`;
+    return item.fraction === null ? "Loading the model" : `Predicting, ${percent(item.fraction, 0)}`;
   }
   return {
     uploading: `Adding, ${percent(item.fraction, 0)}`, ready: "Ready", waiting: "Waiting", stopping: "Canceling", done: "Done",

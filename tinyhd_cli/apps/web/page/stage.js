@@ -27,14 +27,18 @@ function sourceMedia(item) {
   return make("video", { src: item.result?.source || item.url, muted: true, playsinline: true, preload: "auto", poster: info.poster });
 }
 
-function screen(media, ...more) {
-  return make("div", { class: "screen" }, media, ...more);
+/** Return a box of the shape of a frame for an image or a video. */
+export function screen(media, aspect) {
+  return make("div", { class: "screen", "--aspect": aspect }, media);
 }
+
+/** Return the width of an overlay divided by its height. */
+export const overlayAspect = (item) => item.info.aspect * (item.result.is_wide ? 2 : 1);
 
 /** Return the source with the areas on it, and their names; it redraws itself. */
 function areaEditor(item, media, context) {
-  const names = make("div", {});
-  const frame = screen(media);
+  const names = make("div", { class: "chips-place" });
+  const frame = screen(media, item.info.aspect);
   const draw = () => {
     frame.querySelector(".layer")?.remove();
     frame.append(areaLayer(item.areas, context.settings.area_colors, changed));
@@ -53,12 +57,12 @@ function sourcePanel(item, context) {
   const media = sourceMedia(item);
   const { frame, names } = areaEditor(item, media, context);
   const scrub = media.tagName === "VIDEO" ? scrubber(media) : null;
-  return make("div", { class: "panel" }, frame, scrub, make("p", {}), names);
+  return make("div", { class: "panel" }, frame, scrub, names);
 }
 
 /** Return a slider that moves through a video, to find the frame on which an area is best drawn. */
 function scrubber(video) {
-  const slider = make("input", { type: "range", min: 0, max: 1, step: "any", value: 0, style: "width: 100%", "aria-label": "Time of the frame" });
+  const slider = make("input", { type: "range", min: 0, max: 1, step: "any", value: 0, "aria-label": "Time of the frame" });
   slider.addEventListener("input", () => (video.currentTime = Number(slider.value)));
   video.addEventListener("loadedmetadata", () => (slider.max = Math.max(0.001, video.duration - 0.001)));
   return slider;
@@ -83,7 +87,7 @@ function resultView(item, context) {
     "div",
     { class: "screens pair" },
     make("figure", {}, frame, make("figcaption", {}, "Source; drag on it to mark areas")),
-    make("figure", {}, screen(overlay), make("figcaption", {}, `${caption}, by ${result.model}`)),
+    make("figure", {}, screen(overlay, overlayAspect(item)), make("figcaption", {}, `${caption}, by ${result.model}`)),
   );
   return [
     screens,
