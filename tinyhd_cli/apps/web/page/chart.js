@@ -10,7 +10,7 @@ const STEPS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 36
 /** Return a round number at least as large as a value. */
 function roundUp(value) {
   const scale = 10 ** Math.floor(Math.log10(value || 0.01));
-  return scale * [1, 2, 2.5, 5, 10].find((step) => step * scale >= value * 0.999);
+  return scale * [1, 2, 3, 4, 5, 6, 8, 10].find((step) => step * scale >= value * 0.999);
 }
 
 /**

@@ -76,7 +76,7 @@ function table(pair) {
     const difference = a === undefined || b === undefined ? "–" : `${points(b - a)} points`;
     return make("tr", {}, [name, cell(first, name), cell(second, name), difference].map((text) => make("td", {}, text)));
   });
-  const focus = make("tr", {}, ["All of it", focusText(first), focusText(second), ""].map((text) => make("td", {}, text)));
+  const focus = make("tr", {}, ["Overall", focusText(first), focusText(second), ""].map((text) => make("td", {}, text)));
   const head = make(
     "tr",
     {},

@@ -92,6 +92,7 @@ function request(item) {
 
 async function runAll() {
   for (const item of items.filter(isOpen)) Object.assign(item, { state: "waiting", ahead: null, error: "" });
+  scrollTo({ top: 0, behavior: "smooth" }); // on a phone, the progress is far above the button
   draw();
   if (running) return;
   running = true;
