@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ def running(options: AppOptions | None = None, model: ModelOptions | None = None
         WeightsError: the model cannot be loaded.
     """
     options, model = options or AppOptions(), model or ModelOptions()
+    check_address(options)
     load_gradio()
     from .jobs import Jobs
     from .routes import build
@@ -59,26 +61,38 @@ def running(options: AppOptions | None = None, model: ModelOptions | None = None
         workspace.close()
 
 
-def launch(server: Server, options: AppOptions) -> str:
-    """Start a server and return its address."""
+def check_address(options: AppOptions) -> None:
+    """Raise ``UsageError`` if the page cannot listen on its address; Gradio reports that only later."""
     try:
-        _, address, _ = server.launch(
-            server_name=options.host,
-            server_port=options.port,
-            max_file_size=options.max_size,
-            prevent_thread_lock=True,
-            inbrowser=options.open,
-            share=False,
-            quiet=True,
-            run_history=False,
-            enable_monitoring=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            state_session_capacity=100,
-            _frontend=False,
-        )
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            options.host, options.port or 0, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as test:
+            if os.name == "posix":  # elsewhere, it would allow a port that is in use
+                test.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            test.bind(address)
     except OSError as error:
         place = f"{options.host}:{options.port}" if options.port else options.host
-        raise UsageError(f"cannot listen on {place} ({error}); choose another --port or --host") from error
+        reason = error.strerror or str(error)
+        raise UsageError(f"cannot listen on {place} ({reason}); choose another --port or --host") from error
+
+
+def launch(server: Server, options: AppOptions) -> str:
+    """Start a server and return its address."""
+    _, address, _ = server.launch(
+        server_name=options.host,
+        server_port=options.port,
+        max_file_size=options.max_size,
+        prevent_thread_lock=True,
+        inbrowser=options.open,
+        share=False,
+        quiet=True,
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        state_session_capacity=100,
+        _frontend=False,
+    )
     return address

@@ -52,20 +52,18 @@ def safe_name(name: str) -> str:
     """Return a file name without folders, control characters, and characters that some systems do not allow."""
     base = re.split(r"[/\\]", printable(name))[-1]
     stem, dot, suffix = re.sub(r'[<>:"|?*{}%$\x00]', "_", base).strip(". ").rpartition(".")
-    if not re.fullmatch(r"\w{1,8}", suffix):
+    if not dot or not re.fullmatch(r"\w{1,8}", suffix):
         stem, dot, suffix = stem + dot + suffix, "", ""
     return f"{stem[:MAX_NAME].strip('. ') or 'file'}{dot}{suffix}"
 
 
 def check_size(size: int, name: str, options: AppOptions, folder: Path) -> None:
-    """Raise :class:`TooLarge` for a file that is too large for the page or for the disk."""
+    """Raise :class:`TooLarge` for a file of at least this size that is too large for the page or for the disk."""
     if size > options.max_size:
-        raise TooLarge(
-            f"{name} is {size_text(size)}; the limit is {size_text(options.max_size)}: upload a smaller file"
-        )
+        raise TooLarge(f"{name} is larger than {size_text(options.max_size)}, the limit; choose a smaller file")
     free = shutil.disk_usage(folder).free
     if 2 * size + SPARE > free:
-        raise TooLarge(f"{name} does not fit: {size_text(free)} of the disk are free; try again later")
+        raise TooLarge(f"{name} does not fit: only {size_text(free)} are free on the disk; try again later")
 
 
 async def receive(

@@ -108,7 +108,7 @@ export function areaLayer(areas, colors, onChange) {
 }
 
 /** Return the row under the frame: the names of the areas, and what can be done with them. */
-export function areaNames(areas, colors, onChange, onName, others) {
+export function areaNames(areas, colors, onChange, onCopy) {
   const add = () => {
     areas.push({ name: freeName(areas), box: [35, 35, 30, 30] });
     onChange();
@@ -125,7 +125,7 @@ export function areaNames(areas, colors, onChange, onName, others) {
         onchange: (event) => {
           const wanted = event.target.value.trim();
           if (wanted && !areas.some((other) => other !== area && other.name === wanted)) area.name = wanted;
-          onName();
+          onChange();
         },
       }),
       make(
@@ -144,6 +144,6 @@ export function areaNames(areas, colors, onChange, onName, others) {
     ),
   );
   const hint = areas.length ? null : make("span", { class: "soft" }, "Drag on the picture to mark an area, such as a logo or a face.");
-  const copy = areas.length && others.length ? make("button", { class: "quiet", onclick: () => onChange(others) }, "Use for all files") : null;
+  const copy = areas.length ? make("button", { class: "quiet for-many", onclick: onCopy }, "Use for all files") : null;
   return make("div", { class: "chips" }, hint, chips, make("button", { class: "quiet", onclick: add }, "Add an area"), copy);
 }

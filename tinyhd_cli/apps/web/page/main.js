@@ -12,6 +12,12 @@ let chosen = null;
 let pair = null;
 let running = false;
 
+/** Show what belongs to the kind of the model, and to the number of files. */
+function drawBody() {
+  const kind = isObject() ? "for-object" : "for-fixation";
+  document.body.className = items.length ? `${kind} ${items.length > 1 ? "many" : ""}` : "empty";
+}
+
 const isObject = () => settings.models.find((model) => model.value === form.model.value)?.is_object ?? false;
 const finished = () => items.filter((item) => item.result);
 const isOpen = (item) => item.info && ["ready", "changed", "canceled", "failed"].includes(item.state);
@@ -189,7 +195,7 @@ function drawList() {
 /** Draw all. The view of the chosen file is drawn only if something in it has changed, because its video may play. */
 let shown = "";
 function draw() {
-  document.body.className = items.length ? (isObject() ? "for-object" : "for-fixation") : "empty";
+  drawBody();
   drawList();
   const state = JSON.stringify([items.indexOf(chosen), chosen?.error, chosen?.info?.id, chosen?.plays, chosen?.result?.archive, pair?.map((item) => item.result.archive)]);
   if (state === shown) return;
@@ -200,12 +206,11 @@ function draw() {
 }
 
 function stageContext(item) {
-  const others = items.filter((other) => other !== item);
   return {
     settings,
-    others,
     onAreas: () => changed([item]),
     onCopyAreas: () => {
+      const others = items.filter((other) => other !== item);
       for (const other of others) other.areas = structuredClone(item.areas);
       changed(others);
     },
@@ -245,7 +250,7 @@ form.model.addEventListener("change", useDefaults);
 form.addEventListener("input", () => {
   drawSettings();
   changed(items);
-  document.body.className = items.length ? (isObject() ? "for-object" : "for-fixation") : "empty";
+  drawBody();
 });
 form.addEventListener("submit", (event) => event.preventDefault());
 useDefaults();

@@ -4,7 +4,7 @@ import { timeChart } from "./chart.js";
 import { bytes, clock, make, percent } from "./dom.js";
 import { keepInStep } from "./players.js";
 
-/** Return the elements of a file's view. context: {settings, others, onAreas, onCopyAreas}. */
+/** Return the elements of a file's view. context: {settings, onAreas, onCopyAreas}. */
 export function showFile(item, context) {
   const parts = [make("div", { class: "row" }, make("h3", {}, item.name), make("span", { class: "soft" }, facts(item)))];
   if (item.error) parts.push(make("div", { class: "message" }, item.error));
@@ -42,10 +42,10 @@ function areaEditor(item, media, context) {
   const draw = () => {
     frame.querySelector(".layer")?.remove();
     frame.append(areaLayer(item.areas, context.settings.area_colors, changed));
-    names.replaceChildren(areaNames(item.areas, context.settings.area_colors, changed, changed, context.others));
+    names.replaceChildren(areaNames(item.areas, context.settings.area_colors, changed, copy));
   };
-  const changed = (others) => {
-    if (others) context.onCopyAreas();
+  const copy = context.onCopyAreas;
+  const changed = () => {
     draw();
     context.onAreas();
   };
