@@ -169,5 +169,7 @@ def test_pasted_pictures_are_compared(visit, served):
     name, first, second, difference = row.locator("td").all_inner_texts()
     assert name == "Area 1"
     shares = [float(text.split()[0]) for text in (first, second)]
-    assert float(difference.split()[0].replace("−", "-").lstrip("+±")) == pytest.approx(shares[1] - shares[0], abs=0.15)
+    assert float(difference.split()[0].replace("\N{MINUS SIGN}", "-").lstrip("+±")) == pytest.approx(
+        shares[1] - shares[0], abs=0.15
+    )
     assert overflow(page) == 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
 import socket
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +16,8 @@ from tinyhd_cli.apps.web.options import AppOptions, parse_bytes, size_text, time
 from tinyhd_cli.apps.web.uploads import safe_name
 from tinyhd_cli.apps.web.workspace import Workspace
 from tinyhd_cli.errors import UsageError
+
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -27,7 +31,9 @@ def test_a_large_upload_is_refused_before_it_is_written(client, served):
     lines = ["POST /uploads?name=film.mp4 HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {3 * 10**9}", "", ""]
     with socket.create_connection(("127.0.0.1", httpx.URL(served.address).port), timeout=60) as connection:
         connection.sendall("\r\n".join(lines).encode())  # and nothing of the body
-        answer = connection.makefile("rb").readline() + connection.recv(4096)
+        answer = b""
+        while b"}" not in answer:
+            answer += connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 413")
     assert b'{"error":"film.mp4 is larger than 2 MB, the limit; choose a smaller file"}' in answer
     assert served.files() == before
@@ -162,3 +168,30 @@ def test_without_gradio(tinyhd, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert tinyhd("app") == 2
     assert capsys.readouterr().err == "tinyhd: the page needs Gradio; install it with pip install 'tinyhd[app]'\n"
+
+
+def test_the_space_starts_the_page_with_its_limits(monkeypatch):
+    """The header is what Hugging Face reads, and the versions suit this project."""
+    import tomllib
+
+    import yaml
+    from packaging.requirements import Requirement
+
+    space = PROJECT / "examples" / "space"
+    header = yaml.safe_load((space / "README.md").read_text().split("---")[1])
+    assert (header["sdk"], header["app_file"]) == ("gradio", "app.py") and len(header["short_description"]) <= 60
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert header["sdk_version"] in Requirement(extras["app"][0]).specifier
+    assert "tinyhd[app]" in (space / "requirements.txt").read_text().splitlines()
+
+    class StartedError(Exception):
+        pass
+
+    def running(options):
+        assert (options.host, options.port) == ("0.0.0.0", 7860) and not options.is_local
+        assert options.max_size <= 10**8 and options.max_seconds <= 60
+        raise StartedError
+
+    monkeypatch.setattr("tinyhd_cli.apps.web.server.running", running)
+    with pytest.raises(StartedError):
+        runpy.run_path(str(space / "app.py"), run_name="__main__")

@@ -5,9 +5,9 @@ const SMALLEST = 1;
 const limit = (value, low, high) => Math.min(Math.max(value, low), high);
 const rounded = (box) => box.map((value) => Math.round(value * 100) / 100);
 
-/** Return the first free name "Area 1", "Area 2", ... */
+/** Return the a free name, such as "Area 2" for the second area */
 function freeName(areas) {
-  let number = 1;
+  let number = areas.length + 1;
   while (areas.some((area) => area.name === `Area ${number}`)) number += 1;
   return `Area ${number}`;
 }
