@@ -14,6 +14,7 @@ from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.inference.area_mask import outlines
 from tinyhd_cli.inference.area_parsing import parse_areas
 from tinyhd_cli.inference.area_values import box
+from tinyhd_cli.inference.areas import warn_of_shape
 from tinyhd_cli.inference.polygons import Attention, covered_fraction, joined
 from tinyhd_cli.video.overlay import draw_outline
 
@@ -298,6 +299,10 @@ def test_edges_of_a_mask_are_no_areas(tmp_path):
         (lambda path: Image.effect_noise((50, 50), 99).save(path), "is not a mask"),
         (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n damaged"), "is not an image that can be read"),
         (lambda path: path.write_bytes(b""), "is not a JSON file"),
+        (
+            lambda path: path.write_bytes(b"%PDF-1.7\n\xe2\xe3"),
+            "is not a file of areas, which is JSON, SVG, or an image",
+        ),
     ],
 )
 def test_images_that_are_no_masks(tmp_path, write, message):
@@ -320,10 +325,13 @@ def test_outlines_follow_the_edges_of_pixels():
 def test_an_area_of_another_shape_is_reported(tmp_path, caplog):
     path = tmp_path / "a.svg"
     path.write_text(svg('<rect id="a" width="40" height="20"/>'))
+    warn_of_shape.cache_clear()
     parse_areas([str(path)])[0].check(640, 320)
     assert not caplog.messages
-    parse_areas([str(path)])[0].check(640, 640)
-    assert caplog.messages == ["--aoi a: drawn on 200 x 100, stretched to the frame's 640 x 640"]
+    for area in parse_areas([str(path), f"{path}#a=b"]):
+        area.check(640, 640)
+    message = "--aoi: areas drawn on 200 x 100 are stretched to the frame, which is 640 x 640 pixels"
+    assert caplog.messages == [message], "one line for all areas"
 
 
 def test_a_file_may_have_any_name(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from .compare_plot import plot_comparison
     from .compare_results import Check, Comparison, Lead, Version
     from .crop import CropWindow, crop_file
     from .encode import Curves, EncodeSummary, encode_file
@@ -44,6 +45,7 @@ __all__ = [
     "crop_file",
     "encode_file",
     "find_source",
+    "plot_comparison",
     "report_file",
     "show_live",
     "summarize",
@@ -76,6 +78,7 @@ __getattr__, __dir__ = lazy_imports(
         "crop_file": "crop",
         "encode_file": "encode",
         "find_source": "live",
+        "plot_comparison": "compare_plot",
         "report_file": "report",
         "show_live": "live",
         "summarize": "report_summary",

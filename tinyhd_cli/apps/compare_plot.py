@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,12 +27,14 @@ WIDTH = 12.0
 
 DPI = 130
 
-IMAGES_PER_ROW = 3
 CURVES_PER_ROW = 2
 
 MAX_BARS = 20
 MAX_CURVES = 10
 """Maximum numbers of areas with bars and with curves: those with the largest differences."""
+
+MAX_LABEL = 28
+"""Maximum number of characters of a name; the middle of longer names is left out."""
 
 COLORS = ("#7a8291", "#e8590c", "#1c7ed6", "#2f9e44", "#9c36b5", "#e6a700")
 """Colors of the versions, used in turn. The first version is gray: it is usually the present one."""
@@ -50,7 +52,7 @@ def plot_comparison(result: Comparison, output: Path, order: bool = False) -> No
         OutputError: it cannot be written.
     """
     areas = most_different(result)
-    columns = min(IMAGES_PER_ROW, len(result.versions))
+    columns = 2 if len(result.versions) in (2, 4) else 3
     rows = -(-len(result.versions) // columns)
     curves = areas[:MAX_CURVES] if any(len(version.times_s) > 1 for version in result.versions) else []
     heights = [
@@ -79,6 +81,12 @@ def color_of(result: Comparison, version: Version) -> str:
     return COLORS[result.versions.index(version) % len(COLORS)]
 
 
+def shortened(name: str) -> str:
+    """Return a name of at most ``MAX_LABEL`` characters."""
+    half = MAX_LABEL // 2
+    return name if len(name) <= MAX_LABEL else f"{name[: half - 1]}…{name[-half:]}"
+
+
 def most_different(result: Comparison) -> list[str]:
     """Return the areas with bars, in their order: all, or those with the largest differences between versions."""
 
@@ -97,6 +105,7 @@ def draw_images(part: SubFigure, result: Comparison, rows: int, columns: int, or
     grid = part.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
+        axes.set_anchor("NW")
     for axes, version in zip(grid, result.versions, strict=False):
         assert version.image is not None and version.attention is not None
         saliency = stretch(version.attention.astype(np.float32), low, high)
@@ -144,7 +153,7 @@ def draw_area(axes: Axes, result: Comparison, version: Version, area: Area) -> N
     axes.text(
         left,
         bottom if not above and bottom < version.height - room else top,
-        f"{area.name} {share:.1%}",
+        f"{shortened(area.name)} {share:.1%}",
         fontsize=7.5,
         color="black" if is_light else "white",
         verticalalignment="bottom" if above else "top",
@@ -165,11 +174,18 @@ def draw_order(axes: Axes, version: Version) -> None:
     if not stops:
         return
     x, y = np.array([places[name] for name in stops]).T
-    axes.plot(x, y, color="black", linewidth=1.2, marker="o", markersize=13, markeredgecolor="white")
+    axes.plot(x, y, color="black", linewidth=1.2, marker="o", markersize=13, markeredgecolor="white", zorder=4)
     for name in stops:
         x_at, y_at = places[name]
         text = str(reached[name])
-        axes.text(x_at, y_at, text, color="white", fontsize=8, weight="bold", ha="center", va="center_baseline")
+        look: dict[str, Any] = {
+            "color": "white",
+            "fontsize": 8,
+            "weight": "bold",
+            "ha": "center",
+            "va": "center_baseline",
+        }
+        axes.text(x_at, y_at, text, zorder=5, **look)
 
 
 def draw_bars(axes: Axes, result: Comparison, areas: Sequence[str]) -> None:
@@ -183,8 +199,8 @@ def draw_bars(axes: Axes, result: Comparison, areas: Sequence[str]) -> None:
         has = [area in version.results for area in areas]
         texts = [f"{share:.1f} %" if there else "-" for there, share in zip(has, shares, strict=True)]
         axes.bar_label(bars, texts, padding=3, fontsize=7.5)
-    axes.set_yticks(range(len(areas)), areas, fontsize=9)
-    axes.invert_yaxis()
+    axes.set_yticks(range(len(areas)), [shortened(area) for area in areas], fontsize=9)
+    axes.set_ylim(len(areas) - 0.5, -0.5)
     axes.margins(x=0.08)
     left_out = len(result.areas) - len(areas)
     axes.set_xlabel("fraction of the attention, %" + (f" ({left_out} areas are not shown)" if left_out else ""))
@@ -214,7 +230,7 @@ def draw_curves(part: SubFigure, result: Comparison, areas: Sequence[str]) -> No
             shares = [100 * row[names.index(area)] for row in version.shares[some]]
             axes.plot(version.times_s[some], shares, color=color_of(result, version), linewidth=1.4)
         axes.axhline(100 * result.threshold, color="gray", linewidth=0.7, linestyle=":")
-        axes.set_title(area, fontsize=9, loc="left")
+        axes.set_title(shortened(area), fontsize=9, loc="left")
         axes.set_xlim(0, end_s)
         axes.set_xlabel(mark_times(axes.xaxis, end_s), fontsize=8)
         axes.tick_params(labelsize=8)

@@ -37,7 +37,7 @@ def show_schema(wanted: bool) -> None:
 def compare(
     versions: Annotated[
         list[str],
-        typer.Argument(metavar="A B ...", help="Two or more images or videos, called A, B, ...", show_default=False),
+        typer.Argument(metavar="VERSION", help="Two or more images or videos: A, B, ...", show_default=False),
     ],
     *,
     aoi: Annotated[

@@ -111,6 +111,8 @@ def read_drawings(path: Path) -> list[Drawing]:
         text = read_document(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not a file of areas, which is JSON, SVG, or an image") from error
     except ValueError as error:
         raise InputError(f"{path}: {one_line(error)}") from error
     try:

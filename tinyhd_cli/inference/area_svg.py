@@ -72,7 +72,8 @@ def svg_drawing(text: str) -> Drawing:
         raise ValueError("needs a viewBox, or a width and a height")
     walk = Walk({element.get("id", ""): element for element in root.iter()}, size)
     try:
-        visit(root, viewport(root, walk.size), walk, [])
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite numbers are reported by `numbers`
+            visit(root, viewport(root, walk.size), walk, [])
     except RecursionError:
         raise ValueError("a <use> element refers to itself, or to elements nested too deep") from None
     areas = [drawn_area(name, rings, walk.size) for name, rings in walk.shapes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -56,8 +57,7 @@ class Area:
         if (low < -0.5).any() or (high > np.array([width, height]) + 0.5).any():
             log.warning("--aoi %s: extends beyond the frame; only the part inside is used", self.name)
         if self.drawn_on is not None and not same_shape(self.drawn_on, (width, height)):
-            drawn = "{:g} x {:g}".format(*self.drawn_on)
-            log.warning("--aoi %s: drawn on %s, stretched to the frame's %d x %d", self.name, drawn, width, height)
+            warn_of_shape(self.drawn_on, (width, height))
         if self.percent_advice and high.max() <= 100 and min(width, height) > 100:
             size = f"{width} x {height}"
             log.warning("--aoi %s: read as pixels of %s; for percent, %s", self.name, size, self.percent_advice)
@@ -66,6 +66,13 @@ class Area:
 def same_shape(one: tuple[float, float], other: tuple[float, float]) -> bool:
     """Return whether two sizes, each width and height, have the same aspect ratio up to 1 %."""
     return abs(one[0] * other[1] / (one[1] * other[0]) - 1) <= 0.01
+
+
+@functools.cache
+def warn_of_shape(drawn_on: tuple[float, float], frame: tuple[int, int]) -> None:
+    """Log a warning that areas do not have the shape of the frame, once for all areas of a drawing."""
+    sizes = ("{:g} x {:g}".format(*size) for size in (drawn_on, frame))
+    log.warning("--aoi: areas drawn on %s are stretched to the frame, which is %s pixels", *sizes)
 
 
 @dataclass
