@@ -216,7 +216,7 @@ def draw_curves(part: SubFigure, result: Comparison, areas: Sequence[str]) -> No
     """Draw the fraction of the attention on each area over time, with one line per video."""
     rows = -(-len(areas) // CURVES_PER_ROW)
     columns = min(CURVES_PER_ROW, len(areas))
-    grid = part.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    grid = part.subplots(rows, columns, squeeze=False).ravel()
     videos = [version for version in result.versions if len(version.times_s) > 1]
     end_s = max(version.times_s[-1] for version in videos)
     for axes in grid[len(areas) :]:
@@ -232,8 +232,8 @@ def draw_curves(part: SubFigure, result: Comparison, areas: Sequence[str]) -> No
         axes.axhline(100 * result.threshold, color="gray", linewidth=0.7, linestyle=":")
         axes.set_title(shortened(area), fontsize=9, loc="left")
         axes.set_xlim(0, end_s)
+        axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
         axes.set_xlabel(mark_times(axes.xaxis, end_s), fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25)
-    grid[0].set_ylim(0, 1.08 * max(grid[0].get_ylim()[1], 100 * result.threshold))
     part.supylabel("fraction of the attention, %", fontsize=8)
