@@ -26,15 +26,22 @@ from tinyhd_cli.video.reader import VideoReader
 from tinyhd_cli.video.regions import Grid, QpMap, RegionMarker, rectangles
 
 
-def test_rectangles_cover_every_cell_once():
-    offsets = np.random.default_rng(0).choice([-6.0, -3.0, 0.0, 4.0], (11, 20))
-    covered = np.zeros_like(offsets)
-    for top, first, bottom, end, value in rectangles(offsets):
-        assert (offsets[top:bottom, first:end] == value).all()
-        covered[top:bottom, first:end] += 1
-    np.testing.assert_array_equal(covered, offsets != 0)
+@pytest.mark.parametrize("values", [(-6.0, -3.0, 0.0, 4.0), (0.0, 2.0), (-6.0, -2.0), (0.0, -1.0), (3.0,)])
+def test_rectangles_set_every_cell(values):
+    offsets = np.random.default_rng(0).choice(values, (11, 20))
+    found = list(rectangles(offsets))
+    painted = np.zeros_like(offsets)
+    for top, first, bottom, end, value in reversed(found):  # the first one counts
+        painted[top:bottom, first:end] = value
+    np.testing.assert_array_equal(painted, offsets)
+    assert len(found) < 11 * 20
+
+
+def test_few_rectangles():
     assert list(rectangles(np.full((3, 4), -2.0))) == [(0, 0, 3, 4, -2.0)]
     assert list(rectangles(np.zeros((3, 4)))) == []
+    nested = np.pad(np.pad(np.full((1, 2), -2.0), 1, constant_values=-1.0), 1)
+    assert list(rectangles(nested)) == [(2, 2, 3, 4, -2.0), (1, 1, 4, 5, -1.0), (0, 0, 5, 6, 0.0)]
 
 
 def test_marked_frames_keep_content_and_time():
@@ -48,7 +55,8 @@ def test_marked_frames_keep_content_and_time():
 
 def test_regions_cover_the_blocks_at_the_border():
     offsets = np.array([[0.0, 0.0, 2.0], [0.0, -3.0, 2.0]])
-    assert list(QpMap(Grid.blocks(70, 50, 32), offsets).rectangles()) == [(64, 0, 6, 50, 2.0), (32, 32, 32, 18, -3.0)]
+    expected = [(32, 32, 32, 18, -3.0), (0, 0, 64, 50, 0.0), (0, 0, 70, 50, 2.0)]
+    assert list(QpMap(Grid.blocks(70, 50, 32), offsets).rectangles()) == expected
 
 
 def test_means_of_cells():

@@ -113,9 +113,9 @@ def test_filter_graph(write, clip, name):
     match = re.fullmatch(r"\[0\]trim=start_frame=0,setpts=PTS-STARTPTS,(.*)\[r0\];", part)
     regions = [tuple(map(float, found)) for found in re.findall(r"addroi=(\d+):(\d+):(\d+):(\d+):([-.\d]+)", match[1])]
     painted = np.zeros((HEIGHT, WIDTH))
-    for x, y, width, height, offset in regions:
+    for x, y, width, height, offset in reversed(regions):  # where they overlap, the first one counts
         assert x % 16 == y % 16 == 0 and x + width <= WIDTH and y + height <= HEIGHT
-        painted[int(y) : int(y + height), int(x) : int(x + width)] += 51 * offset
+        painted[int(y) : int(y + height), int(x) : int(x + width)] = 51 * offset
     saliency = next(left_saliency_of([None], None))[1]
     grid = Grid.blocks(WIDTH, HEIGHT, 16)
     cells = grid.means(saliency)

@@ -19,7 +19,7 @@ from ..metrics.bjontegaard import bd_rate
 from ..video.reader import Frame, VideoReader
 from ..video.regions import ROI_ENCODERS, QpMap
 from ..video.writer import VideoWriter
-from .encode_offsets import QpAllocator, cells_of
+from .encode_offsets import QpAllocator, cells_of, importance
 from .encode_quality import Quality, Regions, measure
 from .options import EncodeOptions
 
@@ -113,11 +113,12 @@ def encode_file(
         def guided(reader: VideoReader) -> Iterator[tuple[Frame, QpMap | None]]:
             grid = cells_of(reader.info.width, reader.info.height)
             regions.append(stack.enter_context(Regions(grid)))
-            allocator = QpAllocator(grid, options.strength, model.spec.task == "object")
+            objects = model.spec.task == "object"
+            allocator = QpAllocator(grid, options.strength, objects)
             with contextlib.closing(saliency_of(reader, model)) as pairs:
                 for frame, saliency in pairs:
                     offsets = allocator.offsets(frame, saliency)
-                    regions[0].add(frame, offsets, saliency)
+                    regions[0].add(frame, offsets, importance(saliency, objects))
                     yield frame, QpMap(grid, offsets)
 
         frames, damaged, duration_s = write_encoded(video, output, options, guided, start_phase("encoding"))

@@ -45,6 +45,11 @@ def cells_of(width: int, height: int) -> Grid:
     return Grid.blocks(width, height, MACROBLOCK * max(1, round(width / (MACROBLOCK * COLUMNS))))
 
 
+def importance(saliency: Map, objects: bool) -> Map:
+    """Return how much each point of a map counts: its attention, or 1 on an object and 0 elsewhere."""
+    return (saliency > OBJECT_THRESHOLD).astype(np.float32) if objects else saliency
+
+
 class QpAllocator:
     """Computes the quantizer offsets of consecutive frames from their maps.
 
@@ -65,9 +70,7 @@ class QpAllocator:
 
     def offsets(self, frame: Frame, saliency: Map) -> QpOffsets:
         """Return the offsets of a frame, ``(rows, columns)``."""
-        if self._objects:
-            saliency = (saliency > OBJECT_THRESHOLD).astype(np.float32)
-        cells = self._grid.means(saliency)
+        cells = self._grid.means(importance(saliency, self._objects))
         if not self._objects:
             cells /= max(float(cells.mean()), 1e-12)
         if self._saliency is None:

@@ -23,7 +23,7 @@ from ..video.options import EncoderOptions
 from ..video.reader import Frame, VideoInfo, VideoReader
 from ..video.regions import QP_RANGE, Grid, QpMap, QpOffsets
 from ..video.writer import VideoWriter
-from .encode_offsets import HOLD_FRAMES, QpAllocator
+from .encode_offsets import HOLD_FRAMES, QpAllocator, importance
 from .options import EncodeOptions
 from .roi_formats import ROI_FORMATS, RoiFormat
 
@@ -49,7 +49,7 @@ GRAPH_FRAMES = 2 * HOLD_FRAMES
 """Frames between changes of the regions in a filter graph, whose size and time to load grow with each change."""
 
 Add = Callable[[Frame, QpOffsets, Map], None]
-"""Adds a frame with the offsets of its blocks and its map."""
+"""Adds a frame with the offsets of its blocks and the importance of its points."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,12 @@ def write_roi_file(
         info = reader.info
         grid = Grid.blocks(info.width, info.height, form.block)
         add = stack.enter_context(WRITERS[name](path, info, options))
-        allocator = QpAllocator(grid, options.strength, model.spec.task == "object")
+        objects = model.spec.task == "object"
+        allocator = QpAllocator(grid, options.strength, objects)
         count = 0
         with contextlib.closing(saliency_of(reader, model)) as pairs:
             for frame, saliency in pairs:
-                add(frame, allocator.offsets(frame, saliency), saliency)
+                add(frame, allocator.offsets(frame, saliency), importance(saliency, objects))
                 count += 1
                 progress(count, max(reader.frame_count or 0, count))
     return RoiSummary(count, reader.damaged, grid.shape)
