@@ -45,7 +45,7 @@ WRITTEN = {
     "compare.md": "compare.png edits.png compare.json compare.csv",
     "report.md": "report.html photo.html pages/one_report.html pages/summary.html pages/all.html",
     "crop.md": "vertical.mp4 vertical/two_crop.mp4 calm.mp4",
-    "encode.md": "small.mp4 curves.png clip.roi clip.graph clip.qp clip_soft.mkv clip_weights.mkv",
+    "encode.md": "small.mp4 curves.png clip.roi",
     "live.md": "live.mp4",
     "evaluate.md": "scores.json objects.json frames.csv plots/scores.png plots/similarity.png submission.zip "
     "submission/0701/0002.png",

@@ -42,8 +42,9 @@ KEYFRAMES = 250
 TYPES = "PbBb"
 """Repeated types of all other frames: x264's default of three B-frames, of which the middle one is a reference."""
 
-BLUR = 1 / 240
-"""Standard deviation of the blur of the least important regions, as a fraction of the frame's height."""
+BLUR, MIN_BLUR = 1 / 400, 0.6
+"""Standard deviation of the blur of the least important regions, as a fraction of the frame's height, and its minimum
+in pixels. More saves more bits, but loses more quality than an encoder with as many bits."""
 
 GRAPH_FRAMES = 2 * HOLD_FRAMES
 """Frames between changes of the regions in a filter graph, whose size and time to load grow with each change."""
@@ -187,7 +188,7 @@ def prefiltered(path: Path, info: VideoInfo, options: EncodeOptions) -> Iterator
 
         def add(frame: Frame, offsets: QpOffsets, saliency: Map) -> None:
             image = writer.rgb_of(frame)
-            blurred = cv2.GaussianBlur(image, (0, 0), BLUR * info.height)
+            blurred = cv2.GaussianBlur(image, (0, 0), max(MIN_BLUR, BLUR * info.height))
             share = np.clip(offsets / options.strength, 0, 1).astype(np.float32)
             smooth = cv2.resize(share, size, interpolation=cv2.INTER_LINEAR)[..., None]
             mixed = np.rint(image + smooth * (blurred.astype(np.float32) - image))
