@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def folder(tmp_path_factory, weights_file):
     files = []
     for name in FILES:
         page = folder / "single" / f"{name}.html"
-        files.append(summarize(report_file(folder / name, model, page, ReportOptions(areas=AREAS)), page, model))
+        summary = summarize(report_file(folder / name, model, page, ReportOptions(areas=AREAS)), page, model)
+        files.append(pickle.loads(pickle.dumps(summary)))  # as worker processes return it
     write_summary(files, FAILURES, folder / "summary.html")
     return folder
 
