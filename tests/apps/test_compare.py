@@ -113,6 +113,7 @@ def test_the_command(tinyhd, designs, capsys, model, monkeypatch):
     assert lines[-1].startswith("Areas won, of 2: A (old) ")
     cta = next(line for line in lines if line.startswith("cta"))
     assert " B by " in cta and "→ 1." in cta
+    assert any(line.startswith("Order in B (new): cta") for line in lines)
     assert "tinyhd: failed, because cta < 99% (in A, B)" in printed.err
     assert "B.cta < A.cta" not in printed.err
     jsonschema.validate(json.loads(Path("out.json").read_text()), schema())

@@ -12,6 +12,7 @@ from ..errors import OK, SOME_INPUT_FAILED
 from ..fields import AREAS, OUTPUTS, RUN
 from ..inference.model_options import ModelOptions
 from ..inference.options import STDOUT
+from ..untrusted import printable
 from .batch import warn_of_damage
 from .model_options import load
 from .option_fields import with_options
@@ -51,7 +52,7 @@ def compare(
     ] = [],  # noqa: B006 (Typer copies it)
     order: Annotated[
         bool,
-        typer.Option("--order", help="Show the predicted order of the areas, and draw it.", rich_help_panel=AREAS),
+        typer.Option("--order", help="Name the areas in their predicted order; also draw it.", rich_help_panel=AREAS),
     ] = False,
     fail_if: Annotated[
         list[str],
@@ -130,14 +131,16 @@ def show(result: Comparison, order: bool) -> None:
     for version in result.versions:
         console.print(f"{version.label}: {describe(version)}")
     columns = ["size", *(version.id for version in result.versions)]
-    columns += ["order"] if order else []
+    columns += ["order"]
     columns += ["first seen"] if result.has_time else []
     table = Table("area", box=None, header_style="bold", pad_edge=False)
     for column in [*columns, "most"]:
         table.add_column(column, no_wrap=True)
     for area in result.areas:
-        table.add_row(*row(result, area, order))
+        table.add_row(*row(result, area))
     console.print(table)
+    for version in result.versions if order else ():
+        console.print(order_of(version))
     wins = [f"{version.label} {result.wins()[version.id]}" for version in result.versions]
     console.print("Fractions of the attention; in parentheses, the change from the first version in percentage points.")
     console.print(f"Areas won, of {len(result.areas)}: {', '.join(wins)}")
@@ -146,10 +149,19 @@ def show(result: Comparison, order: bool) -> None:
 def describe(version: Version) -> str:
     """Return the file, size and length of a version."""
     length = "" if version.kind == "image" else f", {version.duration_s:.1f} s"
-    return f"{version.path.name}, {version.width} x {version.height}{length}"
+    return f"{printable(version.path.name)}, {version.width} x {version.height}{length}"
 
 
-def row(result: Comparison, area: str, order: bool) -> list[str]:
+def order_of(version: Version) -> str:
+    """Return the predicted order of a version's areas as a sentence."""
+    places = {name: values["order"] for name, values in version.results.items()}
+    reached = sorted((place, name) for name, place in places.items() if place is not None)
+    missed = [name for name, place in places.items() if place is None]
+    rest = f"; not reached: {', '.join(missed)}" if missed else ""
+    return f"Order in {version.label}: {' → '.join(name for _, name in reached) or 'none'}{rest}"
+
+
+def row(result: Comparison, area: str) -> list[str]:
     """Return the cells of an area."""
     lead = result.lead(area)
     found = [version.results.get(area) for version in result.versions]
@@ -160,9 +172,8 @@ def row(result: Comparison, area: str, order: bool) -> list[str]:
         share = lead.shares.get(version.id)
         change = "" if share is None or version.id == base else f" ({100 * (share - first):+.1f})"
         cells.append("-" if share is None else percent(share) + change)
-    if order:
-        places = [values["order"] if values else None for values in found]
-        cells.append(" → ".join("-" if place is None else f"{place:.0f}." for place in places))
+    places = [values["order"] if values else None for values in found]
+    cells.append(" → ".join("-" if place is None else f"{place:.0f}." for place in places))
     if result.has_time:
         cells.append(" → ".join(time_of(values) for values in found))
     return [*cells, winner(result, area)]
