@@ -231,7 +231,7 @@ def test_programs(page, readers_folder, capsys):
         assert lines[-1].startswith("0.53 s: (192, 256), peak 0.")
     if page.name == "python.md":
         assert lines[0] == "tinyhd-m-quarter.v2 (192, 256)"
-        assert len(lines) == 19
+        assert len(lines) == 25  # with a table of five frames
         assert lines[-1].startswith("missing.mp4: ")
     if page.name == "evaluate.md":
         assert abs(float(lines[0])) < 0.1  # the CC of noise

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .inference.model import Model, load_model
     from .inference.model_options import ModelOptions
     from .inference.options import Outputs, PredictOptions
-    from .inference.predict import predict, predict_file, saliency_of
+    from .inference.predict import predict_file, saliency_of
+    from .inference.prediction import Prediction, predict
     from .inference.statistics import describe
     from .metrics import score_frame
     from .models import build, create
@@ -55,6 +56,7 @@ __all__ = [
     "Outputs",
     "OverlayStyle",
     "PredictOptions",
+    "Prediction",
     "PredictionSpec",
     "ReportOptions",
     "TinyhdError",
@@ -97,6 +99,7 @@ MODULES = {
     "Outputs": "inference.options",
     "OverlayStyle": "video.options",
     "PredictOptions": "inference.options",
+    "Prediction": "inference.prediction",
     "PredictionSpec": "evaluation.options",
     "ReportOptions": "apps.options",
     "TinyhdError": "errors",
@@ -116,7 +119,7 @@ MODULES = {
     "load_model": "inference.model",
     "open_dataset": "datasets",
     "parse_areas": "inference.area_parsing",
-    "predict": "inference.predict",
+    "predict": "inference.prediction",
     "predict_file": "inference.predict",
     "report_file": "apps.report",
     "saliency_of": "inference.predict",

@@ -20,7 +20,7 @@ from ..video.reader import Frame, VideoReader
 from ..video.source import STDIN, is_read_once
 from .areas import AreaStatistics
 from .map_spool import MapSpool
-from .model import Model, load_model
+from .model import Model
 from .normalization import FixedScale, Normalize, VideoLimits
 from .options import STDOUT, Outputs, PredictOptions, flag
 from .outputs import RunContext, open_sinks
@@ -76,33 +76,6 @@ def prepare(frames: Iterable[Frame], model: Model) -> Iterator[tuple[Frame, Pixe
     """Yield every frame of a video with its preprocessed pixels."""
     for frame in frames:
         yield frame, model.prepare(reduced(frame, model.spec.preprocess))
-
-
-def predict(
-    video: str | os.PathLike[str],
-    model: Model | str | os.PathLike[str] | None = None,
-    *,
-    device: str = "auto",
-) -> Iterator[tuple[float, Map]]:
-    """Predict the saliency of a video.
-
-    Args:
-        video: a file that FFmpeg reads.
-        model: a loaded model, or the first argument of :func:`load_model`; None for the default.
-        device: device of a model that is not loaded yet.
-
-    Yields:
-        For each frame, its time in seconds and its map, float32 ``(H, W)`` of the network's input size. Maps are raw
-        network output in 0..1, whose range depends on the weights.
-
-    Raises:
-        InputError: the video cannot be read.
-        WeightsError: the model's weights cannot be loaded.
-    """
-    loaded = model if isinstance(model, Model) else load_model(model, device)
-    with VideoReader(video) as reader, contextlib.closing(saliency_of(reader, loaded)) as pairs:
-        for frame, saliency in pairs:
-            yield frame.time_s, saliency
 
 
 def predict_file(
