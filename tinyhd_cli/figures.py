@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 PLAIN: dict[str, Any] = {"text.parse_math": False, "text.usetex": False}
 """Matplotlib settings that disable formulas between dollar signs."""
+
+SVG_IMAGE_DPI = 144
+"""Resolution of images inside a plot, for screens of twice the usual density."""
 
 
 @contextlib.contextmanager
@@ -53,6 +57,25 @@ def add_legend(axes: Axes, names: Sequence[str], **options: Any) -> None:
     box = axes.legend(axes.get_lines(), [str(number) for number in range(len(names))], **options)
     for text, name in zip(box.get_texts(), names, strict=True):
         text.set_text(name)
+
+
+def as_svg(name: str, width: float, height: float, draw: Callable[[Axes], object]) -> str:
+    """Return a plot as an SVG element that can be embedded in a page.
+
+    Args:
+        name: unique on the page, so that no element refers to one of another plot.
+        width: inches.
+        height: inches.
+        draw: draws the plot.
+    """
+    with plain_text({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": name}):
+        figure = new_figure(width, height)
+        draw(figure.add_subplot())
+        target = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # metadata that names other sites
+        figure.savefig(target, format="svg", transparent=True, metadata=nothing, dpi=SVG_IMAGE_DPI)
+    text = target.getvalue()
+    return text[text.index("<svg") :]
 
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,9 +33,6 @@ MAX_POINTS = 2000
 
 NARROW = 0.5
 """Width of a plot for phones as a fraction of that for wide windows; text has the same size in both."""
-
-IMAGE_DPI = 144
-"""Resolution of an image inside a plot, for screens of twice the usual density."""
 
 
 @dataclass(frozen=True)
@@ -122,26 +118,8 @@ def draw_both(name: str, width: float, height: float, draw: Callable[[Axes, bool
         height: inches of both.
         draw: draws the plot, given whether it is the narrow one.
     """
-    wide = as_svg(f"{name}-wide", width, height, lambda axes: draw(axes, False))
-    return Plot(wide, as_svg(f"{name}-narrow", max(4.4, NARROW * width), height, lambda axes: draw(axes, True)))
-
-
-def as_svg(name: str, width: float, height: float, draw: Callable[[Axes], None]) -> str:
-    """Return a plot as an SVG element that can be embedded in a page.
-
-    Args:
-        name: unique on the page, so that no element refers to one of a hidden plot.
-        width: inches.
-        height: inches.
-        draw: draws the plot.
-    """
-    with figures.plain_text({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": name}):
-        figure = figures.new_figure(width, height)
-        draw(figure.add_subplot())
-        target = io.StringIO()
-        figure.savefig(target, format="svg", transparent=True, metadata={"Date": None}, dpi=IMAGE_DPI)
-    text = target.getvalue()
-    return text[text.index("<svg") :]
+    wide = figures.as_svg(f"{name}-wide", width, height, lambda axes: draw(axes, False))
+    return Plot(wide, figures.as_svg(f"{name}-narrow", max(4.4, NARROW * width), height, lambda axes: draw(axes, True)))
 
 
 def limit_axes(axes: Axes, data: ReportData, note: str = "") -> None:

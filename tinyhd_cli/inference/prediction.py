@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from .predict import predict_file, saliency_of
 from .windows import Map
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from pandas import DataFrame
 
 MAX_PLAYER_S = 60.0
@@ -213,15 +214,13 @@ def curve_of(rows: list[dict[str, str]], diagonal: float) -> str:
     scale = 100 / diagonal if column == "spread" else 100
     times = [float(row["time_s"]) for row in rows]
     values = [scale * float(row[column]) for row in rows]
-    settings: dict[str, Any] = {"svg.hashsalt": "curve", "svg.fonttype": "none", "font.family": "sans-serif"}
-    with figures.plain_text(settings):
-        figure = figures.new_figure(5.6, 1.6)
-        axes = figure.add_subplot()
+
+    def draw(axes: Axes) -> None:
         axes.plot(times, values, linewidth=1.4)
         axes.set_xlim(0, max(times[-1], 1e-3))
         axes.set_xlabel("time, s")
         axes.set_ylabel(CURVES[column], fontsize=8)
-        drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
-    svg = drawn.getvalue()
-    return f'<div style="max-width:560px">{svg[svg.index("<svg") :]}</div>'
+        axes.grid(alpha=0.25)
+
+    # On white, because notebooks with a dark theme have a dark background.
+    return f'<div style="max-width:560px;background:white">{figures.as_svg("curve", 5.6, 1.6, draw)}</div>'
