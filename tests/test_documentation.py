@@ -38,7 +38,7 @@ PAGES = [PROJECT / "README.md", PROJECT / "weights" / "README.md", *sorted((PROJ
 WRITTEN = {
     "README.md": "results/one_overlay.mp4 attention.csv report.html",
     "predict.md": "clip_overlay.mp4 out.mp4 out.npz out.csv out.json maps/0017.png results/two_attention.csv "
-    "results/two/overlay.mp4",
+    "results/two/overlay.mp4 photo_overlay.png heat.webp photo_map.png out.gif",
     "objects.md": "clip_overlay.mp4 tint.mp4 masks/0017.png objects.csv objects.json photo_overlay.png object.webm "
     "object.mov pngs/0017.png cut/two_00002.png photo_cut.png tall.mp4 small.mp4 contour.mp4",
     "areas.md": "areas.png out.json",

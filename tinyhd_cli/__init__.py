@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .inference.model import Model, load_model
     from .inference.model_options import ModelOptions
     from .inference.options import Outputs, PredictOptions
+    from .inference.photographs import photograph_maps
     from .inference.predict import predict_file, saliency_of
     from .inference.prediction import Prediction, predict
     from .inference.statistics import describe
@@ -76,6 +77,7 @@ __all__ = [
     "load_model",
     "open_dataset",
     "parse_areas",
+    "photograph_maps",
     "predict",
     "predict_file",
     "report_file",
@@ -119,6 +121,7 @@ MODULES = {
     "load_model": "inference.model",
     "open_dataset": "datasets",
     "parse_areas": "inference.area_parsing",
+    "photograph_maps": "inference.photographs",
     "predict": "inference.prediction",
     "predict_file": "inference.predict",
     "report_file": "apps.report",

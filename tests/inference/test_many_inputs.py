@@ -116,15 +116,23 @@ def test_notes_on_how_images_are_read(tinyhd, weights_file, capsys):
     rest = ("--csv", "{name}.csv", "--weights", weights_file, "--engine", "torch")
     assert tinyhd("predict", "one.png", "walk", "--rate", "10", *rest) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "one.png: a single image, read as a video of one frame"
-    assert lines[1] == (
+    assert lines[0] == (
         "walk: 3 images read as one video at 10 frames per second (see --rate), each map depending on several images;"
-        " if they are unrelated, give the files: 'walk/*.png'"
+        " if they are unrelated, use --as-images"
     )
     assert tinyhd("predict", "walk/*.png", *rest, "--skip-existing") == 0
     message = capsys.readouterr().err
-    assert "3 images, each read as a video of one frame; if they are frames of one video, give their folder" in message
-    assert tinyhd("predict", "walk", *rest, "-q") == 0
+    assert "3 images, each read separately; if they are frames of one video, give their folder" in message
+    assert tinyhd("predict", "walk", *rest, "--as-images", "--skip-existing") == 0
+    assert "walk: 3 images, each read separately\n" in capsys.readouterr().err
+    write_image("walk/other.png")
+    assert tinyhd("predict", "walk", *rest, "--skip-existing") == 0
+    note = "walk: 4 images, each read separately; if they are frames of one video, use --as-video"
+    assert note in capsys.readouterr().err
+    assert sorted(path.name for path in Path.cwd().glob("*.csv")) == [
+        f"{name}.csv" for name in ("1", "2", "3", "one", "other", "walk")
+    ]
+    assert tinyhd("predict", "walk", *rest, "--as-video", "-q") == 0
     assert capsys.readouterr().err == ""
 
 

@@ -283,7 +283,7 @@ def test_small_parts_are_left_out():
 BAD = {
     ("--cutout", "o.mp4"): "--cutout o.mp4: transparency is not written to .mp4 files; use .webm or .mkv (VP9), .mov",
     ("--cutout", "o.jpg"): "--cutout o.jpg: transparency is not written to .jpg files",
-    ("--cutout", "o.png"): "--cutout o.png: holds one frame, but clip.mp4 is not a single image; name a video instead",
+    ("--cutout", "o.png"): "--cutout o.png: holds one frame, but clip.mp4 is not a single image; name a video or an",
     ("-o", "o.png"): "--overlay o.png: holds one frame, but clip.mp4 is not a single image",
     ("--cutout", "-"): "--cutout -: standard output is not supported; give a file or a folder",
     ("--cutout", "clip.mp4"): "--cutout clip.mp4: is the input itself",

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from tinyhd_cli import InputError, load_model, predict
-from tinyhd_cli.inference.photographs import MANY, photograph_maps
+from tinyhd_cli.inference.model import FEW_STILLS
+from tinyhd_cli.inference.photographs import photograph_maps
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def model(engine_cache):
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photographs")
     rng = np.random.default_rng(5)
-    for number in range(MANY):
+    for number in range(FEW_STILLS + 2):
         size = (96 + 8 * number, 64)
         small = Image.fromarray(rng.integers(0, 255, (4, 6, 3), np.uint8))
         small.resize(size, Image.Resampling.BICUBIC).save(folder / f"{number}.png")
@@ -48,7 +49,7 @@ def test_the_first_maps_are_those_of_predict_and_of_arrays(model, files):
     assert list(photograph_maps([], model)) == []
 
 
-@pytest.mark.parametrize("before", [1, MANY])
+@pytest.mark.parametrize("before", [1, FEW_STILLS + 2])
 def test_an_unreadable_file_is_reported_in_its_turn(model, files, tmp_path, before):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     maps = photograph_maps([*files[:before], tmp_path / "bad.png"], model)

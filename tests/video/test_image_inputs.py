@@ -206,11 +206,12 @@ def test_a_damaged_animation(tmp_path):
 
 
 def test_animation_is_not_described_as_a_single_image(tmp_path):
-    from tinyhd_cli.inference.inputs import describe_images
+    from tinyhd_cli.inference.inputs import Input, describe_images
 
     still, moving = tmp_path / "still.webp", tmp_path / "moving.webp"
     frames = [Image.new("RGB", (32, 24), (value, 0, 0)) for value in (0, 90, 180)]
     frames[0].save(still)
     frames[0].save(moving, save_all=True, append_images=frames[1:], duration=100)
-    assert describe_images([moving], None) == []
-    assert describe_images([still], None) == [f"{still}: a single image, read as a video of one frame"]
+    found = [Input(path, named=False) for path in (moving, still, still)]
+    assert describe_images(found[:2], None, "auto") == []
+    assert describe_images(found, None, "auto")[0].startswith("2 images, each read separately")

@@ -21,12 +21,11 @@ from .terminal import loading, print_event, print_logged, say
 from .time_left import Overall, TimeLeft
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from ..callbacks import OnProgress
     from ..inference.io_paths import Job, Plan
     from ..inference.model import Model
     from ..inference.model_options import ModelOptions
+    from ..video.options import InputOptions
 
 log = logging.getLogger("tinyhd")
 
@@ -153,7 +152,7 @@ def for_each(
     task: Task,
     quiet: bool,
     jobs: int | None = 1,
-    rate: Fraction | None = None,
+    reading: InputOptions | None = None,
 ) -> int:
     """Process each input of a command line.
 
@@ -164,15 +163,16 @@ def for_each(
         task: the work on each input. Its model is loaded after all names are checked, unless no input was found.
         quiet: whether to hide progress and notes.
         jobs: number of inputs that are processed at the same time; None: as many as this machine carries.
-        rate: frames per second of a folder of images, if the command has an option for it.
+        reading: how folders of images are read, if the command has options for it; otherwise each is one video.
 
     Returns:
         The exit code.
     """
-    from ..inference.inputs import describe_images, find_videos
+    from ..inference.inputs import describe_images, find_videos, folders_as
     from ..inference.io_paths import make_plan
 
-    inputs = find_videos(arguments)
+    folders = folders_as(reading) if reading else "video"
+    inputs = find_videos(arguments, folders)
     plan = make_plan(inputs.found, wanted, out_dir)
     for job in plan.jobs:
         task.check(job)
@@ -180,7 +180,9 @@ def for_each(
     for name, error in [*inputs.errors.items(), *plan.errors.items()]:
         tally.fail(name, error)
     if not quiet:
-        for note in [*describe(plan), *describe_images([job.video for job in plan.jobs], rate)]:
+        planned = {job.video for job in plan.jobs}
+        used = [item for item in inputs.found if item.path in planned]
+        for note in [*describe(plan), *describe_images(used, reading.rate if reading else None, folders)]:
             say(note)
     if plan.jobs:
         unusable = [Outcome(name, None, error=error) for name, error in tally.failed]

@@ -46,20 +46,20 @@ def predict(
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> int:
-    """Predict where people look in videos, or find their salient objects.
+    """Predict where people look in videos and images, or find their salient objects.
 
     Writes the overlay NAME_overlay.mp4 (.png for images) to the current folder, or the requested outputs, in one pass:
     tinyhd predict clip.mp4 --overlay out.mp4 --csv out.csv
 
     Exit codes: 0 done, 1 some video failed, 2 wrong usage, 3 video unreadable, 4 weights, 5 output, 130 interrupted.
     """
-    from ..inference.io_paths import default_output
+    from ..inference.io_paths import DEFAULT_OUTPUT
 
     if plots and not options.areas:
         raise UsageError("--aoi-plot needs areas: --aoi NAME=X,Y,WIDTH,HEIGHT")
-    names = outputs | plots or default_output(videos)
+    names = outputs | plots or DEFAULT_OUTPUT
     task = Prediction(tuple(names.items()), skip_existing, model, options, quiet)
-    return for_each(videos, names, out_dir, task, quiet, jobs, options.input.rate)
+    return for_each(videos, names, out_dir, task, quiet, jobs, options.input)
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ class Prediction(Task):
 
     def load(self) -> Model:
         """Load the model, and refuse outputs that its task does not have."""
+        from ..inference.io_paths import fill
         from ..inference.predict import check_task
 
-        wanted = Outputs(**{kind: Path(name) for kind, name in self.names})
+        wanted = Outputs(**{kind: fill(name, Path("video"), None) for kind, name in self.names})
         loaded = load(self.model, exact=bool(self.options.areas) or wanted.has_numbers)
         check_task(loaded.spec, wanted, self.options)
         return loaded

@@ -1,4 +1,4 @@
-"""Find the input videos of a command."""
+"""Find the inputs of a command: videos, images, and folders of them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,36 @@ import glob
 import os
 import shlex
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 from ..errors import InputError
+from ..video.frame_folders import is_sequence
 from ..video.images import is_static_image
-from ..video.options import DEFAULT_RATE
+from ..video.options import DEFAULT_RATE, InputOptions
 from ..video.source import IMAGE_SUFFIXES, STDIN, images_in
 from ..wording import plural
 from .options import VIDEO_SUFFIXES
 
+Folders = Literal["video", "images", "auto"]
+"""How the images of a folder are read: as the frames of one video, separately, or as their names and sizes suggest."""
+
 
 @dataclass(frozen=True)
 class Input:
-    """An input video."""
+    """An input video or image."""
 
     path: Path
     named: bool
     """Whether an argument is the path of this file, and not a folder or pattern that includes it."""
     beside: Path | None = None
     """The video's folder if it also contains images. If the video is an output of tinyhd, the images are the input."""
+    one_of: Path | None = None
+    """The folder whose images are read separately, of which this is one."""
 
 
 class NoVideos(InputError):
@@ -43,16 +51,22 @@ class Inputs:
     """Errors by argument: missing files, and folders and patterns without videos."""
 
 
-def find_videos(arguments: Sequence[str]) -> Inputs:
-    """Find the videos of a command: files, and the sorted videos of folders and glob patterns.
+def folders_as(options: InputOptions) -> Folders:
+    """Return how the images of a folder are read."""
+    return "video" if options.as_video else "images" if options.as_images else "auto"
 
-    A folder with images but without videos is one video. ``-`` is standard input.
+
+def find_videos(arguments: Sequence[str], folders: Folders = "video") -> Inputs:
+    """Find the inputs of a command: files, and the sorted videos of folders and glob patterns.
+
+    A folder with images but without videos is one video, or each image is an input, as ``folders`` says. ``-`` is
+    standard input.
     """
     inputs = Inputs()
     videos: dict[Path, Input] = {}
     for argument in arguments:
         try:
-            found = matching(argument, inputs.errors)
+            found = matching(argument, folders, inputs.errors)
         except InputError as error:
             inputs.errors[argument] = error
             continue
@@ -69,7 +83,7 @@ def normalized(path: Path) -> Path:
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
-def matching(argument: str, errors: dict[str, InputError]) -> list[Input]:
+def matching(argument: str, folders: Folders, errors: dict[str, InputError]) -> list[Input]:
     """Return the videos of an argument; ``InputError`` if none is found. Errors of single matches go to ``errors``."""
     path = Path(argument)
     if path == STDIN:
@@ -81,30 +95,30 @@ def matching(argument: str, errors: dict[str, InputError]) -> list[Input]:
     except (OSError, ValueError):  # a pattern may be an invalid name
         if not glob.has_magic(argument):
             raise InputError(f"{argument}: no such file") from None
-        return by_pattern(argument, errors)
-    return in_folder(path) if stat.S_ISDIR(mode) else [Input(path, named=True)]
+        return by_pattern(argument, folders, errors)
+    return in_folder(path, folders) if stat.S_ISDIR(mode) else [Input(path, named=True)]
 
 
-def by_pattern(pattern: str, errors: dict[str, InputError]) -> list[Input]:
+def by_pattern(pattern: str, folders: Folders, errors: dict[str, InputError]) -> list[Input]:
     """Return the files that match a pattern, and the videos of matching folders that contain no other match."""
     matches = sorted(expanded(pattern))
     parents = {match.parent for match in matches}
     found: list[Input] = []
-    folders = failed = 0
+    without = failed = 0
     for match in matches:
         if match.is_file():
             found.append(Input(match, named=False))
         elif match.is_dir() and match not in parents:
-            folders += 1
+            without += 1
             try:
-                found += [replace(item, named=False) for item in in_folder(match)]
+                found += [replace(item, named=False) for item in in_folder(match, folders)]
             except NoVideos:
                 continue
             except InputError as error:
                 errors[str(match)] = error
                 failed += 1
     if not found and not failed:
-        what = "only folders without videos or images" if folders else "no file"
+        what = "only folders without videos or images" if without else "no file"
         raise InputError(f"{pattern}: matches {what}")
     return found
 
@@ -128,19 +142,23 @@ def expanded(pattern: str) -> set[Path]:
     return found
 
 
-def in_folder(folder: Path) -> list[Input]:
-    """Return the videos of a folder; the folder, if it contains images but no videos."""
+def in_folder(folder: Path, folders: Folders) -> list[Input]:
+    """Return the videos of a folder; if it contains images but no videos, the folder or its images."""
     try:
         videos = [file for file in sorted(folder.iterdir()) if is_video(file)]
-        has_images = bool(images_in(folder))
+        images = images_in(folder)
         below = any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir())
     except OSError as error:
         reason = "permission denied" if isinstance(error, PermissionError) else error.strerror
         raise InputError(f"{folder}: {reason}") from None
+    separate = [Input(image, named=False, one_of=folder) for image in images]
     if videos:
-        return [Input(file, named=False, beside=folder if has_images else None) for file in videos]
-    if has_images:
-        return [Input(folder, named=True)]
+        beside = folder if images and folders != "images" else None
+        found = [Input(file, named=False, beside=beside) for file in videos]
+        return found + separate if folders == "images" else found
+    if images:
+        frames = folders == "video" or (folders == "auto" and is_sequence(images))
+        return [Input(folder, named=True)] if frames else separate
     if below and (hint := subfolders_hint(folder)):
         raise NoVideos(f"{folder}: no videos directly in this folder; {hint}")
     known = " ".join(sorted(VIDEO_SUFFIXES))
@@ -164,29 +182,32 @@ def is_video(file: Path) -> bool:
     return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
-def describe_images(videos: Sequence[Path], rate: Fraction | None) -> list[str]:
-    """Return notes on how the inputs that are images are read.
+def is_image(file: Path) -> bool:
+    """Return whether an input is an image, not an animation or a video."""
+    return file.suffix.lower() in IMAGE_SUFFIXES and is_static_image(file)
+
+
+def describe_images(found: Sequence[Input], rate: Fraction | None, folders: Folders) -> list[str]:
+    """Return notes on how the folders of images among the inputs are read.
 
     Args:
-        videos: all inputs.
+        found: all inputs.
         rate: frames per second of a folder of images; None if the command has no option for it.
+        folders: how the images of a folder are read.
     """
     notes = []
-    singles = [video for video in videos if video.suffix.lower() in IMAGE_SUFFIXES and is_static_image(video)]
-    if len(singles) == 1:
-        notes.append(f"{singles[0]}: a single image, read as a video of one frame")
-    elif singles:
-        notes.append(
-            f"{len(singles)} images, each read as a video of one frame;"
-            " if they are frames of one video, give their folder"
-        )
-    for folder in videos:
+    matched = [item.path for item in found if not item.named and item.one_of is None and is_image(item.path)]
+    if len(matched) > 1:
+        notes.append(f"{len(matched)} images, each read separately; if they are frames of one video, give their folder")
+    for folder, count in Counter(item.one_of for item in found if item.one_of is not None).items():
+        other = "" if folders == "images" else "; if they are frames of one video, use --as-video"
+        notes.append(f"{folder}: {plural(count, 'image')}, each read separately{other}")
+    for folder in (item.path for item in found):
         if folder != STDIN and folder.is_dir():
             images = images_in(folder)
             speed = f"{float(rate or DEFAULT_RATE):g} frames per second{' (see --rate)' if rate else ''}"
             note = f"{folder}: {plural(len(images), 'image')} read as one video at {speed}"
-            if len(images) > 1:  # the network reads clips of several frames
-                files = shlex.quote(str(folder / f"*{images[0].suffix}"))
-                note += f", each map depending on several images; if they are unrelated, give the files: {files}"
+            if len(images) > 1 and folders == "auto":  # the network reads clips of several frames
+                note += ", each map depending on several images; if they are unrelated, use --as-images"
             notes.append(note)
     return notes

@@ -18,13 +18,10 @@ from ..video.source import IMAGE_SUFFIXES, STDIN, is_read_once
 from .inputs import Input
 from .options import MAX_NAME_BYTES, VIDEO_SUFFIXES, flag
 
-DEFAULT_OUTPUT = {"overlay": "{name}_overlay.mp4"}
+DEFAULT_OUTPUT = {"overlay": "{name}_overlay.{ext}"}
 """The output of ``predict`` if none is requested."""
 
-DEFAULT_IMAGE = {"overlay": "{name}_overlay.png"}
-"""The output of ``predict`` if none is requested and all inputs are single images."""
-
-PLACEHOLDER = re.compile(r"\{(name|folder|suffix)\}")
+PLACEHOLDER = re.compile(r"\{(name|folder|suffix|ext)\}")
 """A placeholder in an output's name for a part of the video's path, see :func:`fill`."""
 
 MAP_NAME = re.compile(r"\d{4,}\.png")
@@ -58,11 +55,6 @@ class Plan:
     """Files that were found but are outputs of an earlier run of this command."""
     ignored_image_folders: list[Path] = field(default_factory=list)
     """Folders whose images are ignored because the folders also contain videos."""
-
-
-def default_output(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the output of ``predict`` for these inputs if none is requested."""
-    return DEFAULT_IMAGE if all(is_static_image(Path(argument)) for argument in arguments) else DEFAULT_OUTPUT
 
 
 def make_plan(found: Sequence[Input], templates: Mapping[str, str], out_dir: Path | None) -> Plan:
@@ -223,7 +215,8 @@ def fill(template: str, video: Path, out_dir: Path | None) -> Path:
 
     Args:
         template: a path in which ``{name}`` is replaced by the video's name without suffix, ``{folder}`` by the name
-            of the video's folder, and ``{suffix}`` by the video's suffix without the dot.
+            of the video's folder, ``{suffix}`` by the video's suffix without the dot, and ``{ext}`` by ``png`` for an
+            image and ``mp4`` for a video.
         video: the input video.
         out_dir: see :func:`make_plan`.
     """
@@ -241,7 +234,8 @@ def fill(template: str, video: Path, out_dir: Path | None) -> Path:
 def parts_of(video: Path) -> dict[str, str]:
     """Return the values of the placeholders. They never lead to another folder, whatever the video's name."""
     if video == STDIN:
-        return {"name": "stdin", "folder": "stdin", "suffix": "stdin"}
+        return {"name": "stdin", "folder": "stdin", "suffix": "stdin", "ext": "mp4"}
     video = video.resolve() if video.is_dir() else video.parent.resolve() / video.name
     name = video.name if video.is_dir() or not video.stem.strip(".") else video.stem
-    return {"name": name, "folder": video.parent.name or "root", "suffix": video.suffix.lstrip(".") or "none"}
+    suffix, ext = video.suffix.lstrip(".") or "none", "png" if is_static_image(video) else "mp4"
+    return {"name": name, "folder": video.parent.name or "root", "suffix": suffix, "ext": ext}

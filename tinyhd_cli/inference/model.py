@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
@@ -33,6 +34,10 @@ FLAT = 1e-6
 """A map is constant if its range is at most this fraction of its largest value."""
 
 
+FEW_STILLS = 8
+"""Number of photographs after which the engine for still clips is built. Loading it takes as long as some 5 of them,
+compiling it for new weights as long as some 50."""
+
 NOT_FINITE = "the saliency maps contain NaN or infinity; use other weights"
 
 
@@ -50,7 +55,9 @@ class Model:
     engine: Engine
     sha256: str
     """Digest of the weights file."""
-    _one_clip: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+    _stills: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
+    """Counts the photographs."""
 
     @cached_property
     def frames_engine(self) -> FramesEngine | None:
@@ -61,12 +68,17 @@ class Model:
         return frames_engine(self.network, self.spec, self.device, self.sha256, self.engine)
 
     @cached_property
+    def _still_engine(self) -> StillEngine | None:
+        return still_engine(self.network, self.spec, self.sha256, self.engine)
+
+    @property
     def still_engine(self) -> StillEngine | None:
         """The engine that is run on photographs, several at a time; None if clips of identical frames are run.
 
         It is built on first use, because videos do not need it.
         """
-        return still_engine(self.network, self.spec, self.sha256, self.engine)
+        with self._lock:
+            return self._still_engine
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -97,21 +109,19 @@ class Model:
     def infer_still(self, frame: Pixels) -> Map:
         """Return the saliency ``(H, W)`` of a photograph ``(3, H, W)`` from :meth:`prepare`. Threads may call this.
 
-        It is the map that a video of this one frame gets: the last one of the clip that repeats the frame.
+        It is the map that a video of this one frame gets: the last one of the clip that repeats the frame. After
+        ``FEW_STILLS`` photographs it comes from the engine for still clips, if there is one.
 
         Raises:
             WeightsError: see :meth:`infer`.
         """
-        if self.still_engine is None:
-            return self.infer_repeated(frame)
-        saliency: Map = checked(self.still_engine.infer(frame)[np.newaxis], (1, *self.input_size), self.name)[0]
+        if next(self._stills) < FEW_STILLS or self.still_engine is None:
+            with self._lock:
+                maps: Map = self.infer(np.repeat(frame[:, np.newaxis], self.spec.clip_frames, axis=1))[-1:]
+        else:
+            maps = checked(self.still_engine.infer(frame)[np.newaxis], (1, *self.input_size), self.name)
+        saliency: Map = ConstantMaps(self.name, self.spec.task)(maps)[0]
         return saliency
-
-    def infer_repeated(self, frame: Pixels) -> Map:
-        """Return the same map as :meth:`infer_still`, from the engine for clips, which runs one clip at a time."""
-        with self._one_clip:
-            saliency: Map = self.infer(np.repeat(frame[:, np.newaxis], self.spec.clip_frames, axis=1))[-1]
-            return saliency
 
     def not_finite(self) -> WeightsError:
         """Return the error for maps that contain NaN or infinity."""

@@ -29,8 +29,11 @@ STDOUT = Path("-")
 FIRST_MAP = "0001.png"
 """File name of the map of a video's first frame, in a folder of maps."""
 
-IMAGE_OUTPUTS = (".png", ".jpg", ".jpeg")
-"""Suffixes of outputs that are one image, for a source with one frame."""
+IMAGE_OUTPUTS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+"""Suffixes of outputs that are one image, for an image."""
+
+ANIMATIONS = (".gif", ".webp", ".apng")
+"""Suffixes of outputs that are an animated image, for a video."""
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split(),
@@ -43,13 +46,19 @@ class Outputs:
     """The files to write for one video; None for outputs that are not requested."""
 
     overlay: Path | None = option(
-        None, OUTPUTS, "FILE", "Video with the maps drawn on it, or one image; -: y4m to stdout.", short="-o", kind=str
+        None,
+        OUTPUTS,
+        "FILE",
+        "Video with the maps drawn on it (also .gif, .webp, .apng), or image of an image (.png, .jpg, .webp, .tiff);"
+        " -: y4m to stdout.",
+        short="-o",
+        kind=str,
     )
     maps: Path | None = option(
         None,
         OUTPUTS,
         "DIR|FILE",
-        "Maps as a folder of PNGs, one per frame, or as a grayscale video.",
+        "Maps as a folder of PNGs, one per frame, or as a grayscale video; the map of an image as an image.",
         kind=str,
     )
     cutout: Path | None = option(
@@ -79,9 +88,9 @@ class Outputs:
                 destination(path)  # raises an error for an invalid path
         from ..video.encoders import check_container
 
-        if self.overlay is not None and self.overlay != STDOUT and not is_one_image(self.overlay):
+        if self.overlay is not None and self.overlay != STDOUT and not is_an_image(self.overlay):
             check_container(self.overlay)
-        if self.maps is not None and self.maps_are_video:
+        if self.maps is not None and self.maps_are_video and not is_an_image(self.maps):
             check_container(self.maps)
         if self.cutout is not None:
             check_cutout(self.cutout)
@@ -110,8 +119,8 @@ class Outputs:
 
     @property
     def maps_are_video(self) -> bool:
-        """Whether ``maps`` has the suffix of a video; otherwise it is a folder."""
-        return self.maps is not None and self.maps.suffix.lower() in VIDEO_SUFFIXES
+        """Whether ``maps`` has the suffix of a video or of an animated image; otherwise it is a folder or an image."""
+        return self.maps is not None and self.maps.suffix.lower() in {*VIDEO_SUFFIXES, *ANIMATIONS}
 
     @property
     def has_numbers(self) -> bool:
@@ -125,11 +134,11 @@ class Outputs:
         return [(name, path) for name, path in pairs if path is not None]
 
     def single_images(self) -> list[tuple[str, Path]]:
-        """Return the kind and path of every requested output that is one image of one frame."""
+        """Return the kind and path of every requested output that is an image, animated or not."""
         kinds = ["overlay", "maps"]
         if self.cutout is not None and not is_numbered(self.cutout):
             kinds.append("cutout")
-        return [(kind, path) for kind, path in self.requested() if kind in kinds and is_one_image(path)]
+        return [(kind, path) for kind, path in self.requested() if kind in kinds and is_an_image(path)]
 
     def missing(self, maps: Collection[str] = (FIRST_MAP,)) -> Outputs:
         """Return the outputs that are not complete.
@@ -148,9 +157,14 @@ def is_one_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_OUTPUTS and not path.is_dir()
 
 
+def is_an_image(path: Path) -> bool:
+    """Return whether an output is an image file, animated or not, by its suffix, and no existing folder."""
+    return is_one_image(path) or (path.suffix.lower() in ANIMATIONS and not path.is_dir())
+
+
 def is_folder(path: Path) -> bool:
     """Return whether an output of images is a folder, by its suffix; neither a video nor image files."""
-    return not (path.suffix.lower() in VIDEO_SUFFIXES or is_one_image(path))
+    return not (path.suffix.lower() in VIDEO_SUFFIXES or is_an_image(path))
 
 
 def check_cutout(path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import figures
 from ..atomic_files import cannot_write, make_parent, publish, remove, temporary_path
+from ..video.animation_writer import AnimationWriter
 from ..video.encoders import ALPHA_CODECS
 from ..video.frame_painter import FramePainter, image_painter
 from ..video.image_writer import ImageSequenceWriter, ImageWriter
@@ -27,13 +28,17 @@ from .areas import AreaStatistics
 from .map_spool import MapSpool
 from .normalization import FixedScale, Normalize, Scale, make_scale
 from .objects import ObjectStatistics, describe_object
-from .options import STDOUT, Outputs, PredictOptions, is_one_image
+from .options import ANIMATIONS, STDOUT, Outputs, PredictOptions, is_an_image, is_one_image
 from .statistics import MapStatistics, describe
 from .tables import CsvSink, JsonSink
 from .windows import Map
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+FrameWriter = VideoWriter | PipeWriter | ImageWriter | AnimationWriter
+"""Writers of files that hold all frames."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,24 @@ class RunContext:
     """The scale for all frames; required for ``normalize="video"``."""
     objects: bool = False
     """Whether the maps are probabilities of objects; otherwise they show where people look."""
+    photograph: bool = False
+    """Whether the source is an image, not a video."""
+
+    @property
+    def maps_are_video(self) -> bool:
+        """Whether the maps are written as a video or as an animated image."""
+        maps = self.outputs.maps
+        return self.outputs.maps_are_video and not (self.photograph and maps is not None and is_an_image(maps))
+
+    def writer(self, path: Path, size: tuple[int, int], *, audio: bool) -> FrameWriter:
+        """Return the writer of an output that is a video, an animated image or an image of ``size``."""
+        if path == STDOUT:
+            return PipeWriter(self.info, size)
+        if self.photograph and is_one_image(path):
+            return ImageWriter(path)
+        if path.suffix.lower() in ANIMATIONS:
+            return AnimationWriter(path, size)
+        return VideoWriter(path, self.info, size, self.options.encoder, audio=audio)
 
     def scale(self, default: Normalize) -> Scale:
         """Return a new scale with the chosen normalization; ``default`` applies if none is chosen.
@@ -129,14 +152,7 @@ class OverlaySink:
         self._areas = run.areas
         self._painter = image_painter(options.style, run.objects)
         self._frame_painter = FramePainter(options.style, info.as_sdr.color, run.objects)
-        size = self._painter.size(info.width, info.height)
-        self._writer: VideoWriter | PipeWriter | ImageWriter
-        if path == STDOUT:
-            self._writer = PipeWriter(info, size)
-        elif is_one_image(path):
-            self._writer = ImageWriter(path)
-        else:
-            self._writer = VideoWriter(path, info, size, options.encoder, audio=options.audio)
+        self._writer = run.writer(path, self._painter.size(info.width, info.height), audio=options.audio)
 
     def write(self, frame: Frame, saliency: Map) -> None:
         scaled = self._scale(saliency, frame.time_s)
@@ -168,19 +184,17 @@ class MapSink:
 
     def __init__(self, path: Path, run: RunContext) -> None:
         info = run.info
-        self._is_video = run.outputs.maps_are_video
-        self._gray = run.grayscale("running" if self._is_video else "frame")
-        self._writer: VideoWriter | ImageWriter | ImageSequenceWriter
-        if self._is_video:
-            self._writer = VideoWriter(path, info, (info.width, info.height), run.options.encoder, audio=False)
-        elif is_one_image(path):
-            self._writer = ImageWriter(path)
+        self._gray = run.grayscale("running" if run.maps_are_video else "frame")
+        self._writer: FrameWriter | ImageSequenceWriter
+        if run.maps_are_video or is_an_image(path):
+            self._writer = run.writer(path, (info.width, info.height), audio=False)
         else:
             self._writer = ImageSequenceWriter(path, map_names(info.path))
 
     def write(self, frame: Frame, saliency: Map) -> None:
         gray = self._gray(frame, saliency)
-        self._writer.write(np.repeat(gray[..., np.newaxis], 3, axis=2) if self._is_video else gray, frame)
+        video = isinstance(self._writer, VideoWriter)
+        self._writer.write(np.repeat(gray[..., np.newaxis], 3, axis=2) if video else gray, frame)
 
     def close(self) -> None:
         self._writer.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -12,16 +11,12 @@ import numpy as np
 import torch
 
 from ..video.reader import VideoReader
-from .model import ConstantMaps, Model
+from .model import Model
 from .preprocess import Image, Pixels, reduced, reduced_image
 from .windows import Map
 
 Photograph = str | os.PathLike[str] | Image
 """An image file, or an image, uint8 RGB ``(h, w, 3)``."""
-
-MANY = 8
-"""Number of photographs from which the engine for still clips is used. Compiling it takes as long as some 50 of them,
-once for given weights; loading it takes as long as some 5."""
 
 
 def photograph_maps(photographs: Iterable[Photograph], model: Model) -> Iterator[Map]:
@@ -40,26 +35,24 @@ def photograph_maps(photographs: Iterable[Photograph], model: Model) -> Iterator
         InputError: a file is not an image that can be read; raised in its turn.
         WeightsError: a map is not finite.
     """
-    items = iter(photographs)
-    first = list(itertools.islice(items, MANY))
-    watch = ConstantMaps(model.name, model.spec.task)
-    if len(first) < MANY:
-        for photograph in first:
-            yield watch(model.infer_repeated(pixels_of(photograph, model))[np.newaxis])[0]
-        return
-    workers = torch.get_num_threads() + 1  # one more than the engine runs, so that it never waits for a decoder
     waiting: deque[Future[Map]] = deque()
+    workers = torch.get_num_threads() + 1  # one more than the engine runs, so that it never waits for a decoder
     with ThreadPoolExecutor(workers, "tinyhd-photograph") as pool:
         try:
-            for photograph in itertools.chain(first, items):
-                waiting.append(pool.submit(lambda one: model.infer_still(pixels_of(one, model)), photograph))
+            for photograph in photographs:
+                waiting.append(pool.submit(map_of, photograph, model))
                 if len(waiting) > 2 * workers:
-                    yield watch(waiting.popleft().result()[np.newaxis])[0]
+                    yield waiting.popleft().result()
             while waiting:
-                yield watch(waiting.popleft().result()[np.newaxis])[0]
+                yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def map_of(photograph: Photograph, model: Model) -> Map:
+    """Return the saliency map of one photograph."""
+    return model.infer_still(pixels_of(photograph, model))
 
 
 def pixels_of(photograph: Photograph, model: Model) -> Pixels:

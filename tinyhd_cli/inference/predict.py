@@ -22,7 +22,7 @@ from .areas import AreaStatistics
 from .map_spool import MapSpool
 from .model import Model
 from .normalization import FixedScale, Normalize, VideoLimits
-from .options import STDOUT, Outputs, PredictOptions, flag
+from .options import ANIMATIONS, STDOUT, Outputs, PredictOptions, flag
 from .outputs import RunContext, open_sinks
 from .pipeline import Pipeline
 from .preprocess import Pixels, reduced
@@ -60,8 +60,12 @@ def saliency_of(reader: VideoReader, model: Model) -> Generator[tuple[Frame, Map
     """Yield every frame of a video with its map ``(H, W)``.
 
     Decoding, the network, and the consumer of the maps run at the same time, in threads. Close the generator before the
-    reader, unless it is exhausted.
+    reader, unless it is exhausted. An image has one frame, whose map is that of a still clip.
     """
+    if is_static_image(reader.path):
+        for frame, pixels in prepare(reader, model):
+            yield frame, model.infer_still(pixels)
+        return
     ahead = max(MIN_AHEAD, model.spec.clip_frames)
     group = GROUP if model.frames_engine else 1
     with Pipeline() as stages:
@@ -114,8 +118,11 @@ def predict_file(
             log.warning("%s: the overlay has no audio, because a pipe can be read only once; give a file", video)
         threshold = options.style.object_threshold if objects else None
         areas = AreaStatistics(options.areas, options.area_threshold, threshold)
-        metadata = describe_run(reader, model, options, outputs)
-        sinks = open_sinks(stack, RunContext(reader.info, outputs, options, areas, metadata, whole_video, objects))
+        metadata: dict[str, Any] = {}
+        photograph = is_static_image(video)
+        run = RunContext(reader.info, outputs, options, areas, metadata, whole_video, objects, photograph)
+        metadata.update(describe_run(reader, model, run))
+        sinks = open_sinks(stack, run)
         frames, duration_s = 0, 0.0
         for frame, saliency in pairs:
             for sink in sinks:
@@ -158,9 +165,10 @@ def check_paths(video: Path, outputs: Outputs, options: PredictOptions) -> None:
         if kind in ("maps", "cutout") and holds_input:
             raise UsageError(f"--{kind} {path}: contains the input, which an image could replace; use another folder")
     for kind, path in outputs.single_images():
-        if not is_static_image(video):
+        if path.suffix.lower() not in ANIMATIONS and not is_static_image(video):
             raise UsageError(
-                f"{flag(kind)} {path}: holds one frame, but {video} is not a single image; name a video instead"
+                f"{flag(kind)} {path}: holds one frame, but {video} is not a single image; name a video or an"
+                f" animated image instead (.mp4, {', '.join(ANIMATIONS)})"
             )
 
 
@@ -188,9 +196,9 @@ def part_of_two(progress: OnProgress | None, before: int) -> OnProgress | None:
     return progress and (lambda done, total: progress(before + done, 2 * total if total else None))
 
 
-def describe_run(reader: VideoReader, model: Model, options: PredictOptions, outputs: Outputs) -> dict[str, Any]:
+def describe_run(reader: VideoReader, model: Model, run: RunContext) -> dict[str, Any]:
     """Return the JSON summary without the statistics."""
-    info = reader.info
+    info, outputs = reader.info, run.outputs
     return {
         "video": str(info.path),
         "width": info.width,
@@ -203,18 +211,16 @@ def describe_run(reader: VideoReader, model: Model, options: PredictOptions, out
         "device": str(model.device),
         "engine": {"name": model.engine.name, "precision": model.engine.precision},
         "normalize": {
-            kind: normalization(kind, model.spec, options, outputs)
-            for kind, _ in outputs.requested()
-            if kind in ("overlay", "maps")
+            kind: normalization(kind, model.spec, run) for kind, _ in outputs.requested() if kind in ("overlay", "maps")
         },
-        **({"threshold": options.style.object_threshold} if model.spec.task == "object" else {}),
+        **({"threshold": run.options.style.object_threshold} if model.spec.task == "object" else {}),
         "outputs": {name: str(path) for name, path in outputs.requested()},
         "tinyhd": __version__,
     }
 
 
-def normalization(kind: str, spec: ModelSpec, options: PredictOptions, outputs: Outputs) -> Normalize:
+def normalization(kind: str, spec: ModelSpec, run: RunContext) -> Normalize:
     """Return the normalization of an output; see ``RunContext.scale``."""
     if spec.task == "object":
         return "none"
-    return options.normalize or ("frame" if kind == "maps" and not outputs.maps_are_video else "running")
+    return run.options.normalize or ("frame" if kind == "maps" and not run.maps_are_video else "running")

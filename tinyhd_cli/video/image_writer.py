@@ -18,11 +18,15 @@ DEFAULT_PATTERN = "%04d.png"
 """File names of the images of a video in a folder."""
 
 
+PARAMETERS = {".webp": (cv2.IMWRITE_WEBP_QUALITY, 90)}
+"""OpenCV's settings by suffix; the default of WebP is lossless, which takes ten times as long as PNG."""
+
+
 def encode_image(image: NDArray[Any], suffix: str) -> bytes:
     """Encode an image, uint8 gray ``(h, w)``, RGB ``(h, w, 3)`` or RGBA ``(h, w, 4)``, in the format of a suffix."""
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
-    return cv2.imencode(suffix, image)[1].tobytes()
+    return cv2.imencode(suffix, image, PARAMETERS.get(suffix, ()))[1].tobytes()
 
 
 class ImageWriter:
@@ -46,6 +50,9 @@ class ImageWriter:
             self._partial.write_bytes(encode_image(image, self.path.suffix.lower()))
         except OSError as error:
             raise cannot_write(self.path, error) from error
+        except cv2.error as error:  # WebP, for example, has at most 16383 pixels per side
+            height, width = image.shape[:2]
+            raise OutputError(f"{self.path}: does not hold {width} x {height} pixels; write a .png") from error
         self._written = True
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from av.codec import CodecContext
 
 from ..errors import InputError, one_line
+from . import pillow_images
 from .decoded import Decoded, Orientation, read_orientation
 from .options import InputOptions
 from .source import IMAGE_SUFFIXES, ffmpeg_reason, images_in
@@ -41,6 +42,15 @@ WEBP = "webp"
 ANIMATED_WEBP = "animated webp"
 """Detected format that Pillow decodes, because FFmpeg has no decoder."""
 
+AVIF, HEIF = "avif", "heif"
+"""Detected formats that Pillow decodes, because FFmpeg does not assemble images of several tiles."""
+
+BRANDS = {b"avif": AVIF, b"heic": HEIF, b"heix": HEIF, b"heim": HEIF, b"heis": HEIF, b"mif1": HEIF}
+"""Formats by the brands of ISO base media files that are images, the most specific first."""
+
+DOCUMENTS = {b"%PDF-": "a PDF document", b"8BPS": "a Photoshop document", b"%!PS": "a PostScript document"}
+"""First bytes of files that people take for images. FFmpeg would show a part of some of them."""
+
 HEAD_BYTES = 4096
 """Bytes of a file that are read to detect its format."""
 
@@ -52,6 +62,9 @@ def detect_decoder(head: bytes) -> str | None:
     """Return the decoder for an image file with these first bytes; None if it is not an image."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return ANIMATED_WEBP if head[12:16] == b"VP8X" and head[20] & 2 else WEBP
+    if head[4:8] == b"ftyp":
+        brands = head[8 : int.from_bytes(head[:4], "big")]
+        return next((kind for brand, kind in BRANDS.items() if brand in brands), None)
     return next((codec for signature, codec in SIGNATURES if head.startswith(signature)), None)
 
 
@@ -73,6 +86,17 @@ def is_static_image(path: Path) -> bool:
     return kind not in (None, ANIMATED_WEBP) and not (kind == "png" and is_animated_png(head))
 
 
+def stored_size(file: Path) -> tuple[int, int] | None:
+    """Return width and height of an image as it is stored, without decoding it; None if they cannot be read."""
+    try:
+        data = file.read_bytes()
+        kind = detect_decoder(data[:HEAD_BYTES])
+        image = pillow_images.opened(file, data, kind) if kind else None
+    except (OSError, InputError):
+        return None
+    return image.size if image else None
+
+
 class ImageDecoder:
     """Decodes image files in parallel, one frame per file. Implements ``decoded.Decoder``.
 
@@ -92,7 +116,11 @@ class ImageDecoder:
         self.codec = ""
 
     def decode(self) -> Iterator[Decoded]:
-        """Yield one frame per file; a file that cannot be decoded leaves a gap."""
+        """Yield one frame per file; a file that cannot be decoded leaves a gap, unless it is the only one."""
+        if len(self._files) == 1:
+            self.codec, decoded = decode_image(self._files[0], 0)
+            yield decoded
+            return
         waiting: deque[Future[tuple[str, Decoded]]] = deque()
         with ThreadPoolExecutor(WORKERS) as pool:
             for number, file in enumerate(self._files):
@@ -140,6 +168,13 @@ def decode_image(file: Path, number: int) -> tuple[str, Decoded]:
             raise InputError(f"{file}: is not an image, despite its suffix")
         if kind == ANIMATED_WEBP:
             return WEBP, Decoded(next(animation(file, data))[0], Orientation(0, False, Fraction(1)), number, file)
+        image = pillow_images.opened(file, data, kind)
+        if image is not None and pillow_images.is_needed(image, kind):
+            pixels = pillow_images.decode(file, image)
+            av_frame = av.VideoFrame.from_ndarray(pixels, "rgba" if pixels.shape[2] == 4 else "rgb24")
+            return kind, Decoded(av_frame, Orientation(0, False, Fraction(1)), number, file)
+        if kind in BRANDS.values():
+            raise InputError(f"{file}: is damaged, or this Pillow cannot read {kind.upper()}")
         context = cast("VideoCodecContext", CodecContext.create(kind, "r"))
         context.thread_count = 1  # other images are decoded in parallel
         packet = av.Packet(data)
@@ -224,14 +259,17 @@ def image_decoder(path: Path, options: InputOptions) -> ImageDecoder | Animation
         if not files:
             raise InputError(f"{path}: is a folder without images; give a video")
         return ImageDecoder(files, options.rate)
-    if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+    if not path.is_file():
         return None
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except OSError:  # reported when the file is opened next
         return None
-    kind = detect_decoder(head)
+    for signature, name in DOCUMENTS.items():
+        if head.startswith(signature):
+            raise InputError(f"{path}: is {name}, not an image; export it as PNG or JPEG")
+    kind = detect_decoder(head) if path.suffix.lower() in IMAGE_SUFFIXES else None
     if kind is None or (kind == "png" and is_animated_png(head)):
         return None
     return AnimationDecoder(path) if kind == ANIMATED_WEBP else ImageDecoder([path], options.rate)

@@ -89,7 +89,13 @@ class InputOptions:
         flag="allow-playlists",
     )
 
+    as_video: bool = option(False, RUN, "", "Read the images of a folder as the frames of one video.")
+    as_images: bool = option(False, RUN, "", "Read each image of a folder separately.")
+    """Neither: the images of a folder are frames if their sizes are equal and their names count on."""
+
     def __post_init__(self) -> None:
+        if self.as_video and self.as_images:
+            raise UsageError("--as-video and --as-images contradict each other: give one of them")
         if not 0 < self.rate <= 1000:
             raise UsageError(f"--rate must be above 0 and at most 1000 frames per second, not {self.rate}")
         if self.size is not None and min(self.size) < 1:

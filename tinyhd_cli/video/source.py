@@ -19,7 +19,7 @@ from .options import InputOptions
 STDIN = Path("-")
 """The path that means standard input."""
 
-IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .bmp .tif .tiff .webp .jp2".split())
+IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .jfif .bmp .tif .tiff .webp .jp2 .avif .heic .heif".split())
 """Suffixes of images that are read as a video, one frame per file."""
 
 METADATA_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if "metadata_errors" in str(av.open.__doc__) else {}
