@@ -103,7 +103,7 @@ def test_original_of_the_same_name_is_not_overwritten():
 
 def test_outputs_of_videos_with_the_same_name():
     touch("a/clip.mp4", "b/clip.mp4", "b/clip.mov")
-    with pytest.raises(UsageError, match=r"for different names use --overlay '\{folder\}_\{name\}_overlay.mp4'"):
+    with pytest.raises(UsageError, match=r"for different names use --overlay '\{folder\}_\{name\}_overlay.\{ext\}'"):
         planned("a/clip.mp4", "b/clip.mp4")
     with pytest.raises(UsageError, match=r"for different names use --csv '\{suffix\}_\{name\}_x.csv'"):
         planned("b", out_dir="out", csv="x.csv")
