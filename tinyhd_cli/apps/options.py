@@ -141,7 +141,7 @@ class ReportOptions:
 
     areas: tuple[Area, ...] = areas_option("The report shows each area's fraction of the attention.")
     area_threshold: float = area_threshold_option()
-    input: InputOptions = group(InputOptions, PLAYLISTS)
+    input: InputOptions = group(InputOptions, Adjust(without=("size",)))
 
     def __post_init__(self) -> None:
         check_area_threshold(self.area_threshold)

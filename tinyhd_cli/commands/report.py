@@ -64,7 +64,9 @@ def report(
     page = None
     if summary or summary_file is not None:
         page = (out_dir or Path()) / (summary_file or SUMMARY)
-    return for_each(videos, {"output": output}, out_dir, Reports(model, options, page, quiet), quiet, jobs)
+    return for_each(
+        videos, {"output": output}, out_dir, Reports(model, options, page, quiet), quiet, jobs, options.input
+    )
 
 
 @dataclass(frozen=True)
