@@ -83,6 +83,9 @@ def test_summary(tinyhd, tmp_path, weights_file, capsys):
     assert [link for link in page.links if not link.startswith("#")] == ["clip_report.html"] * 2
     assert "1 image; 2 failed" in " ".join(page.text.split())
     assert f"{broken}" in page.text and "no such file" in page.text
+    assert tinyhd("report", broken, "--weights", weights_file, "--engine", "torch", "--summary-file", "none.html") == 3
+    text = " ".join(Page(Path("none.html")).text.split())
+    assert "no report was written; 1 failed. Failures" in text and "Model" not in text
 
 
 def test_words():

@@ -48,7 +48,7 @@ def render(data: ReportData, model: Model) -> str:
         "report_video.html" if data.has_motion else "report_image.html",
         kind="report",
         title=printable(data.info.path.name),
-        facts={name: fact for name, fact in describe_run(data, model).items() if fact},
+        facts=describe_run(data, model),
         focus=describe_focus(data.spread, data.info),
         areas=area_rows(data.areas, data.end_s),
         **values,

@@ -134,7 +134,7 @@ def describe_counts(files: Sequence[FileSummary]) -> str:
     lengths = [file.length_s for file in files if file.length_s is not None]
     images = len(files) - len(lengths)
     videos = f"{plural(len(lengths), 'video')} ({clock(sum(lengths))} in total)" if lengths else ""
-    return " and ".join(filter(None, [videos, plural(images, "image") if images else ""])) or "no file could be read"
+    return " and ".join(filter(None, [videos, plural(images, "image") if images else ""])) or "no report was written"
 
 
 def name_files(files: Sequence[FileSummary]) -> list[str]:
