@@ -81,7 +81,7 @@ def test_summary_lists_everything(visit, folder, screen):
     assert overflow(page) == 0
     assert broken_images(page) == []
     assert page.locator("#files tbody img").count() == len(FILES)
-    assert page.locator("#files polygon").count() == len(FILES) * len(AREAS)
+    assert page.locator("#files .outline").count() == len(FILES) * len(AREAS)
     assert names(page) == list(FILES)
     assert "1 video (0:00.6 in total) and 3 images; 2 failed" in page.inner_text("p.lead")
     failures = page.locator("h2#failures + table tbody tr")

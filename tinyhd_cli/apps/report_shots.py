@@ -14,7 +14,7 @@ from .. import figures
 from ..inference.areas import Area
 from ..inference.normalization import HIGH, LOW, stretch
 from ..inference.windows import Map
-from ..video.overlay import area_color
+from ..video.overlay import area_color, sides_of
 from ..video.reader import Image, VideoInfo
 
 LEVELS = {0.25: (0, 1), 0.5: (1, 0), 0.75: (0, -1)}
@@ -34,8 +34,8 @@ class Outline:
 
     name: str
     """Text of the label; empty for none."""
-    points: str
-    """Corners, as SVG writes them."""
+    path: str
+    """Sides, as SVG writes them."""
     side: str
     """Side of the image from which the label's position is measured: ``left`` or ``right``."""
     inset: float
@@ -98,7 +98,7 @@ def outline_areas(areas: Sequence[Area], info: VideoInfo, time_s: float, named: 
         outlines.append(
             Outline(
                 name=area.name if named else "",
-                points=" ".join(f"{round(x, 2):g},{round(y, 2):g}" for x, y in np.clip(corners, -1e4, 1e4)),
+                path=path_of(sides_of(np.clip(corners, -1e4, 1e4))),
                 side="left" if at_left else "right",
                 inset=round(float(left if at_left else 100 - right), 2),
                 y=round(float(top), 2),
@@ -108,6 +108,14 @@ def outline_areas(areas: Sequence[Area], info: VideoInfo, time_s: float, named: 
             )
         )
     return outlines
+
+
+def path_of(sides: NDArray[np.float64]) -> str:
+    """Return sides ``(n, 2, 2)`` as the path of an SVG; a part begins where a side does not continue the previous."""
+    texts = [tuple(f"{round(x, 2):g},{round(y, 2):g}" for x, y in side) for side in sides.tolist()]
+    before = ["", *(end for _, end in texts)]
+    pairs = zip(texts, before, strict=False)
+    return " ".join(f"L{end}" if start == last else f"M{start} L{end}" for (start, end), last in pairs)
 
 
 def contours_of(attention: NDArray[np.float64]) -> list[Contour]:

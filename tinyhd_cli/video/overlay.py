@@ -181,8 +181,9 @@ def sides_of(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the ends ``(n, 2, 2)`` of a polygon's sides, without those that it has in both directions."""
     sides = np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)
     places = [(*start, *end) for start, end in sides.tolist()]
-    both = {place for place in places if place[0:2] != place[2:4]} & {(*place[2:], *place[:2]) for place in places}
-    return sides[[place not in both for place in places]] if both else sides
+    both = {place for place in places if place[:2] != place[2:]} & {(*place[2:], *place[:2]) for place in places}
+    kept = [place not in both and place[:2] != place[2:] for place in places]
+    return sides[kept] if both else sides
 
 
 def draw_label(image: Image, text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:
