@@ -555,7 +555,7 @@ def test_animated_photographs(trainers_folder, monkeypatch, capsys):
         with av.open(str(path)) as file:
             frames[str(path)] = np.stack([frame.to_ndarray(format="gray") for frame in file.decode(video=0)])
     assert [images.shape for images in frames.values()] == [(5, 240, 320)] * 4
-    first, second, again, _ = frames.values()
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, second)
-    assert np.abs(np.diff(first.astype(float), axis=0)).max() > 20
+    first, second, again, _ = (images.astype(float) for images in frames.values())
+    assert np.abs(first - again).mean() < 1  # x264 does not always encode the same frames in the same way
+    assert np.abs(first - second).mean() > 5
+    assert np.abs(np.diff(first, axis=0)).max() > 20
