@@ -219,8 +219,8 @@ def curve_of(rows: list[dict[str, str]], diagonal: float) -> str:
         axes.plot(times, values, linewidth=1.4)
         axes.set_xlim(0, max(times[-1], 1e-3))
         axes.set_xlabel("time, s")
-        axes.set_ylabel(CURVES[column], fontsize=8)
+        axes.set_title(CURVES[column], loc="left", fontsize=9)
         axes.grid(alpha=0.25)
 
     # On white, because notebooks with a dark theme have a dark background.
-    return f'<div style="max-width:560px;background:white">{figures.as_svg("curve", 5.6, 1.6, draw)}</div>'
+    return f'<div style="max-width:560px;background:white">{figures.as_svg("curve", 5.6, 1.7, draw)}</div>'
