@@ -16,8 +16,8 @@ from .terminal import say
 if TYPE_CHECKING:
     from ..inference.io_paths import Job
 
-JOB_MEMORY_MB = 600
-"""Memory that one process needs for 1080p video, with a margin (see docs/predict.md)."""
+JOB_MEMORY_MB = 800
+"""Memory that one process needs for 1080p video (700 MB), with a margin."""
 
 
 def count_processes(jobs: int | None, inputs: Sequence[Job], device: str) -> int:
