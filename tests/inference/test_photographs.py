@@ -1,7 +1,10 @@
 """Photographs: many at a time, with the maps of still clips."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from helpers import clips
 from PIL import Image
 
 from tinyhd_cli import InputError, load_model, predict
@@ -57,3 +60,27 @@ def test_an_unreadable_file_is_reported_in_its_turn(model, files, tmp_path, befo
         assert next(maps).shape == model.input_size
     with pytest.raises(InputError, match=r"bad\.png"):
         next(maps)
+
+
+def facts(path):
+    with Image.open(path) as image:
+        return image.size, image.mode, getattr(image, "n_frames", 1)
+
+
+def test_images_and_videos_in_one_call(tinyhd, files, tmp_path, weights_file, capsys):
+    """Each input has its own default output; an image's outputs are images, a video's are animated."""
+    clip = clips.make(tmp_path / "clip.mp4", frames=3)
+    rest = ("--weights", weights_file, "--engine", "torch", "--jobs", "1")
+    assert tinyhd("predict", files[0], clip, *rest) == 0
+    assert tinyhd("predict", files[0], *rest, "-o", "heat.webp", "--maps", "map.tiff") == 0
+    assert tinyhd("predict", clip, *rest, "-o", "heat.gif", "--maps", "map.apng") == 0
+    assert sorted(path.name for path in Path.cwd().glob("*.*") if path != clip) == sorted(
+        ["0_overlay.png", "clip_overlay.mp4", "heat.gif", "heat.webp", "map.apng", "map.tiff"]
+    )
+    size = facts(files[0])[0]
+    assert [facts(name) for name in ("0_overlay.png", "heat.webp")] == 2 * [(size, "RGB", 1)]
+    assert facts("map.tiff") == (size, "L", 1)
+    assert [facts(name)[2] for name in ("heat.gif", "map.apng")] == [3, 3]
+    capsys.readouterr()
+    assert tinyhd("predict", clip, *rest, "-o", "heat.tiff") == 2
+    assert "clip.mp4 is not a single image; name a video or an animated image instead" in capsys.readouterr().err
