@@ -13,6 +13,22 @@ from pathlib import Path
 
 import pytest
 
+START = """
+import sys
+log, *arguments = sys.argv[1:]
+def watch(event, values):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        address = values[1] if event == "socket.connect" else values[0]
+        host = address[0] if isinstance(address, tuple) else address
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            open(log, "a").write(f"{event} {host}\\n")
+sys.addaudithook(watch)
+sys.argv = ["tinyhd", *arguments]
+from tinyhd_cli.__main__ import main
+main()
+"""
+"""Runs the command, and writes down the other machines that the process looks for."""
+
 
 @dataclass(frozen=True)
 class Served:
@@ -37,7 +53,7 @@ def served(weights_file, engine_cache, tmp_path_factory) -> Iterator[Served]:
     environment = {**os.environ, "TMPDIR": str(folder), "TINYHD_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     environment["TINYHD_ENGINE_CACHE"] = str(engine_cache)
     options = ["--weights", weights_file, "--engine", "torch", "--max-size", "2MB", "--max-seconds", "120"]
-    command = [sys.executable, "-m", "tinyhd_cli", "app", *map(str, options)]
+    command = [sys.executable, "-c", START, str(folder / "outside"), "app", *map(str, options)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stderr is not None
@@ -52,3 +68,4 @@ def served(weights_file, engine_cache, tmp_path_factory) -> Iterator[Served]:
             process.kill()
     assert rest == "tinyhd: interrupted\n"
     assert not list(folder.glob("tinyhd-app-*"))
+    assert not (folder / "outside").exists(), (folder / "outside").read_text()

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import time
 import zipfile
 from pathlib import Path
 
@@ -113,8 +114,27 @@ def test_upload_draw_run_play_download(visit, served, clip):
     assert clips.timestamps(overlay) == clips.timestamps(clip)
 
 
-def test_two_users_take_turns_and_can_cancel(visit, served, clip):
-    long = clips.make(clip.with_name("long.mp4"), frames=2500, width=64, height=48)
+@pytest.fixture(scope="module")
+def long(clip) -> Path:
+    """Return a clip that takes much longer than a test."""
+    return clips.make(clip.with_name("long.mp4"), frames=2500, width=64, height=48)
+
+
+def test_closing_the_page_ends_its_job_and_removes_its_files(visit, served, long):
+    page = visit(served.address)
+    page.set_input_files("#files", long)
+    expect(page.locator("#list .ready")).to_have_count(1)
+    page.click("#run")
+    expect(page.locator("#list .running .state")).to_contain_text("Predicting")
+    assert [name for name in served.files() if name.startswith(".long_overlay")]
+    page.close(run_before_unload=True)
+    end = time.monotonic() + 60
+    while [name for name in served.files() if "long" in name]:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_two_users_take_turns_and_can_cancel(visit, served, clip, long):
     first, second = visit(served.address), visit(served.address)
     for page, file in ((first, long), (second, clip)):
         page.set_input_files("#files", file)

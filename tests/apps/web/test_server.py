@@ -47,12 +47,12 @@ def test_an_upload_of_unstated_size_stops_at_the_limit(client, served):
 
 
 def test_a_long_video_is_refused(client, served, tmp_path):
-    path = clips.make(tmp_path / "long.mp4", frames=10, durations=(600 * 60,))
-    answer = client.post("/uploads?name=long.mp4", content=path.read_bytes())
+    path = clips.make(tmp_path / "film.mp4", frames=10, durations=(600 * 60,))
+    answer = client.post("/uploads?name=film.mp4", content=path.read_bytes())
     assert answer.status_code == 422
-    assert answer.json()["error"].startswith("long.mp4 is ")
+    assert answer.json()["error"].startswith("film.mp4 is ")
     assert "the limit is 2 minutes" in answer.json()["error"]
-    assert "long.mp4" not in served.files()
+    assert "film.mp4" not in served.files()
 
 
 @pytest.mark.parametrize(

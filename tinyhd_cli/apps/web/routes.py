@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from ...errors import TinyhdError, describe_unexpected
 from ...version import __version__
-from ...video.options import HEAT_ALPHA, HEAT_THRESHOLD, OBJECT_ALPHA, OBJECT_THRESHOLD
+from ...video.options import HEAT_ALPHA, HEAT_THRESHOLD, OBJECT_ALPHA, OBJECT_THRESHOLD, OverlayStyle
 from ...video.overlay import AREA_COLORS
 from .guard import Guard
 from .jobs import CanceledError, Jobs
@@ -31,6 +31,9 @@ KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".s
 
 COLORMAPS = ("turbo", "inferno", "magma", "viridis", "cividis", "hot", "jet", "Reds", "Blues", "gray")
 """Colormaps that the page offers: the common ones of Matplotlib's many."""
+
+GRADIENT_STEP = 17
+"""Distance of the colors of a gradient, so that the first and the last of 256 are among them."""
 
 REPORT_S = 0.1
 """Minimum seconds between two messages on the progress of a job."""
@@ -53,7 +56,7 @@ def add_page(server: Server, jobs: Jobs, options: AppOptions) -> None:
     jobs.load_ahead(models[0]["value"])
     settings = {
         "models": models,
-        "colormaps": COLORMAPS,
+        "colormaps": [{"name": name, "colors": gradient(name)} for name in COLORMAPS],
         "area_colors": ["#{:02x}{:02x}{:02x}".format(*color) for color in AREA_COLORS],
         "defaults": {
             "fixation": {"alpha": HEAT_ALPHA, "threshold": HEAT_THRESHOLD},
@@ -77,6 +80,12 @@ def add_page(server: Server, jobs: Jobs, options: AppOptions) -> None:
     server.add_api_route("/favicon.ico", lambda: show("icon.svg"))
     server.add_api_route("/ui/settings", lambda: JSONResponse(settings), methods=["GET"])
     server.add_api_route("/ui/{name}", show, response_class=Response)
+
+
+def gradient(colormap: str) -> list[str]:
+    """Return some colors of a colormap for CSS, from low to high."""
+    levels = OverlayStyle(colormap).colors()[::GRADIENT_STEP]
+    return ["rgb({:.0f} {:.0f} {:.0f})".format(*(255 * level)) for level in levels]
 
 
 def add_files(server: Server, workspace: Workspace, options: AppOptions) -> None:

@@ -67,11 +67,15 @@ function fail(item, message) {
   item.error = message;
 }
 
+function removeFiles(item) {
+  if (item.info) api.removeUpload(item.info.id);
+  if (item.result) api.removeResult(item.result.archive);
+}
+
 function remove(item) {
   item.stop?.();
   if (item.key) api.cancel(item.key);
-  if (item.info) api.removeUpload(item.info.id);
-  if (item.result) api.removeResult(item.result.archive);
+  removeFiles(item);
   URL.revokeObjectURL(item.url);
   items.splice(items.indexOf(item), 1);
   if (chosen === item) chosen = items[0] ?? null;
@@ -136,7 +140,12 @@ function stop(item) {
   draw();
 }
 
-addEventListener("pagehide", () => items.forEach((item) => item.key && api.cancelAtExit(item.key)));
+addEventListener("pagehide", ({ persisted }) => {
+  for (const item of items) {
+    if (item.key) api.cancelAtExit(item.key);
+    if (!persisted) removeFiles(item); // nobody can reach them any more
+  }
+});
 
 /** Note that settings or areas have changed since the last run. */
 function changed(ones) {
@@ -234,6 +243,8 @@ function drawSettings() {
   for (const slider of form.querySelectorAll("input[type=range]")) {
     slider.parentElement.querySelector(".value").textContent = percent(Number(slider.value), 0);
   }
+  const stops = settings.colormaps.find(({ name }) => name === form.colormap.value).colors;
+  find("#gradient").style.setProperty("--colors", `linear-gradient(to right, ${stops.join(", ")})`);
 }
 
 /** Set the sliders to the defaults of the kind of model. */
@@ -244,8 +255,11 @@ function useDefaults() {
   drawSettings();
 }
 
-form.model.append(...settings.models.map(({ name, value, is_object }) => make("option", { value }, is_object ? `${name} (objects)` : name)));
-form.colormap.append(...settings.colormaps.map((name) => make("option", {}, name)));
+const notes = ({ is_object }, index) => [index ? "" : "default", is_object ? "objects" : ""].filter(Boolean).join(", ");
+form.model.append(
+  ...settings.models.map((model, index) => make("option", { value: model.value }, model.name, notes(model, index) && ` (${notes(model, index)})`)),
+);
+form.colormap.append(...settings.colormaps.map(({ name }) => make("option", {}, name)));
 form.model.addEventListener("change", useDefaults);
 form.addEventListener("input", () => {
   drawSettings();
