@@ -52,7 +52,7 @@ def served(weights_file, engine_cache, tmp_path_factory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("page")
     environment = {**os.environ, "TMPDIR": str(folder), "TINYHD_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     environment["TINYHD_ENGINE_CACHE"] = str(engine_cache)
-    options = ["--weights", weights_file, "--engine", "torch", "--max-size", "2MB", "--max-seconds", "120"]
+    options = ["--weights", weights_file, "--max-size", "2MB", "--max-seconds", "120"]
     command = [sys.executable, "-c", START, str(folder / "outside"), "app", *map(str, options)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:

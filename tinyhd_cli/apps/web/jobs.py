@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,7 @@ class Request:
 
 
 class Jobs:
-    """Runs jobs, one at a time, and cancels them.
+    """Runs jobs, one at a time, and cancels them. All of them run in one thread.
 
     Args:
         workspace: the files.
@@ -100,6 +101,9 @@ class Jobs:
         self._canceled: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
+        self._is_closed = False
+        # Always the same thread: FFmpeg, OpenCV and the engines keep memory for each thread that has used them.
+        self.thread = ThreadPoolExecutor(1, "tinyhd-job")
 
     def model_names(self) -> list[dict[str, Any]]:
         """Return the models that the page offers: those on this machine, the default first."""
@@ -144,8 +148,13 @@ class Jobs:
             while len(self._canceled) > MAX_CANCELLED:
                 self._canceled.popitem(last=False)
 
+    def close(self) -> None:
+        """Cancel all jobs, and wait for the one that runs."""
+        self._is_closed = True
+        self.thread.shutdown(cancel_futures=True)
+
     def run(self, key: str, upload_id: str, settings: Mapping[str, Any], progress: OnProgress) -> dict[str, Any]:
-        """Run a job and return the result for the page.
+        """Run a job in :attr:`thread`, and return the result for the page.
 
         Args:
             key: identifies the job in :meth:`cancel`.
@@ -163,7 +172,7 @@ class Jobs:
         upload = entry.value
 
         def report(done: int, total: int | None) -> None:
-            if key in self._canceled:
+            if self._is_closed or key in self._canceled:
                 raise CanceledError("canceled")
             if not upload.is_image and upload.seconds is None:
                 check_duration(upload, done / float(upload.info.rate), self._options)

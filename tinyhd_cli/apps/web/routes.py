@@ -1,14 +1,18 @@
 """The routes of the page. Imports Gradio, which may be absent; ``server`` reports that."""
 
+import asyncio
+import contextvars
 import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import gradio
 from fastapi import Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from gradio import Server
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 
@@ -90,13 +94,14 @@ def gradient(colormap: str) -> list[str]:
 
 def add_files(server: Server, workspace: Workspace, options: AppOptions) -> None:
     """Add the routes by which files come and go. A path in a request never becomes a path on the disk."""
+    thread = ThreadPoolExecutor(1, "tinyhd-inspect")  # one, for the same reason as that of the jobs
 
     async def upload(request: Request) -> Response:
         claimed = int(size) if (size := request.headers.get("content-length", "")).isdigit() else 0
         name, identifier = unquote(request.query_params.get("name", "file")), ""
         try:
             identifier, path = await receive(request.stream(), claimed, name, workspace, options)
-            found = await run_in_threadpool(inspect, path, options)
+            found = await asyncio.get_running_loop().run_in_executor(thread, inspect, path, options)
         except Exception as error:
             workspace.remove(identifier)
             if isinstance(error, ClientDisconnect):
@@ -147,7 +152,7 @@ def add_files(server: Server, workspace: Workspace, options: AppOptions) -> None
 def add_jobs(server: Server, jobs: Jobs) -> None:
     """Add the job to Gradio's queue, where one runs at a time, and the route that cancels it."""
 
-    def predict(key: str, upload: str, settings: dict) -> dict:  # type: ignore[type-arg] # Gradio evaluates them
+    def work(key: str, upload: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         progress, told_s = gradio.Progress(), 0.0
 
         def report(done: int, total: int | None) -> None:
@@ -162,6 +167,10 @@ def add_jobs(server: Server, jobs: Jobs) -> None:
             return {"canceled": True}
         except TinyhdError as error:
             raise gradio.Error(str(error), print_exception=False) from error
+
+    async def predict(key: str, upload: str, settings: dict) -> dict:  # type: ignore[type-arg] # Gradio reads them
+        context = contextvars.copy_context()  # Gradio's progress needs it
+        return await asyncio.get_running_loop().run_in_executor(jobs.thread, context.run, work, key, upload, settings)
 
     def cancel(key: str) -> Response:
         jobs.cancel(key)

@@ -51,12 +51,16 @@ def running(options: AppOptions | None = None, model: ModelOptions | None = None
     try:
         # Gradio's own temporary files; the page writes none of them.
         os.environ["GRADIO_TEMP_DIR"] = str(workspace.root / "gradio")
-        server = build(workspace, Jobs(workspace, model, options), options)
-        address = launch(server, options)
+        jobs = Jobs(workspace, model, options)
         try:
-            yield address
+            server = build(workspace, jobs, options)
+            address = launch(server, options)
+            try:
+                yield address
+            finally:
+                server.get_blocks().close(verbose=False)
         finally:
-            server.get_blocks().close(verbose=False)
+            jobs.close()
     finally:
         workspace.close()
 
