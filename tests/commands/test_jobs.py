@@ -61,9 +61,9 @@ def test_processes_that_cannot_start():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with three clips of different lengths, and a file that is not a video."""
+    """A folder with two clips of different lengths, and a file that is not a video."""
     made = tmp_path_factory.mktemp("clips")
-    for frames, name in ((19, "c"), (3, "a"), (2, "d")):
+    for frames, name in ((5, "c"), (3, "a")):
         clips.make(made / f"{name}.mp4", frames=frames)
     (made / "broken.mp4").write_bytes(b"no video")
     return made
@@ -90,20 +90,20 @@ def test_same_outputs_and_failures_as_one_after_the_other(tinyhd, folder, weight
         lines[2][-3:]
         == lines[1][-3:]
         == [
-            "4 inputs: 3 done, 1 failed",
-            "tinyhd: 1 of 4 inputs failed:",
+            "3 inputs: 2 done, 1 failed",
+            "tinyhd: 1 of 3 inputs failed:",
             f"  {folder}/broken.mp4: not a video that FFmpeg can read (Invalid data found when processing input)",
         ]
     )
-    for name, frames, number in (("a", 3, 1), ("c", 19, 3), ("d", 2, 4)):
+    for name, frames, number in (("a", 3, 1), ("c", 5, 3)):
         assert Path(f"jobs1/{name}.csv").read_text() == Path(f"jobs2/{name}.csv").read_text()
-        assert sum(line.startswith(f"{name}.mp4 ({number}/4): {frames} frames in ") for line in lines[2]) == 1
+        assert sum(line.startswith(f"{name}.mp4 ({number}/3): {frames} frames in ") for line in lines[2]) == 1
 
     assert tinyhd(*command, "--out-dir", "jobs2", "--jobs", "2", "--json-log", "--skip-existing") == 1
     events = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert {"level", "message"} <= set(events[-1])
     assert [failure["input"] for failure in events[-1]["failed"]] == [f"{folder}/broken.mp4"]
-    assert sum("skipped, all outputs exist" in event.get("message", "") for event in events) == 3
+    assert sum("skipped, all outputs exist" in event.get("message", "") for event in events) == 2
     assert tinyhd("predict", folder, "--weights", "none.safetensors", "--jobs", "2") == 4
     assert "none.safetensors" in capfd.readouterr().err
 
