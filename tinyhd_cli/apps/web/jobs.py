@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import threading
 from collections import OrderedDict
@@ -192,6 +193,7 @@ class Jobs:
         finally:
             with self._lock:
                 self._canceled.pop(key, None)
+            gc.collect()  # decoders are part of reference cycles: their frames and threads would stay for many jobs
             trim_heap()
 
 
