@@ -17,11 +17,11 @@ from .lazy import lazy_imports
 
 if TYPE_CHECKING:
     from . import weights
-    from .apps.compare import compare
+    from .apps.compare.run import compare
     from .apps.crop import crop_file
-    from .apps.encode import encode_file
+    from .apps.encode.run import encode_file
     from .apps.options import CompareOptions, CropOptions, EncodeOptions, ReportOptions
-    from .apps.report import report_file
+    from .apps.report.run import report_file
     from .datasets import open_dataset
     from .engines.export import export
     from .errors import InputError, OutputError, TinyhdError, UsageError, WeightsError
@@ -111,11 +111,11 @@ MODULES = {
     "WeightsError": "errors",
     "__version__": "version",
     "build": "models",
-    "compare": "apps.compare",
+    "compare": "apps.compare.run",
     "create": "models",
     "crop_file": "apps.crop",
     "describe": "inference.statistics",
-    "encode_file": "apps.encode",
+    "encode_file": "apps.encode.run",
     "evaluate": "evaluation.run",
     "export": "engines.export",
     "load_model": "inference.model",
@@ -124,7 +124,7 @@ MODULES = {
     "photograph_maps": "inference.photographs",
     "predict": "inference.prediction",
     "predict_file": "inference.predict",
-    "report_file": "apps.report",
+    "report_file": "apps.report.run",
     "saliency_of": "inference.predict",
     "score_frame": "metrics",
     "train": "training.stages",

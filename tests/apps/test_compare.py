@@ -13,10 +13,10 @@ import pytest
 from helpers import clips
 
 from tinyhd_cli import InputError, UsageError, compare, load_model, parse_areas
-from tinyhd_cli.apps.compare_areas import assign_areas, parse_version_areas, split_version
-from tinyhd_cli.apps.compare_conditions import MAX_LENGTH, MEASURES, OF_TIME, parse_condition
-from tinyhd_cli.apps.compare_order import MAX_FIXATIONS, gaze_path, order_of_path, order_of_times
-from tinyhd_cli.apps.compare_results import Version, schema
+from tinyhd_cli.apps.compare.areas import assign_areas, parse_version_areas, split_version
+from tinyhd_cli.apps.compare.conditions import MAX_LENGTH, MEASURES, OF_TIME, parse_condition
+from tinyhd_cli.apps.compare.order import MAX_FIXATIONS, gaze_path, order_of_path, order_of_times
+from tinyhd_cli.apps.compare.results import Version, schema
 
 SIZE = (640, 360)
 
@@ -355,7 +355,7 @@ def test_bad_input(tinyhd, designs, arguments, code, message, capsys, monkeypatc
 
 
 def test_models_of_objects_are_refused(designs):
-    from tinyhd_cli.apps.compare import check_model
+    from tinyhd_cli.apps.compare.run import check_model
     from tinyhd_cli.models import named_spec
 
     with pytest.raises(UsageError, match="compare"):

@@ -14,11 +14,11 @@ import pytest
 from helpers import clips
 from helpers.textured import left_saliency_of, textured
 
-from tinyhd_cli.apps import encode
-from tinyhd_cli.apps.encode import next_factor
-from tinyhd_cli.apps.encode_offsets import QpAllocator, attention_factors, cells_of
-from tinyhd_cli.apps.encode_plot import plot_curves
-from tinyhd_cli.apps.encode_quality import Regions, psnr
+from tinyhd_cli.apps.encode import run as encode
+from tinyhd_cli.apps.encode.offsets import QpAllocator, attention_factors, cells_of
+from tinyhd_cli.apps.encode.plot import plot_curves
+from tinyhd_cli.apps.encode.quality import Regions, psnr
+from tinyhd_cli.apps.encode.run import next_factor
 from tinyhd_cli.apps.options import EncodeOptions
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.video.options import EncoderOptions

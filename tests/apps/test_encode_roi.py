@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers.textured import left_saliency_of, textured
 
-from tinyhd_cli.apps import encode_roi
+from tinyhd_cli.apps.encode import roi_file
 from tinyhd_cli.apps.options import EncodeOptions
 from tinyhd_cli.video.options import EncoderOptions
 from tinyhd_cli.video.reader import VideoReader
@@ -31,13 +31,13 @@ def clip(tmp_path_factory):
 @pytest.fixture
 def write(clip, monkeypatch, tmp_path):
     """Return a function that writes a region map of the clip, with attention on the left, and returns its path."""
-    monkeypatch.setattr(encode_roi, "saliency_of", left_saliency_of)
+    monkeypatch.setattr(roi_file, "saliency_of", left_saliency_of)
 
     def run(name, file, crf=28):
         options = EncodeOptions(EncoderOptions(crf=crf, preset="medium"))
         model = SimpleNamespace(spec=SimpleNamespace(task="fixation"))
         path = tmp_path / "maps" / file
-        found = encode_roi.write_roi_file(clip, model, path, name, options)
+        found = roi_file.write_roi_file(clip, model, path, name, options)
         assert (found.frames, found.damaged) == (FRAMES, 0)
         assert [item.name for item in path.parent.iterdir()] == [file], "no temporary file is left"
         return path

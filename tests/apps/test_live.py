@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import clips
 
-from tinyhd_cli.apps.live import find_source, show_live
+from tinyhd_cli.apps.live.run import find_source, show_live
 from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.models.spec import ModelSpec
 from tinyhd_cli.video.options import OverlayStyle
@@ -159,7 +159,7 @@ def test_without_a_display(tinyhd, clip, weights_file, capsys, monkeypatch):
 
 WINDOW = """
 import numpy as np
-from tinyhd_cli.apps.live_window import TkWindow
+from tinyhd_cli.apps.live.window import TkWindow
 image = np.zeros((60, 80, 3), np.uint8)
 image[:, 40:] = (250, 120, 10)
 window = TkWindow("a window")

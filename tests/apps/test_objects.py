@@ -14,7 +14,7 @@ from helpers.bright import BrightFamily, write_bright
 
 from tinyhd_cli import models
 from tinyhd_cli.apps.crop import CropWindow, TargetTrack, held, window_path
-from tinyhd_cli.apps.encode_offsets import QpAllocator, cells_of, object_factors
+from tinyhd_cli.apps.encode.offsets import QpAllocator, cells_of, object_factors
 from tinyhd_cli.apps.options import CropOptions
 from tinyhd_cli.inference.objects import ObjectStatistics, describe_object
 from tinyhd_cli.models import registry

@@ -11,9 +11,9 @@ import pytest
 from helpers import clips
 from helpers.pages import Page
 
-from tinyhd_cli.apps.report_data import MAX_SCENES, ReportCollector, ReportData
-from tinyhd_cli.apps.report_page import peak_position
-from tinyhd_cli.apps.report_plots import clock
+from tinyhd_cli.apps.report.data import MAX_SCENES, ReportCollector, ReportData
+from tinyhd_cli.apps.report.page import peak_position
+from tinyhd_cli.apps.report.plots import clock
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_words():
 def test_memory_does_not_grow_with_scenes(tmp_path, weights_file):
     """Only the times of later scenes are kept."""
     from tinyhd_cli import load_model
-    from tinyhd_cli.apps.report_page import render
+    from tinyhd_cli.apps.report.page import render
     from tinyhd_cli.inference.areas import AreaStatistics
     from tinyhd_cli.video.reader import VideoReader
 

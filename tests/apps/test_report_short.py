@@ -11,8 +11,8 @@ import pytest
 from helpers import clips
 from helpers.pages import Page
 
-from tinyhd_cli.apps.report_page import FILMSTRIP
-from tinyhd_cli.apps.report_plots import clock, mark_times
+from tinyhd_cli.apps.report.page import FILMSTRIP
+from tinyhd_cli.apps.report.plots import clock, mark_times
 from tinyhd_cli.inference.frame_samples import MAX_KEPT, FrameSample, FrameSampler
 
 

@@ -23,9 +23,9 @@ from helpers import clips
 from helpers import datasets_on_disk as on_disk
 
 from tinyhd_cli import atomic_files, processes
-from tinyhd_cli.apps.encode import encode_file
+from tinyhd_cli.apps.encode.run import encode_file
 from tinyhd_cli.apps.options import EncodeOptions
-from tinyhd_cli.apps.report import check_page
+from tinyhd_cli.apps.report.run import check_page
 from tinyhd_cli.atomic_files import atomic_write
 from tinyhd_cli.complete import is_complete
 from tinyhd_cli.errors import OUTPUT_FAILED, WRONG_USAGE, OutputError, UsageError

@@ -13,7 +13,7 @@ import torch
 from helpers import clips
 
 from tinyhd_cli import models
-from tinyhd_cli.apps.live import FrameGrabber, Predictor
+from tinyhd_cli.apps.live.run import FrameGrabber, Predictor
 from tinyhd_cli.datasets import Video
 from tinyhd_cli.engines.export import SPEC_KEY, metadata_of
 from tinyhd_cli.evaluation.predictions import NetworkSource

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers import clips
 
-from tinyhd_cli.apps.report_page import FILMSTRIP
+from tinyhd_cli.apps.report.page import FILMSTRIP
 from tinyhd_cli.video.container import DisplayOrder
 from tinyhd_cli.video.reader import VideoReader
 

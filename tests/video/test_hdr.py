@@ -12,7 +12,7 @@ import pytest
 from helpers import clips
 
 from tinyhd_cli import load_model
-from tinyhd_cli.apps.report import report_file
+from tinyhd_cli.apps.report.run import report_file
 from tinyhd_cli.video import hdr
 from tinyhd_cli.video.options import EncoderOptions
 from tinyhd_cli.video.reader import VideoReader

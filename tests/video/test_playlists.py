@@ -136,7 +136,7 @@ def site(secret):
 
 
 def test_network_streams_cannot_open_local_files(secret, site):
-    from tinyhd_cli.apps.live import find_source
+    from tinyhd_cli.apps.live.run import find_source
 
     (secret / "near.m3u8").write_text(HLS.format("secret/secret.ts"))
     (secret / "evil.m3u8").write_text(HLS.format(f"file://{secret}/secret/secret.ts"))
@@ -147,7 +147,7 @@ def test_network_streams_cannot_open_local_files(secret, site):
 
 
 def test_file_urls_are_opened_as_files(secret):
-    from tinyhd_cli.apps.live import find_source
+    from tinyhd_cli.apps.live.run import find_source
 
     with find_source((secret / "secret" / "secret.mp4").as_uri(), None).open() as reader:
         assert len(list(reader)) == 5

@@ -1,4 +1,4 @@
-"""Applications of saliency maps: one module for each of the commands crop, encode, report, compare and live.
+"""Applications of saliency maps: crop, encode, report, compare, live, and the page of ``tinyhd app`` (``web``).
 
 The public names are imported on first use, so that importing the package loads neither PyTorch nor OpenCV nor PyAV.
 """
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
-    from .compare_plot import plot_comparison
-    from .compare_results import Check, Comparison, Lead, Version
+    from .compare.plot import plot_comparison
+    from .compare.results import Check, Comparison, Lead, Version
     from .crop import CropWindow, crop_file
-    from .encode import Curves, EncodeSummary, encode_file
-    from .encode_quality import Quality
-    from .encode_roi import RoiSummary, write_roi_file
-    from .live import LiveSummary, Source, find_source, show_live
-    from .live_window import TkWindow
+    from .encode.quality import Quality
+    from .encode.roi_file import RoiSummary, write_roi_file
+    from .encode.run import Curves, EncodeSummary, encode_file
+    from .live.run import LiveSummary, Source, find_source, show_live
+    from .live.window import TkWindow
     from .options import CompareOptions, CropOptions, EncodeOptions, ReportOptions
-    from .report import report_file
-    from .report_data import ReportData
-    from .report_summary import FileSummary, summarize, write_summary
+    from .report.data import ReportData
+    from .report.run import report_file
+    from .report.summary import FileSummary, summarize, write_summary
 
 __all__ = [
     "Check",
@@ -57,32 +57,32 @@ __all__ = [
 __getattr__, __dir__ = lazy_imports(
     __name__,
     {
-        "Check": "compare_results",
+        "Check": "compare.results",
         "CompareOptions": "options",
-        "Comparison": "compare_results",
+        "Comparison": "compare.results",
         "CropOptions": "options",
         "CropWindow": "crop",
-        "Curves": "encode",
+        "Curves": "encode.run",
         "EncodeOptions": "options",
-        "EncodeSummary": "encode",
-        "FileSummary": "report_summary",
-        "Lead": "compare_results",
-        "LiveSummary": "live",
-        "Quality": "encode_quality",
-        "ReportData": "report_data",
+        "EncodeSummary": "encode.run",
+        "FileSummary": "report.summary",
+        "Lead": "compare.results",
+        "LiveSummary": "live.run",
+        "Quality": "encode.quality",
+        "ReportData": "report.data",
         "ReportOptions": "options",
-        "RoiSummary": "encode_roi",
-        "Source": "live",
-        "TkWindow": "live_window",
-        "Version": "compare_results",
+        "RoiSummary": "encode.roi_file",
+        "Source": "live.run",
+        "TkWindow": "live.window",
+        "Version": "compare.results",
         "crop_file": "crop",
-        "encode_file": "encode",
-        "find_source": "live",
-        "plot_comparison": "compare_plot",
-        "report_file": "report",
-        "show_live": "live",
-        "summarize": "report_summary",
-        "write_roi_file": "encode_roi",
-        "write_summary": "report_summary",
+        "encode_file": "encode.run",
+        "find_source": "live.run",
+        "plot_comparison": "compare.plot",
+        "report_file": "report.run",
+        "show_live": "live.run",
+        "summarize": "report.summary",
+        "write_roi_file": "encode.roi_file",
+        "write_summary": "report.summary",
     },
 )

@@ -21,13 +21,13 @@ from .progress import progress_display
 from .terminal import say, stdout_console
 
 if TYPE_CHECKING:
-    from ..apps.compare_results import Comparison, Version
+    from ..apps.compare.results import Comparison, Version
 
 
 def show_schema(wanted: bool) -> None:
     """Print the JSON schema of ``--json`` and exit if ``--schema`` is given."""
     if wanted:
-        from ..apps.compare_results import schema
+        from ..apps.compare.results import schema
         from ..untrusted import json_text
 
         print(json_text(schema()), end="")
@@ -95,9 +95,9 @@ def compare(
 
     Exit codes: 0 done, 1 a condition of --fail-if holds, 2 wrong usage, 3 input unreadable, 4 weights, 5 output.
     """
-    from ..apps.compare import check_model, name_versions, prepare, run
-    from ..apps.compare_areas import parse_version_areas
-    from ..apps.compare_outputs import check_outputs, write_outputs
+    from ..apps.compare.areas import parse_version_areas
+    from ..apps.compare.outputs import check_outputs, write_outputs
+    from ..apps.compare.run import check_model, name_versions, prepare, run
 
     paths = [Path(version) for version in versions]
     areas, own_areas = parse_version_areas(aoi, name_versions(paths))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..apps.encode.roi_formats import ROI_FORMATS
 from ..apps.options import EncodeOptions
-from ..apps.roi_formats import ROI_FORMATS
 from ..errors import UsageError
 from ..fields import OUTPUTS, RUN
 from ..inference.model_options import ModelOptions
@@ -23,9 +23,9 @@ from .terminal import say, stdout_console
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..apps.encode import Curves, EncodeSummary
-    from ..apps.encode_quality import Quality
-    from ..apps.encode_roi import RoiSummary
+    from ..apps.encode.quality import Quality
+    from ..apps.encode.roi_file import RoiSummary
+    from ..apps.encode.run import Curves, EncodeSummary
     from ..inference.io_paths import Job
     from ..inference.model import Model
 
@@ -114,7 +114,7 @@ class Encodes(Task):
 
     def check(self, job: Job) -> None:
         """Refuse outputs with a wrong suffix, and unknown formats."""
-        from ..apps.encode_roi import check_roi_file
+        from ..apps.encode.roi_file import check_roi_file
         from ..video.encoders import check_container
 
         if "output" in job.outputs:
@@ -130,9 +130,9 @@ class Encodes(Task):
 
     def work(self, model: Model, turn: Turn) -> Done:
         """Write the outputs of one input."""
-        from ..apps.encode import encode_file
-        from ..apps.encode_plot import plot_curves
-        from ..apps.encode_roi import write_roi_file
+        from ..apps.encode.plot import plot_curves
+        from ..apps.encode.roi_file import write_roi_file
+        from ..apps.encode.run import encode_file
 
         video, outputs = turn.job.video, turn.job.outputs
         roi = summary = None
@@ -193,7 +193,7 @@ def show_curves(result: EncodeSummary, curves: Curves) -> None:
     """Print the comparison at several qualities."""
     from rich.table import Table
 
-    from ..apps.encode_plot import describe
+    from ..apps.encode.plot import describe
 
     table = Table("crf", "", "kbit/s", "weighted PSNR", "PSNR", box=None, header_style="bold")
     for pair in zip(curves.guided, curves.plain, strict=True):

@@ -20,7 +20,7 @@ from .options import Quiet
 from .terminal import loading, say
 
 if TYPE_CHECKING:
-    from ..apps.live import Show
+    from ..apps.live.run import Show
     from ..video.reader import Frame, Image, VideoReader
 
 
@@ -48,7 +48,7 @@ def live(
     The newest map is drawn on the newest frame. Frames that arrive too fast are dropped, so the lag stays low:
     tinyhd live --camera 0
     """
-    from ..apps.live import find_source, map_delay, show_live
+    from ..apps.live.run import find_source, map_delay, show_live
     from ..video.frame_painter import image_painter
 
     found = find_source(source, camera, options.playlists)
@@ -73,7 +73,7 @@ def live(
 
 def shown_in(overlay: str | None, reader: VideoReader, stack: contextlib.ExitStack) -> Show:
     """Return the display for painted frames: a window, stdout, or a file that is complete when the stack is left."""
-    from ..apps.live_window import TkWindow
+    from ..apps.live.window import TkWindow
     from ..inference.options import STDOUT
     from ..video.encoders import check_container
     from ..video.writer import PipeWriter, VideoWriter

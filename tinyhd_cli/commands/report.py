@@ -21,7 +21,7 @@ from .options import Jobs, OutDir, Quiet, Videos
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ..apps.report_summary import FileSummary
+    from ..apps.report.summary import FileSummary
     from ..inference.io_paths import Job
     from ..inference.model import Model
 
@@ -81,7 +81,7 @@ class Reports(Task):
 
     def check(self, job: Job) -> None:
         """Refuse pages with another suffix, and a summary with the name of a report."""
-        from ..apps.report import check_page
+        from ..apps.report.run import check_page
         from ..inference.io_paths import canonical
 
         page = job.outputs["output"]
@@ -93,7 +93,7 @@ class Reports(Task):
 
     def load(self) -> Model:
         """Load the model, whose values matter, and make the summary's folder: if that fails, then before the work."""
-        from ..apps.report import check_model
+        from ..apps.report.run import check_model
         from ..atomic_files import make_parent
 
         if self.summary is not None:
@@ -104,8 +104,8 @@ class Reports(Task):
 
     def work(self, model: Model, turn: Turn) -> FileSummary:
         """Write one report."""
-        from ..apps.report import report_file
-        from ..apps.report_summary import summarize
+        from ..apps.report.run import report_file
+        from ..apps.report.summary import summarize
 
         video, page = turn.job.video, turn.job.outputs["output"]
         made = report_file(video, model, page, self.options, turn.progress())
@@ -122,7 +122,7 @@ class Reports(Task):
 
     def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Write the page about all inputs."""
-        from ..apps.report_summary import write_summary
+        from ..apps.report.summary import write_summary
 
         if self.summary is None:
             return

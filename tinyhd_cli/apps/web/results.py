@@ -13,7 +13,7 @@ from typing import Any
 
 from ...atomic_files import atomic_write
 from ...untrusted import json_text
-from ..report_page import describe_focus
+from ..report.page import describe_focus
 from .uploads import Upload
 
 MAX_POINTS = 2000

@@ -9,14 +9,14 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference.areas import AreaStatistics
-from ..inference.frame_samples import FrameSample, FrameSampler
-from ..inference.normalization import RunningScale
-from ..inference.statistics import MapStatistics, describe
-from ..inference.windows import Map
-from ..video.overlay import resize_image
-from ..video.reader import Frame, Image, VideoInfo
-from ..video.scenes import SceneDetector
+from ...inference.areas import AreaStatistics
+from ...inference.frame_samples import FrameSample, FrameSampler
+from ...inference.normalization import RunningScale
+from ...inference.statistics import MapStatistics, describe
+from ...inference.windows import Map
+from ...video.overlay import resize_image
+from ...video.reader import Frame, Image, VideoInfo
+from ...video.scenes import SceneDetector
 
 DETECTION_WIDTH = 320
 """Width of the frames in which cuts are looked for, in pixels."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..inference.areas import Area
-from ..inference.polygons import contains, covered_fraction
-from ..inference.windows import Map
+from ...inference.areas import Area
+from ...inference.polygons import contains, covered_fraction
+from ...inference.windows import Map
 
 MAX_FIXATIONS = 20
 """Length of the path: viewers make about three fixations per second, so this is the first six or seven seconds."""

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference.areas import Area
-from ..untrusted import csv_cell, printable
-from ..version import __version__
-from ..video.reader import Image
-from .compare_order import Fixation
+from ...inference.areas import Area
+from ...untrusted import csv_cell, printable
+from ...version import __version__
+from ...video.reader import Image
+from .order import Fixation
 
 MIN_LEAD = 0.005
 """Lead in the fraction of the attention from which a version wins an area: half a percentage point."""
@@ -180,6 +180,6 @@ def lead_dict(lead: Lead, versions: Sequence[Version]) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of the JSON output."""
-    text = resources.files("tinyhd_cli.apps").joinpath("compare.schema.json").read_text(encoding="utf-8")
+    text = resources.files("tinyhd_cli.apps.compare").joinpath("schema.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found

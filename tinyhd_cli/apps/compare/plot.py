@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import figures
-from ..inference.areas import Area
-from ..inference.normalization import HIGH, LOW, stretch
-from ..inference.windows import Map
-from ..untrusted import printable
-from ..video.options import OverlayStyle
-from ..video.overlay import Painter, area_color, sides_of
-from .compare_results import Comparison, Version
-from .report_plots import clock, decimation, mark_times
+from ... import figures
+from ...inference.areas import Area
+from ...inference.normalization import HIGH, LOW, stretch
+from ...inference.windows import Map
+from ...untrusted import printable
+from ...video.options import OverlayStyle
+from ...video.overlay import Painter, area_color, sides_of
+from ..report.plots import clock, decimation, mark_times
+from .results import Comparison, Version
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference.windows import Map
-from ..video.options import OBJECT_THRESHOLD
-from ..video.reader import Frame
-from ..video.regions import Grid, QpOffsets
+from ...inference.windows import Map
+from ...video.options import OBJECT_THRESHOLD
+from ...video.reader import Frame
+from ...video.regions import Grid, QpOffsets
 
 MACROBLOCK = 16
 """Width and height of the blocks, in pixels, between which x264 can change its quantizer."""

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import figures
-from ..inference.areas import Area
-from ..inference.normalization import HIGH, LOW, stretch
-from ..inference.windows import Map
-from ..video.overlay import area_color, sides_of
-from ..video.reader import Image, VideoInfo
+from ... import figures
+from ...inference.areas import Area
+from ...inference.normalization import HIGH, LOW, stretch
+from ...inference.windows import Map
+from ...video.overlay import area_color, sides_of
+from ...video.reader import Image, VideoInfo
 
 LEVELS = {0.25: (0, 1), 0.5: (1, 0), 0.75: (0, -1)}
 """Fractions of the attention inside the contours of an image, with the direction in which each one's label is: down,

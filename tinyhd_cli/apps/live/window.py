@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import UsageError
-from ..video.reader import Frame, Image
+from ...errors import UsageError
+from ...video.reader import Frame, Image
 
 
 class TkWindow:

@@ -13,18 +13,18 @@ import av
 import cv2
 import numpy as np
 
-from ..atomic_files import atomic_write
-from ..callbacks import StartPhase, no_phases
-from ..errors import UsageError
-from ..inference.model import Model
-from ..inference.predict import saliency_of
-from ..inference.windows import Map
-from ..video.options import EncoderOptions
-from ..video.reader import Frame, VideoInfo, VideoReader
-from ..video.regions import QP_RANGE, Grid, QpMap, QpOffsets
-from ..video.writer import VideoWriter
-from .encode_offsets import HOLD_FRAMES, QpAllocator, importance
-from .options import EncodeOptions
+from ...atomic_files import atomic_write
+from ...callbacks import StartPhase, no_phases
+from ...errors import UsageError
+from ...inference.model import Model
+from ...inference.predict import saliency_of
+from ...inference.windows import Map
+from ...video.options import EncoderOptions
+from ...video.reader import Frame, VideoInfo, VideoReader
+from ...video.regions import QP_RANGE, Grid, QpMap, QpOffsets
+from ...video.writer import VideoWriter
+from ..options import EncodeOptions
+from .offsets import HOLD_FRAMES, QpAllocator, importance
 from .roi_formats import ROI_FORMATS, RoiFormat
 
 QINDEX_PER_STEP = 4

@@ -9,19 +9,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import is_special, remove, temporary_path
-from ..callbacks import OnProgress, StartPhase, no_phases
-from ..errors import UsageError
-from ..inference.io_paths import check_two_passes
-from ..inference.model import Model
-from ..inference.predict import saliency_of
-from ..metrics.bjontegaard import bd_rate
-from ..video.reader import Frame, VideoReader
-from ..video.regions import ROI_ENCODERS, QpMap
-from ..video.writer import VideoWriter
-from .encode_offsets import QpAllocator, cells_of, importance
-from .encode_quality import Quality, Regions, measure
-from .options import EncodeOptions
+from ...atomic_files import is_special, remove, temporary_path
+from ...callbacks import OnProgress, StartPhase, no_phases
+from ...errors import UsageError
+from ...inference.io_paths import check_two_passes
+from ...inference.model import Model
+from ...inference.predict import saliency_of
+from ...metrics.bjontegaard import bd_rate
+from ...video.reader import Frame, VideoReader
+from ...video.regions import ROI_ENCODERS, QpMap
+from ...video.writer import VideoWriter
+from ..options import EncodeOptions
+from .offsets import QpAllocator, cells_of, importance
+from .quality import Quality, Regions, measure
 
 TOLERANCE = 0.02
 """Relative difference up to which the size of the plain encode counts as equal."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import figures
-from ..video.overlay import area_color
-from .report_data import ReportData, pixel_aspect
+from ... import figures
+from ...video.overlay import area_color
+from .data import ReportData, pixel_aspect
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,15 +13,15 @@ from urllib.request import url2pathname
 
 import numpy as np
 
-from ..errors import InputError, UsageError
-from ..inference.model import Model
-from ..inference.normalization import Scale, make_scale
-from ..inference.preprocess import Pixels, reduced
-from ..inference.windows import Map
-from ..models import ModelSpec
-from ..video.options import InputOptions
-from ..video.overlay import Painter, draw_label
-from ..video.reader import Frame, Image, VideoReader
+from ...errors import InputError, UsageError
+from ...inference.model import Model
+from ...inference.normalization import Scale, make_scale
+from ...inference.preprocess import Pixels, reduced
+from ...inference.windows import Map
+from ...models import ModelSpec
+from ...video.options import InputOptions
+from ...video.overlay import Painter, draw_label
+from ...video.reader import Frame, Image, VideoReader
 
 URL_MARK, FILE_URL = "://", "file://"
 

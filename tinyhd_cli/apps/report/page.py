@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference.areas import AreaStatistics
-from ..inference.model import Model
-from ..inference.statistics import describe
-from ..untrusted import printable
-from ..version import __version__
-from ..video.options import OverlayStyle
-from ..video.overlay import Painter
-from ..video.reader import VideoInfo
-from ..wording import damage, plural
-from .report_data import ReportData, Scene
-from .report_plots import clock, plot_areas, plot_over_time, plot_path
-from .report_shots import Shot, contours_of, hex_color, make_shot, outline_areas, region, scaled_robustly
+from ...inference.areas import AreaStatistics
+from ...inference.model import Model
+from ...inference.statistics import describe
+from ...untrusted import printable
+from ...version import __version__
+from ...video.options import OverlayStyle
+from ...video.overlay import Painter
+from ...video.reader import VideoInfo
+from ...wording import damage, plural
+from .data import ReportData, Scene
+from .plots import clock, plot_areas, plot_over_time, plot_path
+from .shots import Shot, contours_of, hex_color, make_shot, outline_areas, region, scaled_robustly
 
 FILMSTRIP = 12
 """Number of images in the filmstrip."""
@@ -32,7 +32,7 @@ def fill_template(name: str, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("tinyhd_cli.apps", "."),
+        loader=PackageLoader("tinyhd_cli.apps.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -45,7 +45,7 @@ def render(data: ReportData, model: Model) -> str:
     """Return the report's HTML. An image and a video with a single frame have a page without time."""
     values = video_values(data, model) if data.has_motion else image_values(data)
     return fill_template(
-        "report_video.html" if data.has_motion else "report_image.html",
+        "video.html" if data.has_motion else "image.html",
         kind="report",
         title=printable(data.info.path.name),
         facts=describe_run(data, model),

@@ -10,23 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
-from ..callbacks import StartPhase, no_phases
-from ..errors import UsageError
-from ..inference.areas import Area, AreaStatistics
-from ..inference.frame_samples import FrameSample, FrameSampler
-from ..inference.model import Model, load_model
-from ..inference.predict import saliency_of
-from ..inference.tasks import require_task
-from ..inference.windows import Map
-from ..models import ModelSpec
-from ..video.images import is_static_image
-from ..video.reader import Frame, VideoReader
-from ..video.source import is_read_once
-from .compare_areas import MAX_VERSIONS, assign_areas, names_of
-from .compare_conditions import MEASURES, OF_TIME, Condition, parse_condition
-from .compare_order import gaze_path, order_of_path, order_of_times
-from .compare_results import Check, Comparison, Version
-from .options import CompareOptions
+from ...callbacks import StartPhase, no_phases
+from ...errors import UsageError
+from ...inference.areas import Area, AreaStatistics
+from ...inference.frame_samples import FrameSample, FrameSampler
+from ...inference.model import Model, load_model
+from ...inference.predict import saliency_of
+from ...inference.tasks import require_task
+from ...inference.windows import Map
+from ...models import ModelSpec
+from ...video.images import is_static_image
+from ...video.reader import Frame, VideoReader
+from ...video.source import is_read_once
+from ..options import CompareOptions
+from .areas import MAX_VERSIONS, assign_areas, names_of
+from .conditions import MEASURES, OF_TIME, Condition, parse_condition
+from .order import gaze_path, order_of_path, order_of_times
+from .results import Check, Comparison, Version
 
 IMAGE_WIDTH = 960
 VIDEO_WIDTH = 640

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from ..atomic_files import atomic_write, is_special
-from ..callbacks import OnProgress
-from ..errors import UsageError
-from ..inference.areas import AreaStatistics
-from ..inference.model import Model
-from ..inference.predict import saliency_of
-from ..inference.tasks import require_task
-from ..video.reader import VideoReader
-from .options import ReportOptions
-from .report_data import ReportCollector, ReportData
-from .report_page import render
+from ...atomic_files import atomic_write, is_special
+from ...callbacks import OnProgress
+from ...errors import UsageError
+from ...inference.areas import AreaStatistics
+from ...inference.model import Model
+from ...inference.predict import saliency_of
+from ...inference.tasks import require_task
+from ...video.reader import VideoReader
+from ..options import ReportOptions
+from .data import ReportCollector, ReportData
+from .page import render
 
 
 def check_page(output: Path, flag: str = "--output") -> None:

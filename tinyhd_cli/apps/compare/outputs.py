@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..atomic_files import atomic_write, is_special
-from ..errors import UsageError
-from ..inference.options import STDOUT
-from ..untrusted import json_text
-from .compare_plot import plot_comparison
-from .compare_results import Comparison
+from ...atomic_files import atomic_write, is_special
+from ...errors import UsageError
+from ...inference.options import STDOUT
+from ...untrusted import json_text
+from .plot import plot_comparison
+from .results import Comparison
 
 
 def check_outputs(wanted: Mapping[str, Path | None], inputs: Sequence[Path]) -> dict[str, Path]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..errors import InputError, UsageError, did_you_mean
-from ..inference.area_parsing import find_file, is_box, parse_areas
-from ..inference.areas import Area, same_shape
-from .compare_results import Version
+from ...errors import InputError, UsageError, did_you_mean
+from ...inference.area_parsing import find_file, is_box, parse_areas
+from ...inference.areas import Area, same_shape
+from .results import Version
 
 MAX_VERSIONS = 26
 """Maximum number of versions, because each has a letter."""

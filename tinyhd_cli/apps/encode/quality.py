@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..callbacks import OnProgress
-from ..inference.windows import Map
-from ..video.options import InputOptions
-from ..video.reader import Frame, VideoReader
-from ..video.regions import Grid, QpMap, QpOffsets
-from .encode_offsets import HOLD_FRAMES
+from ...callbacks import OnProgress
+from ...inference.windows import Map
+from ...video.options import InputOptions
+from ...video.reader import Frame, VideoReader
+from ...video.regions import Grid, QpMap, QpOffsets
+from .offsets import HOLD_FRAMES
 
 WEIGHT_COLUMNS = 64
 """Cells across a frame in which attention weights errors."""

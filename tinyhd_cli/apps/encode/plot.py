@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import figures
-from .encode import Curves, EncodeSummary
-from .encode_quality import Quality
+from ... import figures
+from .quality import Quality
+from .run import Curves, EncodeSummary
 
 
 def plot_curves(summary: EncodeSummary, curves: Curves, path: Path, title: str) -> None:

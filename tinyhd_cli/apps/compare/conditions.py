@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import UsageError, did_you_mean
+from ...errors import UsageError, did_you_mean
 
 Unit = Literal["fractions", "seconds", "numbers"]
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ..atomic_files import atomic_write, is_special
-from ..inference.model import Model
-from ..untrusted import printable
-from ..version import __version__
-from ..video.overlay import Painter, resize_image
-from ..wording import damage, plural
-from .report_data import ReportData
-from .report_page import HEAT_MAP, describe_model, diagonal, fill_template
-from .report_plots import clock
-from .report_shots import Shot, hex_color, make_shot, outline_areas, scaled_robustly
+from ...atomic_files import atomic_write, is_special
+from ...inference.model import Model
+from ...untrusted import printable
+from ...version import __version__
+from ...video.overlay import Painter, resize_image
+from ...wording import damage, plural
+from .data import ReportData
+from .page import HEAT_MAP, describe_model, diagonal, fill_template
+from .plots import clock
+from .shots import Shot, hex_color, make_shot, outline_areas, scaled_robustly
 
 THUMBNAIL_SIDE = 320
 """Longer side of a thumbnail in pixels, about twice its size on the page."""
@@ -110,7 +110,7 @@ def write_summary(files: Sequence[FileSummary], failures: Mapping[str, str], out
         OutputError: it cannot be written.
     """
     page = fill_template(
-        "report_summary.html",
+        "summary.html",
         kind="summary",
         title=f"Summary of {plural(len(files) + len(failures), 'file')}",
         counts=describe_counts(files),

@@ -1,0 +1,1 @@
+"""Show the saliency of a camera or a stream: ``run`` reads, predicts, and draws; ``window`` shows frames."""
