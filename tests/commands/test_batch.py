@@ -39,7 +39,7 @@ def test_a_folder_with_a_broken_file(tinyhd, folder, weights_file, capsys, comma
 def test_output_names_are_checked_first(tinyhd, folder, weights_file, capsys, command):
     name = f"out{Path(SUFFIXES[command]).suffix}"
     assert tinyhd(command, folder, "-o", name, "--weights", weights_file) == 2
-    assert "3 videos would be written to one file" in capsys.readouterr().err
+    assert "3 inputs would be written to one file" in capsys.readouterr().err
     assert tinyhd(command, "none.mp4", "--weights", weights_file) == 3
     assert "none.mp4: no such file" in capsys.readouterr().err
     assert not list(Path.cwd().iterdir())

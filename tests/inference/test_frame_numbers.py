@@ -51,7 +51,7 @@ def test_predicted_maps_belong_to_their_frames(tinyhd, tmp_path, weights_file, s
     """Maps from PNGs, from an npz and directly from the network have the same scores."""
     root = dataset(tmp_path / "data", stems)
     outputs = ["--maps", "png/v", "--npz", "npz/v.npz", "--csv", "o.csv", "--quiet"]
-    assert tinyhd("predict", root / "v" / "images", "--weights", weights_file, *outputs) == 0
+    assert tinyhd("predict", root / "v" / "images", "--as-video", "--weights", weights_file, *outputs) == 0
     assert sorted(path.name for path in Path("png/v").iterdir()) == sorted(f"{stem}.png" for stem in stems)
     with Path("o.csv").open(newline="") as file:
         assert [row["image"] for row in csv.DictReader(file)] == [f"{stem}.png" for stem in stems]
@@ -156,7 +156,8 @@ def test_names_of_maps(tmp_path):
 
 def test_skip_existing_requires_the_maps_of_all_images(tinyhd, tmp_path, weights_file, capsys):
     root = dataset(tmp_path / "data", STEMS["gaps"][:3])
-    run = ["predict", root / "v" / "images", "--weights", weights_file, "--maps", "png", "--skip-existing"]
+    images = root / "v" / "images"
+    run = ["predict", images, "--as-video", "--weights", weights_file, "--maps", "png", "--skip-existing"]
     assert tinyhd(*run) == 0
     assert tinyhd(*run) == 0
     assert "skipped, all outputs exist" in capsys.readouterr().err

@@ -306,7 +306,7 @@ def test_bad_usage(predict, arguments, capsys):
 def test_several_inputs_and_one_name(predict, capsys):
     shutil.copy("clip.mp4", "other.mp4")
     assert predict("other.mp4", "--cutout", "o.webm") == 2
-    assert "--cutout o.webm: 2 videos would be written to one file; use --out-dir DIR" in capsys.readouterr().err
+    assert "--cutout o.webm: 2 inputs would be written to one file; use --out-dir DIR" in capsys.readouterr().err
     assert predict("other.mp4", "--cutout", "o.webm", "--out-dir", "out") == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["clip_o.webm", "other_o.webm"]
 

@@ -182,7 +182,10 @@ def for_each(
     if not quiet:
         planned = {job.video for job in plan.jobs}
         used = [item for item in inputs.found if item.path in planned]
-        for note in [*describe(plan), *describe_images(used, reading.rate if reading else None, folders)]:
+        for note in [
+            *describe(plan, reading is not None),
+            *describe_images(used, reading.rate if reading else None, folders),
+        ]:
             say(note)
     if plan.jobs:
         unusable = [Outcome(name, None, error=error) for name, error in tally.failed]
@@ -197,10 +200,16 @@ def for_each(
     return tally.close()
 
 
-def describe(plan: Plan) -> list[str]:
-    """Return notes on files that were found but are not inputs."""
+def describe(plan: Plan, can_read_images: bool) -> list[str]:
+    """Return notes on files that were found but are not inputs.
+
+    Args:
+        plan: the plan of the command.
+        can_read_images: whether the command has ``--as-images``.
+    """
+    advice = "; use --as-images to read both" if can_read_images else ""
     notes = [
-        f"{folder}: images are ignored, because the folder also contains videos"
+        f"{folder}: images are ignored, because the folder also contains videos{advice}"
         for folder in plan.ignored_image_folders
     ]
     if files := plan.ignored:

@@ -93,7 +93,7 @@ def make_plan(found: Sequence[Input], templates: Mapping[str, str], out_dir: Pat
             result.errors[str(job.video)] = error
         else:
             result.jobs.append(job)
-    check_folder(result.jobs, templates, vary)
+    check_folder(result.jobs, templates, vary, separate=any(item.one_of for item in found))
     check_overwriting(result.jobs)
     check_distinct(result.jobs, templates)
     return result
@@ -146,12 +146,20 @@ def too_long(job: Job, vary: set[str]) -> OutputError | None:
     return None
 
 
-def check_folder(jobs: Sequence[Job], templates: Mapping[str, str], vary: set[str]) -> None:
-    """Raise ``UsageError`` if the outputs of several videos have the same name."""
+def check_folder(jobs: Sequence[Job], templates: Mapping[str, str], vary: set[str], separate: bool) -> None:
+    """Raise ``UsageError`` if the outputs of several inputs have the same name.
+
+    Args:
+        jobs: all jobs.
+        templates: the name of each kind of output.
+        vary: the kinds of output that have a different name for each input.
+        separate: whether some inputs are images of a folder that could be the frames of one video.
+    """
     for kind, name in templates.items():
         if len(jobs) > 1 and kind not in vary:
             ways = "use --out-dir DIR, or {name} in the name"
-            raise UsageError(f"{flag(kind)} {name}: {len(jobs)} videos would be written to one file; {ways}")
+            frames = "; if the images are frames of one video, use --as-video" if separate else ""
+            raise UsageError(f"{flag(kind)} {name}: {len(jobs)} inputs would be written to one file; {ways}{frames}")
 
 
 def check_overwriting(jobs: Sequence[Job]) -> None:
