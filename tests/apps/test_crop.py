@@ -114,6 +114,7 @@ def test_invalid_aspects(text):
         parse_aspect(text)
 
 
+@pytest.mark.slow
 def test_phone_clip(tinyhd, tmp_path, weights_file):
     """Rotation, variable frame rate and audio of a phone clip are kept. Each frame is a part of the source's frame."""
     clip = clips.make(

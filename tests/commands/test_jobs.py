@@ -128,6 +128,7 @@ def until(process, *texts):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+@pytest.mark.slow
 def test_a_killed_worker_and_then_ctrl_c(tmp_path, weights_file):
     """The killed process fails its input only. Neither leaves partial files or processes."""
     out = tmp_path / "out"

@@ -125,7 +125,10 @@ def test_channels_are_padded_to_vectors(channels, filled):
     same(result, x, block(x).detach())
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if "half" in name else name for name in NETWORKS],
+)
 def lively_file(request, tmp_path_factory):
     network = lively(request.param)
     path = tmp_path_factory.mktemp("networks") / f"{request.param}.safetensors"
@@ -147,8 +150,17 @@ def test_engines_agree(lively_file, engine):
     assert correlation > 0.999999
 
 
-@pytest.mark.parametrize("engine", ["fused", "openvino"])
-@pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-4), ("bf16", 0.03), ("int8", 0.1)])
+@pytest.mark.parametrize(
+    ("engine", "precision", "limit"),
+    [
+        ("fused", "float32", 1e-4),
+        ("fused", "bf16", 0.03),
+        ("openvino", "int8", 0.1),
+        pytest.param("openvino", "float32", 1e-4, marks=pytest.mark.slow),
+        pytest.param("openvino", "bf16", 0.03, marks=pytest.mark.slow),
+        pytest.param("fused", "int8", 0.1, marks=pytest.mark.slow),
+    ],
+)
 def test_precisions_of_trained_weights(shared, engine, precision, limit):
     """Compare with PyTorch on a real video."""
     from tinyhd_cli.engines.openvino import has_bf16

@@ -106,7 +106,7 @@ def test_maps_are_those_of_single_clips(pair_file, engine):
         np.testing.assert_allclose(maps_of(model, count), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_the_coupled_network(tmp_path, precision):
     network = lively("uva-64")
     weights.save(tmp_path / "uva.safetensors", network.state_dict(), models.named_spec("uva-64"))

@@ -129,6 +129,7 @@ def test_inference_agrees_with_the_original(stkd, calibrated):
     check_inference(stkd, calibrated, "eval", stkd.frames[:1], 2)
 
 
+@pytest.mark.slow
 def test_inference_at_the_usual_size_agrees_with_the_original(stkd, calibrated):
     check_inference(stkd, calibrated, "eval_473", torch.from_numpy(stkd.inputs.frames((1, 3, 2, 473, 473), 2.0, 2)), 8)
 

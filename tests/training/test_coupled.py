@@ -108,7 +108,9 @@ def test_the_first_stage_trains_both_paths_and_the_shared_layers(data, tmp_path)
     assert changed == {"low", "spatial", "temporal", "spatial_head", "temporal_head"}
 
 
-@pytest.mark.parametrize("stop_at", [(1, 1), (1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    "stop_at", [(1, 1), pytest.param((1, 2), marks=pytest.mark.slow), pytest.param((2, 1), marks=pytest.mark.slow)]
+)
 def test_a_run_resumed_in_either_stage_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path, stop_at):
     stages.train(settings(data, tmp_path / "uninterrupted", ema=0.9, checkpoint_every=1))
 

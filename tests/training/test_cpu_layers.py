@@ -21,7 +21,7 @@ def run(network, clip):
     return saliency, {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
-@pytest.mark.parametrize("name", ["tinyhd-m-quarter", "tinyhd-s-quarter"])
+@pytest.mark.parametrize("name", [pytest.param("tinyhd-m-quarter", marks=pytest.mark.slow), "tinyhd-s-quarter"])
 def test_outputs_and_gradients_in_float64(name):
     reference = lively(name).double().train()
     fast = copy.deepcopy(reference)

@@ -41,6 +41,7 @@ def settings(data, out, **changes):
     return TrainConfig(**(values | changes))
 
 
+@pytest.mark.slow
 def test_an_extended_run_equals_an_uninterrupted_run_bit_for_bit(data, tmp_path, caplog):
     """This holds if both schedules have the same learning rates, which a warning reports."""
     late = {"milestones": (0.99,), "ema": 0.9}

@@ -97,6 +97,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_four_steps_of_distilling_hd2s(shared, data, tmp_path, one_thread):
     teacher = procedural_file(tmp_path / "hd2s.safetensors", shared, "hd2s")
     student = {"model": "tinyhd-s-quarter", "init": str(shared / "upstream" / "d123s_rc4_rc1T.pth"), "lr": SMALL_LR}
@@ -246,6 +247,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_batch(data, tmp
         trainer.run()
 
 
+@pytest.mark.slow
 def test_training_on_single_frames_makes_a_network_for_clips(data, tmp_path):
     """A 2D network is trained on photographs and frames; the resulting 3D network is then trained on clips."""
     first = settings(data, tmp_path / "stills", stills=True, steps=3)
