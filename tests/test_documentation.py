@@ -67,10 +67,16 @@ def commands_in(page, language):
     return [part.strip() for line in lines for part in line.split(" | ") if part.strip().startswith("tinyhd ")]
 
 
+RUN_EACH_TIME = ("README.md", "predict.md", "compare.md")
+"""Pages whose commands are run each time; those of other pages are run by ``make test-slow``."""
+
+
 def pages_with(language):
     found = [page for page in PAGES if commands_in(page, language) and page != FAMILY_GUIDE]
     assert found
-    return pytest.mark.parametrize("page", found, ids=lambda page: page.name)
+    marks = [() if page.name in RUN_EACH_TIME else pytest.mark.slow for page in found]
+    pages = [pytest.param(page, marks=mark) for page, mark in zip(found, marks, strict=True)]
+    return pytest.mark.parametrize("page", pages, ids=[page.name for page in found])
 
 
 @pytest.fixture
@@ -184,11 +190,12 @@ def check_options(command):
     assert set(used) <= names | {"--help"}, command
 
 
-@pages_with("shell")
-def test_commands_that_are_not_run(page):
-    """Check that commands which need a camera, a network connection, or minutes exist with these options."""
-    for command in commands_in(page, "shell"):
-        check_options(command)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist_with_their_options(page):
+    """Also those that are not run, because they need a camera, a network connection, or minutes."""
+    for language in ("sh", "bash", "shell"):
+        for command in commands_in(page, language):
+            check_options(command)
 
 
 def test_commands_and_options_in_the_text():
@@ -327,6 +334,7 @@ def save_folded(path, network):
     np.savez(path, **arrays)
 
 
+@pytest.mark.slow
 def test_the_cookbook(readers_folder, monkeypatch, capsys):
     """Run each recipe with the included weights."""
     monkeypatch.delenv("TINYHD_REGISTRY")

@@ -41,6 +41,7 @@ def test_stages(tinyhd, tmp_path, weights_file, capsys):
     assert "Bottleneck: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_model(tinyhd, weights_file, capsys, monkeypatch):
     # The same measurements are shown in both forms.
     measured = functools.cache(

@@ -90,6 +90,7 @@ def test_plots(tinyhd, park, maps):
         assert plot.shape[0] > 200 and plot.std() > 10
 
 
+@pytest.mark.slow
 def test_plots_of_a_networks_frames(tinyhd, tmp_path, weights_file):
     """The map of a late frame is predicted again from the frames of its clip only, and is the same."""
     root = on_disk.folder(tmp_path / "data", {"long": 40})

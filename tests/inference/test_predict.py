@@ -322,6 +322,7 @@ def test_spools_of_the_same_name(tinyhd, tmp_path, weights_file):
     assert files() == ["alone.npz", "o.mp4", "o.npz"]
 
 
+@pytest.mark.slow
 def test_style_options_change_the_overlay(tinyhd, tmp_path, weights_file):
     video = clips.make(tmp_path / "clip.mp4", frames=2, width=96, height=64)
     looks = {

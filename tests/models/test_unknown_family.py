@@ -115,6 +115,7 @@ def test_engines_agree_or_fall_back(pair_file, caplog):
     ]
 
 
+@pytest.mark.slow
 def test_export_is_checked_and_complete(tmp_path, tinyhd, pair_file, capsys):
     assert tinyhd("export", "--weights", pair_file, "--out", "pair.onnx") == 0
     assert "pair-64: clip (1, 3, 2, 64, 64) -> saliency" in capsys.readouterr().err

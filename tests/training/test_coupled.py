@@ -137,6 +137,7 @@ def test_a_run_resumed_in_either_stage_equals_an_uninterrupted_one_bit_for_bit(d
             assert torch.equal(moments["exp_avg_sq"], two.optimizer["state"][index]["exp_avg_sq"])
 
 
+@pytest.mark.slow
 def test_the_second_stage_alone(data, tmp_path):
     stages.train(settings(data, tmp_path / "both"))
     first = tmp_path / "both" / "stage-1" / "best.safetensors"

@@ -371,6 +371,7 @@ def test_hevc_is_tagged_for_apple(tmp_path, suffix, encoder):
     assert int.from_bytes(content[at - 4 : at]) > 60, "with parameter sets"
 
 
+@pytest.mark.slow
 def test_hevc_of_all_commands_is_tagged(tinyhd, tmp_path, weights_file):
     clip = clips.make(tmp_path / "clip.mp4", frames=3, width=128, height=96)
     given = (clip, "--weights", weights_file, "--codec", "hevc", "--quiet")
