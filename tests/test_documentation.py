@@ -270,6 +270,7 @@ def plugin(trainers_folder, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_the_guide_on_families(plugin, capsys):
     """Train, distill, predict, evaluate, and export the family of the guide, as a plugin."""
     from tinyhd_cli import cli

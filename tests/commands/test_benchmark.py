@@ -66,6 +66,7 @@ def test_model(tinyhd, weights_file, capsys, monkeypatch):
     assert "515,281 parameters, 222.3 M multiply-adds per map" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_model_over_many_frames(tinyhd, tmp_path, capsys):
     network = lively("uva-32")
     weights.save(tmp_path / "uva.safetensors", network.state_dict(), named_spec("uva-32"))

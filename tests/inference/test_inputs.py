@@ -86,6 +86,7 @@ def test_raw_video_from_standard_input(tmp_path, weights_file):
     assert (found["frames"], found["width"], found["height"], found["rate"]) == (4, 64, 48, 20)
 
 
+@pytest.mark.slow
 def test_empty_or_invalid_standard_input(tmp_path, weights_file):
     for data in (b"", b"no video at all" * 100):
         result = predict_stdin(weights_file, tmp_path, data)

@@ -349,7 +349,7 @@ def test_style_options_change_the_overlay(tinyhd, tmp_path, weights_file):
     assert np.abs((images["pair"][:, 96:] - images["default"]).mean(2)).mean() < 4
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_runs_leave_no_incomplete_files(tmp_path, weights_file, number):
     video = clips.make(tmp_path / "clip.mp4", frames=400, width=320, height=240)
     out = tmp_path / "out"
