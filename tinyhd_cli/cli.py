@@ -15,9 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from . import errors, settings
-from .commands import (
-    app as web_app,
-)
+from .commands import app as web_app
 from .commands import (
     benchmark,
     compare,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers.textured import left_saliency_of, textured
 
-from tinyhd_cli.apps.encode import roi_file
+from tinyhd_cli.apps.encode import offsets, roi_file
 from tinyhd_cli.apps.options import EncodeOptions
 from tinyhd_cli.video.options import EncoderOptions
 from tinyhd_cli.video.reader import VideoReader
@@ -31,7 +31,7 @@ def clip(tmp_path_factory):
 @pytest.fixture
 def write(clip, monkeypatch, tmp_path):
     """Return a function that writes a region map of the clip, with attention on the left, and returns its path."""
-    monkeypatch.setattr(roi_file, "saliency_of", left_saliency_of)
+    monkeypatch.setattr(offsets, "saliency_of", left_saliency_of)
 
     def run(name, file, crf=28):
         options = EncodeOptions(EncoderOptions(crf=crf, preset="medium"))
@@ -124,6 +124,19 @@ def test_filter_graph(write, clip, name):
     if name == "ffmpeg":
         better, worse = encoded_errors(clip, match[1].partition("addroi")[2].split(",addroi"), painted)
         assert better > 2 and worse < -2, "the regions are better, and all others worse, in dB"
+
+
+def test_filter_graph_is_cut_where_regions_change(write, monkeypatch):
+    def moving(reader, model):
+        for frame, saliency in left_saliency_of(reader, model):
+            yield frame, saliency if frame.index < 6 else saliency[:, ::-1]
+
+    monkeypatch.setattr(offsets, "saliency_of", moving)
+    split, first, second, concat = write("ffmpeg", "clip.graph").read_text().splitlines()
+    assert split == "[0:v]split=2[0][1];" and concat == "[r0][r1]concat=2[v]"
+    assert first.startswith("[0]trim=start_frame=0:end_frame=12,setpts=PTS-STARTPTS,addroi=")
+    assert second.startswith("[1]trim=start_frame=12,setpts=PTS-STARTPTS,addroi=")
+    assert first.endswith("[r0];") and second.endswith("[r1];")
 
 
 def encoded_errors(clip, regions, painted):

@@ -92,14 +92,23 @@ def test_transforms_of_an_svg(tmp_path):
         ('viewBox="0 0 400 200"', [20, 10, 40, 20]),  # scaled to the frame
         ('viewBox="20 0 200 100"', [20, 20, 60, 40]),
         ('width="200px" height="100"', [40, 20, 80, 40]),
-        ('width="200" height="100" viewBox="0 0 50 50"', [130, 40, 200, 80]),  # centered
+        ('width="200" height="100" viewBox="0 0 50 50"', [130, 40, 210, 80]),  # centered
         ('width="200" height="100" viewBox="0 0 50 50" preserveAspectRatio="none"', [160, 40, 320, 80]),
         ('width="20cm" height="10cm" viewBox="0 0 200 100"', [40, 20, 80, 40]),
+        ('width="210mm" height="105mm" viewBox="0 0 200 100"', [40, 20, 80, 40]),
     ],
 )
 def test_the_frame_of_an_svg(tmp_path, attributes, expected):
     found = read(tmp_path / "a.svg", svg('<rect id="a" x="40" y="20" width="40" height="20"/>', attributes))
-    assert found["a"][:2] == expected[:2]
+    assert found["a"] == pytest.approx(expected)
+
+
+def test_percentages_of_an_svg_refer_to_its_view_box(tmp_path):
+    found = read(
+        tmp_path / "a.svg",
+        svg('<rect id="a" width="50%" height="100%"/>', 'width="210mm" height="105mm" viewBox="0 0 200 100"'),
+    )
+    assert found["a"] == [0, 0, 100, 100]
 
 
 def test_names_of_an_svg(tmp_path):
@@ -282,7 +291,7 @@ def test_mask_images(tmp_path, mode):
 
 
 def test_edges_of_a_mask_are_no_areas(tmp_path):
-    """A mask with smooth edges, and one with JPEG's noise."""
+    """Masks with smooth edges, as PNG and as lossless WebP."""
     with Image.open(mask_file(tmp_path / "large.png", scale=4)) as image:
         smooth = image.resize((150, 75), Image.Resampling.BICUBIC)
     for name in ("smooth.png", "smooth.webp"):
@@ -298,6 +307,7 @@ def test_edges_of_a_mask_are_no_areas(tmp_path):
         (lambda path: Image.new("RGB", (20, 10)).save(path), "contains no area"),
         (lambda path: Image.effect_noise((50, 50), 99).save(path), "is not a mask"),
         (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n damaged"), "is not an image that can be read"),
+        (lambda path: Image.new("RGB", (20, 10), "red").save(path, format="JPEG"), "save it as PNG"),
         (lambda path: path.write_bytes(b""), "is not a JSON file"),
         (
             lambda path: path.write_bytes(b"%PDF-1.7\n\xe2\xe3"),

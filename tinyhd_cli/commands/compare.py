@@ -130,11 +130,10 @@ def show(result: Comparison, order: bool) -> None:
         console.width = max(console.width, 200)  # a log or a pipe has no width
     for version in result.versions:
         console.print(f"{version.label}: {describe(version)}")
-    columns = ["size", *(version.id for version in result.versions)]
-    columns += ["order"]
-    columns += ["first seen"] if result.has_time else []
+    timed = ["first attended"] if result.has_time else []
+    columns = ["size", *(version.id for version in result.versions), "order", *timed, "winner"]
     table = Table("area", box=None, header_style="bold", pad_edge=False)
-    for column in [*columns, "most"]:
+    for column in columns:
         table.add_column(column, no_wrap=True)
     for area in result.areas:
         table.add_row(*row(result, area))

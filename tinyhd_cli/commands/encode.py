@@ -209,7 +209,7 @@ def show_curves(result: EncodeSummary, curves: Curves) -> None:
 
 def rate(quality: Quality, result: EncodeSummary) -> str:
     """Return the bit rate of an encode in kbit/s."""
-    return f"{8e-3 * quality.bytes / max(result.duration_s, 1e-9):.0f}"
+    return f"{result.kbit_per_s(quality):.0f}"
 
 
 def decibels(level: float | None) -> str:

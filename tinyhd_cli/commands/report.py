@@ -92,7 +92,7 @@ class Reports(Task):
                 raise UsageError(f"--summary-file {self.summary}: is the report of {job.video}; give another name")
 
     def load(self) -> Model:
-        """Load the model, whose values matter, and make the summary's folder: if that fails, then before the work."""
+        """Load the model for exact values, and create the summary's folder, so that a failure is reported early."""
         from ..apps.report.run import check_model
         from ..atomic_files import make_parent
 

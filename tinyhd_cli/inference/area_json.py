@@ -99,7 +99,7 @@ def box_of(values: Any, what: str) -> Points:
 
 def coco_drawings(content: Mapping[str, Any]) -> list[Drawing]:
     """Return the annotations of a COCO file for each of its images, named by their categories."""
-    categories = {entry["id"]: name_of(entry["name"]) for entry in content.get("categories", [])}
+    categories = {entry["id"]: name_of(entry["name"], shorten=True) for entry in content.get("categories", [])}
     by_image: dict[Any, list[dict[str, Any]]] = {}
     for annotation in entries(content, "annotations"):
         by_image.setdefault(annotation["image_id"], []).append(annotation)
@@ -139,7 +139,7 @@ def run_length_mask(segmentation: Mapping[str, Any], what: str) -> Any:
     """Return the mask ``(H, W)`` of a run-length encoding, compressed or not, column by column."""
     height, width = (int(side) for side in numbers(segmentation["size"], what))
     counts = segmentation["counts"]
-    runs = numbers(decompressed(counts) if isinstance(counts, str) else counts, what).astype(np.int64)
+    runs = numbers(decompressed(counts) if isinstance(counts, str) else counts, what, MAX_PIXELS).astype(np.int64)
     if width * height > MAX_PIXELS or runs.ndim != 1 or (runs < 0).any() or runs.sum() != width * height:
         raise ValueError(f"{what} has runs that do not fill {width} x {height} pixels")
     mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
@@ -166,7 +166,7 @@ def decompressed(text: str) -> list[int]:
 
 
 def figma_drawings(content: Mapping[str, Any]) -> list[Drawing]:
-    """Return the areas of each outer frame of a Figma file, as its REST API or a plugin gives it.
+    """Return the areas of each outer frame of a Figma file, as returned by its REST API or a plugin.
 
     The frame is the picture. Visible frames, groups, components and instances inside it are areas, and so is everything
     directly in it; all other nodes can be named.
@@ -196,14 +196,14 @@ def outer_frames(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def figma_drawing(frame: Mapping[str, Any]) -> Drawing:
     """Return the areas inside an outer frame."""
-    picture = name_of(frame["name"])
+    picture = name_of(frame["name"], shorten=True)
     corner, size = figma_box(frame, picture)
     areas: list[Area] = []
     others: list[Area] = []
     for node, depth in visible_nodes(frame["children"], 1):
         if not node.get("absoluteBoundingBox"):
             continue
-        name = name_of(node["name"])
+        name = name_of(node["name"], shorten=True)
         at, extent = figma_box(node, name, may_be_flat=True)
         low, high = at - corner, at - corner + extent
         if min(extent) <= 0 or (low >= size).any() or (high <= 0).any():  # a line, or cut off by the frame

@@ -16,7 +16,8 @@ from .polygons import Points
 SIGNATURES = (b"\x89PNG", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"\xff\xd8\xff", b"RIFF")
 """First bytes of the image formats that masks may have."""
 
-FORMATS = ("PNG", "BMP", "GIF", "TIFF", "JPEG", "WEBP")
+FORMATS = ("PNG", "BMP", "GIF", "TIFF", "WEBP")
+"""Without JPEG, whose compression adds flat colors that look like areas."""
 
 MAX_PIXELS = 1 << 26
 """Maximum size of a mask, about 8,000 x 8,000."""
@@ -35,8 +36,8 @@ def is_image(path: Path) -> bool:
 def mask_drawing(path: Path) -> Drawing:
     """Return the areas of a mask image, without the background: black, label 0, or transparent.
 
-    A color or label is an area if it fills some square of 3 x 3 pixels. The others, which smooth edges and JPEG add,
-    count as the most similar of these.
+    A color or label is an area if it fills some square of 3 x 3 pixels. The others, which smooth edges add, count as
+    the most similar of these.
 
     Raises:
         ValueError: it cannot be read as an image, or is not a mask.
@@ -52,7 +53,7 @@ def mask_drawing(path: Path) -> Drawing:
                 raise ValueError(f"{image.width} x {image.height} pixels; the limit of a mask is {MAX_PIXELS >> 20} MP")
             codes, are_colors = to_codes(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, EOFError, OSError) as error:
-        raise ValueError("is not an image that can be read") from error
+        raise ValueError("is not an image that can be read as a mask; save it as PNG") from error
     size = (float(codes.shape[1]), float(codes.shape[0]))
     codes = without_edges(codes, are_colors)
     areas = [
@@ -86,8 +87,8 @@ def without_edges(codes: Codes, are_colors: bool) -> Codes:
     if len(solid) > MAX_AREAS:
         raise ValueError(f"is not a mask: {len(solid):,} colors fill areas; the limit is {MAX_AREAS}")
     found, index = np.unique(codes, return_inverse=True)
-    parts = (65536, 256), (256, 256), (1, 256) if are_colors else (1, 1 << 24)
-    steps, limits = np.array(parts if are_colors else parts[2:]).T
+    parts = [(65536, 256), (256, 256), (1, 256)] if are_colors else [(1, 1 << 24)]
+    steps, limits = np.array(parts).T
     colors, solid_colors = (values[:, None].astype(np.int64) // steps % limits for values in (found, solid))
     nearest = [int(np.argmin(((solid_colors - color) ** 2).sum(axis=1))) for color in colors]
     exact = np.isin(found, solid)

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from ..errors import InputError, UsageError, did_you_mean, one_line
 from ..untrusted import parse_json, read_document
+from ..video.source import is_read_once
 from .area_json import json_drawings
 from .area_mask import is_image, mask_drawing
 from .area_svg import svg_drawing
@@ -106,7 +107,7 @@ def read_drawings(path: Path) -> list[Drawing]:
         InputError: the file cannot be read, or has invalid content.
     """
     try:
-        if is_image(path):
+        if not is_read_once(path) and is_image(path):
             return [mask_drawing(path)]
         text = read_document(path)
     except OSError as error:
@@ -143,8 +144,9 @@ def chosen(argument: str, drawings: Sequence[Drawing], names: Sequence[str], pic
     """
     pictures = [name for name in names if len(drawings) > 1 and any(is_picture(drawing, name) for drawing in drawings)]
     for name in [*pictures, picture]:
-        if matching := [drawing for drawing in drawings if name and is_picture(drawing, name)]:
-            drawings = matching[:1]
+        exact = [drawing for drawing in drawings if name and drawing.picture.lower() == name.lower()]
+        if matching := exact[:1] or [drawing for drawing in drawings if name and is_picture(drawing, name)]:
+            drawings = matching
     if len(drawings) > 1:
         known = ", ".join(drawing.picture for drawing in drawings[:6]) + (", ..." if len(drawings) > 6 else "")
         advice = f"choose one, as in FILE#{drawings[0].picture}"
@@ -165,14 +167,9 @@ def chosen(argument: str, drawings: Sequence[Drawing], names: Sequence[str], pic
 
 
 def is_picture(drawing: Drawing, name: str) -> bool:
-    """Return whether a drawing's picture has this name; case, folders and suffixes are ignored."""
-    return bool(drawing.picture) and bool(spellings(drawing.picture) & spellings(name))
-
-
-def spellings(name: str) -> set[str]:
-    """Return a file name in lower case, without its folder, and without its suffix."""
-    path = PurePath(name.lower())
-    return {name.lower(), path.name, path.stem}
+    """Return whether a drawing's picture has this name; case and folders are ignored, and one may lack its suffix."""
+    one, other = PurePath(drawing.picture.lower()), PurePath(name.lower())
+    return bool(drawing.picture) and (one.name in (other.name, other.stem) or one.stem == other.name)
 
 
 def new_name(text: str) -> str:

@@ -54,7 +54,7 @@ class Walk:
 
     by_id: dict[str, Element]
     size: tuple[float, float]
-    """Width and height of the nearest ``<svg>``, for lengths in percent."""
+    """Width and height of the outer ``<svg>`` in its own units, for lengths in percent, also those in nested ones."""
     elements: int = 0
     shapes: list[tuple[str, list[Points]]] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
@@ -70,14 +70,14 @@ def svg_drawing(text: str) -> Drawing:
     size = length(root.get("width", "100%"), whole[0]), length(root.get("height", "100%"), whole[1])
     if min(size) <= 0 or max(size) > MAX_COORDINATE:
         raise ValueError("needs a viewBox, or a width and a height")
-    walk = Walk({element.get("id", ""): element for element in root.iter()}, size)
+    walk = Walk({element.get("id", ""): element for element in root.iter()}, view[2:] if view else size)
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # infinite numbers are reported by `numbers`
-            visit(root, viewport(root, walk.size), walk, [])
+            visit(root, viewport(root, size), walk, [])
     except RecursionError:
         raise ValueError("a <use> element refers to itself, or to elements nested too deep") from None
-    areas = [drawn_area(name, rings, walk.size) for name, rings in walk.shapes]
-    groups = [drawn_area(group.name, [around(group.points)], walk.size) for group in walk.groups if group.points]
+    areas = [drawn_area(name, rings, size) for name, rings in walk.shapes]
+    groups = [drawn_area(group.name, [around(group.points)], size) for group in walk.groups if group.points]
     if not areas:
         raise ValueError("contains no shapes (rect, circle, ellipse, polygon, polyline, path)")
     return Drawing(areas, groups)
@@ -217,7 +217,7 @@ def own_name(element: Element) -> str:
     text = label or element.get("data-name", "") or title or element.get("id", "")
     # Illustrator writes a space in an id as _x20_.
     text = re.sub(r"_x([0-9A-Fa-f]{2,4})_", lambda match: chr(int(match[1], 16)), text)
-    return name_of(text) if text.strip() else ""
+    return name_of(text, shorten=True) if text.strip() else ""
 
 
 def length(text: str, whole: float) -> float:

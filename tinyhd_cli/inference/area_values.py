@@ -67,8 +67,8 @@ def drawn_area(name: str, rings: Sequence[Points], size: tuple[float, float]) ->
     """Return an area that was drawn on a picture; it scales with the frame.
 
     Args:
-        name: of the area.
-        rings: its parts and holes, in units of the picture.
+        name: name of the area.
+        rings: corners ``(n, 2)`` of each part and hole, in units of the picture.
         size: width and height of the picture.
 
     Raises:
@@ -85,11 +85,18 @@ def check_corners(name: str, points: Points) -> None:
         raise ValueError(f"area {name!r}: has {len(points):,} corners; the limit is {MAX_CORNERS:,}")
 
 
-def name_of(text: object) -> str:
-    """Return an area's name with escapes for unprintable characters; ``ValueError`` if it is not a valid name."""
+def name_of(text: object, shorten: bool = False) -> str:
+    """Return an area's name with escapes for unprintable characters; ``ValueError`` if it is not a valid name.
+
+    Args:
+        text: the name.
+        shorten: whether to cut names that are too long, because another program made them.
+    """
     if not isinstance(text, str | int | float) or isinstance(text, bool):
         raise ValueError("area names must be text")
     name = printable(str(text).strip())
+    if shorten:
+        name = name[:MAX_NAME]
     if not name:
         raise ValueError("area names must not be empty")
     if len(name) > MAX_NAME:
@@ -97,12 +104,16 @@ def name_of(text: object) -> str:
     return name
 
 
-def numbers(values: Any, what: str) -> Points:
+def numbers(values: Any, what: str, limit: float = MAX_COORDINATE) -> Points:
     """Return the numbers of a JSON list as an array.
 
+    Args:
+        values: the list.
+        what: its name in messages.
+        limit: maximum absolute value.
+
     Raises:
-        ValueError: it contains NaN, numbers that are too large, or anything else than numbers. The message begins with
-            ``what``, the name of the list.
+        ValueError: it contains NaN, numbers that are too large, or anything else than numbers.
     """
     try:
         found = np.asarray(values)
@@ -110,8 +121,8 @@ def numbers(values: Any, what: str) -> Points:
             raise ValueError
     except (ValueError, OverflowError):
         raise ValueError(f"{what} must consist of numbers") from None
-    if not (np.abs(found) <= MAX_COORDINATE).all():  # also False for NaN
-        raise ValueError(f"{what} contains NaN or a number beyond {MAX_COORDINATE:,.0f}")
+    if not (np.abs(found) <= limit).all():  # also False for NaN
+        raise ValueError(f"{what} contains NaN or a number beyond {limit:,.0f}")
     return found.astype(np.float64)
 
 

@@ -56,7 +56,7 @@ def log_rates_by_quality(rates: Sequence[float], qualities: Sequence[float]) -> 
 
 
 def integral(x: Values, y: Values, low: float, high: float) -> float:
-    """Return the integral from ``low`` to ``high`` of the piecewise cubic through the points ``(x, y)``."""
+    """Return the integral from ``low`` to ``high`` of the piecewise cubic through n points; x and y: ``(n,)``."""
     step = np.diff(x)
     slope = np.diff(y) / step
     tangent = tangents(step, slope)
@@ -73,7 +73,7 @@ def integral(x: Values, y: Values, low: float, high: float) -> float:
 
 
 def tangents(step: Values, slope: Values) -> Values:
-    """Return the slope of the interpolation in each point, such that it does not overshoot.
+    """Return the slope in each of n points, ``(n,)``, without overshoot; step and slope: ``(n - 1,)``.
 
     Method: F. N. Fritsch and J. Butland, "A method for constructing local monotone piecewise cubic interpolants", SIAM
     Journal on Scientific and Statistical Computing 5(2), 1984, with the three-point formula at the ends.

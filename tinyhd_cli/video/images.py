@@ -89,12 +89,13 @@ def is_static_image(path: Path) -> bool:
 def stored_size(file: Path) -> tuple[int, int] | None:
     """Return width and height of an image as it is stored, without decoding it; None if they cannot be read."""
     try:
-        data = file.read_bytes()
-        kind = detect_decoder(data[:HEAD_BYTES])
-        image = pillow_images.opened(file, data, kind) if kind else None
+        with file.open("rb") as stream:
+            kind = detect_decoder(stream.read(HEAD_BYTES))
+            stream.seek(0)
+            image = pillow_images.opened(file, stream, kind) if kind else None
+            return image.size if image else None
     except (OSError, InputError):
         return None
-    return image.size if image else None
 
 
 class ImageDecoder:
@@ -168,7 +169,7 @@ def decode_image(file: Path, number: int) -> tuple[str, Decoded]:
             raise InputError(f"{file}: is not an image, despite its suffix")
         if kind == ANIMATED_WEBP:
             return WEBP, Decoded(next(animation(file, data))[0], Orientation(0, False, Fraction(1)), number, file)
-        image = pillow_images.opened(file, data, kind)
+        image = pillow_images.opened(file, io.BytesIO(data), kind)
         if image is not None and pillow_images.is_needed(image, kind):
             pixels = pillow_images.decode(file, image)
             av_frame = av.VideoFrame.from_ndarray(pixels, "rgba" if pixels.shape[2] == 4 else "rgb24")

@@ -178,12 +178,14 @@ def draw_outline(image: Image, corners: NDArray[np.float64], text: str, number: 
 
 
 def sides_of(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the ends ``(n, 2, 2)`` of a polygon's sides, without those that it has in both directions."""
+    """Return the ends ``(n, 2, 2)`` of a polygon's sides, without those that joined rings have in both directions."""
     sides = np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)
+    if not (sides[:, 0] == sides[:, 1]).all(axis=1).any():  # only joined rings repeat a corner
+        return sides
     places = [(*start, *end) for start, end in sides.tolist()]
     both = {place for place in places if place[:2] != place[2:]} & {(*place[2:], *place[:2]) for place in places}
     kept = [place not in both and place[:2] != place[2:] for place in places]
-    return sides[kept] if both else sides
+    return sides[kept]
 
 
 def draw_label(image: Image, text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import math
+import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +35,12 @@ ORIENTATION = 0x0112
 """EXIF tag of the orientation."""
 
 
-def opened(file: Path, data: bytes, kind: str) -> Image | None:
+def opened(file: Path, stream: BinaryIO, kind: str) -> Image | None:
     """Open an image without decoding its pixels; None if Pillow cannot.
 
     Args:
         file: for messages.
-        data: content of the file.
+        stream: its content; read from again when the pixels are decoded.
         kind: format as ``images.detect_decoder`` returns it.
     """
     from PIL import Image
@@ -56,12 +57,12 @@ def opened(file: Path, data: bytes, kind: str) -> Image | None:
         return None
     with suppress(OSError, ValueError, SyntaxError, EOFError):
         # Not Image.open, which refuses large images; they are reduced here.
-        return Image.OPEN[name][0](io.BytesIO(data), str(file))
+        return Image.OPEN[name][0](stream, str(file))
     return None
 
 
 def is_needed(image: Image, kind: str) -> bool:
-    """Return whether FFmpeg does not decode an image, or not with its colors, or only at a size that is too large."""
+    """Return whether Pillow must decode an image: FFmpeg cannot read it, ignores its profile, or cannot reduce it."""
     profile = image.mode == "CMYK" and bool(image.info.get("icc_profile"))
     return kind not in FORMATS or profile or image.width * image.height > MAX_PIXELS
 
@@ -80,7 +81,7 @@ def decode(file: Path, image: Image) -> NDArray[np.uint8]:
         )
     factor = max(1.0, math.sqrt(size[0] * size[1] / MAX_PIXELS))
     fitted = (max(1, int(size[0] / factor)), max(1, int(size[1] / factor)))
-    orientation, profile = image.getexif().get(ORIENTATION, 1), image.info.get("icc_profile")
+    orientation, profile = orientation_of(image), image.info.get("icc_profile")
     try:
         image.draft(None, fitted)  # JPEG decodes directly at a half, a quarter, or an eighth
         image.load()
@@ -90,6 +91,14 @@ def decode(file: Path, image: Image) -> NDArray[np.uint8]:
     if factor > 1:
         log.warning("%s: %d x %d pixels, reduced to %d x %d, the size of all outputs", file, *size, *fitted)
     return np.asarray(upright(pixels, orientation))
+
+
+def orientation_of(image: Image) -> int:
+    """Return the EXIF orientation of an image, 1 to 8; 1 (upright) if it has none, or if its EXIF data is damaged."""
+    with suppress(OSError, ValueError, SyntaxError, EOFError, struct.error):
+        orientation: int = image.getexif().get(ORIENTATION, 1)
+        return orientation
+    return 1
 
 
 def eight_bits(image: Image, reduce: bool, size: tuple[int, int]) -> Image:

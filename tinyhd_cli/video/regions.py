@@ -23,7 +23,7 @@ QpOffsets = NDArray[np.float64]
 improve quality."""
 
 Edges = NDArray[np.int64]
-"""Edges of the cells along one side of the frame, in pixels, including both ends."""
+"""Edges of the n cells along one side of the frame, in pixels, including both ends, ``(n + 1,)``."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Grid:
     """Cells of a frame."""
 
     rows: Edges
+    """Upper edges of the rows of cells, and the lower edge of the last one."""
     columns: Edges
+    """Left edges of the columns, and the right edge of the last one."""
 
     @classmethod
     def blocks(cls, width: int, height: int, size: int) -> Grid:
@@ -45,12 +47,12 @@ class Grid:
         return len(self.rows) - 1, len(self.columns) - 1
 
     def means(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return the mean in each cell of an array that covers the frame, whatever its resolution."""
+        """Return the mean in each cell, ``(rows, columns)``, of an array ``(h, w)`` of any resolution."""
         found = mean_between(values.astype(np.float64), self.rows)
         return mean_between(found.T, self.columns).T
 
     def pixels(self, cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return an array of the frame's size with the value of each pixel's cell."""
+        """Return the value of each pixel's cell, ``(height, width)``, from those of the cells, ``(rows, columns)``."""
         return cells.repeat(np.diff(self.rows), axis=0).repeat(np.diff(self.columns), axis=1)
 
 
@@ -81,7 +83,7 @@ class QpMap:
 def rectangles(offsets: QpOffsets) -> Iterator[tuple[int, int, int, int, float]]:
     """Yield rectangles that set the offset of each cell; where they overlap, the first one counts, as in FFmpeg.
 
-    Rectangles may cover cells of earlier ones, so that there are fewer: a third less for attention.
+    Rectangles may cover cells of earlier ones, so that there are fewer: a third fewer for attention.
 
     Yields:
         First row, first column, end row (exclusive), end column (exclusive), and the offset. Nothing if all are 0.

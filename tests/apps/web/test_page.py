@@ -120,6 +120,18 @@ def long(clip) -> Path:
     return clips.make(clip.with_name("long.mp4"), frames=2500, width=64, height=48)
 
 
+def test_areas_by_keyboard(visit, served, clip):
+    page = visit(served.address)
+    page.set_input_files("#files", clip)
+    expect(page.locator("#list .ready")).to_have_count(1)
+    page.get_by_role("button", name="Add an area").click()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".area")).to_have_attribute("style", re.compile(r"left: ?37%"))
+    page.keyboard.press("Delete")
+    expect(page.locator(".area")).to_have_count(0)
+
+
 def test_closing_the_page_ends_its_job_and_removes_its_files(visit, served, long):
     page = visit(served.address)
     page.set_input_files("#files", long)
@@ -143,10 +155,13 @@ def test_two_users_take_turns_and_can_cancel(visit, served, clip, long):
     expect(first.locator("#list .running .state")).to_contain_text("Predicting")
     second.click("#run")
     expect(second.locator("#list .running .state")).to_have_text("Next in the queue")
-    first.get_by_role("button", name="Cancel").click()
+    first.get_by_role("button", name="Cancel").hover()
+    first.mouse.down()  # as slowly as a person
+    first.wait_for_timeout(400)
+    first.mouse.up()
     expect(first.locator("#list .canceled")).to_have_count(1)
     expect(second.locator("#list .done")).to_have_count(1)
-    expect(second.locator("#list li")).to_have_count(1)  # each sees only the own files
+    expect(second.locator("#list li")).to_have_count(1)  # each sees only their own files
     assert not [name for name in served.files() if name.startswith(("long_", ".long_"))]
     first.get_by_role("button", name="Remove long.mp4").click()
     expect(first.locator("#welcome")).to_be_visible()

@@ -1,4 +1,4 @@
-"""After many jobs, the memory and the files of the page are what they were."""
+"""After many jobs, the memory and the files of the page have not grown."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def parse_version_areas(
             for version in versions:
                 own.setdefault(version.id, []).append(area)
     by_id = {version.id: version.name for version in versions}
-    return parse_areas(common), {key: parse_areas(found, by_id[key]) for key, found in own.items()}
+    return parse_areas(common, versions[0].name), {key: parse_areas(found, by_id[key]) for key, found in own.items()}
 
 
 def split_version(argument: str, names: Mapping[str, str]) -> tuple[str, str]:

@@ -168,13 +168,14 @@ class Parser:
             _, sign = self._take()
             right = self._factor()
             if sign == "/" and left.unit == right.unit:
-                left = combined(sign, left, right, "numbers")
+                left = combined(sign, left, right, "numbers" if left.unit else None)
             elif right.unit in (None, "numbers"):
                 left = combined(sign, left, right, left.unit or right.unit)
             elif left.unit in (None, "numbers") and sign == "*":
                 left = combined(sign, left, right, right.unit)
             else:
-                raise ValueError(f"{sign} needs a plain number on one side")
+                place = "on its right" if sign == "/" else "on one side"
+                raise ValueError(f"{sign} needs a plain number {place}")
         return left
 
     def _factor(self) -> Expression:

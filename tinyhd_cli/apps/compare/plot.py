@@ -51,10 +51,11 @@ def plot_comparison(result: Comparison, output: Path, order: bool = False) -> No
     Raises:
         OutputError: it cannot be written.
     """
-    areas = most_different(result)
+    areas = most_different(result, MAX_BARS)
     columns = 2 if len(result.versions) in (2, 4) else 3
     rows = -(-len(result.versions) // columns)
-    curves = areas[:MAX_CURVES] if any(len(version.times_s) > 1 for version in result.versions) else []
+    are_videos = any(len(version.times_s) > 1 for version in result.versions)
+    curves = most_different(result, MAX_CURVES) if are_videos else []
     heights = [
         rows * (min(5.5, WIDTH / columns * tallest(result.versions)) + 0.45),
         0.9 + len(areas) * (0.12 + 0.16 * len(result.versions)),
@@ -87,14 +88,14 @@ def shortened(name: str) -> str:
     return name if len(name) <= MAX_LABEL else f"{name[: half - 1]}…{name[-half:]}"
 
 
-def most_different(result: Comparison) -> list[str]:
-    """Return the areas with bars, in their order: all, or those with the largest differences between versions."""
+def most_different(result: Comparison, count: int) -> list[str]:
+    """Return ``count`` areas in their order, those with the largest differences between versions; or all."""
 
     def difference(area: str) -> float:
         shares = result.lead(area).shares.values()
         return max(shares) - min(shares)
 
-    kept = set(sorted(result.areas, key=difference, reverse=True)[:MAX_BARS])
+    kept = set(sorted(result.areas, key=difference, reverse=True)[:count])
     return [area for area in result.areas if area in kept]
 
 

@@ -26,7 +26,7 @@ MIN_LEAD = 0.005
 SCHEMA = "urn:tinyhd:compare:1"
 """Identifier of the JSON schema; the number changes when the form of the output does."""
 
-MEASURES = ("share", "size", "density", "most", "most_at_s", "first_s", "time_s", "peak_s", "order")
+COLUMNS = ("share", "size", "density", "most", "most_at_s", "first_s", "time_s", "peak_s", "order")
 """Keys of the results of an area in JSON, and columns of the CSV file."""
 
 
@@ -70,7 +70,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Lead:
-    """Which version has most of the attention on an area."""
+    """The version with the largest fraction of the attention on an area."""
 
     shares: dict[str, float]
     """Fraction of the attention, by version; versions without the area are missing."""
@@ -147,10 +147,10 @@ class Comparison:
         """Return a table with one row per version and area."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["version", "name", "area", *MEASURES])
+        writer.writerow(["version", "name", "area", *COLUMNS])
         for version in self.versions:
             for area, found in version.results.items():
-                values = ["" if found[key] is None else found[key] for key in MEASURES]
+                values = ["" if found[key] is None else found[key] for key in COLUMNS]
                 writer.writerow([version.id, csv_cell(version.name), csv_cell(area), *values])
         return text.getvalue()
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Generator
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...inference.model import Model
+from ...inference.predict import saliency_of
 from ...inference.windows import Map
 from ...video.options import OBJECT_THRESHOLD
-from ...video.reader import Frame
+from ...video.reader import Frame, VideoReader
 from ...video.regions import Grid, QpOffsets
 
 MACROBLOCK = 16
 """Width and height of the blocks, in pixels, between which x264 can change its quantizer."""
 
 COLUMNS = 40
-"""Maximum number of cells across a frame, approximately. More would follow details that maps do not have."""
+"""Approximate number of cells across a wide frame, at most 1.5 times as many. More would follow details that maps do
+not have."""
 
 STEPS = 3
 """Number of different negative offsets. Each doubling of the attention, relative to the mean of the frame, is one step
@@ -41,12 +46,12 @@ FADE_S = 0.5
 
 
 def cells_of(width: int, height: int) -> Grid:
-    """Return the cells of a frame: blocks of 16 x 16 pixels, or larger ones in frames wider than about 640."""
+    """Return the cells of a frame: blocks of 16 x 16 pixels, or larger ones in frames at least 960 pixels wide."""
     return Grid.blocks(width, height, MACROBLOCK * max(1, round(width / (MACROBLOCK * COLUMNS))))
 
 
 def importance(saliency: Map, objects: bool) -> Map:
-    """Return how much each point of a map counts: its attention, or 1 on an object and 0 elsewhere."""
+    """Return the weight of each point of a map ``(h, w)``: its attention, or 1 on an object and 0 elsewhere."""
     return (saliency > OBJECT_THRESHOLD).astype(np.float32) if objects else saliency
 
 
@@ -83,6 +88,15 @@ class QpAllocator:
             factors = object_factors(self._saliency) if self._objects else attention_factors(self._saliency)
             self._offsets = self._strength * factors
         return self._offsets
+
+
+def allocate(reader: VideoReader, model: Model, grid: Grid, strength: float) -> Generator[tuple[Frame, QpOffsets, Map]]:
+    """Yield each frame with the offsets of its cells ``(rows, columns)`` and the weights of its points ``(h, w)``."""
+    objects = model.spec.task == "object"
+    allocator = QpAllocator(grid, strength, objects)
+    with contextlib.closing(saliency_of(reader, model)) as pairs:
+        for frame, saliency in pairs:
+            yield frame, allocator.offsets(frame, saliency), importance(saliency, objects)
 
 
 def attention_factors(attention: NDArray[np.float64]) -> QpOffsets:

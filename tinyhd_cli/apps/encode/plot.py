@@ -33,7 +33,7 @@ def plot_curves(summary: EncodeSummary, curves: Curves, path: Path, title: str) 
         )
         for axis, (name, difference, value) in zip(axes, panels, strict=True):
             for label, marker, qualities in (("tinyhd", "o", curves.guided), ("plain", "s", curves.plain)):
-                rates = [8e-3 * quality.bytes / max(summary.duration_s, 1e-9) for quality in qualities]
+                rates = [summary.kbit_per_s(quality) for quality in qualities]
                 axis.plot(rates, [value(quality) for quality in qualities], marker=marker, label=label)
             axis.set_xscale("log")
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

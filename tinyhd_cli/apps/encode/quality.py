@@ -31,16 +31,17 @@ class Quality:
     """Size of the file, including audio."""
     crf: float
     psnr_inside_db: float | None
-    """Where people look, or on the object: in the cells with a negative quantizer offset. None if there are no such
-    cells."""
+    """PSNR where people look, or on the object: in the cells with a negative quantizer offset. None if there are no
+    such cells."""
     psnr_outside_db: float | None
-    """In all other cells; None if there are none."""
+    """PSNR in all other cells; None if there are none."""
     psnr_db: float
-    """In the whole video."""
+    """PSNR of the whole video."""
     weighted_psnr_db: float | None
-    """With errors weighted by the map of each frame, whose weights sum to 1: the eye-tracking-weighted PSNR (EWPSNR) of
-    Li, Qin and Itti, "Visual attention guided bit allocation in video compression", Image and Vision Computing 29(1),
-    2011, with predicted instead of recorded attention. None if all maps are empty."""
+    """PSNR with each error weighted by the map of its frame; the weights of a frame sum to 1. It is the
+    eye-tracking-weighted PSNR (EWPSNR) of Li, Qin and Itti, "Visual attention guided bit allocation in video
+    compression", Image and Vision Computing 29(1), 2011, with predicted instead of recorded attention. None if all maps
+    are empty."""
 
 
 class Regions:

@@ -17,14 +17,13 @@ from ...atomic_files import atomic_write
 from ...callbacks import StartPhase, no_phases
 from ...errors import UsageError
 from ...inference.model import Model
-from ...inference.predict import saliency_of
 from ...inference.windows import Map
 from ...video.options import EncoderOptions
 from ...video.reader import Frame, VideoInfo, VideoReader
 from ...video.regions import QP_RANGE, Grid, QpMap, QpOffsets
 from ...video.writer import VideoWriter
 from ..options import EncodeOptions
-from .offsets import HOLD_FRAMES, QpAllocator, importance
+from .offsets import HOLD_FRAMES, allocate
 from .roi_formats import ROI_FORMATS, RoiFormat
 
 QINDEX_PER_STEP = 4
@@ -97,12 +96,10 @@ def write_roi_file(
         info = reader.info
         grid = Grid.blocks(info.width, info.height, form.block)
         add = stack.enter_context(WRITERS[name](path, info, options))
-        objects = model.spec.task == "object"
-        allocator = QpAllocator(grid, options.strength, objects)
         count = 0
-        with contextlib.closing(saliency_of(reader, model)) as pairs:
-            for frame, saliency in pairs:
-                add(frame, allocator.offsets(frame, saliency), importance(saliency, objects))
+        with contextlib.closing(allocate(reader, model, grid, options.strength)) as allocated:
+            for frame, offsets, weights in allocated:
+                add(frame, offsets, weights)
                 count += 1
                 progress(count, max(reader.frame_count or 0, count))
     return RoiSummary(count, reader.damaged, grid.shape)

@@ -14,13 +14,12 @@ from ...callbacks import OnProgress, StartPhase, no_phases
 from ...errors import UsageError
 from ...inference.io_paths import check_two_passes
 from ...inference.model import Model
-from ...inference.predict import saliency_of
 from ...metrics.bjontegaard import bd_rate
 from ...video.reader import Frame, VideoReader
 from ...video.regions import ROI_ENCODERS, QpMap
 from ...video.writer import VideoWriter
 from ..options import EncodeOptions
-from .offsets import QpAllocator, cells_of, importance
+from .offsets import allocate, cells_of
 from .quality import Quality, Regions, measure
 
 TOLERANCE = 0.02
@@ -38,7 +37,7 @@ class Curves:
     plain: tuple[Quality, ...]
     bd_rate_weighted_percent: float | None
     """Bjøntegaard delta rate: mean difference of the size at equal attention-weighted PSNR; negative if guided encodes
-    are smaller. None if the curves have no quality in common."""
+    are smaller. None if the curves have no quality in common or do not rise, or if all maps are empty."""
     bd_rate_percent: float | None
     """The same at equal PSNR of the whole video."""
 
@@ -77,6 +76,10 @@ class EncodeSummary:
     curves: Curves | None = None
     """Comparison at several quality factors; None if it was not requested. The sizes exclude audio."""
 
+    def kbit_per_s(self, quality: Quality) -> float:
+        """Return the bit rate of an encode of this video, in kbit/s."""
+        return 8e-3 * quality.bytes / max(self.duration_s, 1e-9)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values for JSON."""
         return asdict(self)
@@ -113,12 +116,9 @@ def encode_file(
         def guided(reader: VideoReader) -> Iterator[tuple[Frame, QpMap | None]]:
             grid = cells_of(reader.info.width, reader.info.height)
             regions.append(stack.enter_context(Regions(grid)))
-            objects = model.spec.task == "object"
-            allocator = QpAllocator(grid, options.strength, objects)
-            with contextlib.closing(saliency_of(reader, model)) as pairs:
-                for frame, saliency in pairs:
-                    offsets = allocator.offsets(frame, saliency)
-                    regions[0].add(frame, offsets, importance(saliency, objects))
+            with contextlib.closing(allocate(reader, model, grid, options.strength)) as allocated:
+                for frame, offsets, weights in allocated:
+                    regions[0].add(frame, offsets, weights)
                     yield frame, QpMap(grid, offsets)
 
         frames, damaged, duration_s = write_encoded(video, output, options, guided, start_phase("encoding"))
@@ -166,7 +166,7 @@ class Trials:
 
     Args:
         video: the source.
-        output: the guided encode, whose folder and container they have, too.
+        output: the guided encode; trials are written to its folder, in its container.
         options: of the guided encode.
         regions: of the video's frames.
         start_phase: see :func:`encode_file`.

@@ -147,6 +147,11 @@ def reduced(frame: Frame, pixels: int) -> Image:
     return square_pixels(frame.reduced_rgb(factor), pixel_aspect(info))
 
 
+def diagonal(info: VideoInfo) -> float:
+    """Return the length of the diagonal of a frame, in pixels."""
+    return float(np.hypot(info.width, info.height))
+
+
 def pixel_aspect(info: VideoInfo) -> Fraction:
     """Return the pixel aspect ratio of a video, clipped to a reasonable range."""
     return min(max(info.sample_aspect_ratio, 1 / MAX_PIXEL_ASPECT), MAX_PIXEL_ASPECT)

@@ -16,7 +16,7 @@ from ...video.options import OverlayStyle
 from ...video.overlay import Painter
 from ...video.reader import VideoInfo
 from ...wording import damage, plural
-from .data import ReportData, Scene
+from .data import ReportData, Scene, diagonal
 from .plots import clock, plot_areas, plot_over_time, plot_path
 from .shots import Shot, contours_of, hex_color, make_shot, outline_areas, region, scaled_robustly
 
@@ -24,6 +24,8 @@ FILMSTRIP = 12
 """Number of images in the filmstrip."""
 
 HEAT_MAP = OverlayStyle(threshold=0.02)
+
+CREATED_BY = f"tinyhd {__version__}. Attention is predicted by a neural network; it is not a measurement."
 """The colors of mean maps."""
 
 
@@ -56,7 +58,7 @@ def render(data: ReportData, model: Model) -> str:
 
 
 def video_values(data: ReportData, model: Model) -> dict[str, Any]:
-    """Return what only the page of a video shows."""
+    """Return the values that only the page of a video shows."""
     painter = Painter(HEAT_MAP)
     maps = model.spec.maps
     return {
@@ -71,7 +73,7 @@ def video_values(data: ReportData, model: Model) -> dict[str, Any]:
 
 
 def image_values(data: ReportData) -> dict[str, Any]:
-    """Return what only the page of an image shows."""
+    """Return the values that only the page of an image shows."""
     outlines = outline_areas(data.areas.areas, data.info, 0.0)
     heat_map = Painter(HEAT_MAP).paint(data.first, scaled_robustly(data.mean_map))
     return {
@@ -91,7 +93,7 @@ def describe_run(data: ReportData, model: Model) -> dict[str, str]:
         "Image": "" if data.has_motion else f"{size} pixels",
         "Model": describe_model(model),
         "Damaged": f"skipped {damage(data.damaged)}" if data.damaged else "",
-        "Created by": f"tinyhd {__version__}. Attention is predicted by a neural network; it is not a measurement.",
+        "Created by": CREATED_BY,
     }
 
 
@@ -101,7 +103,7 @@ def describe_model(model: Model) -> str:
 
 
 def describe_image(data: ReportData) -> dict[str, str]:
-    """Return where the attention in an image is, in pixels and in words."""
+    """Return the position and the size of the attention in an image, as text."""
     info = data.info
     found = describe(data.mean_map.astype(np.float32), info.width, info.height)
     half, most = (region(data.mean_map, fraction)[1] for fraction in (0.5, 0.75))
@@ -122,11 +124,6 @@ def filmstrip(data: ReportData) -> list[tuple[str, Shot]]:
         outlines = outline_areas(data.areas.areas, data.info, sample.time_s)
         strip.append((clock(sample.time_s), make_shot(painter.paint(sample.image, sample.saliency), outlines)))
     return strip
-
-
-def diagonal(info: VideoInfo) -> float:
-    """Return the length of the diagonal of a frame, in pixels."""
-    return float(np.hypot(info.width, info.height))
 
 
 def describe_focus(spread: float, info: VideoInfo) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import figures
 from ...video.overlay import area_color
-from .data import ReportData, pixel_aspect
+from .data import ReportData, diagonal, pixel_aspect
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,11 +53,10 @@ def clock(time_s: float) -> str:
 
 def plot_over_time(data: ReportData) -> Plot:
     """Plot the spread of the attention over time, with the cuts."""
-    diagonal = float(np.hypot(data.info.width, data.info.height))
 
     def draw(axes: Axes, narrow: bool) -> None:
         some = decimation(len(data.times_s))
-        axes.plot(data.times_s[some], 100 * np.array(data.spreads[some]) / diagonal, linewidth=1.4)
+        axes.plot(data.times_s[some], 100 * np.array(data.spreads[some]) / diagonal(data.info), linewidth=1.4)
         cuts = data.scenes[1:] if len(data.scenes) <= MAX_CUTS else []
         for scene in cuts:
             axes.axvline(scene.start_s, color="gray", linewidth=0.7, linestyle=":")

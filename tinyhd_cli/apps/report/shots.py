@@ -25,7 +25,7 @@ LABEL_HEIGHT = 8.0
 """Approximate height of a label in percent of an image's height; nearer to the top, a label is below its point."""
 
 MIN_POINTS = 6
-"""Contours with fewer points are omitted: they are smaller than what a map can resolve."""
+"""Contours with fewer points are omitted: they are smaller than the resolution of a map."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Outline:
     inset: float
     """Distance of the label from that side."""
     y: float
+    """Position of the label."""
     above: bool
     """Whether the label is above y, otherwise below it."""
     color: str
@@ -56,7 +57,9 @@ class Contour:
     path: str
     """The lines, as SVG writes them."""
     x: float
+    """Position of the label."""
     y: float
+    """Position of the label."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Shot:
 
 
 def make_shot(image: Image, outlines: Sequence[Outline] = (), contours: Sequence[Contour] = ()) -> Shot:
-    """Return an image for a report, with what is drawn on it."""
+    """Return an image for a report, with its outlines and contours."""
     return Shot(as_jpeg(image), round(image.shape[1] / image.shape[0], 4), outlines, contours)
 
 
@@ -119,7 +122,7 @@ def path_of(sides: NDArray[np.float64]) -> str:
 
 
 def contours_of(attention: NDArray[np.float64]) -> list[Contour]:
-    """Return the contours of a map, slightly smoothed; none if it is uniform."""
+    """Return the contours of a map ``(h, w)``, slightly smoothed; none if it is uniform."""
     rows, columns = attention.shape
     attention = np.asarray(cv2.GaussianBlur(attention, (0, 0), columns / 150), np.float64)
     x = (np.arange(columns) + 0.5) * 100 / columns

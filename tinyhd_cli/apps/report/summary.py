@@ -12,11 +12,10 @@ from urllib.parse import quote
 from ...atomic_files import atomic_write, is_special
 from ...inference.model import Model
 from ...untrusted import printable
-from ...version import __version__
 from ...video.overlay import Painter, resize_image
 from ...wording import damage, plural
-from .data import ReportData
-from .page import HEAT_MAP, describe_model, diagonal, fill_template
+from .data import ReportData, diagonal
+from .page import CREATED_BY, HEAT_MAP, describe_model, fill_template
 from .plots import clock
 from .shots import Shot, hex_color, make_shot, outline_areas, scaled_robustly
 
@@ -26,7 +25,7 @@ THUMBNAIL_SIDE = 320
 
 @dataclass(frozen=True)
 class FileSummary:
-    """What the summary shows of one file."""
+    """The row of one file in the summary."""
 
     path: Path
     """The video or image."""
@@ -49,13 +48,13 @@ class FileSummary:
     thumbnail: Shot
     """The mean attention on the image, or on the middle frame."""
     note: str
-    """What could not be decoded; empty if everything could."""
+    """Number of packets and frames that could not be decoded, as text; empty if there are none."""
     model: str
     """The model's name and the checksum of its weights."""
 
 
 def summarize(data: ReportData, page: Path, model: Model) -> FileSummary:
-    """Return what the summary shows of a file.
+    """Return the row of a file in the summary.
 
     Args:
         data: the content of its report.
@@ -122,7 +121,7 @@ def write_summary(files: Sequence[FileSummary], failures: Mapping[str, str], out
         failures=[(printable(name), printable(error.removeprefix(f"{name}: "))) for name, error in failures.items()],
         facts={
             "Model": ", ".join(dict.fromkeys(file.model for file in files)),
-            "Created by": f"tinyhd {__version__}. Attention is predicted by a neural network; it is not a measurement.",
+            "Created by": CREATED_BY,
         },
     )
     with atomic_write(output) as temporary:
@@ -178,6 +177,6 @@ def columns_of(files: Sequence[FileSummary]) -> list[Column]:
 
 
 def mean_of(values: Sequence[float | None], digits: int) -> str:
-    """Return the mean of the values that there are, as a percentage."""
+    """Return the mean of the known values, as a percentage."""
     known = [value for value in values if value is not None]
     return f"{sum(known) / len(known):.{digits}%}" if known else ""

@@ -8,17 +8,17 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
-"""Names under which a browser of this machine reaches the page."""
+from .options import is_loopback
 
 ROUTES = ("/ui/", "/uploads", "/results/", "/jobs/")
 """Starts of the paths that the page uses, in addition to ``EXACT``."""
 
 EXACT = {"/", "/favicon.ico", "/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/startup-events"}
-"""The routes of Gradio that are open. Its others are closed, among them the one that serves files by their path."""
+"""Other paths that are open: the page, its icon, and the routes of Gradio that it uses. Gradio's other routes are
+closed, among them the one that serves files by their path."""
 
 POLICY = (
-    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; style-src 'self' 'unsafe-inline';"
+    "default-src 'self'; img-src 'self'; media-src 'self' blob:; style-src 'self' 'unsafe-inline';"
     " base-uri 'none'; form-action 'none'; frame-ancestors {}"
 )
 """Content security policy: the browser itself refuses requests to other addresses."""
@@ -68,7 +68,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers, path = Headers(scope=scope), scope["path"]
         host = headers.get("host", "")
-        if self._local and urlsplit(f"//{host}").hostname not in LOCAL_NAMES:
+        if self._local and not is_loopback(part_of(f"//{host}", "hostname")):
             return PlainTextResponse("This page is only for the machine that it runs on.", 403)
         if path not in EXACT and not path.startswith(ROUTES):
             return PlainTextResponse("Not found.", 404)
@@ -78,10 +78,18 @@ class Guard:
         return None
 
 
+def part_of(address: str, part: str) -> str:
+    """Return a part of an address by its name in ``urlsplit``; empty if it is missing or the address is malformed."""
+    try:
+        return getattr(urlsplit(address), part) or ""
+    except ValueError:
+        return ""
+
+
 def is_foreign(headers: Headers, host: str) -> bool:
     """Return whether a browser sent a request on behalf of another page."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")
     origin = headers.get("origin")  # browsers send only this to pages without encryption in a network
-    return origin is not None and urlsplit(origin).netloc not in (host, headers.get("x-forwarded-host"))
+    return origin is not None and part_of(origin, "netloc") not in (host, headers.get("x-forwarded-host"))

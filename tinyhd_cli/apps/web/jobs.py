@@ -24,7 +24,8 @@ from ...untrusted import json_text
 from ...video.options import OverlayStyle
 from ...video.reader import VideoReader
 from ...video.writer import VideoWriter
-from ...weights import find, local_weights
+from ...weights import local_weights
+from ...weights.location import locate
 from .options import AppOptions
 from .results import Result, describe, strip_folders
 from .uploads import Upload, check_duration, without_folder
@@ -38,7 +39,7 @@ log = logging.getLogger("tinyhd")
 MAX_MODELS = 2
 """Number of models that stay loaded."""
 
-MAX_CANCELLED = 1000
+MAX_CANCELED = 1000
 """Number of canceled jobs that are remembered, for those that still wait."""
 
 
@@ -108,17 +109,16 @@ class Jobs:
 
     def model_names(self) -> list[dict[str, Any]]:
         """Return the models that the page offers: those on this machine, the default first."""
-        default = self._model_options.source
+        chosen = locate(self._model_options.source).info  # downloads weights that are named and absent
         offered = [
             {"name": located.info.name, "value": located.info.name, "is_object": located.info.spec.task == "object"}
             for located in local_weights()
             if located.info
         ]
-        if self._model_options.weights:
+        if chosen is None:  # a file
             is_object = self.load("").spec.task == "object"
-            return [{"name": Path(default).name, "value": "", "is_object": is_object}, *offered]
-        chosen = find(default).name
-        return sorted(offered, key=lambda model: model["name"] != chosen)
+            return [{"name": Path(self._model_options.source).name, "value": "", "is_object": is_object}, *offered]
+        return sorted(offered, key=lambda model: model["name"] != chosen.name)
 
     def load(self, name: str) -> Model:
         """Return a model by its name, one of those that the page offers; empty: the default."""
@@ -146,7 +146,7 @@ class Jobs:
         """Cancel a job, by the key that the page gave it. A job that waits ends as soon as it starts."""
         with self._lock:
             self._canceled[key[:64]] = None
-            while len(self._canceled) > MAX_CANCELLED:
+            while len(self._canceled) > MAX_CANCELED:
                 self._canceled.popitem(last=False)
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ class Jobs:
         self.thread.shutdown(cancel_futures=True)
 
     def run(self, key: str, upload_id: str, settings: Mapping[str, Any], progress: OnProgress) -> dict[str, Any]:
-        """Run a job in :attr:`thread`, and return the result for the page.
+        """Run a job, and return the result for the page. Call it in :attr:`thread`.
 
         Args:
             key: identifies the job in :meth:`cancel`.
@@ -169,13 +169,13 @@ class Jobs:
         """
         entry = self._workspace.find(upload_id)
         if entry is None or not isinstance(entry.value, Upload):
-            raise InputError("This file was removed, because it was not used for an hour; add it again.")
+            raise InputError("This file was removed; add it again.")
         upload = entry.value
 
         def report(done: int, total: int | None) -> None:
             if self._is_closed or key in self._canceled:
                 raise CanceledError("canceled")
-            if not upload.is_image and upload.seconds is None:
+            if not upload.is_image:  # a file may contain more than it states
                 check_duration(upload, done / float(upload.info.rate), self._options)
             progress(done, total)
 

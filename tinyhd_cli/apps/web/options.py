@@ -21,10 +21,18 @@ KEEP_S = 3600.0
 def parse_bytes(text: str) -> int:
     """Return the bytes of ``500MB`` or ``1.5 GB``; ``UsageError`` if it is malformed."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?b)", text.strip(), re.IGNORECASE)
-    unit = match and next((size for name, size in UNITS.items() if name.lower() == match[2].lower()), 1)
-    if not match or not unit:
+    if not match:
         raise UsageError(f"--max-size {text!r}: must be a size such as 500MB or 2GB")
+    unit = next((size for name, size in UNITS.items() if name.lower() == match[2].lower()), 1)
     return round(float(match[1]) * unit)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a host name or an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def size_text(size: int) -> str:
@@ -69,7 +77,4 @@ class AppOptions:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the page."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)

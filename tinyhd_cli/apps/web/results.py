@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import threading
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import Any
 
 from ...atomic_files import atomic_write
 from ...untrusted import json_text
+from ...wording import damage
+from ..report.data import diagonal
 from ..report.page import describe_focus
 from .uploads import Upload
 
@@ -45,6 +48,7 @@ class Result:
     """Whether the overlay has the source at its left."""
     source: Path | None = None
     """A copy of the source that browsers can play, if they cannot play the upload."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def find(self, kind: str) -> Path | None:
         """Return the file of a kind; None if there is none."""
@@ -55,15 +59,16 @@ class Result:
     def archive(self) -> Path:
         """Return a ZIP archive of all files; it is written when it is first wanted."""
         path = self.files["overlay"].with_name(f"{self.stem}_tinyhd.zip")
-        if not path.exists():
-            with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:  # they are compressed
-                for file in self.files.values():
-                    archive.write(file, file.name)
+        with self._lock:
+            if not path.exists():
+                with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:  # they are compressed
+                    for file in self.files.values():
+                        archive.write(file, file.name)
         return path
 
 
 def describe(identifier: str, result: Result, upload: Upload, is_object: bool) -> dict[str, Any]:
-    """Return what the page needs to know of a result."""
+    """Return the description of a result for the page: files, numbers and curves."""
     summary = json.loads(result.files["json"].read_text(encoding="utf-8"))
     address = f"results/{identifier}/"
     files = [
@@ -78,10 +83,9 @@ def describe(identifier: str, result: Result, upload: Upload, is_object: bool) -
         "is_image": upload.is_image,
         "is_object": is_object,
         "is_wide": result.is_wide,
-        "frames": summary["frames"],
-        "damaged": summary["damaged"],
+        "damaged": damage(summary["damaged"]) if summary["damaged"] else "",
         "seconds": summary["duration_s"],
-        "mean": {name: summary["mean"].get(name) for name in ("spread", "area")},
+        "mean": {"area": summary["mean"].get("area")},
         "focus": "" if is_object else describe_focus(summary["mean"]["spread"], upload.info),
         "areas": summary.get("areas", {}),
         "model": summary["model"]["name"],
@@ -90,10 +94,11 @@ def describe(identifier: str, result: Result, upload: Upload, is_object: bool) -
 
 
 def curves(table: Path, upload: Upload, areas: Sequence[str], is_object: bool) -> dict[str, Any]:
-    """Return the curves over time: of each area, and of the concentration of the attention or the object's size.
+    """Return the curves over time: of each area, and of the spread of the attention or the object's size.
 
     Returns:
-        ``time_s``, ``main`` (fractions of the diagonal, or of the frame), and ``areas`` by name.
+        ``time_s`` (seconds), ``main`` (fractions of the diagonal, or of the frame), and ``areas`` by name (fractions of
+        the attention or of the object).
     """
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
@@ -101,7 +106,7 @@ def curves(table: Path, upload: Upload, areas: Sequence[str], is_object: bool) -
     rows = rows[:: math.ceil(len(rows) / MAX_POINTS) or 1]
     time_column, main_column = header.index("time_s"), header.index("area" if is_object else "spread")
     first_area = len(header) - len(areas)
-    unit = 1.0 if is_object else math.hypot(upload.info.width, upload.info.height)
+    unit = 1.0 if is_object else diagonal(upload.info)
     return {
         "time_s": [float(row[time_column]) for row in rows],
         "main": [round(float(row[main_column]) / unit, 5) for row in rows],
@@ -110,7 +115,7 @@ def curves(table: Path, upload: Upload, areas: Sequence[str], is_object: bool) -
 
 
 def strip_folders(summary: Path, upload: Upload) -> None:
-    """Replace the paths in a JSON summary by names: folders of this machine are nobody's business."""
+    """Replace the paths in a JSON summary by names, so that visitors do not learn the folders of this machine."""
     content = json.loads(summary.read_text(encoding="utf-8"))
     content["video"] = upload.path.name
     content["outputs"] = {kind: Path(path).name for kind, path in content["outputs"].items()}

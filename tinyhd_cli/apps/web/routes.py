@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import gradio
 from fastapi import Request
@@ -17,9 +16,9 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 
 from ...errors import TinyhdError, describe_unexpected
-from ...version import __version__
 from ...video.options import HEAT_ALPHA, HEAT_THRESHOLD, OBJECT_ALPHA, OBJECT_THRESHOLD, OverlayStyle
 from ...video.overlay import AREA_COLORS
+from ..report.shots import hex_color
 from .guard import Guard
 from .jobs import CanceledError, Jobs
 from .options import KEEP_S, AppOptions, size_text, time_text
@@ -37,7 +36,7 @@ COLORMAPS = ("turbo", "inferno", "magma", "viridis", "cividis", "hot", "jet", "R
 """Colormaps that the page offers: the common ones of Matplotlib's many."""
 
 GRADIENT_STEP = 17
-"""Distance of the colors of a gradient, so that the first and the last of 256 are among them."""
+"""Step between the colors of a gradient, in levels of 256; it includes the first and the last."""
 
 REPORT_S = 0.1
 """Minimum seconds between two messages on the progress of a job."""
@@ -61,7 +60,7 @@ def add_page(server: Server, jobs: Jobs, options: AppOptions) -> None:
     settings = {
         "models": models,
         "colormaps": [{"name": name, "colors": gradient(name)} for name in COLORMAPS],
-        "area_colors": ["#{:02x}{:02x}{:02x}".format(*color) for color in AREA_COLORS],
+        "area_colors": [hex_color(number) for number in range(len(AREA_COLORS))],
         "defaults": {
             "fixation": {"alpha": HEAT_ALPHA, "threshold": HEAT_THRESHOLD},
             "object": {"alpha": OBJECT_ALPHA, "threshold": OBJECT_THRESHOLD},
@@ -71,7 +70,6 @@ def add_page(server: Server, jobs: Jobs, options: AppOptions) -> None:
         "max_time": time_text(options.max_seconds),
         "keep_s": KEEP_S,
         "is_local": options.is_local,
-        "version": __version__,
     }
 
     def show(name: str) -> Response:
@@ -93,12 +91,12 @@ def gradient(colormap: str) -> list[str]:
 
 
 def add_files(server: Server, workspace: Workspace, options: AppOptions) -> None:
-    """Add the routes by which files come and go. A path in a request never becomes a path on the disk."""
+    """Add the routes that upload, show and remove files. A path in a request never becomes a path on the disk."""
     thread = ThreadPoolExecutor(1, "tinyhd-inspect")  # one, for the same reason as that of the jobs
 
     async def upload(request: Request) -> Response:
         claimed = int(size) if (size := request.headers.get("content-length", "")).isdigit() else 0
-        name, identifier = unquote(request.query_params.get("name", "file")), ""
+        name, identifier = request.query_params.get("name", "file"), ""
         try:
             identifier, path = await receive(request.stream(), claimed, name, workspace, options)
             found = await asyncio.get_running_loop().run_in_executor(thread, inspect, path, options)
@@ -134,7 +132,7 @@ def add_files(server: Server, workspace: Workspace, options: AppOptions) -> None
         entry = workspace.find(identifier)
         path = entry.value.find(kind) if entry and isinstance(entry.value, Result) else None
         if path is None:
-            return Response("This file was removed, because it was not used for an hour.", 404)
+            return Response("This file was removed; add it again.", 404)
         way = "attachment" if download else "inline"
         return FileResponse(path, filename=path.name, content_disposition_type=way)
 

@@ -84,7 +84,7 @@ def check_address(options: AppOptions) -> None:
 def launch(server: Server, options: AppOptions) -> str:
     """Start a server and return its address."""
     _, address, _ = server.launch(
-        server_name=options.host,
+        server_name=f"[{options.host}]" if ":" in options.host else options.host,  # Gradio makes an address of it
         server_port=options.port,
         max_file_size=options.max_size,
         prevent_thread_lock=True,

@@ -50,15 +50,15 @@ class Upload:
 
 def safe_name(name: str) -> str:
     """Return a file name without folders, control characters, and characters that some systems do not allow."""
-    base = re.split(r"[/\\]", printable(name))[-1]
-    stem, dot, suffix = re.sub(r'[<>:"|?*{}%$\x00]', "_", base).strip(". ").rpartition(".")
+    base = printable(re.split(r"[/\\]", name)[-1]).replace("\\", "_")
+    stem, dot, suffix = re.sub(r'[<>:"|?*{}%$]', "_", base).strip(". ").rpartition(".")
     if not dot or not re.fullmatch(r"\w{1,8}", suffix):
         stem, dot, suffix = stem + dot + suffix, "", ""
     return f"{stem[:MAX_NAME].strip('. ') or 'file'}{dot}{suffix}"
 
 
 def check_size(size: int, name: str, options: AppOptions, folder: Path) -> None:
-    """Raise :class:`TooLarge` for a file of at least this size that is too large for the page or for the disk."""
+    """Raise :class:`TooLarge` for a file of at least ``size`` bytes that is too large for the page or for the disk."""
     if size > options.max_size:
         raise TooLarge(f"{name} is larger than {size_text(options.max_size)}, the limit; choose a smaller file")
     free = shutil.disk_usage(folder).free
@@ -73,7 +73,7 @@ async def receive(
 
     Args:
         chunks: the content.
-        claimed: its size as the browser states it; 0 if it is not stated.
+        claimed: its size in bytes as the browser states it; 0 if it is not stated.
         name: the file's name.
         workspace: keeps the file.
         options: the limits. A file that is too large is refused before anything is written if its size is stated,
@@ -87,7 +87,7 @@ async def receive(
     identifier, entry = workspace.add()
     path, size = entry.folder / name, 0
     try:
-        with path.open("wb") as file:
+        with workspace.using(entry), path.open("wb") as file:  # a slow upload may take longer than an hour
             async for chunk in chunks:
                 size += len(chunk)
                 if size > max(claimed, 1 << 20):
@@ -127,7 +127,7 @@ def check_duration(upload: Upload, seconds: float | None, options: AppOptions) -
     """Raise ``InputError`` for a video that is longer than the limit."""
     if seconds is not None and seconds > options.max_seconds + 1 / float(upload.info.rate):
         limit = time_text(options.max_seconds)
-        raise InputError(f"{upload.path.name} is {time_text(seconds)} long; the limit is {limit}: cut it first")
+        raise InputError(f"{upload.path.name} is {time_text(seconds)} long; the limit is {limit}; trim it first")
 
 
 def without_folder(message: str, root: Path) -> str:

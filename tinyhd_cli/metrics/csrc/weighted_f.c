@@ -1,8 +1,8 @@
 /* The sums of the weighted F-measure (Margolin et al., CVPR 2014) that need the distance of pixels from the mask.
  *
  * The nearest pixel of the mask is needed only for pixels outside it where p is above 0, and for those in reach of the
- * Gaussian. For LANES of these at a time, columns are visited outward until no nearer pixel is possible, which costs as
- * much time as the pixels are far from the mask. `weighted_f.py` has the same sums without this file, and defines the
+ * Gaussian. For LANES of these at a time, columns are visited outward until no nearer pixel is possible, which takes
+ * longer the farther the pixels are from the mask. `weighted_f.py` has the same sums without this file, and defines the
  * arguments.
  */
 #include <math.h>

@@ -1,18 +1,19 @@
 // Areas of interest, drawn with the mouse, a finger or the keyboard. Boxes are in percent of the frame.
 import { make } from "./dom.js";
 
+/** Minimum width and height of an area, in percent of the frame. */
 const SMALLEST = 1;
 const limit = (value, low, high) => Math.min(Math.max(value, low), high);
 const rounded = (box) => box.map((value) => Math.round(value * 100) / 100);
 
-/** Return the a free name, such as "Area 2" for the second area */
+/** Return a free name, such as "Area 2" for the second area. */
 function freeName(areas) {
   let number = areas.length + 1;
   while (areas.some((area) => area.name === `Area ${number}`)) number += 1;
   return `Area ${number}`;
 }
 
-/** Return a layer for a frame on which areas are drawn; onChange is called after each change. */
+/** Return a layer for a frame on which areas are drawn; onChange is called after each change, with the index of the area that keeps the focus, if any. */
 export function areaLayer(areas, colors, onChange) {
   const layer = make("div", { class: "layer", "aria-label": "Drag to mark an area" });
 
@@ -22,7 +23,7 @@ export function areaLayer(areas, colors, onChange) {
     return [at(event.clientX, frame.left, frame.width), at(event.clientY, frame.top, frame.height)];
   };
 
-  /** Follow the pointer: move(x, y) for each step; done(moved) at the end. */
+  /** Follow the pointer: call move(x, y, dx, dy), in percent of the frame, for each step, and done() at the end. */
   function follow(event, move, done) {
     event.preventDefault();
     event.stopPropagation();
@@ -54,9 +55,9 @@ export function areaLayer(areas, colors, onChange) {
       (x, y) => (area.box = [Math.min(x, startX), Math.min(y, startY), Math.abs(x - startX), Math.abs(y - startY)]),
       () => {
         area.box = rounded(area.box);
-        if (area.box[2] < SMALLEST || area.box[3] < SMALLEST) areas.splice(areas.indexOf(area), 1);
+        if (area.box[2] >= SMALLEST && area.box[3] >= SMALLEST) return onChange();
+        areas.splice(areas.indexOf(area), 1);
         draw();
-        onChange();
       },
     );
   });
@@ -70,10 +71,7 @@ export function areaLayer(areas, colors, onChange) {
     else if (event.key === "Delete" || event.key === "Backspace") areas.splice(areas.indexOf(area), 1);
     else return;
     event.preventDefault();
-    const index = areas.indexOf(area);
-    draw();
-    layer.children[index]?.focus();
-    onChange();
+    onChange(areas.indexOf(area));
   }
 
   function draw() {
@@ -83,7 +81,7 @@ export function areaLayer(areas, colors, onChange) {
         const change = (way) => (event) => {
           if (event.button) return;
           const before = area.box;
-          follow(event, (_x, _y, dx, dy) => (area.box = rounded(way(before, dx, dy))), onChange);
+          follow(event, (_x, _y, dx, dy) => (area.box = rounded(way(before, dx, dy))), () => area.box !== before && onChange());
         };
         return make(
           "div",
@@ -111,7 +109,7 @@ export function areaLayer(areas, colors, onChange) {
 export function areaNames(areas, colors, onChange, onCopy) {
   const add = () => {
     areas.push({ name: freeName(areas), box: [35, 35, 30, 30] });
-    onChange();
+    onChange(areas.length - 1);
   };
   const chips = areas.map((area, index) =>
     make(

@@ -1,4 +1,4 @@
-// The page: its list of files, its settings, and what happens to them.
+// The page: its list of files, its settings, and its jobs.
 import * as api from "./api.js";
 import { showComparison } from "./compare.js";
 import { make, percent } from "./dom.js";
@@ -39,7 +39,7 @@ function addFiles(files) {
 async function send(item) {
   const { done, stop } = api.upload(item.file, (fraction) => {
     item.fraction = fraction;
-    drawList();
+    drawProgress(item);
   });
   item.stop = stop;
   try {
@@ -120,9 +120,10 @@ async function runOne(item) {
     const result = await api.run(item.key, item.info.id, request(item), (message) => {
       if (message.waiting !== undefined) item.ahead = message.waiting;
       if (message.total) item.fraction = message.done / message.total;
-      drawList();
+      drawProgress(item);
     });
-    if (result.canceled) item.state = "canceled";
+    if (!items.includes(item)) result.archive && api.removeResult(result.archive); // removed in the meantime
+    else if (result.canceled) item.state = "canceled";
     else {
       Object.assign(item, { state: item.state === "stale" ? "changed" : "done", result, finished: Date.now() });
       if (old) api.removeResult(old.archive);
@@ -143,7 +144,7 @@ function stop(item) {
 addEventListener("pagehide", ({ persisted }) => {
   for (const item of items) {
     if (item.key) api.cancelAtExit(item.key);
-    if (!persisted) removeFiles(item); // nobody can reach them any more
+    if (!persisted) removeFiles(item); // they cannot be reached any more
   }
 });
 
@@ -156,7 +157,7 @@ function changed(ones) {
   drawList();
 }
 
-// ---- What is seen
+// ---- View
 
 function stateText(item) {
   if (item.state === "running" || item.state === "stale") {
@@ -199,6 +200,15 @@ function drawList() {
   find("#run").textContent = again ? "Run again" : isObject() ? `Find the object${many}` : `Show where people look${many}`;
   find("#compare").hidden = finished().length < 2 && !pair;
   find("#compare").textContent = pair ? "Back to one file" : "Compare two";
+}
+
+/** Update the progress of a file in place: a button that is replaced while it is pressed gets no click. */
+function drawProgress(item) {
+  const row = find("#list").children[items.indexOf(item)];
+  if (!row) return;
+  row.querySelector(".state").textContent = stateText(item);
+  const bar = row.querySelector("progress");
+  if (bar && item.fraction !== null) bar.value = item.fraction;
 }
 
 /** Draw all. The view of the chosen file is drawn only if something in it has changed, because its video may play. */
@@ -294,5 +304,5 @@ find("#compare").addEventListener("click", () => {
   draw();
 });
 find("#limits").textContent = `Up to ${settings.max_size} and ${settings.max_time} each`;
-find("#privacy").textContent = settings.is_local ? "Everything stays on this machine" : "Files are removed an hour after their last use";
+find("#privacy").textContent = settings.is_local ? "Everything stays on this machine" : `Files are removed ${settings.keep_s / 60} minutes after their last use`;
 draw();

@@ -1,7 +1,9 @@
 // Two videos that play in step.
 
-/** Seconds by which a video may be late before it jumps; smaller delays are caught up by playing slightly faster. */
+/** Delay in seconds from which a video jumps. */
 const JUMP_S = 0.12;
+
+/** Delay in seconds that is ignored; between the two, the video plays slightly faster. */
 const CLOSE_S = 0.015;
 
 /** Let a silent video follow another one; onTime gets the time of the leader, at each screen refresh while it plays. */

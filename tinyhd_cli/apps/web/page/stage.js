@@ -18,7 +18,7 @@ function facts({ info }) {
   return `${info.width} × ${info.height} · ${length}`;
 }
 
-/** Return the source as an element: the file itself if the browser can show it, else what the server made of it. */
+/** Return the source as an element: the file itself if the browser can show it, else the server's copy or poster. */
 function sourceMedia(item) {
   const { info } = item;
   const poster = () => make("img", { src: info.poster, alt: item.name, draggable: "false" });
@@ -45,8 +45,9 @@ function areaEditor(item, media, context) {
     names.replaceChildren(areaNames(item.areas, context.settings.area_colors, changed, copy));
   };
   const copy = context.onCopyAreas;
-  const changed = () => {
+  const changed = (focused) => {
     draw();
+    frame.querySelector(".layer").children[focused]?.focus();
     context.onAreas();
   };
   draw();
@@ -92,14 +93,14 @@ function resultView(item, context) {
   return [
     screens,
     names,
-    result.damaged ? make("div", { class: "message" }, `${result.damaged} damaged parts of the file were skipped.`) : null,
+    result.damaged ? make("div", { class: "message" }, `Skipped ${result.damaged}.`) : null,
     chart ? make("div", { class: "panel" }, make("h2", {}, "Over time"), chart.map((one) => one.element)) : null,
     numbers(item, context),
     downloads(item, context),
   ];
 }
 
-/** Return the name of what the main curve shows, and what it means. */
+/** Return the name and the meaning of the main curve. */
 export function mainCurve(result) {
   return result.is_object
     ? ["Size of the object", "fraction of the frame"]

@@ -1,4 +1,4 @@
-"""Kinds of pictures: AVIF, HEIC, CMYK, documents, scans; folders of them; animated images as outputs."""
+"""Kinds of images: AVIF, HEIC, CMYK, documents, scans; folders of them; animated images as outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinyhd_cli.video.image_writer import encode_image
 from tinyhd_cli.video.images import is_static_image, stored_size
 from tinyhd_cli.video.reader import VideoReader
 
-PICTURE = clips.image(7, 64, 48)
+IMAGE = clips.image(7, 64, 48)
 
 
 def first(path):
@@ -34,10 +34,10 @@ def difference(image, expected):
 )
 def test_kinds(tmp_path, name, mode):
     path = tmp_path / name
-    Image.fromarray(PICTURE).convert(mode).save(path, "JPEG" if name == "a.jfif" else None, quality=95)
+    Image.fromarray(IMAGE).convert(mode).save(path, "JPEG" if name == "a.jfif" else None, quality=95)
     assert is_static_image(path)
     assert stored_size(path) == (64, 48)
-    assert difference(first(path), PICTURE) < 6
+    assert difference(first(path), IMAGE) < 6
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
@@ -45,22 +45,33 @@ def test_an_upright_avif(tmp_path, orientation):
     exif = Image.Exif()
     exif[pillow_images.ORIENTATION] = orientation
     turn = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
-    Image.fromarray(PICTURE).transpose(turn).save(tmp_path / "a.avif", exif=exif, quality=95)
-    assert difference(first(tmp_path / "a.avif"), PICTURE) < 6
+    Image.fromarray(IMAGE).transpose(turn).save(tmp_path / "a.avif", exif=exif, quality=95)
+    assert difference(first(tmp_path / "a.avif"), IMAGE) < 6
+
+
+def test_damaged_exif(tmp_path, monkeypatch):
+    """An image whose EXIF data is damaged is shown as stored."""
+    monkeypatch.setattr(pillow_images, "MAX_PIXELS", 40 * 30)
+    exif, path = Image.Exif(), tmp_path / "a.webp"
+    exif[pillow_images.ORIENTATION] = 6
+    Image.fromarray(IMAGE).save(path, exif=exif)
+    path.write_bytes(path.read_bytes().replace(b"II*\0", b"XXXX").replace(b"MM\0*", b"XXXX"))
+    assert first(path).shape == (30, 40, 3)
 
 
 def test_color_profiles(tmp_path):
     """A profile that is not sRGB changes the colors; one that is damaged does not."""
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"????", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"????", b"gXYZ", 1)  # red, green
     shown = {}
-    for name, profile in (("none", None), ("srgb", srgb), ("damaged", srgb[:50]), ("other", lab)):
-        Image.fromarray(PICTURE).save(tmp_path / "a.avif", quality=95, icc_profile=profile)
+    for name, profile in (("none", None), ("srgb", srgb), ("damaged", srgb[:50]), ("other", swapped)):
+        Image.fromarray(IMAGE).save(tmp_path / "a.avif", quality=95, icc_profile=profile)
         shown[name] = first(tmp_path / "a.avif")
     assert difference(shown["srgb"], shown["none"]) < 2
     np.testing.assert_array_equal(shown["damaged"], shown["none"])
-    Image.fromarray(PICTURE).convert("CMYK").save(tmp_path / "c.jpg", quality=95, icc_profile=srgb)  # of another model
-    assert difference(first(tmp_path / "c.jpg"), PICTURE) < 6
+    assert difference(shown["other"], shown["none"]) > 10
+    Image.fromarray(IMAGE).convert("CMYK").save(tmp_path / "c.jpg", quality=95, icc_profile=srgb)  # of another model
+    assert difference(first(tmp_path / "c.jpg"), IMAGE) < 6
 
 
 @pytest.mark.parametrize(
@@ -76,11 +87,11 @@ def test_documents(tmp_path, content, kind):
 
 def test_large_scans_are_reduced(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(pillow_images, "MAX_PIXELS", 40 * 30)
-    expected = Image.fromarray(PICTURE).resize((40, 30), Image.Resampling.BOX)
+    expected = Image.fromarray(IMAGE).resize((40, 30), Image.Resampling.BOX)
     for suffix, mode in ((".png", "RGB"), (".jpg", "RGB"), (".tif", "RGB"), (".png", "P"), (".png", "I;16")):
-        path, image = tmp_path / f"scan{suffix}", Image.fromarray(PICTURE)
+        path, image = tmp_path / f"scan{suffix}", Image.fromarray(IMAGE)
         if mode == "I;16":
-            image = Image.fromarray(PICTURE[..., 0].astype(np.uint16) * 257)
+            image = Image.fromarray(IMAGE[..., 0].astype(np.uint16) * 257)
         image = image.convert(mode) if mode == "P" else image
         image.save(path, **({"quality": 95} if suffix == ".jpg" else {}))
         found = first(path)
@@ -92,8 +103,8 @@ def test_large_scans_are_reduced(tmp_path, monkeypatch, caplog):
         VideoReader(tmp_path / "scan.png")
 
 
-def test_damaged_pictures_give_one_reason(tmp_path):
-    Image.fromarray(PICTURE).save(tmp_path / "a.avif")
+def test_damaged_images_give_one_reason(tmp_path):
+    Image.fromarray(IMAGE).save(tmp_path / "a.avif")
     (tmp_path / "a.avif").write_bytes((tmp_path / "a.avif").read_bytes()[:200])
     with pytest.raises(InputError, match=r"a\.avif: (is damaged|cannot be decoded)"):
         VideoReader(tmp_path / "a.avif")
@@ -109,8 +120,8 @@ def test_heic(tmp_path, monkeypatch):
             VideoReader(path)
     heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
     heif.register_heif_opener()
-    Image.fromarray(PICTURE).save(path, quality=95)
-    assert difference(first(path), PICTURE) < 6
+    Image.fromarray(IMAGE).save(path, quality=95)
+    assert difference(first(path), IMAGE) < 6
 
 
 def folder_of(tmp_path, names, sizes=((8, 6),)):
@@ -132,7 +143,7 @@ def folder_of(tmp_path, names, sizes=((8, 6),)):
         (["1.png"], [(8, 6)], False),
     ],
 )
-def test_frames_of_a_video_are_told_from_pictures(tmp_path, names, sizes, expected):
+def test_frames_of_a_video_are_told_from_unrelated_images(tmp_path, names, sizes, expected):
     assert is_sequence(folder_of(tmp_path, names, sizes)) is expected
 
 
@@ -159,7 +170,7 @@ def test_animated_images(tmp_path, suffix, gray):
 
 
 def test_an_animation_that_cannot_be_written(tmp_path):
-    Image.fromarray(PICTURE).save(tmp_path / "source.png")
+    Image.fromarray(IMAGE).save(tmp_path / "source.png")
     writer = AnimationWriter(tmp_path / "a.webp", (20_000, 10))  # WebP has at most 16383 pixels per side
     with VideoReader(tmp_path / "source.png") as reader, pytest.raises(OutputError, match=r"a\.webp: cannot be"):
         writer.write(np.zeros((10, 20_000, 3), np.uint8), next(iter(reader)))
@@ -170,5 +181,5 @@ def test_an_animation_that_cannot_be_written(tmp_path):
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tiff"])
 def test_still_images_as_outputs(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
-    path.write_bytes(encode_image(PICTURE, suffix))
-    assert difference(first(path), PICTURE) < 4
+    path.write_bytes(encode_image(IMAGE, suffix))
+    assert difference(first(path), IMAGE) < 4
