@@ -20,17 +20,21 @@ THRESHOLDS = np.arange(11) / 10
 EXACT_IN_FLOAT32 = 2**24
 """Counts below this are exact in float32, which OpenCV's histograms use."""
 
+MANY = 1 << 17
+"""Number of values from which counting in 65536 bins is faster than sorting."""
+
 
 def histogram(values: Values) -> NDArray[np.int64]:
-    """Return the number of occurrences of each uint8 value, ``(256,)``."""
+    """Return the number of occurrences of each uint8 or uint16 value, ``(256,)`` or ``(65536,)``."""
+    levels = 1 << 8 * values.dtype.itemsize
     if not 0 < values.size < EXACT_IN_FLOAT32:
-        return np.bincount(values.ravel(), minlength=256)
-    counts = cv2.calcHist([np.ascontiguousarray(values).reshape(1, -1)], [0], None, [256], [0, 256])
+        return np.bincount(values.ravel(), minlength=levels)
+    counts = cv2.calcHist([np.ascontiguousarray(values).reshape(1, -1)], [0], None, [levels], [0, levels])
     return counts.ravel().astype(np.int64)
 
 
 class Distribution:
-    """Counts values above limits: 256 bins for uint8 values, otherwise the sorted values.
+    """Counts values above limits: a bin for each level of uint8 and of many uint16 values, otherwise the sorted values.
 
     Attributes:
         count: number of values.
@@ -38,9 +42,9 @@ class Distribution:
 
     def __init__(self, values: Values) -> None:
         self.count = values.size
-        if values.dtype == np.uint8:
-            self._levels: Values = np.arange(256)
+        if values.dtype == np.uint8 or (values.dtype == np.uint16 and values.size >= MANY):
             self._below = np.concatenate([[0], np.cumsum(histogram(values))])
+            self._levels: Values = np.arange(len(self._below) - 1)
         else:
             self._levels = np.sort(values, axis=None)
             self._below = np.arange(values.size + 1)

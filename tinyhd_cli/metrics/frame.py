@@ -7,18 +7,23 @@ replaced by exact expectations (see ``auc``).
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from . import auc, monte_carlo
+from .crowdsal import CrowdsalScorer
 from .imresize import resize
+from .inputs import check_same_size, is_finite, to_map, to_mask
 
 METRICS = ("AUC-J", "AUC-B", "s-AUC", "CC", "NSS", "SIM", "KLDiv", "IG")
 """Names of the metrics, in the order of tables. For KLDiv lower is better, for all others higher."""
+
+FixationProtocol = Literal["dhf1k", "crowdsal"]
+"""Definitions of the metrics of fixations, by the dataset whose organizers score with them."""
 
 EPS = np.finfo(np.float64).eps
 """MATLAB's ``eps``, which avoids logarithms of 0 and divisions by 0."""
@@ -34,8 +39,13 @@ def score_frame(
     baseline: ArrayLike | None = None,
     *,
     rng: np.random.Generator | None = None,
+    protocol: FixationProtocol = "dhf1k",
 ) -> dict[str, float]:
     """Score the saliency map of a frame against its ground truth.
+
+    The arguments are described for the protocol of DHF1K. With ``protocol="crowdsal"``, CC, SIM, NSS and AUC-J are
+    those of the organizers of CrowdSAL, see :class:`~tinyhd_cli.metrics.crowdsal.CrowdsalScorer`: ``fixation`` may then
+    be an integer array ``(n, 2)`` of row and column, in which repetitions count, and the later arguments must be None.
 
     Args:
         prediction: saliency map ``(h, w)`` in any scale; resized bicubically if its size differs from the ground truth.
@@ -45,6 +55,7 @@ def score_frame(
         baseline: map that does not depend on the frame, such as a center bias, ``(H, W)``. For IG.
         rng: generator for the random procedures of the MATLAB code; None computes the exact expectations of the three
             AUCs instead.
+        protocol: the definitions of the metrics, ``dhf1k`` or ``crowdsal``.
 
     Returns:
         The metrics whose inputs are given, by the names of ``METRICS``. A metric is NaN where it is not defined:
@@ -59,26 +70,17 @@ def score_frame(
 
     Raises:
         InputError: a map is not two-dimensional, the ground-truth maps differ in size, or a density is given and the
-            prediction has negative values, for which KLDiv is not defined.
+            prediction has negative values, for which KLDiv is not defined; or an argument does not apply to the
+            protocol.
     """
+    if protocol == "crowdsal":
+        if not (other_fixation is None and baseline is None and rng is None):
+            raise InputError("protocol crowdsal: has no s-AUC, IG or random draws; omit other_fixation, baseline, rng")
+        return CrowdsalScorer(prediction, density, fixation).scores()
+    if protocol != "dhf1k":
+        raise InputError(f"protocol {protocol!r} is unknown: {did_you_mean(protocol, get_args(FixationProtocol))}")
     frame = FrameScorer(prediction, density, fixation, other_fixation, baseline, rng=rng)
     return frame.scores()
-
-
-def to_map(name: str, values: ArrayLike | None) -> NDArray[Any] | None:
-    """Convert an input to an array ``(H, W)``; ``InputError`` if it is not a map."""
-    if values is None:
-        return None
-    array = np.asarray(values)
-    if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
-        raise InputError(f"{name}: must be a numeric array of shape (height, width), not {array.dtype} {array.shape}")
-    return array
-
-
-def to_mask(name: str, values: ArrayLike | None) -> NDArray[np.bool_] | None:
-    """Convert an input to a binary map ``(H, W)``; ``InputError`` if it is not a map."""
-    array = to_map(name, values)
-    return None if array is None else array.astype(bool, copy=False)
 
 
 class FrameScorer:
@@ -112,17 +114,10 @@ class FrameScorer:
         self.other_fixation = to_mask("other_fixation", other_fixation)
         self.baseline = to_map("baseline", baseline)
         self._rng = rng
-        truth = {
-            name: getattr(self, name).shape
-            for name in ("density", "fixation", "other_fixation", "baseline")
-            if getattr(self, name) is not None
-        }
-        if len(set(truth.values())) > 1:
-            sizes = ", ".join(f"{name} {w} x {h}" for name, (h, w) in truth.items())
-            raise InputError(f"the maps of a frame must have the same size, not {sizes}")
-        self.finite = given.dtype == np.uint8 or bool(np.isfinite(given).all())
+        names = ("density", "fixation", "other_fixation", "baseline")
+        size = check_same_size({name: getattr(self, name) for name in names}) or given.shape
+        self.finite = is_finite(given)
         self._negative = self.finite and given.dtype.kind in "if" and bool(given.min() < 0)
-        size = next(iter(truth.values()), given.shape)
         if given.shape != size and self.finite:
             given = resize(given, size)
         self.prediction = given if given.dtype == np.uint8 else given.astype(np.float64, copy=False)

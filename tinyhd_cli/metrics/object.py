@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from .frame import EPS, to_map
+from .frame import EPS
+from .inputs import to_map
 from .weighted_f import weighted_f
 
 OBJECT_METRICS = ("MAE", "maxF", "meanF", "adpF", "S", "maxE", "meanE", "adpE", "wF")
