@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "tinyhd_cli"
 LAYERS = (
     {"models"},
     {"engines", "metrics", "video", "weights"},
-    {"datasets"},
+    {"datasets", "recordings"},
     {"inference"},
     {"apps", "evaluation", "training"},
     {"benchmarks"},

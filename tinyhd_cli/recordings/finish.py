@@ -1,0 +1,238 @@
+"""Convert collected rows to recordings: seconds, pixels of the screen, and checks of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .collect import Parts, join
+from .columns import Layout
+from .options import TIME_UNITS, RecordingOptions
+from .recording import FixationTable, Recording, Samples
+
+EPOCH_S = 1e8
+"""Times above this (three years) are no times of a video but of a calendar."""
+
+OUTSIDE_NOTED = 0.01
+"""Fraction of the gaze outside the screen from which it is reported."""
+
+NORMALIZED_LIMITS = (-1.0, 2.0)
+"""Almost all values of normalized gaze are within these limits; those of pixels are not."""
+
+SAMPLE_UNITS = (("s", 0.2), ("ms", 200.0), ("us", 2e5), ("ns", float("inf")))
+"""Units of time, each with the largest plausible interval of samples: eye trackers record 5 to 5,000 samples/s."""
+
+FIXATION_UNITS = (("s", 10.0), ("ms", 1e4), ("us", 1e7), ("ns", float("inf")))
+"""Units of time, each with the largest plausible median duration of fixations."""
+
+
+GUESSED_ROWS = 100_000
+"""Number of rows by which the unit of the time is guessed."""
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Rejected(Exception):
+    """A recording cannot be used; the message says why."""
+
+
+@dataclass
+class Finished:
+    """A recording, and reports on it."""
+
+    recording: Recording
+    warnings: list[str] = field(default_factory=list)
+    """Problems in spite of which it is used."""
+
+
+def finish(path: Path, observer: str, parts: Parts, layout: Layout, options: RecordingOptions) -> Finished:
+    """Return the recording of collected rows; ``parts`` is empty afterwards.
+
+    Raises:
+        Rejected: the clock runs back, no sample is valid, or a fact about the recording is needed.
+    """
+    samples, fixations = join(parts.samples), join(parts.fixations)
+    notes: list[str] = []
+    warnings: list[str] = []
+    if not any(len(arrays[name]) for arrays, name in ((samples, "time"), (fixations, "start")) if arrays):
+        raise Rejected("has no rows with a time" if samples else "has no valid fixation")
+    seconds = to_seconds(samples, fixations, layout, options, notes)
+    shift = find_shift(samples, fixations, parts.zero, seconds, layout, options, notes)
+    for values in (samples.get("time"), fixations.get("start"), fixations.get("end")):
+        if values is not None:
+            values += shift
+    if "time" in samples:
+        check_clock(samples["time"], -shift)
+        if not samples["valid"].any():
+            raise Rejected("all samples are invalid: the eye tracker lost the eyes, or other columns have the gaze")
+    screen = options.screen or layout.screen
+    to_pixels(samples, fixations, screen, layout, options, notes)
+    warnings += outside(samples or fixations, screen)
+    table = fixation_table(samples, fixations)
+    kept = Samples(samples["time"], samples["x"], samples["y"], samples["valid"]) if samples else None
+    return Finished(Recording(observer, path, kept, table, screen, tuple(notes)), warnings)
+
+
+def to_seconds(
+    samples: Arrays, fixations: Arrays, layout: Layout, options: RecordingOptions, notes: list[str]
+) -> float:
+    """Convert times to seconds in place, and durations of fixations to ends; return the length of the clock's unit."""
+    stated = TIME_UNITS[options.time_unit] if options.time_unit else layout.seconds
+    unit = stated
+    if samples:
+        unit = unit or guess(np.diff(samples["time"][:GUESSED_ROWS]), SAMPLE_UNITS, notes)
+        samples["time"] *= unit
+    if fixations:
+        start = fixations["start"]
+        if "duration" in fixations:
+            duration = fixations.pop("duration")
+            duration *= layout.duration_seconds or stated or guess(duration, FIXATION_UNITS, notes)
+            # Fixations follow each other closely: the starts are about as far apart as the fixations are long.
+            unit = unit or nearest_unit(start, duration)
+            fixations["end"] = start * unit + duration
+        else:
+            unit = unit or guess(fixations["end"] - start, FIXATION_UNITS, notes)
+            fixations["end"] *= unit
+        start *= unit
+    return unit or 1.0
+
+
+def guess(intervals: NDArray[np.float64], units: Sequence[tuple[str, float]], notes: list[str]) -> float:
+    """Return the length of the unit of time by the typical interval, and note it."""
+    typical = float(np.median(intervals[intervals > 0])) if (intervals > 0).any() else 0.0
+    name = next(name for name, limit in units if typical < limit)
+    notes.append(f"the time is taken as {name}, by its intervals; --time-unit states another")
+    return TIME_UNITS[name]
+
+
+def nearest_unit(start: NDArray[np.float64], duration_s: NDArray[np.float64]) -> float:
+    """Return the length of the unit of starts of fixations in which their distances are nearest to the durations."""
+    interval = float(np.median(np.diff(start))) if len(start) > 1 else 0.0
+    expected = float(np.median(duration_s)) if len(start) > 1 else 0.0
+    if interval <= 0 or expected <= 0:
+        return 1.0
+    return min(TIME_UNITS.values(), key=lambda unit: abs(math.log(interval * unit / expected)))
+
+
+def find_shift(
+    samples: Arrays,
+    fixations: Arrays,
+    event: float | None,
+    seconds: float,
+    layout: Layout,
+    options: RecordingOptions,
+    notes: list[str],
+) -> float:
+    """Return the seconds to add to all times; ``Rejected`` if the start event is missing."""
+    clocks = (samples.get("time"), fixations.get("start"))
+    first = min(float(values[0]) for values in clocks if values is not None and len(values))
+    if options.start_event is not None:
+        if event is None:
+            raise Rejected(f"has no event or message with {options.start_event!r} (--start-event)")
+        return options.offset_s - event * seconds
+    zero = options.time_zero or layout.zero
+    if options.time_zero is None and zero == "file" and abs(first) > EPOCH_S:
+        zero = "first"
+        notes.append("the times are of a calendar: the video is taken to start at the first one")
+    return options.offset_s - (first if zero == "first" else 0.0)
+
+
+def check_clock(time: NDArray[np.float64], origin: float) -> None:
+    """Raise ``Rejected`` if times run back."""
+    steps = np.diff(time)
+    if len(steps) and steps.min() < 0:
+        row = int(np.argmax(steps < 0)) + 1
+        raise Rejected(
+            f"the clock runs back at sample {row + 1:,}, from {time[row - 1] + origin:g} s to {time[row] + origin:g} s;"
+            " are there several recordings in it? Split or sort it"
+        )
+
+
+def to_pixels(
+    samples: Arrays,
+    fixations: Arrays,
+    screen: tuple[int, int] | None,
+    layout: Layout,
+    options: RecordingOptions,
+    notes: list[str],
+) -> None:
+    """Convert positions to pixels from the upper left corner in place; ``Rejected`` if that needs a screen size."""
+    unit = options.coordinates or layout.coordinates
+    if unit is None:
+        unit = "normalized" if looks_normalized(samples or fixations) else "pixels"
+        if unit == "normalized":
+            notes.append("the gaze is taken as fractions of the screen, by its values; --coordinates states another")
+    if unit == "pixels":
+        return
+    if screen is None:
+        raise Rejected(f"the gaze is {unit}, which needs the size of the screen, such as --screen 1920x1080")
+    for arrays in (samples, fixations):
+        if arrays:
+            arrays["x"], arrays["y"] = in_pixels(arrays["x"], arrays["y"], unit, screen)
+
+
+def looks_normalized(arrays: Arrays) -> bool:
+    """Return whether positions are fractions of the screen by their values."""
+    low, high = NORMALIZED_LIMITS
+    x, y = (values[np.isfinite(values)] for values in (arrays["x"], arrays["y"]))
+    inside = np.concatenate([(x > low) & (x < high), (y > low) & (y < high)])
+    return bool(inside.size and inside.mean() > 0.95)
+
+
+def in_pixels(
+    x: NDArray[np.float32], y: NDArray[np.float32], unit: str, screen: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return positions in pixels from the upper left corner of the screen."""
+    width, height = np.float32(screen[0]), np.float32(screen[1])
+    if unit == "centered":
+        return x + width / 2, height / 2 - y
+    return x * width, (1 - y if unit == "normalized-up" else y) * height
+
+
+def outside(arrays: Arrays, screen: tuple[int, int] | None) -> list[str]:
+    """Return a line if much of the gaze is outside the screen."""
+    if screen is None:
+        return []
+    x, y = (values[np.isfinite(values)] for values in (arrays["x"], arrays["y"]))
+    share = float(((x < 0) | (y < 0) | (x > screen[0]) | (y > screen[1])).mean()) if len(x) else 0.0
+    if share < OUTSIDE_NOTED:
+        return []
+    return [f"{share:.0%} of the gaze is outside the screen of {screen[0]}x{screen[1]} pixels; check --screen"]
+
+
+def fixation_table(samples: Arrays, fixations: Arrays) -> FixationTable | None:
+    """Return the fixations that the file states as rows, or by numbers of samples; None if it states none."""
+    if fixations:
+        order = np.argsort(fixations["start"], kind="stable")
+        start, end, x, y = (fixations[name][order] for name in ("start", "end", "x", "y"))
+        return FixationTable(start, end, x, y)
+    if "fixation" not in samples:
+        return None
+    return of_runs(samples, samples.pop("fixation"))
+
+
+def of_runs(samples: Arrays, number: NDArray[np.int32]) -> FixationTable:
+    """Return the fixations of consecutive samples with the same number; 0 is none."""
+    first = np.flatnonzero(np.diff(number, prepend=0) != 0)
+    first = first[number[first] != 0]
+    last = np.flatnonzero(np.diff(number, append=0) != 0)
+    last = last[number[last] != 0]
+    x, y = (run_means(samples[name], first, last) for name in "xy")
+    seen = np.isfinite(x)
+    return FixationTable(samples["time"][first][seen], samples["time"][last][seen], x[seen], y[seen])
+
+
+def run_means(values: NDArray[np.float32], first: NDArray[np.intp], last: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return the mean of each run of values from ``first`` to ``last`` inclusive, without NaN; NaN if all are."""
+    seen = np.isfinite(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(seen, values, 0), dtype=np.float64)])
+    count = np.concatenate([[0], np.cumsum(seen)])
+    number = count[last + 1] - count[first]
+    sums = total[last + 1] - total[first]
+    return np.where(number > 0, sums / np.maximum(number, 1), np.nan).astype(np.float32)

@@ -1,0 +1,144 @@
+"""Tables in text: find their columns, and read some of them in chunks of constant size."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, UsageError
+from ..untrusted import printable
+from ..wording import list_names
+from .text import Head, blocks
+
+if TYPE_CHECKING:
+    import polars
+
+MISSING = ["", ".", "-", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "None", "undefined"]
+"""Texts of missing values."""
+
+SEPARATORS = ("\t", ";", ",", "|")
+NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
+
+MAX_COLUMNS = 10_000
+"""Limit on the columns of a table; the widest exports have several hundred."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in a text file of which only the header has been read."""
+
+    head: Head
+    columns: tuple[str, ...]
+    """Names of the columns; of a table without a header, numbers from 1."""
+    separator: str
+    skip: int
+    """Number of lines before the first row of values."""
+    decimal_comma: bool = False
+
+    def chunks(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> Iterator[polars.DataFrame]:
+        """Yield the rows in chunks, as columns ``numbers`` in float64 (null if not a number) and ``texts``.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        polars = import_polars()
+        kinds = dict.fromkeys(numbers, polars.Float64) | dict.fromkeys(texts, polars.String)
+        indices = {self.columns.index(name): name for name in kinds}
+        schema = {f"c{i}": kinds[indices[i]] if i in indices else polars.String for i in range(len(self.columns))}
+        for block in blocks(self.head, self.skip):
+            frame = polars.read_csv(
+                io.BytesIO(block),
+                has_header=False,
+                separator=self.separator,
+                columns=sorted(indices),
+                schema=schema,
+                null_values=MISSING,
+                decimal_comma=self.decimal_comma,
+                ignore_errors=True,
+                truncate_ragged_lines=True,
+                quote_char='"' if b'"' in block else None,
+                encoding="utf8-lossy",
+            )
+            yield frame.rename({f"c{i}": name for i, name in indices.items()})
+
+
+def import_polars() -> Any:
+    """Import polars; ``UsageError`` if it is not installed."""
+    try:
+        import polars
+    except ModuleNotFoundError:
+        raise UsageError("recordings need pymovements and polars; run pip install 'tinyhd[gaze]'") from None
+    return polars
+
+
+def open_table(head: Head, skip: int = 0, separator: str | None = None) -> Table:
+    """Return the table of a file by its header line.
+
+    Args:
+        head: start of the file.
+        skip: number of lines before the header.
+        separator: character between columns; None: found in the header.
+
+    Raises:
+        InputError: there is no header with several columns.
+    """
+    lines = head.lines[skip:]
+    blank = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
+    if blank == len(lines):
+        raise InputError(f"{head.path}: has no table")
+    header, rows = lines[blank], [line for line in lines[blank + 1 :] if line.strip()][:100]
+    separator = separator or find_separator(header)
+    names = split(header, separator)
+    if len(names) < 2 or len(names) > MAX_COLUMNS:
+        raise InputError(f"{head.path}: the line {printable(header[:60])!r} is not a header of columns")
+    return Table(head, unique(names), separator, skip + blank + 1, has_decimal_commas(rows, separator))
+
+
+def find_separator(line: str) -> str:
+    """Return the most frequent separator of columns in a line."""
+    return max(SEPARATORS, key=line.count)
+
+
+def split(line: str, separator: str) -> list[str]:
+    """Return the cells of a line, without spaces around them."""
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+
+
+def unique(names: Sequence[str]) -> tuple[str, ...]:
+    """Return column names with a number added to those that occur again or are empty."""
+    seen: Counter[str] = Counter()
+    result = []
+    for index, name in enumerate(names, start=1):
+        seen[name] += 1
+        result.append(name if name and seen[name] == 1 else f"{name or 'column'} #{index}")
+    return tuple(result)
+
+
+def has_decimal_commas(rows: Sequence[str], separator: str) -> bool:
+    """Return whether numbers have decimal commas, as exported in some countries."""
+    cells = [cell for row in rows for cell in split(row, separator) if NUMBER.fullmatch(cell)]
+    return separator != "," and any("," in cell for cell in cells) and not any("." in cell for cell in cells)
+
+
+def is_header(line: str) -> bool:
+    """Return whether a line names columns: several cells, most of them no numbers."""
+    cells = split(line, find_separator(line))
+    named = [cell for cell in cells if cell and not NUMBER.fullmatch(cell)]
+    return len(cells) >= 2 and len(named) * 2 > len(cells)
+
+
+def require(table: Table, roles: Mapping[str, str]) -> None:
+    """Raise ``InputError`` unless a table has the columns that ``--columns`` names."""
+    for role, name in roles.items():
+        if name not in table.columns:
+            raise InputError(f"{table.head.path}: has no column {name!r} for {role}; {describe(table)}")
+
+
+def describe(table: Table) -> str:
+    """Return the columns of a table as text for a message."""
+    return f"it has the columns {list_names([printable(name) for name in table.columns], 12)}"
