@@ -38,8 +38,8 @@ def reader_of(stored, before=0):
     return Clips({FORM: stored}, FORM, {FORM: (before, 0)}, CLIP_FRAMES)
 
 
-def decoded(videos, root, workers=0):
-    return decode_all(videos, root, SIZE, PREPROCESS, workers, lambda *progress: None)
+def decoded(videos, root, workers=0, *, compressed=False):
+    return decode_all(videos, root, SIZE, PREPROCESS, workers, lambda *progress: None, compressed=compressed)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,36 @@ def test_labeled_videos_are_stored_with_their_maps(folders, tmp_path):
     before = [path.stat().st_mtime_ns for path in tmp_path.rglob("*.u8")]
     decoded(found.targets, tmp_path)  # decodes nothing again
     assert [path.stat().st_mtime_ns for path in tmp_path.rglob("*.u8")] == before
+
+
+def test_compressed_clips_have_exact_maps_and_almost_the_same_frames(folders, tmp_path):
+    found = sources.find(TrainConfig(data=(str(folders["videos"]), f"images:{folders['photos']}"), hold_out=0))
+    raw, small = (decoded(found.targets, tmp_path / kind, compressed=kind == "jpeg") for kind in ("raw", "jpeg"))
+    picks = [Pick(0, 3), Pick(2, -2), Pick(3, 0, trajectory=2)]  # of a video, before its start, and of a photograph
+    for one, other in ((reader_of(raw)[pick], reader_of(small)[pick]) for pick in picks):
+        assert one["key"] == other["key"]
+        assert torch.equal(one["density"], other["density"])
+        assert torch.equal(one["fixation"], other["fixation"])
+        error = (one["reads"][FORM].float() - other["reads"][FORM].float()).abs()
+        assert 0 < error.mean() < 2
+        assert error.amax((-2, -1)).float().mean() < 12
+    sizes = [sum(path.stat().st_size for path in (tmp_path / kind).rglob("*")) for kind in ("raw", "jpeg")]
+    assert sizes[1] < sizes[0] / 4
+    # Either format is used, whichever is wanted.
+    assert [video.compressed for video in decoded(found.targets, tmp_path / "jpeg")] == [True] * 6
+
+
+def test_damaged_compressed_clips_are_decoded_again_or_named(folders, tmp_path):
+    found = sources.unlabeled(str(aux_videos(tmp_path / "aux", count=1)))
+    (video,) = decoded(found, tmp_path, compressed=True)
+    file = video.folder / "frames.images"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1])
+    (again,) = decoded(found, tmp_path, compressed=True)
+    assert file.read_bytes() == content
+    file.write_bytes(bytes(len(content)))
+    with pytest.raises(InputError, match=r"image 4 is damaged; remove this folder of the cache"):
+        again.pixels()[np.array([3])]
 
 
 def test_damaged_clips_are_reported_and_skipped(folders, tmp_path, caplog):

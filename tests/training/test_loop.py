@@ -352,8 +352,35 @@ def test_distill_without_a_teacher_is_wrong_usage(data, tinyhd, capsys):
     assert "--teacher is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", [name for name in presets() if name.startswith("crowdsal")])
+def test_presets_for_crowdsal_train_on_labels_and_take_a_teacher(data, name):
+    labels = build_config({"data": [str(data / "videos")]}, preset=name)
+    assert labels.cache_format == "jpeg"
+    assert labels.weights["target/cc"] == 1
+    assert not labels.teacher
+    distilled = build_config({"data": ["x"], "aux": ["y"], "teacher": ["t.safetensors"]}, preset=name)
+    assert set(distilled.weights) == set(labels.weights)
+    assert distilled.differences(labels) == ["data", "aux", "teacher"]
+
+
+def test_the_cache_can_be_filled_without_training(data, tmp_path, tinyhd, capsys):
+    run = ("train", "--model", "tinyhd-s-quarter", "--data", data / "videos", "--cache", tmp_path / "cache", *OPTIONS)
+    run += ("--cache-format", "jpeg")
+    assert tinyhd(*run, "--cache-only") == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "cache" / "clips")
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.images")}
+    assert len(files) == 9  # frames, density maps and fixations of three videos
+    assert not Path("run").exists()
+    assert tinyhd(*run, "--steps", "1", "--out", "run") == 0  # decodes nothing again
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.images")} == files
+    assert Path("run/best.safetensors").is_file()
+
+
 def test_presets_have_the_settings_of_the_paper():
     assert presets() == [
+        "crowdsal-m",
+        "crowdsal-quarter",
+        "crowdsal-s",
         "default",
         "default-stills",
         "laptop",

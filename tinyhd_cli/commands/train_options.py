@@ -40,6 +40,12 @@ EXTRA = {
         "schedule of the longer run, so it may rise again.",
     ),
     "dry_run": (bool, False, None, "Describe the run and estimate its duration; train nothing."),
+    "cache_only": (
+        bool,
+        False,
+        None,
+        "Only decode the data into --cache, for example on a machine without a GPU; train nothing.",
+    ),
     "quiet": (bool, False, None, "Print only errors and warnings."),
 }
 """Options that are not settings of ``TrainConfig``: type, default, metavar, help."""
@@ -161,9 +167,14 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
         for name, value in plan(config).items():
             print(f"{name:<18}{value}")
         return 0
+    display = Display(quiet=extra["quiet"] or int(os.environ.get("RANK", "0")) > 0)
+    if extra["cache_only"]:
+        from ..training.prepare import fill_cache
+
+        print(fill_cache(config, display.preparing))
+        return 0
     from ..training.stages import train
 
-    display = Display(quiet=extra["quiet"] or int(os.environ.get("RANK", "0")) > 0)
     try:
         train(
             config,

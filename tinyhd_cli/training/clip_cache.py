@@ -1,7 +1,7 @@
 """Cache decoded videos on disk, resized and as uint8, so that training never waits for decoding.
 
-Each video has a folder with ``meta.json``, ``frames.u8`` (frames, H, W, 3) and, with ground truth, ``density.u8`` and
-``fixation.u8``, or ``mask.u8`` (frames, H, W). The arrays are read through memory maps.
+Each video has a folder with ``meta.json``, the frames and, with ground truth, the density maps and fixations, or masks,
+in the files of :mod:`.clip_files`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..atomic_files import atomic_write, remove
 from ..callbacks import OnProgress
@@ -27,13 +26,12 @@ from ..inference.preprocess import reduction, resized
 from ..models import ModelSpec, Preprocess
 from ..system import available_cores
 from ..untrusted import parse_json, read_document
+from .clip_files import FRAMES, Array, Images, is_whole, open_images, writers
 
 if TYPE_CHECKING:
     from ..datasets import FrameFiles, Video
 
 log = logging.getLogger("tinyhd")
-
-Array = NDArray[np.uint8]
 
 NO_MASK = 255
 """Value of all pixels of a mask that does not exist. A mask of zeros is one of a frame without objects."""
@@ -79,17 +77,19 @@ class Stored:
     """Indices of the frames that have a mask."""
     empty: bool = False
     """Whether there is no object in any mask."""
+    compressed: bool = False
+    """Whether its images are compressed."""
 
-    def pixels(self) -> Array:
+    def pixels(self) -> Images:
         """Return all frames, RGB ``(frames, H, W, 3)``."""
-        return np.memmap(self.folder / "frames.u8", np.uint8, "r", shape=(self.frames, *self.size, 3))
+        return open_images(self.folder, FRAMES, (self.frames, *self.size, 3), compressed=self.compressed)
 
-    def ground_truth(self, kind: str) -> Array:
+    def ground_truth(self, kind: str) -> Images:
         """Return all maps of a kind, ``density``, ``fixation`` or ``mask``: ``(frames, H, W)``.
 
         Frames without one are zeros; without a mask, ``NO_MASK``.
         """
-        return np.memmap(self.folder / f"{kind}.u8", np.uint8, "r", shape=(self.frames, *self.size))
+        return open_images(self.folder, kind, (self.frames, *self.size), compressed=self.compressed)
 
 
 def is_still(video: Video) -> bool:
@@ -168,8 +168,17 @@ def kinds_of(video: Video) -> list[str]:
     return fixations + (["mask"] if video.masks else [])
 
 
-def decode(video: Video, root: Path, size: tuple[int, int], preprocess: Preprocess) -> Stored:
+def decode(
+    video: Video, root: Path, size: tuple[int, int], preprocess: Preprocess, *, compressed: bool = False
+) -> Stored:
     """Return the decoded video in the folder ``root``, after decoding it if necessary.
+
+    Args:
+        video: the video.
+        root: folder of all decoded videos.
+        size: height and width of a clip.
+        preprocess: how frames are resized.
+        compressed: whether to compress its images, unless it has been decoded before.
 
     Raises:
         InputError: no frame of it can be read.
@@ -184,7 +193,7 @@ def decode(video: Video, root: Path, size: tuple[int, int], preprocess: Preproce
     if content is None:
         with atomic_write(folder) as temporary:
             temporary.mkdir()
-            content = write_frames(video, temporary, size, preprocess)
+            content = write_frames(video, temporary, size, preprocess, compressed=compressed)
             meta = {"name": video.name, "size": size, **vars(content)}
             (temporary / "meta.json").write_text(json.dumps(meta))
             remove(folder)  # an incomplete folder of an earlier version
@@ -198,6 +207,7 @@ def decode(video: Video, root: Path, size: tuple[int, int], preprocess: Preproce
         "density" in kinds,
         tuple(content.masked),
         bool(content.masked) and content.empty,
+        content.compressed,
     )
 
 
@@ -211,6 +221,8 @@ class Content:
     """Indices of the frames that have a mask."""
     empty: bool = True
     """Whether there is no object in any mask."""
+    compressed: bool = False
+    """Whether its images are compressed."""
 
 
 def content_of(folder: Path, size: tuple[int, int], kinds: Sequence[str]) -> Content | None:
@@ -224,55 +236,52 @@ def content_of(folder: Path, size: tuple[int, int], kinds: Sequence[str]) -> Con
     try:
         meta = parse_json(read_document(folder / "meta.json"))
         frames, masked = int(meta["frames"]), [int(index) for index in meta.get("masked", [])]
-        channels = {"frames": 3, **dict.fromkeys(kinds, 1)}
-        area = size[0] * size[1]
-        sizes = {kind: (folder / f"{kind}.u8").stat().st_size for kind in channels}
-        whole = frames > 0 and all(sizes[kind] == frames * area * number for kind, number in channels.items())
+        empty, compressed = bool(meta.get("empty", True)), bool(meta.get("compressed", False))
+        shapes = {FRAMES: (frames, *size, 3), **dict.fromkeys(kinds, (frames, *size))}
+        whole = frames > 0 and all(
+            is_whole(folder, kind, shape, compressed=compressed) for kind, shape in shapes.items()
+        )
         whole = whole and all(0 <= index < frames for index in masked)
-        empty = bool(meta.get("empty", True))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Content(frames, masked, empty) if whole else None
+    return Content(frames, masked, empty, compressed) if whole else None
 
 
-def write_frames(video: Video, folder: Path, size: tuple[int, int], preprocess: Preprocess) -> Content:
-    """Write a video's arrays and return their content."""
-    content, shape = Content(), (0, 0)
-    files: dict[str, IO[bytes]] = {}
+def write_frames(
+    video: Video, folder: Path, size: tuple[int, int], preprocess: Preprocess, *, compressed: bool = False
+) -> Content:
+    """Write a video's images and return their content."""
+    content, shape = Content(compressed=compressed), (0, 0)
 
     def reduction_of(width: int, height: int) -> float:
         nonlocal shape
         shape = height, width  # of the frame that is read next
         return reduction(preprocess, width, height)
 
-    try:
-        for kind in ("frames", *kinds_of(video)):
-            files[kind] = (folder / f"{kind}.u8").open("wb")
+    with writers(folder, [FRAMES, *kinds_of(video)], compressed=compressed) as files:
         for frame, image in video.read(lambda line: log.debug("%s", line), reduction_of):
-            files["frames"].write(fit(image, size, preprocess).tobytes())
+            files[FRAMES].write(fit(image, size, preprocess))
             if "density" in files:
-                files["density"].write(density_map(frame, size).tobytes())
-                files["fixation"].write(fixation_map(frame, size).tobytes())
+                files["density"].write(density_map(frame, size))
+                files["fixation"].write(fixation_map(frame, size))
             if "mask" in files:
                 mask = mask_map(frame, size, shape)
-                files["mask"].write(mask.tobytes())
+                files["mask"].write(mask)
                 content.masked += [content.frames] if frame.mask else []
                 content.empty &= not bool((mask == 1).any())
             content.frames += 1
-    finally:
-        for file in files.values():
-            file.close()
     return content
 
 
-Task = tuple["Video", Path, tuple[int, int], Preprocess]
+Task = tuple["Video", Path, tuple[int, int], Preprocess, bool]
 """Arguments of :func:`decode`."""
 
 
 def attempt(task: Task) -> Stored | str:
     """Run :func:`decode` in a worker process; return the message of an ``InputError``."""
+    video, root, size, preprocess, compressed = task
     try:
-        return decode(*task)
+        return decode(video, root, size, preprocess, compressed=compressed)
     except InputError as error:
         return str(error)
 
@@ -284,9 +293,11 @@ def decode_all(
     preprocess: Preprocess,
     workers: int,
     progress: OnProgress,
+    *,
+    compressed: bool = False,
 ) -> list[Stored]:
     """Decode videos, several at a time; damaged ones are reported in the log and left out."""
-    tasks = [(video, root, size, preprocess) for video in videos]
+    tasks = [(video, root, size, preprocess, compressed) for video in videos]
     stored = []
     for done, result in enumerate(results(tasks, workers), start=1):
         if isinstance(result, str):
@@ -304,7 +315,7 @@ def results(tasks: list[Task], workers: int) -> Iterator[Stored | str]:
             root / key_of(video, stored_size(video, size), preprocess), stored_size(video, size), kinds_of(video)
         )
         is None
-        for video, root, size, preprocess in tasks
+        for video, root, size, preprocess, _ in tasks
     )
     if workers < 2 or todo < 4:  # starting processes takes longer than decoding so few clips
         yield from map(attempt, tasks)

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..models.spec import Task
-from .clip_cache import NO_MASK, STILL_MARGIN, Array, Form, Stored
+from .clip_cache import NO_MASK, STILL_MARGIN, Form, Stored
+from .clip_files import Array
 
 TRAJECTORIES = 4
 """Number of camera paths over one photograph; few, so that the teacher's maps of them can be reused."""

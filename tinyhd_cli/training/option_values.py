@@ -9,7 +9,11 @@ from typing import Any
 from ..errors import UsageError
 from ..models import ModelSpec, named_spec
 
+COMPRESSED = "jpeg"
+"""Value of ``--cache-format`` for compressed clips."""
+
 CHOICES: dict[str, tuple[Any, ...]] = {
+    "cache_format": ("raw", COMPRESSED),
     "cache_dtype": ("float16", "uint8"),
     "cache_scale": (1, 2, 4),
     "optimizer": ("sgd", "adam", "adamw"),

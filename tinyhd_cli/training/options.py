@@ -58,6 +58,9 @@ class TrainConfig:
         "Cache decoded clips and the teacher's maps here. Default: clips, and maps of teachers with roles, in OUT.",
         fixed=False,
     )
+    cache_format: str = option(
+        "raw", DATA, "raw|jpeg", "Format of decoded clips. jpeg: a ninth of the space, exact maps.", fixed=False
+    )
     cache_dtype: str = option("float16", DATA, "float16|uint8", "Type of the teacher's maps in --cache.")
     cache_scale: int = option(1, DATA, "1|2|4", "Factor by which the teacher's maps in --cache are reduced.")
     window_step: int | None = option(
@@ -130,15 +133,13 @@ class TrainConfig:
         False,
         MODEL,
         "",
-        "Average the teacher's maps of the clip and of its mirror image: better maps in twice the time. Ignored for "
-        "teachers with roles.",
+        "Average the teacher's maps of the clip and of its mirror image: better maps, twice the time. Not with roles.",
     )
     teacher_step: int = option(
         1,
         MODEL,
         "N",
-        "Run a teacher with one map per clip only for every Nth frame, and interpolate. Ignored for teachers with "
-        "roles.",
+        "Run a teacher with one map per clip only for every Nth frame, and interpolate. Not with roles.",
     )
     upstream_alignment: bool = option(
         False,

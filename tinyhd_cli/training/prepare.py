@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import cache, weights
-from ..callbacks import StartPhase
+from ..callbacks import StartPhase, no_phases
 from ..datasets import Video
 from ..errors import UsageError, WeightsError, one_line
 from ..models import Family, ModelSpec, build, title
@@ -25,7 +25,7 @@ from .augment import collate, student_clips
 from .clip_cache import Form, Stored, decode_all, form_of, key_of, stored_size
 from .clips import Clips
 from .object_data import check_masks, labeled_count
-from .option_values import as_text
+from .option_values import COMPRESSED, as_text
 from .options import IMAGENET, TrainConfig
 from .picks import PickSampler, Schedule, masked_picks, schedule, single_frames, validation_picks
 from .teacher_cache import CachedTeacher, Teachers
@@ -94,7 +94,7 @@ def prepare(
         check_init(config)
 
     contexts = teacher.contexts if teacher else {}
-    groups = [found.targets, found.aux, found.val_targets, found.val_aux]
+    groups = found.groups
     form = form_of(config.spec)
     stored = decode_groups(config, groups, [form, *contexts], start_phase)
     ends = np.cumsum([0, *(len(group) for group in stored[form])])
@@ -131,14 +131,30 @@ def decoded_from(videos: Sequence[Video], stored: Sequence[Stored], form: Form) 
     return [by_key[one.key] for one in stored]
 
 
+def fill_cache(config: TrainConfig, start_phase: StartPhase = no_phases) -> Path:
+    """Decode all videos of a run that are not in its cache, and return their folder; see :func:`prepare`."""
+    teacher = load_teachers(config, torch.device("cpu"))
+    forms = [form_of(config.spec), *(teacher.contexts if teacher else ())]
+    decode_groups(config, sources.find(config).groups, forms, start_phase)
+    return clips_folder(config)
+
+
 def decode_groups(
     config: TrainConfig, groups: Sequence[Sequence[Video]], forms: Iterable[Form], start_phase: StartPhase
 ) -> dict[Form, list[list[Stored]]]:
     """Decode groups of videos in each form; a video that is damaged in one form is left out of all."""
-    root = cache_root(config) / "clips"
+    root = clips_folder(config)
     stored = {
         form: [
-            decode_all(videos, root, form.size, form.preprocess, config.workers, start_phase("decoding"))
+            decode_all(
+                videos,
+                root,
+                form.size,
+                form.preprocess,
+                config.workers,
+                start_phase("decoding"),
+                compressed=config.cache_format == COMPRESSED,
+            )
             for videos in groups
         ]
         for form in dict.fromkeys(forms)
@@ -163,6 +179,11 @@ def cache_root(config: TrainConfig) -> Path:
     root = config.cache or config.out / "cache"  # shared by all stages
     cache.require_private(root, "--cache")
     return root
+
+
+def clips_folder(config: TrainConfig) -> Path:
+    """Return the folder of the decoded clips in the private folder."""
+    return cache_root(config) / "clips"
 
 
 def load_teachers(config: TrainConfig, device: torch.device) -> Teachers | None:

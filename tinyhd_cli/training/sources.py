@@ -33,6 +33,11 @@ class RunVideos:
     val_aux: tuple[Video, ...]
     """Unlabeled videos for validation against the teacher's maps."""
 
+    @property
+    def groups(self) -> tuple[tuple[Video, ...], ...]:
+        """All videos: those for training, labeled and unlabeled, then those for validation."""
+        return self.targets, self.aux, self.val_targets, self.val_aux
+
 
 def split_argument(argument: str) -> tuple[str | None, Path]:
     """Return the layout (None if not given) and the folder of ``[LAYOUT:]DIR``."""
