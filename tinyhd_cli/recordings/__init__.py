@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from .data_quality import Quality, quality
+    from .fixations import detect_fixations
     from .options import FixationOptions, RecordingOptions
+    from .placement import Placement, place, placement_of
     from .read import iterate_recordings, read_recordings
     from .recording import FixationTable, OnProblem, Problem, Recording, Samples
 
@@ -18,11 +21,17 @@ __all__ = [
     "FixationOptions",
     "FixationTable",
     "OnProblem",
+    "Placement",
     "Problem",
+    "Quality",
     "Recording",
     "RecordingOptions",
     "Samples",
+    "detect_fixations",
     "iterate_recordings",
+    "place",
+    "placement_of",
+    "quality",
     "read_recordings",
 ]
 
@@ -32,11 +41,17 @@ __getattr__, __dir__ = lazy_imports(
         "FixationOptions": "options",
         "FixationTable": "recording",
         "OnProblem": "recording",
+        "Placement": "placement",
         "Problem": "recording",
+        "Quality": "data_quality",
         "Recording": "recording",
         "RecordingOptions": "options",
         "Samples": "recording",
+        "detect_fixations": "fixations",
         "iterate_recordings": "read",
+        "place": "placement",
+        "placement_of": "placement",
+        "quality": "data_quality",
         "read_recordings": "read",
     },
 )

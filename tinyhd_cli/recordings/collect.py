@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .columns import Layout
 from .options import RecordingOptions
-from .tables import Table, import_polars
+from .tables import Table, import_extra
 
 if TYPE_CHECKING:
     import polars
@@ -67,7 +67,7 @@ def collect(table: Table, layout: Layout, options: RecordingOptions) -> dict[Key
 
 def select(frame: polars.DataFrame, layout: Layout, options: RecordingOptions) -> polars.DataFrame:
     """Return the rows of the sensor and the stimulus that are used."""
-    polars = import_polars()
+    polars = import_extra("polars")
     for name, values in layout.only:
         text = polars.col(name).str.to_lowercase()
         frame = frame.filter(text.is_null() | text.is_in(sorted(values)))
@@ -88,7 +88,7 @@ def by_observer(frame: polars.DataFrame, layout: Layout) -> Iterator[tuple[Key, 
 
 def find_event(rows: polars.DataFrame, layout: Layout, text: str) -> float | None:
     """Return the time of the first event that contains a text; None if there is none."""
-    polars = import_polars()
+    polars = import_extra("polars")
     assert layout.event is not None
     times = numbers(rows.filter(polars.col(layout.event).str.contains(text, literal=True)), layout.time or layout.start)
     times = times[np.isfinite(times)]

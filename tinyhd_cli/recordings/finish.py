@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from .collect import Parts, join
 from .columns import Layout
+from .fixations import run_means
 from .options import TIME_UNITS, RecordingOptions
-from .recording import FixationTable, Recording, Samples
+from .recording import FixationTable, Recording, Samples, outside_fraction
 
 EPOCH_S = 1e8
 """Times above this (three years) are no times of a video but of a calendar."""
@@ -197,13 +198,10 @@ def in_pixels(
 
 def outside(arrays: Arrays, screen: tuple[int, int] | None) -> list[str]:
     """Return a line if much of the gaze is outside the screen."""
-    if screen is None:
+    fraction = outside_fraction(arrays["x"], arrays["y"], screen) or 0.0
+    if screen is None or fraction < OUTSIDE_NOTED:
         return []
-    x, y = (values[np.isfinite(values)] for values in (arrays["x"], arrays["y"]))
-    share = float(((x < 0) | (y < 0) | (x > screen[0]) | (y > screen[1])).mean()) if len(x) else 0.0
-    if share < OUTSIDE_NOTED:
-        return []
-    return [f"{share:.0%} of the gaze is outside the screen of {screen[0]}x{screen[1]} pixels; check --screen"]
+    return [f"{fraction:.0%} of the gaze is outside the screen of {screen[0]}x{screen[1]} pixels; check --screen"]
 
 
 def fixation_table(samples: Arrays, fixations: Arrays) -> FixationTable | None:
@@ -226,13 +224,3 @@ def of_runs(samples: Arrays, number: NDArray[np.int32]) -> FixationTable:
     x, y = (run_means(samples[name], first, last) for name in "xy")
     seen = np.isfinite(x)
     return FixationTable(samples["time"][first][seen], samples["time"][last][seen], x[seen], y[seen])
-
-
-def run_means(values: NDArray[np.float32], first: NDArray[np.intp], last: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Return the mean of each run of values from ``first`` to ``last`` inclusive, without NaN; NaN if all are."""
-    seen = np.isfinite(values)
-    total = np.concatenate([[0.0], np.cumsum(np.where(seen, values, 0), dtype=np.float64)])
-    count = np.concatenate([[0], np.cumsum(seen)])
-    number = count[last + 1] - count[first]
-    sums = total[last + 1] - total[first]
-    return np.where(number > 0, sums / np.maximum(number, 1), np.nan).astype(np.float32)

@@ -64,6 +64,15 @@ class Recording:
     """Assumptions that were made while reading, such as the unit of the time."""
 
 
+def outside_fraction(x: Pixels, y: Pixels, screen: tuple[int, int] | None) -> float | None:
+    """Return the fraction of the finite positions outside the screen; None if its size is unknown."""
+    if screen is None:
+        return None
+    seen = np.isfinite(x) & np.isfinite(y)
+    inside = (x >= 0) & (y >= 0) & (x <= screen[0]) & (y <= screen[1])
+    return float((seen & ~inside).sum() / seen.sum()) if seen.any() else 0.0
+
+
 @dataclass(frozen=True)
 class Problem:
     """A problem with a file or with one observer in it; ``str`` gives the line for the user."""

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UsageError
@@ -46,7 +47,7 @@ class Table:
         Raises:
             InputError: the file cannot be read.
         """
-        polars = import_polars()
+        polars = import_extra("polars")
         kinds = dict.fromkeys(numbers, polars.Float64) | dict.fromkeys(texts, polars.String)
         indices = {self.columns.index(name): name for name in kinds}
         schema = {f"c{i}": kinds[indices[i]] if i in indices else polars.String for i in range(len(self.columns))}
@@ -67,13 +68,12 @@ class Table:
             yield frame.rename({f"c{i}": name for i, name in indices.items()})
 
 
-def import_polars() -> Any:
-    """Import polars; ``UsageError`` if it is not installed."""
+def import_extra(name: str) -> Any:
+    """Import ``polars`` or ``pymovements``; ``UsageError`` if it is not installed."""
     try:
-        import polars
+        return import_module(name)
     except ModuleNotFoundError:
         raise UsageError("recordings need pymovements and polars; run pip install 'tinyhd[gaze]'") from None
-    return polars
 
 
 def open_table(head: Head, skip: int = 0, separator: str | None = None) -> Table:
