@@ -4,6 +4,11 @@ EXPECTED = {
     "dhf1k": "video/0601.AVI or video/0601/0001.png, annotation/0601/maps/0001.png, annotation/0601/fixation/0001.png",
     "hollywood2": "testing/actioncliptest00001_1/{images,maps,fixation}",
     "ucf-sports": "testing/Diving-Side-001/{images,maps,fixation}",
+    "crowdsal": "Test/Videos/3001.mp4, Test/Saliency/3001.mp4, Test/Fixations/3001.json",
+    "ntire2026": "TrainTestSplit.json, Videos/NAME.mp4, SaliencyTest/Test/NAME.mp4, FixationsTest/Test/NAME/"
+    "fixations.json",
+    "avimos": "TrainTestSplit.json, Videos/NAME.mp4, SaliencyTest/Test/NAME.mp4, FixationsTest/Test/NAME/"
+    "fixations.json",
     "folder": "NAME.mp4 with maps/NAME and fixation/NAME, or masks/NAME; or NAME/{images,maps,fixation,masks}",
     "images": "images/NAME.jpg, maps/NAME.png, fixation/NAME.png, or masks/NAME.png",
     "davis": "JPEGImages/480p/bear/00000.jpg, Annotations/480p/bear/00000.png, ImageSets/2016/val.txt",

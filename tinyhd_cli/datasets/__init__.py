@@ -11,15 +11,19 @@ from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
     from .check import Report, check_dataset
-    from .images import read_density, read_fixation, read_image
+    from .fixation_lists import FixationFrame, read_fixation, read_fixation_points
+    from .images import read_image
     from .layouts import LAYOUTS, Dataset, describe_ignored, open_dataset
+    from .map_videos import MapFrame, read_density
     from .masks import read_mask
     from .video import FrameFiles, Video
 
 __all__ = [
     "LAYOUTS",
     "Dataset",
+    "FixationFrame",
     "FrameFiles",
+    "MapFrame",
     "Report",
     "Video",
     "check_dataset",
@@ -27,6 +31,7 @@ __all__ = [
     "open_dataset",
     "read_density",
     "read_fixation",
+    "read_fixation_points",
     "read_image",
     "read_mask",
 ]
@@ -36,14 +41,17 @@ __getattr__, __dir__ = lazy_imports(
     {
         "LAYOUTS": "layouts",
         "Dataset": "layouts",
+        "FixationFrame": "fixation_lists",
         "FrameFiles": "video",
+        "MapFrame": "map_videos",
         "Report": "check",
         "Video": "video",
         "check_dataset": "check",
         "describe_ignored": "layouts",
         "open_dataset": "layouts",
-        "read_density": "images",
-        "read_fixation": "images",
+        "read_density": "map_videos",
+        "read_fixation": "fixation_lists",
+        "read_fixation_points": "fixation_lists",
         "read_image": "images",
         "read_mask": "masks",
     },

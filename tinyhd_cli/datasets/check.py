@@ -17,17 +17,18 @@ from ..video.reader import VideoReader
 from ..wording import damage
 from .check_masks import check_masks
 from .findings import Finding, Size, describe_numbers, describe_sizes
+from .fixation_lists import FixationFrame, read_fixation, read_fixation_points
 from .images import (
     FIXATION_SUFFIXES,
     IMAGE_SUFFIXES,
     MAP_SUFFIXES,
     last_number,
     list_files,
-    read_fixation,
     read_image,
     read_map,
 )
 from .layouts import LAYOUTS, Dataset, describe_ignored
+from .map_videos import read_density
 from .masks import MASK_SUFFIXES
 from .video import Video, numbered_frames
 
@@ -239,7 +240,7 @@ class VideoChecker:
         if path is None:
             return None
         try:
-            density = read_map(path)
+            density = read_density(path)
         except InputError as error:
             self._add(str(error))
             return None
@@ -254,7 +255,7 @@ class VideoChecker:
         """Return whether the fixation map of a frame is readable and not empty."""
         path = self._video.fixations.get(number)
         try:
-            return path is not None and bool(read_fixation(path).any())
+            return path is not None and bool(len(read_fixation_points(path)))
         except InputError:
             return False
 
@@ -264,6 +265,8 @@ class VideoChecker:
         if path is None:
             return None
         try:
+            if isinstance(path, FixationFrame):
+                return read_fixation(path, self._video.map_size)
             values = read_map(path)
         except InputError as error:
             self._add(str(error))

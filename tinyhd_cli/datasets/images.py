@@ -37,6 +37,9 @@ FIXATION_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 MAP_SUFFIXES = (*FIXATION_SUFFIXES, ".npy", ".jpg", ".jpeg")
 """Suffixes of density and predicted maps, in order of preference."""
 
+VIDEO_SUFFIXES = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
+"""Suffixes of video files, compared in lower case: DHF1K has .AVI."""
+
 NUMERIC_KINDS = "biuf"
 """NumPy dtype kinds that a map may have."""
 
@@ -174,25 +177,3 @@ def read_array(path: Path) -> Map:
         if len(found.shape) != 2 or not all(found.shape):
             raise InputError(f"{path}: must contain one map (height, width), not {found.dtype} {found.shape}")
         return found.read()
-
-
-def read_density(path: Path) -> Map:
-    """Return a density map ``(h, w)``: fixations blurred by a Gaussian, in any scale.
-
-    Raises:
-        InputError: the file cannot be read, or contains NaN or infinity.
-    """
-    density = read_map(path)
-    if density.dtype.kind == "f" and not np.isfinite(density).all():
-        raise InputError(f"{path}: contains NaN or infinity")
-    return density
-
-
-def read_fixation(path: Path) -> NDArray[np.bool_]:
-    """Return a fixation map ``(h, w)``: True at pixels that at least one observer fixated (nonzero in the file).
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    fixation: NDArray[np.bool_] = read_map(path) > 0
-    return fixation

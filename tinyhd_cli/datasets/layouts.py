@@ -15,18 +15,17 @@ from .images import (
     FIXATION_SUFFIXES,
     IMAGE_SUFFIXES,
     MAP_SUFFIXES,
+    VIDEO_SUFFIXES,
     by_number,
     folders,
     list_files,
     natural_key,
     sorted_files,
 )
+from .map_video_layouts import TESTS, find_challenge, find_crowdsal
 from .masks import MASK_SUFFIXES, MaskFiles
 from .object_layouts import find_davis, find_davsod, find_fbms, find_segtrack, find_visal, find_vos
 from .video import FrameFiles, Video
-
-VIDEO_SUFFIXES = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
-"""Suffixes of video files, compared in lower case: DHF1K has .AVI."""
 
 SPLIT_FOLDERS = {"train": "training", "test": "testing"}
 """Folders of the splits of Hollywood-2 and UCF-Sports."""
@@ -36,11 +35,12 @@ SPLIT_FOLDERS = {"train": "training", "test": "testing"}
 class OfficialSplit:
     """The publisher's counts of a split."""
 
-    videos: int
+    videos: int | None
+    """None if it is not published for the split alone."""
     frames: int | None = None
     """None if the publishers' counts differ from those of their files."""
     held_out: bool = False
-    """Whether the annotations are held out for the benchmark."""
+    """Whether the annotations are, or were at first, held out for the benchmark."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +263,12 @@ def find_images(root: Path, split: str | None) -> Iterator[Video]:
         yield Video(name, image.parent if image else None, None, None, single=frame)
 
 
+def challenge_splits(train: int, test: int) -> dict[str, OfficialSplit]:
+    """Return the splits of a challenge with a public and a private test, given the numbers of videos."""
+    parts = dict.fromkeys(TESTS, OfficialSplit(None, held_out=True))
+    return {"train": OfficialSplit(train), "test": OfficialSplit(test, held_out=True), **parts}
+
+
 LAYOUTS = {
     "dhf1k": Layout(
         find_dhf1k,
@@ -280,6 +286,9 @@ LAYOUTS = {
     "ucf-sports": Layout(
         find_shots, {"train": OfficialSplit(103, 6_501), "test": OfficialSplit(47, 2_929)}, "test", one_based=True
     ),
+    "crowdsal": Layout(find_crowdsal, {"train": OfficialSplit(3_000), "test": OfficialSplit(2_000)}, "test"),
+    "ntire2026": Layout(find_challenge, challenge_splits(train=1_200, test=800), "test"),
+    "avimos": Layout(find_challenge, challenge_splits(train=1_000, test=500), "test"),
     "folder": Layout(find_in_folders),
     "images": Layout(find_images),
     "davis": Layout(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..video.reader import Frame, VideoReader, scale_rgb
 from ..wording import damage
+from .fixation_lists import FixationFrame, read_fixation_list
 from .images import (
     FIXATION_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -21,9 +23,12 @@ from .images import (
     files_by_number,
     read_image,
 )
+from .map_videos import MapFrame, MapHeader, read_header
 from .masks import MASK_SUFFIXES, MaskFiles
 
 log = logging.getLogger("tinyhd")
+
+T = TypeVar("T")
 
 Reduction = Callable[[int, int], float]
 """Returns the factor by which both sides of a frame are divided, from its width and height."""
@@ -37,8 +42,10 @@ class FrameFiles:
     """Number in the names of the files; frames of a video file are numbered in order, see ``Video.first_number``."""
     image: Path | None = None
     """Image file; None for a frame of a video file."""
-    density: Path | None = None
-    fixation: Path | None = None
+    density: Path | MapFrame | None = None
+    """Density map, for ``read_density``."""
+    fixation: Path | FixationFrame | None = None
+    """Fixations, for ``read_fixation`` and ``read_fixation_points``."""
     mask: MaskFiles | None = None
     """Files of the mask of the objects, for ``read_mask``."""
 
@@ -46,6 +53,30 @@ class FrameFiles:
     def annotated(self) -> bool:
         """Whether the frame has any ground truth."""
         return bool(self.density or self.fixation or self.mask)
+
+
+class NumberedFrames(Mapping[int, T]):
+    """The ground truth of the frames 1, 2, ... of a video in a single file, by frame number.
+
+    Args:
+        kind: the type of its values.
+        path: the file.
+        count: number of frames.
+    """
+
+    def __init__(self, kind: Callable[[Path, int], T], path: Path, count: int) -> None:
+        self._kind, self._path, self._count = kind, path, count
+
+    def __getitem__(self, number: int) -> T:
+        if not 1 <= number <= self._count:
+            raise KeyError(number)
+        return self._kind(self._path, number - 1)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(1, self._count + 1))
+
+    def __len__(self) -> int:
+        return self._count
 
 
 @dataclass(frozen=True)
@@ -66,6 +97,10 @@ class Video:
     """Folders of masks: one, or one for each object."""
     listed_masks: tuple[tuple[int, MaskFiles], ...] = ()
     """Masks by frame number, if they are not found by the numbers of the files in ``mask_folders``."""
+    density_video: Path | None = None
+    """Density maps of the frames 1, 2, ... in a video, instead of those in ``density_folder``."""
+    fixation_list: Path | None = None
+    """Fixations of the frames 1, 2, ... in a JSON file, instead of those in ``fixation_folder``."""
     problem: str = ""
     """The fault that was found when the folders were listed, because of which the video has no ground truth."""
 
@@ -82,18 +117,67 @@ class Video:
         return {} if self.is_file else files_by_number(self.source, IMAGE_SUFFIXES)
 
     @cached_property
-    def densities(self) -> dict[int, Path]:
-        """Density maps by frame number."""
+    def _header(self) -> MapHeader | InputError:
+        """Properties of the map video, or the error if it cannot be opened."""
+        assert self.density_video is not None
+        try:
+            return read_header(self.density_video)
+        except InputError as error:
+            return error
+
+    @cached_property
+    def _listed_frames(self) -> int | InputError:
+        """Number of frames in the list of fixations, or the error if it cannot be read."""
+        assert self.fixation_list is not None
+        try:
+            return len(read_fixation_list(self.fixation_list))
+        except InputError as error:
+            return error
+
+    @cached_property
+    def densities(self) -> Mapping[int, Path | MapFrame]:
+        """Density maps by frame number; none if the map video cannot be opened, see ``unreadable``."""
         if self.single is not None:
             return {self.single.number: self.single.density} if self.single.density else {}
+        if self.density_video is not None:
+            header = self._header
+            return {} if isinstance(header, InputError) else NumberedFrames(MapFrame, self.density_video, header.frames)
         return files_by_number(self.density_folder, MAP_SUFFIXES)
 
     @cached_property
-    def fixations(self) -> dict[int, Path]:
-        """Fixation maps by frame number."""
+    def fixations(self) -> Mapping[int, Path | FixationFrame]:
+        """Fixations by frame number; none if the list of fixations cannot be read, see ``unreadable``."""
         if self.single is not None:
             return {self.single.number: self.single.fixation} if self.single.fixation else {}
+        if self.fixation_list is not None:
+            count = self._listed_frames
+            return {} if isinstance(count, InputError) else NumberedFrames(FixationFrame, self.fixation_list, count)
         return files_by_number(self.fixation_folder, FIXATION_SUFFIXES)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """One message for each file with the ground truth of all frames that cannot be read."""
+        found = [self._header] if self.density_video else []
+        listed = [self._listed_frames] if self.fixation_list else []
+        return [str(error) for error in (*found, *listed) if isinstance(error, InputError)]
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether the video has density maps or fixations; does not open map videos or lists of fixations."""
+        return bool(self.density_video or self.fixation_list or self.densities or self.fixations)
+
+    @cached_property
+    def map_size(self) -> tuple[int, int] | None:
+        """Height and width of the pixels in which the list of fixations counts; None if no file can be opened."""
+        if self.density_video is not None and not isinstance(self._header, InputError):
+            return self._header.size
+        if self.source is None or not self.is_file:
+            return None
+        try:
+            with VideoReader(self.source) as reader:
+                return reader.info.height, reader.info.width
+        except InputError:
+            return None
 
     @cached_property
     def masks(self) -> dict[int, MaskFiles]:
@@ -118,6 +202,26 @@ class Video:
         """Number of a video file's first frame: 0 if its annotations are numbered from 0, else 1."""
         return 0 if not self.one_based and 0 in self.annotated_numbers else 1
 
+    @property
+    def map_files(self) -> list[Path]:
+        """The files of density maps and fixations, each once."""
+        whole = [path for path in (self.density_video, self.fixation_list) if path is not None]
+        densities: Mapping[int, Any] = {} if self.density_video else self.densities
+        fixations: Mapping[int, Any] = {} if self.fixation_list else self.fixations
+        return [*whole, *densities.values(), *fixations.values()]
+
+    @property
+    def files(self) -> list[Path]:
+        """All files of the video and its ground truth, each once."""
+        # The order is part of the keys of decoded clips.
+        if self.density_video or self.fixation_list:
+            found = [*self.images.values(), *self.map_files]
+        else:
+            by_frame = ((frame.image, frame.density, frame.fixation) for frame in self.frames)
+            found = [path for paths in by_frame for path in paths if isinstance(path, Path)]
+        found += [path for files in self.masks.values() for path in files.paths]
+        return [*found, self.source] if self.is_file and self.source else found
+
     @cached_property
     def frames(self) -> tuple[FrameFiles, ...]:
         """The frames that are known without decoding: all images of a folder, or else all annotated frames."""
@@ -127,8 +231,8 @@ class Video:
     @property
     def unsupported(self) -> list[str]:
         """One message for each folder of ground truth with only files of unsupported formats, and the problem."""
-        lines = [self.problem] if self.problem else []
-        kinds: list[tuple[str, Path | None, Collection[int], Sequence[str]]] = [
+        lines = [*([self.problem] if self.problem else []), *self.unreadable]
+        kinds: list[tuple[str, Path | None, Mapping[int, object], Sequence[str]]] = [
             ("density maps", self.density_folder, self.densities, MAP_SUFFIXES),
             ("fixation maps", self.fixation_folder, self.fixations, FIXATION_SUFFIXES),
             *(("masks", folder, self.masks, MASK_SUFFIXES) for folder in self.mask_folders),
@@ -141,7 +245,7 @@ class Video:
     @property
     def annotated(self) -> bool:
         """Whether the video has any ground truth."""
-        return bool(self.densities or self.fixations or self.masks)
+        return self.has_maps or bool(self.masks)
 
     def frame(self, number: int) -> FrameFiles:
         """Return the files of the frame with this number."""

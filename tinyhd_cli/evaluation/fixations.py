@@ -1,16 +1,20 @@
 """The fixations of a whole dataset as coordinates, decoded once and cached on disk.
 
 Shuffled AUC uses the fixations of ten other frames for every frame. Without the coordinates, every PNG would have to be
-decoded about ten times.
+decoded about ten times. The coordinates of a large dataset take gigabytes, so they are written to the cache as they are
+read, and then memory-mapped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +24,11 @@ from .. import arrays, cache
 from ..atomic_files import atomic_write
 from ..callbacks import OnProgress
 from ..datasets import Video, read_fixation
+from ..datasets.fixation_lists import inside, read_fixation_list
 from ..errors import InputError, OutputError
 from ..untrusted import parse_json, read_document
 
-FORMAT = 1
+FORMAT = 2
 """Version of the cached files; increase it when their content changes."""
 
 FRAME = np.dtype(
@@ -33,6 +38,12 @@ FRAME = np.dtype(
 
 MAX_PROBLEMS_BYTES = 1 << 28
 """Size limit of the cached file of error messages."""
+
+POINTS_FILE = "points.u16"
+"""Name of the cached file of all coordinates, rows and columns in turn, little-endian."""
+
+HISTOGRAM_ROWS = 4096
+"""Number of frames whose coordinates are in memory at once when they are counted."""
 
 Coordinates = NDArray[np.uint16]
 """Rows and columns of fixated pixels, ``(n, 2)``."""
@@ -75,11 +86,16 @@ class Fixations:
         return Fixations, (self.key, self._frames, self._points, self.problems, None)
 
     @functools.cached_property
-    def _rows(self) -> dict[tuple[int, int], int]:
-        return {
-            (int(video), int(number)): row
-            for row, (video, number) in enumerate(self._frames[["video", "number"]].tolist())
-        }
+    def _places(self) -> NDArray[np.int64]:
+        """Video and frame number of each row as one ascending number."""
+        places: NDArray[np.int64] = (self._frames["video"].astype(np.int64) << 32) + self._frames["number"]
+        return places
+
+    def _row(self, video: int, number: int) -> int | None:
+        """Return the row of a frame; None if it has no fixations."""
+        place = (video << 32) + number
+        row = int(np.searchsorted(self._places, place))
+        return row if row < len(self._places) and self._places[row] == place else None
 
     @property
     def frames(self) -> int:
@@ -93,7 +109,7 @@ class Fixations:
 
     def mask(self, video: int, number: int) -> NDArray[np.bool_] | None:
         """Return the fixation map of a frame, ``(H, W)``; None if it is missing or unreadable."""
-        row = self._rows.get((video, number))
+        row = self._row(video, number)
         if row is None or self._frames[row]["count"] < 0:
             return None
         frame = self._frames[row]
@@ -133,9 +149,11 @@ class Fixations:
         rows = self._usable if video is None else self._usable[self._frames["video"][self._usable] == video]
         for frame_size in np.unique(self._frames[rows][["height", "width"]]):
             same_size = rows[self._frames[rows][["height", "width"]] == frame_size]
-            points = np.concatenate([self._points_of(row) for row in same_size])
-            cells = rescale_points(points, (int(frame_size["height"]), int(frame_size["width"])), size).astype(np.int64)
-            counts += np.bincount(cells[:, 0] * size[1] + cells[:, 1], minlength=counts.size)
+            old = int(frame_size["height"]), int(frame_size["width"])
+            for first in range(0, len(same_size), HISTOGRAM_ROWS):
+                points = np.concatenate([self._points_of(row) for row in same_size[first : first + HISTOGRAM_ROWS]])
+                cells = rescale_points(points, old, size).astype(np.int64)
+                counts += np.bincount(cells[:, 0] * size[1] + cells[:, 1], minlength=counts.size)
         return counts.reshape(size)
 
 
@@ -151,78 +169,146 @@ def rescale_points(points: Coordinates, old: tuple[int, int], new: tuple[int, in
 def read_fixations(
     videos: Sequence[Video], step: int = 1, workers: int = 1, progress: OnProgress | None = None
 ) -> Fixations:
-    """Return the fixations of videos, from the cache or, the first time, from their PNGs.
+    """Return the fixations of videos, from the cache or, the first time, from their files.
 
     Args:
         videos: the videos; their positions in this sequence are the video numbers of :class:`Fixations`.
         step: distance of the frames to read; 1 for every frame.
         workers: number of threads that decode.
-        progress: called after each decoded frame.
+        progress: called after each decoded file.
     """
-    files = [
-        (index, number, path)
-        for index, video in enumerate(videos)
-        for number, path in list(video.fixations.items())[::step]
-    ]
-    key = fingerprint([path for _, _, path in files])
+    files = list(files_of(videos, step))
+    paths = [path for file in files for path in (file.path, file.video.density_video) if path is not None]
+    key = hashlib.sha256(f"{step} {fingerprint(paths)}".encode()).hexdigest()
     parent = cache.folder(f"fixations-{FORMAT}")
     folder = parent / key[:32] if parent else None
-    try:
-        if folder is not None:
+    if folder is not None:
+        with contextlib.suppress(OSError, ValueError, InputError):
             return load_fixations(folder, key)
-    except (OSError, ValueError, InputError):
-        pass
-    frames = np.zeros(len(files), FRAME)
+        with contextlib.suppress(OSError, OutputError):  # without a writable cache, coordinates are kept in memory
+            save_fixations(folder, decode_all(files, workers), len(files), progress)
+            return load_fixations(folder, key)
     points: list[Coordinates] = []
-    problems = {}
-    start = 0
-    for row, result in enumerate(decode_all([path for _, _, path in files], workers)):
-        index, number, _ = files[row]
-        if isinstance(result, InputError):
-            problems[f"{index}:{number}"] = str(result)
-            frames[row] = (index, number, start, -1, 0, 0)
-        else:
-            size, coordinates = result
-            frames[row] = (index, number, start, len(coordinates), *size)
-            points.append(coordinates)
-            start += len(coordinates)
-        if progress:
-            progress(row + 1, len(files))
-    all_points = np.concatenate(points) if points else np.zeros((0, 2), np.uint16)
-    stored = folder is not None and save_fixations(folder, frames, all_points, problems)
-    return Fixations(key, frames, all_points, problems, folder if stored else None)
+    frames, problems = collect(decode_all(files, workers), len(files), points.append, progress)
+    return Fixations(key, frames, np.concatenate(points) if points else np.zeros((0, 2), np.uint16), problems, None)
 
 
-Decoded = tuple[tuple[int, int], Coordinates]
-"""Size (height, width) and coordinates of a fixation map."""
+@dataclass(frozen=True)
+class FixationFile:
+    """A file of fixations: of one frame, or of all frames of a video."""
 
+    index: int
+    """Position of the video in the sequence."""
+    video: Video
+    path: Path
+    number: int | None = None
+    """Number of the frame; None for a file of all frames, which are numbered from 1."""
+    step: int = 1
+    """Distance of the frames to read from a file of all frames."""
 
-def decode_all(paths: Sequence[Path], workers: int) -> Iterator[Decoded | InputError]:
-    """Yield each decoded fixation map, or the error if it cannot be read. Decodes in threads; OpenCV frees the GIL."""
-
-    def decode(path: Path) -> Decoded | InputError:
+    def decode(self) -> list[Decoded]:
+        """Return the fixations of each frame."""
+        if self.number is None:
+            return self._decode_list()
         try:
-            mask = read_fixation(path)
+            mask = read_fixation(self.path)
         except InputError as error:
-            return error
+            return [Decoded(self.index, self.number, (0, 0), None, str(error))]
         height, width = mask.shape
-        return (height, width), np.argwhere(mask).astype(np.uint16)
+        return [Decoded(self.index, self.number, (height, width), np.argwhere(mask).astype(np.uint16))]
 
+    def _decode_list(self) -> list[Decoded]:
+        """Return the fixations of a file of all frames; without repetitions, and without those outside the frame."""
+        size = self.video.map_size
+        if not self.video.fixations or size is None:  # reported as a problem of the video
+            return []
+        found = read_fixation_list(self.path)
+        frames = []
+        for index in range(0, len(found), self.step):
+            points = inside(found[index], size)
+            pixels = np.unique(points[:, 0] * size[1] + points[:, 1])
+            coordinates = np.stack([pixels // size[1], pixels % size[1]], axis=1).astype(np.uint16)
+            frames.append(Decoded(self.index, index + 1, size, coordinates))
+        return frames
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The fixations of a frame."""
+
+    index: int
+    """Position of its video in the sequence."""
+    number: int
+    size: tuple[int, int]
+    """Height and width."""
+    coordinates: Coordinates | None
+    """None if the file cannot be read."""
+    problem: str = ""
+    """The error if the file cannot be read."""
+
+
+def files_of(videos: Sequence[Video], step: int) -> Iterator[FixationFile]:
+    """Yield the files of fixations of videos."""
+    for index, video in enumerate(videos):
+        if video.fixation_list is not None:
+            yield FixationFile(index, video, video.fixation_list, step=step)
+            continue
+        for number, path in list(video.fixations.items())[::step]:
+            assert isinstance(path, Path)
+            yield FixationFile(index, video, path, number)
+
+
+def decode_all(files: Sequence[FixationFile], workers: int) -> Iterator[list[Decoded]]:
+    """Yield the decoded frames of each file, in order. Decodes a few files ahead in threads; OpenCV frees the GIL."""
+    waiting: deque[Future[list[Decoded]]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        yield from pool.map(decode, paths)
+        for file in files:
+            waiting.append(pool.submit(file.decode))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
-def save_fixations(folder: Path, frames: NDArray[np.void], points: Coordinates, problems: dict[str, str]) -> bool:
-    """Save fixations to the cache; return whether the cache could be written."""
-    try:
-        with atomic_write(folder) as temporary:
-            temporary.mkdir()
-            np.save(temporary / "frames.npy", frames)
-            np.save(temporary / "points.npy", points)
-            (temporary / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
-    except OutputError:
-        return False
-    return True
+def collect(
+    files: Iterable[list[Decoded]], count: int, write: Callable[[Coordinates], object], progress: OnProgress | None
+) -> tuple[NDArray[np.void], dict[str, str]]:
+    """Write the coordinates of all frames one after the other; return the frames and the problems.
+
+    Args:
+        files: the decoded frames of each file.
+        count: number of files.
+        write: called with the coordinates of each frame.
+        progress: called after each file.
+    """
+    parts = [np.zeros(0, FRAME)]
+    problems, start = {}, 0
+    for done, frames in enumerate(files, start=1):
+        rows = []
+        for frame in frames:
+            coordinates = frame.coordinates
+            points = -1 if coordinates is None else len(coordinates)
+            rows.append((frame.index, frame.number, start, points, *frame.size))
+            if coordinates is None:
+                problems[f"{frame.index}:{frame.number}"] = frame.problem
+            else:
+                write(coordinates)
+                start += points
+        parts.append(np.array(rows, FRAME))
+        if progress:
+            progress(done, count)
+    return np.concatenate(parts), problems
+
+
+def save_fixations(folder: Path, files: Iterable[list[Decoded]], count: int, progress: OnProgress | None) -> None:
+    """Write decoded fixations to the cache; ``OutputError`` if it cannot be written. For arguments see `collect`."""
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
+        with (temporary / POINTS_FILE).open("wb") as file:
+            write = lambda points: file.write(points.astype("<u2").tobytes())  # noqa: E731
+            frames, problems = collect(files, count, write, progress)
+        np.save(temporary / "frames.npy", frames)
+        (temporary / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
 
 
 def load_fixations(folder: Path, key: str) -> Fixations:
@@ -233,9 +319,11 @@ def load_fixations(folder: Path, key: str) -> Fixations:
     """
     with arrays.open_npy(folder / "frames.npy") as stored_frames:
         frames = stored_frames.read()
-    points = np.load(folder / "points.npy", mmap_mode="r" if frames["count"].clip(0).sum() else None)
+    path = folder / POINTS_FILE
+    count = path.stat().st_size // 4
+    points = np.memmap(path, "<u2", "r", shape=(count, 2)) if count else np.zeros((0, 2), np.uint16)
     problems = parse_json(read_document(folder / "problems.json", MAX_PROBLEMS_BYTES))
     ends = frames["start"] + frames["count"] if frames.dtype == FRAME else [-1]
-    if min(ends, default=0) < -1 or max(ends, default=0) > len(points) or points.shape[1:] != (2,):
+    if min(ends, default=0) < -1 or max(ends, default=0) > len(points) or path.stat().st_size % 4:
         raise ValueError("damaged cache")
     return Fixations(key, frames, points, problems, folder)

@@ -130,7 +130,7 @@ class FixationTruth:
         return sorted({*video.densities, *video.fixations})
 
     def files(self, video: Video) -> list[Path]:
-        return [*video.densities.values(), *video.fixations.values()]
+        return video.map_files
 
     def center_bias(self) -> CenterBias | None:
         return self.baseline.center_bias(self.fixations)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..datasets import Video
 from ..datasets.images import (
     MAP_SUFFIXES,
     NUMERIC_KINDS,
+    VIDEO_SUFFIXES,
     Map,
     OnDamage,
     by_number,
@@ -24,7 +25,6 @@ from ..datasets.images import (
     read_map,
     sorted_files,
 )
-from ..datasets.layouts import VIDEO_SUFFIXES
 from ..errors import InputError, UsageError
 from ..video.reader import VideoReader
 from ..wording import list_names
@@ -159,9 +159,8 @@ def match_by_stem(paths: Sequence[Path], video: Video) -> dict[int, Path]:
     named: dict[str, Path] = {}
     for path in paths:
         named.setdefault(path.stem, path)
-    files = (
-        (number, path) for kind in (video.fixations, video.densities, video.images) for number, path in kind.items()
-    )
+    kinds: tuple[Mapping[int, object], ...] = (video.fixations, video.densities, video.images)
+    files = ((number, path) for kind in kinds for number, path in kind.items() if isinstance(path, Path))
     return {number: named[path.stem] for number, path in files if path.stem in named}
 
 

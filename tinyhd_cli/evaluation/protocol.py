@@ -41,7 +41,7 @@ def choose_protocol(
         UsageError: the dataset lacks the ground truth of the protocol, or other options do not apply to it.
     """
     masks = any(video.masks for video in dataset.videos)
-    fixations = any(video.densities or video.fixations for video in dataset.videos)
+    fixations = any(video.has_maps for video in dataset.videos)
     wanted, name = options.protocol, f"--protocol {options.protocol}"
     if wanted == "auto":
         wanted = "object" if (spec.task == "object" if spec else not fixations) else "fixation"
@@ -109,7 +109,7 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
 def dataset_notes(dataset: Dataset) -> Iterator[str]:
     """Yield notes about the dataset: an incomplete split, ignored videos."""
     official = dataset.official
-    if official is not None and official.videos != len(dataset.videos):
+    if official is not None and official.videos not in (None, len(dataset.videos)):
         yield (
             f"{len(dataset.videos)} of the split's {official.videos} videos are here:"
             " scores are not comparable to published ones"

@@ -105,11 +105,8 @@ def stored_size(video: Video, size: tuple[int, int]) -> tuple[int, int]:
 
 def key_of(video: Video, size: tuple[int, int], preprocess: Preprocess) -> str:
     """Return a digest of the paths, sizes and modification times of a video's files, and of the preprocessing."""
-    files = [path for frame in video.frames for path in (frame.image, frame.density, frame.fixation) if path]
-    files += [path for frame in video.frames if frame.mask for path in frame.mask.paths]
-    files += [video.source] if video.is_file and video.source else []
     facts = [f"{VERSION} {size} {preprocess.resize} {preprocess.reduce_above}"]
-    for path in files:
+    for path in video.files:
         state = path.stat()
         facts.append(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}")
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:24]
@@ -131,13 +128,19 @@ def density_map(frame: FrameFiles, size: tuple[int, int]) -> Array:
     return scaled
 
 
-def fixation_map(frame: FrameFiles, size: tuple[int, int]) -> Array:
-    """Return a frame's fixations, 0 or 1: each point stays one pixel; zeros if it has none."""
+def fixation_map(frame: FrameFiles, size: tuple[int, int], map_size: tuple[int, int] | None) -> Array:
+    """Return a frame's fixations, 0 or 1: each point stays one pixel; zeros if it has none.
+
+    Args:
+        frame: files of the frame.
+        size: height and width of the result.
+        map_size: height and width of the frame, if its fixations are in a list (``Video.map_size``).
+    """
     from ..datasets import read_fixation
 
     points = np.zeros(size, np.uint8)
     if frame.fixation is not None:
-        fixation = read_fixation(frame.fixation)
+        fixation = read_fixation(frame.fixation, map_size)
         y, x = np.nonzero(fixation)
         points[y * size[0] // fixation.shape[0], x * size[1] // fixation.shape[1]] = 1
     return points
@@ -164,7 +167,7 @@ def mask_map(frame: FrameFiles, size: tuple[int, int], shape: tuple[int, int]) -
 
 def kinds_of(video: Video) -> list[str]:
     """Return the kinds of ground truth of a video, as its files are named."""
-    fixations = ["density", "fixation"] if video.densities or video.fixations else []
+    fixations = ["density", "fixation"] if video.has_maps else []
     return fixations + (["mask"] if video.masks else [])
 
 
@@ -250,8 +253,15 @@ def content_of(folder: Path, size: tuple[int, int], kinds: Sequence[str]) -> Con
 def write_frames(
     video: Video, folder: Path, size: tuple[int, int], preprocess: Preprocess, *, compressed: bool = False
 ) -> Content:
-    """Write a video's images and return their content."""
+    """Write a video's images and return their content.
+
+    Raises:
+        InputError: no frame can be read, or its map video or list of fixations cannot be.
+    """
+    if video.unreadable:
+        raise InputError(video.unreadable[0])
     content, shape = Content(compressed=compressed), (0, 0)
+    map_size = video.map_size if video.fixation_list else None
 
     def reduction_of(width: int, height: int) -> float:
         nonlocal shape
@@ -263,7 +273,7 @@ def write_frames(
             files[FRAMES].write(fit(image, size, preprocess))
             if "density" in files:
                 files["density"].write(density_map(frame, size))
-                files["fixation"].write(fixation_map(frame, size))
+                files["fixation"].write(fixation_map(frame, size, map_size))
             if "mask" in files:
                 mask = mask_map(frame, size, shape)
                 files["mask"].write(mask)

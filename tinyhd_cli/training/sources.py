@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..datasets import LAYOUTS, Video, open_dataset
-from ..datasets.images import natural_key
-from ..datasets.layouts import VIDEO_SUFFIXES
+from ..datasets.images import VIDEO_SUFFIXES, natural_key
 from ..errors import InputError, UsageError
 from ..models import LossTerm
 from ..models.spec import Task
@@ -77,7 +76,7 @@ def labeled(argument: str, splits: Sequence[str], task: Task = "fixation") -> tu
 
 def has_labels(video: Video, task: Task) -> bool:
     """Return whether a video has the ground truth of a task."""
-    return bool(video.masks) if task == "object" else bool(video.densities or video.fixations)
+    return bool(video.masks) if task == "object" else video.has_maps
 
 
 def looks_like_a_video(root: Path) -> bool:

@@ -1,0 +1,169 @@
+"""Fixations of a video in a JSON file: for each frame, a list of ``[row, column]`` in pixels of its density map."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, one_line
+from ..untrusted import parse_json
+from .images import read_map
+
+Points = NDArray[np.int32]
+"""Rows and columns of fixations ``(n, 2)``; a pixel that several observers fixated is repeated."""
+
+MAX_BYTES = 1 << 28
+"""Size limit of a file; 75 observers of an 18-second video take about 2 MB."""
+
+KEPT_FILES = 16
+"""Number of parsed files that a process keeps, a megabyte each."""
+
+DEPTH = 3
+"""Nesting of a coordinate: list of frames, list of fixations, fixation."""
+
+CHARACTERS = b"0123456789[], \t\r\n"
+"""All characters of a file of integers, which is parsed by NumPy, ten times faster than by a JSON parser."""
+
+BRACKETS_TO_SPACES = bytes.maketrans(b"[],", b"   ")
+
+
+@dataclass(frozen=True)
+class FixationFrame:
+    """The fixations of one frame in a JSON file, for ``read_fixation``."""
+
+    path: Path
+    index: int
+    """Number of the frame, from 0."""
+
+
+@dataclass(frozen=True)
+class FixationList:
+    """The fixations of all frames of a video."""
+
+    points: Points
+    """Fixations of all frames, in order."""
+    starts: NDArray[np.int64]
+    """Index of the first fixation of each frame, then the number of all fixations: ``(frames + 1,)``."""
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, index: int) -> Points:
+        return self.points[self.starts[index] : self.starts[index + 1]]
+
+
+def read_fixation(source: Path | FixationFrame, size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+    """Return a fixation map ``(h, w)``: True at pixels that at least one observer fixated.
+
+    Args:
+        source: an image file, nonzero at these pixels, or the fixations of a frame in a JSON file.
+        size: height and width of the map of a frame in a JSON file, see ``Video.map_size``; fixations outside are left
+            out. An image file has a size of its own.
+
+    Raises:
+        InputError: the file cannot be read, or has no such frame.
+    """
+    if not isinstance(source, FixationFrame):
+        fixated: NDArray[np.bool_] = read_map(source) > 0
+        return fixated
+    if size is None:
+        raise ValueError("a list of fixations has no size: give the size of the map")
+    fixation = np.zeros(size, bool)
+    rows, columns = inside(read_fixation_points(source), size).T
+    fixation[rows, columns] = True
+    return fixation
+
+
+def read_fixation_points(source: Path | FixationFrame) -> Points:
+    """Return the rows and columns of the fixations of a frame, int32 ``(n, 2)``.
+
+    Repetitions in a JSON file are kept, and so are fixations outside the frame, see :func:`inside`.
+
+    Raises:
+        InputError: the file cannot be read, or has no such frame.
+    """
+    if not isinstance(source, FixationFrame):
+        return np.argwhere(read_fixation(source)).astype(np.int32)
+    found = read_fixation_list(source.path)
+    if not 0 <= source.index < len(found):
+        raise InputError(f"{source.path}: has no frame {source.index + 1}, only {len(found)}")
+    return found[source.index]
+
+
+def inside(points: Points, size: tuple[int, int]) -> Points:
+    """Return the fixations inside a map of ``size`` (height, width)."""
+    kept: Points = points[((points >= 0) & (points < np.array(size))).all(axis=1)]
+    return kept
+
+
+def read_fixation_list(path: Path) -> FixationList:
+    """Return the fixations of a JSON file; the last few files are kept in memory.
+
+    Raises:
+        InputError: the file cannot be read, or does not contain lists of [row, column].
+    """
+    try:
+        state = path.stat()
+        return read_unchanged(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or one_line(error)}") from error
+
+
+@lru_cache(KEPT_FILES)
+def read_unchanged(path: Path, size: int, time_ns: int) -> FixationList:
+    """Return the fixations of a file with this size and modification time."""
+    if size > MAX_BYTES:
+        raise InputError(f"{path}: is larger than {MAX_BYTES >> 20} MiB")
+    data = path.read_bytes()
+    try:
+        found = parse_integers(data)
+        return parse_any(parse_json(data)) if found is None else found
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{path}: must be a JSON list, per frame, of [row, column] ({one_line(error)})") from error
+
+
+def parse_integers(data: bytes) -> FixationList | None:
+    """Return the fixations of a regular JSON file of integers; None if it must be parsed as general JSON."""
+    if data.translate(None, CHARACTERS):
+        return None
+    characters = np.frombuffer(data, np.uint8)
+    brackets = characters[(characters == ord("[")) | (characters == ord("]"))]
+    opened = brackets == ord("[")
+    depth = np.cumsum(np.where(opened, 1, -1))
+    if not depth.size or depth[-1] or depth.min() < 0 or depth.max() > DEPTH or (depth[:-1] == 0).any():
+        return None
+    frame_of = np.cumsum(opened & (depth == DEPTH - 1)) - 1
+    frames, points = int(frame_of[-1]) + 1, opened & (depth == DEPTH)
+    per_frame = np.bincount(frame_of[points], minlength=frames)
+    count = int(per_frame.sum())
+    commas = count + np.maximum(per_frame - 1, 0).sum() + max(frames - 1, 0)
+    numbers = np.fromstring(data.translate(BRACKETS_TO_SPACES), np.int64, sep=" ") if count else np.zeros(0, np.int64)
+    if numbers.size != 2 * count or data.count(b",") != commas or numbers.max(initial=0) > np.iinfo(np.int32).max:
+        return None
+    return FixationList(numbers.astype(np.int32).reshape(-1, 2), np.concatenate([[0], np.cumsum(per_frame)]))
+
+
+def parse_any(document: Any) -> FixationList:
+    """Return the fixations of a JSON document; fractions are rounded down to the pixel that contains them.
+
+    Raises:
+        ValueError: it is not a list, per frame, of [row, column].
+        TypeError: the same.
+    """
+    if not isinstance(document, list) or not all(isinstance(frame, list) for frame in document):
+        raise ValueError("a frame is not a list")
+    fixations = list(itertools.chain.from_iterable(document))
+    if not all(isinstance(point, list) and len(point) == 2 for point in fixations):
+        raise ValueError("a fixation is not [row, column]")
+    values = np.array(fixations, np.float64).reshape(-1, 2)
+    limit = np.iinfo(np.int32).max
+    if not (np.abs(values) <= limit).all():
+        raise ValueError("a coordinate is not a pixel")
+    starts = np.cumsum([0, *map(len, document)])
+    return FixationList(np.floor(values).astype(np.int32), starts.astype(np.int64))
