@@ -20,6 +20,7 @@ from .commands import (
     benchmark,
     compare,
     crop,
+    datasets,
     distill,
     doctor,
     encode,
@@ -57,6 +58,7 @@ app.command()(distill.distill)
 app.command()(train.train)
 app.command("reduce-channels")(reduce_channels.reduce_channels)
 app.add_typer(weights.app, name="weights")
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(benchmark.app, name="benchmark")
 
 

@@ -27,6 +27,9 @@ CONFIG_VARIABLE = "TINYHD_CONFIG"
 TEXTS = ("hub_owner", "model")
 """Settings that belong to no command."""
 
+DATASETS = "datasets"
+"""Table of the folders of data sets: ``dhf1k = "/data/DHF1K"``."""
+
 RENAMED = {"normalise": "normalize", "colourmap": "colormap"}
 """Present names of options, by former or British spelling. Files with the key on the left still work."""
 
@@ -52,6 +55,40 @@ def cache_folder() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "tinyhd"
+
+
+def data_folders() -> list[Path]:
+    """Return the folders that contain data sets by name: ``$TINYHD_DATA`` if set, then the user's own.
+
+    Downloads go to the first. The user's own is ``tinyhd/datasets`` in ``$XDG_DATA_HOME``, ``~/.local/share`` or
+    ``%LOCALAPPDATA%``.
+    """
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    named = os.environ.get("TINYHD_DATA")
+    return [*([Path(named)] if named else []), Path(base) / "tinyhd" / "datasets"]
+
+
+def dataset_folders() -> dict[str, Path]:
+    """Return the folders of data sets in the settings :func:`files`, by name; relative to the file that names them.
+
+    Raises:
+        UsageError: a settings file is malformed, or a folder is not a string.
+    """
+    found: dict[str, Path] = {}
+    for path in reversed(files()):  # the first file takes precedence
+        table = read(path).get(DATASETS, {})
+        if not isinstance(table, Mapping):
+            raise UsageError(
+                f'{path}: {DATASETS} must be a table: [{DATASETS}], then lines such as dhf1k = "/data/DHF1K"'
+            )
+        for name, folder in table.items():
+            if not isinstance(folder, str) or not folder:
+                raise UsageError(f"{path}: [{DATASETS}] {name} must be a folder in quotation marks, not {folder!r}")
+            found[name] = path.parent / Path(folder).expanduser()
+    return found
 
 
 def files() -> list[Path]:

@@ -1,22 +1,27 @@
-"""A Hugging Face Hub on the loopback interface: the parts of its protocol needed to download and upload weights.
+"""A Hugging Face Hub on the loopback interface: its protocol for weights, up and down, and for downloads of data.
 
     with HubServer() as hub:
         hub.put("owner/name", "model.safetensors", content)
+        hub.put("datasets/owner/name", "Train/Videos/0001.mp4", content)
         # set HF_ENDPOINT=hub.url for a new process, because huggingface_hub reads it on import
 
-Files named ``*.safetensors`` are uploaded by Git LFS, others in the commit, as on the real Hub without Xet.
+Names of repositories of data start with ``datasets/``, as in the Hub's URLs. Their files ``*.md`` and ``*.json`` are
+listed as regular files, others as files of Git LFS. Files named ``*.safetensors`` are uploaded by Git LFS, others in
+the commit, as on the real Hub without Xet.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 TOKEN = "hf_the_only_token_this_server_knows"
 
@@ -28,6 +33,10 @@ class Repo:
     branches: dict[str, dict[str, bytes]] = field(default_factory=lambda: {"main": {}})
     private: bool = False
     gated: bool = False
+
+    def branch(self, revision: str) -> str | None:
+        """Return the branch of a revision: its name, or its present commit."""
+        return next((name for name in self.branches if revision in (name, self.commit_hash(name))), None)
 
     def commit_hash(self, branch: str) -> str:
         """Return 40 hexadecimal digits that depend on the content, as on the Hub."""
@@ -51,6 +60,15 @@ class HubServer:
 
         self.busy_for = 0
         """Number of following requests that get the status 503."""
+
+        self.page = 1000
+        """Number of files in a page of a listing."""
+
+        self.pause_s = 0.0
+        """Pause in seconds before each kilobyte of a response's body."""
+
+        self.listed: dict[str, tuple[int, str]] = {}
+        """Size and sha256 to list instead of those of the content, by the name of a file."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -105,8 +123,11 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(503, "busy")
             return
         reads = self.command in ("HEAD", "GET")
-        if reads and (match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)):
+        if reads and (match := re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)):
             self.resolve(*match.groups())
+        elif reads and (match := re.fullmatch(r"/api/(datasets/[^/]+/[^/]+)/(revision|tree)/([^/]+)", path)):
+            if self.found(match[1], match[3]):
+                getattr(self, match[2])(match[1], match[3])
         elif not self.allowed():
             self.refuse(401, "Invalid username or password.")
         elif path == "/api/validate-yaml":
@@ -136,7 +157,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         limit, self.hub.close_after = self.hub.close_after, None
-        self.wfile.write(body[:limit])
+        step = 1024 if self.hub.pause_s else len(body) + 1
+        with contextlib.suppress(ConnectionError):  # the client was killed
+            for start in range(0, len(body[:limit]), step):
+                time.sleep(self.hub.pause_s)
+                self.wfile.write(body[:limit][start : start + step])
         self.close_connection = self.close_connection or limit is not None
 
     def respond(self, values: object) -> None:
@@ -148,19 +173,49 @@ class Handler(BaseHTTPRequestHandler):
 
     # Downloads
 
-    def resolve(self, name: str, branch: str, file: str) -> None:
+    def found(self, name: str, revision: str) -> bool:
+        """Return whether a repository has a branch or commit and may be read; otherwise respond with the error."""
         repo = self.hub.repos.get(name)
         if repo is None or (repo.private and not self.allowed()):
             # Without a token, the Hub does not reveal that a private repository exists.
             self.refuse(404 if self.allowed() else 401, "Repository not found", "RepoNotFound")
         elif repo.gated and not self.allowed():
-            self.refuse(403, "Access to this model is restricted", "GatedRepo")
-        elif branch not in repo.branches:
+            self.refuse(403, "Access to this repository is restricted", "GatedRepo")
+        elif repo.branch(revision) is None:
             self.refuse(404, "Invalid rev id", "RevisionNotFound")
-        elif file not in repo.branches[branch]:
+        else:
+            return True
+        return False
+
+    def resolve(self, name: str, revision: str, file: str) -> None:
+        if not self.found(name, revision):
+            return
+        repo = self.hub.repos[name]
+        branch = repo.branch(revision)
+        if file not in repo.branches[branch]:
             self.refuse(404, "Entry not found", "EntryNotFound")
         else:
             self.file(repo.branches[branch][file], repo.commit_hash(branch))
+
+    def revision(self, name: str, revision: str) -> None:
+        repo = self.hub.repos[name]
+        self.respond({"id": name.removeprefix("datasets/"), "sha": repo.commit_hash(repo.branch(revision)), "tags": []})
+
+    def tree(self, name: str, revision: str) -> None:
+        repo = self.hub.repos[name]
+        files = sorted(repo.branches[repo.branch(revision)].items())
+        first = int(parse_qs(self.path.partition("?")[2]).get("cursor", ["0"])[0])
+        entries = []
+        for path, content in files[first : first + self.hub.page]:
+            git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            size, digest = self.hub.listed.get(path, (len(content), hashlib.sha256(content).hexdigest()))
+            lfs = {} if path.endswith((".md", ".json")) else {"lfs": {"oid": digest, "size": size, "pointerSize": 134}}
+            entries.append({"type": "file", "oid": git, "size": size, "path": path, **lfs})
+        headers = {"Content-Type": "application/json"}
+        if first + self.hub.page < len(files):
+            following = f"{self.hub.url}/api/{name}/tree/{revision}?recursive=True&cursor={first + self.hub.page}"
+            headers["Link"] = f'<{following}>; rel="next"'
+        self.send(200, json.dumps(entries).encode(), headers)
 
     def file(self, content: bytes, commit: str) -> None:
         digest = hashlib.sha256(content).hexdigest()

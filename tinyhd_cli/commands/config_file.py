@@ -27,6 +27,8 @@ def option_defaults(commands: Mapping[str, Any], name: str) -> dict[str, Any]:
     for path in reversed(settings.files()):  # the first file takes precedence
         tables = settings.read(path)
         check(path, tables, commands)
+        if name == settings.DATASETS:  # the table of this name has folders, not options of the command
+            continue
         parameters = parameter_names(commands[name])
         for key, value in tables.get(name, {}).items():
             found[parameters[settings.option_key(key)]] = value
@@ -35,20 +37,33 @@ def option_defaults(commands: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def check(path: Path, tables: Mapping[str, Any], commands: Mapping[str, Any]) -> None:
     """Raise ``UsageError`` if a settings file contains an unknown name."""
-    known = [name for name, command in commands.items() if name not in TRAINING and not hasattr(command, "commands")]
+    known = [*settings.TEXTS, settings.DATASETS]
+    known += [name for name, command in commands.items() if name not in TRAINING and not hasattr(command, "commands")]
     for name, value in tables.items():
         if name in settings.TEXTS and not isinstance(value, Mapping):
+            continue
+        if name == settings.DATASETS and isinstance(value, Mapping):
+            check_folders(path, value)
             continue
         if name in TRAINING:
             raise UsageError(
                 f"{path}: [{name}] is not allowed; training has its own files (tinyhd {name} --config run.yaml)"
             )
         if name not in known or not isinstance(value, Mapping):
-            raise UsageError(f"{path}: unknown setting {name!r}: {did_you_mean(name, [*settings.TEXTS, *known])}")
+            raise UsageError(f"{path}: unknown setting {name!r}: {did_you_mean(name, known)}")
         options = parameter_names(commands[name])
         for key in value:
             if settings.option_key(key) not in options:
                 raise UsageError(f"{path}: [{name}] has no option {key!r}: {did_you_mean(key, options)}")
+
+
+def check_folders(path: Path, folders: Mapping[str, Any]) -> None:
+    """Raise ``UsageError`` if the table of folders names an unknown data set."""
+    from ..datasets.catalog import catalog
+
+    for name in folders:
+        if name not in catalog():
+            raise UsageError(f"{path}: [{settings.DATASETS}] has no data set {name!r}: {did_you_mean(name, catalog())}")
 
 
 def parameter_names(command: Any) -> dict[str, str]:

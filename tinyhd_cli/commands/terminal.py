@@ -156,4 +156,6 @@ loading = Loading()
 
 def file_size(size: int) -> str:
     """Format a number of bytes."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_imports
 
 if TYPE_CHECKING:
+    from .catalog import folder_of
     from .check import Report, check_dataset
     from .fixation_lists import FixationFrame, read_fixation, read_fixation_points
     from .images import read_image
@@ -28,6 +29,7 @@ __all__ = [
     "Video",
     "check_dataset",
     "describe_ignored",
+    "folder_of",
     "open_dataset",
     "read_density",
     "read_fixation",
@@ -48,6 +50,7 @@ __getattr__, __dir__ = lazy_imports(
         "Video": "video",
         "check_dataset": "check",
         "describe_ignored": "layouts",
+        "folder_of": "catalog",
         "open_dataset": "layouts",
         "read_density": "map_videos",
         "read_fixation": "fixation_lists",

@@ -1,0 +1,122 @@
+"""Find a data set to check by name or folder, and compare a download with the hashes of the Hub."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..errors import InputError, UsageError
+from .archive import Member
+from .catalog import catalog, folder_of, same_name, where_to_name
+from .layouts import LAYOUTS, Dataset, Layout, open_dataset
+from .manifest import BLOCK_BYTES, HubFile, Manifest
+
+GENERAL = ("images", "folder")
+"""Layouts that many folders match; tried last."""
+
+
+def root_and_layout(name: str, layout: str | None = None) -> tuple[Path, str]:
+    """Return the folder and the layout of a data set.
+
+    Args:
+        name: name of a known data set, or a folder.
+        layout: a key of ``LAYOUTS``. Default: that of the name, or the first one with videos in the folder.
+
+    Raises:
+        UsageError: the data set has no known folder, or no ground truth.
+        InputError: the folder does not exist, or no layout matches.
+    """
+    info = catalog().get(name)
+    if info is None or (Path(name).is_dir() and folder_of(name) is None):
+        root = Path(name)
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder, and no data set of this name; tinyhd datasets list shows all")
+        return root, layout or detect(root)
+    root_or_none = folder_of(name)
+    if root_or_none is None:
+        raise UsageError(f"{name} is not on this machine: {where_to_name(name)}")
+    if not (layout or info.layout):
+        raise UsageError(f"{name} has no ground truth to check: its videos are unlabeled")
+    return root_or_none, layout or info.layout
+
+
+def detect(root: Path) -> str:
+    """Return the layout of a folder; ``InputError`` if no layout has videos in it."""
+    special = [name for name in LAYOUTS if name not in GENERAL]
+    special.sort(key=lambda name: not same_name(name, root.resolve().name))  # Hollywood-2 and UCF Sports look alike
+    for name in (*special, *GENERAL):
+        if has_videos(LAYOUTS[name], root):
+            return name
+    raise InputError(f"{root}: contains no videos with ground truth in a known layout; name one with --layout")
+
+
+def has_videos(layout: Layout, root: Path) -> bool:
+    """Return whether a folder contains a video of any split of a layout."""
+    for split in layout.splits or (None,):
+        try:
+            if any(True for _ in layout.find(root, split)):
+                return True
+        except (InputError, OSError):
+            continue
+    return False
+
+
+def open_splits(layout: str, root: Path, split: str | None = None) -> list[Dataset]:
+    """Return the splits of a data set that are there, or only ``split``.
+
+    Raises:
+        UsageError: the layout or split does not exist.
+        InputError: there is no video of any split.
+    """
+    splits = LAYOUTS[layout].splits if layout in LAYOUTS and split is None else {}
+    found, problem = [], None
+    for name in splits or (split,):
+        try:
+            found.append(open_dataset(layout, root, name))
+        except InputError as error:
+            problem = problem or error
+    if problem is not None and not found:
+        raise problem
+    return found
+
+
+def wrong_files(root: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Iterator[str]:
+    """Compare the files of a download with the Hub's hashes; yield a line for each one that differs.
+
+    Nothing is yielded for a folder that ``tinyhd datasets download`` did not make. Files that are not there were not
+    chosen, and are not reported.
+
+    Args:
+        root: folder of the data set.
+        on_progress: called with the bytes that were read and all bytes.
+    """
+    manifest = Manifest.read(root)
+    if manifest is None:
+        return
+    members = (member for inner in manifest.archives.values() for member in inner)
+    listed: list[HubFile | Member] = [*manifest.files, *members]
+    files = [file for file in listed if (root / file.path).is_file()]
+    total, done = sum(file.size for file in files), 0
+
+    def count(read: int) -> None:
+        nonlocal done
+        done += read
+        on_progress(done, total)
+
+    for file in files:
+        path = root / file.path
+        if (size := path.stat().st_size) != file.size:
+            yield f"{path}: has {size:,} bytes instead of {file.size:,}"
+        elif not (file.matches(path, count) if isinstance(file, HubFile) else same_crc(path, file, count)):
+            yield f"{path}: differs from the Hub's hash"
+
+
+def same_crc(path: Path, member: Member, on_bytes: Callable[[int], None]) -> bool:
+    """Return whether a file has the checksum that its archive declares."""
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            crc = zlib.crc32(block, crc)
+            on_bytes(len(block))
+    return crc == member.crc

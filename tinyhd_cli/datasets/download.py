@@ -1,0 +1,312 @@
+"""Download data sets from the Hugging Face Hub: plan, fetch, verify, unpack; the data appears complete or not at all.
+
+Everything is collected in a hidden folder next to the data set's own. What is in its ``files`` is verified, so an
+interrupted download continues with the rest. At the end that folder is renamed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..atomic_files import cannot_write, make_parent
+from ..errors import InputError, OutputError, UsageError
+from ..untrusted import parse_json, read_document
+from . import archive
+from .catalog import DatasetInfo, HubSource, download_folder, where_to_name
+from .manifest import MANIFEST, HubFile, Manifest
+from .selection import Selection, is_of_video, listed_names
+from .transfer import Progress, Stopped, fetch, list_files
+
+REVISION = "main"
+
+THREADS = 4
+"""Files that are fetched at the same time."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A download that has not started."""
+
+    info: DatasetInfo
+    folder: Path
+    """Folder of the data set."""
+    selection: Selection
+    manifest: Manifest
+    wanted: tuple[HubFile, ...]
+    missing: tuple[HubFile, ...]
+    """The wanted files that are not in the folder, nor fetched and verified."""
+    bytes: int
+    """Bytes to fetch."""
+    space: int
+    """Bytes that the disk must have, with the largest archive and its files side by side."""
+    free: int
+    """Free bytes on the disk."""
+
+    @property
+    def source(self) -> HubSource:
+        """The repository."""
+        assert self.info.hub is not None
+        return self.info.hub
+
+    @property
+    def staging(self) -> Staging:
+        """The hidden folder."""
+        return Staging(self.folder)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether all wanted files are in the folder under their final names."""
+        return not self.missing and not self.staging.files.exists()
+
+
+@dataclass(frozen=True)
+class Staging:
+    """The hidden folder of an unfinished download of the data set in ``folder``."""
+
+    folder: Path
+
+    @property
+    def root(self) -> Path:
+        """The hidden folder, on the same disk."""
+        return self.folder.parent / f".{self.folder.name}.download"
+
+    @property
+    def files(self) -> Path:
+        """Verified files, at their final relative paths."""
+        return self.root / "files"
+
+    def part(self, file: HubFile) -> Path:
+        """Return the path of a file that is being fetched."""
+        return self.root / "parts" / file.digest
+
+    def fetched(self, file: HubFile) -> int:
+        """Return the number of bytes of a file that were fetched."""
+        part = self.part(file)
+        return min(part.stat().st_size, file.size) if part.is_file() else 0
+
+    def has(self, path: str, size: int) -> bool:
+        """Return whether a file of this size is there, published or not."""
+        found = (root / path for root in (self.folder, self.files))
+        return any(path.is_file() and path.stat().st_size == size for path in found)
+
+
+def plan(info: DatasetInfo, selection: Selection, revision: str | None = None, out: Path | None = None) -> Plan:
+    """Return what a download would fetch. The Hub is asked only if no earlier download has recorded its files.
+
+    Args:
+        info: the data set.
+        selection: the part to download.
+        revision: branch, tag or commit of the repository. Default: that of the earlier download, else ``main``.
+        out: folder of the data set. Default: the one in ``[datasets]``, else its name in the folder of data sets.
+
+    Raises:
+        UsageError: the data set is not on the Hub, the folder holds another revision, or nothing matches the selection.
+        WeightsError: the Hub cannot be reached.
+    """
+    if info.hub is None:
+        home = f": get it from its authors ({info.homepage})" if info.homepage else ""
+        raise UsageError(f"{info.name} is not on the Hub{home}; then {where_to_name(info.name)}")
+    selection.check(info.hub)
+    folder = (out or download_folder(info.name)).absolute()
+    staging = Staging(folder)
+    manifest = Manifest.read(staging.root) or Manifest.read(folder)
+    if manifest is None:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder}: exists, and is no download of tinyhd; choose another folder with --out")
+        manifest = list_files(info.name, info.hub.repo, revision or REVISION, folder)
+    elif revision not in (None, manifest.revision, manifest.commit):
+        raise UsageError(
+            f"--revision {revision}: {folder} holds revision {manifest.revision} ({manifest.commit[:8]}); "
+            "choose another folder with --out"
+        )
+    wanted = tuple(file for file in manifest.files if selection.has_file(file.path, info.hub))
+    names = chosen_names(info.hub, selection, manifest, staging)
+    missing = tuple(file for file in wanted if not is_complete(file, manifest, info.hub, selection, staging, names))
+    if not wanted or (selection.ranges and not any_video(wanted, manifest, info.hub, selection)):
+        raise UsageError(f"{info.name} has no files for {selection}: the repository {info.hub.repo} lists none")
+    count = sum(file.size - staging.fetched(file) for file in missing)
+    archives = [file.size for file in missing if file.is_archive]
+    free = shutil.disk_usage(existing(folder)).free
+    return Plan(info, folder, selection, manifest, wanted, missing, count, count + max(archives, default=0), free)
+
+
+def any_video(wanted: Sequence[HubFile], manifest: Manifest, source: HubSource, selection: Selection) -> bool:
+    """Return whether a selection by numbers has a video, as far as is known before archives are read."""
+    unread = any(file.is_archive and file.path not in manifest.archives for file in wanted)
+    members = (member.path for file in wanted for member in manifest.archives.get(file.path, ()))
+    return unread or any(map(is_of_video, [*(file.path for file in wanted), *selection.members(members, source, None)]))
+
+
+def existing(folder: Path) -> Path:
+    """Return the nearest folder above that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def is_complete(
+    file: HubFile,
+    manifest: Manifest,
+    source: HubSource,
+    selection: Selection,
+    staging: Staging,
+    names: set[str] | None,
+) -> bool:
+    """Return whether a file is there; for an archive, whether its chosen files are."""
+    if not file.is_archive:
+        return staging.has(file.path, file.size)
+    if file.path not in manifest.archives:
+        return False
+    members = {member.path: member for member in manifest.archives[file.path]}
+    return all(staging.has(path, members[path].size) for path in selection.members(members, source, names))
+
+
+def chosen_names(source: HubSource, selection: Selection, manifest: Manifest, staging: Staging) -> set[str] | None:
+    """Return the names of the videos of the selected split, or None for all; also None before the lists are there.
+
+    Raises:
+        InputError: the file of lists is malformed.
+    """
+    if not source.lists or selection.split is None:
+        return None
+    found = [root / source.lists for root in (staging.folder, staging.files)]
+    path = next((path for path in found if path.is_file()), None)
+    if path is None:
+        return None
+    try:
+        names = listed_names(parse_json(read_document(path)), source.keys[selection.split])
+    except (OSError, ValueError):
+        names = None
+    if names is None:
+        raise InputError(f"{path}: must contain lists of names called {', '.join(source.keys[selection.split])}")
+    return names
+
+
+# --------------------------------------------------------------------------------------------------------- downloading
+
+
+def download(planned: Plan, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+    """Run a plan, and return the folder of the data set.
+
+    Args:
+        planned: result of :func:`plan`.
+        on_progress: called with the bytes that are done and all bytes, those of earlier attempts included.
+
+    Raises:
+        OutputError: there is no space, or the folder cannot be written.
+        InputError: a file arrived damaged, or an archive is damaged or unsafe.
+        WeightsError: the Hub cannot be reached.
+    """
+    staging, manifest = planned.staging, planned.manifest
+    if planned.is_published:
+        return planned.folder
+    if planned.space > planned.free:
+        raise OutputError(
+            f"{planned.folder}: no space: {planned.space:,} bytes are needed, {planned.free:,} are free; free disk "
+            "space, choose a part with --split or --videos, or another disk with --out"
+        )
+    make_parent(planned.folder)
+    with locked(staging, planned.info.name):
+        manifest.write(staging.root)
+        progress = Progress(sum(file.size for file in planned.missing), on_progress)
+        fetch_all(planned, [file for file in planned.missing if not file.is_archive], progress)
+        for file in planned.missing:
+            if file.is_archive:
+                fetch_archive(planned, file, progress)
+        publish(staging, manifest)
+    return planned.folder
+
+
+@contextmanager
+def locked(staging: Staging, name: str) -> Iterator[None]:
+    """Create the hidden folder, and let only one process work in it.
+
+    Raises:
+        UsageError: another process does.
+        OutputError: it cannot be created.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        for folder in (staging.files, staging.root / "parts"):
+            folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(staging.root / "lock", timeout=0):
+            yield
+        shutil.rmtree(staging.root, ignore_errors=True)  # complete, as no error was raised
+    except Timeout:
+        raise UsageError(f"another process is downloading {name} to {staging.folder}; wait for it") from None
+    except OSError as error:
+        raise cannot_write(Path(error.filename or staging.root), error) from error
+
+
+def fetch_all(planned: Plan, files: Sequence[HubFile], progress: Progress) -> None:
+    """Fetch files that are no archives, several at the same time."""
+
+    def one(file: HubFile) -> None:
+        part, target = planned.staging.part(file), planned.staging.files / file.path
+        fetch(planned.info.name, planned.manifest, file, part, progress)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(target)
+
+    # Files of the same content have the same temporary name: they are fetched one after the other.
+    first = list({file.digest: file for file in reversed(files)}.values())
+    with ThreadPoolExecutor(THREADS) as pool:
+        transfers = [pool.submit(one, file) for file in first]
+        try:
+            done, _ = wait(transfers, return_when=FIRST_EXCEPTION)
+            errors = [error for transfer in done if (error := transfer.exception())]
+            if errors:
+                raise next((error for error in errors if not isinstance(error, Stopped)), errors[0])
+        except BaseException:
+            progress.stopped.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    for file in files:
+        if file not in first:
+            one(file)
+
+
+def fetch_archive(planned: Plan, file: HubFile, progress: Progress) -> None:
+    """Fetch an archive, unpack the chosen files and remove the archive.
+
+    Raises:
+        InputError: it is damaged or unsafe; nothing of an unsafe archive is unpacked.
+    """
+    staging, part = planned.staging, planned.staging.part(file)
+    fetch(planned.info.name, planned.manifest, file, part, progress)
+    names = chosen_names(planned.source, planned.selection, planned.manifest, staging)
+    try:
+        with archive.opened(part) as packed:
+            members = archive.list_members(packed, Path(file.path).stem)
+            chosen = set(planned.selection.members([member.path for member in members], planned.source, names))
+            wanted = [
+                member for member in members if member.path in chosen and not staging.has(member.path, member.size)
+            ]
+            archive.unpack(packed, wanted, staging.files, part.with_suffix(".unpacking"), progress.check)
+    except InputError as error:
+        raise InputError(
+            f"{planned.info.name}: {file.path} {error}; the file is as published in {planned.source.repo}"
+        ) from error
+    kept = [member for member in members if not planned.source.skips(member.path)]
+    planned.manifest.archives[file.path] = tuple(kept)
+    planned.manifest.write(staging.root)
+    part.unlink()
+
+
+def publish(staging: Staging, manifest: Manifest) -> None:
+    """Give the collected files their final names: rename the folder, or move them into an earlier download."""
+    manifest.write(staging.files)
+    if staging.folder.is_dir() and not any(staging.folder.iterdir()):
+        staging.folder.rmdir()
+    if staging.folder.exists():
+        found = [path for path in staging.files.rglob("*") if path.is_file() and path.name != MANIFEST]
+        for path in [*found, staging.files / MANIFEST]:  # the record last: it says what is there
+            target = staging.folder / path.relative_to(staging.files)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        shutil.rmtree(staging.files)
+    else:
+        staging.files.replace(staging.folder)

@@ -1,0 +1,108 @@
+"""Choose a part of a data set to download: a split, and numbers of videos."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+from ..errors import UsageError, did_you_mean
+from .catalog import HubSource
+from .images import last_number
+
+OF_VIDEOS = frozenset([".mp4", ".json"])
+"""Suffixes of files that belong to one video, if they are in a folder: the clip, its map video, its fixations."""
+
+FIXATIONS = "fixations.json"
+"""Name of the fixation file in the folder of a video."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A part of a data set; the default is all of it."""
+
+    split: str | None = None
+    ranges: tuple[tuple[int, int], ...] = ()
+    """First and last numbers of videos; empty: all videos."""
+
+    @classmethod
+    def parse(cls, split: str | None, videos: str | None) -> Selection:
+        """Return the selection of ``--split`` and ``--videos``, such as ``1-50,60``.
+
+        Raises:
+            UsageError: the numbers are malformed.
+        """
+        ranges = []
+        for part in (videos or "").split(",") if videos is not None else ():
+            match = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part)
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+            if first > last:
+                raise UsageError(f"--videos must be numbers such as 1-50 or 3,7,20-30, not {videos!r}")
+            ranges.append((first, last))
+        return cls(split, tuple(ranges))
+
+    def check(self, source: HubSource) -> None:
+        """Raise ``UsageError`` if the data set does not have the split."""
+        if self.split is not None and self.split not in source.splits:
+            raise UsageError(f"--split {self.split!r} is unknown: {did_you_mean(self.split, source.splits)}")
+
+    def has_video(self, name: str) -> bool:
+        """Return whether the number of a video is selected."""
+        number = last_number(name)
+        return not self.ranges or (number is not None and any(first <= number <= last for first, last in self.ranges))
+
+    def has_file(self, path: str, source: HubSource) -> bool:
+        """Return whether a file of the repository is needed."""
+        splits = [self.split] if self.split else list(source.splits)
+        patterns = [*source.common, *(pattern for split in splits for pattern in source.splits[split])]
+        return any(fnmatchcase(path, pattern) for pattern in patterns) and self._matches(path)
+
+    def members(self, paths: Iterable[str], source: HubSource, names: Collection[str] | None) -> list[str]:
+        """Return the files of an archive that are needed.
+
+        Args:
+            paths: paths of its files below the folder of the data set.
+            source: the repository.
+            names: videos of the selected split; None: all.
+        """
+        return [
+            path
+            for path in paths
+            if not source.skips(path)
+            and self._matches(path)
+            and (names is None or not is_of_video(path) or video_name(path) in names)
+        ]
+
+    def _matches(self, path: str) -> bool:
+        return not is_of_video(path) or self.has_video(video_name(path))
+
+    def __str__(self) -> str:
+        """Return the selection as text, such as ``train, videos 1-50``."""
+        numbers = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in self.ranges)
+        return ", ".join([self.split or "all splits", *([f"videos {numbers}"] if numbers else [])])
+
+
+def is_of_video(path: str) -> bool:
+    """Return whether a file belongs to one video, unlike the lists and descriptions of the whole data set."""
+    found = PurePosixPath(path)
+    return len(found.parts) > 1 and found.suffix.lower() in OF_VIDEOS
+
+
+def video_name(path: str) -> str:
+    """Return the name of the video that a file belongs to."""
+    found = PurePosixPath(path)
+    return found.parent.name if found.name == FIXATIONS else found.stem
+
+
+def listed_names(lists: object, keys: Sequence[str]) -> set[str] | None:
+    """Return the names of videos in the file of lists, or None if it is not such a file.
+
+    Args:
+        lists: the parsed JSON: lists of names by key.
+        keys: keys to read.
+    """
+    if not isinstance(lists, dict) or not all(isinstance(lists.get(key), list) for key in keys):
+        return None
+    return {str(name).removesuffix(".mp4") for key in keys for name in lists[key]}
