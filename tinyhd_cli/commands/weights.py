@@ -185,6 +185,24 @@ def convert(
 
 
 @app.command()
+def card(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A tinyhd .safetensors file.", show_default=False)],
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the weights.")] = None,
+    license: Annotated[str | None, typer.Option(metavar="ID", help="License of the weights, as in CC-BY-4.0.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The data that the weights were trained on, in words.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON file of `tinyhd evaluate` with the scores.")
+    ] = None,
+) -> None:
+    """State name, license, data and scores of weights in their file, and write the model card README.md next to it."""
+    from .. import weights
+
+    print(weights.annotate(file, name=name, license=license, training_data=data, results=scores))
+
+
+@app.command()
 def push(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A tinyhd .safetensors file.", show_default=False)],
     repo_id: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.", show_default=False)],

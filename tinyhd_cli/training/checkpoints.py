@@ -22,7 +22,6 @@ from ..models import ModelSpec
 from ..version import __version__
 from ..weights import WeightsInfo
 from ..weights.file import read_bytes
-from ..weights.model_card import model_card
 from ..weights.pytorch_file import unpickle
 from .option_values import as_text, flag
 from .options import TrainConfig
@@ -192,9 +191,3 @@ def save_weights(
         scores_on=scores_on,
         provenance=provenance(config, step),
     )
-
-
-def save_card(path: Path, info: WeightsInfo) -> None:
-    """Write the model card next to a weights file."""
-    with atomic_write(path.with_name("README.md")) as temporary:
-        temporary.write_text(model_card(info, path.name, f"OWNER/{info.name}"), encoding="utf-8")

@@ -26,6 +26,7 @@ from ..callbacks import StartPhase, no_phases
 from ..errors import TinyhdError, UsageError
 from ..models import build
 from ..system import keep_freed_memory
+from ..weights.model_card import write_card
 from . import checkpoints, cpu_layers
 from .augment import Batch, autocast, collate, ground_truth, run_student, student_clips, targets
 from .losses import left_out, loss_terms, total
@@ -371,11 +372,10 @@ class Trainer:
             state = config.family.with_time(state, build(config.spec).state_dict())
         scores = validation.scores | config.objectives.titled(validation.terms)
         path = config.folder / f"{name}.safetensors"
-        clips = len(self.run_data.validator)
-        held = f"{clips} held-back clips, the last map of each" if clips else ""
+        held = f"{clips} held-back clips, the last map of each" if (clips := len(self.run_data.validator)) else ""
         info = checkpoints.save_weights(path, state, config.spec, config, step, scores, held)
         if name == "best":
-            checkpoints.save_card(path, info)
+            write_card(path, info)
 
     def _checkpoint(self) -> None:
         if self.is_main:

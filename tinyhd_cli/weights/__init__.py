@@ -7,7 +7,7 @@ the package does not load PyTorch.
 
 from .file import save
 from .location import Located, find_local, local_weights, locate, pull
-from .publish import convert, push
+from .publish import annotate, convert, push
 from .registry import HubFile, WeightsInfo, card, default_name, describe, find, registry
 from .store import Checkpoint, Verdict, inspect, load, verify
 
@@ -17,6 +17,7 @@ __all__ = [
     "Located",
     "Verdict",
     "WeightsInfo",
+    "annotate",
     "card",
     "convert",
     "default_name",

@@ -1,12 +1,18 @@
-"""Write the model card of a Hub repository from the metadata of its weights."""
+"""Write the model card of a Hub repository from the metadata of its weights, and its scores from a file of results."""
 
 from __future__ import annotations
 
+import math
 import re
+from pathlib import Path
 
+from ..atomic_files import atomic_write
+from ..errors import InputError, one_line
 from ..models import title
 from ..models.registry import family
 from ..models.spec import Task
+from ..untrusted import parse_json, printable, read_document
+from ..wording import plural
 from .registry import NOT_STATED, WeightsInfo
 
 PURPOSE: dict[Task, tuple[str, tuple[str, ...]]] = {
@@ -14,6 +20,39 @@ PURPOSE: dict[Task, tuple[str, tuple[str, ...]]] = {
     "object": ("Finds the salient objects in a video.", ("video-saliency", "salient-object-detection", "tinyhd")),
 }
 """First sentence and tags of a card, by task of the network."""
+
+
+def write_card(path: Path, info: WeightsInfo) -> Path:
+    """Write the model card of a weights file, ``README.md`` in the same folder, and return its path."""
+    card = path.with_name("README.md")
+    with atomic_write(card) as temporary:
+        temporary.write_text(model_card(info, path.name, f"OWNER/{info.name}"), encoding="utf-8")
+    return card
+
+
+def read_scores(path: Path) -> tuple[dict[str, float], str]:
+    """Return the main scores in a JSON file of ``tinyhd evaluate``, and how they were measured, for a model card.
+
+    Raises:
+        InputError: the file cannot be read, or has another content.
+    """
+    try:
+        results = parse_json(read_document(path))
+        protocol, dataset, frames = (results[name] for name in ("protocol", "dataset", "frames"))
+        over_videos = protocol.get("main") == "macro_mean"
+        means = results["macro_mean" if over_videos else "mean"]
+        scores = {str(name): round(float(value), 5) for name, value in means.items() if value is not None}
+        if not scores or not all(map(math.isfinite, scores.values())):
+            raise ValueError("no scores")
+        data = " ".join(str(dataset[name]) for name in ("layout", "split") if dataset[name])
+        size = f"{plural(len(results['videos']), 'video')}, {plural(int(frames['scored']), 'frame')}"
+        name = f", protocol {protocol['name']}" if "name" in protocol else ""
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"not results of tinyhd evaluate --json ({one_line(error)})"
+        raise InputError(f"{path}: {reason}") from error
+    return scores, printable(f"{data}, {size}{name}; mean of {'videos' if over_videos else 'frames'}")
 
 
 def hub_license(license: str) -> list[str]:

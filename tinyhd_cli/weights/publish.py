@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..errors import UsageError
 from . import hub
 from .file import EXTERNAL_FIELDS, SUFFIX, is_safetensors, save
 from .location import NameOrPath
+from .model_card import read_scores, write_card
 from .registry import NOT_STATED, WeightsInfo
 from .store import load
 
@@ -36,12 +37,48 @@ def convert(
     Raises:
         WeightsError, UsageError, OutputError: as :func:`load` and :func:`save`.
     """
+    return rewrite(source, target, {"name": name} if name else {}, decoders)
+
+
+def annotate(
+    path: str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    license: str | None = None,
+    training_data: str | None = None,
+    results: str | os.PathLike[str] | None = None,
+) -> Path:
+    """State facts about weights in their file, and write its model card next to it.
+
+    Args:
+        path: a safetensors file written by :func:`save` or :func:`convert`; its tensors stay as they are.
+        name: name of the weights. Default of this and the next: as before.
+        license: their license, an SPDX identifier such as ``CC-BY-4.0``.
+        training_data: the data that they were trained on.
+        results: a JSON file of ``tinyhd evaluate``; its scores replace those in the file.
+
+    Returns:
+        The model card.
+
+    Raises:
+        InputError: the results cannot be read.
+        WeightsError, UsageError, OutputError: as :func:`load` and :func:`save`.
+    """
+    path = Path(path).expanduser()
+    scores, scores_on = read_scores(Path(results)) if results is not None else (None, None)
+    given: dict[str, Any] = {"name": name, "license": license, "training_data": training_data}
+    given |= {"scores": scores, "scores_on": scores_on}
+    return write_card(path, rewrite(path, path, {key: value for key, value in given.items() if value is not None}))
+
+
+def rewrite(
+    source: NameOrPath, target: str | os.PathLike[str], facts: Mapping[str, Any], decoders: Iterable[str] | None = None
+) -> WeightsInfo:
+    """Write weights to a file with their metadata, of which ``facts`` are replaced."""
     checkpoint = load(source, decoders=decoders)
-    facts: dict[str, Any] = {
-        field: value for field, value in vars(checkpoint.info).items() if field not in EXTERNAL_FIELDS
-    }
-    del facts["spec"]
-    return save(target, checkpoint.state_dict, checkpoint.spec, **(facts | ({"name": name} if name else {})))
+    known = {field: value for field, value in vars(checkpoint.info).items() if field not in EXTERNAL_FIELDS}
+    del known["spec"]
+    return save(target, checkpoint.state_dict, checkpoint.spec, **(known | dict(facts)))
 
 
 def push(
