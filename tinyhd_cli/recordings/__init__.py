@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .fixations import detect_fixations
     from .options import FixationOptions, RecordingOptions
     from .placement import Placement, place, placement_of
-    from .read import iterate_recordings, read_recordings
+    from .read import iter_recordings, read_recordings
     from .recording import FixationTable, OnProblem, Problem, Recording, Samples
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "RecordingOptions",
     "Samples",
     "detect_fixations",
-    "iterate_recordings",
+    "iter_recordings",
     "place",
     "placement_of",
     "quality",
@@ -48,7 +48,7 @@ __getattr__, __dir__ = lazy_imports(
         "RecordingOptions": "options",
         "Samples": "recording",
         "detect_fixations": "fixations",
-        "iterate_recordings": "read",
+        "iter_recordings": "read",
         "place": "placement",
         "placement_of": "placement",
         "quality": "data_quality",

@@ -54,10 +54,11 @@ def collect(table: Table, layout: Layout, options: RecordingOptions) -> dict[Key
     """
     found: dict[Key, Parts] = {}
     for frame in table.chunks(layout.numbers, layout.texts):
-        for key, rows in by_observer(select(frame, layout, options), layout):
+        for key, rows in by_observer(frame, layout):
             parts = found.setdefault(key, Parts())
-            if parts.zero is None and options.start_event and layout.event:
+            if parts.zero is None and options.start_event and layout.events:
                 parts.zero = find_event(rows, layout, options.start_event)
+            rows = select(rows, layout, options)
             if layout.time is not None:
                 parts.add("samples", sample_arrays(rows, layout))
             else:
@@ -69,8 +70,10 @@ def select(frame: polars.DataFrame, layout: Layout, options: RecordingOptions) -
     """Return the rows of the sensor and the stimulus that are used."""
     polars = import_extra("polars")
     for name, values in layout.only:
-        text = polars.col(name).str.to_lowercase()
-        frame = frame.filter(text.is_null() | text.is_in(sorted(values)))
+        frame = frame.filter(polars.col(name).str.strip_chars().str.to_lowercase().is_in(sorted(values)))
+    validity = [eye.valid for eye in layout.eyes if eye.valid]
+    if layout.whole_rows and validity:
+        frame = frame.filter(polars.any_horizontal(polars.col(validity).is_not_null()))
     if layout.stimulus is not None and options.stimulus is not None:
         frame = frame.filter(polars.col(layout.stimulus).str.contains(options.stimulus, literal=True))
     return frame
@@ -89,8 +92,8 @@ def by_observer(frame: polars.DataFrame, layout: Layout) -> Iterator[tuple[Key, 
 def find_event(rows: polars.DataFrame, layout: Layout, text: str) -> float | None:
     """Return the time of the first event that contains a text; None if there is none."""
     polars = import_extra("polars")
-    assert layout.event is not None
-    times = numbers(rows.filter(polars.col(layout.event).str.contains(text, literal=True)), layout.time or layout.start)
+    contains = polars.any_horizontal(polars.col(layout.events).str.contains(text, literal=True))
+    times = numbers(rows.filter(contains), layout.time or layout.start)
     times = times[np.isfinite(times)]
     return float(times[0]) if len(times) else None
 

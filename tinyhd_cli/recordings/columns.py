@@ -84,9 +84,10 @@ class Layout:
     kinds: frozenset[str] = frozenset()
     """Values of ``kind`` that mean a fixation, in lower case."""
     only: tuple[tuple[str, frozenset[str]], ...] = ()
-    """Columns and values, in lower case, of the rows that are used; missing values are used, too."""
+    """Columns and values, in lower case, of the rows that are used."""
     stimulus: str | None = None
-    event: str | None = None
+    events: tuple[str, ...] = ()
+    """Columns of events and messages."""
     accepted: frozenset[str] = ACCEPTED
     """Values of validity, in lower case, that mean valid."""
     confidence: float | None = None
@@ -99,6 +100,10 @@ class Layout:
     """One of ``COORDINATES``; None: unknown."""
     zero: str = "first"
     """One of ``TIME_ZEROS``."""
+    start_s: float = 0.0
+    """Time of the video at the zero."""
+    whole_rows: bool = False
+    """Whether rows without any validity are no samples but events."""
     lost: tuple[float, float] | None = None
     """Position that means that the gaze was not seen."""
     screen: tuple[int, int] | None = None
@@ -114,7 +119,7 @@ class Layout:
     def texts(self) -> list[str]:
         """Columns that are read as text."""
         valid = [eye.valid for eye in self.eyes] if self.confidence is None else []
-        names = [*self.observer, self.kind, *(name for name, _ in self.only), self.stimulus, self.event, *valid]
+        names = [*self.observer, self.kind, *(name for name, _ in self.only), self.stimulus, *self.events, *valid]
         return unique_names(names)
 
 
@@ -230,7 +235,7 @@ def build(roles: Mapping[str, str], eyes: tuple[Eye, ...]) -> Layout:
         observer=(roles["observer"],) if "observer" in roles else (),
         fixation=roles.get("fixation") if timed else None,
         stimulus=roles.get("stimulus"),
-        event=roles.get("event"),
+        events=(roles["event"],) if "event" in roles else (),
         seconds=unit_of(clock) if clock else None,
         coordinates="normalized" if "norm" in key(eyes[0].x) else None,
         confidence=0.6 if valid and "confidence" in key(valid) else None,

@@ -69,7 +69,7 @@ def finish(path: Path, observer: str, parts: Parts, layout: Layout, options: Rec
         if values is not None:
             values += shift
     if "time" in samples:
-        check_clock(samples["time"], -shift)
+        check_clock(samples["time"], -shift, layout.stimulus is not None and options.stimulus is None)
         if not samples["valid"].any():
             raise Rejected("all samples are invalid: the eye tracker lost the eyes, or other columns have the gaze")
     screen = options.screen or layout.screen
@@ -141,17 +141,17 @@ def find_shift(
     if options.time_zero is None and zero == "file" and abs(first) > EPOCH_S:
         zero = "first"
         notes.append("the times are of a calendar: the video is taken to start at the first one")
-    return options.offset_s - (first if zero == "first" else 0.0)
+    return options.offset_s + layout.start_s - (first if zero == "first" else 0.0)
 
 
-def check_clock(time: NDArray[np.float64], origin: float) -> None:
+def check_clock(time: NDArray[np.float64], origin: float, has_stimuli: bool) -> None:
     """Raise ``Rejected`` if times run back."""
     steps = np.diff(time)
     if len(steps) and steps.min() < 0:
         row = int(np.argmax(steps < 0)) + 1
         raise Rejected(
             f"the clock runs back at sample {row + 1:,}, from {time[row - 1] + origin:g} s to {time[row] + origin:g} s;"
-            " are there several recordings in it? Split or sort it"
+            f" are there several recordings in it? {'Choose one by --stimulus' if has_stimuli else 'Split it'}, or sort it"
         )
 
 

@@ -12,18 +12,8 @@ RECORDINGS = "Recordings"
 FIXATIONS = "Fixations"
 
 FORMATS = (
-    "table",
-    "tobii",
-    "pupil",
-    "neon",
-    "eyelink",
-    "smi",
-    "gazepoint",
-    "bids",
-    "diem",
-    "actions",
-    "points",
-    "mat",
+    *("table", "tobii", "pupil", "neon", "eyelink", "smi"),
+    *("gazepoint", "bids", "dhf1k", "diem", "coord", "mat"),
 )
 """Names of the formats; ``recordings.formats`` has a reader for each."""
 
@@ -141,6 +131,9 @@ class RecordingOptions:
         "Unit and origin of the gaze: pixels, normalized (0 to 1, y downward), normalized-up (y upward), or centered"
         " (pixels from the center, y upward). Default: depends on the format and the values.",
     )
+    frame_rate: float | None = option(
+        None, RECORDINGS, "N", "Frames per second of files that number frames instead of times: diem (30), mat."
+    )
     eye: str = option(
         "both", RECORDINGS, "both|left|right", "Eye of binocular recordings; both: mean of the valid ones."
     )
@@ -169,6 +162,8 @@ class RecordingOptions:
         one_of("eye", self.eye, EYES)
         if not abs(self.offset_s) < float("inf"):
             raise UsageError(f"--offset must be a number of seconds, not {self.offset_s}")
+        if self.frame_rate is not None and not 0 < self.frame_rate <= 10_000:
+            raise UsageError(f"--frame-rate must be above 0 and at most 10000, not {self.frame_rate:g}")
         if self.screen is not None and min(self.screen) < 1:
             raise UsageError("--screen {}x{}: sides must be at least 1".format(*self.screen))
         if self.placed is not None and not all(0 < side < float("inf") for side in self.placed[2:]):

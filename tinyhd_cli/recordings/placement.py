@@ -21,6 +21,11 @@ class Placement:
     video: tuple[int, int]
     """Width and height of the video in its own pixels."""
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Pixels of the video per pixel of the screen, across and down."""
+        return self.video[0] / self.rectangle[2], self.video[1] / self.rectangle[3]
+
 
 def placement_of(
     video: tuple[int, int], screen: tuple[int, int] | None, options: RecordingOptions | None = None
@@ -45,7 +50,7 @@ def placement_of(
 
 def place(points: Points, placement: Placement) -> Points:
     """Return samples or fixations in pixels of the video; those beside the video are outside its frame."""
-    left, top, width, height = placement.rectangle
-    x = (points.x - left) * (placement.video[0] / width)
-    y = (points.y - top) * (placement.video[1] / height)
+    left, top = placement.rectangle[:2]
+    across, down = placement.scale
+    x, y = (points.x - left) * across, (points.y - top) * down
     return replace(points, x=x.astype(points.x.dtype), y=y.astype(points.y.dtype))

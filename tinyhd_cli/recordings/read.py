@@ -22,11 +22,11 @@ def ignore(problem: Problem) -> None:
 def read_recordings(
     paths: Sequence[Path], options: RecordingOptions | None = None, on_problem: OnProblem = ignore
 ) -> list[Recording]:
-    """Read all recordings of files; see :func:`iterate_recordings`."""
-    return list(iterate_recordings(paths, options, on_problem))
+    """Read all recordings of files; see :func:`iter_recordings`."""
+    return list(iter_recordings(paths, options, on_problem))
 
 
-def iterate_recordings(
+def iter_recordings(
     paths: Sequence[Path], options: RecordingOptions | None = None, on_problem: OnProblem = ignore
 ) -> Iterator[Recording]:
     """Yield the recordings of files one after the other: at most one file's are in memory.
