@@ -149,10 +149,9 @@ def check_clock(time: NDArray[np.float64], origin: float, has_stimuli: bool) -> 
     steps = np.diff(time)
     if len(steps) and steps.min() < 0:
         row = int(np.argmax(steps < 0)) + 1
-        raise Rejected(
-            f"the clock runs back at sample {row + 1:,}, from {time[row - 1] + origin:g} s to {time[row] + origin:g} s;"
-            f" are there several recordings in it? {'Choose one by --stimulus' if has_stimuli else 'Split it'}, or sort it"
-        )
+        before, after = time[row - 1] + origin, time[row] + origin
+        advice = "choose one of its stimuli with --stimulus" if has_stimuli else "split it, or sort it by time"
+        raise Rejected(f"the clock runs back at sample {row + 1:,}, from {before:g} s to {after:g} s; {advice}")
 
 
 def to_pixels(
