@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Layout
+from .columns import ROW, Layout
 from .options import RecordingOptions
 from .tables import Table, import_extra
 
@@ -53,7 +53,10 @@ def collect(table: Table, layout: Layout, options: RecordingOptions) -> dict[Key
         InputError: the file cannot be read.
     """
     found: dict[Key, Parts] = {}
+    count = 0
     for frame in table.chunks(layout.numbers, layout.texts):
+        if layout.time == ROW:
+            frame, count = frame.with_row_index(ROW, offset=count), count + frame.height
         for key, rows in by_observer(frame, layout):
             parts = found.setdefault(key, Parts())
             if parts.zero is None and options.start_event and layout.events:
@@ -71,9 +74,8 @@ def select(frame: polars.DataFrame, layout: Layout, options: RecordingOptions) -
     polars = import_extra("polars")
     for name, values in layout.only:
         frame = frame.filter(polars.col(name).str.strip_chars().str.to_lowercase().is_in(sorted(values)))
-    validity = [eye.valid for eye in layout.eyes if eye.valid]
-    if layout.whole_rows and validity:
-        frame = frame.filter(polars.any_horizontal(polars.col(validity).is_not_null()))
+    if layout.filled:
+        frame = frame.filter(polars.any_horizontal(polars.col(layout.filled).is_not_null()))
     if layout.stimulus is not None and options.stimulus is not None:
         frame = frame.filter(polars.col(layout.stimulus).str.contains(options.stimulus, literal=True))
     return frame

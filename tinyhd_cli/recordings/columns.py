@@ -15,6 +15,9 @@ UNITS = {**TIME_UNITS, "sec": 1.0, "seconds": 1.0, "msec": 1e-3, "milliseconds":
 
 UNIT = re.compile(rf"[\s_]*[\[(\s_.]({'|'.join(sorted(UNITS, key=len, reverse=True))})[\])]?\s*$", re.IGNORECASE)
 
+ROW = "row number"
+"""Time of samples that have no column of time: their number."""
+
 GAZE = ["", "gaze", "gazepoint", "gazepos", "gazeposition", "pos", "position", "por", "pog", "gazeraw", "rawgaze"]
 GAZE += [
     "screen",
@@ -102,8 +105,8 @@ class Layout:
     """One of ``TIME_ZEROS``."""
     start_s: float = 0.0
     """Time of the video at the zero."""
-    whole_rows: bool = False
-    """Whether rows without any validity are no samples but events."""
+    filled: tuple[str, ...] = ()
+    """Rows in which all these columns are empty are no samples but events."""
     lost: tuple[float, float] | None = None
     """Position that means that the gaze was not seen."""
     screen: tuple[int, int] | None = None
@@ -112,14 +115,23 @@ class Layout:
     def numbers(self) -> list[str]:
         """Columns that are read as numbers."""
         valid = [eye.valid for eye in self.eyes] if self.confidence is not None else []
-        names = [self.time, self.start, self.end, self.duration, *(n for eye in self.eyes for n in (eye.x, eye.y))]
+        time = None if self.time == ROW else self.time
+        names = [time, self.start, self.end, self.duration, *(n for eye in self.eyes for n in (eye.x, eye.y))]
         return unique_names([*names, self.fixation, *valid])
 
     @property
     def texts(self) -> list[str]:
         """Columns that are read as text."""
         valid = [eye.valid for eye in self.eyes] if self.confidence is None else []
-        names = [*self.observer, self.kind, *(name for name, _ in self.only), self.stimulus, *self.events, *valid]
+        names = [
+            *self.observer,
+            self.kind,
+            *(name for name, _ in self.only),
+            self.stimulus,
+            *self.events,
+            *self.filled,
+            *valid,
+        ]
         return unique_names(names)
 
 

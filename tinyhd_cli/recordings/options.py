@@ -29,7 +29,7 @@ METHODS = ("auto", "ivt", "idt")
 
 ROLES = (
     *("time", "x", "y", "left_x", "left_y", "right_x", "right_y", "valid"),
-    *("start", "end", "duration", "fixation", "observer", "stimulus", "event"),
+    *("start", "end", "duration", "fixation", "observer", "stimulus", "event", "data"),
 )
 """Meanings of columns in ``--columns``."""
 

@@ -23,6 +23,8 @@ MISSING = ["", ".", "-", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "None"
 """Texts of missing values."""
 
 SEPARATORS = ("\t", ";", ",", "|")
+SPACES = re.compile(rb"[ \t]+")
+LINE_EDGES = re.compile(rb"^\t|\t\r?$", re.MULTILINE)
 NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
 
 MAX_COLUMNS = 10_000
@@ -40,6 +42,8 @@ class Table:
     skip: int
     """Number of lines before the first row of values."""
     decimal_comma: bool = False
+    spaces: bool = False
+    """Whether any number of spaces and tabs separates columns."""
 
     def chunks(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> Iterator[polars.DataFrame]:
         """Yield the rows in chunks, as columns ``numbers`` in float64 (null if not a number) and ``texts``.
@@ -52,6 +56,8 @@ class Table:
         indices = {self.columns.index(name): name for name in kinds}
         schema = {f"c{i}": kinds[indices[i]] if i in indices else polars.String for i in range(len(self.columns))}
         for block in blocks(self.head, self.skip):
+            if self.spaces:
+                block = LINE_EDGES.sub(b"", SPACES.sub(b"\t", block))
             frame = polars.read_csv(
                 io.BytesIO(block),
                 has_header=False,
@@ -76,27 +82,41 @@ def import_extra(name: str) -> Any:
         raise UsageError("recordings need pymovements and polars; run pip install 'tinyhd[gaze]'") from None
 
 
-def open_table(head: Head, skip: int = 0, separator: str | None = None) -> Table:
-    """Return the table of a file by its header line.
+def open_table(head: Head, skip: int = 0) -> Table:
+    """Return the table of a file by its header line, or with numbered columns if it has none.
 
     Args:
         head: start of the file.
         skip: number of lines before the header.
-        separator: character between columns; None: found in the header.
 
     Raises:
-        InputError: there is no header with several columns.
+        InputError: there is no line with several columns.
     """
     lines = head.lines[skip:]
     blank = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
     if blank == len(lines):
         raise InputError(f"{head.path}: has no table")
-    header, rows = lines[blank], [line for line in lines[blank + 1 :] if line.strip()][:100]
-    separator = separator or find_separator(header)
-    names = split(header, separator)
-    if len(names) < 2 or len(names) > MAX_COLUMNS:
-        raise InputError(f"{head.path}: the line {printable(header[:60])!r} is not a header of columns")
+    first = lines[blank]
+    separator = find_separator(first)
+    if not is_header(first):
+        return numbered_table(head, skip + blank)
+    rows = [line for line in lines[blank + 1 :] if line.strip()][:100]
+    names = split(first, separator)
+    if len(names) > MAX_COLUMNS:
+        raise InputError(f"{head.path}: has {len(names):,} columns; the limit is {MAX_COLUMNS:,}")
     return Table(head, unique(names), separator, skip + blank + 1, has_decimal_commas(rows, separator))
+
+
+def numbered_table(head: Head, skip: int = 0) -> Table:
+    """Return a table without a header: its columns are numbered from 1; ``InputError`` if it is no table."""
+    line = next((line for line in head.lines[skip:] if line.strip()), "")
+    spaces = not any(separator in line for separator in SEPARATORS[1:])
+    separator = "\t" if spaces else find_separator(line)
+    cells = line.split() if spaces else split(line, separator)
+    if len(cells) < 2 or not any(NUMBER.fullmatch(cell) for cell in cells):
+        raise InputError(f"{head.path}: the line {printable(line[:60])!r} has neither names of columns nor numbers")
+    names = tuple(str(number) for number in range(1, len(cells) + 1))
+    return Table(head, names, separator, skip, has_decimal_commas(head.lines[skip : skip + 100], separator), spaces)
 
 
 def find_separator(line: str) -> str:
@@ -141,4 +161,6 @@ def require(table: Table, roles: Mapping[str, str]) -> None:
 
 def describe(table: Table) -> str:
     """Return the columns of a table as text for a message."""
+    if table.columns[0] == "1":
+        return f"it has no header, its columns are numbered from 1 to {len(table.columns)}"
     return f"it has the columns {list_names([printable(name) for name in table.columns], 12)}"
