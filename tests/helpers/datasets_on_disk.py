@@ -356,7 +356,7 @@ DHF1K_FAULTS = {
         lambda root: write_image(_annotation(root, "fixation", 4), 255 - fixation("0601", 4)),
         ("0601: ", "0004.png: marks 99% of all pixels as fixated"),
     ),
-    "fixations of another frame": Fault(_other_fixations, ("0601: most fixations lie where the density is 0: 2",)),
+    "fixations of another frame": Fault(_other_fixations, ("0601: most fixations lie where the density is lowest: 2",)),
     "one number twice": Fault(
         lambda root: shutil.copy(_annotation(root, "maps", 2), _annotation(root, "maps", 2).with_name("2.png")),
         ("0601: several files in ", "maps for a frame: 2"),

@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ..callbacks import OnProgress
 from ..errors import InputError
 from ..video.reader import VideoReader
 from ..wording import damage
+from .check_maps import check_maps
 from .check_masks import check_masks
-from .findings import Finding, Size, describe_numbers, describe_sizes
-from .fixation_lists import FixationFrame, read_fixation, read_fixation_points
-from .images import (
-    FIXATION_SUFFIXES,
-    IMAGE_SUFFIXES,
-    MAP_SUFFIXES,
-    last_number,
-    list_files,
-    read_image,
-    read_map,
-)
+from .findings import Finding, Size, describe_numbers
+from .images import FIXATION_SUFFIXES, IMAGE_SUFFIXES, MAP_SUFFIXES, last_number, list_files, read_image
 from .layouts import LAYOUTS, Dataset, describe_ignored
-from .map_videos import read_density
 from .masks import MASK_SUFFIXES
 from .video import Video, numbered_frames
-
-MAX_FIXATED = 0.5
-"""Fraction of fixated pixels above which a fixation map must be wrong, for example inverted."""
-
-MAX_OUTSIDE = 0.5
-"""Fraction of fixations where the density is 0 above which the two maps cannot belong to the same frame."""
 
 
 @dataclass
@@ -67,14 +49,20 @@ def check_dataset(dataset: Dataset, workers: int = 1, progress: OnProgress | Non
         progress: called with the number of finished videos and of all videos.
     """
     report = Report(videos=len(dataset.videos))
+    held_out = dataset.official is not None and dataset.official.held_out
+    held_out = held_out and not any(video.annotated for video in dataset.videos)
+    checkers = [VideoChecker(dataset, video, held_out=held_out) for video in dataset.videos]
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for done, part in enumerate(pool.map(lambda video: VideoChecker(dataset, video).check(), dataset.videos), 1):
+        for done, part in enumerate(pool.map(VideoChecker.check, checkers), 1):
             report.findings += part.findings
             report.frames += part.frames
             report.scored += part.scored
             report.sizes += part.sizes
             if progress:
                 progress(done, len(dataset.videos))
+    layout = LAYOUTS[dataset.layout]
+    if layout.check is not None:
+        report.findings += layout.check(dataset.root, dataset.split)
     if dataset.ignored:
         report.findings.append(Finding("", describe_ignored(dataset.ignored), fault=False))
     official = dataset.official
@@ -88,11 +76,18 @@ def check_dataset(dataset: Dataset, workers: int = 1, progress: OnProgress | Non
 
 
 class VideoChecker:
-    """Checker of one video of a dataset."""
+    """Checker of one video of a dataset.
 
-    def __init__(self, dataset: Dataset, video: Video) -> None:
+    Args:
+        dataset: the dataset.
+        video: the video.
+        held_out: whether the annotations of the whole split are held out.
+    """
+
+    def __init__(self, dataset: Dataset, video: Video, *, held_out: bool) -> None:
         self._dataset = dataset
         self._video = video
+        self._held_out = held_out
         self._report = Report()
 
     def check(self) -> Report:
@@ -106,17 +101,16 @@ class VideoChecker:
         report.frames = len(frames)
         if size:
             report.sizes[size] += 1
-        held_out = self._dataset.official is not None and self._dataset.official.held_out
         self._add_all((message, True) for message in video.unsupported)
         layout = LAYOUTS[self._dataset.layout]
         if not video.annotated:
-            self._add("has no masks" if layout.masks else "has no annotations", fault=not held_out)
+            self._add("has no masks" if layout.masks else "has no annotations", fault=not self._held_out)
             return report
-        if frames and (video.densities or video.fixations):
+        if frames and video.has_maps:
             self._check_pairs(frames)
         if not (frames and video.is_file):  # gaps in a video file are damaged frames, which are reported already
             self._check_gaps(sorted(frames) or video.annotated_numbers)
-        self._check_maps(size)
+        self._add_all(check_maps(video, size))
         if video.masks:
             self._add_all(check_masks(video, frames, size, layout.sparse))
         report.scored = len(set(frames).intersection(video.annotated_numbers))
@@ -194,12 +188,22 @@ class VideoChecker:
     def _check_pairs(self, frames: Sequence[int]) -> None:
         """Find frames without a map and maps without a frame."""
         existing = {*frames, *self._video.images}  # an unreadable image is reported already, and is not missing
-        for kind, maps in (("density map", self._video.densities), ("fixation map", self._video.fixations)):
-            if not maps:
-                self._add(f"has no {kind}s")
-                continue
-            self._add_frames(existing - maps.keys(), f"no {kind} for a frame")
-            self._add_frames(maps.keys() - existing, f"no frame for a {kind}")
+        video, in_files = self._video, LAYOUTS[self._dataset.layout].map_videos
+        kinds: list[tuple[str, Mapping[int, object], str, Path | None]] = [
+            ("density map", video.densities, "map video" if in_files else "density maps", video.density_video),
+            (
+                "list of fixations" if in_files else "fixation map",
+                video.fixations,
+                "list of fixations" if in_files else "fixation maps",
+                video.fixation_list,
+            ),
+        ]
+        for kind, maps, missing, file in kinds:
+            if maps:
+                self._add_frames(existing - maps.keys(), f"no {kind} for a frame")
+                self._add_frames(maps.keys() - existing, f"no frame for a {kind}")
+            elif file is None:  # one that cannot be read is reported already
+                self._add(f"has no {missing}")
 
     def _check_gaps(self, numbers: Sequence[int]) -> None:
         """Find numbers without any file between the first and the last frame."""
@@ -211,76 +215,3 @@ class VideoChecker:
         video = self._video
         missing = set(range(numbers[0], numbers[-1])) - {*numbers, *video.images, *video.annotated_numbers}
         self._add_frames(missing, "missing frame numbers", fault=strict)
-
-    def _check_maps(self, size: Size | None) -> None:
-        """Check the sizes and values of the density and fixation maps.
-
-        Args:
-            size: width and height of the frames, if known.
-        """
-        empty, wrong_size, mismatched = [], [], []
-        for number in sorted({*self._video.densities, *self._video.fixations}):
-            density, fixation = self._check_density(number), self._check_fixation(number)
-            if fixation is not None and not fixation.any():
-                empty.append(number)
-            sizes = {(w, h) for h, w in (item.shape for item in (density, fixation) if item is not None)}
-            if len(sizes) > 1:
-                self._add(f"density and fixation map of frame {number} differ in size: {describe_sizes(sizes)}")
-            elif size and sizes and sizes != {size}:
-                wrong_size.append(number)
-            if density is not None and fixation is not None and mismatch(density, fixation):
-                mismatched.append(number)
-        self._add_frames(empty, "frames without fixations (AUCs, NSS, CC and IG are not defined)", fault=False)
-        self._add_frames(wrong_size, "maps differ in size from the frames")
-        self._add_frames(mismatched, "most fixations lie where the density is 0")
-
-    def _check_density(self, number: int) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
-        """Return the density map of a frame, after checking its values; None if it is missing or unreadable."""
-        path = self._video.densities.get(number)
-        if path is None:
-            return None
-        try:
-            density = read_density(path)
-        except InputError as error:
-            self._add(str(error))
-            return None
-        levels = np.unique(density)
-        if len(levels) == 1 and (levels[0] or self._has_fixations(number)):
-            self._add(f"{path}: has the value {levels[0]} everywhere")
-        elif len(levels) == 2:
-            self._add(f"{path}: has only two values, like a fixation map")
-        return density
-
-    def _has_fixations(self, number: int) -> bool:
-        """Return whether the fixation map of a frame is readable and not empty."""
-        path = self._video.fixations.get(number)
-        try:
-            return path is not None and bool(len(read_fixation_points(path)))
-        except InputError:
-            return False
-
-    def _check_fixation(self, number: int) -> NDArray[np.bool_] | None:
-        """Return the fixation map of a frame, after checking its values; None if it is missing or unreadable."""
-        path = self._video.fixations.get(number)
-        if path is None:
-            return None
-        try:
-            if isinstance(path, FixationFrame):
-                return read_fixation(path, self._video.map_size)
-            values = read_map(path)
-        except InputError as error:
-            self._add(str(error))
-            return None
-        fixation = values > 0
-        if len(levels := np.unique(values)) > 2:
-            self._add(f"{path}: has {len(levels)} values, not two, like a density map")
-        elif (fraction := float(fixation.mean())) > MAX_FIXATED:
-            self._add(f"{path}: marks {fraction:.0%} of all pixels as fixated")
-        return fixation
-
-
-def mismatch(density: NDArray[np.uint8] | NDArray[np.uint16], fixation: NDArray[np.bool_]) -> bool:
-    """Return whether most fixations lie where the density is 0, as in maps of different frames."""
-    if density.shape != fixation.shape or not density.any() or not fixation.any():
-        return False
-    return float((density[fixation] == 0).mean()) > MAX_OUTSIDE

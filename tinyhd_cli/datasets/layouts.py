@@ -11,6 +11,8 @@ from pathlib import Path
 from ..errors import InputError, UsageError, did_you_mean
 from ..layouts import EXPECTED
 from ..wording import list_names, plural
+from .check_splits import check_challenge, check_crowdsal
+from .findings import Finding
 from .images import (
     FIXATION_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -57,6 +59,10 @@ class Layout:
     """Whether the ground truth is masks of objects, not fixations."""
     sparse: bool = False
     """Whether only some of the frames have a mask."""
+    map_videos: bool = False
+    """Whether density maps are in videos, and fixations in JSON."""
+    check: Callable[[Path, str | None], Iterator[Finding]] | None = None
+    """Yields findings about the whole dataset, given its folder and the split."""
 
 
 @dataclass(frozen=True)
@@ -263,10 +269,11 @@ def find_images(root: Path, split: str | None) -> Iterator[Video]:
         yield Video(name, image.parent if image else None, None, None, single=frame)
 
 
-def challenge_splits(train: int, test: int) -> dict[str, OfficialSplit]:
-    """Return the splits of a challenge with a public and a private test, given the numbers of videos."""
-    parts = dict.fromkeys(TESTS, OfficialSplit(None, held_out=True))
-    return {"train": OfficialSplit(train), "test": OfficialSplit(test, held_out=True), **parts}
+def challenge(train: int, test: int) -> Layout:
+    """Return the layout of a challenge with a public and a private test, given the numbers of videos."""
+    splits = {"train": OfficialSplit(train), "test": OfficialSplit(test, held_out=True)}
+    splits |= dict.fromkeys(TESTS, OfficialSplit(None, held_out=True))
+    return Layout(find_challenge, splits, "test", map_videos=True, check=check_challenge)
 
 
 LAYOUTS = {
@@ -286,9 +293,15 @@ LAYOUTS = {
     "ucf-sports": Layout(
         find_shots, {"train": OfficialSplit(103, 6_501), "test": OfficialSplit(47, 2_929)}, "test", one_based=True
     ),
-    "crowdsal": Layout(find_crowdsal, {"train": OfficialSplit(3_000), "test": OfficialSplit(2_000)}, "test"),
-    "ntire2026": Layout(find_challenge, challenge_splits(train=1_200, test=800), "test"),
-    "avimos": Layout(find_challenge, challenge_splits(train=1_000, test=500), "test"),
+    "crowdsal": Layout(
+        find_crowdsal,
+        {"train": OfficialSplit(3_000), "test": OfficialSplit(2_000)},
+        "test",
+        map_videos=True,
+        check=check_crowdsal,
+    ),
+    "ntire2026": challenge(train=1_200, test=800),
+    "avimos": challenge(train=1_000, test=500),
     "folder": Layout(find_in_folders),
     "images": Layout(find_images),
     "davis": Layout(

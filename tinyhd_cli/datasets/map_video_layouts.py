@@ -5,7 +5,7 @@ Density maps and fixations of a video are recorded with the mouse, by over 70 ob
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,46 +27,78 @@ FIXATIONS_FILE = "fixations.json"
 """Name of the file of fixations in the folder of a video of the challenges."""
 
 
+Files = dict[str, Path]
+"""Files by the name of their video."""
+
+
 def find_crowdsal(root: Path, split: str | None) -> Iterator[Video]:
     """Yield the videos of CrowdSAL: ``Test/{Videos,Saliency}/3001.mp4``, ``Test/Fixations/3001.json``."""
-    folder = root / CROWDSAL_FOLDERS[split or "test"]
-    sources = by_stem(list_files(folder / "Videos", VIDEO_SUFFIXES))
-    maps = by_stem(list_files(folder / "Saliency", VIDEO_SUFFIXES))
-    lists = by_stem(list_files(folder / "Fixations", (".json",)))
+    sources, maps, lists = crowdsal_files(root, split or "test")
     for name in {*sources, *maps, *lists}:
         yield video_of(name, sources, maps, lists)
+
+
+def crowdsal_files(root: Path, split: str) -> tuple[Files, Files, Files]:
+    """Return the videos, map videos and lists of fixations of a split."""
+    folder = root / CROWDSAL_FOLDERS[split]
+    return (
+        by_stem(list_files(folder / "Videos", VIDEO_SUFFIXES)),
+        by_stem(list_files(folder / "Saliency", VIDEO_SUFFIXES)),
+        by_stem(list_files(folder / "Fixations", (".json",))),
+    )
 
 
 def find_challenge(root: Path, split: str | None) -> Iterator[Video]:
     """Yield the videos of AViMoS (AIM 2024) or of NTIRE 2026, with each archive unpacked into a folder of its name.
 
-    Frames are ``Videos/NAME.mp4``, density maps ``SaliencyTest/Test/NAME.mp4``, fixations
-    ``FixationsTest/Test/NAME/fixations.json``; the folders within the folders of the archives may be missing.
-
     Raises:
         InputError: ``TrainTestSplit.json`` is missing or cannot be read.
     """
     split = split or "test"
-    part = "Train" if split == "train" else "Test"
-    sources = by_stem(path for folder in with_folders(root / "Videos") for path in list_files(folder, VIDEO_SUFFIXES))
-    maps_folders = with_folders(root / f"Saliency{part}")
-    maps = by_stem(path for folder in maps_folders for path in list_files(folder, VIDEO_SUFFIXES))
-    lists = {
-        folder.name: folder / FIXATIONS_FILE
-        for parent in (root / f"Fixations{part}", root / f"Fixations{part}" / part)
-        for folder in folders(parent)
-        if (folder / FIXATIONS_FILE).is_file()
-    }
-    listed = read_split(root / SPLIT_FILE, split, sources)
-    for name in listed:
-        if name in sources or name in maps or name in lists:
-            yield video_of(name, sources, maps, lists)
+    files = ChallengeFiles(root, "Train" if split == "train" else "Test")
+    for name in read_split(root / SPLIT_FILE, split, files.sources):
+        if name in files.sources or name in files.annotated:
+            yield video_of(name, files.sources, files.maps, files.lists)
         else:
             problem = f"is in {split} of {root / SPLIT_FILE}, but there are neither frames nor annotations"
             yield Video(name, None, None, None, one_based=True, problem=problem)
 
 
-def video_of(name: str, sources: dict[str, Path], maps: dict[str, Path], lists: dict[str, Path]) -> Video:
+class ChallengeFiles:
+    """The files of a challenge.
+
+    Frames are ``Videos/NAME.mp4``, density maps ``SaliencyTest/Test/NAME.mp4``, fixations
+    ``FixationsTest/Test/NAME/fixations.json``; the folders within the folders of the archives may be missing.
+
+    Args:
+        root: the folder.
+        part: ``Train`` or ``Test``, the part of the annotations.
+
+    Attributes:
+        sources: all videos.
+        maps: map videos of the part.
+        lists: lists of fixations of the part.
+    """
+
+    def __init__(self, root: Path, part: str) -> None:
+        self.sources = videos_in(root / "Videos")
+        self.maps = videos_in(root / f"Saliency{part}")
+        parent = root / f"Fixations{part}"
+        found = (folder / FIXATIONS_FILE for place in (parent, parent / part) for folder in folders(place))
+        self.lists: Files = {path.parent.name: path for path in found if path.is_file()}
+
+    @property
+    def annotated(self) -> set[str]:
+        """Names of the videos with density maps or fixations."""
+        return {*self.maps, *self.lists}
+
+
+def videos_in(parent: Path) -> Files:
+    """Return the videos in a folder and in the folders in it."""
+    return by_stem(path for folder in (parent, *folders(parent)) for path in list_files(folder, VIDEO_SUFFIXES))
+
+
+def video_of(name: str, sources: Files, maps: Files, lists: Files) -> Video:
     """Return the video of this name."""
     return Video(
         name,
@@ -79,17 +111,12 @@ def video_of(name: str, sources: dict[str, Path], maps: dict[str, Path], lists: 
     )
 
 
-def by_stem(paths: Iterator[Path]) -> dict[str, Path]:
+def by_stem(paths: Iterable[Path]) -> Files:
     """Return files by their names without suffix; of two with the same one, the first in order."""
     return {path.stem: path for path in sorted(paths, reverse=True)}
 
 
-def with_folders(parent: Path) -> list[Path]:
-    """Return a folder and the folders in it."""
-    return [parent, *folders(parent)]
-
-
-def read_split(path: Path, split: str, sources: dict[str, Path]) -> list[str]:
+def read_split(path: Path, split: str, sources: Files) -> list[str]:
     """Return the names of the videos of a split, without suffix and repetitions.
 
     Args:

@@ -174,7 +174,10 @@ class MapVideo:
         for av_frame in self._decoded:
             self._next = bisect_left(times, av_frame.pts) + 1
             if av_frame.pts == times[index]:
-                return luma(av_frame)
+                values = luma(av_frame)
+                if self._next == len(times):  # most readers are done now, and the decoder holds many frames
+                    self.close()
+                return values
             if av_frame.pts > times[index]:
                 break
         self._next = len(times)  # seek before the next frame is read
@@ -182,9 +185,11 @@ class MapVideo:
 
     def _seek(self, key: int | None) -> None:
         """Continue at a key frame, or before it, given its presentation time; None for the start of the file."""
-        assert self._opened is not None
-        container, places = self._opened.container, self._timeline.places
-        if key is not None:
+        if self._opened is None:
+            self._restart()
+        places = self._timeline.places
+        if key is not None and self._opened is not None:
+            container = self._opened.container
             container.seek(key, stream=self._stream, backward=True)
             packets = container.demux(self._stream)
             first = next(readable(packets), None)

@@ -119,11 +119,14 @@ def fit(image: Array, size: tuple[int, int], preprocess: Preprocess) -> Array:
 
 def density_map(frame: FrameFiles, size: tuple[int, int]) -> Array:
     """Return a frame's density map with maximum 255; zeros if it has none."""
-    from ..datasets import read_density
+    from ..datasets import MapFrame, read_density
 
     if frame.density is None:
         return np.zeros(size, np.uint8)
-    density = cv2.resize(read_density(frame.density).astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+    stored = read_density(frame.density).astype(np.float32)
+    if isinstance(frame.density, MapFrame):
+        stored -= stored.min()  # black is 16 of 255 or 64 of 1023 in many videos
+    density = cv2.resize(stored, size[::-1], interpolation=cv2.INTER_AREA)
     scaled: Array = np.rint(density * (255 / max(float(density.max()), 1e-6))).astype(np.uint8)
     return scaled
 
