@@ -25,6 +25,9 @@ NEAR_LOWEST = 1 / 256
 EMPTY = "frames without fixations (AUCs, NSS, CC and IG are not defined)"
 """The only message that is not a fault."""
 
+MIN_SWAPPED = 0.05
+"""Fraction of fixations outside of the map above which rows and columns may be swapped."""
+
 OUTSIDE = "fixations outside of the map"
 """End of the message about a list of fixations that does not fit to the map."""
 
@@ -59,15 +62,13 @@ class MapChecker:
         self._video, self._size = video, size
         self._numbers: dict[str, list[int]] = defaultdict(list)
         """Numbers of frames by the message about them."""
-        self._swapped = True
-        """Whether all fixations of the list are inside if they are read as [column, row]."""
+        self._points = np.zeros(3, np.int64)
+        """Number of fixations in the list, of those outside, and of those outside if they are read as [column, row]."""
 
     def check(self, number: int) -> None:
         """Check the density map and the fixations of a frame."""
         density = self._read_density(number)
         points, shape = self._read_fixations(number)
-        if points is not None and not len(points):
-            self._numbers[EMPTY].append(number)
         sizes = {(w, h) for h, w in (size for size in (None if density is None else density.shape, shape) if size)}
         if len(sizes) > 1:
             message = f"density and fixation map of frame {number} differ in size: {describe_sizes(sizes)}"
@@ -86,7 +87,8 @@ class MapChecker:
 
     def _hint(self, message: str) -> str:
         """Return the likely reason of fixations outside of the map, in brackets."""
-        swapped = self._swapped and message.endswith(OUTSIDE)
+        points, outside, outside_swapped = self._points
+        swapped = message.endswith(OUTSIDE) and outside > points * MIN_SWAPPED and not outside_swapped
         return " (they may be [column, row] instead of [row, column])" if swapped else ""
 
     def _add(self, number: int, path: object, message: str) -> None:
@@ -145,18 +147,27 @@ class MapChecker:
             self.findings.append((f"{source}: has {len(levels)} values, not two, like a density map", True))
         elif (fraction := float(fixation.mean())) > MAX_FIXATED:
             self.findings.append((f"{source}: marks {fraction:.0%} of all pixels as fixated", True))
+        if not fixation.any():
+            self._numbers[EMPTY].append(number)
         return np.argwhere(fixation).astype(np.int32), values.shape
 
-    def _read_listed(self, number: int, source: FixationFrame) -> tuple[Points, tuple[int, ...] | None]:
-        """Return the fixations of a frame in a list that are inside its map, and the map's height and width."""
+    def _read_listed(self, number: int, source: FixationFrame) -> tuple[Points | None, tuple[int, ...] | None]:
+        """Return the fixations of a frame in a list, and the height and width of its map.
+
+        None for the fixations if some of them are outside of the map.
+        """
         points, size = read_fixation_points(source), self._video.map_size
+        if not len(points):
+            self._numbers[EMPTY].append(number)
         if size is None:
             return points, None
         kept = inside(points, size)
-        self._swapped &= len(inside(points[:, ::-1], size)) == len(points)
+        swapped = inside(points[:, ::-1], size)
+        self._points += (len(points), len(points) - len(kept), len(points) - len(swapped))
         if len(kept) < len(points):
             self._numbers[f"{source.path}: {OUTSIDE}"].append(number)
-        return kept, size
+            return None, size
+        return points, size
 
 
 def mismatch(density: Map, points: Points) -> bool:

@@ -27,8 +27,8 @@ KEPT_FILES = 16
 DEPTH = 3
 """Nesting of a coordinate: list of frames, list of fixations, fixation."""
 
-CHARACTERS = b"0123456789[], \t\r\n"
-"""All characters of a file of integers, which is parsed by NumPy, ten times faster than by a JSON parser."""
+DIGITS_AND_SPACE = b"0123456789 \t\r\n"
+"""Characters of a file of integers other than brackets and commas."""
 
 BRACKETS_TO_SPACES = bytes.maketrans(b"[],", b"   ")
 
@@ -129,22 +129,27 @@ def read_unchanged(path: Path, size: int, time_ns: int) -> FixationList:
 
 
 def parse_integers(data: bytes) -> FixationList | None:
-    """Return the fixations of a regular JSON file of integers; None if it must be parsed as general JSON."""
-    if data.translate(None, CHARACTERS):
+    """Return the fixations of a regular JSON file of integers; None if it must be parsed as general JSON.
+
+    NumPy needs a fifth of the time of a JSON parser.
+    """
+    structure = np.frombuffer(data.translate(None, DIGITS_AND_SPACE), np.uint8)
+    opened, closed, commas = (structure == ord(character) for character in "[],")
+    if int(opened.sum() + closed.sum() + commas.sum()) < len(structure):
         return None
-    characters = np.frombuffer(data, np.uint8)
-    brackets = characters[(characters == ord("[")) | (characters == ord("]"))]
-    opened = brackets == ord("[")
-    depth = np.cumsum(np.where(opened, 1, -1))
+    depth = np.cumsum(opened.astype(np.int8) - closed.astype(np.int8), dtype=np.int32)
     if not depth.size or depth[-1] or depth.min() < 0 or depth.max() > DEPTH or (depth[:-1] == 0).any():
         return None
-    frame_of = np.cumsum(opened & (depth == DEPTH - 1)) - 1
-    frames, points = int(frame_of[-1]) + 1, opened & (depth == DEPTH)
-    per_frame = np.bincount(frame_of[points], minlength=frames)
+    frames, points = opened & (depth == DEPTH - 1), opened & (depth == DEPTH)
+    frame_of = np.cumsum(frames) - 1
+    per_frame = np.bincount(frame_of[points], minlength=int(frames.sum()))
     count = int(per_frame.sum())
-    commas = count + np.maximum(per_frame - 1, 0).sum() + max(frames - 1, 0)
+    commas_of_points = np.bincount(np.cumsum(points)[commas & (depth == DEPTH)] - 1, minlength=count)
+    expected = count + np.maximum(per_frame - 1, 0).sum() + max(len(per_frame) - 1, 0)
+    if (commas_of_points != 1).any() or commas.sum() != expected:
+        return None
     numbers = np.fromstring(data.translate(BRACKETS_TO_SPACES), np.int64, sep=" ") if count else np.zeros(0, np.int64)
-    if numbers.size != 2 * count or data.count(b",") != commas or numbers.max(initial=0) > np.iinfo(np.int32).max:
+    if numbers.size != 2 * count or numbers.max(initial=0) > np.iinfo(np.int32).max:
         return None
     return FixationList(numbers.astype(np.int32).reshape(-1, 2), np.concatenate([[0], np.cumsum(per_frame)]))
 

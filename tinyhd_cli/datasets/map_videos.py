@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import threading
 from bisect import bisect_left, bisect_right
@@ -139,12 +140,17 @@ class MapVideo:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._timeline = Timeline(path)
         self._opened: OpenedInput | None = None
+        self._decoded: Iterator[Any] = iter(())
+        self._timeline = Timeline(path)
         self._restart()
+
+    def __del__(self) -> None:  # when the thread that opened it ends
+        self.close()
 
     def close(self) -> None:
         """Close the file."""
+        self._decoded = iter(())
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -241,6 +247,7 @@ class OpenVideos(threading.local):
 
 
 opened_by_thread = OpenVideos()
+atexit.register(opened_by_thread.videos.clear)  # those of the main thread, while PyAV can still close them
 
 
 def open_map_video(path: Path) -> MapVideo:
