@@ -57,7 +57,9 @@ def evaluate(
     submission: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Write the maps of DHF1K's test split for its benchmark.", rich_help_panel=INSTEAD
+            metavar="DIR",
+            help="Write maps as the organizers of DHF1K (test split), crowdsal, ntire2026 or avimos expect them.",
+            rich_help_panel=INSTEAD,
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")] = False,

@@ -91,7 +91,7 @@ def show(results: Results) -> None:
     console = stdout_console()
     console.print(score_table(results, console.width))
     for label, text in remarks(results):
-        console.print(f"{label:9} {printable(text)}", soft_wrap=True)
+        console.print(f"{label:10} {printable(text)}", soft_wrap=True)
 
 
 def score_table(results: Results, width: int) -> Table:
@@ -112,7 +112,7 @@ def score_table(results: Results, width: int) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
 
-    def add(label: str, scores: Mapping[str, float], frames: str = "", style: str = "") -> None:
+    def add(label: str, scores: Mapping[str, float | None], frames: str = "", style: str = "") -> None:
         label = printable(label)
         label = label if len(label) <= label_width else f"…{label[1 - label_width :]}"
         table.add_row(label, *format_scores(scores, metrics, digits), frames, style=style)
@@ -120,19 +120,26 @@ def score_table(results: Results, width: int) -> Table:
     if 1 < len(results.videos) <= MAX_VIDEOS:
         for video in results.videos:
             add(video.name, video.means(), str(len(video.numbers)))
-    add("mean of frames", results.mean(), str(results.frames["scored"]), "bold")
-    if len(results.videos) > 1:
-        add("mean of videos", results.macro_mean())
+    bold = {results.main: "bold"}
+    add("mean of frames", results.mean(), str(results.frames["scored"]), bold.get("mean", ""))
+    if len(results.videos) > 1 or results.main == "macro_mean":
+        add("mean of videos", results.macro_mean(), style=bold.get("macro_mean", ""))
+    if (calibrated := results.calibrated) is not None:
+        if calibrated["videos"] < len(results.videos):
+            add(f"{calibrated['videos']} of {len(results.videos)} videos", calibrated["raw"][results.main])
+        add("  calibrated", calibrated["calibrated"][results.main])
     for row in results.published:
         add(row.label, row.scores, style="dim")
     return table
 
 
-def format_scores(scores: Mapping[str, float], metrics: Sequence[str], digits: int) -> list[str]:
+def format_scores(scores: Mapping[str, float | None], metrics: Sequence[str], digits: int) -> list[str]:
     """Return the text of each metric's score; empty for a score that is not defined."""
-    values = [scores.get(name, math.nan) for name in metrics]
+    values = [scores.get(name) for name in metrics]
     # Adding 0.0 turns -0.0, which would be printed with its sign, into 0.0.
-    return ["" if math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}" for value in values]
+    return [
+        "" if value is None or math.isnan(value) else f"{round(value, digits) + 0.0:.{digits}f}" for value in values
+    ]
 
 
 def remarks(results: Results) -> Iterator[tuple[str, str]]:
@@ -146,14 +153,16 @@ def remarks(results: Results) -> Iterator[tuple[str, str]]:
     undefined = ", ".join(f"{name} in {count}" for name, count in results.undefined().items() if count)
     if undefined:
         yield "undefined", f"{undefined} (frames, excluded from the means)"
+    yield "protocol", f"{protocol['name']}: {protocol['metrics']}"
     if "aucs" in protocol:
         yield "AUCs", protocol["aucs"]
-    else:
-        yield "metrics", protocol["metrics"]
     if "s-AUC" in results.metrics:
         yield "s-AUC", f"against fixations {protocol['other_fixations']}, seed {protocol['seed']}"
     if "IG" in results.metrics:
         yield "IG", f"relative to a center bias: {protocol['baseline']}"
+    if (calibrated := results.calibrated) is not None:
+        text = f"brightness corrected, center prior of weight {calibrated['prior_weight']:.2f} blended in"
+        yield "calibrated", f"{text}; fitted to {calibrated['fitted_on']}"
     for source in dict.fromkeys(row.source for row in results.published if not row.table):
         yield "published", source
     for note in results.notes:

@@ -1,4 +1,4 @@
-"""``tinyhd evaluate --submission``: write the maps of DHF1K's test split for its benchmark."""
+"""``tinyhd evaluate --submission``: write maps in the form that the organizers of a dataset expect."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def run_submission(dataset: Dataset, predictions: PredictionSpec, folder: Path, quiet: bool) -> int:
-    """Write the maps and their archive, print a summary, and return the exit code."""
+    """Write the maps, print a summary, and return the exit code."""
     from ..evaluation.predictions import NetworkSource, open_predictions
     from ..evaluation.submission import check_submission, write_submission
+    from ..evaluation.video_submission import write_videos
 
     check_submission(dataset)
     if predictions.folder is not None or predictions.prior:
@@ -28,9 +29,17 @@ def run_submission(dataset: Dataset, predictions: PredictionSpec, folder: Path, 
     if source.spec.task != "fixation":
         raise UsageError(f"--submission needs a model for fixations, and {source.spec.name} predicts objects")
     reporter = LimitedReporter()
+    videos = plural(len(dataset.videos), "video")
     with progress_display(quiet) as progress:
-        count, archive = write_submission(dataset, source, folder, progress.video, reporter.report)
+        if dataset.layout == "dhf1k":
+            count, archive = write_submission(dataset, source, folder, progress.video, reporter.report)
+        else:
+            count = write_videos(dataset, source, folder, progress.video, reporter.report)
     reporter.close()
-    print(f"{count} of {plural(len(dataset.videos), 'video')} in {folder}, packed as {archive}")
-    print("No scores: the annotations of this split are held out; the benchmark's organizers compute them.")
+    if dataset.layout == "dhf1k":
+        print(f"{count} of {videos} in {folder}, packed as {archive}")
+        print("No scores: the annotations of this split are held out; the benchmark's organizers compute them.")
+    else:
+        print(f"{count} of {videos} in {folder}, one gray video per clip")
+        print(f"No scores: run the command with --pred-dir {folder} instead of --submission to compute them.")
     return OK if count == len(dataset.videos) else SOME_INPUT_FAILED

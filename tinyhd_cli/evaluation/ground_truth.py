@@ -5,6 +5,7 @@ Either kind is described by a small picklable object, from which every worker pr
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,18 +15,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..callbacks import StartPhase
-from ..datasets import LAYOUTS, Dataset, FrameFiles, Video, read_density, read_image, read_mask
+from ..datasets import LAYOUTS, Dataset, FrameFiles, MapFrame, Video, read_density, read_image, read_mask
 from ..datasets.headers import claimed_size
 from ..datasets.masks import Mask
 from ..errors import InputError
 from ..metrics import METRICS, OBJECT_METRICS, FrameScorer
 from ..metrics.object_scores import Curves, ObjectProtocol, score_with_curves
-from ..system import available_cores
-from .center_bias import Baseline, CenterBias, choose_baseline
-from .fixations import Fixations, read_fixations
+from .center_bias import Baseline, CenterBias
+from .fixations import Fixations
 from .options import OTHER_FRAMES, EvaluateOptions
-from .protocol import describe_fixation_protocol, describe_object_protocol, fixation_notes
+from .protocol import describe_dhf1k_protocol, describe_object_protocol, fixation_notes
 
 ALL_METRICS = (*METRICS, *OBJECT_METRICS)
 """Names of all metrics, in the order of tables; an evaluation has those of fixations or those of objects."""
@@ -50,6 +49,8 @@ class FrameScores:
     """Whether the mask is empty."""
     gray: bool = False
     """Whether the mask is not binary."""
+    outside: int = 0
+    """Number of fixations outside of the frame, which are left out."""
 
 
 class GroundTruthReader(Protocol):
@@ -139,7 +140,7 @@ class FixationTruth:
         return FixationReader(self.dataset.videos, self.fixations, self.center_bias(), self.options)
 
     def describe(self) -> dict[str, Any]:
-        return describe_fixation_protocol(self.options, self.fixations, self.baseline)
+        return describe_dhf1k_protocol(self.options, self.fixations, self.baseline)
 
     def notes(self) -> Iterator[str]:
         return fixation_notes(self.fixations)
@@ -183,18 +184,6 @@ class MaskTruth:
         return {}
 
 
-def read_fixation_truth(dataset: Dataset, options: EvaluateOptions, start_phase: StartPhase) -> FixationTruth:
-    """Read the fixations of a dataset and choose the center bias.
-
-    Args:
-        dataset: the dataset.
-        options: the protocol.
-        start_phase: called with the name of each phase; returns its progress callback.
-    """
-    fixations = read_fixations(dataset.videos, workers=available_cores(), progress=start_phase("reading fixations"))
-    return FixationTruth(dataset, options, fixations, choose_baseline(dataset, options, start_phase))
-
-
 class FixationReader:
     """Reader of density and fixation maps."""
 
@@ -205,51 +194,47 @@ class FixationReader:
         self.fixations = fixations
         self.baseline = baseline
         self.options = options
-        self._others: tuple[int, NDArray[np.int64]] | None = None
+        self._other_frames = functools.lru_cache(maxsize=1)(fixations.other_frames)
+        self._truth = functools.lru_cache(maxsize=1)(self._read)
 
     def problems(self, index: int) -> Iterator[str]:
         for number in self.videos[index].fixations:
             if problem := self.fixations.problems.get(f"{index}:{number}"):
                 yield problem
 
-    def _other_frames(self, index: int) -> NDArray[np.int64]:
-        """Return the frames of other videos, from which the negatives of shuffled AUC are drawn."""
-        if self._others is None or self._others[0] != index:
-            self._others = index, self.fixations.other_frames(index)
-        return self._others[1]
-
     def score(self, index: int, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
-        scorer = self._scorer(index, frame, prediction)
+        scorer = FrameScorer(
+            prediction, *self._truth(index, frame), rng=self._rng(index, frame, self.options.monte_carlo)
+        )
         if not scorer.finite:
             raise InputError("the map contains NaN or infinity")
         return FrameScores(scorer.scores(), scorer.prediction.shape, scorer.constant)
 
-    def _scorer(self, index: int, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScorer:
-        """Return the scorer that compares a frame's map with its ground truth.
+    def _rng(self, index: int, frame: FrameFiles, seed: int | None) -> np.random.Generator | None:
+        """Return a generator for a frame, which depends only on the seed, the video's name and the frame number."""
+        if seed is None:
+            return None
+        name = zlib.crc32(self.videos[index].name.encode(errors="surrogateescape"))
+        return np.random.default_rng([seed, name, frame.number])
 
-        Random draws depend only on the seed, the video's name and the frame number, not on the order of work.
-        """
+    def _read(self, index: int, frame: FrameFiles) -> tuple[NDArray[Any] | None, ...]:
+        """Return the ground truth of a frame, in the order of the arguments of :class:`FrameScorer`."""
         density = None if frame.density is None else read_density(frame.density)
+        if density is not None and isinstance(frame.density, MapFrame):
+            density = density - density.min()  # map videos are stretched; their black may be that of limited range
         fixation = self.fixations.mask(index, frame.number)
         reference = fixation if fixation is not None else density
         if reference is None:
             raise InputError("the fixation map cannot be read")
         size = (reference.shape[0], reference.shape[1])
-        name = zlib.crc32(self.videos[index].name.encode(errors="surrogateescape"))
         others, other = self._other_frames(index), None
         if others.size and fixation is not None:
-            rng = np.random.default_rng([self.options.seed, name, frame.number])
+            rng = self._rng(index, frame, self.options.seed)
+            assert rng is not None
             drawn = rng.choice(others, min(OTHER_FRAMES, others.size), replace=False, shuffle=False)
             other = self.fixations.union(drawn, size)
-        seed = self.options.monte_carlo
-        return FrameScorer(
-            prediction,
-            density,
-            fixation,
-            other,
-            self.baseline.map(index, size) if self.baseline and fixation is not None else None,
-            rng=None if seed is None else np.random.default_rng([seed, name, frame.number]),
-        )
+        baseline = self.baseline.map(index, size) if self.baseline and fixation is not None else None
+        return density, fixation, other, baseline
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import arrays
 from ..datasets import Video
 from ..datasets.images import (
@@ -28,6 +26,7 @@ from ..datasets.images import (
 from ..errors import InputError, UsageError
 from ..video.reader import VideoReader
 from ..wording import list_names
+from .gray_video import gray_of
 
 MAPS_SUFFIX = "_maps"
 """Appended to a video's name by ``tinyhd predict --out-dir DIR --maps maps``."""
@@ -219,7 +218,6 @@ def iterate_maps(array: arrays.StoredArray) -> Iterator[Map]:
 
 
 def read_gray_video(path: Path) -> Iterator[Map]:
-    """Yield the green channel of a video's frames, uint8; in gray videos, all channels are equal."""
+    """Yield the maps in a gray video, uint8, or uint16 if it has more than 8 bits."""
     with VideoReader(path) as reader:
-        for frame in reader:
-            yield np.ascontiguousarray(frame.rgb()[..., 1])
+        yield from map(gray_of, reader)

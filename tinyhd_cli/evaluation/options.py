@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 BaselineKind = Literal["auto", "train", "self", "gaussian", "none"]
 
-ProtocolKind = Literal["auto", "fixation", "object", "stdistill"]
+ProtocolKind = Literal["auto", "dhf1k", "crowdsal", "object", "stdistill"]
+
+FORMER_PROTOCOLS: dict[str, ProtocolKind] = {"fixation": "dhf1k"}
+"""Protocols by their former names."""
+
+CalibrationKind = Literal["none", "train", "part"]
 
 OTHER_FRAMES = 10
 """Number of frames of other videos whose fixations are the negatives of shuffled AUC."""
@@ -106,10 +111,11 @@ class EvaluateOptions:
     protocol: ProtocolKind = option(
         "auto",
         PROTOCOL,
-        "auto|fixation|object|stdistill",
-        "The ground truth and its metrics. fixation: density and fixation maps; object: masks of objects; stdistill:"
-        " masks, with MAE and maximum F as in the code of STDistill. auto: the task of the model; for maps from files,"
-        " fixation if the dataset has fixations, else object.",
+        "auto|dhf1k|crowdsal|object|stdistill",
+        "The ground truth and its metrics. dhf1k, crowdsal: fixations, as the DHF1K benchmark or the organizers of"
+        " CrowdSAL score them; object: masks of objects; stdistill: masks, with MAE and maximum F as in the code of"
+        " STDistill. auto: the task of the model; for maps from files, fixations if the dataset has any, else objects;"
+        " for fixations, crowdsal if the dataset is crowdsal, ntire2026 or avimos, else dhf1k.",
         kind=str,
     )
 
@@ -131,15 +137,27 @@ class EvaluateOptions:
         kind=str,
     )
 
+    calibrate: CalibrationKind = option(
+        "none",
+        PROTOCOL,
+        "none|train|part",
+        "Score the maps a second time after a correction of their brightness and a center prior, which are fitted to"
+        " density maps. train: to those of the training split; part: to every fourth video, the others are scored.",
+        kind=str,
+    )
+
     workers: int = option(0, PROTOCOL, "N", "Number of parallel processes; 0: one per CPU core.")
 
     def __post_init__(self) -> None:
-        if self.baseline not in get_args(BaselineKind):
-            known = get_args(BaselineKind)
-            raise UsageError(f"--baseline {self.baseline!r} is unknown: {did_you_mean(self.baseline, known)}")
-        if self.protocol not in get_args(ProtocolKind):
-            known = get_args(ProtocolKind)
-            raise UsageError(f"--protocol {self.protocol!r} is unknown: {did_you_mean(self.protocol, known)}")
+        object.__setattr__(self, "protocol", FORMER_PROTOCOLS.get(self.protocol, self.protocol))
+        choices: tuple[tuple[str, str, object], ...] = (
+            ("--baseline", self.baseline, BaselineKind),
+            ("--protocol", self.protocol, ProtocolKind),
+            ("--calibrate", self.calibrate, CalibrationKind),
+        )
+        for flag, value, kind in choices:
+            if value not in get_args(kind):
+                raise UsageError(f"{flag} {value!r} is unknown: {did_you_mean(value, get_args(kind))}")
         if self.workers < 0:
             raise UsageError(f"--workers must be 0 or more, not {self.workers}")
         for flag, seed in (("--seed", self.seed), ("--monte-carlo", self.monte_carlo)):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from ..datasets import Dataset, describe_ignored
 from ..errors import InputError, UsageError
+from ..metrics.frame import FixationProtocol
 from ..metrics.object_scores import ObjectProtocol
 from ..models import ModelSpec
 from .center_bias import Baseline
 from .fixations import Fixations
 from .options import OTHER_FRAMES, EvaluateOptions
+
+CROWDSAL_LAYOUTS = ("crowdsal", "ntire2026", "avimos")
+"""Layouts of the datasets whose organizers score by the protocol of CrowdSAL."""
 
 
 def check_annotated(dataset: Dataset) -> None:
@@ -29,7 +33,7 @@ def check_annotated(dataset: Dataset) -> None:
 
 def choose_protocol(
     dataset: Dataset, spec: ModelSpec | None, options: EvaluateOptions
-) -> Literal["fixation"] | ObjectProtocol:
+) -> FixationProtocol | ObjectProtocol:
     """Return the protocol of an evaluation: that of the options, or for ``auto`` that of the network or the data.
 
     Args:
@@ -43,24 +47,37 @@ def choose_protocol(
     masks = any(video.masks for video in dataset.videos)
     fixations = any(video.has_maps for video in dataset.videos)
     wanted, name = options.protocol, f"--protocol {options.protocol}"
+    of_fixations: FixationProtocol = "crowdsal" if dataset.layout in CROWDSAL_LAYOUTS else "dhf1k"
     if wanted == "auto":
-        wanted = "object" if (spec.task == "object" if spec else not fixations) else "fixation"
+        wanted = "object" if (spec.task == "object" if spec else not fixations) else of_fixations
         name = f"{spec.name} predicts {spec.task}s" if spec else "no protocol is given"
-    if wanted == "fixation" and not fixations:
-        raise UsageError(
-            f"{name}, but {dataset.root} has only masks of objects: choose a model for objects"
-            " (tinyhd weights list), or score any map against the masks with --protocol object"
-        )
-    if wanted != "fixation" and not masks:
+    if wanted in ("dhf1k", "crowdsal"):
+        if not fixations:
+            raise UsageError(
+                f"{name}, but {dataset.root} has only masks of objects: choose a model for objects"
+                " (tinyhd weights list), or score any map against the masks with --protocol object"
+            )
+    elif not masks:
         raise UsageError(
             f"{name}, but {dataset.root} has no masks of objects: choose a model for fixations"
-            " (tinyhd weights list), or score any map against the fixations with --protocol fixation"
+            f" (tinyhd weights list), or score any map against the fixations with --protocol {of_fixations}"
         )
-    if wanted != "fixation":
-        flags = {"--monte-carlo": options.monte_carlo is not None, "--baseline": options.baseline != "auto"}
+    check_applicable(wanted, options)
+    return wanted
+
+
+def check_applicable(protocol: FixationProtocol | ObjectProtocol, options: EvaluateOptions) -> None:
+    """Raise ``UsageError`` if an option is given that does not apply to a protocol."""
+    if protocol == "crowdsal" and options.monte_carlo is not None:
+        raise UsageError("--monte-carlo applies to --protocol dhf1k: the metrics of crowdsal draw no random numbers")
+    if protocol in ("object", "stdistill"):
+        flags = {
+            "--monte-carlo": options.monte_carlo is not None,
+            "--baseline": options.baseline != "auto",
+            "--calibrate": options.calibrate != "none",
+        }
         if unused := [flag for flag, given in flags.items() if given]:
             raise UsageError(f"{unused[0]} applies to fixations, not to masks of objects")
-    return wanted
 
 
 def describe_object_protocol(protocol: ObjectProtocol) -> dict[str, Any]:
@@ -70,6 +87,8 @@ def describe_object_protocol(protocol: ObjectProtocol) -> dict[str, Any]:
     else:
         metrics = "as defined by pysodmetrics: curves of F and E averaged over frames, then their maximum and mean"
     return {
+        "name": protocol,
+        "main": "mean",
         "metrics": metrics,
         "maps": "8 bits, range of each map stretched to 0..1, except of constant maps",
         "resize": "maps to the size of the mask, bilinear; masks never",
@@ -78,10 +97,25 @@ def describe_object_protocol(protocol: ObjectProtocol) -> dict[str, Any]:
     }
 
 
-def describe_fixation_protocol(options: EvaluateOptions, fixations: Fixations, baseline: Baseline) -> dict[str, Any]:
+def describe_crowdsal_protocol() -> dict[str, Any]:
+    """Return all details of the computation by the definitions of CrowdSAL's organizers, as plain values."""
+    return {
+        "name": "crowdsal",
+        "main": "macro_mean",
+        "metrics": "as defined by the organizers of CrowdSAL, NTIRE 2026 and AIM 2024; AUC-J with their slip",
+        "maps": "range of each map stretched to 0..1; repeated fixations count",
+        "resize": "maps to the size of the ground truth, bilinear without antialiasing; ground truth never",
+        "frames": "all annotated frames",
+        "mean": "over all frames in which a metric is defined; macro_mean: over frames of a video, then over videos",
+    }
+
+
+def describe_dhf1k_protocol(options: EvaluateOptions, fixations: Fixations, baseline: Baseline) -> dict[str, Any]:
     """Return all details of the computation that are needed to reproduce the scores, as plain values."""
     monte_carlo = options.monte_carlo
     return {
+        "name": "dhf1k",
+        "main": "mean",
         "metrics": "as defined by the MATLAB code of the DHF1K benchmark (cvzoya/saliency)",
         "resize": "maps to the size of the ground truth, bicubic as MATLAB's imresize; ground truth never",
         "frames": "all annotated frames",

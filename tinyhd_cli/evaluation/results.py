@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ..untrusted import csv_cell, json_text
 from ..version import __version__
 from .ground_truth import ALL_METRICS
 from .paper_tables import PublishedRow
-from .scoring import VideoScores, nan_mean
+from .scoring import VideoScores, column_means, nan_mean
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Results:
     """Published scores of the same network and dataset."""
     notes: tuple[str, ...] = field(default_factory=tuple)
     """Notes that apply to all videos."""
+    calibration: dict[str, Any] | None = None
+    """The calibration by which maps were scored a second time, as plain values."""
 
     @property
     def metrics(self) -> list[str]:
@@ -41,10 +43,7 @@ class Results:
 
         Curves are averaged over all frames, too, before their maximum is taken.
         """
-        means = {
-            name: nan_mean(score for video in self.videos for score in video.scores.get(name, ()))
-            for name in self.metrics
-        }
+        means = frame_means([video.scores for video in self.videos])
         return means | self._of_curves(lambda video: len(video.numbers))
 
     def macro_mean(self) -> dict[str, float]:
@@ -52,9 +51,24 @@ class Results:
 
         The mean curves of the videos are averaged, too, before their maximum is taken.
         """
-        means = [video.means() for video in self.videos]
-        macro = {name: nan_mean(video.get(name, math.nan) for video in means) for name in self.metrics}
-        return macro | self._of_curves(lambda video: 1)
+        return video_means([video.means() for video in self.videos]) | self._of_curves(lambda video: 1)
+
+    @property
+    def main(self) -> str:
+        """The mean that the organizers of the protocol report: ``mean`` or ``macro_mean``."""
+        return str(self.protocol["main"])
+
+    @property
+    def calibrated(self) -> dict[str, Any] | None:
+        """The calibration, and the means over the same videos before and after it, as plain values."""
+        if self.calibration is None:
+            return None
+        videos = [video for video in self.videos if video.calibrated]
+        found: dict[str, Any] = {**self.calibration, "videos": len(videos)}
+        for kind, columns in (("raw", [v.scores for v in videos]), ("calibrated", [v.calibrated for v in videos])):
+            means = {"mean": frame_means(columns), "macro_mean": video_means(list(map(column_means, columns)))}
+            found[kind] = {name: without_nan(scores) for name, scores in means.items()}
+        return found
 
     def _of_curves(self, weight: Callable[[VideoScores], float]) -> dict[str, float]:
         """Return the scores that depend on curves, those of the weighted mean of the videos' mean curves."""
@@ -96,12 +110,14 @@ class Results:
             "protocol": self.protocol,
             "mean": without_nan(self.mean()),
             "macro_mean": without_nan(self.macro_mean()),
+            "calibration": self.calibrated,
             "undefined": self.undefined(),
             "frames": self.frames,
             "published": [row.to_dict() for row in self.published],
             "videos": {
                 video.name: {
                     **without_nan(undefined | video.means()),
+                    **({"calibrated": without_nan(column_means(video.calibrated))} if video.calibrated else {}),
                     "frames": len(video.numbers),
                     "failed": video.failed,
                     "missing": video.missing,
@@ -112,6 +128,26 @@ class Results:
             },
             "notes": list(self.notes),
         }
+
+
+def frame_means(videos: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    """Return each metric's mean over all frames of all videos in which it is defined.
+
+    Args:
+        videos: scores of the frames of each video, by metric.
+    """
+    names = [name for name in ALL_METRICS if any(name in columns for columns in videos)]
+    return {name: nan_mean(score for columns in videos for score in columns.get(name, ())) for name in names}
+
+
+def video_means(videos: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return each metric's mean over videos.
+
+    Args:
+        videos: means of each video, by metric.
+    """
+    names = [name for name in ALL_METRICS if any(name in means for means in videos)]
+    return {name: nan_mean(means.get(name, math.nan) for means in videos) for name in names}
 
 
 def without_nan(scores: dict[str, float]) -> dict[str, float | None]:

@@ -9,10 +9,16 @@ from dataclasses import dataclass, replace
 from ..callbacks import OnProgress, StartPhase, no_phases
 from ..datasets import Dataset
 from ..errors import OutputError, UsageError, WeightsError, describe_unexpected
+from ..metrics.frame import FixationProtocol
+from ..metrics.object_scores import ObjectProtocol
 from ..system import available_cores
 from ..version import __version__
 from . import parallel
-from .ground_truth import GroundTruth, MaskTruth, read_fixation_truth
+from .calibration import Calibration, fit_calibration
+from .center_bias import choose_baseline
+from .crowdsal_truth import CrowdsalTruth
+from .fixations import read_fixations
+from .ground_truth import FixationTruth, GroundTruth, MaskTruth
 from .options import EvaluateOptions, PredictionSpec
 from .paper_tables import rows_for
 from .predictions import NetworkSource, PredictionSource, open_predictions
@@ -33,6 +39,7 @@ class Scoring:
     predictions: PredictionSpec
     ground_truth: GroundTruth
     options: EvaluateOptions
+    calibration: Calibration | None = None
 
     def __call__(self) -> parallel.Work:
         return self.scorer(None)
@@ -48,7 +55,7 @@ class Scoring:
 
         def score(index: int, on_frame: parallel.OnFrame) -> VideoScores:
             try:
-                return score_video(index, opened, self.ground_truth, reader, on_frame)
+                return score_video(index, opened, self.ground_truth, reader, on_frame, self.calibration_for(index))
             except (parallel.Canceled, WeightsError):  # unusable weights would fail on all other videos, too
                 raise
             except Exception as error:  # an error in one video must not stop the others
@@ -56,6 +63,11 @@ class Scoring:
                 return VideoScores(name, failures=[f"{name}: {describe_unexpected(error)}"])
 
         return score
+
+    def calibration_for(self, index: int) -> Calibration | None:
+        """Return the calibration of a video; None for a video that it was fitted to."""
+        fitted = self.calibration is not None and self.dataset.videos[index].name in self.calibration.videos
+        return None if fitted else self.calibration
 
 
 def evaluate(
@@ -85,7 +97,9 @@ def evaluate(
     predictions, options = predictions or PredictionSpec(), options or EvaluateOptions()
     check_annotated(dataset)
     source, ground_truth = open_both(dataset, predictions, options, start_phase)
-    scoring = Scoring(dataset, predictions, ground_truth, options)
+    workers = pick_workers(options, source, len(dataset.videos))
+    calibration = fit_calibration(dataset, predictions, options, workers, start_phase)
+    scoring = Scoring(dataset, predictions, ground_truth, options, calibration)
     finished = finished_videos(scoring, source)
     scores = score_all(scoring, source, finished, start_phase("scoring"), on_video or (lambda video: None))
     return Results(
@@ -95,6 +109,7 @@ def evaluate(
         protocol=ground_truth.describe(),
         published=rows_for(dataset.layout, source.spec.name) if isinstance(source, NetworkSource) else (),
         notes=(*dataset_notes(dataset), *ground_truth.notes()),
+        calibration=calibration.to_dict() if calibration else None,
     )
 
 
@@ -109,6 +124,7 @@ def finished_videos(scoring: Scoring, source: PredictionSource) -> FinishedVideo
             **scoring.ground_truth.keys(),
             "prediction": source.describe(),
             "protocol": scoring.ground_truth.describe(),
+            "calibration": scoring.calibration.to_dict() if scoring.calibration else None,
         }
     )
 
@@ -120,14 +136,29 @@ def open_both(
     source = None if predictions.prior else open_predictions(predictions, dataset)
     spec = source.spec if isinstance(source, NetworkSource) else None
     protocol = choose_protocol(dataset, spec, options)
-    if predictions.prior and protocol != "fixation":
+    if predictions.prior and protocol in ("object", "stdistill"):
         raise UsageError("--prior is the center bias of fixations: it is not scored against masks of objects")
-    ground_truth: GroundTruth
-    if protocol == "fixation":
-        ground_truth = read_fixation_truth(dataset, options, start_phase)
-    else:
-        ground_truth = MaskTruth(dataset, protocol)
+    ground_truth = read_ground_truth(dataset, protocol, predictions, options, start_phase)
     return source or open_predictions(predictions, dataset, ground_truth.center_bias()), ground_truth
+
+
+def read_ground_truth(
+    dataset: Dataset,
+    protocol: FixationProtocol | ObjectProtocol,
+    predictions: PredictionSpec,
+    options: EvaluateOptions,
+    start_phase: StartPhase,
+) -> GroundTruth:
+    """Return the ground truth of a protocol, with the center bias if scores or maps depend on it."""
+    if protocol in ("object", "stdistill"):
+        return MaskTruth(dataset, protocol)
+    if protocol == "crowdsal" and not predictions.prior:
+        return CrowdsalTruth(dataset)
+    fixations = read_fixations(dataset.videos, workers=available_cores(), progress=start_phase("reading fixations"))
+    baseline = choose_baseline(dataset, options, start_phase)
+    if protocol == "crowdsal":
+        return CrowdsalTruth(dataset, baseline, fixations)
+    return FixationTruth(dataset, options, fixations, baseline)
 
 
 def pick_workers(options: EvaluateOptions, source: PredictionSource, videos: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..datasets import FrameFiles
 from ..errors import InputError
 from ..metrics.object_scores import Curves, scores_of_curves
 from ..wording import plural
+from .calibration import Calibration
 from .ground_truth import ALL_METRICS, GroundTruth, GroundTruthReader
 from .map_files import FileSource
 from .parallel import OnFrame
@@ -33,6 +34,8 @@ class VideoScores:
     """Scores of these frames by metric; NaN where the metric is not defined."""
     curves: dict[str, list[float]] = field(default_factory=dict)
     """Sums of the frames' curves, see ``score_with_curves``; empty for fixations."""
+    calibrated: dict[str, list[float]] = field(default_factory=dict)
+    """Scores of the calibrated maps of these frames by metric; empty without a calibration."""
     missing: int = 0
     """Number of annotated frames without a map."""
     failed: int = 0
@@ -43,6 +46,8 @@ class VideoScores:
     """Number of frames with an empty mask."""
     gray: int = 0
     """Number of frames with a mask that is not binary."""
+    outside: int = 0
+    """Number of fixations outside of their frames, which are left out."""
     unannotated: int = 0
     """Number of maps without ground truth."""
     resized: int = 0
@@ -52,24 +57,26 @@ class VideoScores:
     notes: list[str] = field(default_factory=list)
     """Messages about oddities that change no score."""
 
-    def add(self, number: int, scores: dict[str, float], curves: Curves | None = None) -> None:
-        """Add the scores and the curves of a frame."""
+    def add(
+        self,
+        number: int,
+        scores: dict[str, float],
+        curves: Curves | None = None,
+        calibrated: dict[str, float] | None = None,
+    ) -> None:
+        """Add the scores and the curves of a frame, and the scores of its calibrated map."""
         for name, curve in (curves or {}).items():
             self.curves[name] = (curve + self.curves.get(name, 0)).tolist()
-        for name, score in scores.items():
-            # A metric may be missing at first: the first frames may have no fixation map.
-            self.scores.setdefault(name, [float("nan")] * len(self.numbers)).append(score)
         self.numbers.append(number)
-        for column in self.scores.values():
-            column.extend([float("nan")] * (len(self.numbers) - len(column)))
+        add_row(self.scores, scores, len(self.numbers))
+        add_row(self.calibrated, calibrated or {}, len(self.numbers))
 
     def means(self) -> dict[str, float]:
         """Return the mean of each metric over the frames in which it is defined; NaN without such frames.
 
         Scores that depend on curves are those of the mean curve.
         """
-        means = {name: nan_mean(self.scores[name]) for name in ALL_METRICS if name in self.scores}
-        return means | (scores_of_curves(self.mean_curves()) if self.curves else {})
+        return column_means(self.scores) | (scores_of_curves(self.mean_curves()) if self.curves else {})
 
     def mean_curves(self) -> Curves:
         """Return the means of the frames' curves."""
@@ -80,6 +87,22 @@ class VideoScores:
         return asdict(self)
 
 
+def add_row(columns: dict[str, list[float]], scores: dict[str, float], rows: int) -> None:
+    """Add the scores of a frame to the columns of metrics, which then have so many ``rows``.
+
+    A metric may be missing in some frames, which have no fixations, for example; it is NaN there.
+    """
+    for name in scores:
+        columns.setdefault(name, [float("nan")] * (rows - 1))
+    for name, column in columns.items():
+        column.append(scores.get(name, float("nan")))
+
+
+def column_means(columns: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the mean of each metric over the frames in which it is defined, in the order of tables."""
+    return {name: nan_mean(columns[name]) for name in ALL_METRICS if name in columns}
+
+
 def nan_mean(values: Iterable[float]) -> float:
     """Return the mean of the values that are not NaN; NaN if all are."""
     array = np.asarray(list(values), np.float64)
@@ -88,7 +111,12 @@ def nan_mean(values: Iterable[float]) -> float:
 
 
 def score_video(
-    index: int, source: PredictionSource, ground_truth: GroundTruth, reader: GroundTruthReader, on_frame: OnFrame
+    index: int,
+    source: PredictionSource,
+    ground_truth: GroundTruth,
+    reader: GroundTruthReader,
+    on_frame: OnFrame,
+    calibration: Calibration | None = None,
 ) -> VideoScores:
     """Score all annotated frames of a video.
 
@@ -98,6 +126,7 @@ def score_video(
         ground_truth: describes the ground truth.
         reader: reads it.
         on_frame: called after each scored frame.
+        calibration: also score the maps after this; None to score only the maps themselves.
 
     Returns:
         The scores, with one message for each failure. Bad input raises no exception.
@@ -118,7 +147,7 @@ def score_video(
             if number not in annotated:
                 result.unannotated += 1
                 continue
-            score_frame_of(result, reader, index, video.frame(number), prediction)
+            score_frame_of(result, reader, index, video.frame(number), prediction, calibration)
             on_frame()
         complete = True
     except InputError as error:
@@ -127,6 +156,11 @@ def score_video(
     if not ground_truth.sparse and (extra := sorted(predicted - annotated)):
         result.notes.append(f"{video.name}: no ground truth for {describe_frames(extra)}, maps ignored")
     report_masks(result)
+    if result.outside:
+        left_out = plural(result.outside, "fixation")
+        result.notes.append(
+            f"{video.name}: {left_out} outside of the frame left out (tinyhd evaluate --check lists them)"
+        )
     if isinstance(source, FileSource):
         if result.resized:
             line = f"{video.name}: {plural(result.resized, 'map')} resized to the size of the ground truth"
@@ -137,11 +171,17 @@ def score_video(
 
 
 def score_frame_of(
-    result: VideoScores, reader: GroundTruthReader, index: int, frame: FrameFiles, prediction: NDArray[Any]
+    result: VideoScores,
+    reader: GroundTruthReader,
+    index: int,
+    frame: FrameFiles,
+    prediction: NDArray[Any],
+    calibration: Calibration | None,
 ) -> None:
     """Score one frame; add the scores or the failure to ``result``."""
     try:
         scored = reader.score(index, frame, prediction)
+        calibrated = reader.score(index, frame, calibration.apply(prediction)).scores if calibration else None
     except InputError as error:
         result.failed += 1
         result.failures.append(f"{result.name}: frame {frame.number}: {error}")
@@ -150,7 +190,8 @@ def score_frame_of(
     result.constant += scored.constant
     result.empty += scored.empty
     result.gray += scored.gray
-    result.add(frame.number, scored.scores, scored.curves)
+    result.outside += scored.outside
+    result.add(frame.number, scored.scores, scored.curves, calibrated)
 
 
 def report_mismatches(result: VideoScores, annotated: set[int], predicted: set[int], complete: bool) -> None:

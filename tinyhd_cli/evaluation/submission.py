@@ -18,15 +18,19 @@ from ..datasets.images import Map
 from ..errors import InputError, UsageError
 from ..metrics import resize
 from .predictions import NetworkSource
+from .protocol import CROWDSAL_LAYOUTS
 
 SIZE = (360, 640)
 """Height and width of DHF1K's videos and of the maps in a submission."""
 
 
 def check_submission(dataset: Dataset) -> None:
-    """Raise ``UsageError`` for a dataset other than DHF1K's test split."""
-    if dataset.layout != "dhf1k" or dataset.split != "test":
-        raise UsageError("--submission is for the benchmark of DHF1K: add --dataset dhf1k --split test")
+    """Raise ``UsageError`` for a dataset without a form of submissions."""
+    if dataset.layout not in CROWDSAL_LAYOUTS and (dataset.layout != "dhf1k" or dataset.split != "test"):
+        raise UsageError(
+            "--submission is for the benchmark of DHF1K (add --dataset dhf1k --split test) and for the videos of"
+            f" {', '.join(CROWDSAL_LAYOUTS)}"
+        )
 
 
 def write_submission(

@@ -43,6 +43,7 @@ class CrowdsalScorer:
         density: density map ``(H, W)`` in any scale. For CC and SIM.
         fixation: row and column of each fixation, integers ``(n, 2)``; or a fixation map ``(H, W)``, boolean or of the
             density's size, nonzero at fixated pixels. For NSS and AUC-J.
+        size: height and width of the ground truth, for rows and columns without a density; None for the prediction's.
 
     Attributes:
         prediction: the prediction at the size of the ground truth, float32 ``(H, W)``; as given if it is not finite.
@@ -56,12 +57,16 @@ class CrowdsalScorer:
     """
 
     def __init__(
-        self, prediction: ArrayLike, density: ArrayLike | None = None, fixation: ArrayLike | None = None
+        self,
+        prediction: ArrayLike,
+        density: ArrayLike | None = None,
+        fixation: ArrayLike | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         given, truth = to_map("prediction", prediction), to_map("density", density)
         assert given is not None
         mask = to_mask("fixation", fixation) if is_mask(fixation, truth) else None
-        size = check_same_size({"density": truth, "fixation": mask}) or (given.shape[0], given.shape[1])
+        size = check_same_size({"density": truth, "fixation": mask}) or size or (given.shape[0], given.shape[1])
         self.points = None if fixation is None else to_points(fixation, size) if mask is None else np.argwhere(mask)
         self.density = None if truth is None else stretch(truth)
         self.finite = is_finite(given)
