@@ -133,8 +133,10 @@ def fit_calibration(
         raise InputError(
             f"--calibrate {options.calibrate}: no frame of {plural(len(fit.videos), 'video')} has both maps"
         )
-    ordered = [found[index] for index in sorted(found)]
-    curve, weight = solve(sum(moments.gram for moments in ordered), sum(moments.cross for moments in ordered))
+    gram, cross = (
+        np.sum([getattr(found[index], name) for index in sorted(found)], axis=0) for name in ("gram", "cross")
+    )
+    curve, weight = solve(gram, cross)
     own = options.calibrate == "part"
     origin = f"every {PART}th video" if own else "the training split"
     return Calibration(

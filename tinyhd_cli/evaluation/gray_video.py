@@ -106,5 +106,6 @@ def gray_of(frame: Frame) -> Map:
     values = luma(frame.av_frame)
     if frame.av_frame.color_range == FULL_RANGE:
         return values
-    black = 16 << (frame.info.depth - 8)
-    return values - min(black, values.min())  # KLDiv and IG depend on where 0 is
+    black = min(16 << (frame.info.depth - 8), int(values.min()))
+    above_black: Map = values - values.dtype.type(black)  # KLDiv depends on where 0 is
+    return above_black
