@@ -91,7 +91,7 @@ def show(results: Results) -> None:
     console = stdout_console()
     console.print(score_table(results, console.width))
     for label, text in remarks(results):
-        console.print(f"{label:10} {printable(text)}", soft_wrap=True)
+        console.print(f"{label:9} {printable(text)}", soft_wrap=True)
 
 
 def score_table(results: Results, width: int) -> Table:
@@ -161,8 +161,8 @@ def remarks(results: Results) -> Iterator[tuple[str, str]]:
     if "IG" in results.metrics:
         yield "IG", f"relative to a center bias: {protocol['baseline']}"
     if (calibrated := results.calibrated) is not None:
-        text = f"brightness corrected, center prior of weight {calibrated['prior_weight']:.2f} blended in"
-        yield "calibrated", f"{text}; fitted to {calibrated['fitted_on']}"
+        text = f"curve of brightness and center prior (weight {calibrated['prior_weight']:.2f}) of calibrated maps"
+        yield "fitted", f"{text}: to {calibrated['fitted_on']}"
     for source in dict.fromkeys(row.source for row in results.published if not row.table):
         yield "published", source
     for note in results.notes:
