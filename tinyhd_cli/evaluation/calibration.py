@@ -24,7 +24,7 @@ from ..system import available_cores
 from ..wording import plural
 from . import parallel
 from .center_bias import BASELINE_STEP, GRID, CenterBias
-from .fixations import read_fixations
+from .fixations import Fixations, read_fixations
 from .options import CalibrationKind, EvaluateOptions, PredictionSpec
 from .predictions import PredictionSource, open_predictions
 
@@ -118,8 +118,7 @@ def fit_calibration(
     fixations = read_fixations(
         fit.videos, BASELINE_STEP, available_cores(), start_phase("reading fixations for the calibration")
     )
-    prior = stretch(CenterBias(fixations, leave_out=False).map(0, GRID))
-    fitting = Fitting(fit, predictions, prior)
+    fitting = Fitting(fit, predictions, fixations)
     progress = start_phase("calibrating")
     total = sum(map(len, map(frames_to_fit, fit.videos)))
     threads = max(1, available_cores() // workers)
@@ -142,7 +141,7 @@ def fit_calibration(
     return Calibration(
         curve,
         weight,
-        prior,
+        stretch(fitting.center_bias(leave_out=False).map(0, GRID)),
         f"{plural(frames, 'frame')} of {plural(len(fit.videos), 'video')} ({origin})",
         frozenset(video.name for video in fit.videos) if own else frozenset(),
     )
@@ -178,13 +177,24 @@ class Fitting:
 
     dataset: Dataset
     predictions: PredictionSpec
-    prior: NDArray[np.float32]
+    fixations: Fixations
+
+    def center_bias(self, *, leave_out: bool) -> CenterBias:
+        """Return the center bias of the videos; a Gaussian if a single video would be all that it is learned from.
+
+        Args:
+            leave_out: whether the prior of a video is that of the others: with its own, it would look better than for
+                new videos, and get too much weight.
+        """
+        several = self.fixations.videos > 1
+        return CenterBias(self.fixations if several else None, leave_out=leave_out and several)
 
     def __call__(self) -> parallel.Work:
-        source = open_predictions(self.predictions, self.dataset)
+        source, bias = open_predictions(self.predictions, self.dataset), self.center_bias(leave_out=True)
 
         def compare(index: int, on_frame: parallel.OnFrame) -> Moments:
-            return sum_products(self.dataset.videos[index], source, self.prior, on_frame)
+            prior = stretch(bias.map(index, GRID))
+            return sum_products(self.dataset.videos[index], source, prior, on_frame)
 
         return compare
 

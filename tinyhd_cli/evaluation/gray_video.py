@@ -96,12 +96,12 @@ def gray_of(frame: Frame) -> Map:
     """Return the map in a frame of a gray video.
 
     Args:
-        frame: the frame. All color channels are equal, and green stands for them in a video of 8 bits.
+        frame: the frame; all its color channels are equal.
 
     Returns:
-        uint8, or uint16 for more bits, which are not rounded to 8; its scale is that of the file.
+        uint8, or uint16 for more than 8 bits, which are kept; its scale is that of the file, and black is 0.
     """
-    if frame.info.depth <= 8 or not frame.is_unmodified:
+    if not frame.is_unmodified:
         return np.ascontiguousarray(frame.rgb()[..., 1])
     values = luma(frame.av_frame)
     if frame.av_frame.color_range == FULL_RANGE:

@@ -1,0 +1,284 @@
+"""Evaluations by the protocol of CrowdSAL's organizers: map videos end to end, submissions, calibration."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from helpers import crowdsal, datasets_on_disk
+from helpers.evaluations import results
+
+from tinyhd_cli.datasets import open_dataset, read_density, read_fixation
+from tinyhd_cli.errors import UsageError
+from tinyhd_cli.evaluation import EvaluateOptions, PredictionSpec, evaluate
+from tinyhd_cli.evaluation import run as evaluation
+from tinyhd_cli.evaluation.calibration import SEGMENTS, solve
+from tinyhd_cli.metrics import score_frame
+
+FRAMES, TESTS, PORTRAIT = 6, ("3001", "3002"), "3002"
+METRICS = ["AUC-J", "CC", "NSS", "SIM"]
+
+
+def size_of(name):
+    return crowdsal.SIZE[::-1] if name in (PORTRAIT, "0004") else crowdsal.SIZE
+
+
+def truth(name, number):
+    """Return the density and the fixations that the helper wrote for a frame."""
+    points = crowdsal.fixations(name, number, size_of(name))
+    return crowdsal.density(points, size_of(name)), points
+
+
+def prediction(name, number, kind=np.uint16):
+    """Return a map of two thirds of the size, 10 or 8 bits: the density, darkened."""
+    density, _ = truth(name, number)
+    width, height = (side * 2 // 3 for side in size_of(name))
+    return np.round(cv2.resize((density / 1023) ** 3, (width, height)) * (1023 if kind == np.uint16 else 255)).astype(
+        kind
+    )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Return the folder of a dataset of four training videos and two test videos."""
+    return crowdsal.make("crowdsal", tmp_path_factory.mktemp("crowdsal"), videos=4, frames=FRAMES)
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory):
+    """Return the folder of map videos for all videos."""
+    folder = tmp_path_factory.mktemp("maps")
+    for name in ("0001", "0002", "0003", "0004", *TESTS):
+        crowdsal.write_maps(folder / f"{name}.mp4", (prediction(name, n + 1) for n in range(FRAMES)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """Return the scores of each test video's frames, computed from arrays."""
+    return {
+        name: [score_frame(prediction(name, n), *truth(name, n), protocol="crowdsal") for n in range(1, FRAMES + 1)]
+        for name in TESTS
+    }
+
+
+def columns(rows):
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def test_map_videos_have_the_scores_of_their_arrays(tinyhd, root, maps, expected, capsys):
+    """Mean over the frames of a video, then over videos; the results say by which protocol."""
+    command = ["evaluate", "--dataset", "crowdsal", "--root", root, "--pred-dir", maps, "--workers", "1"]
+    assert tinyhd(*command, "--json", "scores.json", "--csv", "frames.csv") == 0
+    found = results()
+    assert (found["protocol"]["name"], found["protocol"]["main"]) == ("crowdsal", "macro_mean")
+    means = {
+        name: {metric: np.mean(values) for metric, values in columns(rows).items()} for name, rows in expected.items()
+    }
+    for name in TESTS:
+        scores = {metric: found["videos"][name][metric] for metric in METRICS}
+        assert scores == pytest.approx(means[name], abs=1e-6)
+    assert list(found["macro_mean"]) == METRICS
+    for metric in METRICS:
+        assert found["macro_mean"][metric] == pytest.approx(np.mean([means[name][metric] for name in TESTS]), abs=1e-6)
+    rows = Path("frames.csv").read_text().splitlines()
+    assert rows[0] == "video,frame,AUC-J,CC,NSS,SIM" and len(rows) == 1 + 2 * FRAMES
+    assert [float(value) for value in rows[1].split(",")[2:]] == pytest.approx(
+        list(expected["3001"][0].values()), abs=1e-6
+    )
+    assert "protocol  crowdsal: as defined by the organizers" in capsys.readouterr().out
+
+
+def test_dhf1k_protocol(tinyhd, root, maps):
+    """It has a former name, and map videos in limited range have the same scores as in full range."""
+    command = ["evaluate", "--dataset", "crowdsal", "--root", root, "--pred-dir", maps, "--workers", "1"]
+    means = []
+    for protocol in ("dhf1k", "fixation"):
+        assert tinyhd(*command, "--protocol", protocol, "--json", "scores.json", "-q") == 0
+        found = results()
+        assert (found["protocol"]["name"], found["protocol"]["main"]) == ("dhf1k", "mean")
+        means.append(found["mean"])
+    assert means[0] == means[1] and "KLDiv" in means[0]
+    for name in TESTS:
+        limited = (np.round(64 + prediction(name, n + 1) * (876 / 1023)).astype(np.uint16) for n in range(FRAMES))
+        crowdsal.write_maps(Path("limited") / f"{name}.mp4", limited, "yuv420p10le")
+    dataset = open_dataset("crowdsal", root)
+    scores = evaluate(dataset, PredictionSpec(folder=Path("limited")), EvaluateOptions(protocol="dhf1k", workers=1))
+    assert scores.mean() == pytest.approx(means[0], abs=0.06)  # KLDiv depends on the rounding of dark values
+
+
+def test_videos_of_8_bits(root, tmp_path, expected):
+    for name in TESTS:
+        values = [prediction(name, n + 1, np.uint8) for n in range(FRAMES)]
+        crowdsal.write_maps(tmp_path / f"{name}.mp4", values, "gray")
+    found = evaluate(open_dataset("crowdsal", root), PredictionSpec(folder=tmp_path), EvaluateOptions(workers=1))
+    for video in found.videos:
+        at = [
+            score_frame(prediction(video.name, n, np.uint8), *truth(video.name, n), protocol="crowdsal") for n in (1, 2)
+        ]
+        for metric in METRICS:
+            assert video.scores[metric][:2] == pytest.approx([row[metric] for row in at], abs=1e-6)
+            assert video.scores[metric] == pytest.approx(columns(expected[video.name])[metric], abs=0.03)
+
+
+def test_other_layouts_can_be_scored_by_the_protocol(tmp_path):
+    """Fixation maps in images have no repetitions; without fixations, only CC and SIM are defined."""
+    root = datasets_on_disk.folder(tmp_path / "data", {"park": 2})
+    dataset = open_dataset("folder", root)
+    (frame, _), folder = dataset.videos[0].frames, tmp_path / "maps" / "park"
+    datasets_on_disk.write_image(folder / "0001.png", np.roll(read_density(frame.density), 3, axis=1))
+    options = EvaluateOptions(protocol="crowdsal", workers=1)
+    found = evaluate(dataset, PredictionSpec(folder=folder.parent), options).videos[0]
+    inputs = np.roll(read_density(frame.density), 3, axis=1), read_density(frame.density), read_fixation(frame.fixation)
+    assert {name: scores[0] for name, scores in found.scores.items()} == score_frame(*inputs, protocol="crowdsal")
+
+
+def test_faulty_fixations(tinyhd, root, maps, tmp_path, capsys):
+    """Fixations outside are left out and counted; a frame without fixations has no NSS."""
+    copy = shutil.copytree(root, tmp_path / "copy")
+    path = copy / "Test" / "Fixations" / "3001.json"
+    listed = json.loads(path.read_text())
+    listed[0] += [[64, 0], [0, -1]]
+    listed[1] = []
+    path.write_text(json.dumps(listed))
+    command = ["evaluate", "--dataset", "crowdsal", "--root", copy, "--pred-dir", maps, "--workers", "1"]
+    assert tinyhd(*command, "--json", "scores.json", "--csv", "frames.csv") == 0
+    output = capsys.readouterr()
+    assert "3001: 2 fixations outside of the frame left out" in output.err
+    assert "undefined AUC-J in 1, NSS in 1" in output.out
+    points = score_frame(prediction("3001", 1), *truth("3001", 1), protocol="crowdsal")
+    first = Path("frames.csv").read_text().splitlines()[1].split(",")
+    assert float(first[4]) == pytest.approx(points["NSS"], abs=1e-6)
+
+
+def test_center_bias(tinyhd, root):
+    command = ["evaluate", "--dataset", "crowdsal", "--root", root, "--prior", "--workers", "1"]
+    assert tinyhd(*command, "--json", "scores.json", "-q") == 0
+    assert results()["protocol"]["baseline"].startswith("fixations of 4 frames of the training split")
+    assert 0 < results()["macro_mean"]["AUC-J"] < 1
+
+
+def test_submission(tinyhd, root, weights_file, tmp_path, capsys):
+    """A network's maps as videos have almost its scores; complete videos are kept, a damaged clip is reported."""
+    copy = shutil.copytree(root, tmp_path / "copy")
+    command = ["evaluate", "--dataset", "crowdsal", "--root", copy, "--workers", "1", "--json", "scores.json"]
+    network = ["--weights", weights_file]
+    assert tinyhd(*command, *network) == 0
+    direct = results()["videos"]
+    assert tinyhd(*command, *network, "--submission", "out") == 0
+    assert "2 of 2 videos in out, one gray video per clip" in capsys.readouterr().out
+    for name in TESTS:
+        with av.open(f"out/{name}.mp4") as container:
+            frames = list(container.decode(video=0))
+        assert len(frames) == FRAMES and {(frame.width, frame.height) for frame in frames} == {size_of(name)}
+        assert frames[0].format.components[0].bits == 10 and frames[0].color_range == 2
+        assert frames[0].to_ndarray(format="gray16le").max() > 50_000
+    assert tinyhd(*command, "--pred-dir", "out") == 0
+    for name in TESTS:
+        for metric in METRICS:
+            assert results()["videos"][name][metric] == pytest.approx(direct[name][metric], abs=0.01)
+    kept = Path("out/3001.mp4").stat().st_mtime_ns
+    (copy / "Test" / "Videos" / "3002.mp4").write_bytes(b"no video")
+    Path("out/3002.mp4").unlink()
+    assert tinyhd(*command, *network, "--submission", "out") == 1
+    output = capsys.readouterr()
+    assert "1 of 2 videos" in output.out and "3002.mp4" in output.err
+    assert Path("out/3001.mp4").stat().st_mtime_ns == kept and not list(Path("out").glob("*3002*"))
+    assert tinyhd("evaluate", "--root", root / "Test", "--submission", "out", *network) in (2, 3)
+
+
+@pytest.mark.parametrize("kind", ["train", "part"])
+def test_calibration(tinyhd, root, maps, kind, capsys):
+    """Maps that are too dark are corrected; raw scores are those without a calibration, of the same videos."""
+    command = ["evaluate", "--dataset", "crowdsal", "--root", root, "--pred-dir", maps, "--workers", "1"]
+    assert tinyhd(*command, "--json", "raw.json", "-q") == 0
+    capsys.readouterr()
+    assert tinyhd(*command, "--calibrate", kind, "--json", "scores.json") == 0
+    raw, found = results("raw.json"), results()
+    table = capsys.readouterr().out
+    assert [found[key] for key in ("mean", "macro_mean")] == [raw[key] for key in ("mean", "macro_mean")]
+    assert raw["calibration"] is None
+    calibration = found["calibration"]
+    scored = list(TESTS) if kind == "train" else ["3002"]
+    assert [name for name in TESTS if "calibrated" in found["videos"][name]] == scored
+    assert calibration["videos"] == len(scored) and ("1 of 2 videos" in table) == (kind == "part")
+    assert calibration["fitted_videos"] == ([] if kind == "train" else ["3001"])
+    for metric in METRICS:
+        assert calibration["raw"]["macro_mean"][metric] == pytest.approx(
+            np.mean([raw["videos"][name][metric] for name in scored])
+        )
+    after, before = calibration["calibrated"]["macro_mean"], calibration["raw"]["macro_mean"]
+    assert after["CC"] > before["CC"] + 0.02 and after["SIM"] > before["SIM"] + 0.05
+    curve = calibration["curve"]
+    assert curve == sorted(curve) and curve[0] == 0 and curve[-1] + calibration["prior_weight"] == pytest.approx(1)
+    assert curve[4] > 0.4 * curve[-1]  # the inverse of the third power
+    assert "calibrated" in table and "fitted    curve of brightness" in table
+
+
+def test_calibration_is_resumed(tinyhd, root, maps, monkeypatch):
+    command = ["evaluate", "--dataset", "crowdsal", "--root", root, "--pred-dir", maps, "--workers", "1"]
+    command += ["--calibrate", "train", "-q"]
+    assert tinyhd(*command, "--json", "unbroken.json") == 0
+    original, scored = evaluation.score_video, []
+
+    def interrupted(index, *rest):
+        if scored:
+            raise KeyboardInterrupt
+        scored.append(index)
+        return original(index, *rest)
+
+    monkeypatch.setattr(evaluation, "score_video", interrupted)
+    assert tinyhd(*command, "--json", "scores.json") == 130
+    monkeypatch.setattr(evaluation, "score_video", original)
+    assert tinyhd(*command, "--json", "scores.json") == 0
+    assert results() == results("unbroken.json")
+
+
+@pytest.mark.slow
+def test_calibration_does_not_depend_on_the_number_of_workers(root, maps):
+    dataset = open_dataset("crowdsal", root)
+    one, two = (
+        evaluate(dataset, PredictionSpec(folder=maps), EvaluateOptions(workers=workers, calibrate="train")).to_dict()
+        for workers in (1, 2)
+    )
+    assert one == two
+
+
+def test_least_squares_with_bounds():
+    """No number can be changed to lower the error without falling below 0."""
+    rng = np.random.default_rng(0)
+    terms = rng.random((SEGMENTS + 1, 200)) + 3 * rng.random(200)
+    wanted = rng.normal(0.3, 1, SEGMENTS + 1)
+    gram, cross = terms @ terms.T, terms @ (wanted @ terms + rng.normal(size=200))
+    curve, weight = solve(gram, cross)
+    numbers = np.array([*np.diff(curve), weight])
+    scale = (numbers @ cross) / (numbers @ gram @ numbers)  # the solution was divided by its sum
+    slope = (gram @ (numbers * scale) - cross) / np.diag(gram)
+    assert (numbers == 0).any() and (numbers > 0).sum() > 2
+    assert np.abs(slope[numbers > 0]).max() < 1e-5 and slope[numbers == 0].min() > -1e-5
+    curve, weight = solve(np.eye(SEGMENTS + 1), -np.ones(SEGMENTS + 1))  # no relation: maps stay as they are
+    assert curve == pytest.approx(np.linspace(0, 1, SEGMENTS + 1)) and weight == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"calibrate": "half"}, "--calibrate 'half' is unknown"),
+        ({"protocol": "crowdsall"}, "did you mean crowdsal"),
+        ({"monte_carlo": 1}, "--monte-carlo applies to --protocol dhf1k"),
+        ({"prior": True, "calibrate": "train"}, "not to --prior"),
+        ({"split": "train", "calibrate": "train"}, "no training split besides the scored one"),
+        ({"protocol": "object"}, "score any map against the fixations with --protocol crowdsal"),
+    ],
+)
+def test_wrong_options(root, maps, options, message):
+    dataset = open_dataset("crowdsal", root, options.pop("split", None))
+    prior = options.pop("prior", False)
+    source = PredictionSpec(prior=True) if prior else PredictionSpec(folder=maps)
+    with pytest.raises(UsageError, match=message):
+        evaluate(dataset, source, EvaluateOptions(workers=1, **options))
