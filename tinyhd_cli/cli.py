@@ -26,6 +26,7 @@ from .commands import (
     encode,
     evaluate,
     export,
+    gaze,
     live,
     predict,
     reduce_channels,
@@ -49,6 +50,7 @@ app.command()(crop.crop)
 app.command()(encode.encode)
 app.command()(report.report)
 app.command()(compare.compare)
+app.command()(gaze.gaze)
 app.command()(live.live)
 app.command()(web_app.app)
 app.command(epilog=evaluate.LAYOUTS)(evaluate.evaluate)

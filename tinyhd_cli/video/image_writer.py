@@ -90,6 +90,7 @@ class ImageSequenceWriter:
         self._folder, self._pattern = (path, DEFAULT_PATTERN) if self._in_folder else (path.parent, path.name)
         self._names = names if self._in_folder else {}
         self._count = 0
+        self._without: list[str] = []
         self._partial = temporary_path(path)
         make_parent(path)
         try:
@@ -99,10 +100,17 @@ class ImageSequenceWriter:
 
     def write(self, image: NDArray[Any], frame: Frame) -> None:
         """Write the image of a frame: gray, RGB or RGBA of 8 bits."""
+        self.store(encode_image(image, ".png"), frame)
+
+    def store(self, png: bytes | None, frame: Frame) -> None:
+        """Write the encoded image of a frame; with None, the frame has none, and one of an earlier run is removed."""
         self._count = frame.index + 1
         name = (self._names.get(frame.path) if frame.path else None) or numbered(self._pattern, self._count)
+        if png is None:
+            self._without.append(name)
+            return
         try:
-            (self._partial / name).write_bytes(encode_image(image, ".png"))
+            (self._partial / name).write_bytes(png)
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
@@ -110,6 +118,8 @@ class ImageSequenceWriter:
         """Move the images to their folder."""
         try:
             publish(self._partial, self._folder)
+            for name in self._without:
+                (self._folder / name).unlink(missing_ok=True)
             # The images of a longer earlier run continue the numbering without a gap; other files are the user's.
             number = self._count + 1
             while not self._names and (left_over := self._folder / numbered(self._pattern, number)).is_file():

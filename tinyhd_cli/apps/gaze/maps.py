@@ -1,0 +1,103 @@
+"""Write fixation maps and density maps of every frame as a dataset in the ``folder`` layout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...atomic_files import cannot_write, remove, temporary_path
+from ...errors import OutputError, UsageError
+from ...inference.outputs import map_names
+from ...video.image_writer import ImageSequenceWriter, encode_image
+from ...video.reader import Frame
+from ...video.source import is_read_once
+from .density import Canvas, to_density_image, to_fixation_image
+from .points import Numbers, Points
+
+
+@dataclass(frozen=True)
+class EncodedMaps:
+    """The maps of a frame as PNG files."""
+
+    density: bytes
+    fixation: bytes
+
+
+def encode_maps(density: Numbers, points: Points, canvas: Canvas) -> EncodedMaps:
+    """Return the maps of a frame with gaze."""
+    images = to_density_image(density), to_fixation_image(points, canvas)
+    return EncodedMaps(*(encode_image(image, ".png") for image in images))
+
+
+class FolderWriter:
+    """Writes the dataset ``root``: ``NAME.mp4``, a link to the video; ``maps/NAME`` and ``fixation/NAME`` with PNGs.
+
+    ``tinyhd evaluate --dataset folder --root`` and ``tinyhd train --data`` read it. Several videos can share a root.
+    Frames without gaze get no maps.
+
+    Args:
+        root: the dataset's folder.
+        video: a video file or a folder of images.
+
+    Raises:
+        UsageError: the video is a pipe.
+        OutputError: the folder cannot be written, or has another video of this name.
+    """
+
+    def __init__(self, root: Path, video: Path) -> None:
+        if is_read_once(video):
+            raise UsageError(f"--out: a dataset cannot contain {video}, a pipe; give a file")
+        self._link, self._video = root / video.resolve().name, video.resolve()
+        if self._link.exists() and not self._link.is_symlink() and not self._is_video():
+            raise OutputError(f"{self._link}: is another video of this name; give another --out")
+        name = self._link.stem if video.is_file() else self._link.name
+        names = map_names(video)
+        self._density = ImageSequenceWriter(root / "maps" / name, names)
+        self._fixation = ImageSequenceWriter(root / "fixation" / name, names)
+
+    def _is_video(self) -> bool:
+        """Return whether the file at the link's place is the video, or a copy of it."""
+        if self._link.samefile(self._video):
+            return True
+        return self._link.is_file() and self._link.stat().st_size == self._video.stat().st_size
+
+    def write(self, maps: EncodedMaps | None, frame: Frame) -> None:
+        """Write the maps of the next frame; None if it has no gaze."""
+        self._density.store(maps and maps.density, frame)
+        self._fixation.store(maps and maps.fixation, frame)
+
+    def close(self) -> None:
+        """Give the folders their final names, and link the video."""
+        self._density.close()
+        self._fixation.close()
+        if self._link.exists() and self._is_video():
+            return
+        link_to(self._video, self._link)
+
+    def abort(self) -> None:
+        """Remove all temporary folders."""
+        self._density.abort()
+        self._fixation.abort()
+
+
+def link_to(source: Path, link: Path) -> None:
+    """Make a symbolic link, or a copy where links are not allowed; it replaces an earlier link.
+
+    Raises:
+        OutputError: neither is possible.
+    """
+    if link.is_symlink():
+        link.unlink()  # or the temporary path would be next to its target
+    temporary = temporary_path(link)
+    try:
+        try:
+            temporary.symlink_to(source)
+        except OSError:  # Windows, without the right to make links
+            (shutil.copytree if source.is_dir() else shutil.copy2)(source, temporary)
+        os.replace(temporary, link)
+    except OSError as error:
+        raise cannot_write(link, error) from error
+    finally:
+        remove(temporary)

@@ -1,0 +1,146 @@
+"""Read the recordings of all observers, one at a time, and place their gaze on the video."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...callbacks import OnProgress
+from ...errors import InputError, UsageError
+from ...recordings import (
+    FixationTable,
+    OnProblem,
+    Placement,
+    Problem,
+    Recording,
+    Samples,
+    detect_fixations,
+    iterate_recordings,
+    place,
+)
+from ...video.reader import VideoInfo
+from ...wording import plural
+from .density import Canvas
+from .options import DEFAULT_SIGMA, DEFAULT_SIGMA_DEG, GazeOptions, Sigma, degrees_to_pixels
+from .points import Gaze, Track
+from .results import Observer
+
+log = logging.getLogger("tinyhd")
+
+SAME_SIGMA = 0.02
+"""Relative difference of sigmas in pixels, between observers' screens, above which it is reported."""
+
+
+@dataclass(frozen=True)
+class StudyGaze:
+    """The gaze of all observers on a video, and facts about their recordings."""
+
+    gaze: Gaze
+    observers: tuple[Observer, ...]
+    """In the order of their numbers."""
+    canvas: Canvas
+    ends_s: dict[str, float]
+    """Time at which each observer's gaze ends, in seconds of the video."""
+
+
+def read_gaze(
+    paths: Sequence[Path],
+    options: GazeOptions,
+    info: VideoInfo,
+    report: OnProgress,
+    on_problem: OnProblem | None = None,
+) -> StudyGaze:
+    """Read recordings and detect fixations. The samples of one file at a time are in memory.
+
+    Args:
+        paths: files with one or several observers each.
+        options: reading, detection, and sigma.
+        info: the video.
+        report: called after each file.
+        on_problem: called with each problem of a recording, which does not stop the others; None to log a warning.
+
+    Raises:
+        InputError: no recording can be used.
+    """
+    tell = on_problem or (lambda problem: log.warning("%s", problem))
+    tracks: dict[str, Track] = {}
+    observers: list[Observer] = []
+    sigmas: list[tuple[float, float]] = []
+    for recording in iterate_recordings(paths, options.recordings, tell):
+        try:
+            placement = Placement.of(recording.screen, options.recordings.placed, (info.width, info.height))
+            track = track_of(recording, options, placement)
+        except InputError as error:
+            tell(Problem(recording.path, recording.observer, str(error), lost=True))
+            continue
+        tracks[recording.observer] = track
+        observers.append(describe(recording, track, info))
+        sigmas.append(sigma_of(options, placement, info))
+        report(len(observers), max(len(paths), len(observers)))
+    if not tracks:
+        raise InputError(f"none of {plural(len(paths), 'recording')} can be used")
+    if np.ptp(sigmas, axis=0).max() > SAME_SIGMA * max(sigmas[0]):
+        log.warning("the observers' screens differ, and so does a degree of visual angle; that of the first is used")
+    gaze = Gaze(tracks)
+    ends = {name: float(track.end_s.max(initial=0.0)) for name, track in tracks.items()}
+    return StudyGaze(gaze, tuple(observers), Canvas(info.width, info.height, sigmas[0]), ends)
+
+
+def track_of(recording: Recording, options: GazeOptions, placement: Placement) -> Track:
+    """Return the fixations, or the valid samples, of a recording in pixels of the video.
+
+    Raises:
+        InputError: the recording has none.
+    """
+    if not options.samples:
+        fixations = place(detect_fixations(recording, options.fixations), placement)
+        if not len(fixations):
+            raise InputError("has no fixations")
+        return to_track(fixations)
+    if recording.samples is None:
+        raise InputError("has fixations alone; leave out --samples")
+    return to_track(place(recording.samples, placement))
+
+
+def to_track(gaze: FixationTable | Samples) -> Track:
+    """Return fixations, or valid samples, in the order of their start."""
+    if isinstance(gaze, Samples):
+        kept = gaze.valid & np.isfinite(gaze.x) & np.isfinite(gaze.y)
+        time_s = gaze.time_s[kept]
+        return Track(time_s, time_s, gaze.x[kept].astype(np.float64), gaze.y[kept].astype(np.float64))
+    return Track(gaze.start_s, gaze.end_s, gaze.x.astype(np.float64), gaze.y.astype(np.float64))
+
+
+def describe(recording: Recording, track: Track, info: VideoInfo) -> Observer:
+    """Return the facts about a recording, without scores."""
+    inside = (track.x >= 0) & (track.x < info.width) & (track.y >= 0) & (track.y < info.height)
+    samples = recording.samples
+    count = valid = lost = None
+    if samples is not None and len(samples):
+        count, valid = len(samples), float(samples.valid.mean())
+        interval = float(np.median(np.diff(samples.time_s))) if len(samples) > 1 else 0.0
+        span = float(samples.time_s[-1] - samples.time_s[0]) + interval
+        lost = float(np.clip(1 - samples.valid.sum() * interval / span, 0, 1)) if span > 0 else None
+    on_video = float(inside.mean()) if len(inside) else None
+    return Observer(recording.observer, recording.path, count, valid, lost, len(track.x), on_video)
+
+
+def sigma_of(options: GazeOptions, placement: Placement, info: VideoInfo) -> tuple[float, float]:
+    """Return the standard deviation of the Gaussians along x and y, in pixels of the video."""
+    sigma = options.sigma
+    if sigma is None and options.fixations.distance_cm is not None:
+        sigma = Sigma(DEFAULT_SIGMA_DEG, degrees=True)
+    if sigma is None:
+        pixels = DEFAULT_SIGMA * max(info.width, info.height)
+        return pixels, pixels
+    if not sigma.degrees:
+        return sigma.value, sigma.value
+    if placement.screen is None:
+        raise UsageError("--sigma in degrees needs the size of the screen in pixels: --screen 1920x1080")
+    pixels = degrees_to_pixels(sigma.value, options.fixations, placement.screen[0])
+    across, down = placement.scale
+    return pixels * across, pixels * down

@@ -1,0 +1,147 @@
+"""Draw the recorded gaze on the frames of a video, next to the prediction of a model."""
+
+from __future__ import annotations
+
+import colorsys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...inference.normalization import RunningScale
+from ...inference.windows import Map
+from ...video.options import OverlayStyle
+from ...video.overlay import Painter, draw_label
+from ...video.reader import Frame, Image, VideoInfo
+from ...video.writer import VideoWriter
+from ...wording import plural
+from .density import Gaussians
+from .options import GazeOptions
+from .points import Gaze
+
+DENSITY_SIDE = 256
+"""Longer side of the density that is drawn; the Gaussians are smooth."""
+
+SUBPIXELS = 4
+"""Fractional bits of coordinates in OpenCV's drawing functions."""
+
+LABEL = (40, 40, 40)
+"""RGB color of the labels of both halves."""
+
+
+def observer_color(number: int) -> tuple[int, int, int]:
+    """Return the RGB color of an observer; the colors of neighboring numbers differ clearly."""
+    hue = 0.6180339887 * number % 1  # the golden ratio spreads any number of hues evenly
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75 if number % 2 else 0.95, 1.0 if number % 3 else 0.85)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def small_density(gaussians: Gaussians) -> Map:
+    """Return the density of a frame for the overlay, with a longer side of about ``DENSITY_SIDE`` pixels."""
+    canvas = gaussians.canvas
+    if not len(gaussians.points):
+        return np.zeros((1, 1), np.float32)
+    factor = max(1, max(canvas.width, canvas.height) // DENSITY_SIDE)
+    # The product of the blocks' means is the mean over the blocks, as of area averaging.
+    rows, columns = (block_means(values, factor) for values in (gaussians.rows, gaussians.columns))
+    return (rows.T @ columns).astype(np.float32)
+
+
+def block_means(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Return the means of blocks of neighboring columns; the last block may be smaller."""
+    starts = np.arange(0, values.shape[1], size)
+    sizes = np.diff(np.append(starts, values.shape[1]))
+    return np.asarray(np.add.reduceat(values, starts, axis=1) / sizes)
+
+
+class GazePainter:
+    """Draws density, points and trails on the left, and a model's map on the right.
+
+    Args:
+        gaze: the recorded gaze.
+        model: the model's name; None to draw the gaze alone.
+        style: colors of the maps.
+        trail_s: length of the trails in seconds.
+    """
+
+    def __init__(self, gaze: Gaze, model: str | None, style: OverlayStyle, trail_s: float) -> None:
+        self._gaze, self._model, self._trail_s = gaze, model, trail_s
+        self._painter = Painter(style)
+        self._density_scale, self._model_scale = RunningScale(), RunningScale()
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height of the images, for frames of a size."""
+        return (width if self._model is None else 2 * width), height
+
+    def paint(self, frame: Frame, gaussians: Gaussians, density: Map, saliency: Map | None) -> Image:
+        """Return the drawn frame.
+
+        Args:
+            frame: the frame.
+            gaussians: of the gaze in it.
+            density: its density, see :func:`small_density`.
+            saliency: the model's map of the frame.
+        """
+        rgb = frame.rgb()
+        left = rgb.copy()
+        if len(gaussians.points):
+            left = self._painter.paint(rgb, self._density_scale(density, frame.time_s))
+        left = np.ascontiguousarray(left)
+        self._draw_gaze(left, frame, gaussians)
+        observers = len(np.unique(gaussians.points.observer))
+        draw_label(left, f"gaze of {plural(observers, 'observer')}", (0, 0), LABEL)
+        if saliency is None:
+            return left
+        right = np.ascontiguousarray(self._painter.paint(rgb, self._model_scale(saliency, frame.time_s)))
+        draw_label(right, str(self._model), (0, 0), LABEL)
+        return np.hstack([left, right])
+
+    def _draw_gaze(self, image: Image, frame: Frame, gaussians: Gaussians) -> None:
+        """Draw trails and points on an image, in place."""
+        width = image.shape[1]
+        radius, stroke = max(2, round(width / 160)), max(1, round(width / 500))
+        end_s = frame.time_s + float(frame.duration * frame.info.time_base)
+        for observer in range(len(self._gaze.observers) if self._trail_s else 0):
+            trail = self._gaze.trail(observer, end_s - self._trail_s, end_s)
+            if len(trail) > 1:
+                cv2.polylines(image, [to_subpixels(trail)], False, observer_color(observer), stroke, cv2.LINE_AA, SUBPIXELS)
+        points = gaussians.points
+        places = to_subpixels(np.stack([points.x, points.y], axis=1))
+        for observer, place in zip(points.observer, places, strict=True):
+            at = (int(place[0]), int(place[1]))
+            for size, color in ((radius + stroke, (0, 0, 0)), (radius, observer_color(int(observer)))):
+                cv2.circle(image, at, size << SUBPIXELS, color, cv2.FILLED, cv2.LINE_AA, SUBPIXELS)
+
+
+def to_subpixels(places: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Return positions ``(n, 2)`` in pixels as OpenCV's fixed-point coordinates, in which pixel centers are integers."""
+    return np.round((np.clip(places, -(2**12), 2**14) - 0.5) * (1 << SUBPIXELS)).astype(np.int32)
+
+
+class OverlayWriter:
+    """The overlay as a video with the timestamps and the audio of its source.
+
+    Args:
+        path: the file.
+        info: the source.
+        painter: draws the frames.
+        options: encoder, and whether to copy the audio.
+    """
+
+    def __init__(self, path: Path, info: VideoInfo, painter: GazePainter, options: GazeOptions) -> None:
+        self._painter = painter
+        size = painter.size(info.width, info.height)
+        self._writer = VideoWriter(path, info, size, options.encoder, audio=options.audio)
+
+    def write(self, frame: Frame, gaussians: Gaussians, density: Map, saliency: Map | None) -> None:
+        """Draw and write the next frame; the arguments are those of :meth:`GazePainter.paint`."""
+        self._writer.write(self._painter.paint(frame, gaussians, density, saliency), frame)
+
+    def close(self) -> None:
+        """Give the file its final name."""
+        self._writer.close()
+
+    def abort(self) -> None:
+        """Remove the temporary file."""
+        self._writer.abort()

@@ -1,0 +1,145 @@
+"""``tinyhd gaze``: turn eye-tracking recordings into maps, an overlay, and the ceiling of a model's scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..apps.gaze.options import GazeOptions
+from ..apps.gaze.outputs import GazeOutputs
+from ..errors import OK, SOME_INPUT_FAILED
+from ..inference.model_options import ModelOptions
+from ..inference.options import STDOUT
+from ..wording import plural
+from .batch import warn_of_damage
+from .model_options import load
+from .option_fields import with_options
+from .options import Quiet
+from .progress import progress_display
+from .terminal import say, stdout_console
+
+if TYPE_CHECKING:
+    from ..apps.gaze.results import GazeResult, Observer, Scores
+    from ..recordings import Problem
+
+
+@with_options
+def gaze(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video that the observers saw.", show_default=False)],
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RECORDING", help="Exports of an eye tracker: one or several observers each.", show_default=False
+        ),
+    ],
+    *,
+    outputs: GazeOutputs,
+    options: GazeOptions,
+    model: ModelOptions,
+    quiet: Quiet = False,
+) -> int:
+    """Turn recorded gaze into maps and an overlay, and score a model against the agreement of the observers.
+
+    The table shows how well the others predict each observer: the ceiling that a model can reach. A model is run with
+    --model, --weights or --overlay:
+    tinyhd gaze clip.mp4 recordings/*.tsv --out study --overlay gaze.mp4
+    """
+    from ..apps.gaze.run import gaze_file
+
+    lost: list[Problem] = []
+
+    def on_problem(problem: Problem) -> None:
+        say(f"tinyhd: {problem}")
+        if problem.lost:
+            lost.append(problem)
+
+    wanted = model.model is not None or model.weights is not None or outputs.overlay is not None
+    outputs.check_inputs([video, *recordings])
+    loaded = load(model, exact=True) if wanted else None
+    with progress_display(quiet) as progress:
+        result = gaze_file(
+            video,
+            recordings,
+            outputs,
+            options,
+            loaded,
+            lambda phase: progress.video(video.name, phase=phase),
+            on_problem,
+        )
+    warn_of_damage(video, result.damaged)
+    if STDOUT not in (outputs.json, outputs.csv):
+        show(result)
+    if not quiet and outputs.requested():
+        written = ", ".join(str(path) for _, path in outputs.requested())
+        say(f"{plural(len(result.observers), 'observer')}, {plural(result.frames, 'frame')} -> {written}")
+    return SOME_INPUT_FAILED if lost else OK
+
+
+def show(result: GazeResult) -> None:
+    """Print the observers, the ceiling, and the model's share of it on stdout."""
+    from rich.table import Table
+
+    console = stdout_console()
+    if not console.is_terminal:
+        console.width = max(console.width, 160)  # a log or a pipe has no width
+    table = Table("observer", box=None, header_style="bold", pad_edge=False)
+    model = [] if result.model is None else ["model NSS", "AUC", "CC"]
+    for column in ("valid", "lost", "fixations", "on video", "frames", "NSS", "AUC", "CC", *model):
+        table.add_column(column, justify="right", no_wrap=True)
+    for observer in result.observers:
+        table.add_row(*row(observer, bool(model)))
+    console.print(table)
+    console.print()
+    for line in summary(result):
+        console.print(line, soft_wrap=True)
+
+
+def row(observer: Observer, model: bool) -> list[str]:
+    """Return the cells of an observer."""
+    from ..untrusted import printable
+
+    facts = [percent(observer.valid), percent(observer.lost), f"{observer.fixations:,}", percent(observer.on_video)]
+    scores = [*cells(observer.others), *(cells(observer.model) if model else [])]
+    return [printable(observer.name), *facts, f"{observer.frames:,}", *scores]
+
+
+def cells(scores: Scores | None) -> list[str]:
+    """Return NSS, AUC and CC as text."""
+    found = scores or {}
+    return [number(found.get(name)) for name in ("NSS", "AUC", "CC")]
+
+
+def summary(result: GazeResult) -> list[str]:
+    """Return the lines below the table."""
+    if result.ceiling is None:
+        return ["No frame has the gaze of two observers, so that there is no agreement to measure."]
+    lines = [
+        sentence("Ceiling (each observer against all others)", result.ceiling.leave_one_out),
+        sentence("Halves of the observers against each other", result.ceiling.halves),
+    ]
+    if result.model is not None and result.share is not None:
+        share = ", ".join(f"{name} {percent(value)}" for name, value in result.share.items())
+        lines.append(sentence(f"{result.model.name} against each observer", result.model.leave_one_out))
+        lines.append(f"Share of the ceiling above chance: {share}")
+    least = result.least_agreeing()
+    if least:
+        named = ", ".join(f"{one.name} (NSS {number((one.others or {}).get('NSS'))})" for one in least)
+        lines.append(f"Least agreement with the others: {named}")
+    return lines
+
+
+def sentence(subject: str, scores: Scores) -> str:
+    """Return a line with the scores of a map."""
+    return f"{subject}: {', '.join(f'{name} {number(value)}' for name, value in scores.items())}"
+
+
+def number(value: float | None) -> str:
+    """Return a score with three decimals."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction in percent."""
+    return "-" if value is None else f"{100 * value:.1f} %"
