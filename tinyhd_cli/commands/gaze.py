@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..apps.gaze.options import GazeOptions
-from ..apps.gaze.outputs import GazeOutputs
+from ..apps.gaze.options import GazeOptions, GazeOutputs
 from ..errors import OK, SOME_INPUT_FAILED
 from ..inference.model_options import ModelOptions
 from ..inference.options import STDOUT

@@ -38,7 +38,7 @@ class MapValues:
     grid: Numbers
 
 
-class FrameGaze:
+class ObserverDensities:
     """The densities of the observers with gaze in a frame.
 
     Attributes:
@@ -67,9 +67,7 @@ class FrameGaze:
 
     def sums(self, weights: Numbers) -> MapValues:
         """Return the values of weighted sums of the observers' densities; ``weights`` are ``(m, k)``."""
-        return MapValues(
-            weights @ self._at, *self._moments(weights), weights @ self._products, weights @ self._grid
-        )
+        return MapValues(weights @ self._at, *self._moments(weights), weights @ self._products, weights @ self._grid)
 
     def of_map(self, saliency: Numbers) -> MapValues:
         """Return the values of a map ``(height, width)`` of the frame."""
@@ -102,8 +100,8 @@ class FrameGaze:
             nss = (np.where(owned, maps.at, 0).sum(axis=1) / owned.sum(axis=1) - maps.mean) / deviation
             covariance = (maps.products * chosen).sum(axis=1) / count - maps.mean * mean
             cc = covariance / np.sqrt(maps.variance * variance)
-        rows = zip(owned, *(np.broadcast_to(part, (len(targets), part.shape[1])) for part in (maps.at, maps.grid)))
-        auc = [area_under_curve(at[own], everywhere) for own, at, everywhere in rows]
+        at, grid = (np.broadcast_to(part, (len(targets), part.shape[1])) for part in (maps.at, maps.grid))
+        auc = [area_under_curve(at[row][own], grid[row]) for row, own in enumerate(owned)]
         scores = np.stack([nss, np.array(auc), cc], axis=1)
         scores[np.broadcast_to(~(maps.variance > 0), nss.shape)] = np.nan
         return scores
@@ -128,7 +126,8 @@ def area_under_curve(values: Numbers, everywhere: Numbers) -> float:
     for any number of values, also for the single fixation of one observer.
     """
     if len(values) <= FEW_VALUES:
-        ranks = sum(np.count_nonzero(everywhere < value) + np.count_nonzero(everywhere <= value) for value in values)
+        below = sum(int(np.count_nonzero(everywhere < value)) for value in values)
+        ranks = below + sum(int(np.count_nonzero(everywhere <= value)) for value in values)
     else:
         ordered = np.sort(everywhere)
         ranks = sum(int(np.searchsorted(ordered, values, side=side).sum()) for side in ("left", "right"))
@@ -162,7 +161,7 @@ def score_gaze(gaussians: Gaussians, seed: Sequence[int], saliency: Numbers | No
     Returns:
         The scores; None if fewer than two observers have gaze in the frame.
     """
-    frame = FrameGaze(gaussians)
+    frame = ObserverDensities(gaussians)
     if len(frame.observers) < 2:
         return None
     (others, alone), (half, other_half) = frame.leave_one_out(), frame.halves(np.random.default_rng(seed))

@@ -23,6 +23,10 @@ GRID_SIDE = 128
 """Minimum number of steps along the longer side of a frame, because a model's map may be finer than the Gaussians."""
 
 
+DRAWN_SIDE = 256
+"""Longer side of a density that is drawn, at least; the Gaussians are smooth."""
+
+
 @dataclass(frozen=True)
 class Canvas:
     """The frames for which densities are computed."""
@@ -94,3 +98,22 @@ def at_points(gaussians: Gaussians, rows: Indices, columns: Indices) -> Numbers:
     """Return the value of each Gaussian at some pixels, ``(n, pixels)``."""
     values: Numbers = gaussians.rows[:, rows] * gaussians.columns[:, columns]
     return values
+
+
+def small_density(gaussians: Gaussians) -> NDArray[np.float32]:
+    """Return the density of a frame for the overlay, which has a longer side of at least ``DRAWN_SIDE`` pixels."""
+    canvas = gaussians.canvas
+    if not len(gaussians.points):
+        return np.zeros((1, 1), np.float32)
+    factor = max(1, max(canvas.width, canvas.height) // DRAWN_SIDE)
+    # The product of the blocks' means is the mean over the blocks, as of area averaging.
+    rows, columns = (block_means(values, factor) for values in (gaussians.rows, gaussians.columns))
+    small: NDArray[np.float32] = (rows.T @ columns).astype(np.float32)
+    return small
+
+
+def block_means(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Return the means of blocks of neighboring columns; the last block may be smaller."""
+    starts = np.arange(0, values.shape[1], size)
+    sizes = np.diff(np.append(starts, values.shape[1]))
+    return np.asarray(np.add.reduceat(values, starts, axis=1) / sizes)

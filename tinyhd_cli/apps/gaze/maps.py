@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...atomic_files import cannot_write, remove, temporary_path
 from ...errors import OutputError, UsageError
 from ...inference.outputs import map_names
-from ...video.image_writer import ImageSequenceWriter, encode_image
-from ...video.reader import Frame
+from ...video.image_writer import ImageSequenceWriter
 from ...video.source import is_read_once
-from .density import Canvas, to_density_image, to_fixation_image
-from .points import Numbers, Points
-
-
-@dataclass(frozen=True)
-class EncodedMaps:
-    """The maps of a frame as PNG files."""
-
-    density: bytes
-    fixation: bytes
-
-
-def encode_maps(density: Numbers, points: Points, canvas: Canvas) -> EncodedMaps:
-    """Return the maps of a frame with gaze."""
-    images = to_density_image(density), to_fixation_image(points, canvas)
-    return EncodedMaps(*(encode_image(image, ".png") for image in images))
+from .frames import FrameResult
 
 
 class FolderWriter:
@@ -63,10 +45,10 @@ class FolderWriter:
             return True
         return self._link.is_file() and self._link.stat().st_size == self._video.stat().st_size
 
-    def write(self, maps: EncodedMaps | None, frame: Frame) -> None:
-        """Write the maps of the next frame; None if it has no gaze."""
-        self._density.store(maps and maps.density, frame)
-        self._fixation.store(maps and maps.fixation, frame)
+    def write(self, done: FrameResult) -> None:
+        """Write the maps of the next frame."""
+        self._density.store(done.density_png, done.shown.frame)
+        self._fixation.store(done.fixation_png, done.shown.frame)
 
     def close(self) -> None:
         """Give the folders their final names, and link the video."""
@@ -96,7 +78,7 @@ def link_to(source: Path, link: Path) -> None:
             temporary.symlink_to(source)
         except OSError:  # Windows, without the right to make links
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, temporary)
-        os.replace(temporary, link)
+        temporary.replace(link)
     except OSError as error:
         raise cannot_write(link, error) from error
     finally:

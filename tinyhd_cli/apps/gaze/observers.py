@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from ...recordings import (
     detect_fixations,
     iterate_recordings,
     place,
+    placement_of,
+    quality,
 )
 from ...video.reader import VideoInfo
 from ...wording import plural
@@ -72,14 +74,14 @@ def read_gaze(
     sigmas: list[tuple[float, float]] = []
     for recording in iterate_recordings(paths, options.recordings, tell):
         try:
-            placement = Placement.of(recording.screen, options.recordings.placed, (info.width, info.height))
+            placement = placement_in(info, recording, options)
             track = track_of(recording, options, placement)
         except InputError as error:
             tell(Problem(recording.path, recording.observer, str(error), lost=True))
             continue
         tracks[recording.observer] = track
         observers.append(describe(recording, track, info))
-        sigmas.append(sigma_of(options, placement, info))
+        sigmas.append(sigma_of(options, recording, placement))
         report(len(observers), max(len(paths), len(observers)))
     if not tracks:
         raise InputError(f"none of {plural(len(paths), 'recording')} can be used")
@@ -117,30 +119,37 @@ def to_track(gaze: FixationTable | Samples) -> Track:
 
 def describe(recording: Recording, track: Track, info: VideoInfo) -> Observer:
     """Return the facts about a recording, without scores."""
+    found = quality(recording)
     inside = (track.x >= 0) & (track.x < info.width) & (track.y >= 0) & (track.y < info.height)
-    samples = recording.samples
-    count = valid = lost = None
-    if samples is not None and len(samples):
-        count, valid = len(samples), float(samples.valid.mean())
-        interval = float(np.median(np.diff(samples.time_s))) if len(samples) > 1 else 0.0
-        span = float(samples.time_s[-1] - samples.time_s[0]) + interval
-        lost = float(np.clip(1 - samples.valid.sum() * interval / span, 0, 1)) if span > 0 else None
-    on_video = float(inside.mean()) if len(inside) else None
-    return Observer(recording.observer, recording.path, count, valid, lost, len(track.x), on_video)
+    return Observer(
+        recording.observer,
+        recording.path,
+        found.rate,
+        found.valid,
+        found.lost,
+        found.longest_gap_s,
+        len(track.x),
+        float(inside.mean()) if len(inside) else None,
+    )
 
 
-def sigma_of(options: GazeOptions, placement: Placement, info: VideoInfo) -> tuple[float, float]:
+def placement_in(info: VideoInfo, recording: Recording, options: GazeOptions) -> Placement:
+    """Return where the video was shown on the screen; gaze is placed on its stored, possibly not square, pixels."""
+    displayed = round(info.width * info.sample_aspect_ratio), info.height
+    return replace(placement_of(displayed, recording.screen, options.recordings), video=(info.width, info.height))
+
+
+def sigma_of(options: GazeOptions, recording: Recording, placement: Placement) -> tuple[float, float]:
     """Return the standard deviation of the Gaussians along x and y, in pixels of the video."""
-    sigma = options.sigma
+    sigma, (width, height) = options.sigma, placement.video
     if sigma is None and options.fixations.distance_cm is not None:
         sigma = Sigma(DEFAULT_SIGMA_DEG, degrees=True)
     if sigma is None:
-        pixels = DEFAULT_SIGMA * max(info.width, info.height)
-        return pixels, pixels
+        sigma = Sigma(DEFAULT_SIGMA * max(width, height), degrees=False)
     if not sigma.degrees:
         return sigma.value, sigma.value
-    if placement.screen is None:
-        raise UsageError("--sigma in degrees needs the size of the screen in pixels: --screen 1920x1080")
-    pixels = degrees_to_pixels(sigma.value, options.fixations, placement.screen[0])
-    across, down = placement.scale
-    return pixels * across, pixels * down
+    if recording.screen is None:
+        raise UsageError("--sigma in degrees needs the size of the screen in pixels, such as --screen 1920x1080")
+    pixels = degrees_to_pixels(sigma.value, options.fixations, recording.screen[0])
+    _, _, shown_width, shown_height = placement.rectangle
+    return pixels * width / shown_width, pixels * height / shown_height

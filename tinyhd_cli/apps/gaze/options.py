@@ -1,13 +1,18 @@
-"""Options of ``gaze``, for the command line and the Python API. Loads neither NumPy nor FFmpeg."""
+"""Options and outputs of ``gaze``, for the command line and the Python API. Loads neither NumPy nor FFmpeg."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 
+from ...atomic_files import destination, is_special
 from ...errors import UsageError
-from ...fields import LOOK, RUN, Adjust, group, option
+from ...fields import LOOK, OUTPUTS, RUN, Adjust, group, option
+from ...inference.options import STDOUT
 from ...recordings.options import FixationOptions, RecordingOptions
 from ...video.options import EncoderOptions, InputOptions, OverlayStyle
 from ..options import PLAYLISTS
@@ -92,3 +97,66 @@ def degrees_to_pixels(degrees: float, fixations: FixationOptions, screen_width: 
     distance, width = fixations.distance_cm, fixations.screen_width_cm
     assert distance is not None and width is not None, "FixationOptions requires both or none"
     return 2 * distance * math.tan(math.radians(degrees) / 2) * screen_width / width
+
+
+SUFFIXES = {"json": ".json", "csv": ".csv", "plot": ".png"}
+"""Suffixes of the outputs that have only one."""
+
+
+@dataclass(frozen=True)
+class GazeOutputs:
+    """The outputs; None for those that are not requested. Raises ``UsageError`` for names that do not suit."""
+
+    out: Path | None = option(
+        None,
+        OUTPUTS,
+        "DIR",
+        "Fixation maps and density maps of every frame, as a dataset for `tinyhd evaluate --dataset folder` and `tinyhd"
+        " train`.",
+        kind=Path,
+    )
+    overlay: Path | None = option(
+        None,
+        OUTPUTS,
+        "FILE",
+        "Video of the gaze (points, trails, density) next to the prediction of the model.",
+        short="-o",
+        kind=Path,
+    )
+    plot: Path | None = option(None, OUTPUTS, "FILE", "Agreement over time and of each observer, as PNG.", kind=Path)
+    json: Path | None = option(None, OUTPUTS, "FILE", "All results; - for standard output.", kind=Path)
+    csv: Path | None = option(None, OUTPUTS, "FILE", "One row per observer; - for standard output.", kind=Path)
+
+    def __post_init__(self) -> None:
+        for kind, path in self.requested():
+            if path == STDOUT:
+                if kind not in ("json", "csv"):
+                    raise UsageError(f"--{kind} -: only --json and --csv can go to standard output")
+                continue
+            destination(path)  # raises an error for an invalid path
+            suffix = SUFFIXES.get(kind)
+            if suffix and path.suffix.lower() != suffix and not is_special(path):
+                raise UsageError(f"--{kind} {path}: the file's name must end in {suffix}")
+            if kind == "out" and path.exists() and not path.is_dir():
+                raise UsageError(f"--out {path}: exists and is not a folder")
+            if kind != "out" and path.is_dir():
+                raise UsageError(f"--{kind} {path}: is a folder; give the name of a file")
+        if self.overlay is not None:
+            from ...video.encoders import check_container
+
+            check_container(self.overlay)
+        places = [os.path.realpath(path) for _, path in self.requested()]
+        if len(set(places)) < len(places):
+            raise UsageError(f"two outputs have the same name: {', '.join(str(path) for _, path in self.requested())}")
+
+    def requested(self) -> list[tuple[str, Path]]:
+        """Return the option and the path of every requested output."""
+        pairs = [(item.name, getattr(self, item.name)) for item in fields(self)]
+        return [(name, path) for name, path in pairs if path is not None]
+
+    def check_inputs(self, inputs: Sequence[Path]) -> None:
+        """Raise ``UsageError`` if an output is an input."""
+        sources = {os.path.realpath(source) for source in inputs}
+        for kind, path in self.requested():
+            if os.path.realpath(path) in sources:
+                raise UsageError(f"--{kind} {path}: is an input; write to another file")

@@ -17,11 +17,9 @@ from ...video.reader import Frame, Image, VideoInfo
 from ...video.writer import VideoWriter
 from ...wording import plural
 from .density import Gaussians
+from .frames import FrameGaze, FrameResult
 from .options import GazeOptions
 from .points import Gaze
-
-DENSITY_SIDE = 256
-"""Longer side of the density that is drawn; the Gaussians are smooth."""
 
 SUBPIXELS = 4
 """Fractional bits of coordinates in OpenCV's drawing functions."""
@@ -35,24 +33,6 @@ def observer_color(number: int) -> tuple[int, int, int]:
     hue = 0.6180339887 * number % 1  # the golden ratio spreads any number of hues evenly
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75 if number % 2 else 0.95, 1.0 if number % 3 else 0.85)
     return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def small_density(gaussians: Gaussians) -> Map:
-    """Return the density of a frame for the overlay, with a longer side of about ``DENSITY_SIDE`` pixels."""
-    canvas = gaussians.canvas
-    if not len(gaussians.points):
-        return np.zeros((1, 1), np.float32)
-    factor = max(1, max(canvas.width, canvas.height) // DENSITY_SIDE)
-    # The product of the blocks' means is the mean over the blocks, as of area averaging.
-    rows, columns = (block_means(values, factor) for values in (gaussians.rows, gaussians.columns))
-    return (rows.T @ columns).astype(np.float32)
-
-
-def block_means(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Return the means of blocks of neighboring columns; the last block may be smaller."""
-    starts = np.arange(0, values.shape[1], size)
-    sizes = np.diff(np.append(starts, values.shape[1]))
-    return np.asarray(np.add.reduceat(values, starts, axis=1) / sizes)
 
 
 class GazePainter:
@@ -74,15 +54,14 @@ class GazePainter:
         """Return width and height of the images, for frames of a size."""
         return (width if self._model is None else 2 * width), height
 
-    def paint(self, frame: Frame, gaussians: Gaussians, density: Map, saliency: Map | None) -> Image:
+    def paint(self, shown: FrameGaze, density: Map) -> Image:
         """Return the drawn frame.
 
         Args:
-            frame: the frame.
-            gaussians: of the gaze in it.
-            density: its density, see :func:`small_density`.
-            saliency: the model's map of the frame.
+            shown: the frame with its gaze.
+            density: its density, of any size.
         """
+        frame, gaussians, saliency = shown.frame, shown.gaussians, shown.saliency
         rgb = frame.rgb()
         left = rgb.copy()
         if len(gaussians.points):
@@ -105,7 +84,8 @@ class GazePainter:
         for observer in range(len(self._gaze.observers) if self._trail_s else 0):
             trail = self._gaze.trail(observer, end_s - self._trail_s, end_s)
             if len(trail) > 1:
-                cv2.polylines(image, [to_subpixels(trail)], False, observer_color(observer), stroke, cv2.LINE_AA, SUBPIXELS)
+                line = [to_subpixels(trail)]
+                cv2.polylines(image, line, False, observer_color(observer), stroke, cv2.LINE_AA, SUBPIXELS)
         points = gaussians.points
         places = to_subpixels(np.stack([points.x, points.y], axis=1))
         for observer, place in zip(points.observer, places, strict=True):
@@ -115,7 +95,7 @@ class GazePainter:
 
 
 def to_subpixels(places: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Return positions ``(n, 2)`` in pixels as OpenCV's fixed-point coordinates, in which pixel centers are integers."""
+    """Return positions ``(n, 2)`` in pixels in OpenCV's fixed-point numbers; there, pixel centers are integers."""
     return np.round((np.clip(places, -(2**12), 2**14) - 0.5) * (1 << SUBPIXELS)).astype(np.int32)
 
 
@@ -134,9 +114,10 @@ class OverlayWriter:
         size = painter.size(info.width, info.height)
         self._writer = VideoWriter(path, info, size, options.encoder, audio=options.audio)
 
-    def write(self, frame: Frame, gaussians: Gaussians, density: Map, saliency: Map | None) -> None:
-        """Draw and write the next frame; the arguments are those of :meth:`GazePainter.paint`."""
-        self._writer.write(self._painter.paint(frame, gaussians, density, saliency), frame)
+    def write(self, done: FrameResult) -> None:
+        """Draw and write the next frame."""
+        assert done.small is not None, "computed whenever there is an overlay"
+        self._writer.write(self._painter.paint(done.shown, done.small), done.shown.frame)
 
     def close(self) -> None:
         """Give the file its final name."""

@@ -32,12 +32,14 @@ class Observer:
 
     name: str
     file: Path
-    samples: int | None
-    """Number of samples; None if the file has fixations alone."""
+    rate: float | None
+    """Samples per second; None, as the three below, if the file has fixations alone."""
     valid: float | None
     """Fraction of the samples that are valid."""
     lost: float | None
-    """Fraction of the recording's time without a valid sample."""
+    """Fraction of the expected samples that are missing or invalid."""
+    longest_gap_s: float | None
+    """Longest time without valid gaze."""
     fixations: int
     """Number of fixations, or of valid samples."""
     on_video: float | None
@@ -72,9 +74,7 @@ class ModelScores:
 
     def share(self, ceiling: Ceiling) -> dict[str, float | None]:
         """Return the model's fraction of the ceiling above chance, in the leave-one-out scores."""
-        return {
-            name: share_of(self.leave_one_out[name], ceiling.leave_one_out[name], CHANCE[name]) for name in METRICS
-        }
+        return {name: share_of(self.leave_one_out[name], ceiling.leave_one_out[name], CHANCE[name]) for name in METRICS}
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class GazeResult:
         """Return a table with one row per observer."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        facts = ("samples", "valid", "lost", "fixations", "on_video", "frames")
+        facts = ("rate", "valid", "lost", "longest_gap_s", "fixations", "on_video", "frames")
         writer.writerow(["observer", "file", *facts, *METRICS, *(f"model_{name}" for name in METRICS)])
         for observer in self.observers:
             scores = [
@@ -172,7 +172,9 @@ class GazeResult:
 def observer_dict(observer: Observer) -> dict[str, Any]:
     """Return the JSON of one observer."""
     values = {key: rounded_value(value) for key, value in vars(observer).items() if key not in ("others", "model")}
-    scores = {kind: found and rounded(found) for kind, found in (("others", observer.others), ("model", observer.model))}
+    scores = {
+        kind: found and rounded(found) for kind, found in (("others", observer.others), ("model", observer.model))
+    }
     return {**values, "file": str(observer.file), **scores}
 
 

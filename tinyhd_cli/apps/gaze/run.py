@@ -4,63 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
 
 from ...callbacks import OnProgress, StartPhase, no_phases
 from ...errors import InputError
 from ...inference.model import Model
-from ...inference.predict import saliency_of
 from ...inference.tasks import require_task
-from ...inference.windows import Map
-from ...metrics import resize
 from ...recordings import OnProblem
-from ...system import available_cores
 from ...video.images import is_static_image
-from ...video.reader import Frame, VideoReader
+from ...video.reader import VideoReader
 from ...wording import list_names
-from .agreement import FrameScores, score_gaze
-from .ceiling import CeilingCollector
-from .density import Canvas, Gaussians
-from .maps import EncodedMaps, FolderWriter, encode_maps
+from .ceiling import StudyCollector
+from .frames import compute, frames_with_gaze, in_order
+from .maps import FolderWriter
 from .observers import StudyGaze, read_gaze
-from .options import GazeOptions
-from .outputs import GazeOutputs, write_results
-from .overlay import GazePainter, OverlayWriter, small_density
+from .options import GazeOptions, GazeOutputs
+from .outputs import write_results
+from .overlay import GazePainter, OverlayWriter
 from .results import GazeResult
 
 log = logging.getLogger("tinyhd")
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
-
 TOLERATED_S = 0.5
 """Gaze that continues after the end of the video for longer than this is reported."""
-
-
-@dataclass(frozen=True)
-class FrameWork:
-    """A frame with its gaze, and the model's map."""
-
-    frame: Frame
-    gaussians: Gaussians
-    saliency: Map | None
-
-
-@dataclass(frozen=True)
-class FrameResult:
-    """Everything that is computed for a frame independently of other frames."""
-
-    work: FrameWork
-    maps: EncodedMaps | None
-    scores: FrameScores | None
-    small: Map | None
-    """Density for the overlay."""
 
 
 def gaze_file(
@@ -111,120 +79,37 @@ def watch(
     report: OnProgress,
 ) -> GazeResult:
     """Process all frames of an open video and write the maps and the overlay."""
-    info, canvas = reader.info, study.canvas
-    name = None if model is None else model.name
-    collector = CeilingCollector(len(study.gaze.observers), name)
-    watched = np.zeros(len(study.gaze.observers), np.int64)
-    frames = frames_with_gaze = 0
-    duration_s = 0.0
+    info, name = reader.info, None if model is None else model.name
+    collector = StudyCollector(study.observers, name)
     with contextlib.ExitStack() as stack:
-        folder = FolderWriter(outputs.out, info.path) if outputs.out else None
-        painter = GazePainter(study.gaze, name, options.style, options.trail_s)
-        overlay = OverlayWriter(outputs.overlay, info, painter, options) if outputs.overlay else None
-        for writer in (folder, overlay):
-            if writer is not None:
-                stack.callback(writer.abort)
-        works = stack.enter_context(contextlib.closing(frame_works(reader, study, model)))
-
-        def compute(work: FrameWork) -> FrameResult:
-            return process(work, options, maps=folder is not None, overlay=overlay is not None)
-
-        for done in in_order(compute, works):
-            frame, gaussians = done.work.frame, done.work.gaussians
-            if folder:
-                folder.write(done.maps, frame)
-            if overlay and done.small is not None:
-                overlay.write(frame, gaussians, done.small, done.work.saliency)
-            if done.scores is not None:
-                collector.add(frame.time_s, done.scores)
-            watched[np.unique(gaussians.points.observer)] += 1
-            frames_with_gaze += len(gaussians.points) > 0
-            frames += 1
-            duration_s = frame.time_s + float(frame.duration * info.time_base)
-            report(frames, max(reader.frame_count or 0, frames))
-        for writer in (folder, overlay):
-            if writer is not None:
-                writer.close()
-    observers = []
-    for number, observer in enumerate(study.observers):
-        others, of_model = collector.of_observer(number)
-        observers.append(replace(observer, frames=int(watched[number]), others=others, model=of_model))
-    return GazeResult(
-        info.path,
-        frames,
-        duration_s,
-        reader.damaged,
-        canvas.width,
-        canvas.height,
-        canvas.sigma,
-        frames_with_gaze,
-        tuple(observers),
-        collector.ceiling(),
-        collector.model(),
-        collector.curve(),
-    )
-
-
-def frame_works(reader: VideoReader, study: StudyGaze, model: Model | None) -> Iterator[FrameWork]:
-    """Yield the frames of a video with their gaze and, with a model, their maps."""
-    canvas = study.canvas
-    with contextlib.ExitStack() as stack:
-        pairs: Iterable[tuple[Frame, Map | None]] = ((frame, None) for frame in reader)
-        if model is not None:
-            pairs = stack.enter_context(contextlib.closing(saliency_of(reader, model)))
-        for frame, saliency in pairs:
-            end_s = frame.time_s + float(frame.duration * frame.info.time_base)
-            points = study.gaze.between(frame.time_s, end_s).inside(canvas.width, canvas.height)
-            yield FrameWork(frame, Gaussians(points, canvas), saliency)
-
-
-def process(work: FrameWork, options: GazeOptions, *, maps: bool, overlay: bool) -> FrameResult:
-    """Compute the results of one frame; several frames can be processed at the same time."""
-    gaussians, canvas, index = work.gaussians, work.gaussians.canvas, work.frame.index
-    encoded = scores = None
-    if len(gaussians.points):
-        if maps:
-            encoded = encode_maps(gaussians.density(), gaussians.points, canvas)
-        if index % options.step == 0:
-            scores = score(work, (options.seed, index), canvas)
-    return FrameResult(work, encoded, scores, small_density(gaussians) if overlay else None)
-
-
-def score(work: FrameWork, seed: tuple[int, int], canvas: Canvas) -> FrameScores | None:
-    """Score the observers of a frame against each other, and the model's map against them."""
-    saliency = None if work.saliency is None else resize(work.saliency, (canvas.height, canvas.width))
-    return score_gaze(work.gaussians, seed, saliency)
-
-
-def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield the results of a function for each item, in order, computed in one thread per core.
-
-    Only a few items are taken in advance, so that memory is constant.
-    """
-    from threadpoolctl import threadpool_limits
-
-    workers = available_cores()
-    waiting: deque[Future[Result]] = deque()
-    # The products of a frame's curves are too small for several threads each.
-    with ThreadPoolExecutor(workers) as pool, threadpool_limits(1, "blas"):
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        sinks: list[FolderWriter | OverlayWriter] = []
+        if outputs.out is not None:
+            sinks.append(FolderWriter(outputs.out, info.path))
+            stack.callback(sinks[-1].abort)
+        if outputs.overlay is not None:
+            painter = GazePainter(study.gaze, name, options.style, options.trail_s)
+            sinks.append(OverlayWriter(outputs.overlay, info, painter, options))
+            stack.callback(sinks[-1].abort)
+        frames = stack.enter_context(contextlib.closing(frames_with_gaze(reader, study.gaze, study.canvas, model)))
+        for done in in_order(partial(compute, options=options, outputs=outputs), frames):
+            for sink in sinks:
+                sink.write(done)
+            collector.add(done.shown.frame, done.shown.gaussians.points.observer, done.scores)
+            report(collector.frames, max(reader.frame_count or 0, collector.frames))
+        for sink in sinks:
+            sink.close()
+    return collector.result(info, study.canvas.sigma, reader.damaged)
 
 
 def report_rest(result: GazeResult, study: StudyGaze) -> None:
     """Log a warning if gaze was recorded after the end of the video."""
     later = [name for name, end_s in study.ends_s.items() if end_s > result.duration_s + TOLERATED_S]
     if later:
-        last = max(study.ends_s.values())
         log.warning(
             "%s: ends after %.1f s, but gaze was recorded until %.1f s (%s); the rest is not used. Check --offset and"
             " --stimulus if that is unexpected",
             result.video,
             result.duration_s,
-            last,
+            max(study.ends_s.values()),
             list_names(later),
         )
