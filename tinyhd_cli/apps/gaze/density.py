@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -84,7 +83,7 @@ def curves(centers: Numbers, length: int, sigma: float) -> Numbers:
 def to_density_image(density: Numbers) -> NDArray[np.uint8]:
     """Return a density map as a grayscale image, in which the maximum is 255."""
     peak = float(density.max())
-    return cv2.convertScaleAbs(density, alpha=255 / peak if peak > 0 else 0.0).astype(np.uint8, copy=False)
+    return (density * (255 / peak if peak > 0 else 0.0) + 0.5).astype(np.uint8)
 
 
 def to_fixation_image(points: Points, canvas: Canvas) -> NDArray[np.uint8]:

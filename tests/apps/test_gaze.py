@@ -1,0 +1,366 @@
+"""Tests of ``gaze``: maps of recorded gaze, the agreement of observers, and a model's share of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers import clips, study
+from helpers import datasets_on_disk as on_disk
+
+from tinyhd_cli.apps.gaze.agreement import area_under_curve, score_gaze
+from tinyhd_cli.apps.gaze.density import Canvas, Gaussians, small_density, to_density_image
+from tinyhd_cli.apps.gaze.options import GazeOptions, GazeOutputs, Sigma, degrees_to_pixels, parse_sigma
+from tinyhd_cli.apps.gaze.overlay import observer_color
+from tinyhd_cli.apps.gaze.points import Gaze, Points, Track
+from tinyhd_cli.apps.gaze.results import share_of
+from tinyhd_cli.apps.gaze.run import gaze_file
+from tinyhd_cli.datasets import open_dataset, read_density, read_fixation
+from tinyhd_cli.datasets.images import read_image
+from tinyhd_cli.errors import InputError, OutputError, UsageError
+from tinyhd_cli.metrics import score_frame
+from tinyhd_cli.recordings import FixationOptions
+
+
+def points_of(count, width, height, observers, seed=0):
+    rng = np.random.default_rng(seed)
+    owner = np.sort(rng.integers(0, observers, count))
+    x, y = (rng.normal(side / 2, side / 8, count).clip(0, side - 1e-3) for side in (width, height))
+    return Points(owner, x, y)
+
+
+def direct_density(points, width, height, sigma):
+    """Return the sum of one Gaussian per point, calculated at the center of each pixel."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    density = np.zeros((height, width))
+    for at_x, at_y in zip(points.x, points.y, strict=True):
+        density += np.exp(-((x - at_x) ** 2) / (2 * sigma[0] ** 2) - (y - at_y) ** 2 / (2 * sigma[1] ** 2))
+    return density
+
+
+def only(points, kept):
+    return Points(points.observer[kept], points.x[kept], points.y[kept])
+
+
+def plain_scores(prediction, target, density):
+    """Return NSS, AUC over all pixels, and CC of a map, as simply as possible."""
+    fixation = np.zeros(prediction.shape, bool)
+    fixation[target.rows, target.columns] = True
+    scores = score_frame(prediction, density, fixation)
+    below = [(prediction < value).mean() + (prediction == value).mean() / 2 for value in prediction[fixation]]
+    return scores["NSS"], float(np.mean(below)), scores["CC"]
+
+
+def check(found, expected):
+    """Compare NSS, AUC and CC. A fixated pixel's own value may differ by rounding: half a pixel of the AUC."""
+    assert found[[0, 2]] == pytest.approx((expected[0], expected[2]), abs=1e-6)
+    assert found[1] == pytest.approx(expected[1], abs=1 / (96 * 64))
+
+
+@pytest.mark.parametrize("sigma", [(3.0, 3.0), (9.5, 6.25)])
+def test_densities_agree_with_a_direct_calculation(sigma):
+    points = points_of(40, 160, 90, 9)
+    gaussians = Gaussians(points, Canvas(160, 90, sigma))
+    direct = direct_density(points, 160, 90, sigma)
+    assert np.abs(gaussians.density() - direct).max() < 1e-6 * direct.max()
+    assert np.array_equal(to_density_image(gaussians.density()), np.round(255 * direct / direct.max()))
+    large = Gaussians(points_of(40, 900, 501, 9), Canvas(900, 501, (20, 20)))
+    small = small_density(large)
+    assert small.shape == (167, 300)
+    assert np.allclose(small, cv2.resize(large.density(), (300, 167), interpolation=cv2.INTER_AREA), atol=0.02)
+
+
+def test_fixations_belong_to_the_frames_shown_during_them():
+    gaze = Gaze(
+        {
+            "a": Track(np.array([0.0, 0.5]), np.array([0.1, 0.9]), np.array([1.0, 2]), np.zeros(2)),
+            "b": Track(np.array([0.05]), np.array([2.0]), np.array([3.0]), np.zeros(1)),
+            "c": Track(np.array([0.3]), np.array([0.3]), np.array([4.0]), np.zeros(1)),  # a sample
+        }
+    )
+    frames = [(0.0, 0.04), (0.04, 0.1), (0.1, 0.3), (0.3, 0.5), (0.5, 0.51), (0.51, 2.0), (2.0, 2.1)]
+    found = [sorted(gaze.between(*frame).x.tolist()) for frame in frames]
+    assert found == [[1], [1, 3], [3], [3, 4], [2, 3], [2, 3], []]
+    assert gaze.end_s == 2
+    assert gaze.trail(0, 0.05, 0.6)[:, 0].tolist() == [1, 2]
+    assert gaze.trail(1, 2.5, 3).shape == (0, 2)
+    assert len(Gaze({"nobody": Track(*np.zeros((4, 0)))}).between(0, 1)) == 0
+
+
+def test_leave_one_out_agrees_with_a_plain_calculation():
+    points, sigma = points_of(30, 96, 64, 7), (5.0, 5.0)
+    gaussians = Gaussians(points, Canvas(96, 64, sigma))
+    model = cv2.resize(np.random.default_rng(1).random((6, 8)), (96, 64), interpolation=cv2.INTER_LINEAR)
+    scores = score_gaze(gaussians, (0, 0), model)
+    assert scores.observers.tolist() == list(range(7))
+    for number, (alone, of_model) in enumerate(zip(scores.alone, scores.model_alone, strict=True)):
+        own = points.observer == number
+        target, others = only(points, own), direct_density(only(points, ~own), 96, 64, sigma)
+        density = direct_density(target, 96, 64, sigma)
+        check(alone, plain_scores(others, target, density))
+        check(of_model, plain_scores(model, target, density))
+
+
+def test_halves_agree_with_a_plain_calculation():
+    points, sigma = points_of(40, 96, 64, 6), (5.0, 5.0)
+    scores = score_gaze(Gaussians(points, Canvas(96, 64, sigma)), (3, 5))
+    first = np.random.default_rng((3, 5)).permutation(6)[:3]
+    half = np.isin(points.observer, first)
+    for row, target in zip(scores.halves, (~half, half), strict=True):
+        of_half, others = only(points, target), direct_density(only(points, ~target), 96, 64, sigma)
+        check(row, plain_scores(others, of_half, direct_density(of_half, 96, 64, sigma)))
+    assert scores.model_alone is None
+    assert score_gaze(Gaussians(only(points, points.observer == 2), Canvas(96, 64, sigma)), (0, 0)) is None
+
+
+def test_leave_one_out_on_recorded_fixation_maps(shared):
+    """Real fixations of one frame, whose observers are not published: every tenth point is one observer's."""
+    files = sorted((shared / "data/val/basketballpass/fixation").iterdir())[::20]
+    differences = []
+    for file in files:
+        mask = read_fixation(file)
+        height, width = mask.shape
+        rows, columns = np.nonzero(mask)
+        points = Points(np.arange(len(rows)) % 10, columns + 0.5, rows + 0.5)
+        sigma = (12.0, 12.0)
+        scores = score_gaze(Gaussians(points, Canvas(width, height, sigma)), (0, 0))
+        for number in range(0, 10, 3):
+            own = points.observer == number
+            target, others = only(points, own), direct_density(only(points, ~own), width, height, sigma)
+            nss, auc, cc = plain_scores(others, target, direct_density(target, width, height, sigma))
+            assert scores.alone[number, [0, 2]] == pytest.approx((nss, cc), abs=1e-6)
+            differences.append(scores.alone[number, 1] - auc)  # ranked on a grid of 3 pixels
+    assert np.abs(differences).max() < 2e-3
+    assert abs(np.mean(differences)) < 5e-4
+
+
+def test_area_under_the_curve():
+    everywhere = np.arange(10.0)
+    assert area_under_curve(np.array([9.5]), everywhere) == 1
+    assert area_under_curve(np.array([4.0]), everywhere) == pytest.approx(0.45)
+    many = np.random.default_rng(0).integers(0, 10, 100).astype(float)
+    few = [area_under_curve(many[[index]], everywhere) for index in range(100)]
+    assert area_under_curve(many, everywhere) == pytest.approx(np.mean(few))
+    assert share_of(0.9, 0.95, 0.5) == pytest.approx(0.4 / 0.45)
+    assert share_of(1.0, -0.2, 0.0) is None
+
+
+def test_sigma():
+    assert parse_sigma("1deg") == Sigma(1, True)
+    assert parse_sigma("30px") == Sigma(30, False)
+    for text in ("30", "0px", "-1deg", "nan", "1 meter"):
+        with pytest.raises(UsageError, match="must be degrees or pixels above 0, such as 1deg or 30px"):
+            parse_sigma(text)
+    with pytest.raises(UsageError, match="needs --distance and --screen-width"):
+        GazeOptions(sigma=Sigma(1, True))
+    options = FixationOptions(distance_cm=57.3, screen_width_cm=57.3)
+    assert degrees_to_pixels(1, options, 1000) == pytest.approx(17.453, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, weights_file):
+    """Return the folder and the exit code of a study with all outputs."""
+    from tinyhd_cli import cli
+
+    folder = tmp_path_factory.mktemp("study")
+    video, recordings = study.make(folder)
+    outputs = {kind: folder / f"gaze.{kind}" for kind in ("json", "csv")}
+    given = [*(f"--{kind}={path}" for kind, path in outputs.items()), f"--plot={folder / 'gaze.png'}"]
+    given += [f"--out={folder / 'dataset'}", f"--overlay={folder / 'overlay.mp4'}", f"--weights={weights_file}"]
+    given += ["--screen=64x48", "--sigma=4px"]
+    code = cli.run(["gaze", str(video), *map(str, recordings), *given])
+    return folder, code
+
+
+def test_maps_of_each_frame(done):
+    folder, code = done
+    assert code == 0
+    (video,) = open_dataset("folder", folder / "dataset").videos
+    assert video.name == "clip"
+    assert len(video.densities) == len(video.fixations) == 12
+    times = [float(time) for time in clips.timestamps(folder / "clip.mp4")]
+    ends = [*times[1:], times[-1] + 40 / 600]
+    for frame, start, end in zip(video.frames, times, ends, strict=True):
+        fixation, density = read_fixation(frame.fixation), read_density(frame.density)
+        first, last = int(start / study.STEP_S + 1e-6), int(np.ceil(end / study.STEP_S - 1e-6))
+        shown = [study.position(observer, number) for observer in range(1, 5) for number in range(first, last)]
+        assert {tuple(place) for place in np.argwhere(fixation)} == {(int(y), int(x)) for x, y in shown}
+        assert density.max() == 255
+        assert density[fixation].min() > 60
+    assert all(image.shape == (48, 64, 3) for _, image in video.read())
+
+
+def test_densities_on_disk_are_those_of_the_fixations(tmp_path):
+    video = clips.make(tmp_path / "clip.mp4", frames=6, durations=(20, 60))
+    fixations = [(0.0, 0.05, 12.25, 20.5), (0.06, 0.4, 40.0, 10.75)]
+    one = study.write_fixations(tmp_path / "one.csv", fixations)
+    two = study.write_fixations(tmp_path / "two.csv", [(0.0, 0.15, 31.0, 30.0), (0.2, 0.3, 90.0, 5.0)])
+    options = GazeOptions(sigma=Sigma(5, False))
+    result = gaze_file(video, [one, two], GazeOutputs(out=tmp_path / "set"), options)
+    points = {1: [(12.25, 20.5), (31, 30)], 2: [(12.25, 20.5), (40, 10.75), (31, 30)], 3: [(40, 10.75), (31, 30)]}
+    points |= {4: [(40, 10.75)], 5: [(40, 10.75)], 6: [(40, 10.75)]}
+    for number, places in points.items():
+        x, y = np.array(places).T
+        shown = Points(np.zeros(len(x), int), x, y)
+        direct = direct_density(shown, 64, 48, (5, 5))
+        written = read_density(tmp_path / f"set/maps/clip/{number:04d}.png")
+        assert np.array_equal(written, np.round(255 * direct / direct.max())), number
+        fixation = read_fixation(tmp_path / f"set/fixation/clip/{number:04d}.png")
+        assert {tuple(place) for place in np.argwhere(fixation)} == {(int(y), int(x)) for x, y in places}
+    assert result.frames == result.frames_with_gaze == 6
+    assert [observer.on_video for observer in result.observers] == [1.0, 0.5]
+    assert (tmp_path / "set/clip.mp4").samefile(video)
+
+
+def test_an_earlier_run_is_replaced(tmp_path):
+    video = clips.make(tmp_path / "clip.mp4", frames=6)
+    early, late = (
+        study.write_fixations(tmp_path / f"{name}.csv", [(start, start + 0.05, 20, 20)])
+        for name, start in (("early", 0.0), ("late", 0.12))
+    )
+    outputs = GazeOutputs(out=tmp_path / "set")
+    gaze_file(video, [early], outputs)
+    assert [path.name for path in sorted((tmp_path / "set/maps/clip").iterdir())] == ["0001.png", "0002.png"]
+    gaze_file(video, [late], outputs)
+    assert [path.name for path in sorted((tmp_path / "set/maps/clip").iterdir())] == [
+        "0004.png",
+        "0005.png",
+        "0006.png",
+    ]
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["clip.mp4", "fixation", "maps"]
+    (tmp_path / "set/clip.mp4").unlink()
+    (tmp_path / "set/clip.mp4").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="is another video of this name"):
+        gaze_file(video, [early], outputs)
+
+
+def test_a_folder_of_images_keeps_its_names(tmp_path):
+    for number in (7, 8, 9):
+        on_disk.write_image(tmp_path / "frames" / f"{number:03d}.png", clips.image(number, 64, 48))
+    recording = study.write_fixations(tmp_path / "P1.csv", [(0.0, 0.06, 20, 20)])
+    gaze_file(tmp_path / "frames", [recording], GazeOutputs(out=tmp_path / "set"))
+    (video,) = open_dataset("folder", tmp_path / "set").videos
+    assert list(video.images) == [7, 8, 9]
+    assert list(video.densities) == [7, 8]
+
+
+def test_results(done):
+    folder, _ = done
+    result = json.loads((folder / "gaze.json").read_text())
+    ceiling, model = result["ceiling"]["leave_one_out"], result["model"]
+    assert result["frames"] == result["frames_with_gaze"] == 12
+    assert result["sigma_pixels"] == [4, 4]
+    assert ceiling["NSS"] > 1 and ceiling["AUC"] > 0.8 and 0 < ceiling["CC"] < 1
+    assert model["share"]["NSS"] == pytest.approx(model["leave_one_out"]["NSS"] / ceiling["NSS"], abs=1e-5)
+    assert model["share"]["AUC"] == pytest.approx(
+        (model["leave_one_out"]["AUC"] - 0.5) / (ceiling["AUC"] - 0.5), abs=1e-5
+    )
+    observers = {observer["name"]: observer for observer in result["observers"]}
+    assert list(observers) == ["P1", "P2", "P3", "P4"]
+    assert observers["P1"]["fixations"] == 4
+    assert observers["P1"]["valid"] is None
+    assert len(result["least_agreeing"]) == 2
+    worst = min(observers.values(), key=lambda observer: observer["others"]["NSS"])
+    assert result["least_agreeing"][0] == worst["name"]
+    with (folder / "gaze.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["observer"] for row in rows] == list(observers)
+    assert all(float(row["NSS"]) == observers[row["observer"]]["others"]["NSS"] for row in rows)
+    assert all(float(row["model_CC"]) == observers[row["observer"]]["model"]["CC"] for row in rows)
+    assert read_image(folder / "gaze.png").std() > 10
+
+
+def test_the_overlay_shows_the_gaze_beside_the_prediction(done):
+    folder, _ = done
+    drawn, source = clips.frames(folder / "overlay.mp4"), clips.frames(folder / "clip.mp4")
+    assert clips.timestamps(folder / "overlay.mp4") == clips.timestamps(folder / "clip.mp4")
+    assert clips.audio_packets(folder / "overlay.mp4") == clips.audio_packets(folder / "clip.mp4")
+    assert drawn[0].shape == (48, 128, 3)
+    column, row = (int(value) for value in study.position(4, 0))
+    left, right = drawn[0][:, :64].astype(int), drawn[0][:, 64:].astype(int)
+    assert np.abs(left[row, column] - observer_color(3)).max() < 120
+    assert np.abs(left[30:40, 15:30] - source[0][30:40, 15:30]).mean() > 10
+    assert np.abs(left - right).mean() > 5
+    assert np.abs(left[15:, 50:] - source[0][15:, 50:]).mean() < 6  # far from any gaze
+
+
+def test_samples(tmp_path):
+    """Every valid sample is a point of the frame that is shown at its time."""
+    video, recordings = study.make(tmp_path, observers=2, frames=4, samples=True)
+    options = GazeOptions(samples=True, sigma=Sigma(4, False))
+    result = gaze_file(video, recordings, GazeOutputs(out=tmp_path / "set"), options)
+    first, second = result.observers
+    assert (first.fixations, second.fixations) == (42, 50)
+    assert (first.valid, second.valid) == pytest.approx((0.84, 1))
+    assert (first.lost, second.lost) == pytest.approx((0.16, 0))
+    assert first.rate == second.rate == pytest.approx(250)
+    fixation = read_fixation(tmp_path / "set/fixation/clip/0001.png")
+    places = [study.position(observer, 0) for observer in (1, 2)]
+    assert {tuple(place) for place in np.argwhere(fixation)} == {(int(y), int(x)) for x, y in places}
+    assert result.ceiling.pairs == 8
+
+
+def test_bad_recordings_do_not_stop_the_others(tinyhd, tmp_path, capsys):
+    video, (good, other) = study.make(tmp_path, observers=2, frames=4)
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b\n1,2\n")
+    arguments = ("--sigma", "4px", "--screen", "64x48")
+    assert tinyhd("gaze", video, good, bad, other, *arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert "bad.csv: " in shown.err
+    assert "P1" in shown.out and "Ceiling (each observer against all others): NSS" in shown.out
+    assert tinyhd("gaze", video, bad, *arguments) == 3
+    assert capsys.readouterr().err.splitlines()[-1] == "tinyhd: none of 1 recording can be used"
+
+
+def test_a_video_shorter_than_the_recording(tmp_path, caplog):
+    video = clips.make(tmp_path / "clip.mp4", frames=3)
+    recording = study.write_fixations(tmp_path / "P1.csv", [(0, 0.1, 9, 9), (1.5, 2.5, 9, 9)])
+    with caplog.at_level(logging.WARNING):
+        result = gaze_file(video, [recording])
+    assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == [
+        "ends after 0.1 s, but gaze was recorded until 2.5 s (P1); the rest is not used. Check --offset and --stimulus"
+        " if that is unexpected"
+    ]
+    assert result.ceiling is None
+    assert result.observers[0].frames == 3
+
+
+def test_a_single_observer_has_no_ceiling(tinyhd, tmp_path, capsys):
+    video, (only_one,) = study.make(tmp_path, observers=1, frames=3)
+    assert tinyhd("gaze", video, only_one, "--screen", "64x48", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["ceiling"] is None
+    assert tinyhd("gaze", video, only_one, "--screen", "64x48", "--plot", tmp_path / "one.png") == 0
+    assert "No frame has the gaze of two observers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"json": Path("a.txt")}, r"--json a.txt: the file's name must end in .json"),
+        ({"plot": Path("-")}, r"--plot -: only --json and --csv can go to standard output"),
+        ({"json": Path("a.json"), "csv": Path("b.csv"), "out": Path("a.json")}, "two outputs have the same name"),
+        ({"overlay": Path("a.txt")}, "a.txt"),
+    ],
+)
+def test_outputs_that_do_not_suit(given, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        GazeOutputs(**given)
+
+
+def test_inputs_that_do_not_suit(tmp_path):
+    video, (recording,) = study.make(tmp_path, observers=1, frames=2)
+    on_disk.write_image(tmp_path / "photo.png", clips.image(0, 64, 48))
+    with pytest.raises(InputError, match="is an image; gaze needs a video"):
+        gaze_file(tmp_path / "photo.png", [recording])
+    with pytest.raises(UsageError, match="is an input; write to another file"):
+        gaze_file(video, [recording], GazeOutputs(csv=recording))
+    for values, complaint in (({"step": 0}, "--step"), ({"trail_s": -1.0}, "--trail"), ({"seed": -1}, "--seed")):
+        with pytest.raises(UsageError, match=complaint):
+            GazeOptions(**values)
