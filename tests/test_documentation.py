@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import clips, tensorflow_checkpoints
+from helpers import clips, study, tensorflow_checkpoints
 from helpers import datasets_on_disk as on_disk
 from helpers.checkpoints import with_original_names
 from helpers.networks import lively
@@ -47,6 +47,8 @@ WRITTEN = {
     "crop.md": "vertical.mp4 vertical/two_crop.mp4 calm.mp4",
     "encode.md": "small.mp4 curves.png clip.roi",
     "live.md": "live.mp4",
+    "gaze.md": "study/clip.mp4 study/maps/clip/0003.png study/fixation/clip/0003.png agreement.png gaze.mp4 "
+    "results.json observers.csv",
     "evaluate.md": "scores.json objects.json frames.csv plots/scores.png plots/similarity.png submission.zip "
     "submission/0701/0002.png",
     "train-and-distill.md": "quarter.safetensors",
@@ -92,6 +94,8 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
     on_disk.dhf1k(folder / "DHF1K", {601: 3, 602: 2, 701: 2})
     on_disk.folder(folder / "recordings", {"park": 3, "street": 2}, "beside")
     on_disk.folder(folder / "objects", {"park": 3}, kinds=["masks"])
+    for observer in range(1, 4):
+        study.write_samples(folder / "exports" / f"P{observer}.csv", observer, 0.55, on_screen=True)
     for number in range(1, 4):
         on_disk.write_image(folder / "object_maps" / "park" / f"{number:04d}.png", on_disk.object_mask("park", number))
     for video, frames in (("0601", 3), ("0602", 2)):

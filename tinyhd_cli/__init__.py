@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .apps.compare.run import compare
     from .apps.crop import crop_file
     from .apps.encode.run import encode_file
+    from .apps.gaze.options import GazeOptions, GazeOutputs
+    from .apps.gaze.run import gaze_file
     from .apps.options import CompareOptions, CropOptions, EncodeOptions, ReportOptions
     from .apps.report.run import report_file
     from .datasets import open_dataset
@@ -49,6 +51,8 @@ __all__ = [
     "EncodeOptions",
     "EncoderOptions",
     "EvaluateOptions",
+    "GazeOptions",
+    "GazeOutputs",
     "InputError",
     "InputOptions",
     "Model",
@@ -74,6 +78,7 @@ __all__ = [
     "encode_file",
     "evaluate",
     "export",
+    "gaze_file",
     "load_model",
     "open_dataset",
     "parse_areas",
@@ -93,6 +98,8 @@ MODULES = {
     "EncodeOptions": "apps.options",
     "EncoderOptions": "video.options",
     "EvaluateOptions": "evaluation.options",
+    "GazeOptions": "apps.gaze.options",
+    "GazeOutputs": "apps.gaze.options",
     "InputError": "errors",
     "InputOptions": "video.options",
     "Model": "inference.model",
@@ -118,6 +125,7 @@ MODULES = {
     "encode_file": "apps.encode.run",
     "evaluate": "evaluation.run",
     "export": "engines.export",
+    "gaze_file": "apps.gaze.run",
     "load_model": "inference.model",
     "open_dataset": "datasets",
     "parse_areas": "inference.area_parsing",

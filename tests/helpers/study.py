@@ -24,13 +24,26 @@ def write_fixations(path: Path, fixations: Iterable[tuple[float, float, float, f
     return write(path, "start_s,end_s,x,y", (",".join(f"{value:.6f}" for value in row) for row in fixations))
 
 
-def write_samples(path: Path, observer: int, seconds: float, rate: int = 250, lost: float = 0.0) -> Path:
-    """Write the gaze of an observer as samples; the last part ``lost`` of each fixation is invalid."""
+def write_samples(
+    path: Path, observer: int, seconds: float, rate: int = 250, lost: float = 0.0, on_screen: bool = False
+) -> Path:
+    """Write the gaze of an observer as samples.
+
+    Args:
+        path: the file.
+        observer: number of the observer.
+        seconds: duration.
+        rate: samples per second.
+        lost: the last part of each fixation, which is invalid.
+        on_screen: whether positions are those on a screen of 1920 x 1080 pixels that the video fills in height.
+    """
     rows = []
+    zoom, left = (1080 / 48, 240) if on_screen else (1, 0)
     for index in range(round(seconds * rate)):
         number, phase = divmod(index / rate / STEP_S, 1)
         x, y = position(observer, int(number))
-        rows.append(f"{index / rate:.4f},{x},{y},1" if phase < 1 - lost else f"{index / rate:.4f},,,0")
+        x, y = left + zoom * x, zoom * y
+        rows.append(f"{index / rate:.4f},{x:.3f},{y:.3f},1" if phase < 1 - lost else f"{index / rate:.4f},,,0")
     return write(path, "time_s,x,y,valid", rows)
 
 

@@ -1,4 +1,4 @@
-"""Applications of saliency maps: crop, encode, report, compare, live, and the page of ``tinyhd app`` (``web``).
+"""Applications of saliency maps: crop, encode, report, compare, gaze, live, and the page of ``tinyhd app`` (``web``).
 
 The public names are imported on first use, so that importing the package loads neither PyTorch nor OpenCV nor PyAV.
 """
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .encode.quality import Quality
     from .encode.roi_file import RoiSummary, write_roi_file
     from .encode.run import Curves, EncodeSummary, encode_file
+    from .gaze.options import GazeOptions, GazeOutputs, Sigma
+    from .gaze.results import Ceiling, GazeResult, ModelScores, Observer, Second
+    from .gaze.run import gaze_file
     from .live.run import LiveSummary, Source, find_source, show_live
     from .live.window import TkWindow
     from .options import CompareOptions, CropOptions, EncodeOptions, ReportOptions
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from .report.summary import FileSummary, summarize, write_summary
 
 __all__ = [
+    "Ceiling",
     "Check",
     "CompareOptions",
     "Comparison",
@@ -33,18 +37,26 @@ __all__ = [
     "EncodeOptions",
     "EncodeSummary",
     "FileSummary",
+    "GazeOptions",
+    "GazeOutputs",
+    "GazeResult",
     "Lead",
     "LiveSummary",
+    "ModelScores",
+    "Observer",
     "Quality",
     "ReportData",
     "ReportOptions",
     "RoiSummary",
+    "Second",
+    "Sigma",
     "Source",
     "TkWindow",
     "Version",
     "crop_file",
     "encode_file",
     "find_source",
+    "gaze_file",
     "plot_comparison",
     "report_file",
     "show_live",
@@ -57,6 +69,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_imports(
     __name__,
     {
+        "Ceiling": "gaze.results",
         "Check": "compare.results",
         "CompareOptions": "options",
         "Comparison": "compare.results",
@@ -66,18 +79,26 @@ __getattr__, __dir__ = lazy_imports(
         "EncodeOptions": "options",
         "EncodeSummary": "encode.run",
         "FileSummary": "report.summary",
+        "GazeOptions": "gaze.options",
+        "GazeOutputs": "gaze.options",
+        "GazeResult": "gaze.results",
         "Lead": "compare.results",
         "LiveSummary": "live.run",
+        "ModelScores": "gaze.results",
+        "Observer": "gaze.results",
         "Quality": "encode.quality",
         "ReportData": "report.data",
         "ReportOptions": "options",
         "RoiSummary": "encode.roi_file",
+        "Second": "gaze.results",
+        "Sigma": "gaze.options",
         "Source": "live.run",
         "TkWindow": "live.window",
         "Version": "compare.results",
         "crop_file": "crop",
         "encode_file": "encode.run",
         "find_source": "live.run",
+        "gaze_file": "gaze.run",
         "plot_comparison": "compare.plot",
         "report_file": "report.run",
         "show_live": "live.run",

@@ -19,7 +19,7 @@ from ...recordings import (
     Recording,
     Samples,
     detect_fixations,
-    iterate_recordings,
+    iter_recordings,
     place,
     placement_of,
     quality,
@@ -72,7 +72,7 @@ def read_gaze(
     tracks: dict[str, Track] = {}
     observers: list[Observer] = []
     sigmas: list[tuple[float, float]] = []
-    for recording in iterate_recordings(paths, options.recordings, tell):
+    for recording in iter_recordings(paths, options.recordings, tell):
         try:
             placement = placement_in(info, recording, options)
             track = track_of(recording, options, placement)
@@ -141,15 +141,15 @@ def placement_in(info: VideoInfo, recording: Recording, options: GazeOptions) ->
 
 def sigma_of(options: GazeOptions, recording: Recording, placement: Placement) -> tuple[float, float]:
     """Return the standard deviation of the Gaussians along x and y, in pixels of the video."""
-    sigma, (width, height) = options.sigma, placement.video
+    sigma = options.sigma
     if sigma is None and options.fixations.distance_cm is not None:
         sigma = Sigma(DEFAULT_SIGMA_DEG, degrees=True)
     if sigma is None:
-        sigma = Sigma(DEFAULT_SIGMA * max(width, height), degrees=False)
+        sigma = Sigma(DEFAULT_SIGMA * max(placement.video), degrees=False)
     if not sigma.degrees:
         return sigma.value, sigma.value
     if recording.screen is None:
         raise UsageError("--sigma in degrees needs the size of the screen in pixels, such as --screen 1920x1080")
     pixels = degrees_to_pixels(sigma.value, options.fixations, recording.screen[0])
-    _, _, shown_width, shown_height = placement.rectangle
-    return pixels * width / shown_width, pixels * height / shown_height
+    across, down = placement.scale
+    return pixels * across, pixels * down

@@ -15,7 +15,6 @@ from ...fields import LOOK, OUTPUTS, RUN, Adjust, group, option
 from ...inference.options import STDOUT
 from ...recordings.options import FixationOptions, RecordingOptions
 from ...video.options import EncoderOptions, InputOptions, OverlayStyle
-from ..options import PLAYLISTS
 
 MAPS = "Maps and scores"
 
@@ -68,9 +67,18 @@ class GazeOptions:
     )
     audio: bool = option(True, LOOK, "", "Leave out the audio of the overlay.")
     """Whether the overlay has the video's audio."""
-    style: OverlayStyle = group(OverlayStyle, Adjust(without=("side_by_side",)))
+    style: OverlayStyle = group(
+        OverlayStyle,
+        Adjust(
+            without=("side_by_side",),
+            help={
+                "alpha": "Opacity of the densest regions of both maps. Default: 0.6.",
+                "threshold": "Relative density below which nothing is drawn. Default: 0.1.",
+            },
+        ),
+    )
     encoder: EncoderOptions = group(EncoderOptions)
-    input: InputOptions = group(InputOptions, PLAYLISTS)
+    input: InputOptions = group(InputOptions, Adjust(only=("rate", "playlists")))
     seed: int = option(0, RUN, "N", "Seed of the random halves of the observers.")
 
     def __post_init__(self) -> None:
