@@ -195,6 +195,18 @@ def test_maps_of_each_frame(done):
     assert all(image.shape == (48, 64, 3) for _, image in video.read())
 
 
+@pytest.mark.slow
+def test_evaluate_and_train_take_the_maps(done, tinyhd, weights_file, tmp_path):
+    dataset = done[0] / "dataset"
+    given = ("--json", tmp_path / "scores.json", "--weights", weights_file)
+    assert tinyhd("evaluate", "--dataset", "folder", "--root", dataset, *given) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())["videos"]["clip"]
+    assert all(np.isfinite(scores[name]) for name in ("NSS", "CC", "AUC-J"))
+    training = ("--model", "tinyhd-m-quarter", "--init", "none", "--size", "64x64", "--steps", 1, "--batch-size", 1)
+    assert tinyhd("train", "--data", dataset, "--out", tmp_path / "run", *training, "--workers", 0) == 0
+    assert (tmp_path / "run/last.safetensors").is_file()
+
+
 def test_densities_on_disk_are_those_of_the_fixations(tmp_path):
     video = clips.make(tmp_path / "clip.mp4", frames=6, durations=(20, 60))
     fixations = [(0.0, 0.05, 12.25, 20.5), (0.06, 0.4, 40.0, 10.75)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 def gaze(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video that the observers saw.", show_default=False)],
     recordings: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="RECORDING", help="Exports of an eye tracker: one or several observers each.", show_default=False
+            metavar="RECORDING",
+            help="Exports of an eye tracker, folders of them, glob patterns: one or several observers in each file.",
+            show_default=False,
         ),
     ],
     *,
@@ -54,13 +58,14 @@ def gaze(
         if problem.lost:
             lost.append(problem)
 
+    paths = matching(recordings)
     wanted = model.model is not None or model.weights is not None or outputs.overlay is not None
-    outputs.check_inputs([video, *recordings])
+    outputs.check_inputs([video, *paths])
     loaded = load(model, exact=True) if wanted else None
     with progress_display(quiet) as progress:
         result = gaze_file(
             video,
-            recordings,
+            paths,
             outputs,
             options,
             loaded,
@@ -74,6 +79,17 @@ def gaze(
         written = ", ".join(str(path) for _, path in outputs.requested())
         say(f"{plural(len(result.observers), 'observer')}, {plural(result.frames, 'frame')} -> {written}")
     return SOME_INPUT_FAILED if lost else OK
+
+
+def matching(arguments: Sequence[str]) -> list[Path]:
+    """Return the files and folders of arguments: glob patterns that the shell did not expand are expanded."""
+    from ..inference.inputs import expanded
+
+    paths = []
+    for argument in arguments:
+        is_pattern = glob.has_magic(argument) and not Path(argument).exists()
+        paths += (sorted(expanded(argument)) if is_pattern else []) or [Path(argument)]
+    return paths
 
 
 def show(result: GazeResult) -> None:
