@@ -95,3 +95,47 @@ def test_refused_content(tmp_path):
     assert "--columns data=NAME: left, right" in read(tmp_path / "two.mat", frame_rate=25)[1][0]
     (chosen,), _ = read(tmp_path / "two.mat", frame_rate=25, columns=(("data", "left"),))
     agrees(chosen)
+
+
+def test_files_are_read_as_by_scipy(tmp_path):
+    """All types of numbers, shapes, nested cells and structures, compressed or not; other classes are left out."""
+    from scipy.io import loadmat
+
+    from tinyhd_cli.recordings.mat_file import read_mat_file
+
+    rng = np.random.default_rng(0)
+    content = {f"n{kind}": (rng.uniform(0, 100, (3, 4, 2))).astype(kind) for kind in "bBhHiIqQfd"}
+    content |= {"one": 5.0, "empty": np.zeros((0, 2)), "flag": np.array([True, False]), "small": np.int8([1])}
+    content |= {"text": "word", "complex": np.array([1 + 2j])}
+    content |= {"nested": {"cell": cells(np.arange(3.0), cells(np.eye(2))), "deep": {"value": np.arange(4.0)}}}
+    for compress in (False, True):
+        path = tmp_path / f"{compress}.mat"
+        savemat(path, content, do_compression=compress)
+        ours, theirs = read_mat_file(path), loadmat(path)
+        for name in [*(f"n{kind}" for kind in "bBhHiIqQfd"), "one", "empty", "flag", "small"]:
+            np.testing.assert_array_equal(ours[name], theirs[name])
+            assert ours[name].shape == theirs[name].shape
+        assert ours["text"] is None and ours["complex"] is None
+        nested = ours["nested"]
+        assert nested["cell"][0].ravel().tolist() == [0, 1, 2] and nested["deep"]["value"].size == 4
+        np.testing.assert_array_equal(nested["cell"][1][0], np.eye(2))
+
+
+def test_damaged_files_are_refused(tmp_path):
+    """Files with random damage are read or refused; SciPy's reader ends the process for some of them."""
+    from tinyhd_cli.errors import InputError
+    from tinyhd_cli.recordings.mat_file import read_mat_file
+
+    source, path = tmp_path / "source.mat", tmp_path / "damaged.mat"
+    savemat(source, {"rec": {"t": FRAMES, "x": cells(X, Y), "name": "text"}, "y": np.stack([X, Y], 1)})
+    good, rng, refused = source.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(300):
+        data = bytearray(good[: len(good) if rng.uniform() < 0.7 else rng.integers(len(good))])
+        for position in rng.integers(0, max(len(data), 1), 3):
+            data[position : position + 1] = bytes([rng.integers(256)])
+        path.write_bytes(bytes(data))
+        try:
+            read_mat_file(path)
+        except InputError as error:
+            refused += "not a complete MAT file" in str(error)
+    assert 100 < refused < 300

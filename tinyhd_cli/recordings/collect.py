@@ -16,6 +16,9 @@ from .tables import Table, import_extra
 if TYPE_CHECKING:
     import polars
 
+FARTHEST = 1e6
+"""Positions beyond this are no pixels but marks of missing data, such as 1e8 in files of EyeLink."""
+
 Key = tuple[str, ...]
 """Values of the columns that identify a recording."""
 
@@ -106,6 +109,11 @@ def numbers(rows: polars.DataFrame, name: str | None) -> NDArray[np.float64]:
     return np.asarray(rows[name].fill_null(float("nan")).to_numpy(), np.float64)
 
 
+def plausible(positions: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return positions in float32; NaN for those that are none."""
+    return np.where(np.abs(positions) < FARTHEST, positions, np.nan).astype(np.float32)
+
+
 def sample_arrays(rows: polars.DataFrame, layout: Layout) -> dict[str, NDArray[Any]]:
     """Return time, x, y and validity of rows, and the numbers of their fixations if they state them."""
     time = numbers(rows, layout.time)
@@ -125,7 +133,7 @@ def mean_gaze(
     count = np.zeros(rows.height)
     for eye in layout.eyes:
         gaze = np.stack([numbers(rows, eye.x), numbers(rows, eye.y)])
-        good = np.isfinite(gaze).all(axis=0) & is_valid(rows, eye.valid, layout)
+        good = (np.abs(gaze) < FARTHEST).all(axis=0) & is_valid(rows, eye.valid, layout)
         if layout.lost is not None:
             good &= ~((gaze[0] == layout.lost[0]) & (gaze[1] == layout.lost[1]))
         total += np.where(good, gaze, 0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..errors import InputError
 from .collect import Key, Parts, sample_arrays
 from .columns import Eye, Layout
 from .options import RecordingOptions
-from .tables import MISSING, import_extra
+from .tables import parse
 from .text import Head, blocks
 
 COLUMNS = {
@@ -49,9 +49,9 @@ def read_eyelink(head: Head, options: RecordingOptions) -> tuple[Layout, dict[Ke
     eyes = recorded_eyes(head)
     parts = Parts()
     layout = layout_of(head, eyes, options)
-    rows = Rows(layout, eyes, parts, options)
+    rows = Rows(head.path, layout, eyes, parts, options)
     for block in blocks(head):
-        rows.add(block, head)
+        rows.add(block)
     rows.finish()
     return layout, {(): parts}
 
@@ -76,7 +76,7 @@ def layout_of(head: Head, eyes: tuple[str, ...], options: RecordingOptions) -> L
 def screen_of(head: Head) -> tuple[int, int] | None:
     """Return the size of the screen by its last pixels, which ``DISPLAY_COORDS`` states; None if it does not."""
     match = SCREEN.search("\n".join(head.lines))
-    numbers = [float(text) for text in re.findall(r"-?[\d.]+", match[1])] if match else []
+    numbers = [float(text) for text in re.findall(r"-?\d+(?:\.\d+)?", match[1])] if match else []
     if len(numbers) < 4:
         return None
     width, height = (round(numbers[end] - numbers[end - 2]) for end in (2, 3))
@@ -88,20 +88,24 @@ def screen_of(head: Head) -> tuple[int, int] | None:
 class Rows:
     """Collects the lines of an ASC file, block by block."""
 
-    def __init__(self, layout: Layout, eyes: tuple[str, ...], parts: Parts, options: RecordingOptions) -> None:
-        self.layout, self.eyes, self.parts, self.options = layout, eyes, parts, options
+    def __init__(
+        self, path: Path, layout: Layout, eyes: tuple[str, ...], parts: Parts, options: RecordingOptions
+    ) -> None:
+        self.path, self.layout, self.eyes, self.parts, self.options = path, layout, eyes, parts, options
         self.fixations: dict[bytes, list[tuple[float, ...]]] = {b"L": [], b"R": []}
         self.last = -1.0
 
-    def add(self, block: bytes, head: Head) -> None:
+    def add(self, block: bytes) -> None:
         """Add a block of lines."""
         events = b"".join(EVENTS.findall(block))
         for kind, words in SAMPLES.findall(events):
             both = b"LEFT" in words and b"RIGHT" in words
             if both != (len(self.eyes) == 2):
-                raise InputError(f"{head.path}: the number of recorded eyes changes; convert one eye with edf2asc -l")
+                raise InputError(f"{self.path}: the number of recorded eyes changes; convert one eye with edf2asc -l")
             if kind != b"GAZE":
-                raise InputError(f"{head.path}: has {kind.decode()} samples; convert it to gaze with edf2asc -sg")
+                raise InputError(
+                    f"{self.path}: has {kind.decode(errors='replace')} samples; convert it to gaze with edf2asc -sg"
+                )
         for eye, *values in FIXATION.findall(events):
             self.fixations[eye].append(tuple(float(value) for value in values))
         text = self.options.start_event
@@ -117,22 +121,8 @@ class Rows:
         # Tabs separate the columns, padded with spaces; older versions have spaces alone.
         first = samples[: samples.find(b"\n")]
         samples = samples.replace(b" ", b"") if b"\t" in first else re.sub(rb"[ ]+", b"\t", samples)
-        polars = import_extra("polars")
         columns = COLUMNS[len(self.eyes)]
-        count = len(first.split())
-        schema = {f"c{index}": polars.Float64 if index < len(columns) else polars.String for index in range(count)}
-        frame = polars.read_csv(
-            io.BytesIO(samples),
-            has_header=False,
-            separator="\t",
-            columns=list(range(min(count, len(columns)))),
-            schema=schema,
-            null_values=MISSING,
-            ignore_errors=True,
-            truncate_ragged_lines=True,
-            quote_char=None,
-        )
-        frame = frame.rename({f"c{index}": name for index, name in enumerate(columns[:count])})
+        frame = parse(self.path, samples, columns, ([name for name in columns if "pupil" not in name], []), "\t")
         arrays = sample_arrays(frame, self.layout)
         time = arrays["time"]
         again = np.diff(time, prepend=self.last) == 0  # at 2,000 Hz, two samples have the same millisecond

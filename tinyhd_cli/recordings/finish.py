@@ -116,9 +116,10 @@ def nearest_unit(start: NDArray[np.float64], duration_s: NDArray[np.float64]) ->
     """Return the length of the unit of starts of fixations in which their distances are nearest to the durations."""
     interval = float(np.median(np.diff(start))) if len(start) > 1 else 0.0
     expected = float(np.median(duration_s)) if len(start) > 1 else 0.0
-    if interval <= 0 or expected <= 0:
+    if not (0 < interval < math.inf and 0 < expected < math.inf):
         return 1.0
-    return min(TIME_UNITS.values(), key=lambda unit: abs(math.log(interval * unit / expected)))
+    wanted = math.log(expected) - math.log(interval)
+    return min(TIME_UNITS.values(), key=lambda unit: abs(math.log(unit) - wanted))
 
 
 def find_shift(

@@ -74,7 +74,7 @@ def sampling_rate(time_s: NDArray[np.float64]) -> float:
 
 
 def resample(samples: Samples, max_gap_s: float) -> Regular:
-    """Return samples at regular intervals; gaps up to ``max_gap_s`` are interpolated.
+    """Return samples at regular intervals; gaps up to ``max_gap_s`` are interpolated, others are one row of NaN.
 
     Samples that are regular keep their times and positions.
     """
@@ -82,19 +82,23 @@ def resample(samples: Samples, max_gap_s: float) -> Regular:
     valid = np.flatnonzero(samples.valid)
     if not rate or not len(valid):
         return Regular(np.zeros(0), np.zeros((0, 2)), rate)
-    steps = np.diff(samples.time_s)
-    regular = bool(np.all(np.abs(steps * rate - 1) <= JITTER))
-    first, last = samples.time_s[0], samples.time_s[-1]
-    time = samples.time_s if regular else first + np.arange(int((last - first) * rate + 1.01)) / rate
-    seen = samples.time_s[valid]
-    gaze = np.stack([np.interp(time, seen, values[valid]) for values in (samples.x, samples.y)], axis=1)
-    following = np.searchsorted(seen, time)
-    before, after = seen[np.maximum(following - 1, 0)], seen[np.minimum(following, len(seen) - 1)]
-    exact = (after == time) | (before == time)
-    bridged = after - before <= max(max_gap_s, 1.5 / rate if not regular else 0) + 1e-9
-    inside = (time >= seen[0]) & (time <= seen[-1])
-    gaze[~(exact | (bridged & inside))] = np.nan
-    return Regular(time, gaze, rate)
+    gaps = np.flatnonzero(np.diff(samples.time_s[valid]) > max(max_gap_s, 1.5 / rate) + 1e-9)
+    times: list[NDArray[np.float64]] = []
+    gaze: list[Points] = []
+    for stretch in np.split(valid, gaps + 1):
+        seen = samples.time_s[stretch]
+        time = regular_times(samples.time_s[stretch[0] : stretch[-1] + 1], rate)
+        times += [time, time[-1:]]
+        points = [np.interp(time, seen, axis[stretch]) for axis in (samples.x, samples.y)]
+        gaze += [np.stack(points, axis=1), np.full((1, 2), np.nan)]
+    return Regular(np.concatenate(times[:-1]), np.concatenate(gaze[:-1]), rate)
+
+
+def regular_times(time_s: NDArray[np.float64], rate: float) -> NDArray[np.float64]:
+    """Return times at regular intervals: the same ones if they are regular."""
+    if np.all(np.abs(np.diff(time_s) * rate - 1) <= JITTER):
+        return time_s
+    return np.asarray(time_s[0] + np.arange(int((time_s[-1] - time_s[0]) * rate + 1.01)) / rate)
 
 
 def to_degrees(gaze: Points, screen: tuple[int, int] | None, options: FixationOptions) -> Points:

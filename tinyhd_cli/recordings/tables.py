@@ -5,19 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, one_line
 from ..untrusted import printable
 from ..wording import list_names
 from .text import Head, blocks
 
 if TYPE_CHECKING:
-    import polars
+    from polars import DataFrame
 
 MISSING = ["", ".", "-", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "None", "undefined"]
 """Texts of missing values."""
@@ -25,6 +27,9 @@ MISSING = ["", ".", "-", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "None"
 SEPARATORS = ("\t", ";", ",", "|")
 SPACES = re.compile(rb"[ \t]+")
 LINE_EDGES = re.compile(rb"^\t|\t\r?$", re.MULTILINE)
+QUOTED_BYTES = 1 << 16
+"""Bytes of each block in which quoted cells are looked for."""
+
 NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
 
 MAX_COLUMNS = 10_000
@@ -45,33 +50,69 @@ class Table:
     spaces: bool = False
     """Whether any number of spaces and tabs separates columns."""
 
-    def chunks(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> Iterator[polars.DataFrame]:
+    def chunks(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> Iterator[DataFrame]:
         """Yield the rows in chunks, as columns ``numbers`` in float64 (null if not a number) and ``texts``.
 
         Raises:
-            InputError: the file cannot be read.
+            InputError: the file cannot be read, or a column is missing.
         """
-        polars = import_extra("polars")
-        kinds = dict.fromkeys(numbers, polars.Float64) | dict.fromkeys(texts, polars.String)
-        indices = {self.columns.index(name): name for name in kinds}
-        schema = {f"c{i}": kinds[indices[i]] if i in indices else polars.String for i in range(len(self.columns))}
+        missing = [name for name in (*numbers, *texts) if name not in self.columns]
+        if missing:
+            raise InputError(f"{self.head.path}: has no column {printable(missing[0])}; {describe(self)}")
         for block in blocks(self.head, self.skip):
             if self.spaces:
                 block = LINE_EDGES.sub(b"", SPACES.sub(b"\t", block))
+            yield parse(self.head.path, block, self.columns, (numbers, texts), self.separator, self.decimal_comma)
+
+
+def parse(
+    path: Path,
+    block: bytes,
+    columns: Sequence[str],
+    wanted: tuple[Sequence[str], Sequence[str]],
+    separator: str,
+    decimal_comma: bool = False,
+) -> DataFrame:
+    """Return some columns of a block of lines; longer lines are cut, shorter ones are filled with null.
+
+    Args:
+        path: the file, for messages.
+        block: lines in UTF-8.
+        columns: names of all columns.
+        wanted: names of the columns that are numbers, and of those that are text.
+        separator: character between columns.
+        decimal_comma: whether numbers have decimal commas.
+
+    Raises:
+        InputError: the lines are not a table.
+    """
+    polars = import_extra("polars")
+    kinds = dict.fromkeys(wanted[0], polars.Float64) | dict.fromkeys(wanted[1], polars.String)
+    # A header of our own: without one, the first line of each block would have to have all columns.
+    short = {name: f"c{index}" for index, name in enumerate(columns)}
+    header = separator.join(short.values()).encode() + b"\n"
+    mark = re.escape(separator.encode())
+    quoted = re.search(rb'(^|%s)"' % mark, block[:QUOTED_BYTES], re.MULTILINE) is not None
+    if quoted and block.count(b'"') % 2:  # such as inches in a message
+        block, quoted = block.replace(b'"', b""), False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
             frame = polars.read_csv(
-                io.BytesIO(block),
-                has_header=False,
-                separator=self.separator,
-                columns=sorted(indices),
-                schema=schema,
+                io.BytesIO(header + block),
+                separator=separator,
+                columns=[short[name] for name in columns if name in kinds],
+                schema_overrides={short[name]: kinds.get(name, polars.String) for name in columns},
                 null_values=MISSING,
-                decimal_comma=self.decimal_comma,
+                decimal_comma=decimal_comma,
                 ignore_errors=True,
                 truncate_ragged_lines=True,
-                quote_char='"' if b'"' in block else None,
+                quote_char='"' if quoted else None,
                 encoding="utf8-lossy",
             )
-            yield frame.rename({f"c{i}": name for i, name in indices.items()})
+    except (polars.exceptions.PolarsError, UserWarning) as error:
+        raise InputError(f"{path}: is not a regular table: {one_line(error)}") from error
+    return cast("DataFrame", frame.rename({short[name]: name for name in columns if name in kinds}))
 
 
 def import_extra(name: str) -> Any:
