@@ -113,7 +113,7 @@ def train(tinyhd, datasets, layouts, out, *options):
     """Train for four steps on datasets and return the losses."""
     data = [argument for layout in layouts for argument in ("--data", f"{layout}:{datasets / layout}")]
     command = ["distill" if "--teacher" in options else "train", *data, "--model", "tinyhd-s-quarter", "--steps", "4"]
-    assert tinyhd(*command, *OPTIONS, *options, "--out", out) == 0
+    assert tinyhd(*command, *OPTIONS, "--batch-size", "1", *options, "--out", out) == 0
     return losses(out)
 
 
