@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -15,53 +17,31 @@ import typer
 from typer.exceptions import TyperException
 
 from . import errors, settings
-from .commands import app as web_app
-from .commands import (
-    benchmark,
-    compare,
-    crop,
-    datasets,
-    distill,
-    doctor,
-    encode,
-    evaluate,
-    export,
-    gaze,
-    live,
-    predict,
-    reduce_channels,
-    report,
-    train,
-    weights,
-)
 from .commands.config_file import option_defaults
 from .commands.terminal import loading, say, show_log, traceback_lines
 from .version import __version__
 
-app = typer.Typer(
-    name="tinyhd",
-    help="Predict where people look in a video.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-app.command()(predict.predict)
-app.command()(crop.crop)
-app.command()(encode.encode)
-app.command()(report.report)
-app.command()(compare.compare)
-app.command()(gaze.gaze)
-app.command()(live.live)
-app.command()(web_app.app)
-app.command(epilog=evaluate.LAYOUTS)(evaluate.evaluate)
-app.command()(export.export)
-app.command()(doctor.doctor)
-app.command()(distill.distill)
-app.command()(train.train)
-app.command("reduce-channels")(reduce_channels.reduce_channels)
-app.add_typer(weights.app, name="weights")
-app.add_typer(datasets.app, name="datasets")
-app.add_typer(benchmark.app, name="benchmark")
+COMMANDS = {
+    "predict": "predict.predict",
+    "crop": "crop.crop",
+    "encode": "encode.encode",
+    "report": "report.report",
+    "compare": "compare.compare",
+    "gaze": "gaze.gaze",
+    "live": "live.live",
+    "app": "app.app",
+    "evaluate": "evaluate.evaluate",
+    "export": "export.export",
+    "doctor": "doctor.doctor",
+    "distill": "distill.distill",
+    "train": "train.train",
+    "reduce-channels": "reduce_channels.reduce_channels",
+    "weights": "weights.app",
+    "datasets": "datasets.app",
+    "benchmark": "benchmark.app",
+}
+"""Module of :mod:`.commands` and attribute of each command, in the order of ``--help``; ``app`` in modules with
+subcommands."""
 
 
 def show_version(wanted: bool) -> None:
@@ -71,7 +51,6 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
@@ -91,6 +70,32 @@ def options(
     ] = None,
 ) -> None:
     """Predict where people look in a video."""
+
+
+@functools.cache
+def application(only: str | None = None) -> Any:
+    """Return the command line as Typer's command.
+
+    Args:
+        only: name of the only subcommand to import, which is faster; None for all.
+    """
+    app = typer.Typer(
+        name="tinyhd",
+        help="Predict where people look in a video.",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(options)
+    for name in [only] if only else COMMANDS:
+        module_name, _, attribute = COMMANDS[name].partition(".")
+        module = import_module(f".commands.{module_name}", __package__)
+        command = getattr(module, attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name, epilog=getattr(module, "EPILOG", None))(command)
+    return typer.main.get_command(app)
 
 
 def extract_flag(flag: str, args: Sequence[str]) -> tuple[list[str], bool]:
@@ -119,17 +124,17 @@ def extract_config(args: Sequence[str]) -> list[str]:
     return args
 
 
-def commands() -> dict[str, Any]:
-    """Return all of Typer's commands by name."""
-    return dict(getattr(typer.main.get_command(app), "commands", {}))
+def commands(only: str | None = None) -> dict[str, Any]:
+    """Return Typer's commands by name; see :func:`application`."""
+    return dict(application(only).commands)
 
 
 def defaults(arguments: Sequence[str]) -> dict[str, Any]:
     """Return the options that the settings files set for the command to run, as Typer's default map."""
-    known = commands()
     # The doctor reports errors in settings files itself, and --help must always work.
-    if not arguments or arguments[0] not in known or arguments[0] == "doctor" or "--help" in arguments:
+    if not arguments or arguments[0] not in COMMANDS or arguments[0] == "doctor" or "--help" in arguments:
         return {}
+    known = commands() if settings.files() else {}  # importing all commands takes time
     return {arguments[0]: option_defaults(known, arguments[0])}
 
 
@@ -149,7 +154,7 @@ def print_error(message: str, debug: bool = False) -> None:
 
 def hint(error: TyperException, arguments: Sequence[str]) -> str:
     """Return advice after wrong usage: the command or option that was probably meant, or the command's help."""
-    if arguments and arguments[0] not in commands() and Path(arguments[0]).exists():
+    if arguments and arguments[0] not in COMMANDS and Path(arguments[0]).exists():
         return f"did you mean tinyhd predict {arguments[0]}?"
     context = getattr(error, "ctx", None)
     extra = re.fullmatch(r"Got unexpected extra argument(?:\(s\))? \((.+)\)", error.format_message())
@@ -199,7 +204,9 @@ def run(args: Sequence[str]) -> int:
 def run_command(arguments: list[str], debug: bool) -> int:
     """Run a command and return its exit code; print each error as one line."""
     try:
-        command = typer.main.get_command(app)
+        # The doctor checks the settings of all commands.
+        one = bool(arguments) and arguments[0] in COMMANDS and arguments[0] != "doctor"
+        command = application(arguments[0] if one else None)
         code = command.main(arguments, prog_name="tinyhd", standalone_mode=False, default_map=defaults(arguments))
     except TyperException as error:
         message = error.format_message()

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from . import cache, settings
 from .errors import TinyhdError, one_line
-from .system import available_cores
+from .system import available_cores, engine_threads
 from .version import __version__
 
 Status = Literal["ok", "note", "fault"]
@@ -66,21 +66,34 @@ def check_versions() -> Iterator[Finding]:
     import cv2
 
     names = ("torch", "av", "numpy", "huggingface-hub", "safetensors")
-    packages = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    packages = ", ".join(f"{name} {installed_version(name)}" for name in names)
     yield Finding("packages", "ok", f"{packages}, OpenCV {cv2.__version__}")
     yield Finding("FFmpeg", "ok", f"{av.ffmpeg_version_info} (inside the av package)")
 
 
+def installed_version(package: str) -> str:
+    """Return the installed version of a package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def check_devices() -> Iterator[Finding]:
     """Report the CPU threads and the device that ``--device auto`` selects."""
-    import torch
+    from .inference.devices import pick_device
 
-    from .inference.model import pick_device
-
-    cores, threads = available_cores(), torch.get_num_threads()
+    cores, threads = available_cores(), engine_threads()
     limited = threads < cores and "OMP_NUM_THREADS" in os.environ
     advice = f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} limits the number of threads" if limited else ""
     yield Finding("CPU", "note" if limited else "ok", f"{cores} cores, {threads} threads", advice)
+    try:
+        import torch
+    except Exception as error:  # of any type: a broken installation may raise anything
+        found = f"cpu; PyTorch cannot be imported: {type(error).__name__}: {one_line(error)}"
+        advice = "only the embedded weights can be used, for prediction on the CPU; all else needs pip install torch"
+        yield Finding("device", "note", found, advice)
+        return
     chosen = pick_device("auto")
     if torch.cuda.is_available():
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))

@@ -60,7 +60,7 @@ NO_MEMORY = "not enough memory"
 
 
 def describe_unexpected(error: Exception) -> str:
-    """Return the message for an exception that nothing handled: a bug, unless memory ran out."""
+    """Return the message for an exception that nothing handled: a bug, unless memory ran out or PyTorch is missing."""
     opencv_code = -4  # cv2.Error.StsNoMem
     if (
         isinstance(error, MemoryError)
@@ -69,6 +69,8 @@ def describe_unexpected(error: Exception) -> str:
         or "DefaultCPUAllocator" in str(error)
     ):
         return NO_MEMORY
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "torch":
+        return "needs PyTorch, which cannot be imported (pip install torch); the embedded default model runs without it"
     return f"unexpected {type(error).__name__}: {one_line(error)} (use --debug for a traceback)"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -17,10 +18,47 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 Call = Callable[..., int]
 """Type of a C function."""
 
+_thread_limit = 0
+"""Limit on the number of threads; 0: none."""
+
 
 def available_cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def physical_cores() -> int:
+    """Return the number of physical CPU cores that this process may use; on Linux, else that of available cores."""
+    siblings = set()
+    with contextlib.suppress(OSError):
+        for cpu in os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ():
+            path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+            siblings.add(path.read_text(encoding="ascii"))
+    return len(siblings) or available_cores()
+
+
+def limit_threads(count: int) -> None:
+    """Limit the number of threads of the engines in this process, those of PyTorch included."""
+    global _thread_limit
+    _thread_limit = count
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(count)
+    else:
+        os.environ["OMP_NUM_THREADS"] = str(count)  # for PyTorch, if it is imported later
+
+
+def engine_threads() -> int:
+    """Return the number of CPU threads of an engine.
+
+    It is that of :func:`limit_threads`, or of PyTorch if it is imported, where users may have set it. Otherwise, it is
+    PyTorch's default: ``OMP_NUM_THREADS``, or the number of physical cores.
+    """
+    if _thread_limit:
+        return _thread_limit
+    if torch := sys.modules.get("torch"):
+        return int(torch.get_num_threads())
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(wanted) if wanted.isdigit() and int(wanted) else physical_cores()
 
 
 @functools.cache

@@ -80,8 +80,8 @@ def pair_file(family, tmp_path):
 )
 def test_batches_fit_into_the_cache(size, precision, batch):
     spec = models.named_spec("uva-64").with_size(size)
-    assert frames_batch(spec, torch.device("cpu"), precision) == batch
-    assert frames_batch(spec, torch.device("cuda"), precision) == 64
+    assert frames_batch(spec, "cpu", precision) == batch
+    assert frames_batch(spec, "cuda", precision) == 64
 
 
 def maps_of(model, count):

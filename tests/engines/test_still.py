@@ -7,9 +7,9 @@ from helpers import graph_runner
 from helpers.networks import lively
 
 from tinyhd_cli.engines import graph
-from tinyhd_cli.engines.builders import lower
 from tinyhd_cli.engines.fuse_batchnorm import fold
 from tinyhd_cli.engines.fused import partition
+from tinyhd_cli.engines.loaded import lower
 from tinyhd_cli.engines.still import still
 
 RNG = np.random.default_rng(3)

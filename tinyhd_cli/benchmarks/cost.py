@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..engines.builders import clip_shape
 from ..engines.fuse_batchnorm import fold
+from ..engines.loaded import clip_shape
 from ..models import build, named_spec
 from ..models.registry import family
 

@@ -13,23 +13,20 @@ from itertools import repeat
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from .. import weights
 from ..engines.base import EngineUnavailable
-from ..engines.builders import BUILDERS, FRAMES_BUILDERS, MAX_BATCH, clip_shape, over_frames
+from ..engines.builders import BUILDERS, FRAMES_BUILDERS, MAX_BATCH, over_frames
 from ..engines.fuse_batchnorm import fold
 from ..engines.graph import Array
+from ..engines.loaded import LoadedNetwork, clip_shape
 from ..engines.self_test import compare, self_test_clip
-from ..engines.torch import TorchEngine
 from ..errors import one_line
 from ..models import ModelSpec, build, named_spec
 from ..models.registry import family
 from ..system import peak_memory_mb
 from .networks import MAPS
-
-CPU = torch.device("cpu")
 
 Pass = Callable[[], Array]
 """A forward pass, or several of them, that returns maps ``(T, H, W)``."""
@@ -115,13 +112,12 @@ def make_pass(network: nn.Module, spec: ModelSpec, engine: str, precision: str) 
     noise = self_test_clip(clip_shape(spec, 0 if form is None else MAX_BATCH - 1))
     try:
         if form is not None and engine in FRAMES_BUILDERS and not original:
-            many = FRAMES_BUILDERS[engine](form, spec, CPU, precision)
+            many = FRAMES_BUILDERS[engine](form, spec, "cpu", precision)
             frames = noise.swapaxes(0, 1)[: many.batch + spec.clip_frames - 1]
             count = (1 if engine == "torch" else BATCHES) * MAX_BATCH // many.batch
             return lambda: np.concatenate(list(many.stream(repeat(frames, count))))
-        single = (
-            TorchEngine(network, CPU, precision) if engine == "torch" else BUILDERS[engine](network, spec, precision)
-        )
+        loaded = LoadedNetwork(spec, lambda: network)
+        single = loaded.in_torch(precision) if engine == "torch" else BUILDERS[engine](loaded, precision)
     except ImportError as error:
         raise EngineUnavailable(one_line(error)) from None
     return partial(single.infer, np.ascontiguousarray(noise[:, : spec.clip_frames]))

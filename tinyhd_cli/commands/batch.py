@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic_files import sweep
 from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, describe_unexpected
+from ..system import engine_threads, limit_threads
 from ..wording import damage
 from . import terminal, workers
 from .jobs import count_processes
@@ -289,9 +290,7 @@ class InProcess:
 
     def __call__(self) -> workers.Work:
         """Return the work on one turn."""
-        import torch
-
-        torch.set_num_threads(max(1, torch.get_num_threads() // self.processes))
+        limit_threads(max(1, engine_threads() // self.processes))
         model = self.task.load()
 
         def work(turn: Turn, report: workers.Report) -> Outcome:

@@ -29,7 +29,7 @@ from .option_fields import with_options
 
 INSTEAD = "Instead of scores"
 
-LAYOUTS = "\n\n".join(
+EPILOG = "\n\n".join(
     ["Folder layout of each --dataset:", *(f"{name}: {expected}" for name, expected in EXPECTED.items())]
 )
 """Epilog of ``--help``."""

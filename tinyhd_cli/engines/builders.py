@@ -7,24 +7,22 @@ import importlib.util
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
-from ..models import ModelSpec
+from ..models import Family, ModelSpec
 from ..models.registry import family
+from ..system import engine_threads
 from . import engine_cache
 from .base import Engine, EngineUnavailable, FramesEngine, StillEngine
 from .fused import Fused, UnsupportedGraph
-from .graph import Node, Shape
+from .graph import Node
 from .kernels import available_isas
+from .loaded import LoadedNetwork, clip_shape
 from .self_test import NO_KERNELS
 from .still import StillPool, still
-from .torch import TorchFrames
 
-LOWERINGS = {"tinyhd": "lower_tinyhd"}
-"""Modules of this package that lower the networks of a family to a graph, each with a function ``lower``."""
+if TYPE_CHECKING:
+    from torch import nn
 
 GPU_BATCH, MIN_BATCH, MAX_BATCH = 64, 4, 32
 """Number of maps that an engine computes in one pass on many frames: on GPUs; and its limits on CPUs."""
@@ -34,19 +32,6 @@ CHANNEL_BYTES = 1 << 16
 are evicted from the cache before the next layer reads them: UVA-Net takes up to 20 % more time."""
 
 NO_LOWERING = "has no lowering of this model family"
-
-
-def clip_shape(spec: ModelSpec, more: int = 0) -> Shape:
-    """Return the shape of a clip without its batch dimension, with ``more`` additional frames."""
-    return (3, spec.clip_frames + more, *spec.input_size)
-
-
-def lower(network: nn.Module, spec: ModelSpec) -> Node | None:
-    """Return the graph of a network, with BatchNorm folded; None if its family has no hand-written lowering."""
-    if spec.family not in LOWERINGS:
-        return None
-    module = importlib.import_module(f".{LOWERINGS[spec.family]}", __package__)
-    return cast(Node, module.lower(network, clip_shape(spec)))
 
 
 def check_precision(precision: str, node: Node | None) -> None:
@@ -64,18 +49,18 @@ def cache_file(digest: str, part: str, precision: str, threads: int) -> Path | N
     return engine_cache.graph_file(digest, part, precision, threads, metadata.version("openvino"))
 
 
-def build_openvino(network: nn.Module, spec: ModelSpec, precision: str) -> Engine:
+def build_openvino(network: LoadedNetwork, precision: str) -> Engine:
     """Return OpenVINO with a network."""
+    check_precision(precision, network.graph)
+    threads = engine_threads()
+    if network.graph is not None:
+        return openvino_graph(network.graph, precision, threads)
     from . import generic
     from .openvino import OpenVino
 
-    node = lower(network, spec)
-    check_precision(precision, node)
-    threads = torch.get_num_threads()
-    if node is not None:
-        return openvino_graph(node, precision, threads)
-    make = functools.partial(generic.to_openvino, network, clip_shape(spec))
-    return OpenVino(make, precision, threads, cache_file(generic.digest_of(network, spec), "whole", precision, threads))
+    module, spec = network.module, network.spec
+    make = functools.partial(generic.to_openvino, module, clip_shape(spec))
+    return OpenVino(make, precision, threads, cache_file(generic.digest_of(module, spec), "whole", precision, threads))
 
 
 def openvino_graph(node: Node, precision: str, threads: int) -> Engine:
@@ -87,15 +72,14 @@ def openvino_graph(node: Node, precision: str, threads: int) -> Engine:
     return OpenVino(make, precision, threads, cached)
 
 
-def build_fused(network: nn.Module, spec: ModelSpec, precision: str) -> Engine:
+def build_fused(network: LoadedNetwork, precision: str) -> Engine:
     """Return an engine that runs OpenVINO up to half the resolution, and tinyhd's kernels from there."""
     if not available_isas():
         raise EngineUnavailable(NO_KERNELS)
-    node = lower(network, spec)
-    if node is None:
+    if network.graph is None:
         raise EngineUnavailable(NO_LOWERING)
-    check_precision(precision, node)
-    return fused_graph(node, precision, torch.get_num_threads())
+    check_precision(precision, network.graph)
+    return fused_graph(network.graph, precision, engine_threads())
 
 
 def fused_graph(node: Node, precision: str, threads: int) -> Engine:
@@ -117,61 +101,68 @@ GRAPH_BUILDERS: dict[str, Callable[[Node, str, int], Engine]] = {"fused": fused_
 """Engines that can run any graph on a number of threads."""
 
 
-def build_still(network: nn.Module, spec: ModelSpec, name: str, precision: str) -> StillEngine:
-    """Return an engine for still clips that runs as many of them at a time as PyTorch has threads.
+def build_still(result: Node, name: str, precision: str) -> StillEngine:
+    """Return an engine for still clips that runs as many of them at a time as an engine has threads.
 
     Args:
-        network: with BatchNorm folded; its family has a hand-written lowering.
-        spec: the network.
+        result: the graph of the network.
         name: of the engine, one of ``GRAPH_BUILDERS``.
         precision: of the engine.
     """
-    node = lower(network, spec)
-    assert node is not None
-    graph = still(node)
-    return StillPool([GRAPH_BUILDERS[name](graph, precision, 1) for _ in range(torch.get_num_threads())])
+    graph = still(result)
+    return StillPool([GRAPH_BUILDERS[name](graph, precision, 1) for _ in range(engine_threads())])
 
 
-def build_onnx(network: nn.Module, spec: ModelSpec, precision: str) -> Engine:
+def build_onnx(network: LoadedNetwork, precision: str) -> Engine:
     """Return ONNX Runtime with a network."""
-    from . import generic
     from .onnx import OnnxRuntime, to_onnx
 
-    node = lower(network, spec)
-    if node is None and importlib.util.find_spec("onnxscript") is None:
+    if network.graph is not None:
+        model = to_onnx(network.graph)
+    elif importlib.util.find_spec("onnxscript") is None:
         raise EngineUnavailable("onnxscript is not installed (pip install onnxscript)")
-    model = generic.to_onnx(network, clip_shape(spec)) if node is None else to_onnx(node)
-    return OnnxRuntime(model.SerializeToString(), torch.get_num_threads())
+    else:
+        from . import generic
+
+        model = generic.to_onnx(network.module, clip_shape(network.spec))
+    return OnnxRuntime(model.SerializeToString(), engine_threads())
 
 
-BUILDERS: dict[str, Callable[[nn.Module, ModelSpec, str], Engine]] = {
+BUILDERS: dict[str, Callable[[LoadedNetwork, str], Engine]] = {
     "fused": build_fused,
     "openvino": build_openvino,
     "onnx": build_onnx,
 }
 
 
+def has_frames_form(spec: ModelSpec) -> bool:
+    """Return whether the networks of a spec's family may have a form that takes many consecutive frames."""
+    return spec.windowing == "sliding" and type(family(spec)).over_frames is not Family.over_frames
+
+
 def over_frames(network: nn.Module, spec: ModelSpec) -> nn.Module | None:
     """Return the form of a network that takes many consecutive frames (``Family.over_frames``); None without one."""
-    found = family(spec).over_frames(network) if spec.windowing == "sliding" else None
+    found = family(spec).over_frames(network) if has_frames_form(spec) else None
     return None if found is None else found.eval()
 
 
-def frames_batch(spec: ModelSpec, device: torch.device, precision: str) -> int:
+def frames_batch(spec: ModelSpec, device: str, precision: str) -> int:
     """Return the number of maps that an engine computes in one pass on many frames."""
-    if device.type != "cpu":
+    if device != "cpu":
         return GPU_BATCH
     height, width = spec.input_size
     fitting = CHANNEL_BYTES // (height * width * (2 if precision == "bf16" else 4))
     return min(max(fitting, MIN_BATCH), MAX_BATCH)
 
 
-def build_torch_frames(network: nn.Module, spec: ModelSpec, device: torch.device, precision: str) -> FramesEngine:
+def build_torch_frames(network: nn.Module, spec: ModelSpec, device: str, precision: str) -> FramesEngine:
     """Return an engine that runs a network from :func:`over_frames` in PyTorch."""
+    from .torch import TorchFrames
+
     return TorchFrames(network, device, precision, frames_batch(spec, device, precision))
 
 
-def build_openvino_frames(network: nn.Module, spec: ModelSpec, device: torch.device, precision: str) -> FramesEngine:
+def build_openvino_frames(network: nn.Module, spec: ModelSpec, device: str, precision: str) -> FramesEngine:
     """Return an engine that runs a network from :func:`over_frames` in OpenVINO, on the CPU."""
     from . import generic
     from .openvino import OpenVinoFrames
@@ -180,12 +171,12 @@ def build_openvino_frames(network: nn.Module, spec: ModelSpec, device: torch.dev
     batch = frames_batch(spec, device, precision)
     frames = batch + spec.clip_frames - 1
     make = functools.partial(generic.to_openvino, network, (3, *spec.input_size), frames)
-    threads = torch.get_num_threads()
+    threads = engine_threads()
     cached = cache_file(generic.digest_of(network, spec), f"{frames} frames", precision, threads)
     return OpenVinoFrames(make, precision, threads, batch, cached)
 
 
-FRAMES_BUILDERS: dict[str, Callable[[nn.Module, ModelSpec, torch.device, str], FramesEngine]] = {
+FRAMES_BUILDERS: dict[str, Callable[[nn.Module, ModelSpec, str, str], FramesEngine]] = {
     "torch": build_torch_frames,
     "openvino": build_openvino_frames,
 }

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..atomic_files import cannot_write, make_parent, publish, remove, temporary_path
 from ..errors import OutputError, UsageError, did_you_mean
 from ..models import ModelSpec
 from . import generic
 from .base import Engine, EngineUnavailable
-from .builders import clip_shape, lower
+from .loaded import LoadedNetwork, clip_shape, lower
 from .self_test import LIMITS, mismatch
-from .torch import TorchEngine
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 """Formats, and the suffixes of their files."""
@@ -88,8 +87,8 @@ def export(model: Exportable, format: str, path: Path) -> list[Path]:
         pairs.insert(0, (temporary.with_suffix(".bin"), path.with_suffix(".bin")))
     try:
         engine = (write_onnx if format == "onnx" else write_openvino)(model, temporary)
-        reference = TorchEngine(model.network, torch.device("cpu"), "float32")
-        wrong = mismatch(engine, reference, model.spec, LIMITS["float32"])
+        reference = LoadedNetwork(model.spec, lambda: model.network)
+        wrong = mismatch(engine, reference.expected, model.spec, LIMITS["float32"])
         if wrong:
             raise OutputError(f"{path}: not written: its {wrong}")
         for written, target in pairs:

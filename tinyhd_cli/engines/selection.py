@@ -10,17 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-from torch import nn
-
 from ..errors import UsageError, did_you_mean, one_line
-from ..models import ModelSpec
 from . import engine_cache
 from .base import ENGINES, PACKAGES, PRECISIONS, Engine, EngineUnavailable, FramesEngine, StillEngine
-from .builders import BUILDERS, FRAMES_BUILDERS, GRAPH_BUILDERS, LOWERINGS, build_still, over_frames
+from .builders import BUILDERS, FRAMES_BUILDERS, GRAPH_BUILDERS, build_still, has_frames_form, over_frames
 from .kernels import available_isas, fingerprint
+from .loaded import LOWERINGS, LoadedNetwork
 from .self_test import LIMITS, frames_mismatch, mismatch, still_mismatch
-from .torch import TorchEngine, device_precision
 
 log = logging.getLogger("tinyhd")
 
@@ -65,31 +61,27 @@ class EngineOptions:
         return [pair for pair in pairs if pair[0] != "onnx" or pair[1] == "float32"]
 
 
-def choose(
-    network: nn.Module, spec: ModelSpec, device: torch.device, sha256: str, options: EngineOptions, *, exact: bool
-) -> Engine:
+def choose(network: LoadedNetwork, options: EngineOptions, *, exact: bool) -> Engine:
     """Return the engine for a network; PyTorch if no other can be used, with the reasons in one line of the log.
 
     Args:
-        network: in evaluation mode, with BatchNorm folded, on its device.
-        spec: the network.
-        device: on GPUs, PyTorch is used.
-        sha256: digest of the weights; results of self-tests are cached under it.
+        network: the network; on GPUs, PyTorch is used.
         options: the engine and precision to use.
         exact: whether the values of the maps matter, not only their appearance.
     """
     bf16 = options.precision == "bf16" or (options.precision == "auto" and not exact)
-    if device.type != "cpu" or options.engine == "torch":
-        if device.type != "cuda" and options.precision in ("bf16", "int8"):
+    if network.device != "cpu" or options.engine == "torch":
+        if not network.device.startswith("cuda") and options.precision in ("bf16", "int8"):
             raise UsageError(
                 f"--precision {options.precision}: PyTorch supports only float32 on this device; try --engine openvino"
             )
-        return TorchEngine(network, device, device_precision(bf16, device))
-    reference = TorchEngine(network, device, "float32")
+        from .torch import device_precision
+
+        return network.in_torch(device_precision(bf16, network.device))
     reasons: dict[str, list[str]] = {}
-    for name, precision in options.attempts(exact, spec.family in LOWERINGS):
+    for name, precision in options.attempts(exact, network.spec.family in LOWERINGS):
         try:
-            engine = usable(name, precision, network, spec, reference, sha256)
+            engine = usable(name, precision, network)
         except EngineUnavailable as error:
             # A CPU without bf16 is reported only if bf16 was requested.
             if precision != "bf16" or options.precision == "bf16":
@@ -97,13 +89,13 @@ def choose(
             continue
         except Exception as error:  # an engine may raise anything; the next one is tried
             log.debug("engine %s", name, exc_info=True)
-            reasons.setdefault(f"{type(error).__name__}: {one_line(error)}", []).append(name)
+            reasons.setdefault(why(error), []).append(name)
             continue
         if reasons:
             log.warning("%s; using %s in %s", listed(reasons), engine.name, engine.precision)
         return engine
     log.warning("%s; using PyTorch, which is several times slower", listed(reasons))
-    return reference
+    return network.in_torch()
 
 
 def listed(reasons: Mapping[str, list[str]]) -> str:
@@ -111,30 +103,38 @@ def listed(reasons: Mapping[str, list[str]]) -> str:
     return "; ".join(f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items())
 
 
-def usable(name: str, precision: str, network: nn.Module, spec: ModelSpec, reference: Engine, sha256: str) -> Engine:
-    """Return an engine whose maps agree with the reference.
+def usable(name: str, precision: str, network: LoadedNetwork) -> Engine:
+    """Return an engine whose maps agree with PyTorch's.
 
     Raises:
         EngineUnavailable: it is not installed, does not support the network, or its maps differ.
     """
-    verdicts = verdict_file(name, precision, sha256, spec)
+    verdicts = verdict_file(name, precision, network)
     return tested(
-        lambda: BUILDERS[name](network, spec, precision),
-        lambda made: mismatch(made, reference, spec, LIMITS[precision]),
+        lambda: BUILDERS[name](network, precision),
+        lambda made: mismatch(made, network.expected, network.spec, LIMITS[precision]),
         verdicts,
     )
 
 
-def verdict_file(name: str, precision: str, sha256: str, spec: ModelSpec, *facts: object) -> Path | None:
+def verdict_file(name: str, precision: str, network: LoadedNetwork, *facts: object) -> Path | None:
     """Return the cache file of a self-test's result; ``EngineUnavailable`` if the engine's package is not installed."""
     package = PACKAGES[name]
-    try:
-        version = metadata.version(package)
-    except metadata.PackageNotFoundError:
-        raise EngineUnavailable(f"not installed (pip install {package})") from None
+    version = installed(package)
+    if not version:
+        raise EngineUnavailable(f"not installed (pip install {package})")
     if name == "fused":
         version += fingerprint()
-    return engine_cache.verdict_file(name, precision, version, torch.__version__, sha256, spec.input_size, *facts)
+    key = name, precision, version, installed("torch"), network.sha256, network.spec.input_size
+    return engine_cache.verdict_file(*key, *facts)
+
+
+def installed(package: str) -> str:
+    """Return the installed version of a package; empty if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def tested(make: Callable[[], AnyEngine], differs: Callable[[AnyEngine], str], verdicts: Path | None) -> AnyEngine:
@@ -157,60 +157,53 @@ def tested(make: Callable[[], AnyEngine], differs: Callable[[AnyEngine], str], v
     return engine
 
 
-def frames_engine(
-    network: nn.Module, spec: ModelSpec, device: torch.device, sha256: str, engine: Engine
-) -> FramesEngine | None:
+def frames_engine(network: LoadedNetwork, engine: Engine) -> FramesEngine | None:
     """Return the engine that runs a network on many consecutive frames at once; None if clips are run one by one.
 
     Args:
-        network: in evaluation mode, with BatchNorm folded, on its device.
-        spec: the network.
-        device: its device.
-        sha256: digest of the weights.
+        network: the network.
         engine: the engine for single clips; the one for many frames has the same name and precision.
     """
-    name, precision = engine.name, engine.precision
-    if name not in FRAMES_BUILDERS:
+    name, precision, spec = engine.name, engine.precision, network.spec
+    if name not in FRAMES_BUILDERS or not has_frames_form(spec):
         return None
     try:
-        form = over_frames(network, spec)
+        form = over_frames(network.module, spec)
         if form is None:
             return None
-        reference = TorchEngine(network, device, "float32")
         return tested(
-            lambda: FRAMES_BUILDERS[name](form, spec, device, precision),
-            lambda made: frames_mismatch(made, reference, spec, LIMITS[precision]),
-            None if name == "torch" else verdict_file(name, precision, sha256, spec, "frames"),
+            lambda: FRAMES_BUILDERS[name](form, spec, network.device, precision),
+            lambda made: frames_mismatch(made, network.in_torch(), spec, LIMITS[precision]),
+            None if name == "torch" else verdict_file(name, precision, network, "frames"),
         )
     except Exception as error:  # an engine may raise anything; clips are then run one by one
         log.debug("engine for many frames", exc_info=True)
-        reason = str(error) if isinstance(error, EngineUnavailable) else f"{type(error).__name__}: {one_line(error)}"
-        log.warning("%s: not run on many frames at once: %s; clips are run one by one, slower", spec.name, reason)
+        log.warning("%s: not run on many frames at once: %s; clips are run one by one, slower", spec.name, why(error))
         return None
 
 
-def still_engine(network: nn.Module, spec: ModelSpec, sha256: str, engine: Engine) -> StillEngine | None:
+def still_engine(network: LoadedNetwork, engine: Engine) -> StillEngine | None:
     """Return the engine that runs a network on still clips, several at a time; None if whole clips must be run.
 
     Args:
-        network: in evaluation mode, with BatchNorm folded.
-        spec: the network.
-        sha256: digest of the weights.
+        network: the network.
         engine: the engine for clips; the one for still clips has the same name and precision.
     """
-    name, precision = engine.name, engine.precision
-    if name not in GRAPH_BUILDERS or spec.family not in LOWERINGS:
+    name, precision, spec = engine.name, engine.precision, network.spec
+    if name not in GRAPH_BUILDERS or (graph := network.graph) is None:
         return None
     try:
-        reference = TorchEngine(network, torch.device("cpu"), "float32")
-        verdicts = verdict_file(name, precision, sha256, spec, "still")
         return tested(
-            lambda: build_still(network, spec, name, precision),
-            lambda made: still_mismatch(made, reference, spec, LIMITS[precision]),
-            verdicts,
+            lambda: build_still(graph, name, precision),
+            lambda made: still_mismatch(made, engine, spec, LIMITS[precision]),
+            verdict_file(name, precision, network, "still"),
         )
     except Exception as error:  # an engine may raise anything; whole clips are then run
         log.debug("engine for still clips", exc_info=True)
-        reason = str(error) if isinstance(error, EngineUnavailable) else f"{type(error).__name__}: {one_line(error)}"
-        log.warning("%s: photographs are run as clips, slower: %s", spec.name, reason)
+        log.warning("%s: photographs are run as clips, slower: %s", spec.name, why(error))
         return None
+
+
+def why(error: Exception) -> str:
+    """Return the reason why an engine cannot be used, in one line."""
+    return str(error) if isinstance(error, EngineUnavailable) else f"{type(error).__name__}: {one_line(error)}"

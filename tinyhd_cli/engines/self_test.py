@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from ..models import ModelSpec
 from .base import Engine, EngineUnavailable, FramesEngine, StillEngine
@@ -71,16 +70,32 @@ def self_test(name: str) -> str:
 
 def self_test_clip(shape: Shape) -> Array:
     """Return a clip ``(3, T, H, W)`` of smooth, changing noise."""
-    rng = np.random.default_rng(0)
-    noise = torch.from_numpy(rng.normal(0, 1.2, (1, 3, 5, 12, 16)).astype(np.float32))
-    clip: Array = F.interpolate(noise, shape[1:], mode="trilinear", align_corners=False)[0].numpy()
+    noise = np.random.default_rng(0).normal(0, 1.2, (3, 5, 12, 16)).astype(np.float32)
+    _, frames, height, width = shape
+    at = np.clip((np.arange(frames, dtype=np.float32) + 0.5) * 5 / frames - 0.5, 0, 4)
+    before = at.astype(int)
+    part = (at - before)[:, np.newaxis, np.newaxis]
+    clip = np.empty(shape, np.float32)
+    for channel, images in zip(clip, noise, strict=True):
+        large = np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR) for image in images])
+        channel[:] = large[before] * (1 - part) + large[np.minimum(before + 1, 4)] * part
     return clip
 
 
-def mismatch(engine: Engine, reference: Engine, spec: ModelSpec, limits: Tolerance) -> str:
-    """Return how an engine's maps of a clip differ from the reference's; empty if they are within the limits."""
-    clip = self_test_clip((3, spec.clip_frames, *spec.input_size))
-    return disagreement(engine.infer(clip), reference.infer(clip), spec, limits)
+@dataclass(frozen=True)
+class Expected:
+    """PyTorch's maps of the clip of the self-test."""
+
+    maps: Array
+    """``(maps, H / step, W / step)``."""
+    step: int = 1
+    """Distance of the pixels that are compared."""
+
+
+def mismatch(engine: Engine, expected: Expected, spec: ModelSpec, limits: Tolerance) -> str:
+    """Return how an engine's maps of a clip differ from PyTorch's; empty if they are within the limits."""
+    maps = engine.infer(self_test_clip((3, spec.clip_frames, *spec.input_size)))
+    return disagreement(maps[:, :: expected.step, :: expected.step], expected.maps, spec, limits)
 
 
 def frames_mismatch(engine: FramesEngine, reference: Engine, spec: ModelSpec, limits: Tolerance) -> str:
@@ -97,7 +112,14 @@ def frames_mismatch(engine: FramesEngine, reference: Engine, spec: ModelSpec, li
 
 
 def still_mismatch(engine: StillEngine, reference: Engine, spec: ModelSpec, limits: Tolerance) -> str:
-    """Return how an engine's map of a still clip differs from the reference's; empty if it is within the limits."""
+    """Return how an engine's map of a still clip differs from the reference's; empty if it is within the limits.
+
+    Args:
+        engine: the engine for still clips.
+        reference: an engine for clips that has passed its self-test.
+        spec: the network.
+        limits: on the difference.
+    """
     frame = self_test_clip((3, 1, *spec.input_size))
     expected = reference.infer(np.repeat(frame, spec.clip_frames, axis=1))
     return disagreement(engine.infer(frame[:, 0])[np.newaxis], expected[-1:], spec, limits)

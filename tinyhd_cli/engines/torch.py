@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from .graph import Array
 
 
-def device_precision(bf16: bool, device: torch.device) -> str:
+def device_precision(bf16: bool, device: str) -> str:
     """Return ``bf16`` if it is requested and the device is a GPU that supports it, else ``float32``."""
-    supported = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    supported = device.startswith("cuda") and torch.cuda.is_bf16_supported()
     return "bf16" if bf16 and supported else "float32"
 
 
@@ -28,10 +28,10 @@ class TorchEngine:
     name = "torch"
     graph = ""
 
-    def __init__(self, network: nn.Module, device: torch.device, precision: str) -> None:
+    def __init__(self, network: nn.Module, device: str | torch.device, precision: str) -> None:
         self.precision = precision
         self._network = network
-        self._device = device
+        self._device = torch.device(device)
 
     def infer(self, clip: Array) -> Array:
         """Return the saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``."""
@@ -55,11 +55,11 @@ class TorchFrames:
     name = "torch"
     graph = ""
 
-    def __init__(self, network: nn.Module, device: torch.device, precision: str, batch: int) -> None:
+    def __init__(self, network: nn.Module, device: str | torch.device, precision: str, batch: int) -> None:
         self.precision = precision
         self.batch = batch
         self._network = network
-        self._device = device
+        self._device = torch.device(device)
 
     def stream(self, batches: Iterable[Array]) -> Iterator[Array]:
         """Yield the maps ``(batch, H, W)`` of each batch of frames, in order."""

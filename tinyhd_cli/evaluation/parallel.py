@@ -6,7 +6,6 @@ import multiprocessing
 import multiprocessing.process
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import TinyhdError
-from ..system import keep_freed_memory
+from ..system import keep_freed_memory, limit_threads
 
 MALLOC_KEEP_BYTES = 512 << 20
 """Freed memory that a process keeps instead of returning it to the system."""
@@ -76,9 +75,8 @@ def initialize_worker(make_work: Callable[[], Work], frames: Any, stop: Any, thr
 
     threadpool_limits(1, "blas")
     keep_freed_memory(MALLOC_KEEP_BYTES)
+    limit_threads(threads)
     worker = WorkerState(make_work(), frames, stop)
-    if "torch" in sys.modules:  # only loaded if a network is run, not for maps from files
-        sys.modules["torch"].set_num_threads(threads)
 
 
 def exit_with(parent: multiprocessing.process.BaseProcess) -> None:

@@ -164,8 +164,8 @@ def read_ground_truth(
 def pick_workers(options: EvaluateOptions, source: PredictionSource, videos: int) -> int:
     """Return the number of processes that score ``videos`` videos in parallel."""
     wanted = options.workers or available_cores()
-    if not options.workers and isinstance(source, NetworkSource) and source.model.device.type != "cpu":
-        wanted = min(wanted, GPU_WORKERS) if source.model.device.type == "cuda" else 1
+    if not options.workers and isinstance(source, NetworkSource) and source.model.device != "cpu":
+        wanted = min(wanted, GPU_WORKERS) if source.model.device.startswith("cuda") else 1
     return max(1, min(wanted, videos))
 
 

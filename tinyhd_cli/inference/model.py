@@ -9,24 +9,26 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
 from .. import weights
+from ..engines import lowered
 from ..engines.base import PACKAGES, Engine, FramesEngine, StillEngine
-from ..engines.builders import clip_shape
-from ..engines.fuse_batchnorm import fold
+from ..engines.loaded import LoadedNetwork, clip_shape
 from ..engines.selection import EngineOptions, choose, frames_engine, still_engine
 from ..engines.self_test import self_test_clip
-from ..engines.torch import TorchEngine
 from ..errors import UsageError, WeightsError
 from ..models import ModelSpec, build
 from ..models.registry import family, is_built_in, named_errors
 from ..models.spec import Task
+from .devices import pick_device
 from .preprocess import Image, Pixels, network_input
 from .windows import Map, Payload, batched, windows
+
+if TYPE_CHECKING:
+    from torch import nn
 
 log = logging.getLogger("tinyhd")
 
@@ -49,12 +51,9 @@ class Model:
     """Name of the weights, or their file."""
     spec: ModelSpec
     """The network, with the input size and preprocessing of these weights."""
-    network: nn.Module
-    """BatchNorm is folded into the convolutions: for training, build a network from ``weights.load``."""
-    device: torch.device
+    loaded: LoadedNetwork = field(repr=False)
+    """What the engines are built from."""
     engine: Engine
-    sha256: str
-    """Digest of the weights file."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
     _stills: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
     """Counts the photographs."""
@@ -65,11 +64,11 @@ class Model:
 
         It is built on first use, because single clips do not need it.
         """
-        return frames_engine(self.network, self.spec, self.device, self.sha256, self.engine)
+        return frames_engine(self.loaded, self.engine)
 
     @cached_property
     def _still_engine(self) -> StillEngine | None:
-        return still_engine(self.network, self.spec, self.sha256, self.engine)
+        return still_engine(self.loaded, self.engine)
 
     @property
     def still_engine(self) -> StillEngine | None:
@@ -79,6 +78,24 @@ class Model:
         """
         with self._lock:
             return self._still_engine
+
+    @property
+    def network(self) -> nn.Module:
+        """The network in PyTorch, which is imported on first use.
+
+        BatchNorm is folded into the convolutions: for training, build a network from ``weights.load``.
+        """
+        return self.loaded.module
+
+    @property
+    def device(self) -> str:
+        """Name of the device, such as ``cpu`` or ``cuda:1``."""
+        return self.loaded.device
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the weights file."""
+        return self.loaded.sha256
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -205,24 +222,6 @@ def is_constant(maps: Map) -> bool:
     return bool((largest - flat.min(axis=1) <= FLAT * largest).any())
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device with a name: ``auto`` (the fastest available), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-
-    Raises:
-        UsageError: the device is not available.
-    """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
-    kind, _, number = name.partition(":")
-    if not available.get(kind) or (number and not number.isdigit()):
-        here = ", ".join(kind for kind, there in available.items() if there)
-        raise UsageError(f"--device {name!r} is not available here; available: {here}")
-    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
-        raise UsageError(f"--device {name!r}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
-    return torch.device(name)
-
-
 def load_model(
     name_or_path: str | os.PathLike[str] | None = None,
     device: str = "auto",
@@ -232,6 +231,9 @@ def load_model(
     exact: bool = True,
 ) -> Model:
     """Load a network with its weights.
+
+    PyTorch is imported only if it is needed: on a GPU, for weights that were never used before, and for networks that
+    no other engine can run.
 
     Args:
         name_or_path: a name that ``tinyhd weights list`` shows, or a weights file: safetensors, or an original
@@ -248,16 +250,45 @@ def load_model(
     options = EngineOptions(engine, precision)
     # Engines other than PyTorch run on the CPU, so naming one also chooses the device.
     chosen = pick_device("cpu" if device == "auto" and engine in PACKAGES else device)
-    if chosen.type != "cpu" and engine not in ("auto", "torch"):
+    if chosen != "cpu" and engine not in ("auto", "torch"):
         raise UsageError(f"--engine {engine}: runs on the CPU, not on {device}")
-    checkpoint = weights.load(weights.default_name() if name_or_path is None else name_or_path)
-    spec, info = checkpoint.spec, checkpoint.info
+    file = weights.open_file(weights.default_name() if name_or_path is None else name_or_path)
+    network, name = load_network(file, chosen, saved=engine != "torch")
+    chosen_engine = choose(network, options, exact=exact)
+    if chosen_engine.graph:
+        lowered.save(network)
+    return Model(name, network.spec, network, chosen_engine)
+
+
+def load_network(file: weights.WeightsFile, device: str, *, saved: bool) -> tuple[LoadedNetwork, str]:
+    """Return the network of a weights file, and the name of the weights.
+
+    Args:
+        file: the weights file.
+        device: the device to run it on.
+        saved: whether to use the saved graph of the file, if there is one.
+    """
+    if saved and device == "cpu" and file.metadata is not None:
+        embedded = file.path if file.source == "embedded" else None
+        if graph := lowered.find(file.sha256, embedded):
+            spec, name = file.metadata.spec, file.metadata.name
+            return LoadedNetwork(spec, lambda: make_module(file.load(), device), file.sha256, device, graph), name
+    checkpoint = file.load()
+    spec, name = checkpoint.spec, checkpoint.info.name
+    network = LoadedNetwork(spec, lambda: make_module(checkpoint, device), file.sha256, device)
+    if not is_built_in(spec.family):  # otherwise, an error in its code would look like one of each engine
+        run_engine(network.in_torch(), self_test_clip(clip_shape(spec)), name, spec)
+    return network, name
+
+
+def make_module(checkpoint: weights.Checkpoint, device: str) -> nn.Module:
+    """Return the network of a checkpoint in evaluation mode, with BatchNorm folded, on a device."""
+    from ..engines.fuse_batchnorm import fold
+
+    spec = checkpoint.spec
     network = build(spec)
     with named_errors(family(spec)):
         network.load_state_dict(checkpoint.state_dict)
         fold(network.eval(), by_name=family(spec).named_norms)
-        network.to(chosen)
-    if not is_built_in(spec.family):  # otherwise, an error in its code would look like one of each engine
-        run_engine(TorchEngine(network, chosen, "float32"), self_test_clip(clip_shape(spec)), info.name, spec)
-    engine_ = choose(network, spec, chosen, info.sha256, options, exact=exact)
-    return Model(info.name, spec, network, chosen, engine_, info.sha256)
+        network.to(device)
+    return network

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import torch
 
+from ..system import engine_threads
 from ..video.reader import VideoReader
 from .model import Model
 from .preprocess import Image, Pixels, reduced, reduced_image
@@ -36,7 +36,7 @@ def photograph_maps(photographs: Iterable[Photograph], model: Model) -> Iterator
         WeightsError: a map is not finite.
     """
     waiting: deque[Future[Map]] = deque()
-    workers = torch.get_num_threads() + 1  # one more than the engine runs, so that it never waits for a decoder
+    workers = engine_threads() + 1  # one more than the engine runs, so that it never waits for a decoder
     with ThreadPoolExecutor(workers, "tinyhd-photograph") as pool:
         try:
             for photograph in photographs:

@@ -208,7 +208,7 @@ def describe_run(reader: VideoReader, model: Model, run: RunContext) -> dict[str
         "damaged": 0,
         "duration_s": 0.0,
         "model": {"name": model.name, "sha256": model.sha256, "spec": model.spec.to_dict()},
-        "device": str(model.device),
+        "device": model.device,
         "engine": {"name": model.engine.name, "precision": model.engine.precision},
         "normalize": {
             kind: normalization(kind, model.spec, run) for kind, _ in outputs.requested() if kind in ("overlay", "maps")

@@ -391,10 +391,10 @@ def accelerator(config: TrainConfig) -> Any:
     """Return the Accelerator for a configuration; raise ``UsageError`` if the device is not available."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    from ..inference.model import pick_device
+    from ..inference.devices import pick_device
 
     device = pick_device(config.device)
     # Steps on single frames leave out the layers that compare the frames of a pair.
     distributed = DistributedDataParallelKwargs(find_unused_parameters=config.pairs > 1 and config.clip_frames > 1)
     # We apply autocast ourselves (``autocast``): Accelerate's setting is global to the process.
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[distributed])
+    return Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[distributed])

@@ -159,7 +159,7 @@ class Teacher:
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
         """Run the network: final ``(N, T, H, W)`` and hierarchical maps ``(N, K, T1, H, W)`` of ``(N, T, H, W, 3)``."""
-        device, steps, kind = self.model.device, self.spec.preprocess, family(self.spec)
+        device, steps, kind = torch.device(self.model.device), self.spec.preprocess, family(self.spec)
         mean, std = (torch.tensor(values, device=device).view(3, 1, 1, 1) for values in (steps.mean, steps.std))
         x = (clips.to(device).permute(0, 4, 1, 2, 3).float() / 255 - mean) / std
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, did_you_mean
 from ..fields import LOOK, RUN, option
@@ -129,6 +130,10 @@ class EncoderOptions:
                 raise UsageError(f"--codec {self.codec!r} is not available: {did_you_mean(self.codec, known_names())}")
 
 
+COLORMAPS = "turbo viridis magma inferno plasma cividis jet hot gray".split()
+"""Colormaps whose tables are in ``colormaps.npz``: importing Matplotlib takes as long as a second of video."""
+
+
 @dataclass(frozen=True)
 class OverlayStyle:
     """Colors and layout of an overlay. Raises ``UsageError`` for invalid values."""
@@ -152,13 +157,8 @@ class OverlayStyle:
             raise UsageError(f"--alpha must be between 0 and 1, not {self.alpha:g}")
         if self.threshold is not None and not 0 <= self.threshold < 1:
             raise UsageError(f"--threshold must be at least 0 and below 1, not {self.threshold:g}")
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if the home folder is read-only
-        import matplotlib
-
-        if self.colormap not in matplotlib.colormaps:
-            raise UsageError(
-                f"--colormap {self.colormap!r} is unknown: {did_you_mean(self.colormap, matplotlib.colormaps)}"
-            )
+        if self.colormap not in COLORMAPS and self.colormap not in (known := all_colormaps()):
+            raise UsageError(f"--colormap {self.colormap!r} is unknown: {did_you_mean(self.colormap, known)}")
 
     def opacity(self) -> NDArray[np.float64]:
         """Return the opacity of each of 256 saliency levels, ``(256, 1)``, in 0..1."""
@@ -186,7 +186,17 @@ class OverlayStyle:
 
     def colors(self) -> NDArray[np.float64]:
         """Return the color of each of 256 saliency levels, RGB ``(256, 3)``, in 0..1."""
-        import matplotlib
         import numpy as np
 
-        return np.asarray(matplotlib.colormaps[self.colormap](np.linspace(0, 1, 256))[:, :3])
+        if self.colormap in COLORMAPS:
+            with np.load(Path(__file__).with_name("colormaps.npz"), allow_pickle=False) as tables:
+                return np.asarray(tables[self.colormap])
+        return np.asarray(all_colormaps()[self.colormap](np.linspace(0, 1, 256))[:, :3])
+
+
+def all_colormaps() -> Mapping[str, Any]:
+    """Return all Matplotlib colormaps by name."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if the home folder is read-only
+    import matplotlib
+
+    return matplotlib.colormaps

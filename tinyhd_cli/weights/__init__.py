@@ -9,13 +9,14 @@ from .file import save
 from .location import Located, find_local, local_weights, locate, pull
 from .publish import annotate, convert, push
 from .registry import HubFile, WeightsInfo, card, default_name, describe, find, registry
-from .store import Checkpoint, Verdict, inspect, load, verify
+from .store import Checkpoint, Verdict, WeightsFile, inspect, load, open_file, verify
 
 __all__ = [
     "Checkpoint",
     "HubFile",
     "Located",
     "Verdict",
+    "WeightsFile",
     "WeightsInfo",
     "annotate",
     "card",
@@ -28,6 +29,7 @@ __all__ = [
     "load",
     "local_weights",
     "locate",
+    "open_file",
     "pull",
     "push",
     "registry",

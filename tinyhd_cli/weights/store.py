@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -87,6 +88,61 @@ class Verdict:
     state: Literal["ok", "wrong hash", "unknown hash"]
 
 
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file that was found and read, and whose hash is that of the registry; see :func:`open_file`."""
+
+    located: Located
+    content: Content
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.located.path
+
+    @property
+    def source(self) -> str:
+        """Where it is; see :attr:`Located.source`."""
+        return self.located.source
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the content."""
+        return self.content.sha256
+
+    @cached_property
+    def metadata(self) -> WeightsInfo | None:
+        """The metadata, with the size and sha256 of the file; None for original files, which have none."""
+        if not is_safetensors(self.path):
+            return None
+        with prefix_errors(self.path):
+            return self._described(read_metadata(self.content.data))
+
+    def _described(self, info: WeightsInfo) -> WeightsInfo:
+        return replace(self.located.info or info, bytes=self.content.size, sha256=self.sha256)
+
+    def load(self, *, decoders: Iterable[str] | None = None) -> Checkpoint:
+        """Return the weights; see :func:`load`."""
+        state_dict, info = read(self.content, warn=decoders is None)
+        info = self._described(info)
+        if decoders is not None:
+            info = reinterpreted(info, {"decoders": tuple(decoders)})
+        return Checkpoint(info.spec, state_dict, info)
+
+
+def open_file(name_or_path: NameOrPath) -> WeightsFile:
+    """Locate and read a weights file.
+
+    Raises:
+        WeightsError: the file is missing, cannot be read, or differs from the registry.
+        UsageError: the name is unknown.
+    """
+    located = locate(name_or_path)
+    content = read_content(located.path)
+    check_file(located, content.data)
+    return WeightsFile(located, content)
+
+
 def load(name_or_path: NameOrPath, *, decoders: Iterable[str] | None = None) -> Checkpoint:
     """Load weights by name or path.
 
@@ -99,14 +155,7 @@ def load(name_or_path: NameOrPath, *, decoders: Iterable[str] | None = None) -> 
         WeightsError: the file is missing, damaged, altered, refused, or of another network.
         UsageError: ``decoders`` does not match the network.
     """
-    located = locate(name_or_path)
-    content = read_content(located.path)
-    check_file(located, content.data)
-    state_dict, info = read(content, warn=decoders is None)
-    info = replace(located.info or info, bytes=content.size, sha256=content.sha256)
-    if decoders is not None:
-        info = reinterpreted(info, {"decoders": tuple(decoders)})
-    return Checkpoint(info.spec, state_dict, info)
+    return open_file(name_or_path).load(decoders=decoders)
 
 
 def read(content: Content, *, warn: bool = False) -> tuple[dict[str, Tensor], WeightsInfo]:
