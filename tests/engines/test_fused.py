@@ -247,8 +247,12 @@ def test_kernels_of_another_version_are_not_used(weights_file, monkeypatch, tmp_
     assert "fused: OSError: the kernels were compiled for another version" in record.getMessage()
 
 
+GRAPH = Path(weights.find(weights.default_name()).file).with_suffix(".graph").name
+"""File of the lowered graph of the default weights."""
+
+
 def wheel(folder, compiler):
-    """Build a wheel with this compiler. Return its name and the names of the kernels in it."""
+    """Build a wheel with this compiler. Return its name and the names of the kernels and graphs in it."""
     for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     for name in ("tinyhd_cli", "weights"):
@@ -256,19 +260,20 @@ def wheel(folder, compiler):
     run = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"]
     subprocess.run(run, cwd=folder, env=os.environ | {"CC": compiler}, check=True, capture_output=True)
     (found,) = (folder / "dist").glob("*.whl")
-    return found.name, [Path(name).name for name in zipfile.ZipFile(found).namelist() if name.endswith(".so")]
+    with zipfile.ZipFile(found) as content:
+        return found.name, [Path(name).name for name in content.namelist() if name.endswith((".so", ".graph"))]
 
 
 @pytest.mark.skipif(
     not shutil.which("cc") or (sys.platform, platform.machine()) != ("linux", "x86_64"),
     reason="kernels are compiled on Linux and x86, with cc",
 )
-def test_a_wheel_contains_the_kernels(tmp_path):
-    name, kernels = wheel(tmp_path, "cc")
+def test_a_wheel_contains_the_kernels_and_the_graph(tmp_path):
+    name, files = wheel(tmp_path, "cc")
     assert "-py3-none-linux_" in name
-    assert sorted(kernels) == ["_blocks_avx2.so", "_blocks_avx512.so", "_weighted_f.so"]
+    assert sorted(files) == ["_blocks_avx2.so", "_blocks_avx512.so", "_weighted_f.so", GRAPH]
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
 def test_a_wheel_built_without_a_compiler_has_no_kernels(tmp_path, compiler):
-    assert wheel(tmp_path, compiler) == (f"tinyhd-{__version__}-py3-none-any.whl", [])
+    assert wheel(tmp_path, compiler) == (f"tinyhd-{__version__}-py3-none-any.whl", [GRAPH])

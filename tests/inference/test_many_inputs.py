@@ -229,7 +229,7 @@ def test_events_contain_the_total_time_left(capsys, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo-terminal")
 @pytest.mark.parametrize("options", [[], ["--quiet"]])
 def test_terminal_shows_immediately_what_is_loading(tmp_path, options):
-    """It is shown before PyTorch is imported and removed before the error is shown. --quiet disables it."""
+    """It is shown before OpenCV is imported and removed before the error is shown. --quiet disables it."""
     import pty
 
     clips.make(tmp_path / "a.mp4", frames=1)
@@ -245,11 +245,11 @@ def test_terminal_shows_immediately_what_is_loading(tmp_path, options):
             break
     os.close(ours)
     assert process.wait() == 4
-    shown, torch = message.find(b"tinyhd: loading libraries ..."), re.search(rb"\|\s+torch\r\n", message)
+    shown, opencv = message.find(b"tinyhd: loading libraries ..."), re.search(rb"\|\s+cv2\r\n", message)
     if options:
         assert b"loading" not in message
     else:
-        assert torch is not None
-        assert 0 <= shown < torch.start()
+        assert opencv is not None
+        assert 0 <= shown < opencv.start()
         assert b"\r\x1b[2Ktinyhd: loading no.pth and preparing it for this machine ..." in message
         assert b"\r\x1b[2Ktinyhd: no.pth: no such file" in message
