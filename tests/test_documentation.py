@@ -138,7 +138,6 @@ def trainers_folder(readers_folder):
     photographs(Path("photos"), count=4)
     masked_videos(Path("composites"), count=4)
     aux_videos(Path("clips"), count=4)
-    on_disk.folder(Path("study"), {"clip": 3, "second": 3, "third": 3}, "beside")
     full = create("tinyhd-m")
     weights.save("full.safetensors", full.state_dict(), full.spec)
     save_folded(Path("mobilenet_v2_imagenet.npz"), full)

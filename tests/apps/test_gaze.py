@@ -317,6 +317,16 @@ def test_samples(tmp_path):
     assert result.ceiling.pairs == 8
 
 
+def test_rounded_times_of_one_sample_per_frame(tmp_path):
+    video = clips.make(tmp_path / "clip.mp4", frames=9)
+    rows = [f"{int(index * 1000 / 30) / 1000},{20 + index},20" for index in range(9)]
+    recording = study.write(tmp_path / "P1.csv", "time_s,x,y", rows)
+    gaze_file(video, [recording], GazeOutputs(out=tmp_path / "set"), GazeOptions(samples=True))
+    for index in range(9):
+        fixation = read_fixation(tmp_path / f"set/fixation/clip/{index + 1:04d}.png")
+        assert np.argwhere(fixation).tolist() == [[20, 20 + index]]
+
+
 def test_bad_recordings_do_not_stop_the_others(tinyhd, tmp_path, capsys):
     video, (good, other) = study.make(tmp_path, observers=2, frames=4)
     bad = tmp_path / "bad.csv"

@@ -49,7 +49,11 @@ def gaze(
     --model, --weights or --overlay:
     tinyhd gaze clip.mp4 recordings/*.tsv --out study --overlay gaze.mp4
     """
+    from ..apps.gaze.frames import MALLOC_KEEP_BYTES
     from ..apps.gaze.run import gaze_file
+    from ..system import keep_freed_memory
+
+    keep_freed_memory(MALLOC_KEEP_BYTES)
 
     lost: list[Problem] = []
 

@@ -57,7 +57,10 @@ class ObserverDensities:
         self._products = owns @ pairs @ owns.T
         down, across = self._canvas.grid
         rows, columns = gaussians.rows[:, down], gaussians.columns[:, across]
-        self._grid = np.stack([(rows[own].T @ columns[own]).ravel() for own in self._owns])
+        grid = np.empty((len(self._owns), rows.shape[1], columns.shape[1]))
+        for own, density in zip(self._owns, grid, strict=True):
+            np.matmul(rows[own].T, columns[own], out=density)
+        self._grid = grid.reshape(len(grid), -1)
 
     def _moments(self, weights: Numbers) -> tuple[Numbers, Numbers]:
         """Return mean and variance of weighted sums of the observers' densities; ``weights`` are ``(m, k)``."""

@@ -20,6 +20,9 @@ from .density import Canvas, Gaussians, small_density, to_density_image, to_fixa
 from .options import GazeOptions, GazeOutputs
 from .points import Gaze
 
+MALLOC_KEEP_BYTES = 64 << 20
+"""Freed memory to keep for the arrays of the next frames: page faults take a quarter of the time of a frame."""
+
 Item = TypeVar("Item")
 Computed = TypeVar("Computed")
 

@@ -36,6 +36,10 @@ log = logging.getLogger("tinyhd")
 SAME_SIGMA = 0.02
 """Relative difference of sigmas in pixels, between observers' screens, above which it is reported."""
 
+ROUNDING_S = 0.001
+"""Added to the times of samples: exports round them to milliseconds, and a sample at the start of a frame would often
+belong to the frame before, so that one of two frames has no gaze at low rates."""
+
 
 @dataclass(frozen=True)
 class StudyGaze:
@@ -112,7 +116,7 @@ def to_track(gaze: FixationTable | Samples) -> Track:
     """Return fixations, or valid samples, in the order of their start."""
     if isinstance(gaze, Samples):
         kept = gaze.valid & np.isfinite(gaze.x) & np.isfinite(gaze.y)
-        time_s = gaze.time_s[kept]
+        time_s = gaze.time_s[kept] + ROUNDING_S
         return Track(time_s, time_s, gaze.x[kept].astype(np.float64), gaze.y[kept].astype(np.float64))
     return Track(gaze.start_s, gaze.end_s, gaze.x.astype(np.float64), gaze.y.astype(np.float64))
 
