@@ -141,11 +141,14 @@ def test_a_failing_run_is_reported(tinyhd, tmp_path, capsys):
 
 def test_metrics(tinyhd, capsys, monkeypatch):
     monkeypatch.setattr(metrics, "SIZE", (90, 160))
+    monkeypatch.setattr(metrics, "CROWDSAL_SIZES", ((54, 96), (108, 192)))
     assert tinyhd("benchmark", "metrics", "--rounds", "2", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert {"AUC-J", "AUC-B", "s-AUC", "CC", "NSS", "SIM", "KLDiv", "IG", "all eight"} <= result["timings"].keys()
     assert all(0 < timing["best_ms"] <= timing["median_ms"] for timing in result["timings"].values())
     assert result["times_faster_than_random_splits"] > 0
+    kinds = ("map of a network", "map of 10 bits", "decoding a frame of a map video")
+    assert set(result["crowdsal_timings"]) == {f"{kind}, {size}" for kind in kinds for size in ("54 x 96", "108 x 192")}
     assert {"all nine, sharp map", "all nine, pixel by pixel"} <= result["object_timings"].keys()
     assert all(0 < timing["best_ms"] <= timing["median_ms"] for timing in result["object_timings"].values())
     assert result["times_faster_than_pixel_by_pixel"] > 5

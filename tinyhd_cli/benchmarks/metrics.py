@@ -1,16 +1,20 @@
 """Benchmark the metrics of a frame, and beside them the procedures that they replace.
 
-For saliency maps, that is the original procedure with random splits, and the decoding of the maps; for salient objects,
-the definitions pixel by pixel.
+For saliency maps, that is the original procedure with random splits, and the decoding of the maps; for the protocol of
+CrowdSAL, the decoding of map videos; for salient objects, the definitions pixel by pixel.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from ..datasets import MapFrame, read_density
+from ..evaluation.gray_video import GrayVideoWriter
 from ..evaluation.parallel import MALLOC_KEEP_BYTES
 from ..metrics import FrameScorer, ObjectScorer, object_definition, resize, score_frame, score_object_frame
 from ..system import keep_freed_memory
@@ -25,8 +31,17 @@ from ..system import keep_freed_memory
 SIZE = (360, 640)
 """Height and width of DHF1K's frames."""
 
+CROWDSAL_SIZES = ((108, 192), (1080, 1920))
+"""Height and width of the density maps that are scored by the protocol of CrowdSAL."""
+
+MAP_FRAMES = 12
+"""Number of frames of the map video that is decoded."""
+
 FIXATIONS = 300
 """Number of fixated pixels in a frame."""
+
+OBSERVERS = 75
+"""Number of fixations in a frame of CrowdSAL."""
 
 MAX_PLAIN_ROUNDS = 2
 """Maximum number of measurements of the definitions pixel by pixel, which take seconds."""
@@ -76,6 +91,40 @@ def metric_timings(rounds: int) -> list[Timing]:
     cases["resizing 192 x 256 to 360 x 640"] = lambda: resize(small, SIZE)
     cases["decoding three PNGs"] = lambda: [cv2.imdecode(png, cv2.IMREAD_GRAYSCALE) for png in pngs]
     return time_on_one_thread(cases, rounds)
+
+
+def crowdsal_timings(rounds: int) -> list[Timing]:
+    """Time the four metrics of CrowdSAL's protocol, and the decoding of a frame of a map video, in one run.
+
+    Predictions are those of a network, or are of the density's size and 10 bits, as in a map video. Density maps are
+    written as their publishers do, in 10 bits and almost without loss, and decoded in order.
+
+    Args:
+        rounds: number of measurements of each operation.
+    """
+    rng = np.random.default_rng(0)
+    cases: dict[str, Callable[[], Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in CROWDSAL_SIZES:
+            label = f"{size[0]} x {size[1]}"
+            maps = [blobs(rng, size, OBSERVERS) for _ in range(MAP_FRAMES)]
+            density, prediction = (values.astype(np.uint16) * 4 for values in maps[:2])
+            points = np.argwhere(sample_fixations(rng, maps[0], OBSERVERS))
+            small = cv2.resize(maps[1], (256, 192)).astype(np.float32) / 255
+            for name, given in ((f"map of a network, {label}", small), (f"map of 10 bits, {label}", prediction)):
+                cases[name] = functools.partial(score_frame, given, density, points, protocol="crowdsal")
+            path = Path(folder, f"{label}.mp4")
+            with GrayVideoWriter(path, size, Fraction(30)) as writer:
+                for values in maps:
+                    writer.write(values)
+            frames = itertools.cycle(MapFrame(path, index) for index in range(MAP_FRAMES))
+            cases[f"decoding a frame of a map video, {label}"] = functools.partial(decode_next, frames)
+        return time_on_one_thread(cases, rounds)
+
+
+def decode_next(frames: Iterator[MapFrame]) -> None:
+    """Decode the next frame."""
+    read_density(next(frames))
 
 
 def object_timings(rounds: int) -> list[Timing]:
@@ -164,11 +213,11 @@ def blobs(rng: np.random.Generator, size: tuple[int, int], count: int = 12) -> N
     return density
 
 
-def sample_fixations(rng: np.random.Generator, density: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return a fixation map drawn from a density."""
+def sample_fixations(rng: np.random.Generator, density: NDArray[np.uint8], count: int = FIXATIONS) -> NDArray[np.bool_]:
+    """Return a map of ``count`` fixations drawn from a density."""
     probability = density.ravel() / density.sum(dtype=np.float64)
     mask = np.zeros(density.size, bool)
-    mask[rng.choice(density.size, FIXATIONS, p=probability)] = True
+    mask[rng.choice(density.size, count, p=probability)] = True
     return mask.reshape(density.shape)
 
 
