@@ -26,6 +26,7 @@ ROOMS = (
     "apps",
     "metrics",
     "datasets",
+    "recordings",
     "evaluation",
     "training",
 )

@@ -48,8 +48,9 @@ def test_positions_of_each_frame(tmp_path):
 
 def test_fixations(tmp_path):
     rows = np.array([[100.0, 200, 100, 250], [300, 400, 400, 300], [np.nan, 1, 800, 100]])
-    savemat(tmp_path / "f.mat", {"FixL": cells(rows, rows + np.array([1, 0, 0, 0]))})
-    recordings, problems = read(tmp_path / "f.mat")
+    both = cells(rows, rows + np.array([1, 0, 0, 0]))
+    savemat(tmp_path / "f.mat", {"set": {"video": [{"FixL": both}, {"FixL": rows}]}})
+    recordings, problems = read(tmp_path / "f.mat", columns=(("data", "set.video(1).FixL"),))
     assert not problems and len(recordings) == 2
     for shift, recording in enumerate(recordings):
         np.testing.assert_allclose(recording.fixations.start_s, [0.1, 0.4])

@@ -100,6 +100,8 @@ def test_normalized_and_centered(tmp_path):
     path = write(tmp_path / "q.csv", ["time", "x", "y"], zip(TIME, X - 500, 250 - Y, strict=True))
     (recording,), _ = read(path, screen=(1000, 500), coordinates="centered")
     agrees(recording)
+    (recording,), _ = read(path, screen=(1000, 500), coordinates="pixels-up")
+    agrees(recording, x=X - 500, y=250 + Y)
 
 
 @pytest.mark.parametrize(

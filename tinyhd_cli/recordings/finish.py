@@ -193,6 +193,8 @@ def in_pixels(
     width, height = np.float32(screen[0]), np.float32(screen[1])
     if unit == "centered":
         return x + width / 2, height / 2 - y
+    if unit == "pixels-up":
+        return x, height - y
     return x * width, (1 - y if unit == "normalized-up" else y) * height
 
 

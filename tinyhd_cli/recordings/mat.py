@@ -69,6 +69,9 @@ def flatten(prefix: str, content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
         if isinstance(value, dict):
             yield from flatten(f"{prefix}{name}.", value)
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            for index, item in enumerate(value, start=1):
+                yield from flatten(f"{prefix}{name}({index}).", item)
         else:
             yield f"{prefix}{name}", value
 

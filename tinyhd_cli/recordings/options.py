@@ -20,8 +20,9 @@ FORMATS = (
 TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 """Units of time, with their length in seconds."""
 
-COORDINATES = ("pixels", "normalized", "normalized-up", "centered")
-"""Pixels from the upper left corner; fractions of the screen; fractions, y upward; pixels from the center, y upward."""
+COORDINATES = ("pixels", "pixels-up", "normalized", "normalized-up", "centered")
+"""Pixels from the upper left corner, or from the lower left one, y upward; fractions of the screen, y downward or
+upward; pixels from the center, y upward."""
 
 EYES = ("both", "left", "right")
 TIME_ZEROS = ("first", "file")
@@ -128,8 +129,9 @@ class RecordingOptions:
         None,
         RECORDINGS,
         "NAME",
-        "Unit and origin of the gaze: pixels, normalized (0 to 1, y downward), normalized-up (y upward), or centered"
-        " (pixels from the center, y upward). Default: depends on the format and the values.",
+        "Unit and origin of the gaze: pixels or normalized (0 to 1) from the upper left corner; pixels-up or"
+        " normalized-up from the lower left one; centered: pixels from the center, y upward. Default: depends on the"
+        " format and the values.",
     )
     frame_rate: float | None = option(
         None, RECORDINGS, "N", "Frames per second of files that number frames instead of times: diem (30), mat."
