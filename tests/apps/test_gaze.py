@@ -15,6 +15,7 @@ from helpers import datasets_on_disk as on_disk
 
 from tinyhd_cli.apps.gaze.agreement import area_under_curve, score_gaze
 from tinyhd_cli.apps.gaze.density import Canvas, Gaussians, small_density, to_density_image
+from tinyhd_cli.apps.gaze.observers import averaged
 from tinyhd_cli.apps.gaze.options import GazeOptions, GazeOutputs, Sigma, degrees_to_pixels, parse_sigma
 from tinyhd_cli.apps.gaze.overlay import observer_color
 from tinyhd_cli.apps.gaze.points import Gaze, Points, Track
@@ -327,6 +328,15 @@ def test_rounded_times_of_one_sample_per_frame(tmp_path):
         assert np.argwhere(fixation).tolist() == [[20, 20 + index]]
 
 
+def test_fast_samples_are_averaged():
+    time_s = np.arange(1000) / 1000 + 1e-4
+    fast = averaged(Track(time_s, time_s, np.arange(1000.0), np.ones(1000)))
+    assert np.allclose(fast.x, np.arange(1000.0).reshape(250, 4).mean(axis=1))
+    assert np.allclose(fast.start_s, time_s.reshape(250, 4).mean(axis=1))
+    slow = Track(time_s[::4], time_s[::4], np.arange(250.0), np.ones(250))
+    assert averaged(slow) is slow
+
+
 def test_bad_recordings_do_not_stop_the_others(tinyhd, tmp_path, capsys):
     video, (good, other) = study.make(tmp_path, observers=2, frames=4)
     bad = tmp_path / "bad.csv"
@@ -338,7 +348,7 @@ def test_bad_recordings_do_not_stop_the_others(tinyhd, tmp_path, capsys):
     assert "bad.csv: " in shown.err
     assert "P1" in shown.out and "Ceiling (each observer against all others): NSS" in shown.out
     assert tinyhd("gaze", video, bad, *arguments) == 3
-    assert capsys.readouterr().err.splitlines()[-1] == "tinyhd: none of 1 recording can be used"
+    assert capsys.readouterr().err.splitlines()[-1] == "tinyhd: no recording can be used"
 
 
 def test_a_video_shorter_than_the_recording(tmp_path, caplog):

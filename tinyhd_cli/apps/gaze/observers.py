@@ -25,7 +25,6 @@ from ...recordings import (
     quality,
 )
 from ...video.reader import VideoInfo
-from ...wording import plural
 from .density import Canvas
 from .options import DEFAULT_SIGMA, DEFAULT_SIGMA_DEG, GazeOptions, Sigma, degrees_to_pixels
 from .points import Gaze, Track
@@ -39,6 +38,13 @@ SAME_SIGMA = 0.02
 ROUNDING_S = 0.001
 """Added to the times of samples: exports round them to milliseconds, and a sample at the start of a frame would often
 belong to the frame before, so that one of two frames has no gaze at low rates."""
+
+MAX_RATE = 250.0
+"""Samples per second that are used; faster recordings are averaged, because the time of a frame grows with the square
+of the number of its samples."""
+
+TOLERANCE = 0.8
+"""Factor by which intervals must be shorter than those of ``MAX_RATE`` for averaging."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def read_gaze(
         sigmas.append(sigma_of(options, recording, placement))
         report(len(observers), max(len(paths), len(observers)))
     if not tracks:
-        raise InputError(f"none of {plural(len(paths), 'recording')} can be used")
+        raise InputError("no recording can be used")
     if np.ptp(sigmas, axis=0).max() > SAME_SIGMA * max(sigmas[0]):
         log.warning("the observers' screens differ, and so does a degree of visual angle; that of the first is used")
     gaze = Gaze(tracks)
@@ -117,8 +123,19 @@ def to_track(gaze: FixationTable | Samples) -> Track:
     if isinstance(gaze, Samples):
         kept = gaze.valid & np.isfinite(gaze.x) & np.isfinite(gaze.y)
         time_s = gaze.time_s[kept] + ROUNDING_S
-        return Track(time_s, time_s, gaze.x[kept].astype(np.float64), gaze.y[kept].astype(np.float64))
+        return averaged(Track(time_s, time_s, gaze.x[kept].astype(np.float64), gaze.y[kept].astype(np.float64)))
     return Track(gaze.start_s, gaze.end_s, gaze.x.astype(np.float64), gaze.y.astype(np.float64))
+
+
+def averaged(samples: Track) -> Track:
+    """Return samples as they are, or means over intervals if there are more than ``MAX_RATE`` per second."""
+    if len(samples.x) < 2 or not np.median(np.diff(samples.start_s)) < TOLERANCE / MAX_RATE:
+        return samples
+    interval = np.floor(samples.start_s * MAX_RATE)
+    first = np.flatnonzero(np.diff(interval, prepend=-np.inf))
+    count = np.diff(np.append(first, len(interval)))
+    time_s, x, y = (np.add.reduceat(values, first) / count for values in (samples.start_s, samples.x, samples.y))
+    return Track(time_s, time_s, x, y)
 
 
 def describe(recording: Recording, track: Track, info: VideoInfo) -> Observer:

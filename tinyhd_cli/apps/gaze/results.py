@@ -41,7 +41,7 @@ class Observer:
     longest_gap_s: float | None
     """Longest time without valid gaze."""
     fixations: int
-    """Number of fixations, or of valid samples."""
+    """Number of fixations, or of valid samples (of their means above 250 Hz)."""
     on_video: float | None
     """Fraction of these that are on the video's frame; None without any."""
     frames: int = 0
