@@ -365,9 +365,15 @@ def test_a_video_shorter_than_the_recording(tmp_path, caplog):
 
 
 def test_a_single_observer_has_no_ceiling(tinyhd, tmp_path, capsys):
-    video, (only_one,) = study.make(tmp_path, observers=1, frames=3)
+    video = clips.make(tmp_path / "clip.mp4", frames=3)
+    only_one = study.write(tmp_path / "P1.csv", "start,end,x,y", ["0,0.1,9,9"])
     assert tinyhd("gaze", video, only_one, "--screen", "64x48", "--json", "-") == 0
-    assert json.loads(capsys.readouterr().out)["ceiling"] is None
+    shown = capsys.readouterr()
+    result = json.loads(shown.out)
+    assert result["ceiling"] is None
+    (note,) = result["observers"][0]["notes"]
+    assert "--time-unit" in note
+    assert shown.err == f"P1: {note}\n"
     assert tinyhd("gaze", video, only_one, "--screen", "64x48", "--plot", tmp_path / "one.png") == 0
     assert "No frame has the gaze of two observers" in capsys.readouterr().out
 

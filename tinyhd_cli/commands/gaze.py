@@ -13,7 +13,7 @@ from ..apps.gaze.options import GazeOptions, GazeOutputs
 from ..errors import OK, SOME_INPUT_FAILED
 from ..inference.model_options import ModelOptions
 from ..inference.options import STDOUT
-from ..wording import plural
+from ..wording import list_names, plural
 from .batch import warn_of_damage
 from .model_options import load
 from .option_fields import with_options
@@ -79,9 +79,11 @@ def gaze(
     warn_of_damage(video, result.damaged)
     if STDOUT not in (outputs.json, outputs.csv):
         show(result)
-    if not quiet and outputs.requested():
-        written = ", ".join(str(path) for _, path in outputs.requested())
-        say(f"{plural(len(result.observers), 'observer')}, {plural(result.frames, 'frame')} -> {written}")
+    for note, names in ({} if quiet else result.notes()).items():
+        say(f"{list_names(names)}: {note}")
+    written = [str(path) for _, path in outputs.requested() if path != STDOUT]
+    if written and not quiet:
+        say(f"{plural(len(result.observers), 'observer')}, {plural(result.frames, 'frame')} -> {', '.join(written)}")
     return SOME_INPUT_FAILED if lost else OK
 
 

@@ -151,6 +151,7 @@ def describe(recording: Recording, track: Track, info: VideoInfo) -> Observer:
         found.longest_gap_s,
         len(track.x),
         float(inside.mean()) if len(inside) else None,
+        recording.notes,
     )
 
 

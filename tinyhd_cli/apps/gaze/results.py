@@ -44,6 +44,8 @@ class Observer:
     """Number of fixations, or of valid samples (of their means above 250 Hz)."""
     on_video: float | None
     """Fraction of these that are on the video's frame; None without any."""
+    notes: tuple[str, ...] = ()
+    """Assumptions that were made while reading, such as the unit of the time."""
     frames: int = 0
     """Number of frames in which the observer looks at the video."""
     others: Scores | None = None
@@ -119,6 +121,14 @@ class GazeResult:
         scored = [(one.others["NSS"], one) for one in self.observers if one.others is not None]
         ordered = sorted(((nss, one) for nss, one in scored if nss is not None), key=lambda pair: pair[0])
         return [one for _, one in ordered[: min(LEAST_AGREEING, len(ordered) // 2)]]
+
+    def notes(self) -> dict[str, list[str]]:
+        """Return the names of the observers for each assumption that was made while reading."""
+        found: dict[str, list[str]] = {}
+        for observer in self.observers:
+            for note in observer.notes:
+                found.setdefault(note, []).append(observer.name)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the JSON output."""
