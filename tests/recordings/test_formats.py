@@ -389,3 +389,56 @@ def test_table_without_a_header(tmp_path):
     problems = []
     assert read_recordings([path], None, problems.append) == []
     assert "numbered from 1 to 6" in str(problems[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "a.tsv",
+            "Recording timestamp\tGaze point X [MCS norm]\tGaze point Y [MCS norm]\n1\t2\t3\n",
+            "Gaze point X and Y",
+        ),
+        (
+            "b.txt",
+            "## [BeGaze]\n##\nTime\tType\tTrial\n1\tSMP\t1\n",
+            "L POR X [px] or the like; it has the columns Time",
+        ),
+        ("c.asc", "START\t1\tLEFT\nSAMPLES\tHREF\tLEFT\n1\t2\t3\t4\n", "HREF samples; convert it to gaze"),
+        ("d.asc", "SAMPLES\tGAZE\tLEFT\n1\t2\t3\t4\nSAMPLES\tGAZE\tLEFT\tRIGHT\n", "number of recorded eyes changes"),
+        ("e.csv", "MEDIA_NAME,BPOGX,BPOGY,BPOGV\nf,0.5,0.5,1\n", "has no column TIME"),
+        ("f.csv", "timestamp [ns],gaze x [px]\n1,2\n", "has no columns of gaze x and y"),
+    ],
+)
+def test_missing_columns_are_named(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    problems = []
+    assert read_recordings([tmp_path / name], None, problems.append) == []
+    assert words in str(problems[0]) and len(problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"Columns": ["timestamp", "pupil_size"]}, "has no x_coordinate"),
+        ({"SampleCoordinateSystem": "eye-in-head"}, "eye-in-head, not gaze-on-screen"),
+        ({"x_coordinate": {"Units": "deg"}}, "its gaze is in deg"),
+        ({"x_coordinate": {"Units": "mm"}}, "needs ScreenSize"),
+        ({"Columns": ["x_coordinate", "y_coordinate"]}, "neither a column timestamp nor a SamplingFrequency"),
+    ],
+)
+def test_bids_that_is_refused(tmp_path, facts, words):
+    (tmp_path / "sub-1_physio.tsv").write_text("1\t2\t3\n2\t3\t4\n")
+    columns = {"Columns": ["timestamp", "x_coordinate", "y_coordinate"]}
+    (tmp_path / "sub-1_physio.json").write_text(json.dumps(columns | facts))
+    problems = []
+    assert read_recordings([tmp_path / "sub-1_physio.tsv"], None, problems.append) == []
+    assert words in str(problems[0])
+
+
+def test_wrong_format_is_stated(tmp_path):
+    path = save(tmp_path / "p.csv", ["time,x,y", "1,2,3", "2,3,4"])
+    for name in sorted(set(NAMES) - {"table"}):
+        problems = []
+        assert read_recordings([path], RecordingOptions(format=name), problems.append) == [], name
+        assert problems and "\n" not in str(problems[0])

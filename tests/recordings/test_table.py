@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 
 import numpy as np
 import pytest
@@ -56,6 +57,7 @@ def test_observers_in_a_column(tmp_path):
 def test_names_units_and_separators(tmp_path, header, factor, separator):
     """The unit is in the name, or follows from the intervals."""
     path = write(tmp_path / "p1.txt", header, zip(TIME * factor, X, Y, strict=True), separator)
+    path.write_text(f"# a comment\nsep={separator}\n{path.read_text()}")
     (recording,), problems = read(path)
     assert recording.observer == "p1" and not problems
     agrees(recording)
@@ -209,3 +211,40 @@ def test_columns_option():
     for text in ("time", "when=T", "time=,x=1", "x=1,x=2"):
         with pytest.raises(UsageError, match="--columns"):
             parse_columns(text)
+
+
+def test_lines_of_other_lengths_and_quotes(tmp_path):
+    """Cells that are missing at the end, too many cells, quoted cells with separators, an inch in a message."""
+    lines = ['"time","x","y","event, as text"']
+    for i, (t, x, y) in enumerate(zip(TIME, X, Y, strict=True)):
+        end = {0: "", 1: ',"a, b"', 2: ',"c",5,6,7', 3: ',24" screen'}.get(i, ",-")
+        lines.append(f'"{t:.2f}",{x},{y}{end}')
+    (tmp_path / "p.csv").write_text("\r\n".join(lines))
+    (recording,), problems = read(tmp_path / "p.csv")
+    agrees(recording)
+    assert not problems
+
+
+def test_a_column_of_many_values_is_no_observer(tmp_path):
+    rows = [(f"id{i}", i / 100, 1, 2) for i in range(10_050)]
+    _, (problem,) = read(write(tmp_path / "p.csv", ["subject", "time", "x", "y"], rows))
+    assert "more than 10,000 observers by subject" in problem
+
+
+def test_the_extra_is_named_if_it_is_missing(tmp_path, monkeypatch):
+    path = write(tmp_path / "p.csv", ["time", "x", "y"], zip(TIME, X, Y, strict=True))
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(UsageError, match=r"pip install 'tinyhd\[gaze\]'"):
+        read(path)
+
+
+def test_files_of_one_name_are_named_by_their_folders(tmp_path):
+    paths = []
+    for name in ("anna", "ben"):
+        (tmp_path / name / "export").mkdir(parents=True)
+        paths.append(write(tmp_path / name / "export" / "data.csv", ["time", "x", "y"], zip(TIME, X, Y, strict=True)))
+    for arguments in (paths, [tmp_path]):
+        recordings, problems = read(*arguments)
+        assert [recording.observer for recording in recordings] == ["anna", "ben"] and not problems
+    (tmp_path / "none").mkdir()
+    assert "has no recordings" in read(tmp_path / "none")[1][0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .columns import ROW, Layout
 from .options import RecordingOptions
 from .tables import Table, import_extra
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 FARTHEST = 1e6
 """Positions beyond this are no pixels but marks of missing data, such as 1e8 in files of EyeLink."""
+
+MAX_OBSERVERS = 10_000
+"""Limit on the recordings in a file; more are values of another column than that of the observers."""
 
 Key = tuple[str, ...]
 """Values of the columns that identify a recording."""
@@ -69,6 +73,12 @@ def collect(table: Table, layout: Layout, options: RecordingOptions) -> dict[Key
                 parts.add("samples", sample_arrays(rows, layout))
             else:
                 parts.add("fixations", fixation_arrays(rows, layout))
+        if len(found) > MAX_OBSERVERS:
+            names = " and ".join(layout.observer)
+            raise InputError(
+                f"{table.head.path}: has more than {MAX_OBSERVERS:,} observers by {names}; name the column of"
+                " observers: --columns observer=NAME"
+            )
     return found
 
 

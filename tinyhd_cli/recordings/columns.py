@@ -37,7 +37,7 @@ FIXATION = ["fixation", "fix", "fixationpoint", "fixationposition", "currentfix"
 
 USUAL = {
     "observer": "observer subject participant participantname participantid participantcode subjectid subjectname"
-    " observerid observername user userid username viewer viewerid person personid pid sub subj subjid name"
+    " observerid observername user userid username viewer viewerid person personid pid sub subj subjid"
     " recordingsessionlabel wearer wearerid wearername",
     "time": "time timestamp t timestamps recordingtimestamp gazetimestamp sampletime systemtime videotime timesec"
     " recordingtime elapsedtime currenttime",

@@ -43,7 +43,7 @@ def detect_fixations(recording: Recording, options: FixationOptions | None = Non
         UsageError: pymovements is not installed, or the thresholds are in degrees and the screen is unknown.
     """
     options = options or FixationOptions()
-    if recording.samples is None or (options.method == "auto" and recording.fixations is not None):
+    if recording.samples is None or (options.method == "auto" and recording.fixations):
         return recording.fixations or empty()
     regular = resample(recording.samples, options.max_gap_s)
     if len(regular.time_s) < 6:  # pymovements needs as many for velocities

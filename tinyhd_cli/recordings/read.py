@@ -15,6 +15,9 @@ from .options import RecordingOptions
 from .recording import OnProblem, Problem, Recording
 from .text import read_head
 
+MAX_NAME = 100
+"""Longest name of an observer in characters."""
+
 SUFFIXES = (".csv", ".tsv", ".txt", ".asc", ".coord", ".mat", ".csv.gz", ".tsv.gz", ".asc.gz")
 """Names of recordings in folders end in one of these."""
 
@@ -107,9 +110,9 @@ def for_stimulus(options: RecordingOptions) -> str:
 def observer_name(title: str, key: Key, keys: Sequence[Key]) -> str:
     """Return the name of an observer by the columns of the file, or by the file's title."""
     if not any(key):
-        return printable(title)
+        return printable(title)[:MAX_NAME]
     several = sum(other[0] == key[0] for other in keys) > 1
-    return printable(" ".join(part for part in (key if several else key[:1]) if part))
+    return printable(" ".join(part for part in (key if several else key[:1]) if part))[:MAX_NAME]
 
 
 def file_titles(paths: Sequence[Path]) -> dict[Path, str]:

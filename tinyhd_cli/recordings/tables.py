@@ -30,6 +30,9 @@ LINE_EDGES = re.compile(rb"^\t|\t\r?$", re.MULTILINE)
 QUOTED_BYTES = 1 << 16
 """Bytes of each block in which quoted cells are looked for."""
 
+COMMENT = re.compile(r"#|sep=.$")
+"""Comments before a table, and the line by which Excel knows the separator."""
+
 NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
 
 MAX_COLUMNS = 10_000
@@ -134,18 +137,18 @@ def open_table(head: Head, skip: int = 0) -> Table:
         InputError: there is no line with several columns.
     """
     lines = head.lines[skip:]
-    blank = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
-    if blank == len(lines):
+    start = next((index for index, line in enumerate(lines) if line.strip() and not COMMENT.match(line)), len(lines))
+    if start == len(lines):
         raise InputError(f"{head.path}: has no table")
-    first = lines[blank]
+    first = lines[start]
     separator = find_separator(first)
     if not is_header(first):
-        return numbered_table(head, skip + blank)
-    rows = [line for line in lines[blank + 1 :] if line.strip()][:100]
+        return numbered_table(head, skip + start)
+    rows = [line for line in lines[start + 1 :] if line.strip()][:100]
     names = split(first, separator)
     if len(names) > MAX_COLUMNS:
         raise InputError(f"{head.path}: has {len(names):,} columns; the limit is {MAX_COLUMNS:,}")
-    return Table(head, unique(names), separator, skip + blank + 1, has_decimal_commas(rows, separator))
+    return Table(head, unique(names), separator, skip + start + 1, has_decimal_commas(rows, separator))
 
 
 def numbered_table(head: Head, skip: int = 0) -> Table:
