@@ -98,8 +98,14 @@ def read_fixation_points(source: Path | FixationFrame) -> Points:
 
 def inside(points: Points, size: tuple[int, int]) -> Points:
     """Return the fixations inside a map of ``size`` (height, width)."""
-    kept: Points = points[((points >= 0) & (points < np.array(size))).all(axis=1)]
-    return kept
+    return points[is_inside(points, size)]
+
+
+def is_inside(points: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return for each fixation whether it is inside a map of ``size`` (height, width)."""
+    row, column = points.T
+    found: NDArray[np.bool_] = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
+    return found
 
 
 def read_fixation_list(path: Path) -> FixationList:
