@@ -12,7 +12,7 @@ from ..untrusted import parse_json
 from ..wording import list_names, plural
 from .findings import Finding
 from .images import last_number, natural_key
-from .map_video_layouts import CROWDSAL_FOLDERS, SPLIT_FILE, ChallengeFiles, crowdsal_files, read_splits
+from .map_video_layouts import CROWDSAL_FOLDERS, SPLIT_FILE, TESTS, ChallengeFiles, crowdsal_files, read_splits
 
 LAST_TRAINING_VIDEO = 3000
 """Number of the last training video of CrowdSAL; test videos are numbered from the next one."""
@@ -72,10 +72,7 @@ def stems(value: Any) -> set[str]:
 
 
 def check_challenge(root: Path, split: str | None) -> Iterator[Finding]:
-    """Yield findings about the splits of a challenge: repeated names, and files of videos of no split or another one.
-
-    Names without any file are reported as videos.
-    """
+    """Yield findings about the splits of a challenge: names without files, repeated names, files of no split."""
     try:
         splits = read_splits(root / SPLIT_FILE)
     except InputError as error:
@@ -84,6 +81,9 @@ def check_challenge(root: Path, split: str | None) -> Iterator[Finding]:
     counts = Counter(name for names in splits.values() for name in names)
     yield from listing(f"more than once in {SPLIT_FILE}", [name for name, count in counts.items() if count > 1])
     files = {part: ChallengeFiles(root, part) for part in ("Train", "Test")}
+    here = {*files["Test"].sources, *(name for found in files.values() for name in found.annotated)}
+    chosen = [name for key in (TESTS if split in (None, "test") else (split,)) for name in splits.get(key, [])]
+    yield from listing(f"of {split or 'test'} in {SPLIT_FILE} without any file", set(chosen) - here)
     yield from listing(f"in Videos, but not in {SPLIT_FILE}", files["Test"].sources.keys() - counts.keys())
     for part, found in files.items():
         members = {name for key, names in splits.items() if (key == "train") == (part == "Train") for name in names}

@@ -57,11 +57,8 @@ def find_challenge(root: Path, split: str | None) -> Iterator[Video]:
     split = split or "test"
     files = ChallengeFiles(root, "Train" if split == "train" else "Test")
     for name in read_split(root / SPLIT_FILE, split, files.sources):
-        if name in files.sources or name in files.annotated:
+        if name in files.sources or name in files.annotated:  # a part of the dataset is a dataset, too
             yield video_of(name, files.sources, files.maps, files.lists)
-        else:
-            problem = f"is in {split} of {root / SPLIT_FILE}, but there are neither frames nor annotations"
-            yield Video(name, None, None, None, one_based=True, problem=problem)
 
 
 class ChallengeFiles:
