@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FARTHEST = 1e6
 """Positions beyond this are no pixels but marks of missing data, such as 1e8 in files of EyeLink."""
 
-MAX_OBSERVERS = 10_000
+MAX_OBSERVERS = 1000
 """Limit on the recordings in a file; more are values of another column than that of the observers."""
 
 Key = tuple[str, ...]
@@ -64,6 +64,11 @@ def collect(table: Table, layout: Layout, options: RecordingOptions) -> dict[Key
     for frame in table.chunks(layout.numbers, layout.texts):
         if layout.time == ROW:
             frame, count = frame.with_row_index(ROW, offset=count), count + frame.height
+        if layout.observer and max(len(found), frame.select(layout.observer).n_unique()) > MAX_OBSERVERS:
+            raise InputError(
+                f"{table.head.path}: has more than {MAX_OBSERVERS:,} observers by {' and '.join(layout.observer)}; name"
+                " the column of observers: --columns observer=NAME"
+            )
         for key, rows in by_observer(frame, layout):
             parts = found.setdefault(key, Parts())
             if parts.zero is None and options.start_event and layout.events:
@@ -73,12 +78,6 @@ def collect(table: Table, layout: Layout, options: RecordingOptions) -> dict[Key
                 parts.add("samples", sample_arrays(rows, layout))
             else:
                 parts.add("fixations", fixation_arrays(rows, layout))
-        if len(found) > MAX_OBSERVERS:
-            names = " and ".join(layout.observer)
-            raise InputError(
-                f"{table.head.path}: has more than {MAX_OBSERVERS:,} observers by {names}; name the column of"
-                " observers: --columns observer=NAME"
-            )
     return found
 
 

@@ -62,7 +62,8 @@ def finish(path: Path, observer: str, parts: Parts, layout: Layout, options: Rec
     notes: list[str] = []
     warnings: list[str] = []
     if not any(len(arrays[name]) for arrays, name in ((samples, "time"), (fixations, "start")) if arrays):
-        raise Rejected("has no rows with a time" if samples else "has no valid fixation")
+        of = f" of the stimulus {options.stimulus!r} (--stimulus)" if options.stimulus else ""
+        raise Rejected(f"{'has no rows with a time' if samples else 'has no valid fixation'}{of}")
     seconds = to_seconds(samples, fixations, layout, options, notes)
     shift = find_shift(samples, fixations, parts.zero, seconds, layout, options, notes)
     for values in (samples.get("time"), fixations.get("start"), fixations.get("end")):

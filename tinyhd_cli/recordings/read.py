@@ -61,7 +61,7 @@ def iter_recordings(
             on_problem(Problem(path, None, str(error).removeprefix(f"{path}: "), lost=True))
             continue
         if not contents:
-            on_problem(Problem(path, None, "has no rows" + for_stimulus(options), lost=True))
+            on_problem(Problem(path, None, "has no rows", lost=True))
         keys = list(contents)
         for key in keys:
             observer = observer_name(titles[path], key, keys)
@@ -100,11 +100,6 @@ def recordings_of(folder: Path, names: Sequence[str]) -> list[Path]:
     gaze = [name for name in visible if name.split(".")[0] in GAZE_FILES]
     tracked = [name for name in visible if "_physio." in name or "_eyetrack." in name]
     return [folder / name for name in gaze or tracked or visible]
-
-
-def for_stimulus(options: RecordingOptions) -> str:
-    """Return the end of a message about missing rows."""
-    return f" of the stimulus {options.stimulus!r} (--stimulus)" if options.stimulus else ""
 
 
 def observer_name(title: str, key: Key, keys: Sequence[Key]) -> str:
