@@ -17,7 +17,8 @@ from tinyhd_cli.datasets import open_dataset, read_density, read_fixation
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.evaluation import EvaluateOptions, PredictionSpec, evaluate
 from tinyhd_cli.evaluation import run as evaluation
-from tinyhd_cli.evaluation.calibration import SEGMENTS, solve
+from tinyhd_cli.evaluation.calibration import KNOTS, Samples, cc_plus_sim, fit_numbers
+from tinyhd_cli.evaluation.center_bias import gaussian
 from tinyhd_cli.metrics import score_frame
 
 FRAMES, TESTS, PORTRAIT = 6, ("3001", "3002"), "3002"
@@ -216,7 +217,7 @@ def test_calibration(tinyhd, root, maps, kind, capsys):
     assert after["CC"] > before["CC"] + 0.02 and after["SIM"] > before["SIM"] + 0.05
     curve = calibration["curve"]
     assert curve == sorted(curve) and curve[0] == 0 and curve[-1] + calibration["prior_weight"] == pytest.approx(1)
-    assert curve[4] > 0.4 * curve[-1]  # the inverse of the third power
+    assert np.interp(1 / 8, calibration["brightness"], curve) > 0.3 * curve[-1]  # the inverse of the third power is 1/2
     assert "calibrated" in table and "fitted    curve of brightness" in table
 
 
@@ -249,20 +250,42 @@ def test_calibration_does_not_depend_on_the_number_of_workers(root, maps):
     assert one == two
 
 
-def test_least_squares_with_bounds():
-    """No number can be changed to lower the error without falling below 0."""
+def random_samples():
+    """Return frames whose density is the square root of the map, with a fifth of a prior."""
     rng = np.random.default_rng(0)
-    terms = rng.random((SEGMENTS + 1, 200)) + 3 * rng.random(200)
-    wanted = rng.normal(0.3, 1, SEGMENTS + 1)
-    gram, cross = terms @ terms.T, terms @ (wanted @ terms + rng.normal(size=200))
-    curve, weight = solve(gram, cross)
-    numbers = np.array([*np.diff(curve), weight])
-    scale = (numbers @ cross) / (numbers @ gram @ numbers)  # the solution was divided by its sum
-    slope = (gram @ (numbers * scale) - cross) / np.diag(gram)
-    assert (numbers == 0).any() and (numbers > 0).sum() > 2
-    assert np.abs(slope[numbers > 0]).max() < 1e-5 and slope[numbers == 0].min() > -1e-5
-    curve, weight = solve(np.eye(SEGMENTS + 1), -np.ones(SEGMENTS + 1))  # no relation: maps stay as they are
-    assert curve == pytest.approx(np.linspace(0, 1, SEGMENTS + 1)) and weight == 0
+    values = cv2.GaussianBlur(rng.random((27, 48, 20)) ** 8, (0, 0), 2).transpose(2, 0, 1).reshape(20, -1)
+    values -= values.min(axis=1, keepdims=True)
+    values /= values.max(axis=1, keepdims=True)
+    prior = gaussian((27, 48)).ravel() / gaussian((27, 48)).max()
+    ramps = np.clip((values[:, np.newaxis] - KNOTS[:-1, np.newaxis]) / np.diff(KNOTS)[:, np.newaxis], 0, 1)
+    terms = np.concatenate([ramps, np.broadcast_to(prior, (20, 1, prior.size))], axis=1)
+    density = 0.8 * np.sqrt(values) + 0.2 * prior
+    return Samples(terms.astype(np.float32), (density - density.min(axis=1, keepdims=True)).astype(np.float32))
+
+
+def test_fit_finds_the_curve_and_the_prior():
+    samples = random_samples()
+    curve, weight = fit_numbers(samples)
+    assert cc_plus_sim(np.array([*np.diff(curve), weight]), samples)[0] > 1.98  # of at most 2
+    assert weight == pytest.approx(0.2, abs=0.07)
+    assert np.array(curve) / curve[-1] == pytest.approx(np.sqrt(KNOTS), abs=0.12)
+
+
+def test_gradient_of_the_fit():
+    """It is the slope of the scores, which are those of the protocol."""
+    samples = random_samples()
+    numbers = np.random.default_rng(1).random(len(KNOTS)) + 0.2
+    value, gradient = cc_plus_sim(numbers, samples)
+    rows = [
+        (row.reshape(27, 48) for row in pair) for pair in zip(numbers @ samples.terms, samples.densities, strict=True)
+    ]
+    scores = [score_frame(*maps, protocol="crowdsal") for maps in rows]
+    assert value == pytest.approx(np.mean([score["CC"] + score["SIM"] for score in scores]), abs=1e-5)
+    for at in (0, 5, len(KNOTS) - 1):
+        step = np.zeros(len(KNOTS))
+        step[at] = 0.01
+        change = cc_plus_sim(numbers + step, samples)[0] - cc_plus_sim(numbers - step, samples)[0]
+        assert gradient[at] == pytest.approx(change / 0.02, abs=2e-4)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 The organizers of the MSU benchmark call this domain adaptation: networks that find the same places differ in contrast
 and in their center bias, and scores such as SIM and CC depend on both. The calibrated map is ``curve(p) + w * prior``,
-where ``p`` is the map stretched to 0..1. The increments of the curve and ``w`` are at least 0, and minimize the squared
-differences from density maps, apart from a constant per frame.
+where ``p`` is the map stretched to 0..1. The increments of the curve and ``w`` are at least 0, and maximize the mean of
+CC + SIM with density maps, by exponentiated gradient ascent.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -28,8 +30,13 @@ from .fixations import Fixations, read_fixations
 from .options import CalibrationKind, EvaluateOptions, PredictionSpec
 from .predictions import PredictionSource, open_predictions
 
+T = TypeVar("T")
+
 SEGMENTS = 16
 """Number of linear pieces of the curve."""
+
+KNOTS = (np.arange(SEGMENTS + 1) / SEGMENTS) ** 2
+"""Brightnesses between which the curve is linear: closer to each other where maps are dark, as most of their pixels."""
 
 PART = 4
 """With ``part``, the first of so many videos is used for the fit, and the others are scored."""
@@ -37,14 +44,20 @@ PART = 4
 MAX_FIT_VIDEOS = 100
 """Maximum number of videos for the fit, evenly spaced; more change the 17 numbers little."""
 
-FRAME_STEP = 10
-"""Every 10th annotated frame of a video is used for the fit: the frames between are almost equal."""
+MAX_FIT_FRAMES = 10
+"""Maximum number of frames of a video for the fit, evenly spaced: those between are similar."""
 
-MAX_SWEEPS = 20_000
-"""Limit on the iterations of the fit."""
+FIT_SIZE = (27, 48)
+"""Rows and columns of the maps in the fit; the Gaussian of density maps has a sigma of about 1.4 columns."""
 
-CONVERGED = 1e-9
-"""Relative change of the numbers in an iteration at which the fit ends."""
+START = 0.05
+"""Weight of the prior from which the fit starts; the curve starts as a line."""
+
+MAX_STEPS = 200
+"""Limit on the steps of the fit."""
+
+LEAST_GAIN = 1e-7
+"""Gain of a step at which the fit ends."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +65,7 @@ class Calibration:
     """A monotone curve and a center prior."""
 
     curve: tuple[float, ...]
-    """Values of the curve at ``SEGMENTS + 1`` evenly spaced brightnesses from 0 to 1, ascending from 0."""
+    """Values of the curve at ``KNOTS``, ascending from 0."""
     weight: float
     """Weight of the prior; it and the maximum of the curve add up to 1."""
     prior: NDArray[np.float32]
@@ -64,16 +77,16 @@ class Calibration:
 
     def apply(self, prediction: Map) -> Map:
         """Return the calibrated map of a finite map ``(h, w)``, in 0..1."""
-        levels = np.linspace(0, 1, len(self.curve))
         height, width = prediction.shape
         prior = cv2.resize(self.prior, (width, height), interpolation=cv2.INTER_LINEAR)
-        calibrated: Map = np.interp(stretch(prediction), levels, self.curve) + self.weight * prior
+        calibrated: Map = np.interp(stretch(prediction), KNOTS, self.curve) + self.weight * prior
         return calibrated
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers but the prior as plain values."""
         return {
             "fitted_on": self.fitted_on,
+            "brightness": [round(value, 6) for value in KNOTS.tolist()],
             "curve": [round(value, 6) for value in self.curve],
             "prior_weight": round(self.weight, 6),
             "fitted_videos": sorted(self.videos),
@@ -81,15 +94,13 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Sums of products over the frames of a video, from which the numbers are fitted."""
+class Samples:
+    """Frames for the fit."""
 
-    gram: NDArray[np.float64]
-    """Of the terms of the calibrated map with each other, ``(SEGMENTS + 1, SEGMENTS + 1)``; the last is the prior."""
-    cross: NDArray[np.float64]
-    """Of the terms with the density, ``(SEGMENTS + 1,)``."""
-    frames: int
-    """Number of frames."""
+    terms: NDArray[np.float32]
+    """Terms of the calibrated maps: ramps of the curve and the prior, ``(n, SEGMENTS + 1, pixels)``."""
+    densities: NDArray[np.float32]
+    """``(n, pixels)``."""
 
 
 def fit_calibration(
@@ -122,20 +133,17 @@ def fit_calibration(
     progress = start_phase("calibrating")
     total = sum(map(len, map(frames_to_fit, fit.videos)))
     threads = max(1, available_cores() // workers)
-    found: dict[int, Moments] = {}
-    for index, moments in parallel.run(
+    found: dict[int, Samples] = {}
+    for index, samples in parallel.run(
         fitting, range(len(fit.videos)), workers, threads, lambda done: progress(done, total)
     ):
-        found[index] = moments
-    frames = sum(moments.frames for moments in found.values())
+        found[index] = samples
+    ordered = [found[index] for index in sorted(found)]
+    samples = Samples(*(np.concatenate([getattr(part, name) for part in ordered]) for name in ("terms", "densities")))
+    frames = len(samples.densities)
     if not frames:
-        raise InputError(
-            f"--calibrate {options.calibrate}: no frame of {plural(len(fit.videos), 'video')} has both maps"
-        )
-    gram, cross = (
-        np.sum([getattr(found[index], name) for index in sorted(found)], axis=0) for name in ("gram", "cross")
-    )
-    curve, weight = solve(gram, cross)
+        raise InputError(f"--calibrate {options.calibrate}: {plural(len(fit.videos), 'video')} without a usable frame")
+    curve, weight = fit_numbers(samples)
     own = options.calibrate == "part"
     origin = f"every {PART}th video" if own else "the training split"
     return Calibration(
@@ -162,13 +170,18 @@ def choose_videos(dataset: Dataset, kind: CalibrationKind) -> Dataset:
         usable = usable[::PART]
     if not usable:
         raise UsageError(f"--calibrate {kind}: the {dataset.split or 'chosen'} videos have no density maps")
-    places = np.linspace(0, len(usable) - 1, min(len(usable), MAX_FIT_VIDEOS)).round().astype(int)
-    return replace(dataset, videos=tuple(usable[place] for place in places))
+    return replace(dataset, videos=tuple(evenly(usable, MAX_FIT_VIDEOS)))
 
 
 def frames_to_fit(video: Video) -> set[int]:
     """Return the numbers of the frames that are used for the fit."""
-    return set(sorted(video.densities)[::FRAME_STEP])
+    return set(evenly(sorted(video.densities), MAX_FIT_FRAMES))
+
+
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """Return up to ``count`` evenly spaced items, the first and the last included."""
+    places = np.linspace(0, len(items) - 1, min(len(items), count)).round().astype(int)
+    return [items[place] for place in places]
 
 
 @dataclass(frozen=True)
@@ -192,68 +205,86 @@ class Fitting:
     def __call__(self) -> parallel.Work:
         source, bias = open_predictions(self.predictions, self.dataset), self.center_bias(leave_out=True)
 
-        def compare(index: int, on_frame: parallel.OnFrame) -> Moments:
-            prior = stretch(bias.map(index, GRID))
-            return sum_products(self.dataset.videos[index], source, prior, on_frame)
+        def sample(index: int, on_frame: parallel.OnFrame) -> Samples:
+            prior = to_row(bias.map(index, GRID))
+            return sample_video(self.dataset.videos[index], source, prior, on_frame)
 
-        return compare
+        return sample
 
 
-def sum_products(
+def sample_video(
     video: Video, source: PredictionSource, prior: NDArray[np.float32], on_frame: parallel.OnFrame
-) -> Moments:
-    """Return the sums of products over a video. Frames that cannot be read are left out: scoring reports them."""
+) -> Samples:
+    """Return the frames of a video for the fit, without those that cannot be read: scoring reports them."""
     wanted = frames_to_fit(video)
-    gram, cross, frames = np.zeros((SEGMENTS + 1, SEGMENTS + 1)), np.zeros(SEGMENTS + 1), 0
-    try:
+    start, width = (values.astype(np.float32)[:, np.newaxis] for values in (KNOTS[:-1], np.diff(KNOTS)))
+    terms, densities = [np.zeros((0, SEGMENTS + 1, prior.size), np.float32)], [np.zeros((0, prior.size), np.float32)]
+    with contextlib.suppress(InputError):
         for number, prediction in source.maps(video, lambda line: None):
-            source_of_density = video.densities[number] if number in wanted else None
-            if source_of_density is None or not np.isfinite(prediction).all():
+            if number not in wanted or not np.isfinite(prediction).all():
                 continue
-            terms = terms_of(prediction, prior)
-            density = centered(on_grid(read_density(source_of_density)))
-            gram += terms @ terms.T
-            cross += terms @ density
-            frames += 1
+            density, values = to_row(read_density(video.densities[number])), to_row(prediction)
+            if density.any() and values.any():  # not constant
+                ramps = np.clip((values - start) / width, 0, 1)
+                terms.append(np.concatenate([ramps, prior[np.newaxis]])[np.newaxis])
+                densities.append(density[np.newaxis])
             on_frame()
-    except InputError:
-        pass
-    return Moments(gram, cross, frames)
+    return Samples(np.concatenate(terms), np.concatenate(densities))
 
 
-def on_grid(values: Map) -> NDArray[np.float64]:
-    """Return a map stretched to 0..1, at the size ``GRID``."""
-    grid = cv2.resize(stretch(values), GRID[::-1], interpolation=cv2.INTER_AREA)
-    return grid.astype(np.float64)
+def to_row(values: Map) -> NDArray[np.float32]:
+    """Return the pixels of a map stretched to 0..1, at the size ``FIT_SIZE``."""
+    return stretch(cv2.resize(stretch(values), FIT_SIZE[::-1], interpolation=cv2.INTER_AREA)).ravel()
 
 
-def centered(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return maps ``(..., h, w)`` as rows minus their means, divided by the root of the number of pixels."""
-    rows = values.reshape(*values.shape[:-2], -1)
-    difference: NDArray[np.float64] = (rows - rows.mean(axis=-1, keepdims=True)) / np.sqrt(rows.shape[-1])
-    return difference
+def fit_numbers(samples: Samples) -> tuple[tuple[float, ...], float]:
+    """Return the curve and the weight of the prior that maximize the mean of CC + SIM.
 
-
-def terms_of(prediction: Map, prior: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the terms of the calibrated map, ``(SEGMENTS + 1, pixels)``: a ramp for each segment, and the prior."""
-    segments = np.arange(SEGMENTS)[:, np.newaxis, np.newaxis]
-    ramps = np.clip(on_grid(prediction) * SEGMENTS - segments, 0, 1)
-    return centered(np.concatenate([ramps, prior[np.newaxis]]))
-
-
-def solve(gram: NDArray[np.float64], cross: NDArray[np.float64]) -> tuple[tuple[float, ...], float]:
-    """Return the curve and the weight of the prior with the least squared error, by coordinate descent.
-
-    Maps without any relation to the densities have no such numbers; they are not changed.
+    Each step multiplies the numbers, so they stay positive, and is only taken if it is a gain.
     """
-    numbers = np.zeros(len(cross))
-    for _ in range(MAX_SWEEPS):
-        before = numbers.copy()
-        for at in np.flatnonzero(np.diag(gram) > 0):
-            numbers[at] = max(0.0, numbers[at] + (cross[at] - gram[at] @ numbers) / gram[at, at])
-        if np.abs(numbers - before).max() <= CONVERGED * numbers.max():
+    numbers = np.array([*(1 - START) * np.diff(KNOTS), START])
+    value, slope = cc_plus_sim(numbers, samples)
+    rate = 1.0
+    for _ in range(MAX_STEPS):
+        tried = numbers * np.exp(rate * (slope - slope.max()))
+        tried /= tried.sum()
+        tried_value, tried_slope = cc_plus_sim(tried, samples)
+        gain = tried_value - value
+        if gain > 0:
+            numbers, value, slope = tried, tried_value, tried_slope
+        rate *= 1.5 if gain > 0 else 0.5
+        if abs(gain) < LEAST_GAIN:
             break
-    if not numbers.any():
-        numbers[:SEGMENTS] = 1
-    numbers /= numbers.sum()
     return tuple(np.concatenate([[0], np.cumsum(numbers[:-1])]).tolist()), float(numbers[-1])
+
+
+def cc_plus_sim(numbers: NDArray[np.float64], samples: Samples) -> tuple[float, NDArray[np.float64]]:
+    """Return the mean of CC + SIM over frames, and its gradient.
+
+    Args:
+        numbers: the weights of the terms, ``(SEGMENTS + 1,)``, positive.
+        samples: the frames.
+    """
+    terms, densities = samples.terms, samples.densities
+    maps = numbers.astype(np.float32) @ terms
+    lowest = maps.argmin(axis=1)
+    maps -= maps.min(axis=1, keepdims=True)  # maps are stretched before they are scored
+    unit, (shape, length) = standardized(densities)[0], standardized(maps)
+    cc = (shape * unit).sum(axis=1, keepdims=True)
+    slope = (unit - cc * shape) / length
+    total = maps.sum(axis=1, keepdims=True)
+    shares, wanted = maps / total, densities / densities.sum(axis=1, keepdims=True)
+    below = shares < wanted
+    slope += (below - (below * shares).sum(axis=1, keepdims=True)) / total
+    sim = np.minimum(shares, wanted).sum(axis=1)
+    rows = np.arange(len(maps))
+    gradient = (terms @ slope[..., np.newaxis])[..., 0] - terms[rows, :, lowest] * slope.sum(axis=1, keepdims=True)
+    value = (cc[:, 0] + sim).mean(dtype=np.float64)
+    return float(value), gradient.mean(axis=0, dtype=np.float64)
+
+
+def standardized(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return rows minus their means, of length 1, and their lengths before."""
+    centered = rows - rows.mean(axis=1, keepdims=True)
+    length = np.sqrt((centered**2).sum(axis=1, keepdims=True))
+    return centered / length, length
