@@ -26,6 +26,7 @@ from .evaluate_compare import run_compare
 from .evaluate_score import run_scores
 from .evaluate_submission import run_submission
 from .option_fields import with_options
+from .terminal import say
 
 INSTEAD = "Instead of scores"
 
@@ -77,6 +78,8 @@ def evaluate(
     if models and not compare:
         raise UsageError(f"unexpected {models[0]!r}: models are listed with --compare only")
     check_exclusive({"--check": check, "--compare": compare, "--submission": submission})
+    if dataset.root is None and not quiet:
+        say(f"defaults: --root {dataset.folder}")
     opened = dataset.open()
     if check:
         return run_check(opened, quiet)

@@ -67,7 +67,7 @@ def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
         facts, default = item.metadata, item.default
         switch = isinstance(default, bool)
         several = item.name in ("data", "aux", "val", "weight", "teacher", "set")
-        shown = None if switch or several or default in (None, ()) else default
+        shown = None if switch or several or default in (None, ()) or item.name == "out" else default
         text = facts["help"] if shown is None else f"{facts['help']} [default: {as_text(shown)}]"
         names = [flag(item.name), *(["-o"] if item.name == "out" else [])]
         option = typer.Option(
@@ -153,14 +153,7 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
     """Train with the options of a command line; ``fixed`` settings override them."""
     extra = {name: options.pop(name) for name in EXTRA}
     given = {name: parse(name, text) for name, text in with_present_names(options).items()} | fixed
-    saved = None
-    if extra["resume"] or extra["extend"]:
-        from ..training import stages
-
-        saved = stages.saved_config(Path(given["out"] or TrainConfig().out))
-        if extra["extend"] and given.get("epochs") and not given.get("steps"):
-            saved = dataclasses.replace(saved, steps=None)  # it would override epochs
-    config = build_config(given, extra["preset"], extra["config"], saved)
+    config = configure(given, extra)
     if extra["dry_run"]:
         from ..training.dry_run import plan
 
@@ -188,6 +181,37 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
         raise
     display.done(config.out)
     return 0
+
+
+def configure(given: dict[str, Any], extra: dict[str, Any]) -> TrainConfig:
+    """Return the configuration of a run: of the command line, a preset, a file, the run to resume and this machine.
+
+    The settings that depend on this machine are printed first.
+
+    Args:
+        given: settings of the command line; None for those that are not given.
+        extra: the options in ``EXTRA``.
+    """
+    from ..training import stages
+    from ..training.run_defaults import describe, latest_run, run_defaults
+
+    if extra["resume"] or extra["extend"]:
+        used: dict[str, Any] = {} if given["out"] else {"out": latest_run()}
+        saved = stages.saved_config(Path(given["out"] or used["out"]))
+        if extra["extend"] and given.get("epochs") and not given.get("steps"):
+            saved = dataclasses.replace(saved, steps=None)  # it would override epochs
+        config = build_config(given, extra["preset"], extra["config"], saved)
+    else:
+        defaults = run_defaults(build_config(given, extra["preset"], extra["config"]))
+        config = build_config(given, extra["preset"], extra["config"], defaults=defaults)
+        unnamed = not (given.get("model") or extra["preset"] or extra["config"])
+        used = {"model": config.model} if unnamed else {}
+        used |= {name: value for name, value in defaults.items() if getattr(config, name) == value}
+    used = {name: value for name, value in used.items() if not given.get(name)}
+    stages.configs(config)  # an error about missing data is all that is printed
+    if used and not extra["quiet"] and int(os.environ.get("RANK", "0")) == 0:
+        say(f"defaults: {describe(used)}")
+    return config
 
 
 class Display:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import InputError, UsageError
 from .archive import Member
 from .catalog import catalog, folder_of, same_name, where_to_name
-from .layouts import LAYOUTS, Dataset, Layout, open_dataset
+from .layouts import LAYOUTS, Dataset, has_videos, open_dataset
 from .manifest import BLOCK_BYTES, HubFile, Manifest
 
 GENERAL = ("images", "folder")
@@ -46,20 +46,10 @@ def detect(root: Path) -> str:
     special = [name for name in LAYOUTS if name not in GENERAL]
     special.sort(key=lambda name: not same_name(name, root.resolve().name))  # Hollywood-2 and UCF Sports look alike
     for name in (*special, *GENERAL):
-        if has_videos(LAYOUTS[name], root):
+        kind = LAYOUTS[name]
+        if any(has_videos(kind, root, split) for split in kind.splits or (None,)):
             return name
     raise InputError(f"{root}: contains no videos with ground truth in a known layout; name one with --layout")
-
-
-def has_videos(layout: Layout, root: Path) -> bool:
-    """Return whether a folder contains a video of any split of a layout."""
-    for split in layout.splits or (None,):
-        try:
-            if any(True for _ in layout.find(root, split)):
-                return True
-        except (InputError, OSError):
-            continue
-    return False
 
 
 def open_splits(layout: str, root: Path, split: str | None = None) -> list[Dataset]:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from ..atomic_files import cannot_write, make_parent
 from ..errors import InputError, OutputError, UsageError
-from ..untrusted import parse_json, read_document
 from . import archive
 from .catalog import DatasetInfo, HubSource, download_folder, where_to_name
 from .manifest import MANIFEST, HubFile, Manifest
-from .selection import Selection, is_of_video, listed_names
+from .map_video_layouts import read_splits
+from .selection import Lists, Selection, is_of_video
 from .transfer import Progress, Stopped, fetch, list_files
 
 REVISION = "main"
@@ -125,8 +125,8 @@ def plan(info: DatasetInfo, selection: Selection, revision: str | None = None, o
             "choose another folder with --out"
         )
     wanted = tuple(file for file in manifest.files if selection.has_file(file.path, info.hub))
-    names = chosen_names(info.hub, selection, manifest, staging)
-    missing = tuple(file for file in wanted if not is_complete(file, manifest, info.hub, selection, staging, names))
+    lists = split_lists(info.hub, selection, staging)
+    missing = tuple(file for file in wanted if not is_complete(file, manifest, info.hub, selection, staging, lists))
     if not wanted or (selection.ranges and not any_video(wanted, manifest, info.hub, selection)):
         raise UsageError(f"{info.name} has no files for {selection}: the repository {info.hub.repo} lists none")
     count = sum(file.size - staging.fetched(file) for file in missing)
@@ -153,7 +153,7 @@ def is_complete(
     source: HubSource,
     selection: Selection,
     staging: Staging,
-    names: set[str] | None,
+    lists: Lists | None,
 ) -> bool:
     """Return whether a file is there; for an archive, whether its chosen files are."""
     if not file.is_archive:
@@ -161,11 +161,11 @@ def is_complete(
     if file.path not in manifest.archives:
         return False
     members = {member.path: member for member in manifest.archives[file.path]}
-    return all(staging.has(path, members[path].size) for path in selection.members(members, source, names))
+    return all(staging.has(path, members[path].size) for path in selection.members(members, source, lists))
 
 
-def chosen_names(source: HubSource, selection: Selection, manifest: Manifest, staging: Staging) -> set[str] | None:
-    """Return the names of the videos of the selected split, or None for all; also None before the lists are there.
+def split_lists(source: HubSource, selection: Selection, staging: Staging) -> Lists | None:
+    """Return the names of the videos of each split, or None if they are not needed, or not there yet.
 
     Raises:
         InputError: the file of lists is malformed.
@@ -174,15 +174,7 @@ def chosen_names(source: HubSource, selection: Selection, manifest: Manifest, st
         return None
     found = [root / source.lists for root in (staging.folder, staging.files)]
     path = next((path for path in found if path.is_file()), None)
-    if path is None:
-        return None
-    try:
-        names = listed_names(parse_json(read_document(path)), source.keys[selection.split])
-    except (OSError, ValueError):
-        names = None
-    if names is None:
-        raise InputError(f"{path}: must contain lists of names called {', '.join(source.keys[selection.split])}")
-    return names
+    return {key: frozenset(names) for key, names in read_splits(path).items()} if path else None
 
 
 # --------------------------------------------------------------------------------------------------------- downloading
@@ -277,11 +269,11 @@ def fetch_archive(planned: Plan, file: HubFile, progress: Progress) -> None:
     """
     staging, part = planned.staging, planned.staging.part(file)
     fetch(planned.info.name, planned.manifest, file, part, progress)
-    names = chosen_names(planned.source, planned.selection, planned.manifest, staging)
+    lists = split_lists(planned.source, planned.selection, staging)
     try:
         with archive.opened(part) as packed:
             members = archive.list_members(packed, Path(file.path).stem)
-            chosen = set(planned.selection.members([member.path for member in members], planned.source, names))
+            chosen = set(planned.selection.members([member.path for member in members], planned.source, lists))
             wanted = [
                 member for member in members if member.path in chosen and not staging.has(member.path, member.size)
             ]

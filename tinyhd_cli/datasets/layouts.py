@@ -122,13 +122,15 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
 
 def inner_root(kind: Layout, root: Path, split: str | None) -> Path | None:
     """Return the folder in ``root`` that contains videos of a layout, if there is one."""
-    for folder in sorted(folders(root)):
-        try:
-            if any(kind.find(folder, split)):
-                return folder
-        except (InputError, OSError):
-            continue
-    return None
+    return next((folder for folder in sorted(folders(root)) if has_videos(kind, folder, split)), None)
+
+
+def has_videos(kind: Layout, root: Path, split: str | None) -> bool:
+    """Return whether a folder contains a video of a layout."""
+    try:
+        return any(True for _ in kind.find(root, split))
+    except (InputError, OSError):
+        return False
 
 
 def without_ground_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -11,6 +11,9 @@ from pathlib import PurePosixPath
 from ..errors import UsageError, did_you_mean
 from .catalog import HubSource
 from .images import last_number
+
+Lists = Mapping[str, Collection[str]]
+"""Names of videos by the keys of the file of lists."""
 
 OF_VIDEOS = frozenset([".mp4", ".json"])
 """Suffixes of files that belong to one video, if they are in a folder: the clip, its map video, its fixations."""
@@ -59,21 +62,27 @@ class Selection:
         patterns = [*source.common, *(pattern for split in splits for pattern in source.splits[split])]
         return any(fnmatchcase(path, pattern) for pattern in patterns) and self._matches(path)
 
-    def members(self, paths: Iterable[str], source: HubSource, names: Collection[str] | None) -> list[str]:
+    def members(self, paths: Iterable[str], source: HubSource, lists: Lists | None) -> list[str]:
         """Return the files of an archive that are needed.
 
         Args:
             paths: paths of its files below the folder of the data set.
             source: the repository.
-            names: videos of the selected split; None: all.
+            lists: names of the videos of each split; None: all videos are needed.
         """
         return [
             path
             for path in paths
             if not source.skips(path)
             and self._matches(path)
-            and (names is None or not is_of_video(path) or video_name(path) in names)
+            and (lists is None or self.split is None or not is_of_video(path) or self._listed(path, source, lists))
         ]
+
+    def _listed(self, path: str, source: HubSource, lists: Lists) -> bool:
+        """Return whether the video of a file is in the split; videos in no list are those of a split without one."""
+        keys = [key for key in source.keys[self.split or ""] if key in lists] or None
+        name = video_name(path)
+        return any(name in lists[key] for key in keys) if keys else all(name not in names for names in lists.values())
 
     def _matches(self, path: str) -> bool:
         return not is_of_video(path) or self.has_video(video_name(path))
@@ -94,15 +103,3 @@ def video_name(path: str) -> str:
     """Return the name of the video that a file belongs to."""
     found = PurePosixPath(path)
     return found.parent.name if found.name == FIXATIONS else found.stem
-
-
-def listed_names(lists: object, keys: Sequence[str]) -> set[str] | None:
-    """Return the names of videos in the file of lists, or None if it is not such a file.
-
-    Args:
-        lists: the parsed JSON: lists of names by key.
-        keys: keys to read.
-    """
-    if not isinstance(lists, dict) or not all(isinstance(lists.get(key), list) for key in keys):
-        return None
-    return {str(name).removesuffix(".mp4") for key in keys for name in lists[key]}

@@ -37,7 +37,9 @@ class DatasetOptions:
     """The dataset to read."""
 
     layout: str = option(DEFAULT, DATA, "|".join(EXPECTED), "Folder layout.", flag="dataset", kind=str)
-    root: Path | None = option(None, DATA, "DIR", "Folder of the dataset.", kind=Path)
+    root: Path | None = option(
+        None, DATA, "DIR", "Folder of the dataset. Default: the one that tinyhd datasets list shows.", kind=Path
+    )
     split: str | None = option(
         None, DATA, "train|val|test|...", "Default: the split for which papers report results.", kind=str
     )
@@ -49,15 +51,29 @@ class DatasetOptions:
             UsageError: the folder is not given, or the layout or split does not exist.
             InputError: the folder does not exist or contains no videos in this layout.
         """
-        if self.root is None:
-            expected = EXPECTED.get(self.layout)
-            content = f", which must contain {expected} (--dataset {self.layout})" if expected else ""
-            raise UsageError(
-                f"--root is missing: give the dataset's folder{content}; tinyhd evaluate --help lists all layouts"
-            )
         from ..datasets import open_dataset
 
-        return open_dataset(self.layout, self.root, self.split)
+        return open_dataset(self.layout, self.folder, self.split)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the dataset: ``root``, or that of the known data set of this name.
+
+        Raises:
+            UsageError: the folder is not given and not known.
+        """
+        from ..datasets.catalog import catalog, folder_of, where_to_name
+
+        found = self.root or folder_of(self.layout)
+        if found is None:
+            expected = EXPECTED.get(self.layout)
+            content = f", which must contain {expected} (--dataset {self.layout})" if expected else ""
+            known = f"; or {where_to_name(self.layout)}" if self.layout in catalog() else ""
+            raise UsageError(
+                f"--root is missing: give the dataset's folder{content}{known}; "
+                "tinyhd evaluate --help lists all layouts"
+            )
+        return found
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,10 @@ class TrainConfig:
 
     # Data
     data: tuple[str, ...] = option(
-        (), DATA, "[LAYOUT:]DIR", "Labeled data. Layouts: as for tinyhd evaluate; default: images or folder."
+        (),
+        DATA,
+        "NAME|[LAYOUT:]DIR",
+        "Labeled data. Layouts: as for tinyhd evaluate. Default: known data sets.",
     )
     aux: tuple[str, ...] = option((), DATA, "DIR", "Unlabeled videos for distillation; subfolders are searched.")
     val: tuple[str, ...] = option(
@@ -210,7 +213,9 @@ class TrainConfig:
     )
 
     # Run
-    out: Path = option(Path("run"), RUN, "DIR", "Folder of the run: weights, checkpoints, logs, images.", fixed=False)
+    out: Path = option(
+        Path("run"), RUN, "DIR", "Folder for weights, checkpoints, logs, images. Default: runs/MODEL-N.", fixed=False
+    )
     seed: int = option(0, RUN, "N", "Seed of the weights and of the order of the data.")
     precision: str = option("fp32", RUN, "fp32|bf16", "bf16: mixed precision.")
     eager: bool = option(False, RUN, "", "On a CPU, use PyTorch's own layers, not tinyhd's faster ones.")

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..atomic_files import atomic_write
 from ..callbacks import StartPhase
 from ..complete import is_complete
-from ..errors import InputError, WeightsError
+from ..errors import InputError
 from ..inference.pipeline import Pipeline
 from ..inference.preprocess import Pixels, normalized, reduction
 from ..inference.windows import Map
@@ -33,6 +33,7 @@ from .clips import TRAJECTORIES, TRAJECTORY_FRAMES, Clips, Pick
 from .options import TrainConfig
 from .picks import starts, validation_picks
 from .teacher_cache import packed, unpacked
+from .teacher_errors import naming_teacher
 
 if TYPE_CHECKING:
     from ..datasets import Video
@@ -65,10 +66,8 @@ class RoleTeacher:
     def __init__(self, config: TrainConfig, role: str, name: str) -> None:
         from ..inference.model import load_model
 
-        try:
+        with naming_teacher(name, role):
             self.model: Model = load_model(name, config.device)
-        except WeightsError as error:  # the message names the option of other commands
-            raise WeightsError(str(error).replace("with --weights ", f"with --teacher {role}=")) from error
         self.role, self.config = role, config
 
     @property

@@ -130,7 +130,11 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
 
 
 def build_config(
-    given: Mapping[str, Any], preset: str | None = None, file: Path | None = None, saved: TrainConfig | None = None
+    given: Mapping[str, Any],
+    preset: str | None = None,
+    file: Path | None = None,
+    saved: TrainConfig | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> TrainConfig:
     """Return the configuration for a command line.
 
@@ -139,11 +143,12 @@ def build_config(
         preset: name of a preset with lower precedence than ``file``.
         file: a YAML file with lower precedence than the command line.
         saved: configuration of the run to resume, used instead of the defaults.
+        defaults: settings with lower precedence than a preset.
 
     Raises:
         UsageError: a preset, setting or value is unknown or invalid.
     """
-    values: dict[str, Any] = saved.to_dict() if saved else {}
+    values: dict[str, Any] = saved.to_dict() if saved else dict(defaults or {})
     if preset is not None:
         if preset not in presets():
             raise UsageError(f"--preset {preset!r} is unknown: {did_you_mean(preset, presets())}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..datasets import LAYOUTS, Video, open_dataset
+from ..datasets.catalog import catalog, folder_of, where_to_name
 from ..datasets.images import VIDEO_SUFFIXES, natural_key
 from ..errors import InputError, UsageError
 from ..models import LossTerm
@@ -39,9 +40,25 @@ class RunVideos:
 
 
 def split_argument(argument: str) -> tuple[str | None, Path]:
-    """Return the layout (None if not given) and the folder of ``[LAYOUT:]DIR``."""
+    """Return the layout (None if not given) and the folder of ``[LAYOUT:]DIR``, or of the name of a known data set."""
+    if named := named_folder(argument):
+        return catalog()[argument].layout or None, named
     layout, colon, rest = argument.partition(":")
     return (layout, Path(rest)) if colon and layout in LAYOUTS else (None, Path(argument))
+
+
+def named_folder(argument: str) -> Path | None:
+    """Return the folder of a known data set; None if the argument is not the name of one, or is a folder.
+
+    Raises:
+        UsageError: the folder is not known.
+    """
+    if argument not in catalog() or Path(argument).is_dir():
+        return None
+    folder = folder_of(argument)
+    if folder is None:
+        raise UsageError(f"{argument} is not on this machine: {where_to_name(argument)}")
+    return folder
 
 
 def labeled(argument: str, splits: Sequence[str], task: Task = "fixation") -> tuple[Video, ...]:
@@ -95,7 +112,7 @@ def check_labels(video: Video) -> None:
 
 def unlabeled(folder: str) -> tuple[Video, ...]:
     """Return the videos at any depth of a folder, in the order of their paths; this includes the layout of Kinetics."""
-    root = Path(folder)
+    root = named_folder(folder) or Path(folder)
     if not root.is_dir():
         raise InputError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}")
     paths = [path for path in root.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
@@ -119,7 +136,10 @@ def hold_out(videos: Sequence[Video], fraction: float) -> tuple[tuple[Video, ...
 def check_targets(config: TrainConfig) -> None:
     """Raise ``UsageError`` if a configuration names no videos, or if no term of its loss has a target."""
     if not config.data and not config.aux:
-        raise UsageError("nothing to train on: name labeled data with --data, or videos with --aux")
+        raise UsageError(
+            "nothing to train on: name labeled data with --data, or videos with --aux; "
+            "tinyhd datasets list shows the known data sets, none of which is on this machine"
+        )
     if not config.teacher and not config.data:
         raise UsageError("without a teacher, the loss needs ground truth: name labeled data with --data")
     if not config.teacher and config.aux:

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import WeightsError
 from ..models import ModelSpec
 from ..models.registry import family
 from .losses import Targets, distribution
 from .options import TrainConfig
+from .teacher_errors import naming_teacher
 
 if TYPE_CHECKING:
     from ..inference.model import Model
@@ -82,10 +82,8 @@ class Teacher:
     def __init__(self, config: TrainConfig, name: str, device: torch.device) -> None:
         from ..inference.model import load_model
 
-        try:
+        with naming_teacher(name):
             self.model: Model = load_model(name, str(device), engine="torch")
-        except WeightsError as error:  # the message names the option of other commands
-            raise WeightsError(str(error).replace("with --weights ", "with --teacher ")) from error
         self.config = config
         self.bf16 = config.precision == "bf16"
         sliding = self.spec.windowing == "sliding"
