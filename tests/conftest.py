@@ -67,6 +67,13 @@ def cache(monkeypatch, tmp_path, engine_cache):
 
 
 @pytest.fixture(autouse=True)
+def no_known_datasets(monkeypatch, tmp_path):
+    """Hide the data sets of this machine: without ``--data``, training would use them."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.delenv("TINYHD_DATA", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def log_as_imported(monkeypatch):
     """Restore the package's logger to its state at import, whichever tests ran before in this process."""
     logger = logging.getLogger("tinyhd")

@@ -313,7 +313,8 @@ def test_layouts_are_shown(tinyhd, capsys):
     assert tinyhd("evaluate", "--dataset", "dhf1k") == 2
     assert capsys.readouterr().err == (
         f"tinyhd: --root is missing: give the dataset's folder, which must contain {EXPECTED['dhf1k']}"
-        " (--dataset dhf1k); tinyhd evaluate --help lists all layouts\n"
+        ' (--dataset dhf1k); or name its folder in tinyhd.toml ([datasets], then dhf1k = "/path"); tinyhd evaluate '
+        "--help lists all layouts\n"
     )
     assert tinyhd("evaluate", "--help") == 0
     shown = " ".join(capsys.readouterr().out.split())

@@ -23,10 +23,8 @@ from tinyhd_cli.training.options import TrainConfig
 
 @pytest.fixture(autouse=True)
 def own_folders(monkeypatch, tmp_path):
-    """Set empty folders of settings and data."""
+    """Set an empty folder of settings."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
-    monkeypatch.delenv("TINYHD_DATA", raising=False)
     monkeypatch.delenv("TINYHD_CONFIG", raising=False)
 
 
