@@ -25,7 +25,7 @@ from tinyhd_cli.datasets import open_dataset, read_density, read_fixation
 from tinyhd_cli.datasets.images import read_image
 from tinyhd_cli.errors import InputError, OutputError, UsageError
 from tinyhd_cli.metrics import score_frame
-from tinyhd_cli.recordings import FixationOptions
+from tinyhd_cli.recordings import FixationOptions, RecordingOptions
 
 
 def points_of(count, width, height, observers, seed=0):
@@ -161,6 +161,17 @@ def test_sigma():
         GazeOptions(sigma=Sigma(1, True))
     options = FixationOptions(distance_cm=57.3, screen_width_cm=57.3)
     assert degrees_to_pixels(1, options, 1000) == pytest.approx(17.453, abs=1e-3)
+
+
+def test_sigma_in_degrees_depends_on_the_screen_and_the_place_of_the_video(tmp_path):
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    recording = study.write_fixations(tmp_path / "P1.csv", [(0, 0.1, 960, 540)])
+    seen = FixationOptions(distance_cm=65, screen_width_cm=53)
+    degree = 2 * 65 * np.tan(np.radians(0.5)) * 1920 / 53  # pixels of the screen
+    for placed, scale in ((None, (64 / 1440, 48 / 1080)), ((860.0, 440.0, 320.0, 120.0), (64 / 320, 48 / 120))):
+        options = GazeOptions(RecordingOptions(screen=(1920, 1080), placed=placed), seen)
+        assert gaze_file(video, [recording], None, options).sigma == pytest.approx([degree * side for side in scale])
+    assert gaze_file(video, [recording]).sigma == (0.03 * 64, 0.03 * 64)
 
 
 @pytest.fixture(scope="module")
