@@ -52,12 +52,13 @@ def test_observers_in_a_column(tmp_path):
         (["t", "GazeX (px)", "GazeY (px)"], 1e3, ","),
         (["timestamp", "x_gaze", "y_gaze"], 1e9, "\t"),
         (["TIMESTAMP", "AVERAGE_GAZE_X", "AVERAGE_GAZE_Y"], 1, "|"),
+        (["time", "x", "y"], 1e3, "  "),
     ],
 )
 def test_names_units_and_separators(tmp_path, header, factor, separator):
     """The unit is in the name, or follows from the intervals."""
     path = write(tmp_path / "p1.txt", header, zip(TIME * factor, X, Y, strict=True), separator)
-    path.write_text(f"# a comment\nsep={separator}\n{path.read_text()}")
+    path.write_text(f"# a comment\nsep={separator[0]}\n{path.read_text()}")
     (recording,), problems = read(path)
     assert recording.observer == "p1" and not problems
     agrees(recording)
@@ -113,6 +114,7 @@ def test_normalized_and_centered(tmp_path):
         (["CURRENT_FIX_START", "CURRENT_FIX_END", "CURRENT_FIX_X", "CURRENT_FIX_Y"], 1e3, "end"),
         (["onset", "duration", "fix_x", "fix_y"], 1e3, "duration"),
         (["start", "duration_ms", "x", "y"], 1, "duration"),
+        (["timestamp", "duration", "mean_x", "mean_y"], 1e6, "duration"),
     ],
 )
 def test_fixations(tmp_path, header, scale, other):

@@ -209,8 +209,12 @@ def table_layout(table: Table, options: RecordingOptions) -> Layout:
         chosen = choose_eyes(roles, options.eye)
     else:
         chosen = choose_eyes({name: column for name, column in roles.items() if name not in ("x", "y")}, options.eye)
-    if {"start", "end", "duration"} & named.keys() and "time" not in named:
+    if {"start", "end"} & named.keys() and "time" not in named:
         roles.pop("time", None)
+    # A table of fixations may call their start the time; samples have no duration.
+    has_start = "start" in roles or "fixation" in roles or ("time" in named and "duration" not in named)
+    if {"time", "duration"} <= roles.keys() and not has_start:
+        roles["start"] = roles.pop("time")
     if not chosen or not ("time" in roles or ("start" in roles and ("end" in roles or "duration" in roles))):
         needed = "time, x and y, or start, end (or duration), x and y"
         raise InputError(

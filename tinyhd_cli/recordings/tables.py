@@ -47,11 +47,10 @@ class Table:
     columns: tuple[str, ...]
     """Names of the columns; of a table without a header, numbers from 1."""
     separator: str
+    """A space stands for any number of spaces and tabs."""
     skip: int
     """Number of lines before the first row of values."""
     decimal_comma: bool = False
-    spaces: bool = False
-    """Whether any number of spaces and tabs separates columns."""
 
     def chunks(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> Iterator[DataFrame]:
         """Yield the rows in chunks, as columns ``numbers`` in float64 (null if not a number) and ``texts``.
@@ -62,10 +61,11 @@ class Table:
         missing = [name for name in (*numbers, *texts) if name not in self.columns]
         if missing:
             raise InputError(f"{self.head.path}: has no column {printable(missing[0])}; {describe(self)}")
+        separator = self.separator
         for block in blocks(self.head, self.skip):
-            if self.spaces:
-                block = LINE_EDGES.sub(b"", SPACES.sub(b"\t", block))
-            yield parse(self.head.path, block, self.columns, (numbers, texts), self.separator, self.decimal_comma)
+            if self.separator == " ":
+                block, separator = LINE_EDGES.sub(b"", SPACES.sub(b"\t", block)), "\t"
+            yield parse(self.head.path, block, self.columns, (numbers, texts), separator, self.decimal_comma)
 
 
 def parse(
@@ -154,22 +154,24 @@ def open_table(head: Head, skip: int = 0) -> Table:
 def numbered_table(head: Head, skip: int = 0) -> Table:
     """Return a table without a header: its columns are numbered from 1; ``InputError`` if it is no table."""
     line = next((line for line in head.lines[skip:] if line.strip()), "")
-    spaces = not any(separator in line for separator in SEPARATORS[1:])
-    separator = "\t" if spaces else find_separator(line)
-    cells = line.split() if spaces else split(line, separator)
+    separator = find_separator(line)
+    cells = split(line, separator)
     if len(cells) < 2 or not any(NUMBER.fullmatch(cell) for cell in cells):
         raise InputError(f"{head.path}: the line {printable(line[:60])!r} has neither names of columns nor numbers")
     names = tuple(str(number) for number in range(1, len(cells) + 1))
-    return Table(head, names, separator, skip, has_decimal_commas(head.lines[skip : skip + 100], separator), spaces)
+    return Table(head, names, separator, skip, has_decimal_commas(head.lines[skip : skip + 100], separator))
 
 
 def find_separator(line: str) -> str:
-    """Return the most frequent separator of columns in a line."""
-    return max(SEPARATORS, key=line.count)
+    """Return the most frequent separator of columns in a line; a space if it has none of the usual ones."""
+    best = max(SEPARATORS, key=line.count)
+    return best if best in line else " "
 
 
 def split(line: str, separator: str) -> list[str]:
     """Return the cells of a line, without spaces around them."""
+    if separator == " ":
+        return line.split()
     return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
 
 
