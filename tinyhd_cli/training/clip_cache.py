@@ -144,7 +144,7 @@ def fixation_map(frame: FrameFiles, size: tuple[int, int], map_size: tuple[int, 
     points = np.zeros(size, np.uint8)
     if frame.fixation is not None:
         fixation = read_fixation(frame.fixation, map_size)
-        y, x = np.nonzero(fixation)
+        y, x = np.divmod(np.flatnonzero(fixation), fixation.shape[1])  # 10 times as fast as nonzero
         points[y * size[0] // fixation.shape[0], x * size[1] // fixation.shape[1]] = 1
     return points
 

@@ -1,0 +1,93 @@
+"""The recipe ``examples/train_crowdsal.py``: its plan, and all of its steps on a set of 4 clips."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+from helpers import crowdsal
+from helpers.hub_server import TOKEN, HubServer
+from huggingface_hub import constants
+
+from tinyhd_cli import weights
+
+RECIPE = runpy.run_path(str(Path(__file__).resolve().parents[2] / "examples" / "train_crowdsal.py"))
+
+SMALL = "--size 64x64 --init none --steps 2 --batch-size 2 --workers 0 --device cpu --quiet"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """Return a server that has a CrowdSAL of 4 videos to train on and 2 to test, set as the Hub of this process."""
+    made = crowdsal.make("crowdsal", tmp_path / "made", frames=4, size=(64, 48))
+    with HubServer() as server:
+        for path in made.rglob("*.*"):
+            server.put("datasets/ANDRYHA/CrowdSAL", path.relative_to(made).as_posix(), path.read_bytes())
+        template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+        monkeypatch.setenv("TINYHD_DATA", str(tmp_path / "data"))
+        yield server
+
+
+def recipe(*arguments):
+    RECIPE["main"]([*map(str, arguments), "--preset", "crowdsal-quarter"])
+
+
+def test_all_steps(hub, tinyhd, capsys):
+    recipe("download", "cache", *SMALL.split())
+    assert len(list(Path("crowdsal-cache/clips").iterdir())) == 4
+    assert not Path("runs").exists()
+    recipe("train", "evaluate", "card", "publish", "--repo", "me/mine", *SMALL.split())
+    commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$ tinyhd")]
+    assert [line.split()[2] for line in commands] == ["datasets", "train", "train", "evaluate", "weights", "weights"]
+
+    run = Path("runs/crowdsal-quarter")
+    results = json.loads((run / "scores.json").read_text())
+    assert results["protocol"]["name"] == "crowdsal"
+    assert results["dataset"]["split"] == "test"
+    assert results["frames"]["scored"] == 8
+    info = weights.load(run / "best.safetensors").info
+    assert info.license == "CC-BY-4.0"
+    assert info.scores == {name: pytest.approx(value, abs=1e-5) for name, value in results["macro_mean"].items()}
+    assert info.provenance["steps"] == "2"
+    published = hub.repos["me/mine"].branches["main"]
+    assert published["best.safetensors"] == (run / "best.safetensors").read_bytes()
+    card = published["README.md"].decode()
+    assert "crowdsal test, 2 videos, 8 frames, protocol crowdsal; mean of videos" in card
+    assert "CrowdSAL (CC-BY 4.0" in card
+
+    recipe("download", "train", *SMALL.split())  # continues; nothing is left to do
+    assert "train --preset crowdsal-quarter" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        recipe("train", "--lr", "0.5", *SMALL.split())
+    assert stopped.value.code == 2
+
+
+def test_the_plan_names_the_commands_and_their_costs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    recipe("plan", "--clips-per-s", 100, "--gpus", 4, "--epochs", 100, "--teacher", "hd2s")
+    *commands, _, _, download, cache, train, evaluate, total, note = capsys.readouterr().out.splitlines()
+    starts = ["datasets download", "distill", "distill", "evaluate", "weights card", "weights push"]
+    assert all(
+        command.partition("tinyhd ")[2].startswith(start) or "accelerate launch --num_processes 4" in command
+        for command, start in zip(commands, starts, strict=True)
+    )
+    assert download.split()[:3] == ["download", "0.8", "140.0"]
+    # 3,000 videos of 552 frames at 40,000 bytes; 100 epochs of 84 batches of 32 clips at 4 times 100 per second
+    assert cache.split()[2] == "66.2"
+    assert train.split()[1] == f"{100 * 84 * 32 / 400 / 3600:.1f}"
+    assert evaluate.startswith("evaluate")
+    assert float(total.split()[2]) == pytest.approx(140 + 66.2 + 1, abs=0.2)
+    assert "tinyhd distill --dry-run" in note
+
+
+def test_publishing_needs_a_repository(capsys):
+    with pytest.raises(SystemExit):
+        recipe("publish")
+    assert "--repo OWNER/NAME" in capsys.readouterr().err
