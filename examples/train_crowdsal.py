@@ -45,7 +45,9 @@ it. Measured on one core of an x86 server; docs/train-and-distill.md."""
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line; ``rest`` are those for the training."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     add = parser.add_argument
     add("steps", nargs="+", choices=("plan", *STEPS), metavar="STEP", help=f"plan, or any of {', '.join(STEPS)}")
     add("--preset", default="crowdsal-m", help="crowdsal-m (default), crowdsal-s or crowdsal-quarter")

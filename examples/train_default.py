@@ -20,8 +20,8 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -147,12 +147,7 @@ class Distillation:
         student: Network to train.
         teachers: Networks whose maps the student learns.
         batches: Source of the clips.
-        grid: Weight of the penalty on periodic patterns.
-        agreement: Weight of 1 - CC with the teachers' maps.
-        stir: Fraction of the target of an animated clip that lies on its moving patches.
-        change: Weight of the difference between the frame-to-frame changes of the maps and of their targets.
-        reuse: Number of batches after which the same clips return with other colors; their targets are kept in memory.
-            0: no clip returns.
+        args: The command line: ``grid``, ``agreement``, ``stir``, ``change`` and ``reuse``.
     """
 
     def __init__(
@@ -161,15 +156,9 @@ class Distillation:
         student: TinyHD,
         teachers: Sequence[TinyHD],
         batches: Batches,
-        *,
-        grid: float,
-        agreement: float,
-        stir: float,
-        change: float,
-        reuse: int,
+        args: argparse.Namespace,
     ) -> None:
-        self.config, self.student, self.teachers, self.batches = config, student, teachers, batches
-        self.grid, self.agreement, self.stir, self.change, self.reuse = grid, agreement, stir, change, reuse
+        self.config, self.student, self.teachers, self.batches, self.args = config, student, teachers, batches, args
         self.kept: dict[int, Targets] = {}
         self.average = copy.deepcopy(student).eval().requires_grad_(False)
         self.optimizer = build_optimizer(student, config)
@@ -208,7 +197,7 @@ class Distillation:
 
     def batch(self) -> tuple[int, Batch]:
         """Return the next batch and its number, by which its targets are kept."""
-        epoch, number = divmod(self.step, self.reuse) if self.reuse else (0, self.step)
+        epoch, number = divmod(self.step, self.args.reuse) if self.args.reuse else (0, self.step)
         return number, self.batches.batch(number, epoch)
 
     def eager_step(self) -> dict[str, Tensor]:
@@ -216,20 +205,20 @@ class Distillation:
         number, batch = self.batch()
         self.optimizer.zero_grad()
         targets = self.kept[number] if number in self.kept else self.compute_targets(batch)
-        if self.reuse:
+        if self.args.reuse:
             self.keep(number, targets)
         return self.compute_gradients(batch, targets)
 
     def recorded_step(self) -> dict[str, Tensor]:
         """Do :meth:`eager_step` by replaying the recorded graphs."""
         number, batch = self.batch()
-        copy_tensors(batch_tensors(batch), batch_tensors(self.recorded_batch))
+        copy_tensors(batch, self.recorded_batch)
         targets, gradients = self.graphs
         if number in self.kept:
-            copy_tensors(target_tensors(self.kept[number]), target_tensors(self.recorded_targets))
+            copy_tensors(self.kept[number], self.recorded_targets)
         else:
             targets.replay()
-            if self.reuse:
+            if self.args.reuse:
                 self.keep(number, self.recorded_targets)
         gradients.replay()
         return self.recorded_terms
@@ -243,7 +232,7 @@ class Distillation:
         """Return the targets of a batch, in a scale that suits half precision."""
         labeled = self.batches.mix.labeled
         targets = teacher_targets(self.teachers, batch, labeled)
-        targets = emphasize_motion(targets, batch.motion, labeled, self.stir)
+        targets = emphasize_motion(targets, batch.motion, labeled, self.args.stir)
         return targets.map(lambda maps: maps * maps[0, 0].numel())  # a mean of 1 instead of a sum of 1
 
     def compute_gradients(self, batch: Batch, targets: Targets) -> dict[str, Tensor]:
@@ -256,14 +245,14 @@ class Distillation:
         loss = losses.total(terms, self.config.weights)
         final, aggregated = (m[:, 2::4].flatten(0, 1) for m in (saliency, maps["d3"][:, 0]))
         terms["grid"] = losses.grid_pattern(final)
-        loss = loss + self.grid * (terms["grid"] + 0.5 * losses.grid_pattern(aggregated))
+        loss = loss + self.args.grid * (terms["grid"] + 0.5 * losses.grid_pattern(aggregated))
         assert targets.final is not None
-        if self.agreement:
+        if self.args.agreement:
             terms["cc"] = (1 - losses.cc(saliency[labeled:], targets.final[labeled:])).mean()
-            loss = loss + self.agreement * terms["cc"]
-        if self.change:
+            loss = loss + self.args.agreement * terms["cc"]
+        if self.args.change:
             terms["change"] = losses.change_error(saliency, targets.final)
-            loss = loss + self.change * terms["change"]
+            loss = loss + self.args.change * terms["change"]
         loss.backward()
         return {name: value.detach() for name, value in terms.items()}
 
@@ -313,22 +302,10 @@ class Distillation:
         return network.eval()
 
 
-def copy_tensors(sources: Sequence[Tensor], destinations: Sequence[Tensor]) -> None:
-    """Copy tensors into those that a graph reads."""
-    for source, destination in zip(sources, destinations, strict=True):
-        destination.copy_(source)
-
-
-def target_tensors(targets: Targets) -> list[Tensor]:
-    """Return the tensors of the targets in a fixed order."""
-    return [maps for maps in (targets.final, targets.intermediate) if maps is not None]
-
-
-def batch_tensors(batch: Batch) -> list[Tensor]:
-    """Return the tensors of a batch in a fixed order."""
-    truth = batch.ground_truth
-    labels = [truth.density, truth.fixation] if truth is not None else []
-    return [batch.teacher_clips, batch.student_clips, batch.static, batch.motion, *labels]
+def copy_tensors(source: Batch | Targets, destination: Batch | Targets) -> None:
+    """Copy a batch or targets into those that a graph reads."""
+    for new, old in zip(source.tensors, destination.tensors, strict=True):
+        old.copy_(new)
 
 
 # ------------------------------------------------------------------------------------------------------ evaluation
@@ -470,32 +447,29 @@ def import_layers(name: str) -> Any:
         raise SystemExit(f"--layers {name}: {error}; use --layers torch") from error
 
 
-def check_layers(layers: Any, network: TinyHD, teachers: Sequence[TinyHD], device: torch.device) -> float:
-    """Compile all kernels and return the cosine similarity of the gradients of fast layers and PyTorch's own."""
+def check_layers(layers: Any, network: TinyHD, teachers: Sequence[TinyHD], device: torch.device) -> None:
+    """Compile all kernels; exit if the gradients of the fast layers differ from those of PyTorch's own."""
     started = time.monotonic()
     clip = torch.randn(1, 3, CLIP_FRAMES, *INPUT_SIZE, device=device)
     reference = network.to(device).train()
     fast = copy.deepcopy(reference)
     layers.accelerate(fast)
     gradients = []
-    for candidate in (fast, reference):
-        saliency, maps = forward(candidate, clip)
-        (saliency.log().mean() + sum(value.square().mean() for value in maps.values())).backward()
-        gradients.append(torch.cat([p.grad.float().flatten() for p in candidate.parameters() if p.grad is not None]))
-    with torch.no_grad():
-        for teacher in teachers:
-            forward(teacher, clip)
+    try:
+        for candidate in (fast, reference):
+            saliency, maps = forward(candidate, clip)
+            (saliency.log().mean() + sum(value.square().mean() for value in maps.values())).backward()
+            values = [p.grad.float().flatten() for p in candidate.parameters() if p.grad is not None]
+            gradients.append(torch.cat(values))
+        with torch.no_grad():
+            for teacher in teachers:
+                forward(teacher, clip)
+    except Exception as error:
+        raise SystemExit(f"--layers gpu: the kernels failed ({error}); use --layers torch") from error
     cosine = float(nn.functional.cosine_similarity(gradients[0], gradients[1], 0))
     print(f"kernels compiled after {time.monotonic() - started:.0f} s; cosine of gradients {cosine:.5f}", flush=True)
-    return cosine
-
-
-def require_agreement(check: Future[float]) -> None:
-    """Exit if the check of the layers failed."""
-    error = check.exception()
-    if error is not None or not check.result() > MIN_COSINE:
-        reason = f"failed ({error})" if error is not None else "do not agree with PyTorch's layers"
-        raise SystemExit(f"--layers gpu: the kernels {reason}; use --layers torch")
+    if not cosine > MIN_COSINE:
+        raise SystemExit("--layers gpu: the kernels do not agree with PyTorch's layers; use --layers torch")
 
 
 def set_up(args: argparse.Namespace, config: TrainConfig, device: torch.device) -> tuple[Distillation, Monitor]:
@@ -513,10 +487,8 @@ def set_up(args: argparse.Namespace, config: TrainConfig, device: torch.device) 
     if layers:
         layers.accelerate(student)
     if check is not None:
-        require_agreement(check)
-    extras = {"grid": args.grid, "agreement": args.agreement, "stir": args.stir}
-    extras |= {"change": args.change, "reuse": args.reuse}
-    run = Distillation(config, student.to(device), teachers, batches, **extras)
+        check.result()
+    run = Distillation(config, student.to(device), teachers, batches, args)
     if args.resume:
         run.resume(args.resume)
     return run, Monitor(teachers, held_out, args.probe, device)
@@ -525,19 +497,17 @@ def set_up(args: argparse.Namespace, config: TrainConfig, device: torch.device) 
 # -------------------------------------------------------------------------------------------------------- the run
 
 
-class Timer:
-    """Period of a repeated action."""
+def timer(seconds: float) -> Callable[[], bool]:
+    """Return a function that returns whether a period has passed since it last returned True."""
+    last = time.monotonic()
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.last = seconds, time.monotonic()
+    def is_due() -> bool:
+        nonlocal last
+        due = time.monotonic() - last > seconds
+        last = time.monotonic() if due else last
+        return due
 
-    def is_due(self, *, force: bool = False) -> bool:
-        """Return whether the period has passed (or ``force``), and if so, start the next one."""
-        now = time.monotonic()
-        if now - self.last <= self.seconds and not force:
-            return False
-        self.last = now
-        return True
+    return is_due
 
 
 def apply_control_file(run: Distillation, args: argparse.Namespace) -> None:
@@ -548,7 +518,7 @@ def apply_control_file(run: Distillation, args: argparse.Namespace) -> None:
     settings = json.loads(path.read_text())
     path.unlink()
     args.minutes = settings.get("minutes", args.minutes)
-    run.grid = settings.get("grid", run.grid)
+    args.grid = settings.get("grid", args.grid)
     for group in run.optimizer.param_groups:
         group["base_lr"] *= settings.get("lr", 1)
     print(f"new settings: {settings}", flush=True)
@@ -566,21 +536,21 @@ def record_graph(run: Distillation) -> None:
 def train(run: Distillation, monitor: Monitor, args: argparse.Namespace, facts: dict[str, str]) -> None:
     """Train until the time or the number of steps is reached."""
     started, first = time.monotonic(), run.step
-    progress, saving, measuring = Timer(10), Timer(args.save_every), Timer(args.measure_every)
+    progress, saving, measuring = timer(10), timer(args.save_every), timer(args.measure_every)
     begin, end = args.part
     while (elapsed := (time.monotonic() - started) / (60 * args.minutes)) < 1:
         if args.steps and run.step - first >= args.steps:
             break
         terms = run.advance(begin + (end - begin) * elapsed)
         steps, seconds = run.step - first, time.monotonic() - started
-        if progress.is_due(force=steps in (1, 5, 20, 60)):
+        if progress() or steps in (1, 5, 20, 60):
             rate = steps * run.batches.mix.total / seconds
             values = ", ".join(f"{name} {float(value):.3f}" for name, value in terms.items())
             print(f"{seconds:.0f} s, step {run.step}, {rate:.1f} clips/s: {values}", flush=True)
-        if saving.is_due():
+        if saving():
             save_weights(args.out / "running.safetensors", run.average, run.config, facts)
             apply_control_file(run, args)
-        if measuring.is_due():
+        if measuring():
             monitor.report(run.average, f"{seconds:.0f} s")
 
 

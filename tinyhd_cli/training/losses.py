@@ -37,6 +37,11 @@ class Targets:
         final, deep = (None if maps is None else change(maps) for maps in (self.final, self.intermediate))
         return Targets(final, deep, {role: change(maps) for role, maps in self.roles.items()})
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors of maps, in a fixed order."""
+        return [maps for maps in (self.final, self.intermediate, *self.roles.values()) if maps is not None]
+
     def part(self, clips: slice) -> Targets:
         """Return the maps of some of the clips."""
         return self.map(lambda maps: maps[clips])

@@ -115,6 +115,12 @@ class Batch:
     motion: Tensor
     """Maps of the moving patches in the A animated clips: ``(A, 16, H, W)``."""
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors, in a fixed order."""
+        labels = [self.ground_truth.density, self.ground_truth.fixation] if self.ground_truth else []
+        return [self.teacher_clips, self.student_clips, self.static, self.motion, *labels]
+
 
 def hold_out(items: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """Split items into a training part and every tenth item."""
