@@ -29,6 +29,7 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
         monkeypatch.setenv("TINYHD_DATA", str(tmp_path / "data"))
@@ -39,7 +40,10 @@ def recipe(*arguments):
     RECIPE["main"]([*map(str, arguments), "--preset", "crowdsal-quarter"])
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub, when it uploads
 def test_all_steps(hub, tinyhd, capsys):
+    # Choosing an engine and starting processes takes longer than to score so few frames.
+    Path("tinyhd.toml").write_text('[evaluate]\nengine = "torch"\nworkers = 1\n')
     recipe("download", "cache", *SMALL.split())
     assert len(list(Path("crowdsal-cache/clips").iterdir())) == 4
     assert not Path("runs").exists()
@@ -65,8 +69,8 @@ def test_all_steps(hub, tinyhd, capsys):
     recipe("download", "train", *SMALL.split())  # continues; nothing is left to do
     assert "train --preset crowdsal-quarter" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stopped:
-        recipe("train", "--lr", "0.5", *SMALL.split())
-    assert stopped.value.code == 2
+        recipe("card", "--out", "nothing")
+    assert stopped.value.code == 3
 
 
 def test_the_plan_names_the_commands_and_their_costs(tmp_path, monkeypatch, capsys):
