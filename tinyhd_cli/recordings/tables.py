@@ -99,8 +99,8 @@ def parse(
     if quoted and block.count(b'"') % 2:  # such as inches in a message
         block, quoted = block.replace(b'"', b""), False
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             frame = polars.read_csv(
                 io.BytesIO(header + block),
                 separator=separator,
@@ -113,8 +113,10 @@ def parse(
                 quote_char='"' if quoted else None,
                 encoding="utf8-lossy",
             )
-    except (polars.exceptions.PolarsError, UserWarning) as error:
+    except polars.exceptions.PolarsError as error:
         raise InputError(f"{path}: is not a regular table: {one_line(error)}") from error
+    if caught:  # quotes that span lines where none should: rows would be lost
+        raise InputError(f"{path}: is not a regular table: {one_line(Warning(caught[0].message))}")
     return cast("DataFrame", frame.rename({short[name]: name for name in columns if name in kinds}))
 
 
