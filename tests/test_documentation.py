@@ -69,7 +69,7 @@ def commands_in(page, language):
     return [part.strip() for line in lines for part in line.split(" | ") if part.strip().startswith("tinyhd ")]
 
 
-RUN_EACH_TIME = ("README.md", "predict.md", "compare.md")
+RUN_EACH_TIME = ("README.md", "compare.md")
 """Pages whose commands are run each time; those of other pages are run by ``make test-slow``."""
 
 

@@ -124,7 +124,7 @@ def filmstrip(page):
     return [60 * int(minutes) + float(seconds) for _, minutes, seconds in found], images
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("suffix", [pytest.param(".mkv", marks=pytest.mark.slow), ".mp4"])
 def test_filmstrip_of_a_variable_rate_is_evenly_spaced(tmp_path, tinyhd, weights_file, suffix):
     """The clip has thirty frames in the first second and ten in the following nine seconds."""
     clip = clips.make(tmp_path / f"vfr{suffix}", frames=40, durations=[20] * 30 + [540] * 10)
