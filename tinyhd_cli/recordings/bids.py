@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..untrusted import parse_json, read_document
-from .collect import Key, Parts, collect
+from .collect import Contents, collect
 from .columns import ROW, UNITS, Layout, build, choose_eyes, usual_roles
 from .options import RecordingOptions
 from .tables import Table, has_decimal_commas
@@ -70,7 +70,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def read_bids(head: Head, options: RecordingOptions) -> tuple[Layout, dict[Key, Parts]]:
+def read_bids(head: Head, options: RecordingOptions) -> Contents:
     """Read a recording with its metadata.
 
     Raises:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 
 from ..errors import InputError
-from .collect import Key, Parts, collect
+from .collect import Contents, collect
 from .columns import Eye, Layout
 from .options import RecordingOptions
 from .tables import numbered_table
 from .text import Head
-
-Contents = tuple[Layout, dict[Key, Parts]]
 
 DIEM_SCREEN = (1280, 960)
 """Size of the screen in pixels on which the videos of DIEM were shown, centered and not scaled."""

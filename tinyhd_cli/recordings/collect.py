@@ -45,6 +45,10 @@ class Parts:
             target.setdefault(name, []).append(values)
 
 
+Contents = tuple[Layout, dict[Key, Parts]]
+"""Units of a file, and its rows by recording."""
+
+
 def join(parts: dict[str, list[NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     """Return joined arrays, freeing each list as soon as it is joined."""
     return {name: np.concatenate(parts.pop(name)) for name in list(parts)}

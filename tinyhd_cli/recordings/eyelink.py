@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .collect import Key, Parts, sample_arrays
+from .collect import Contents, Parts, sample_arrays
 from .columns import Eye, Layout
 from .options import RecordingOptions
 from .tables import parse
@@ -37,7 +37,7 @@ def is_eyelink(head: Head) -> bool:
     )
 
 
-def read_eyelink(head: Head, options: RecordingOptions) -> tuple[Layout, dict[Key, Parts]]:
+def read_eyelink(head: Head, options: RecordingOptions) -> Contents:
     """Read the samples and fixations of an ASC file.
 
     Of binocular recordings, samples are the mean of both eyes unless the options choose one; fixations are those of

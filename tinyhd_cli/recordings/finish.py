@@ -143,6 +143,8 @@ def find_shift(
     if options.time_zero is None and zero == "file" and abs(first) > EPOCH_S:
         zero = "first"
         notes.append("the times are of a calendar: the video is taken to start at the first one")
+    if zero == "first" and options.time_zero is None and not samples:
+        notes.append("the video is taken to start at the first fixation; --time-zero file or --start-event state it")
     return options.offset_s + layout.start_s - (first if zero == "first" else 0.0)
 
 

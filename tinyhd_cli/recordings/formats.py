@@ -7,8 +7,8 @@ from collections.abc import Callable
 from ..errors import InputError
 from .bids import is_bids, read_bids
 from .classic import is_coord, is_diem, read_coord, read_diem
-from .collect import Key, Parts, collect
-from .columns import Layout, table_layout
+from .collect import Contents, collect
+from .columns import table_layout
 from .eyelink import is_eyelink, read_eyelink
 from .mat import is_mat, read_mat
 from .options import RecordingOptions
@@ -25,9 +25,6 @@ from .vendors import (
     read_pupil,
     read_tobii,
 )
-
-Contents = tuple[Layout, dict[Key, Parts]]
-"""Units of a file, and its rows by recording."""
 
 Reader = Callable[[Head, RecordingOptions], Contents]
 

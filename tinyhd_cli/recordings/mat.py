@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..untrusted import printable
 from ..wording import list_names
-from .collect import Key, Parts, plausible
+from .collect import Contents, Key, Parts, plausible
 from .columns import USUAL as USUAL_NAMES
 from .columns import Layout, find, unit_of
 from .mat_file import SIGNATURES, read_mat_file
@@ -36,7 +36,7 @@ def is_mat(head: Head) -> bool:
     return head.raw.startswith(SIGNATURES)
 
 
-def read_mat(head: Head, options: RecordingOptions) -> tuple[Layout, dict[Key, Parts]]:
+def read_mat(head: Head, options: RecordingOptions) -> Contents:
     """Read the recordings of a MAT file; ``InputError`` if it has none in a known form, or several."""
     values = dict(flatten("", read_mat_file(head.path)))
     named = dict(options.columns)
@@ -110,7 +110,7 @@ def add_samples(parts: Parts, time: Numbers, x: NDArray[np.float32], y: NDArray[
     parts.add("samples", {"time": time, "x": x, "y": y, "valid": valid})
 
 
-def read_vectors(head: Head, values: dict[str, Any], named: dict[str, str]) -> tuple[Layout, dict[Key, Parts]]:
+def read_vectors(head: Head, values: dict[str, Any], named: dict[str, str]) -> Contents:
     """Read variables with names like those of a table's columns."""
     last = {name.rpartition(".")[2]: name for name in values}
     roles: dict[str, str] = {}
@@ -141,7 +141,7 @@ def read_vectors(head: Head, values: dict[str, Any], named: dict[str, str]) -> t
     return layout, {(): parts}
 
 
-def vectors_of_samples(path: Path, time_name: str, arrays: dict[str, Numbers]) -> tuple[Layout, dict[Key, Parts]]:
+def vectors_of_samples(path: Path, time_name: str, arrays: dict[str, Numbers]) -> Contents:
     """Return samples of one observer, or of one in each column of x and y."""
     time = arrays["time"].ravel()
     x, y = (columns_of(arrays[axis], len(time)) for axis in "xy")

@@ -6,13 +6,11 @@ import re
 from dataclasses import replace
 
 from ..errors import InputError
-from .collect import Key, Parts, collect
+from .collect import Contents, collect
 from .columns import Eye, Layout, unit_of
 from .options import RecordingOptions
 from .tables import Table, describe, numbered_table, open_table, split
 from .text import Head, blocks
-
-Contents = tuple[Layout, dict[Key, Parts]]
 
 AREA = re.compile(r"^## Calibration Area:\s*(\d+)\s+(\d+)")
 SUBJECT = re.compile(r"^## Subject:\s*(\S.*?)\s*$")

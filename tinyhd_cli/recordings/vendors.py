@@ -9,14 +9,11 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..untrusted import parse_json, read_document
-from .collect import Key, Parts, collect
+from .collect import Contents, Key, Parts, collect
 from .columns import Eye, Layout, key, unit_of
 from .options import RecordingOptions
 from .tables import Table, describe, find_separator, open_table, split
 from .text import Head, read_head
-
-Contents = tuple[Layout, dict[Key, Parts]]
-"""Units of a file, and its rows by recording."""
 
 CONFIDENCE = 0.6
 """Minimum confidence of gaze that Pupil Labs recommends."""
@@ -132,14 +129,9 @@ def read_pupil(head: Head, options: RecordingOptions) -> Contents:
         coordinates="normalized-up",
     )
     if layout.time is None:
-        return fixation_rows(head, replace(layout, start=names["starttimestamp"], duration=names["duration"]), options)
+        layout = replace(layout, start=names["starttimestamp"], duration=names["duration"])
     contents = layout, collect(table, layout, options)
-    return contents if surface else with_fixations(contents, head, is_pupil, read_pupil, options)
-
-
-def fixation_rows(head: Head, layout: Layout, options: RecordingOptions) -> Contents:
-    """Read a table of fixations."""
-    return layout, collect(open_table(head), layout, options)
+    return contents if surface or layout.time is None else with_fixations(contents, head, is_pupil, read_pupil, options)
 
 
 def with_fixations(
