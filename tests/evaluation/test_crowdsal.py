@@ -19,7 +19,9 @@ from tinyhd_cli.evaluation import EvaluateOptions, PredictionSpec, evaluate
 from tinyhd_cli.evaluation import run as evaluation
 from tinyhd_cli.evaluation.calibration import KNOTS, Samples, cc_plus_sim, fit_numbers
 from tinyhd_cli.evaluation.center_bias import gaussian
+from tinyhd_cli.evaluation.gray_video import gray_of
 from tinyhd_cli.metrics import score_frame
+from tinyhd_cli.video.reader import VideoReader
 
 FRAMES, TESTS, PORTRAIT = 6, ("3001", "3002"), "3002"
 METRICS = ["AUC-J", "CC", "NSS", "SIM"]
@@ -127,6 +129,20 @@ def test_videos_of_8_bits(root, tmp_path, expected):
             assert video.scores[metric] == pytest.approx(columns(expected[video.name])[metric], abs=0.03)
 
 
+@pytest.mark.parametrize(
+    ("pixel_format", "codec", "black"),
+    [("gray", "ffv1", 0), ("yuv420p", "libx264", 16), ("yuvj420p", "libx264", 0), ("yuv420p10le", "libx264", 64)],
+)
+def test_black_of_gray_videos(tmp_path, pixel_format, codec, black):
+    """Only in limited range, black is above 0; no value is clipped or rounded."""
+    kind = np.uint16 if "10" in pixel_format else np.uint8
+    values = (np.arange(64 * 96).reshape(64, 96) % 150 + 70).astype(kind)
+    path = crowdsal.write_maps(tmp_path / "maps.mkv", [values], pixel_format, codec)
+    with VideoReader(path) as reader:
+        (found,) = map(gray_of, reader)
+    assert found.dtype == kind and (found == values - black).all()
+
+
 def test_other_layouts_can_be_scored_by_the_protocol(tmp_path):
     """Fixation maps in images have no repetitions; without fixations, only CC and SIM are defined."""
     root = datasets_on_disk.folder(tmp_path / "data", {"park": 2})
@@ -190,7 +206,8 @@ def test_submission(tinyhd, root, weights_file, tmp_path, capsys):
     output = capsys.readouterr()
     assert "1 of 2 videos" in output.out and "3002.mp4" in output.err
     assert Path("out/3001.mp4").stat().st_mtime_ns == kept and not list(Path("out").glob("*3002*"))
-    assert tinyhd("evaluate", "--root", root / "Test", "--submission", "out", *network) in (2, 3)
+    assert tinyhd(*command, "--submission", "out", "--calibrate", "part") == 2
+    assert "--submission and --calibrate cannot be combined" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["train", "part"])

@@ -77,7 +77,11 @@ def evaluate(
     """
     if models and not compare:
         raise UsageError(f"unexpected {models[0]!r}: models are listed with --compare only")
-    check_exclusive({"--check": check, "--compare": compare, "--submission": submission})
+    instead = {"--check": check, "--compare": compare, "--submission": submission}
+    check_exclusive(instead)
+    if options.calibrate != "none":
+        for flag, value in instead.items():
+            check_exclusive({flag: value, "--calibrate": True})
     if dataset.root is None and not quiet:
         say(f"defaults: --root {dataset.folder}")
     opened = dataset.open()

@@ -132,6 +132,7 @@ def fit_calibration(
     fitting = Fitting(fit, predictions, fixations)
     progress = start_phase("calibrating")
     total = sum(map(len, map(frames_to_fit, fit.videos)))
+    workers = min(workers, len(fit.videos))
     threads = max(1, available_cores() // workers)
     found: dict[int, Samples] = {}
     for index, samples in parallel.run(

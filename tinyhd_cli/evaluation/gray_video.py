@@ -25,8 +25,8 @@ BITS = 10
 X264_OPTIONS = {"crf": "0", "preset": "veryfast"}
 """Almost without loss: values differ by up to 4 of 1023."""
 
-FULL_RANGE = 2
-"""FFmpeg's number of the range from 0."""
+LIMITED_RANGE, FULL_RANGE = 1, 2
+"""FFmpeg's numbers of the range from 16 to 235, in 8 bits, and of the range from 0."""
 
 
 class GrayVideoWriter:
@@ -49,6 +49,7 @@ class GrayVideoWriter:
             self._container = av.open(ffmpeg_name(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
             self._stream: VideoStream = self._container.add_stream("libx264", rate=rate, options=X264_OPTIONS)
         except (av.FFmpegError, OSError, ValueError) as error:
+            remove(self._partial)
             raise self._failure(error) from error
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = "gray10le"
@@ -104,8 +105,15 @@ def gray_of(frame: Frame) -> Map:
     if not frame.is_unmodified:
         return np.ascontiguousarray(frame.rgb()[..., 1])
     values = luma(frame.av_frame)
-    if frame.av_frame.color_range == FULL_RANGE:
+    if not is_limited(frame.av_frame):
         return values
     black = min(16 << (frame.info.depth - 8), int(values.min()))
     above_black: Map = values - values.dtype.type(black)  # KLDiv depends on where 0 is
     return above_black
+
+
+def is_limited(av_frame: av.VideoFrame) -> bool:
+    """Return whether black is above 0, as it is in YUV of unspecified range."""
+    form = av_frame.format
+    is_yuv = len(form.components) > 1 and not form.is_rgb and not form.has_palette
+    return av_frame.color_range == LIMITED_RANGE or (is_yuv and av_frame.color_range != FULL_RANGE)
