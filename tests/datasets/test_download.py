@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import crowdsal
 from helpers.hub_server import HubServer
 from huggingface_hub import constants
 
-from tinyhd_cli.datasets import archive, download, folder_of
+from tinyhd_cli.datasets import archive, download, folder_of, open_dataset, read_density
 from tinyhd_cli.datasets.download import Staging
 from tinyhd_cli.datasets.manifest import MANIFEST
 from tinyhd_cli.datasets.selection import Selection
@@ -155,6 +157,23 @@ def test_archives(hub, tinyhd, tmp_path, capsys):
     assert {"Videos/001.mp4", "SaliencyTrain/Train/002.mp4"} | test <= below(folder)
     assert tinyhd("datasets", "download", "ntire2026", "-q") == 0
     assert fetched(hub) == []
+
+
+def test_a_part_of_a_challenge_is_read_by_its_layout(hub, tinyhd, tmp_path):
+    """Real videos and maps: each archive is packed without a folder of its own name, as the publishers' are."""
+    root = crowdsal.make("ntire2026", tmp_path / "made", videos=2, frames=2, portrait=0)
+    for path in root.iterdir():
+        inside = {found.relative_to(path).as_posix(): found.read_bytes() for found in path.rglob("*.*")}
+        hub.put(NTIRE, f"{path.name}.zip" if inside else path.name, packed(inside) if inside else path.read_bytes())
+    assert tinyhd("datasets", "download", "ntire2026", "--split", "public_test", "--yes", "-q") == 0
+    folder = folder_of("ntire2026")
+    assert folder == tmp_path / "data" / "ntire2026"
+    dataset = open_dataset("ntire2026", folder, "public_test")
+    assert [video.name for video in dataset.videos] == ["0003"]
+    assert [path.name for path in (folder / "Videos").iterdir()] == ["0003.mp4"]
+    assert read_density(dataset.videos[0].densities[2]).shape == (64, 96)
+    assert tinyhd("datasets", "download", "ntire2026", "--split", "train", "--videos", "2", "--yes", "-q") == 0
+    assert sorted(path.name for path in (folder / "Videos").iterdir()) == ["0002.mp4", "0003.mp4"]
 
 
 KILLED = 5
@@ -295,6 +314,16 @@ def test_no_space(hub, tinyhd, tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "no space to unpack" in lines[0]
     assert not (tmp_path / "data" / "ntire2026").exists()
+
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    assert tinyhd("datasets", "download", "crowdsal", "--yes", "--quiet") == 5
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "no space left; free some, then run the same command again" in lines[0]
+    assert not (tmp_path / "data" / "crowdsal").exists()
 
 
 def test_content_differs_from_the_listing(hub, tinyhd, tmp_path, capsys):
