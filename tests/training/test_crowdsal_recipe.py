@@ -11,7 +11,8 @@ from helpers import crowdsal
 from helpers.hub_server import TOKEN, HubServer
 from huggingface_hub import constants
 
-from tinyhd_cli import weights
+from tinyhd_cli import TrainConfig, weights
+from tinyhd_cli.training import sources
 
 RECIPE = runpy.run_path(str(Path(__file__).resolve().parents[2] / "examples" / "train_crowdsal.py"))
 
@@ -89,6 +90,14 @@ def test_the_plan_names_the_commands_and_their_costs(tmp_path, monkeypatch, caps
     assert evaluate.startswith("evaluate")
     assert float(total.split()[2]) == pytest.approx(140 + 66.2 + 1, abs=0.2)
     assert "tinyhd distill --dry-run" in note
+
+
+def test_the_public_test_of_a_challenge_validates(tmp_path):
+    """The private one is left for the final scores."""
+    data = f"ntire2026:{crowdsal.make('ntire2026', tmp_path, frames=1, size=(64, 48))}"
+    found = sources.find(TrainConfig(data=(data,), val=(data,)))
+    assert [video.name for video in found.targets] == ["0001", "0002", "0003", "0004"]
+    assert [video.name for video in found.val_targets] == ["0005"]
 
 
 def test_publishing_needs_a_repository(capsys):

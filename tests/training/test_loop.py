@@ -19,6 +19,7 @@ from helpers.training_data import OPTIONS, SIZE, aux_videos, labeled_videos, pho
 
 from tinyhd_cli import weights
 from tinyhd_cli.errors import OutputError, TinyhdError, UsageError
+from tinyhd_cli.models import build
 from tinyhd_cli.training import checkpoints, loop, stages
 from tinyhd_cli.training.clip_cache import decode_all
 from tinyhd_cli.training.options import TrainConfig
@@ -137,6 +138,21 @@ def test_files_of_a_run(data, tmp_path, tinyhd):
     assert float(train["loss"]) == pytest.approx(sum(weighted.values()), rel=1e-4)
     clip = next((data / "aux").rglob("*.mkv"))
     assert tinyhd("predict", clip, "--weights", out / "best.safetensors", "--npz", "o.npz", "--quiet") == 0
+
+
+def test_the_average_of_a_short_run_follows_the_weights(data, tmp_path):
+    """With a fixed decay of 0.999, it would stay near the initial weights for hundreds of steps."""
+    config = settings(data, tmp_path / "run", model="tinyhd-s-quarter", ema=0.999, teacher=(), aux=())
+    stages.train(config)
+    state, _ = checkpoints.read(config.out)
+    torch.manual_seed(config.seed)
+    initial = build(config.spec).state_dict()
+    trained = [name for name, _ in build(config.spec).named_parameters()]
+    moved, behind = (
+        sum(float((state.model[name] - other[name]).square().sum()) for name in trained)
+        for other in (initial, state.ema)
+    )
+    assert 0 < behind < 0.1 * moved
 
 
 def test_a_resumed_run_equals_an_uninterrupted_run_bit_for_bit(data, tmp_path):

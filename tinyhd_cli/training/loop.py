@@ -299,9 +299,10 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self, average: nn.Module) -> None:
-        """Update the moving average of the weights; BatchNorm's statistics are copied."""
+        """Update the moving average of the weights, a shorter one at first; BatchNorm's statistics are copied."""
+        decay = min(self.config.ema, (1 + self.state.step) / (10 + self.state.step))
         for mean, parameter in zip(average.parameters(), self.unwrapped.parameters(), strict=True):
-            mean.lerp_(parameter, 1 - self.config.ema)
+            mean.lerp_(parameter, 1 - decay)
         for buffer, value in zip(average.buffers(), self.unwrapped.buffers(), strict=True):
             buffer.copy_(value)
 
@@ -318,8 +319,7 @@ class Trainer:
         config, schedule, step = self.config, self.run_data.schedule, self.state.step
         epoch = -(-step // schedule.steps_per_epoch)
         lr = config.lr * lr_factor(config, step - 1, schedule.steps)
-        ends = step == schedule.steps
-        epoch_ends = step % schedule.steps_per_epoch == 0
+        ends, epoch_ends = step == schedule.steps, step % schedule.steps_per_epoch == 0
         validation = None
         if self.run_log is not None:
             self.run_log.write(step, epoch, "train", lr=lr, clips_per_s=rate, loss=loss, **terms)

@@ -17,7 +17,8 @@ from .objectives import AUXILIARY, LABELED
 from .options import TrainConfig
 
 TRAINING_SPLIT = "train"
-VALIDATION_SPLITS = ("val", "test")
+VALIDATION_SPLITS = ("val", "public_test", "test")
+"""Splits to validate on; the first one that a layout has. The private test of a challenge is only for the result."""
 
 
 @dataclass(frozen=True)
