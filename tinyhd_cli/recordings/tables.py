@@ -115,8 +115,9 @@ def parse(
             )
     except polars.exceptions.PolarsError as error:
         raise InputError(f"{path}: is not a regular table: {one_line(error)}") from error
-    if caught:  # quotes that span lines where none should: rows would be lost
-        raise InputError(f"{path}: is not a regular table: {one_line(Warning(caught[0].message))}")
+    malformed = [warning for warning in caught if warning.category is UserWarning]
+    if malformed:  # a quoted cell that spans lines where none should: rows would be lost
+        raise InputError(f"{path}: is not a regular table: {one_line(Warning(malformed[0].message))}")
     return cast("DataFrame", frame.rename({short[name]: name for name in columns if name in kinds}))
 
 
