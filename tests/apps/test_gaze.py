@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -219,6 +221,27 @@ def test_evaluate_and_train_take_the_maps(done, tinyhd, weights_file, tmp_path):
     assert (tmp_path / "run/last.safetensors").is_file()
 
 
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    peaks = []
+    for frames in (300, 3000):
+        folder = tmp_path / str(frames)
+        video, recordings = study.make(folder, observers=8, frames=frames)
+        code = f"""
+from pathlib import Path
+from tinyhd_cli import GazeOutputs, gaze_file
+from tinyhd_cli.system import peak_memory_mb
+result = gaze_file(Path({str(video)!r}), [Path(path) for path in {list(map(str, recordings))!r}],
+    GazeOutputs(out=Path({str(folder / "set")!r})))
+print(result.frames_with_gaze, peak_memory_mb())
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        count, peak = done.stdout.split()
+        assert int(count) == frames
+        peaks.append(float(peak))
+    assert peaks[1] - peaks[0] < 25, peaks
+
+
 def test_densities_on_disk_are_those_of_the_fixations(tmp_path):
     video = clips.make(tmp_path / "clip.mp4", frames=6, durations=(20, 60))
     fixations = [(0.0, 0.05, 12.25, 20.5), (0.06, 0.4, 40.0, 10.75)]
@@ -257,10 +280,15 @@ def test_an_earlier_run_is_replaced(tmp_path):
         "0006.png",
     ]
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["clip.mp4", "fixation", "maps"]
+    (tmp_path / "other").mkdir()
+    other = clips.make(tmp_path / "other/clip.mp4", frames=2)
+    with pytest.raises(OutputError, match="is another video of this name"):
+        gaze_file(other, [early], outputs)
     (tmp_path / "set/clip.mp4").unlink()
     (tmp_path / "set/clip.mp4").write_bytes(b"mine")
     with pytest.raises(OutputError, match="is another video of this name"):
         gaze_file(video, [early], outputs)
+    assert (tmp_path / "set/clip.mp4").read_bytes() == b"mine"
 
 
 def test_a_folder_of_images_keeps_its_names(tmp_path):

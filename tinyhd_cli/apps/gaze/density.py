@@ -17,10 +17,8 @@ from .points import Indices, Numbers, Points
 STEPS_PER_SIGMA = 3
 """Steps of the grid in a Gaussian's sigma; finer grids change the AUC by less than 0.001."""
 
-
 GRID_SIDE = 128
 """Minimum number of steps along the longer side of a frame, because a model's map may be finer than the Gaussians."""
-
 
 DRAWN_SIDE = 256
 """Longer side of a density that is drawn, at least; the Gaussians are smooth."""

@@ -32,7 +32,7 @@ class FolderWriter:
         if is_read_once(video):
             raise UsageError(f"--out: a dataset cannot contain {video}, a pipe; give a file")
         self._link, self._video = root / video.resolve().name, video.resolve()
-        if self._link.exists() and not self._link.is_symlink() and not self._is_video():
+        if self._link.exists() and not self._is_video():
             raise OutputError(f"{self._link}: is another video of this name; give another --out")
         name = self._link.stem if video.is_file() else self._link.name
         names = map_names(video)
@@ -40,10 +40,12 @@ class FolderWriter:
         self._fixation = ImageSequenceWriter(root / "fixation" / name, names)
 
     def _is_video(self) -> bool:
-        """Return whether the file at the link's place is the video, or a copy of it."""
+        """Return whether the link, or the file at its place, is the video or a copy of it."""
         if self._link.samefile(self._video):
             return True
-        return self._link.is_file() and self._link.stat().st_size == self._video.stat().st_size
+        if self._link.is_symlink() or not self._link.is_file():
+            return False
+        return self._link.stat().st_size == self._video.stat().st_size
 
     def write(self, done: FrameResult) -> None:
         """Write the maps of the next frame."""
