@@ -46,9 +46,11 @@ def test_all_steps(hub, tinyhd, capsys):
     # Choosing an engine and starting processes takes longer than to score so few frames.
     Path("tinyhd.toml").write_text('[evaluate]\nengine = "torch"\nworkers = 1\n')
     recipe("download", "cache", *SMALL.split())
-    assert len(list(Path("crowdsal-cache/clips").iterdir())) == 4
+    clips = {path: path.stat().st_mtime_ns for path in Path("crowdsal-cache/clips").rglob("*.images")}
+    assert len(clips) == 12  # frames, density maps and fixations of 4 videos
     assert not Path("runs").exists()
     recipe("train", "evaluate", "card", "publish", "--repo", "me/mine", *SMALL.split())
+    assert clips == {path: path.stat().st_mtime_ns for path in Path("crowdsal-cache/clips").rglob("*.images")}
     commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$ tinyhd")]
     assert [line.split()[2] for line in commands] == ["datasets", "train", "train", "evaluate", "weights", "weights"]
 
