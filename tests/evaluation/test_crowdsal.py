@@ -322,3 +322,10 @@ def test_wrong_options(root, maps, options, message):
     source = PredictionSpec(prior=True) if prior else PredictionSpec(folder=maps)
     with pytest.raises(UsageError, match=message):
         evaluate(dataset, source, EvaluateOptions(workers=1, **options))
+
+
+def test_calibration_without_the_training_split(root, maps, tmp_path):
+    shutil.copytree(root / "Test", tmp_path / "Test")
+    options = EvaluateOptions(workers=1, calibrate="train")
+    with pytest.raises(UsageError, match="no train videos .* try --calibrate part"):
+        evaluate(open_dataset("crowdsal", tmp_path), PredictionSpec(folder=maps), options)

@@ -67,7 +67,8 @@ def evaluate(
 ) -> int:
     """Score saliency maps against recorded fixations, or against masks of objects.
 
-    Fixations: the metrics of the DHF1K benchmark, AUC-J, AUC-B, s-AUC, CC, NSS, SIM, KLDiv, IG.
+    Fixations: the metrics of the DHF1K benchmark, AUC-J, AUC-B, s-AUC, CC, NSS, SIM, KLDiv, IG;
+    or those of the organizers of CrowdSAL, AUC-J, CC, NSS, SIM.
     Objects: MAE; maximum, mean and adaptive F and E; S; weighted F.
     Run an interrupted command again to resume it. For example:
     tinyhd evaluate --dataset dhf1k --root DHF1K --json scores.json

@@ -163,7 +163,10 @@ def choose_videos(dataset: Dataset, kind: CalibrationKind) -> Dataset:
             raise UsageError(
                 "--calibrate train: the dataset has no training split besides the scored one; try --calibrate part"
             )
-        dataset = open_dataset(dataset.layout, dataset.root, "train")
+        try:
+            dataset = open_dataset(dataset.layout, dataset.root, "train")
+        except InputError as error:
+            raise UsageError(f"--calibrate train: {error}; try --calibrate part") from error
     usable = [video for video in dataset.videos if video.densities]
     if kind == "part":
         if len(usable) < 2:

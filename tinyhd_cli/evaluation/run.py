@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..callbacks import OnProgress, StartPhase, no_phases
-from ..datasets import Dataset
+from ..datasets import Dataset, Video
 from ..errors import OutputError, UsageError, WeightsError, describe_unexpected
 from ..metrics.frame import FixationProtocol
 from ..metrics.object_scores import ObjectProtocol
@@ -101,7 +101,7 @@ def evaluate(
     calibration = fit_calibration(dataset, predictions, options, workers, start_phase)
     scoring = Scoring(dataset, predictions, ground_truth, options, calibration)
     finished = finished_videos(scoring, source)
-    scores = score_all(scoring, source, finished, start_phase("scoring"), on_video or (lambda video: None))
+    scores = score_all(scoring, source, finished, start_phase, on_video or (lambda video: None))
     return Results(
         videos=tuple(scores),
         dataset=describe_dataset(dataset),
@@ -169,11 +169,20 @@ def pick_workers(options: EvaluateOptions, source: PredictionSource, videos: int
     return max(1, min(wanted, videos))
 
 
+def count_frames(videos: Sequence[Video], ground_truth: GroundTruth, progress: OnProgress) -> list[int]:
+    """Return the number of annotated frames of each video. Lists of fixations are read for that, the first time."""
+    counts: list[int] = []
+    for video in videos:
+        counts.append(len(ground_truth.numbers(video)))
+        progress(sum(counts), None)
+    return counts
+
+
 def score_all(
     scoring: Scoring,
     source: PredictionSource,
     finished: FinishedVideos,
-    progress: OnProgress,
+    start_phase: StartPhase,
     on_video: Callable[[VideoScores], None],
 ) -> list[VideoScores]:
     """Score the videos that are not finished yet; return the scores of all videos in the dataset's order."""
@@ -185,7 +194,8 @@ def score_all(
         if earlier is not None:
             scores[index] = earlier
             on_video(replace(earlier))
-    frames = [len(ground_truth.numbers(video)) for video in videos]
+    frames = count_frames(videos, ground_truth, start_phase("finding frames"))
+    progress = start_phase("scoring")
     before, total = sum(frames[index] for index in scores), sum(frames)
     remaining = [index for index in range(len(videos)) if index not in scores]
     workers = pick_workers(scoring.options, source, len(remaining))
