@@ -327,5 +327,5 @@ def test_wrong_options(root, maps, options, message):
 def test_calibration_without_the_training_split(root, maps, tmp_path):
     shutil.copytree(root / "Test", tmp_path / "Test")
     options = EvaluateOptions(workers=1, calibrate="train")
-    with pytest.raises(UsageError, match="no train videos .* try --calibrate part"):
+    with pytest.raises(UsageError, match=r"no train videos .* try --calibrate part"):
         evaluate(open_dataset("crowdsal", tmp_path), PredictionSpec(folder=maps), options)
