@@ -314,11 +314,14 @@ def test_no_space(hub, tinyhd, tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "no space to unpack" in lines[0]
     assert not (tmp_path / "data" / "ntire2026").exists()
+    assert fetched(hub)[0] == "FixationsTest.zip"
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda path: usage)
+    assert tinyhd("datasets", "download", "ntire2026", "--yes", "--quiet") == 0
+    assert fetched(hub) == ["FixationsTrain.zip", "SaliencyTest.zip", "SaliencyTrain.zip", "Videos.zip"]
 
     def full(*args, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(archive.shutil, "disk_usage", lambda path: usage)
     monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
     assert tinyhd("datasets", "download", "crowdsal", "--yes", "--quiet") == 5
     lines = capsys.readouterr().err.splitlines()
@@ -366,6 +369,32 @@ def test_offline(hub, tinyhd, tmp_path, monkeypatch, capsys):
     assert fetched(hub) == []
 
 
+def test_another_selection_after_an_interrupted_one(hub, tinyhd, tmp_path, monkeypatch, capsys):
+    """What an interrupted download left does not appear under the final name with the files of another selection."""
+    folder, real = tmp_path / "data" / "crowdsal", download.fetch
+
+    def interrupted(name, manifest, file, part, progress):
+        if file.path == "Train/Videos/0003.mp4":
+            raise KeyboardInterrupt
+        real(name, manifest, file, part, progress)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(download, "fetch", interrupted)
+        assert tinyhd("datasets", "download", "crowdsal", "--split", "train", "-y", "-q") == 130
+    left = {path for path in below(Staging(folder).files) if path.startswith("Train/")}
+    assert left and not folder.exists()
+    test = {path for path in crowdsal_files() if path.startswith("Test/")} | {"README.md"}
+    for _ in range(2):
+        assert tinyhd("datasets", "download", "crowdsal", "--split", "test", "-y", "-q") == 0
+        assert below(folder) == test
+        assert left <= below(Staging(folder).files)
+    fetched(hub)
+    assert tinyhd("datasets", "download", "crowdsal", "-y", "-q") == 0
+    assert not left & {*fetched(hub)}
+    assert below(folder) == crowdsal_files().keys() - {".gitattributes"}
+    assert list(folder.parent.iterdir()) == [folder]
+
+
 def test_questions_and_refusals(hub, tinyhd, tmp_path, capsys):
     def refused(code, text, *arguments):
         assert tinyhd("datasets", "download", *arguments) == code
@@ -380,6 +409,12 @@ def test_questions_and_refusals(hub, tinyhd, tmp_path, capsys):
     refused(2, "--videos must be numbers", "crowdsal", "--videos", "50-1")
     refused(4, "the Hub has no such public data set, revision or file", "crowdsal", "--revision", "absent")
     refused(4, "the Hub has no such public data set", "avimos")
+    for path, data in ntire_files().items():
+        hub.put(NTIRE, path, data)
+    refused(
+        2, "no files for train, videos 3; its videos are named", "ntire2026", "--split", "train", "--videos", "3", "-y"
+    )
+    assert not any(path.endswith(".zip") for path in fetched(hub))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "note.txt").touch()
     refused(2, "exists, and is no download of tinyhd", "crowdsal", "--out", tmp_path / "mine")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..atomic_files import cannot_write, make_parent
 from ..errors import InputError, OutputError, UsageError
+from ..wording import list_names
 from . import archive
 from .catalog import DatasetInfo, HubSource, download_folder, where_to_name
 from .manifest import MANIFEST, HubFile, Manifest
@@ -79,6 +80,11 @@ class Staging:
     def files(self) -> Path:
         """Verified files, at their final relative paths."""
         return self.root / "files"
+
+    @property
+    def later(self) -> Path:
+        """Files that are not published with the others; moved back into ``files`` at the end."""
+        return self.root / "later"
 
     def part(self, file: HubFile) -> Path:
         """Return the path of a file that is being fetched."""
@@ -165,12 +171,12 @@ def is_complete(
 
 
 def split_lists(source: HubSource, selection: Selection, staging: Staging) -> Lists | None:
-    """Return the names of the videos of each split, or None if they are not needed, or not there yet.
+    """Return the names of the videos of each split, or None if the data set has no such file, or it is not there yet.
 
     Raises:
         InputError: the file of lists is malformed.
     """
-    if not source.lists or selection.split is None:
+    if not source.lists:
         return None
     found = [root / source.lists for root in (staging.folder, staging.files)]
     path = next((path for path in found if path.is_file()), None)
@@ -205,10 +211,11 @@ def download(planned: Plan, on_progress: Callable[[int, int], None] = lambda don
         manifest.write(staging.root)
         progress = Progress(sum(file.size for file in planned.missing), on_progress)
         fetch_all(planned, [file for file in planned.missing if not file.is_archive], progress)
+        check_numbers(planned)
         for file in planned.missing:
             if file.is_archive:
                 fetch_archive(planned, file, progress)
-        publish(staging, manifest)
+        publish(planned)
     return planned.folder
 
 
@@ -226,12 +233,27 @@ def locked(staging: Staging, name: str) -> Iterator[None]:
         for folder in (staging.files, staging.root / "parts"):
             folder.mkdir(parents=True, exist_ok=True)
         with FileLock(staging.root / "lock", timeout=0):
+            if staging.later.exists():  # the process was killed while it published other files
+                merge(staging.later, staging.files)
             yield
-        shutil.rmtree(staging.root, ignore_errors=True)  # complete, as no error was raised
+        if not staging.files.exists():
+            shutil.rmtree(staging.root, ignore_errors=True)
     except Timeout:
         raise UsageError(f"another process is downloading {name} to {staging.folder}; wait for it") from None
     except OSError as error:
         raise cannot_write(Path(error.filename or staging.root), error) from error
+
+
+def check_numbers(planned: Plan) -> None:
+    """Raise ``UsageError`` before archives are fetched if no listed video has a selected number."""
+    source, selection = planned.source, planned.selection
+    if not source.lists or not selection.ranges:
+        return
+    listed = split_lists(source, selection, planned.staging) or {}
+    keys = source.keys[selection.split] if selection.split else tuple(listed)
+    names = [name for key in keys for name in listed.get(key, ())]
+    if names and not any(map(selection.has_video, names)):
+        raise UsageError(f"{planned.info.name} has no files for {selection}; its videos are named {list_names(names)}")
 
 
 def fetch_all(planned: Plan, files: Sequence[HubFile], progress: Progress) -> None:
@@ -240,13 +262,14 @@ def fetch_all(planned: Plan, files: Sequence[HubFile], progress: Progress) -> No
     def one(file: HubFile) -> None:
         part, target = planned.staging.part(file), planned.staging.files / file.path
         fetch(planned.info.name, planned.manifest, file, part, progress)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(target)
+        move(part, target)
 
     # Files of the same content have the same temporary name: they are fetched one after the other.
-    first = list({file.digest: file for file in reversed(files)}.values())
+    by_digest: dict[str, HubFile] = {}
+    for file in files:
+        by_digest.setdefault(file.digest, file)
     with ThreadPoolExecutor(THREADS) as pool:
-        transfers = [pool.submit(one, file) for file in first]
+        transfers = [pool.submit(one, file) for file in by_digest.values()]
         try:
             done, _ = wait(transfers, return_when=FIRST_EXCEPTION)
             errors = [error for transfer in done if (error := transfer.exception())]
@@ -257,7 +280,7 @@ def fetch_all(planned: Plan, files: Sequence[HubFile], progress: Progress) -> No
             pool.shutdown(cancel_futures=True)
             raise
     for file in files:
-        if file not in first:
+        if by_digest[file.digest] is not file:
             one(file)
 
 
@@ -288,17 +311,48 @@ def fetch_archive(planned: Plan, file: HubFile, progress: Progress) -> None:
     part.unlink()
 
 
-def publish(staging: Staging, manifest: Manifest) -> None:
-    """Give the collected files their final names: rename the folder, or move them into an earlier download."""
+def publish(planned: Plan) -> None:
+    """Give the collected files of the plan their final names; what an interrupted download of others left stays hidden.
+
+    The folder is renamed, or its files are moved into that of an earlier download.
+    """
+    staging, manifest = planned.staging, planned.manifest
+    chosen = chosen_paths(planned)
+    for path in files_below(staging.files):
+        if path not in chosen:
+            move(staging.files / path, staging.later / path)
     manifest.write(staging.files)
     if staging.folder.is_dir() and not any(staging.folder.iterdir()):
         staging.folder.rmdir()
     if staging.folder.exists():
-        found = [path for path in staging.files.rglob("*") if path.is_file() and path.name != MANIFEST]
-        for path in [*found, staging.files / MANIFEST]:  # the record last: it says what is there
-            target = staging.folder / path.relative_to(staging.files)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
-        shutil.rmtree(staging.files)
+        merge(staging.files, staging.folder)
     else:
         staging.files.replace(staging.folder)
+    if staging.later.exists():
+        staging.later.replace(staging.files)
+
+
+def chosen_paths(planned: Plan) -> set[str]:
+    """Return the paths of all files of a plan, those in archives included."""
+    lists = split_lists(planned.source, planned.selection, planned.staging)
+    members = [member.path for file in planned.wanted for member in planned.manifest.archives.get(file.path, ())]
+    return {file.path for file in planned.wanted} | {*planned.selection.members(members, planned.source, lists)}
+
+
+def files_below(folder: Path) -> list[str]:
+    """Return the relative paths of all files below a folder, the record last: it says what is there."""
+    found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    return sorted(found, key=lambda path: path == MANIFEST)
+
+
+def move(path: Path, target: Path) -> None:
+    """Move a file, and create the folders above its new path."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)
+
+
+def merge(folder: Path, other: Path) -> None:
+    """Move the files of a folder into another one, and remove the folder."""
+    for path in files_below(folder):
+        move(folder / path, other / path)
+    shutil.rmtree(folder)
