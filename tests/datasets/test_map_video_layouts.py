@@ -106,6 +106,10 @@ def test_unknown_split_and_layout(original):
         open_dataset("crowdsal", original / "avimos")
     with pytest.raises(InputError, match=r"did you mean .*crowdsal\?"):
         open_dataset("crowdsal", original)
+    with pytest.raises(InputError, match=r"no videos in the folder .* in the layout crowdsal \(train, test\)"):
+        open_dataset("folder", original / "crowdsal")
+    with pytest.raises(InputError, match=r"it has videos in the layout ntire2026 \(train, .*\) or avimos"):
+        open_dataset("dhf1k", original / "avimos")
 
 
 def test_held_out_annotations(copy, tinyhd, capsys):

@@ -18,8 +18,8 @@ from .images import read_map
 Points = NDArray[np.int32]
 """Rows and columns of fixations ``(n, 2)``; a pixel that several observers fixated is repeated."""
 
-MAX_BYTES = 1 << 28
-"""Size limit of a file; 75 observers of an 18-second video take about 2 MB."""
+MAX_BYTES = 1 << 27
+"""Size limit of a file; 75 observers take about 2 MB in 18 seconds."""
 
 KEPT_FILES = 16
 """Number of parsed files that a process keeps, a megabyte each."""

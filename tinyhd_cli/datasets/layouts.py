@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -113,6 +114,8 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
         problem = f"no {f'{split} ' if split else ''}videos in the {layout} layout ({EXPECTED[layout]})"
         if inner := inner_root(kind, root, split):
             problem += f"; did you mean {inner}?"
+        elif others := special_layouts(root):
+            problem += f"; it has videos in the layout {' or '.join(others)}"
         raise InputError("; ".join([f"{root}: {problem}", *([describe_ignored(ignored)] if ignored else [])]))
     for one, other in pairwise(videos):
         if one.name == other.name:
@@ -131,6 +134,17 @@ def has_videos(kind: Layout, root: Path, split: str | None) -> bool:
         return any(True for _ in kind.find(root, split))
     except (InputError, OSError):
         return False
+
+
+def special_layouts(root: Path) -> list[str]:
+    """Return the layouts of datasets that have videos in a folder, with the splits of these videos."""
+    found: dict[str, list[str]] = {}
+    for name, kind in LAYOUTS.items():
+        for split in kind.splits:
+            with contextlib.suppress(InputError, OSError):
+                if any(kind.find(root, split)):
+                    found.setdefault(name, []).append(split)
+    return [f"{name} ({', '.join(splits)})" for name, splits in found.items()]
 
 
 def without_ground_truth(root: Path, videos: Sequence[Video]) -> Iterator[str]:
