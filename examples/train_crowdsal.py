@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--gpus", type=int, default=1, help="number of GPUs, for Accelerate (default: 1)")
     add("--cache", type=Path, help="folder of the decoded videos (default: ROOT-cache)")
     add("--out", type=Path, help="folder of the run (default: runs/PRESET)")
-    add("--license", default="CC-BY-4.0", help="license of the weights (default: CC-BY-4.0, that of the data)")
+    add("--license", help="license of the weights (default: CC-BY-4.0, that of the data; with --teacher, none)")
     add("--repo", metavar="OWNER/NAME", help="repository on the Hub to publish in")
     add("--clips-per-s", type=float, help="speed of the training for the plan (default: measured on this machine)")
     options, options.rest = parser.parse_known_args(arguments)
@@ -79,12 +79,13 @@ def commands(step: str, options: argparse.Namespace) -> list[str]:
     selection = ["--videos", options.videos] if options.videos else []
     data = "CrowdSAL (CC-BY 4.0, ANDRYHA/CrowdSAL on the Hub), split train"
     learned = f"{data}, and the maps of {', '.join(options.teacher)}" if options.teacher else data
+    license = options.license or ("" if options.teacher else "CC-BY-4.0")  # a teacher has a license of its own
     found = {
         "download": ["datasets", "download", "crowdsal", *selection, "--out", options.root, "--yes"],
         "cache": [*training, "--cache-only"],
         "train": [*training, *(["--resume"] if paths(options.out) else [])],
         "evaluate": ["evaluate", "--dataset", "crowdsal", "--root", options.root, "--split", "test"],
-        "card": ["weights", "card", best, "--license", options.license, "--data", learned],
+        "card": ["weights", "card", best, "--data", learned, *(["--license", license] if license else [])],
         "publish": ["weights", "push", best, options.repo or "OWNER/NAME"],
     }[step]
     if step == "evaluate":
