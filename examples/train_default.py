@@ -35,7 +35,7 @@ from tinyhd_cli.models import build
 from tinyhd_cli.models.families.tinyhd.network import TinyHD
 from tinyhd_cli.training import losses, resident
 from tinyhd_cli.training.losses import Targets
-from tinyhd_cli.training.optimizer import build_optimizer, lr_factor, set_lr
+from tinyhd_cli.training.optimizer import build_optimizer, ema_decay, lr_factor, set_lr
 from tinyhd_cli.training.options import TrainConfig
 from tinyhd_cli.training.prepare import initialize
 from tinyhd_cli.training.resident import CLIP_FRAMES, CONTEXT, Batch, Batches, Mix
@@ -287,8 +287,7 @@ class Distillation:
     @torch.no_grad()
     def update_average(self) -> None:
         """Update the running mean of the weights and BatchNorm statistics."""
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self.averages, self.values, 1 - decay)
+        torch._foreach_lerp_(self.averages, self.values, 1 - ema_decay(self.config, self.step))
 
     @torch.no_grad()
     def recalibrated(self, count: int) -> TinyHD:
@@ -536,21 +535,21 @@ def record_graph(run: Distillation) -> None:
 def train(run: Distillation, monitor: Monitor, args: argparse.Namespace, facts: dict[str, str]) -> None:
     """Train until the time or the number of steps is reached."""
     started, first = time.monotonic(), run.step
-    progress, saving, measuring = timer(10), timer(args.save_every), timer(args.measure_every)
+    report, save, measure = timer(10), timer(args.save_every), timer(args.measure_every)
     begin, end = args.part
     while (elapsed := (time.monotonic() - started) / (60 * args.minutes)) < 1:
         if args.steps and run.step - first >= args.steps:
             break
         terms = run.advance(begin + (end - begin) * elapsed)
         steps, seconds = run.step - first, time.monotonic() - started
-        if progress() or steps in (1, 5, 20, 60):
+        if report() or steps in (1, 5, 20, 60):
             rate = steps * run.batches.mix.total / seconds
             values = ", ".join(f"{name} {float(value):.3f}" for name, value in terms.items())
             print(f"{seconds:.0f} s, step {run.step}, {rate:.1f} clips/s: {values}", flush=True)
-        if saving():
+        if save():
             save_weights(args.out / "running.safetensors", run.average, run.config, facts)
             apply_control_file(run, args)
-        if measuring():
+        if measure():
             monitor.report(run.average, f"{seconds:.0f} s")
 
 
@@ -566,16 +565,13 @@ def finish(run: Distillation, monitor: Monitor, args: argparse.Namespace, facts:
 
 def save_weights(path: Path, network: TinyHD, config: TrainConfig, facts: dict[str, str]) -> None:
     """Write a weights file."""
-    state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     weights.save(
         path,
-        state,
+        network.state_dict(),
         network.spec,
         name=f"{network.spec.name}.new",
         input_size=config.size,
         training_data="photographs with fixations and unlabeled videos, distilled from two networks trained on DHF1K",
-        scores={},
-        scores_on="",
         provenance=facts,
     )
 

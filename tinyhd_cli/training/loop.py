@@ -31,7 +31,7 @@ from . import checkpoints, cpu_layers
 from .augment import Batch, autocast, collate, ground_truth, run_student, student_clips, targets
 from .losses import left_out, loss_terms, total
 from .objectives import LABELED, PAIRS
-from .optimizer import build_optimizer, lr_factor, milestones, set_lr
+from .optimizer import build_optimizer, ema_decay, lr_factor, milestones, set_lr
 from .options import TrainConfig
 from .prepare import Run, prepare
 from .run_log import OBJECT_SCORES, SCORES, RunLog, save_image
@@ -300,9 +300,9 @@ class Trainer:
     @torch.no_grad()
     def _follow(self, average: nn.Module) -> None:
         """Update the moving average of the weights, a shorter one at first; BatchNorm's statistics are copied."""
-        decay = min(self.config.ema, (1 + self.state.step) / (10 + self.state.step))
+        share = 1 - ema_decay(self.config, self.state.step)
         for mean, parameter in zip(average.parameters(), self.unwrapped.parameters(), strict=True):
-            mean.lerp_(parameter, 1 - decay)
+            mean.lerp_(parameter, share)
         for buffer, value in zip(average.buffers(), self.unwrapped.buffers(), strict=True):
             buffer.copy_(value)
 

@@ -61,3 +61,8 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set the learning rate of every group to ``factor`` times its base learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
+
+
+def ema_decay(config: TrainConfig, step: int) -> float:
+    """Return the decay of the moving average of the weights in a step: less at first, to forget the initial weights."""
+    return min(config.ema, (1 + step) / (10 + step))
