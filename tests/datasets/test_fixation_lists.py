@@ -72,10 +72,12 @@ def test_points_and_maps(tmp_path):
         (b'{"0": [[1, 2]]}', "a frame is not a list"),
         (b"[[1, 2]]", r"a fixation is not \[row, column\]"),
         (b"[[[1, 2, 3]]]", r"a fixation is not \[row, column\]"),
-        (b'[[["a", 2]]]', "could not convert string to float"),
+        (b'[[["5", 2]]]', "a coordinate is not a number"),
+        (b"[[[true, 2]]]", "a coordinate is not a number"),
+        (b"[[[1 2, 3], [, 4]]]", "Expecting"),
         (b"[[[NaN, 2]]]", "a coordinate is not a pixel"),
         (b"[[[99999999999, 2]]]", "a coordinate is not a pixel"),
-        (b"[[[[1], 2]]]", "a fixation is not|inhomogeneous|not 'list'"),
+        (b"[[[[1], 2]]]", "a coordinate is not a number"),
         (b"[" * 100_000, "nested more than"),
         (b"\xff\xfe[[[1,2]]]", "decode|Expecting value|utf"),
     ],
@@ -87,6 +89,16 @@ def test_malformed_files(tmp_path, content, reason):
         InputError, match=rf"fixations\.json: must be a JSON list, per frame, of \[row, column\] .*({reason})"
     ):
         read_fixation_points(FixationFrame(path, 0))
+
+
+def test_kept_files_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(fixation_lists, "kept_files", {})
+    monkeypatch.setattr(fixation_lists, "KEPT_BYTES", 3 * 8)
+    for number in range(6):
+        path = tmp_path / f"{number}.json"
+        path.write_text(f"[[[{number}, 2]]]")
+        assert read_fixation_points(FixationFrame(path, 0)).tolist() == [[number, 2]]
+    assert [key[0][-6:] for key in fixation_lists.kept_files] == ["3.json", "4.json", "5.json"]
 
 
 def test_other_errors(tmp_path, monkeypatch):

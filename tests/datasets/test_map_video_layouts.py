@@ -172,8 +172,11 @@ FAULTS = {
         lambda v: v.edit(lambda frames: [frames[0], [*frames[1], [64, 3]], *frames[2:]]),
         "{v}: {v.listed}: fixations outside of the map: 2",
     ),
-    "frames without fixations": (
-        lambda v: v.edit(lambda frames: [[], frames[1], [], frames[3]]),
+    "frames without fixations, one of them black": (
+        lambda v: [
+            v.edit(lambda frames: [[], frames[1], [], frames[3]]),
+            v.write_maps(lambda m, n: np.full_like(m, 64) if n == 3 else m),
+        ],
         "{v}: frames without fixations (AUCs, NSS, CC and IG are not defined): 1, 3",
     ),
     "maps of another size": (

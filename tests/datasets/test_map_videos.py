@@ -33,6 +33,7 @@ ENCODERS = {
     "one key frame": ("maps.mp4", "libx264", "gray10le", {"qp": "12", "x264-params": "keyint=250"}),
     "HEVC": ("maps.mp4", "libx265", "yuv420p10le", {"x265-params": "keyint=8:bframes=4:open-gop=1:log-level=none"}),
     "VP9 with frames that are not shown": ("maps.webm", "libvpx-vp9", "yuv420p", {"g": "9", "lag-in-frames": "9"}),
+    "a program stream": ("maps.mpg", "mpeg2video", "yuv420p", {"g": "9", "bf": "2"}),
     "16 bits": ("maps.mkv", "ffv1", "gray16le", {}),
 }
 """File name, encoder, pixel format and options of map videos."""
@@ -92,6 +93,23 @@ def test_gray_video_in_rgb_is_its_green_channel(tmp_path):
         container.mux(stream.encode(None))
     for index in (2, 1, 0):
         np.testing.assert_array_equal(read_density(MapFrame(tmp_path / "maps.mkv", index)), maps[index])
+
+
+def test_edit_list(tmp_path):
+    """Frames that the edit list of an MP4 leaves out have no number."""
+    maps = moving_maps(10)
+    whole = crowdsal.write_maps(tmp_path / "whole.mp4", maps, g="10", bf="0")
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mp4"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts, packet.dts = packet.pts - 3 * packet.duration, packet.dts - 3 * packet.duration
+                packet.stream = stream
+                target.mux(packet)
+    path = tmp_path / "cut.mp4"
+    assert map_videos.read_header(path).frames == FRAMES - 3
+    for index in (5, 0, FRAMES - 4):
+        np.testing.assert_array_equal(read_density(MapFrame(path, index)), maps[index + 3])
 
 
 def test_frames_in_order_are_decoded_once(tmp_path, monkeypatch):

@@ -113,7 +113,8 @@ class MapChecker:
             return None
         path = source.path if isinstance(source, MapFrame) else source
         low, high = density.min(), density.max()
-        if low == high and (low or self._has_fixations(number)):
+        black = isinstance(source, MapFrame) or not low  # black of a map video is often 16 of 255
+        if low == high and (not black or self._has_fixations(number)):
             self._add(number, path, f"has the value {low} everywhere")
         elif low < high and ((density == low) | (density == high)).all():
             self._add(number, path, "has only two values, like a fixation map")

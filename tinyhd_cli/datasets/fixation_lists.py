@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,23 @@ from .images import read_map
 Points = NDArray[np.int32]
 """Rows and columns of fixations ``(n, 2)``; a pixel that several observers fixated is repeated."""
 
-MAX_BYTES = 1 << 27
+MAX_BYTES = 1 << 25
 """Size limit of a file; 75 observers take about 2 MB in 18 seconds."""
 
-KEPT_FILES = 16
-"""Number of parsed files that a process keeps, a megabyte each."""
+KEPT_BYTES = 1 << 27
+"""Limit on the parsed files that a process keeps; one is kept for each video that is read in parallel."""
 
 DEPTH = 3
 """Nesting of a coordinate: list of frames, list of fixations, fixation."""
 
-DIGITS_AND_SPACE = b"0123456789 \t\r\n"
-"""Characters of a file of integers other than brackets and commas."""
+SPACE = b" \t\r\n"
+"""White space in JSON."""
+
+DIGITS = b"0123456789"
+"""Characters of a file of integers other than brackets, commas and white space."""
+
+MISPLACED_COMMAS = (b"[,", b",,", b",]")
+"""Commas without a value on one side."""
 
 BRACKETS_TO_SPACES = bytes.maketrans(b"[],", b"   ")
 
@@ -109,21 +115,35 @@ def is_inside(points: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def read_fixation_list(path: Path) -> FixationList:
-    """Return the fixations of a JSON file; the last few files are kept in memory.
+    """Return the fixations of a JSON file; the last files are kept in memory.
 
     Raises:
         InputError: the file cannot be read, or does not contain lists of [row, column].
     """
     try:
         state = path.stat()
-        return read_unchanged(path, state.st_size, state.st_mtime_ns)
+        key = str(path), state.st_size, state.st_mtime_ns
+        with kept_lock:
+            found = kept_files.pop(key, None)
+        if found is None:
+            found = parse_file(path, state.st_size)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or one_line(error)}") from error
+    with kept_lock:
+        kept_files[key] = found
+        while len(kept_files) > 1 and sum(other.points.nbytes for other in kept_files.values()) > KEPT_BYTES:
+            kept_files.pop(next(iter(kept_files)))
+    return found
 
 
-@lru_cache(KEPT_FILES)
-def read_unchanged(path: Path, size: int, time_ns: int) -> FixationList:
-    """Return the fixations of a file with this size and modification time."""
+kept_files: dict[tuple[str, int, int], FixationList] = {}
+"""Parsed files by path, size and modification time; the last one was used last."""
+
+kept_lock = threading.Lock()
+
+
+def parse_file(path: Path, size: int) -> FixationList:
+    """Return the fixations of a file of this size; ``InputError`` if it is malformed."""
     if size > MAX_BYTES:
         raise InputError(f"{path}: is larger than {MAX_BYTES >> 20} MiB")
     data = path.read_bytes()
@@ -139,7 +159,10 @@ def parse_integers(data: bytes) -> FixationList | None:
 
     NumPy needs a fifth of the time of a JSON parser.
     """
-    structure = np.frombuffer(data.translate(None, DIGITS_AND_SPACE), np.uint8)
+    data = data.translate(None, SPACE)  # numbers with a space between them become one, and are missing then
+    if any(pair in data for pair in MISPLACED_COMMAS):
+        return None
+    structure = np.frombuffer(data.translate(None, DIGITS), np.uint8)
     opened, closed, commas = (structure == ord(character) for character in "[],")
     if int(opened.sum() + closed.sum() + commas.sum()) < len(structure):
         return None
@@ -172,6 +195,8 @@ def parse_any(document: Any) -> FixationList:
     fixations = list(itertools.chain.from_iterable(document))
     if not all(isinstance(point, list) and len(point) == 2 for point in fixations):
         raise ValueError("a fixation is not [row, column]")
+    if not all(type(value) in (int, float) for point in fixations for value in point):
+        raise ValueError("a coordinate is not a number")
     values = np.array(fixations, np.float64).reshape(-1, 2)
     limit = np.iinfo(np.int32).max
     if not (np.abs(values) <= limit).all():

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ..errors import InputError
@@ -25,6 +26,9 @@ from .images import Map, read_map
 
 OPEN_VIDEOS = 2
 """Number of map videos that a thread keeps open; the decoder of a Full HD map video holds about 80 MB of frames."""
+
+INEXACT = ("mpeg",)
+"""FFmpeg's names of formats that must be decoded from the start: after a seek, their timestamps are wrong."""
 
 DECODER_THREADS = 4
 """Number of threads that decode a map video; each holds another frame, and videos are read in parallel anyway."""
@@ -75,10 +79,18 @@ def read_header(path: Path) -> MapHeader:
     opened = open_container(path, InputOptions())
     try:
         stream = main_video_stream(path, opened.container)
-        frames = stream.frames or len(Timeline(path).times)
+        frames = indexed_frames(stream) or len(Timeline(path).times)
         return MapHeader(frames, (stream.codec_context.height, stream.codec_context.width))
     finally:
         opened.close()
+
+
+def indexed_frames(stream: VideoStream) -> int:
+    """Return the number of frames in the index of an MP4, without those that its edit list leaves out; 0 if unknown."""
+    index: Any = getattr(stream, "index_entries", ())
+    if not stream.frames or len(index) != stream.frames:
+        return 0
+    return int(stream.frames - sum(entry.is_discard for entry in index))
 
 
 class Timeline:
@@ -175,7 +187,8 @@ class MapVideo:
         if not 0 <= index < len(times):
             raise InputError(f"{self._path}: has no frame {index + 1}, only {plural(len(times), 'frame')}")
         key = self._timeline.key_before(index)
-        if index < self._next or (key is not None and bisect_left(times, key) > self._next):
+        ahead = key is not None and bisect_left(times, key) > self._next
+        if index < self._next or ahead:
             self._seek(key)
         for av_frame in self._decoded:
             self._next = bisect_left(times, av_frame.pts) + 1
@@ -194,7 +207,7 @@ class MapVideo:
         if self._opened is None:
             self._restart()
         places = self._timeline.places
-        if key is not None and self._opened is not None:
+        if key is not None and self._opened is not None and self._opened.container.format.name not in INEXACT:
             container = self._opened.container
             container.seek(key, stream=self._stream, backward=True)
             packets = container.demux(self._stream)
