@@ -38,7 +38,7 @@ DATA_BYTES = 28_000_000
 CACHED_BYTES = 40_000
 """Bytes of a frame of 192 x 256 with its maps in the cache: 30,000 to 48,000, measured on real videos."""
 
-CACHE_S, SCORE_S = 0.025, 0.085
+CACHE_S, SCORE_S = 0.025, 0.080
 """Seconds of one CPU core for a frame of 1920 x 1080: to decode and cache it with its maps, and to predict and score
 it. Measured on one core of an x86 server; docs/train-and-distill.md."""
 
