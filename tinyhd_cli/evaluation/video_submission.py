@@ -72,3 +72,5 @@ def write_video(
         while written < len(video.frames):
             writer.write(saliency)
             written += 1
+    if frames is not None and written < frames:
+        on_failure(f"{target}: has {written} maps, but {video.source} states {frames} frames; its end may be damaged")
