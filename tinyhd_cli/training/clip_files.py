@@ -1,4 +1,4 @@
-"""Files of a decoded video: raw arrays, or each image compressed, in about a ninth of the space.
+"""Files of a decoded video: raw arrays, or each image compressed, in about a fifth to an eighth of the space.
 
 Raw: ``KIND.u8``, (frames, H, W) or (frames, H, W, 3). Compressed: ``KIND.images``, JPEG images (frames) or PNG images
 (ground truth) one after the other, and ``KIND.ends``, the position of the end of each, uint64.
