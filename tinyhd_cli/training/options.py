@@ -62,7 +62,7 @@ class TrainConfig:
         fixed=False,
     )
     cache_format: str = option(
-        "raw", DATA, "raw|jpeg", "Format of decoded clips. jpeg: a fifth to an eighth of the space, exact maps.", fixed=False
+        "raw", DATA, "raw|jpeg", "Format of decoded clips. jpeg: 5 to 8 times smaller, exact maps.", fixed=False
     )
     cache_dtype: str = option("float16", DATA, "float16|uint8", "Type of the teacher's maps in --cache.")
     cache_scale: int = option(1, DATA, "1|2|4", "Factor by which the teacher's maps in --cache are reduced.")
