@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import threading
 import time
 from fractions import Fraction
@@ -148,6 +150,21 @@ def test_replaced_file_and_threads(tmp_path):
     for thread in threads:
         thread.join()
     assert results == dict.fromkeys(("01234", "43210", "03142"), True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_process(tmp_path):
+    """A forked process, in which the threads of a decoder do not exist, opens the map video again."""
+    maps = moving_maps(10)[:8]
+    path = crowdsal.write_maps(tmp_path / "maps.mp4", maps)
+    read_density(MapFrame(path, 2))
+    reading = multiprocessing.get_context("fork").Process(target=read_density, args=(MapFrame(path, 5),))
+    reading.start()
+    reading.join(20)
+    hangs = reading.is_alive()
+    reading.kill()
+    assert not hangs and reading.exitcode == 0
+    np.testing.assert_array_equal(read_density(MapFrame(path, 3)), maps[3])
 
 
 def test_few_map_videos_stay_open(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import os
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -118,9 +119,7 @@ class Timeline:
         self.places = {pts: place for place, pts in enumerate(found)}
         self.key_times = [pts for pts, key in packets if key and pts is not None]
         if len(self.places) < len(packets):
-            raise InputError(
-                f"{path}: frames without timestamps of their own; convert it to MP4 (ffmpeg -i FILE OUT.mp4)"
-            )
+            raise InputError(f"{path}: has frames without timestamps; convert it to MP4 (ffmpeg -i FILE -qp 0 OUT.mp4)")
 
     def key_before(self, index: int) -> int | None:
         """Return the presentation time of the last key frame that is displayed no later than a frame.
@@ -260,7 +259,25 @@ class OpenVideos(threading.local):
 
 
 opened_by_thread = OpenVideos()
-atexit.register(opened_by_thread.videos.clear)  # those of the main thread, while PyAV can still close them
+
+inherited: list[object] = []
+"""The map videos that the parent of a forked process had open."""
+
+
+def close_all() -> None:
+    """Close the map videos of the main thread, while PyAV still can."""
+    opened_by_thread.videos.clear()
+
+
+def leave_open() -> None:
+    """Neither use nor close the decoders of the parent process: their threads do not exist in a forked one."""
+    inherited.append(opened_by_thread.videos)
+    opened_by_thread.videos = {}
+
+
+atexit.register(close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=leave_open)
 
 
 def open_map_video(path: Path) -> MapVideo:
