@@ -37,8 +37,7 @@ def option_defaults(commands: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def check(path: Path, tables: Mapping[str, Any], commands: Mapping[str, Any]) -> None:
     """Raise ``UsageError`` if a settings file contains an unknown name."""
-    known = [*settings.TEXTS, settings.DATASETS]
-    known += [name for name, command in commands.items() if name not in TRAINING and not hasattr(command, "commands")]
+    with_table = [name for name, command in commands.items() if name not in TRAINING and not hasattr(command, "commands")]
     for name, value in tables.items():
         if name in settings.TEXTS and not isinstance(value, Mapping):
             continue
@@ -49,7 +48,8 @@ def check(path: Path, tables: Mapping[str, Any], commands: Mapping[str, Any]) ->
             raise UsageError(
                 f"{path}: [{name}] is not allowed; training has its own files (tinyhd {name} --config run.yaml)"
             )
-        if name not in known or not isinstance(value, Mapping):
+        if name not in with_table or not isinstance(value, Mapping):
+            known = [*settings.TEXTS, settings.DATASETS, *with_table]
             raise UsageError(f"{path}: unknown setting {name!r}: {did_you_mean(name, known)}")
         options = parameter_names(commands[name])
         for key in value:
