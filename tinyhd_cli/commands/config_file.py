@@ -37,7 +37,8 @@ def option_defaults(commands: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def check(path: Path, tables: Mapping[str, Any], commands: Mapping[str, Any]) -> None:
     """Raise ``UsageError`` if a settings file contains an unknown name."""
-    with_table = [name for name, command in commands.items() if name not in TRAINING and not hasattr(command, "commands")]
+    groups = [name for name, command in commands.items() if hasattr(command, "commands")]
+    with_table = [name for name in commands if name not in (*groups, *TRAINING)]
     for name, value in tables.items():
         if name in settings.TEXTS and not isinstance(value, Mapping):
             continue
