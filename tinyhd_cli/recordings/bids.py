@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError
 from ..untrusted import parse_json, read_document
 from .collect import Contents, collect
-from .columns import ROW, UNITS, Layout, build, choose_eyes, usual_roles
+from .columns import ROW, UNITS, Layout, build, check_eye, choose_eyes, usual_roles
 from .options import RecordingOptions
 from .tables import Table, has_decimal_commas
 from .text import Head
@@ -80,11 +80,13 @@ def read_bids(head: Head, options: RecordingOptions) -> Contents:
     columns = facts.get("Columns")
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns) or len(columns) < 2:
         raise InputError(f"{head.path}: has no JSON file of the same name with Columns; put it into the same folder")
+    eye = facts.get("RecordedEye")
+    check_eye([eye] if isinstance(eye, str) else [], options.eye)
     system = facts.get("SampleCoordinateSystem", "gaze-on-screen")
     if system != "gaze-on-screen":
         raise InputError(f"{head.path}: its gaze is {system}, not gaze-on-screen")
     header = head.lines[0].split("\t") == columns if head.lines else False
-    table = Table(head, tuple(columns), "\t", int(header), has_decimal_commas(head.lines[:100], "\t"))
+    table = Table(head, tuple(columns), "\t", int(header), has_decimal_commas(head.lines, "\t"))
     roles = usual_roles(table)
     if len(facts) and "x" not in roles:
         raise InputError(f"{head.path}: has no x_coordinate and y_coordinate; Columns are {', '.join(columns)}")
@@ -106,8 +108,9 @@ def subject(path: Path) -> str:
 
 def timing(layout: Layout, facts: dict[str, Any], head: Head) -> Layout:
     """Return a layout with the unit of its time, or with the number of the row as time."""
-    start = facts.get("StartTime")
-    start_s = float(start) if isinstance(start, int | float) else 0.0
+    start_s = facts.get("StartTime", 0.0)
+    if not isinstance(start_s, int | float) or not abs(start_s) < 1e9:  # NaN, too
+        raise InputError(f"{head.path}: StartTime in its JSON file is no number of seconds")
     if layout.time is not None:
         column = facts.get(layout.time)
         unit = UNITS.get(str(column.get("Units", "")).lower()) if isinstance(column, dict) else None
@@ -124,7 +127,7 @@ def pair(facts: dict[str, Any], name: str) -> tuple[float, float] | None:
     value = (stimulus if isinstance(stimulus, dict) else {}).get(name, facts.get(name))
     if not isinstance(value, list) or len(value) != 2 or not all(isinstance(side, int | float) for side in value):
         return None
-    return (float(value[0]), float(value[1])) if min(value) > 0 else None
+    return (float(value[0]), float(value[1])) if all(0 < side < 1e6 for side in value) else None
 
 
 def screen_of(facts: dict[str, Any]) -> tuple[int, int] | None:
@@ -133,19 +136,31 @@ def screen_of(facts: dict[str, Any]) -> tuple[int, int] | None:
     return (round(size[0]), round(size[1])) if size else None
 
 
+def upward(facts: dict[str, Any], head: Head) -> str:
+    """Return the end of the name of coordinates from the screen's origin: ``-up`` from the lower left corner."""
+    stimulus = facts.get("StimulusPresentation")
+    origin = (stimulus if isinstance(stimulus, dict) else {}).get("ScreenOrigin", facts.get("ScreenOrigin"))
+    ends = {("top", "left"): "", ("bottom", "left"): "-up"}
+    corner = ("top", "left") if origin is None else tuple(map(str, origin)) if isinstance(origin, list) else ()
+    if corner not in ends:
+        raise InputError(f"{head.path}: its ScreenOrigin is neither ['top', 'left'] nor ['bottom', 'left']")
+    return ends[corner]
+
+
 def positions(layout: Layout, facts: dict[str, Any], head: Head) -> tuple[Layout, tuple[float, float]]:
     """Return a layout with the unit of the gaze, and the factors by which it is scaled to that unit."""
     column = facts.get(layout.eyes[0].x)
     unit = str(column.get("Units", "pixel") if isinstance(column, dict) else "pixel").lower().rstrip("s")
+    up = upward(facts, head)
     if unit in ("pixel", "px"):
-        return replace(layout, coordinates="pixels"), (1.0, 1.0)
+        return replace(layout, coordinates=f"pixels{up}"), (1.0, 1.0)
     if unit in LENGTHS:
         size, length = pair(facts, "ScreenSize"), LENGTHS[unit]
         if size is None:
             raise InputError(f"{head.path}: its gaze is in {unit}, which needs ScreenSize in its JSON file")
         if size[0] > 10:  # the first proposals had centimeters
             size = (size[0] / 100, size[1] / 100)
-        return replace(layout, coordinates="normalized"), (length / size[0], length / size[1])
+        return replace(layout, coordinates=f"normalized{up}"), (length / size[0], length / size[1])
     if unit in ("normalized", "fraction", "ratio", "arbitrary"):
-        return replace(layout, coordinates="normalized"), (1.0, 1.0)
+        return replace(layout, coordinates=f"normalized{up}"), (1.0, 1.0)
     raise InputError(f"{head.path}: its gaze is in {unit}; pixels, m, cm, mm and normalized are supported")

@@ -17,7 +17,7 @@ DIEM_SCREEN = (1280, 960)
 DIEM_RATE = 30.0
 """Rows per second in files of DIEM."""
 
-COORD_HEADER = re.compile(r"^gaze\s+(\d+)\s+(\d+)\s*$")
+COORD_HEADER = re.compile(r"^gaze\s+([0-9]{1,6})\s+([0-9]{1,6})\s*$")
 
 
 def is_diem(head: Head) -> bool:
@@ -29,7 +29,7 @@ def is_diem(head: Head) -> bool:
 
 def read_diem(head: Head, options: RecordingOptions) -> Contents:
     """Read a file of DIEM; frames are counted from 1. Samples are valid in fixations and saccades."""
-    sides = {"left": Eye("2", "3", "5"), "right": Eye("6", "7", "9")}
+    sides = {"left": Eye("2", "3", ("5",)), "right": Eye("6", "7", ("9",))}
     rate = options.frame_rate or DIEM_RATE
     layout = Layout(
         tuple(eye for side, eye in sides.items() if options.eye in ("both", side)),
@@ -69,7 +69,7 @@ def read_coord(head: Head, options: RecordingOptions) -> Contents:
     lines = head.lines
     first = next((n for n, line in enumerate(lines) if line[:1].isdigit() or line[:1] == "-"), len(lines))
     layout = Layout(
-        (Eye("2", "3", "4"),),
+        (Eye("2", "3", ("4",)),),
         time="1",
         confidence=0.5,
         seconds=1e-6,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median
 
 from ..errors import InputError
 from .options import TIME_UNITS, RecordingOptions
@@ -47,10 +49,16 @@ USUAL = {
     "duration": "duration dur fixationduration fixdur currentfixduration gazeeventduration",
     "valid": "valid validity isvalid gazevalid gazevalidity confidence tracked",
     "fixation": "fixationid fixid fixationindex fixationnumber",
-    "stimulus": "stimulus stimulusname video videoname media medianame clip presentedstimulusname presentedmedianame",
+    "stimulus": "stimulus stimulusname video videoname media medianame clip presentedstimulusname presentedmedianame"
+    " videofile stimulusfile movie moviename",
+    "eye": "eye eyeid eyename whicheye eyetracked eyerecorded",
+    "trial": "trial trialid trialindex trialnumber trialno trialnr trialname",
     "event": "event eventname message messages eventvalue",
 }
 """Usual names of columns by their meaning, without case and punctuation."""
+
+VALIDITY = ("valid", "validity", "confidence")
+"""Words for the validity of one eye in usual names of columns."""
 
 ACCEPTED = frozenset("1 1.0 true valid yes y t ok".split())
 """Texts in columns of validity that mean valid."""
@@ -62,7 +70,8 @@ class Eye:
 
     x: str
     y: str
-    valid: str | None = None
+    valid: tuple[str, ...] = ()
+    """Columns of validity, of which one must be valid."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,9 @@ class Layout:
     only: tuple[tuple[str, frozenset[str]], ...] = ()
     """Columns and values, in lower case, of the rows that are used."""
     stimulus: str | None = None
+    trial: str | None = None
+    side: str | None = None
+    """Column of the eye that a row is about, whose texts begin with ``l`` or ``r``."""
     events: tuple[str, ...] = ()
     """Columns of events and messages."""
     accepted: frozenset[str] = ACCEPTED
@@ -105,16 +117,27 @@ class Layout:
     """One of ``TIME_ZEROS``."""
     start_s: float = 0.0
     """Time of the video at the zero."""
+    seen: tuple[tuple[str, frozenset[str]], ...] = ()
+    """Columns and values, in lower case, of the rows whose gaze is valid."""
     filled: tuple[str, ...] = ()
     """Rows in which all these columns are empty are no samples but events."""
     lost: tuple[float, float] | None = None
     """Position that means that the gaze was not seen."""
     screen: tuple[int, int] | None = None
+    shared_names: bool = False
+    """Whether recordings with the same name of observer may be of several; then the folder is added to the name."""
+    warnings: tuple[str, ...] = ()
+    """Problems with the file in spite of which it is used."""
+
+    @property
+    def validity(self) -> list[str]:
+        """Columns of validity."""
+        return [name for eye in self.eyes for name in eye.valid]
 
     @property
     def numbers(self) -> list[str]:
         """Columns that are read as numbers."""
-        valid = [eye.valid for eye in self.eyes] if self.confidence is not None else []
+        valid = self.validity if self.confidence is not None else []
         time = None if self.time == ROW else self.time
         names = [time, self.start, self.end, self.duration, *(n for eye in self.eyes for n in (eye.x, eye.y))]
         return unique_names([*names, self.fixation, *valid])
@@ -122,12 +145,14 @@ class Layout:
     @property
     def texts(self) -> list[str]:
         """Columns that are read as text."""
-        valid = [eye.valid for eye in self.eyes] if self.confidence is None else []
+        valid = self.validity if self.confidence is None else []
         names = [
             *self.observer,
             self.kind,
-            *(name for name, _ in self.only),
+            *(name for name, _ in (*self.only, *self.seen)),
             self.stimulus,
+            self.trial,
+            self.side,
             *self.events,
             *self.filled,
             *valid,
@@ -152,13 +177,11 @@ def unit_of(name: str) -> float | None:
     return UNITS[match[1].lower()] if match else None
 
 
-def around(words: Sequence[str], side: str = "") -> dict[str, list[str]]:
-    """Return the usual names of x and y: a word before or after the axis, with the side of the eye anywhere."""
+def around(words: Sequence[str], fact: str, side: str = "") -> list[str]:
+    """Return the usual names of a fact, such as x: a word before or after it, with the side of the eye anywhere."""
     orders = ("{s}{w}{a}", "{w}{s}{a}", "{w}{a}{s}", "{a}{w}{s}", "{s}{a}{w}", "{a}{s}{w}")
     sides = {"left": ("left", "l", "lefteye"), "right": ("right", "r", "righteye"), "": ("",)}[side]
-    return {
-        axis: [order.format(s=s, w=word, a=axis) for word in words for s in sides for order in orders] for axis in "xy"
-    }
+    return [order.format(s=s, w=word, a=fact) for word in words for s in sides for order in orders]
 
 
 def find(columns: Sequence[str], names: Sequence[str]) -> str | None:
@@ -171,10 +194,10 @@ def find(columns: Sequence[str], names: Sequence[str]) -> str | None:
 
 def find_eye(columns: Sequence[str], words: Sequence[str], side: str = "") -> Eye | None:
     """Return the columns of x and y of the gaze; None unless both exist."""
-    names = around(words, side)
-    x, y = find(columns, names["x"]), find(columns, names["y"])
-    valid = find(columns, [f"{a}{b}" for a in ("valid", "validity") for b in (side, side[:1])]) if side else None
-    return Eye(x, y, valid) if x and y else None
+    x, y = (find(columns, around(words, axis, side)) for axis in "xy")
+    usual = [name for fact in VALIDITY for name in around(words, fact, side)] if side else []
+    valid = find(columns, usual)
+    return Eye(x, y, (valid,) if valid else ()) if x and y else None
 
 
 def usual_roles(table: Table) -> dict[str, str]:
@@ -193,6 +216,7 @@ def usual_roles(table: Table) -> dict[str, str]:
     for side, found_eye in (("left", left), ("right", right)):
         if found_eye:
             roles |= {f"{side}_x": found_eye.x, f"{side}_y": found_eye.y}
+            roles |= {f"{side}_valid": name for name in found_eye.valid}
     return roles
 
 
@@ -211,9 +235,10 @@ def table_layout(table: Table, options: RecordingOptions) -> Layout:
         chosen = choose_eyes({name: column for name, column in roles.items() if name not in ("x", "y")}, options.eye)
     if {"start", "end"} & named.keys() and "time" not in named:
         roles.pop("time", None)
-    # A table of fixations may call their start the time; samples have no duration.
+    # A table of fixations may call their start the time.
     has_start = "start" in roles or "fixation" in roles or ("time" in named and "duration" not in named)
-    if {"time", "duration"} <= roles.keys() and not has_start:
+    unsure = {"time", "duration"} <= roles.keys() and not has_start
+    if unsure and ("duration" in named or not has_samples(table, roles["time"], roles["duration"])):
         roles["start"] = roles.pop("time")
     if not chosen or not ("time" in roles or ("start" in roles and ("end" in roles or "duration" in roles))):
         needed = "time, x and y, or start, end (or duration), x and y"
@@ -224,19 +249,50 @@ def table_layout(table: Table, options: RecordingOptions) -> Layout:
     return build(roles, chosen)
 
 
+def has_samples(table: Table, time: str, duration: str) -> bool:
+    """Return whether rows with a time and a duration are samples, and no fixations, by the first rows.
+
+    Samples repeat the duration of their event, state it in few rows, or state their own interval.
+    """
+    rows = table.first_numbers((time, duration))
+    steps = [after[0] - before[0] for before, after in pairwise(rows) if after[0] > before[0]]
+    lengths = [length for _, length in rows if length > 0]
+    if len(steps) < 2 or len(lengths) * 2 < len(rows):
+        return len(steps) > 1
+    factor = (unit_of(time) or 1.0) / (unit_of(duration) or 1.0) if unit_of(time) and unit_of(duration) else 1.0
+    interval, length = median(steps) * factor, median(lengths)
+    repeated = sum(one == other for one, other in pairwise(lengths)) * 2 > len(lengths) - 1
+    regular = sum(abs(step * factor - interval) < 0.1 * interval for step in steps) * 2 > len(steps)
+    return (repeated and interval < 0.5 * length) or (regular and abs(interval - length) < 0.1 * length)
+
+
 def choose_eyes(roles: Mapping[str, str], eye: str) -> tuple[Eye, ...]:
-    """Return the eyes that are used: one that the user asks for, the combined gaze, or both eyes."""
-    valid = roles.get("valid")
+    """Return the eyes that are used: one that the user asks for, the combined gaze, or both eyes.
+
+    Raises:
+        InputError: there is only the other eye.
+    """
+    stated = {name: (roles[name],) for name in ("valid", "left_valid", "right_valid") if name in roles}
+    valid = stated.get("valid", ())
     sides = {
-        side: Eye(roles[f"{side}_x"], roles[f"{side}_y"], valid)
+        side: Eye(roles[f"{side}_x"], roles[f"{side}_y"], stated.get(f"{side}_valid", valid))
         for side in ("left", "right")
         if f"{side}_x" in roles and f"{side}_y" in roles
     }
+    check_eye(sides, eye)
     if eye in sides:
         return (sides[eye],)
     if "x" in roles and "y" in roles:
-        return (Eye(roles["x"], roles["y"], valid),)
+        either = (*stated.get("left_valid", ()), *stated.get("right_valid", ()))
+        return (Eye(roles["x"], roles["y"], valid or either),)
     return tuple(sides.values())
+
+
+def check_eye(sides: Container[str], eye: str) -> None:
+    """Raise ``InputError`` if the user chooses one eye, and there is only the other."""
+    other = {"left": "right", "right": "left"}.get(eye)
+    if other is not None and other in sides and eye not in sides:
+        raise InputError(f"has no gaze of the {eye} eye (--eye); it has that of the {other} eye")
 
 
 def build(roles: Mapping[str, str], eyes: tuple[Eye, ...]) -> Layout:
@@ -244,17 +300,19 @@ def build(roles: Mapping[str, str], eyes: tuple[Eye, ...]) -> Layout:
     timed = roles.get("time")
     clock = timed or roles.get("start")
     duration = roles.get("duration")
-    valid = roles.get("valid")
+    validity = [key(name) for eye in eyes for name in eye.valid]
     layout = Layout(
         eyes,
         time=timed,
         observer=(roles["observer"],) if "observer" in roles else (),
         fixation=roles.get("fixation") if timed else None,
         stimulus=roles.get("stimulus"),
+        trial=roles.get("trial"),
+        side=roles.get("eye"),
         events=(roles["event"],) if "event" in roles else (),
         seconds=unit_of(clock) if clock else None,
         coordinates="normalized" if "norm" in key(eyes[0].x) else None,
-        confidence=0.6 if valid and "confidence" in key(valid) else None,
+        confidence=0.6 if validity and all("confidence" in name for name in validity) else None,
         zero="file",
     )
     if timed is None:

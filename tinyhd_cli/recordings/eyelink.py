@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .collect import Contents, Parts, sample_arrays
-from .columns import Eye, Layout
+from .collect import Contents, Parts, add_rows, plausible, sample_arrays
+from .columns import Eye, Layout, check_eye
 from .options import RecordingOptions
 from .tables import parse
 from .text import Head, blocks
@@ -25,8 +25,13 @@ COLUMNS = {
 SCREEN = re.compile(r"^MSG\s+[\d.]+\s+(?:DISPLAY|GAZE)_COORDS\s*=?\s*(.+)$", re.MULTILINE)
 SAMPLES = re.compile(rb"^SAMPLES\s+(\S+)\s+(.*)$", re.MULTILINE)
 EVENTS = re.compile(rb"^[^\d\n][^\n]*\n", re.MULTILINE)
-FIXATION = re.compile(rb"^EFIX\s+([LR])\s+([\d.]+)\s+([\d.]+)\s+[\d.]+\s+(-?[\d.]+)\s+(-?[\d.]+)", re.MULTILINE)
-MESSAGE = re.compile(rb"^MSG\s+([\d.]+)\s+(.*)$", re.MULTILINE)
+NUMBER = rb"(-?\d+(?:\.\d*)?)"
+FIXATION = re.compile(
+    rb"^EFIX\s+([LR])\s+%b\s+%b\s+[\d.]+\s+%b\s+%b(?=\s)" % (NUMBER, NUMBER, NUMBER, NUMBER), re.MULTILINE
+)
+START = re.compile(rb"^START\s+%b\s" % NUMBER, re.MULTILINE)
+MESSAGE = re.compile(rb"^MSG\s+%b\s+(?:(-?\d{1,9})\s+)?(.*)$" % NUMBER, re.MULTILINE)
+"""Time, offset and text: the event was at the time minus the offset."""
 
 
 def is_eyelink(head: Head) -> bool:
@@ -44,9 +49,10 @@ def read_eyelink(head: Head, options: RecordingOptions) -> Contents:
     the right eye, or of the chosen one.
 
     Raises:
-        InputError: the samples are no gaze on the screen, or the number of eyes changes.
+        InputError: the samples are no gaze on the screen, the number of eyes changes, or the chosen eye is missing.
     """
     eyes = recorded_eyes(head)
+    check_eye(eyes, options.eye)
     parts = Parts()
     layout = layout_of(head, eyes, options)
     rows = Rows(head.path, layout, eyes, parts, options)
@@ -85,6 +91,17 @@ def screen_of(head: Head) -> tuple[int, int] | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
+def find_messages(events: bytes, text: bytes) -> list[tuple[float, bool]]:
+    """Return the times of messages that contain a text, as ``Parts.events``."""
+    found = []
+    for match in MESSAGE.finditer(events):
+        if text in match[3]:
+            found.append((float(match[1]) - float(match[2] or 0), False))
+        elif text in match[0]:  # a number that belongs to the text
+            found.append((float(match[1]), False))
+    return found
+
+
 class Rows:
     """Collects the lines of an ASC file, block by block."""
 
@@ -94,6 +111,7 @@ class Rows:
         self.path, self.layout, self.eyes, self.parts, self.options = path, layout, eyes, parts, options
         self.fixations: dict[bytes, list[tuple[float, ...]]] = {b"L": [], b"R": []}
         self.last = -1.0
+        self.count = 0
 
     def add(self, block: bytes) -> None:
         """Add a block of lines."""
@@ -108,10 +126,11 @@ class Rows:
                 )
         for eye, *values in FIXATION.findall(events):
             self.fixations[eye].append(tuple(float(value) for value in values))
+        if self.parts.start is None and (started := START.search(events)):
+            self.parts.start = float(started[1])
         text = self.options.start_event
-        if text is not None and self.parts.zero is None:
-            wanted = text.encode()
-            self.parts.zero = next((float(t) for t, message in MESSAGE.findall(events) if wanted in message), None)
+        if text is not None and not self.parts.events:
+            self.parts.events += find_messages(events, text.encode())[:1]
         samples = EVENTS.sub(b"", block).lstrip(b"\r\n")
         if samples:
             self.parts.add("samples", self.arrays(samples))
@@ -125,6 +144,7 @@ class Rows:
         frame = parse(self.path, samples, columns, ([name for name in columns if "pupil" not in name], []), "\t")
         arrays = sample_arrays(frame, self.layout)
         time = arrays["time"]
+        self.count = add_rows(self.count, len(time))
         again = np.diff(time, prepend=self.last) == 0  # at 2,000 Hz, two samples have the same millisecond
         if len(time):
             self.last = float(time[-1])
@@ -137,6 +157,6 @@ class Rows:
         rows = self.fixations[wanted] or ([] if self.options.eye != "both" else self.fixations[b"L"])
         if rows:
             start, end, x, y = np.array(rows, np.float64).T
-            self.parts.add(
-                "fixations", {"start": start, "end": end, "x": x.astype(np.float32), "y": y.astype(np.float32)}
-            )
+            self.parts.add("fixations", {"start": start, "end": end, "x": plausible(x), "y": plausible(y)})
+        if self.parts.samples:
+            self.parts.start = None  # the first sample

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .collect import Parts, join
+from ..untrusted import printable
+from .collect import Parts, join, name_some
 from .columns import Layout
 from .fixations import run_means
 from .options import TIME_UNITS, RecordingOptions
@@ -33,6 +34,12 @@ FIXATION_UNITS = (("s", 10.0), ("ms", 1e4), ("us", 1e7), ("ns", float("inf")))
 """Units of time, each with the largest plausible median duration of fixations."""
 
 
+MAX_SCREEN = 100_000
+"""Limit on the sides of a screen in pixels."""
+
+MAX_OVERLAPS = 0.05
+"""Fraction of the fixations that may overlap the next one."""
+
 GUESSED_ROWS = 100_000
 """Number of rows by which the unit of the time is guessed."""
 
@@ -41,6 +48,17 @@ Arrays = dict[str, NDArray[Any]]
 
 class Rejected(Exception):
     """A recording cannot be used; the message says why."""
+
+
+@dataclass
+class Clock:
+    """Times by which the start of the video is found."""
+
+    parts: Parts
+    seconds: float
+    """Length of the unit of its times in seconds."""
+    first: float
+    """First time of the gaze in seconds."""
 
 
 @dataclass
@@ -61,11 +79,14 @@ def finish(path: Path, observer: str, parts: Parts, layout: Layout, options: Rec
     samples, fixations = join(parts.samples), join(parts.fixations)
     notes: list[str] = []
     warnings: list[str] = []
+    check_one_stimulus(parts, layout, options)
     if not any(len(arrays[name]) for arrays, name in ((samples, "time"), (fixations, "start")) if arrays):
         of = f" of the stimulus {options.stimulus!r} (--stimulus)" if options.stimulus else ""
         raise Rejected(f"{'has no rows with a time' if samples else 'has no valid fixation'}{of}")
     seconds = to_seconds(samples, fixations, layout, options, notes)
-    shift = find_shift(samples, fixations, parts.zero, seconds, layout, options, notes)
+    warnings += [*layout.warnings, *drop_reversed(fixations)]
+    clock = Clock(parts, seconds, first_time(samples, fixations))
+    shift = find_shift(clock, bool(samples), layout, options, notes)
     for values in (samples.get("time"), fixations.get("start"), fixations.get("end")):
         if values is not None:
             values += shift
@@ -73,7 +94,10 @@ def finish(path: Path, observer: str, parts: Parts, layout: Layout, options: Rec
         check_clock(samples["time"], -shift, layout.stimulus is not None and options.stimulus is None)
         if not samples["valid"].any():
             raise Rejected("all samples are invalid: the eye tracker lost the eyes, or other columns have the gaze")
+    check_overlaps(fixations)
     screen = options.screen or layout.screen
+    if screen is not None and not 0 < min(screen) <= max(screen) < MAX_SCREEN:
+        raise Rejected(f"states a screen of {screen[0]}x{screen[1]} pixels; state its size with --screen")
     to_pixels(samples, fixations, screen, layout, options, notes)
     warnings += outside(samples or fixations, screen)
     table = fixation_table(samples, fixations)
@@ -123,27 +147,84 @@ def nearest_unit(start: NDArray[np.float64], duration_s: NDArray[np.float64]) ->
     return min(TIME_UNITS.values(), key=lambda unit: abs(math.log(unit) - wanted))
 
 
-def find_shift(
-    samples: Arrays,
-    fixations: Arrays,
-    event: float | None,
-    seconds: float,
-    layout: Layout,
-    options: RecordingOptions,
-    notes: list[str],
-) -> float:
-    """Return the seconds to add to all times; ``Rejected`` if the start event is missing."""
-    clocks = (samples.get("time"), fixations.get("start"))
-    first = min(float(values[0]) for values in clocks if values is not None and len(values))
+def check_one_stimulus(parts: Parts, layout: Layout, options: RecordingOptions) -> None:
+    """Raise ``Rejected`` if the rows are of several stimuli, trials or eyes, and nothing chooses one."""
+    if len(parts.sides) > 1:
+        raise Rejected(f"has rows of several eyes, {name_some(parts.sides)}; choose one with --eye")
     if options.start_event is not None:
+        return
+    if options.stimulus is None and len(parts.stimuli) > 1:
+        raise Rejected(f"has gaze on several stimuli, {name_some(parts.stimuli)}; choose one with --stimulus")
+    if len(parts.trials) > 1:
+        example = f"--columns stimulus={printable(layout.trial or '')} --stimulus {printable(next(iter(parts.trials)))}"
+        raise Rejected(f"has several trials, {name_some(parts.trials)}; choose one with {example}")
+
+
+def first_time(samples: Arrays, fixations: Arrays) -> float:
+    """Return the first time of samples and fixations."""
+    clocks = (samples.get("time"), fixations.get("start"))
+    return min(float(values.min()) for values in clocks if values is not None and len(values))
+
+
+def drop_reversed(fixations: Arrays) -> list[str]:
+    """Leave out fixations that end before they start, and return a line about them.
+
+    Raises:
+        Rejected: no others are there.
+    """
+    if not fixations:
+        return []
+    good = fixations["end"] >= fixations["start"]
+    if good.all():
+        return []
+    if not good.any():
+        raise Rejected("all fixations end before they start; name other columns with --columns start=NAME,end=NAME")
+    fixations |= {name: values[good] for name, values in fixations.items()}
+    return [f"{int((~good).sum()):,} fixations end before they start and are left out"]
+
+
+def check_overlaps(fixations: Arrays) -> None:
+    """Raise ``Rejected`` if many fixations overlap: they are of several trials, stimuli or eyes."""
+    if not fixations:
+        return
+    order = np.argsort(fixations["start"], kind="stable")
+    start, end = fixations["start"][order], fixations["end"][order]
+    over = end[:-1] - start[1:] > 0.5 * np.minimum(end - start, np.median(end - start))[:-1]
+    if over.sum() > MAX_OVERLAPS * len(start):
+        at = start[1:][over][0]
+        raise Rejected(
+            f"{int(over.sum()):,} fixations overlap, such as at {at:g} s; they are of several trials, stimuli or eyes:"
+            " choose by a column, --columns stimulus=NAME --stimulus VALUE"
+        )
+
+
+def event_time(clock: Clock, has_stimulus: bool) -> float | None:
+    """Return the time of the start event; None if there is none.
+
+    Of a stimulus, that is the first event in one of its rows, or the nearest to its first row.
+    """
+    events = clock.parts.events
+    inside = [time for time, own in events if own or not has_stimulus]
+    if inside:
+        return inside[0] * clock.seconds
+    times = [time * clock.seconds for time, _ in events]
+    return min(times, key=lambda time: abs(time - clock.first), default=None)
+
+
+def find_shift(clock: Clock, has_samples: bool, layout: Layout, options: RecordingOptions, notes: list[str]) -> float:
+    """Return the seconds to add to all times; ``Rejected`` if the start event is missing."""
+    if options.start_event is not None:
+        event = event_time(clock, options.stimulus is not None)
         if event is None:
             raise Rejected(f"has no event or message with {options.start_event!r} (--start-event)")
-        return options.offset_s - event * seconds
+        return options.offset_s - event
+    stated = clock.parts.start
+    first = clock.first if stated is None else stated * clock.seconds
     zero = options.time_zero or layout.zero
     if options.time_zero is None and zero == "file" and abs(first) > EPOCH_S:
         zero = "first"
         notes.append("the times are of a calendar: the video is taken to start at the first one")
-    if zero == "first" and options.time_zero is None and not samples:
+    if zero == "first" and options.time_zero is None and not has_samples and stated is None:
         notes.append("the video is taken to start at the first fixation; --time-zero file or --start-event state it")
     return options.offset_s + layout.start_s - (first if zero == "first" else 0.0)
 

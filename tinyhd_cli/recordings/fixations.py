@@ -67,10 +67,14 @@ def samples_of(options: FixationOptions, rate: float) -> int:
 
 
 def sampling_rate(time_s: NDArray[np.float64]) -> float:
-    """Return samples per second by the median interval; 0 if there are no intervals."""
+    """Return samples per second by the intervals that are no gaps; 0 if there are no intervals.
+
+    Their mean, as many exports round times to milliseconds: 3, 3 and 4 ms at 300 Hz.
+    """
     steps = np.diff(time_s)
-    steps = steps[steps > 0]
-    return float(1 / np.median(steps)) if len(steps) else 0.0
+    if not (steps > 0).any():
+        return 0.0
+    return float(1 / np.mean(steps[steps < 1.5 * np.median(steps[steps > 0])]))
 
 
 def resample(samples: Samples, max_gap_s: float) -> Regular:
@@ -78,7 +82,7 @@ def resample(samples: Samples, max_gap_s: float) -> Regular:
 
     Samples that are regular keep their times and positions.
     """
-    rate = sampling_rate(samples.time_s)
+    rate = min(sampling_rate(samples.time_s), highest_rate(samples.time_s, max_gap_s))
     valid = np.flatnonzero(samples.valid)
     if not rate or not len(valid):
         return Regular(np.zeros(0), np.zeros((0, 2)), rate)
@@ -92,6 +96,13 @@ def resample(samples: Samples, max_gap_s: float) -> Regular:
         points = [np.interp(time, seen, axis[stretch]) for axis in (samples.x, samples.y)]
         gaze += [np.stack(points, axis=1), np.full((1, 2), np.nan)]
     return Regular(np.concatenate(times[:-1]), np.concatenate(gaze[:-1]), rate)
+
+
+def highest_rate(time_s: NDArray[np.float64], max_gap_s: float) -> float:
+    """Return a limit on the rate, by which times in bursts give at most about twice as many regular ones."""
+    steps = np.diff(time_s)
+    steps = steps[steps <= max_gap_s]
+    return 2 * len(steps) / float(steps.sum()) if steps.any() else math.inf
 
 
 def regular_times(time_s: NDArray[np.float64], rate: float) -> NDArray[np.float64]:

@@ -72,6 +72,12 @@ def read_contents(head: Head, options: RecordingOptions) -> Contents:
     if not head.lines and name != "mat":
         raise InputError(f"{head.path}: is not text; --format {name} is a text format")
     try:
-        return FORMATS[name][1](head, options)
+        contents = FORMATS[name][1](head, options)
     except (KeyError, StopIteration) as error:  # a column that the test of the content would have found
         raise InputError(f"{head.path}: is not in the format {name}; leave out --format") from error
+    if options.stimulus is not None and contents[0].stimulus is None:
+        raise InputError(
+            f"{head.path}: has no column of stimuli for --stimulus; leave it out, or name the column: --columns"
+            " stimulus=NAME"
+        )
+    return contents

@@ -26,7 +26,7 @@ from .columns import USUAL as USUAL_NAMES
 from .columns import Layout, find, unit_of
 from .mat_file import SIGNATURES, read_mat_file
 from .options import RecordingOptions
-from .text import Head
+from .text import Head, bare_name
 
 Numbers = NDArray[np.float64]
 
@@ -59,7 +59,7 @@ def read_mat(head: Head, options: RecordingOptions) -> Contents:
         seconds=None if fixations or options.frame_rate is None else 1 / options.frame_rate,
         zero="file",
     )
-    stem = head.path.name.split(".")[0]
+    stem = bare_name(head.path.name)
     keys = [()] if len(recordings) == 1 else [(f"{stem}-{number:02d}",) for number in range(1, len(recordings) + 1)]
     return layout, dict(zip(keys, map(parts_of, recordings), strict=True))
 
@@ -147,7 +147,7 @@ def vectors_of_samples(path: Path, time_name: str, arrays: dict[str, Numbers]) -
     x, y = (columns_of(arrays[axis], len(time)) for axis in "xy")
     if x is None or y is None or x.shape != y.shape:
         raise InputError(f"{path}: time, x and y have different lengths")
-    stem = path.name.split(".")[0]
+    stem = bare_name(path.name)
     found: dict[Key, Parts] = {}
     for column in range(x.shape[1]):
         parts = Parts()

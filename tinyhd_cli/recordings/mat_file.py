@@ -26,6 +26,12 @@ MAX_BYTES = 1 << 29
 MAX_ITEMS = 1_000_000
 """Limit on the arrays in a file."""
 
+MAX_NUMBERS = 1 << 26
+"""Limit on the numbers in a file, which take 8 bytes each."""
+
+MAX_FIELDS = 10_000
+"""Limit on the fields of a structure."""
+
 MAX_DEPTH = 16
 """Limit on the nesting of cells and structures."""
 
@@ -47,6 +53,10 @@ class Damaged(Exception):
     """A file does not follow the format."""
 
 
+class TooLarge(Exception):
+    """The content of a file is larger than the limits."""
+
+
 @dataclass
 class Reader:
     """Position in the elements of a file or of an array."""
@@ -55,7 +65,7 @@ class Reader:
     order: str
     """``<`` or ``>``: order of bytes."""
     budget: list[int]
-    """Number of arrays that may still be read, shared by all readers of a file."""
+    """Arrays, and numbers in them, that may still be read; shared by all readers of a file."""
     position: int = 0
 
     def more(self) -> bool:
@@ -115,6 +125,8 @@ def read_mat_file(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is a MAT file of version 7.3; save it with -v7 in MATLAB: save(NAME, '-v7')")
     try:
         return dict(variables(data))
+    except TooLarge as error:
+        raise InputError(f"{path}: has too much content; save the variables of the gaze alone") from error
     except (Damaged, zlib.error, ValueError) as error:
         raise InputError(f"{path}: is not a complete MAT file; copy or save it again") from error
 
@@ -123,12 +135,16 @@ def variables(data: bytes) -> Iterator[tuple[str, Any]]:
     """Yield name and value of the variables of a file; ``Damaged`` if it does not follow the format."""
     if len(data) < HEADER_BYTES or data[126:128] not in (b"IM", b"MI"):
         raise Damaged
-    reader = Reader(memoryview(data)[HEADER_BYTES:], "<" if data[126:128] == b"IM" else ">", [MAX_ITEMS])
+    reader = Reader(memoryview(data)[HEADER_BYTES:], "<" if data[126:128] == b"IM" else ">", [MAX_ITEMS, MAX_NUMBERS])
+    size = 0
     while reader.more():
         kind, content = reader.element()
         if kind == COMPRESSED:
             unpacker = zlib.decompressobj()
-            plain = unpacker.decompress(content, MAX_BYTES)
+            plain = unpacker.decompress(content, MAX_BYTES - size)
+            size += len(plain)
+            if size >= MAX_BYTES:
+                raise TooLarge
             if unpacker.unconsumed_tail or not unpacker.eof:
                 raise Damaged
             kind, content = reader.inside(memoryview(plain)).element()
@@ -158,6 +174,9 @@ def array(reader: Reader, depth: int) -> tuple[str, Any]:
     values = reader.numbers()
     if len(values) != count:
         raise Damaged
+    reader.budget[1] -= count
+    if reader.budget[1] < 0:
+        raise TooLarge
     return name, values.astype(np.float64).reshape(shape, order="F")
 
 
@@ -181,7 +200,7 @@ def structure(reader: Reader, count: int, depth: int) -> Any:
     lengths = reader.numbers()
     text = bytes(reader.element()[1])
     length = int(lengths[0]) if len(lengths) else 0
-    if length < 1:
+    if length < 1 or len(text) > length * MAX_FIELDS:
         raise Damaged
     names = [text[at : at + length].split(b"\0")[0].decode("ascii", "replace") for at in range(0, len(text), length)]
     rows = [{name: item(reader, depth) for name in names} for _ in range(count)]

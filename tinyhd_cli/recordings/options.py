@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 
 from ..errors import UsageError, did_you_mean
 from ..fields import option
@@ -30,7 +31,8 @@ METHODS = ("auto", "ivt", "idt")
 
 ROLES = (
     *("time", "x", "y", "left_x", "left_y", "right_x", "right_y", "valid"),
-    *("start", "end", "duration", "fixation", "observer", "stimulus", "event", "data"),
+    *("left_valid", "right_valid", "start", "end", "duration", "fixation"),
+    *("observer", "stimulus", "trial", "eye", "event", "data"),
 )
 """Meanings of columns in ``--columns``."""
 
@@ -123,7 +125,8 @@ class RecordingOptions:
         None,
         RECORDINGS,
         "NAME",
-        "Use only the rows of this stimulus (Tobii, SMI, Gazepoint, tables with such a column).",
+        "Use only the rows of this stimulus (Tobii, SMI, Gazepoint, tables with such a column): its name, with or"
+        " without suffix, or a part that no other name has.",
     )
     coordinates: str | None = option(
         None,
@@ -168,8 +171,8 @@ class RecordingOptions:
             raise UsageError(f"--frame-rate must be above 0 and at most 10000, not {self.frame_rate:g}")
         if self.screen is not None and min(self.screen) < 1:
             raise UsageError("--screen {}x{}: sides must be at least 1".format(*self.screen))
-        if self.placed is not None and not all(0 < side < float("inf") for side in self.placed[2:]):
-            raise UsageError("--placed: width and height must be above 0")
+        if self.placed is not None and not (all(map(isfinite, self.placed)) and min(self.placed[2:]) > 0):
+            raise UsageError("--placed: must be four numbers, of which width and height are above 0")
 
 
 @dataclass(frozen=True)

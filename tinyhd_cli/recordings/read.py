@@ -6,20 +6,17 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..untrusted import printable
 from .collect import Key
 from .finish import Rejected, finish
 from .formats import read_contents
 from .options import RecordingOptions
 from .recording import OnProblem, Problem, Recording
-from .text import read_head
+from .text import FAULTS, SUFFIXES, bare_name, read_head
 
 MAX_NAME = 100
 """Longest name of an observer in characters."""
-
-SUFFIXES = (".csv", ".tsv", ".txt", ".asc", ".coord", ".mat", ".csv.gz", ".tsv.gz", ".asc.gz")
-"""Names of recordings in folders end in one of these."""
 
 GAZE_FILES = ("gaze", "gaze_positions")
 """Names of gaze in the exports of Pupil Labs, in a folder for each recording."""
@@ -57,8 +54,8 @@ def iter_recordings(
         try:
             head = read_head(path)
             layout, contents = read_contents(head, options)
-        except InputError as error:
-            on_problem(Problem(path, None, str(error).removeprefix(f"{path}: "), lost=True))
+        except (InputError, *FAULTS) as error:
+            on_problem(Problem(path, None, describe(error, path), lost=True))
             continue
         if not contents:
             on_problem(Problem(path, None, "has no rows", lost=True))
@@ -66,19 +63,28 @@ def iter_recordings(
         for key in keys:
             observer = observer_name(titles[path], key, keys)
             parts = contents.pop(key)
+            if observer in names and layout.shared_names:
+                observer = printable(f"{observer} {titles[path]}")[:MAX_NAME]
             if observer in names:
                 message = f"the observer is also in {names[observer]}; rename one of them"
                 on_problem(Problem(path, observer, message, lost=True))
                 continue
-            names[observer] = path
             try:
                 done = finish(path, observer, parts, layout, options)
-            except Rejected as error:
-                on_problem(Problem(path, observer, str(error), lost=True))
+            except (Rejected, *FAULTS) as error:
+                on_problem(Problem(path, observer, describe(error, path), lost=True))
                 continue
+            names[observer] = path
             for warning in done.warnings:
                 on_problem(Problem(path, observer, warning, lost=False))
             yield done.recording
+
+
+def describe(error: Exception, path: Path) -> str:
+    """Return the line about an error of reading a file."""
+    if isinstance(error, FAULTS):
+        return f"is damaged: {one_line(error)}; export it again"
+    return one_line(error).removeprefix(f"{path}: ")
 
 
 def expand(paths: Sequence[Path], on_problem: OnProblem) -> Iterator[Path]:
@@ -96,8 +102,9 @@ def expand(paths: Sequence[Path], on_problem: OnProblem) -> Iterator[Path]:
 
 def recordings_of(folder: Path, names: Sequence[str]) -> list[Path]:
     """Return the recordings among the files of a folder: of Pupil Labs the gaze, of BIDS the eye tracking."""
-    visible = sorted(name for name in names if not name.startswith(".") and name.lower().endswith(SUFFIXES))
-    gaze = [name for name in visible if name.split(".")[0] in GAZE_FILES]
+    listed = sorted(name for name in names if not name.startswith(".") and name.lower().endswith(SUFFIXES))
+    visible = [name for name in listed if (folder / name).is_file()]
+    gaze = [name for name in visible if bare_name(name) in GAZE_FILES]
     tracked = [name for name in visible if "_physio." in name or "_eyetrack." in name]
     return [folder / name for name in gaze or tracked or visible]
 
@@ -116,7 +123,7 @@ def file_titles(paths: Sequence[Path]) -> dict[Path, str]:
     Files that are named alike in all folders, such as ``anna/gaze.csv`` and ``ben/gaze.csv``, are named by the first
     folders above them that differ.
     """
-    parts = {path: (path.name.split(".")[0], *reversed(path.absolute().parts[:-1])) for path in paths}
+    parts = {path: (bare_name(path.name), *reversed(path.absolute().parts[:-1])) for path in paths}
     groups: dict[str, list[Path]] = {}
     for path, names in parts.items():
         groups.setdefault(names[0], []).append(path)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import islice
 
 from ..errors import InputError
-from .collect import Contents, collect
-from .columns import Eye, Layout, unit_of
+from .collect import MAX_NAMES, Contents, collect
+from .columns import Eye, Layout, check_eye, unit_of
 from .options import RecordingOptions
 from .tables import Table, describe, numbered_table, open_table, split
 from .text import Head, blocks
 
-AREA = re.compile(r"^## Calibration Area:\s*(\d+)\s+(\d+)")
+AREA = re.compile(r"^## Calibration Area:\s*([0-9]{1,6})\s+([0-9]{1,6})")
 SUBJECT = re.compile(r"^## Subject:\s*(\S.*?)\s*$")
 FIXATION = re.compile(r"^Fixation [LRB][\t,]")
 
@@ -46,9 +47,9 @@ def read_smi(head: Head, options: RecordingOptions) -> Contents:
         layout = replace(sample_layout(table, options), screen=screen)
         found = collect(table, layout, replace(options, start_event=None))
         if options.start_event:
-            zero = find_message(head, options.start_event)
+            events = find_messages(head, options.start_event)
             for parts in found.values():
-                parts.zero = zero
+                parts.events = events
     return layout, {(subject,) if subject and name == () else name: parts for name, parts in found.items()}
 
 
@@ -64,6 +65,7 @@ def sample_layout(table: Table, options: RecordingOptions) -> Layout:
         for pattern in options_of_side
         if {pattern.format("x"), pattern.format("y")} <= names.keys()
     }
+    check_eye(found, options.eye)
     if options.eye in found:
         eyes: tuple[Eye, ...] = (found[options.eye],)
     else:
@@ -79,19 +81,21 @@ def sample_layout(table: Table, options: RecordingOptions) -> Layout:
         time=time,
         observer=(names["participant"],) if "participant" in names else (),
         kind=kind,
-        kinds=frozenset({"fixation"}),
+        kinds=frozenset({"fixation", "visual intake"}),
         only=((names["type"], frozenset({"smp"})),) if "type" in names else (),
         stimulus=names.get("stimulus"),
+        trial=None if "stimulus" in names else names.get("trial"),
         seconds=unit_of(time) or 1e-6,
         coordinates="pixels",
         lost=(0.0, 0.0),
     )
 
 
-def find_message(head: Head, text: str) -> float | None:
-    """Return the time of the first message that contains a text, in the unit of the file; None if there is none."""
+def find_messages(head: Head, text: str) -> list[tuple[float, bool]]:
+    """Return the times of the messages that contain a text, in the unit of the file, as ``Parts.events``."""
     pattern = re.compile(rb"^(\d+)\tMSG\t[^\n]*" + re.escape(text.encode()), re.MULTILINE)
-    return next((float(match[1]) for block in blocks(head) if (match := pattern.search(block))), None)
+    found = ((float(match[1]), False) for block in blocks(head) for match in pattern.finditer(block))
+    return list(islice(found, MAX_NAMES))
 
 
 def read_events(head: Head, options: RecordingOptions, screen: tuple[int, int] | None) -> Contents:

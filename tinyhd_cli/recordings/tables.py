@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import warnings
 from collections import Counter
@@ -19,7 +20,7 @@ from ..wording import list_names
 from .text import Head, blocks
 
 if TYPE_CHECKING:
-    from polars import DataFrame
+    from polars import DataFrame, Series
 
 MISSING = ["", ".", "-", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "None", "undefined"]
 """Texts of missing values."""
@@ -33,7 +34,10 @@ QUOTED_BYTES = 1 << 16
 COMMENT = re.compile(r"#|sep=.$")
 """Comments before a table, and the line by which Excel knows the separator."""
 
-NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
+NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?\s*", re.IGNORECASE | re.ASCII)
+
+MAX_NAME = 60
+"""Longest name of a column in a message."""
 
 MAX_COLUMNS = 10_000
 """Limit on the columns of a table; the widest exports have several hundred."""
@@ -51,6 +55,12 @@ class Table:
     skip: int
     """Number of lines before the first row of values."""
     decimal_comma: bool = False
+
+    def first_numbers(self, names: Sequence[str]) -> list[tuple[float, ...]]:
+        """Return the numbers in some columns of the rows in the head of the file; NaN where missing."""
+        indices = [self.columns.index(name) for name in names]
+        rows = [split(line, self.separator) for line in self.head.lines[self.skip :] if line.strip()]
+        return [tuple(to_number(row[i]) if i < len(row) else math.nan for i in indices) for row in rows]
 
     def chunks(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> Iterator[DataFrame]:
         """Yield the rows in chunks, as columns ``numbers`` in float64 (null if not a number) and ``texts``.
@@ -98,27 +108,53 @@ def parse(
     quoted = re.search(rb'(^|%s)"' % mark, block[:QUOTED_BYTES], re.MULTILINE) is not None
     if quoted and block.count(b'"') % 2:  # such as inches in a message
         block, quoted = block.replace(b'"', b""), False
+
+    def read(kinds: Mapping[str, Any]) -> DataFrame:
+        frame = polars.read_csv(
+            io.BytesIO(header + block),
+            separator=separator,
+            columns=[short[name] for name in columns if name in kinds],
+            schema_overrides={short[name]: kinds.get(name, polars.String) for name in columns},
+            null_values=MISSING,
+            decimal_comma=decimal_comma,
+            ignore_errors=True,
+            truncate_ragged_lines=True,
+            quote_char='"' if quoted else None,
+            encoding="utf8-lossy",
+        )
+        return cast("DataFrame", frame.rename({short[name]: name for name in columns if name in kinds}))
+
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            frame = polars.read_csv(
-                io.BytesIO(header + block),
-                separator=separator,
-                columns=[short[name] for name in columns if name in kinds],
-                schema_overrides={short[name]: kinds.get(name, polars.String) for name in columns},
-                null_values=MISSING,
-                decimal_comma=decimal_comma,
-                ignore_errors=True,
-                truncate_ragged_lines=True,
-                quote_char='"' if quoted else None,
-                encoding="utf8-lossy",
-            )
+            frame = read(kinds)
+            other = b"." if decimal_comma else b","
+            suspect = other in block and (quoted or separator.encode() != other)
+            lost = [name for name in wanted[0] if suspect and frame[name].null_count()]
+            texts = read(dict.fromkeys(lost, polars.String)) if lost else frame
     except polars.exceptions.PolarsError as error:
         raise InputError(f"{path}: is not a regular table: {one_line(error)}") from error
+    for name in lost:
+        check_marks(path, texts[name].filter(frame[name].is_null()).drop_nulls().unique())
     malformed = [warning for warning in caught if warning.category is UserWarning]
     if malformed:  # a quoted cell that spans lines where none should: rows would be lost
         raise InputError(f"{path}: is not a regular table: {one_line(Warning(malformed[0].message))}")
-    return cast("DataFrame", frame.rename({short[name]: name for name in columns if name in kinds}))
+    return frame
+
+
+def check_marks(path: Path, texts: Series) -> None:
+    """Raise ``InputError`` if one of the texts that were not read as numbers is one with another decimal mark."""
+    number = next((text for text in texts.to_list() if NUMBER.fullmatch(text)), None)
+    if number is not None:
+        raise InputError(
+            f"{path}: has numbers such as {printable(number)!r} among numbers with another decimal mark; export it"
+            " with decimal points"
+        )
+
+
+def to_number(cell: str) -> float:
+    """Return a cell as a number; NaN if it is none."""
+    return float(cell.replace(",", ".")) if NUMBER.fullmatch(cell) else math.nan
 
 
 def import_extra(name: str) -> Any:
@@ -147,11 +183,10 @@ def open_table(head: Head, skip: int = 0) -> Table:
     separator = find_separator(first)
     if not is_header(first):
         return numbered_table(head, skip + start)
-    rows = [line for line in lines[start + 1 :] if line.strip()][:100]
     names = split(first, separator)
     if len(names) > MAX_COLUMNS:
         raise InputError(f"{head.path}: has {len(names):,} columns; the limit is {MAX_COLUMNS:,}")
-    return Table(head, unique(names), separator, skip + start + 1, has_decimal_commas(rows, separator))
+    return Table(head, unique(names), separator, skip + start + 1, has_decimal_commas(lines[start + 1 :], separator))
 
 
 def numbered_table(head: Head, skip: int = 0) -> Table:
@@ -162,7 +197,7 @@ def numbered_table(head: Head, skip: int = 0) -> Table:
     if len(cells) < 2 or not any(NUMBER.fullmatch(cell) for cell in cells):
         raise InputError(f"{head.path}: the line {printable(line[:60])!r} has neither names of columns nor numbers")
     names = tuple(str(number) for number in range(1, len(cells) + 1))
-    return Table(head, names, separator, skip, has_decimal_commas(head.lines[skip : skip + 100], separator))
+    return Table(head, names, separator, skip, has_decimal_commas(head.lines[skip:], separator))
 
 
 def find_separator(line: str) -> str:
@@ -190,8 +225,10 @@ def unique(names: Sequence[str]) -> tuple[str, ...]:
 
 def has_decimal_commas(rows: Sequence[str], separator: str) -> bool:
     """Return whether numbers have decimal commas, as exported in some countries."""
+    if separator == "," or not any("," in row for row in rows):
+        return False
     cells = [cell for row in rows for cell in split(row, separator) if NUMBER.fullmatch(cell)]
-    return separator != "," and any("," in cell for cell in cells) and not any("." in cell for cell in cells)
+    return any("," in cell for cell in cells) and not any("." in cell for cell in cells)
 
 
 def is_header(line: str) -> bool:
@@ -212,4 +249,4 @@ def describe(table: Table) -> str:
     """Return the columns of a table as text for a message."""
     if table.columns[0] == "1":
         return f"it has no header, its columns are numbered from 1 to {len(table.columns)}"
-    return f"it has the columns {list_names([printable(name) for name in table.columns], 12)}"
+    return f"it has the columns {list_names([printable(name[:MAX_NAME]) for name in table.columns], 12)}"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import csv
 import gzip
+import re
+import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +24,15 @@ BLOCK_BYTES = 1 << 23
 
 MAX_LINE_BYTES = 1 << 20
 """Size limit of a line; the widest exports have about 10 KB."""
+
+MAX_BYTES = 1 << 34
+"""Size limit of a text after decompression."""
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".asc", ".coord", ".mat", ".csv.gz", ".tsv.gz", ".txt.gz", ".asc.gz")
+"""Suffixes of recordings."""
+
+FAULTS = (ValueError, ArithmeticError, LookupError, csv.Error)
+"""Errors of damaged content, which concern one file."""
 
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -57,16 +69,26 @@ class Head:
     """Complete lines without their ends; empty if the file is not text."""
 
 
+def bare_name(name: str) -> str:
+    """Return the name of a file without the suffixes of recordings; other dots belong to the name."""
+    found = [suffix for suffix in SUFFIXES if name.lower().endswith(suffix) and len(name) > len(suffix)]
+    return name[: -len(max(found, key=len))] if found else name
+
+
 def read_head(path: Path) -> Head:
     """Return the start of a file; ``InputError`` if it cannot be read or is empty."""
-    with input_errors(path), open_bytes(path) as file:
-        raw = file.read(HEAD_BYTES)
+    with input_errors(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path}: is no file")
+        with open_bytes(path) as file:
+            raw = file.read(HEAD_BYTES)
     if not raw.strip():
         raise InputError(f"{path}: is empty")
     encoding = find_encoding(raw)
     text = codecs.getincrementaldecoder(encoding)("replace").decode(raw)
-    lines = text.splitlines()
-    if len(raw) == HEAD_BYTES:
+    # Not splitlines(): it splits at other characters, too, which `blocks` does not.
+    lines = re.split(r"\r?\n" if "\n" in text else r"\r", text)
+    if len(raw) == HEAD_BYTES or not lines[-1]:
         lines = lines[:-1]
     return Head(path, raw, encoding, () if is_binary(raw, encoding) else tuple(lines))
 
@@ -98,9 +120,12 @@ def blocks(head: Head, skip: int = 0) -> Iterator[bytes]:
         InputError: the file cannot be read, or has an extremely long line.
     """
     decoder = codecs.getincrementaldecoder(head.encoding)("replace")
-    rest = b""
+    rest, size = b"", 0
     with input_errors(head.path), open_bytes(head.path) as file:
         while block := file.read(BLOCK_BYTES):
+            size += len(block)
+            if size > MAX_BYTES:
+                raise InputError(f"{head.path}: has more than {MAX_BYTES >> 30} GiB of text; split it")
             text = block if head.encoding == "utf-8" else decoder.decode(block).encode()
             text = rest + text
             end = text.rfind(b"\n") + 1

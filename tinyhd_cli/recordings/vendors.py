@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import InputError
+import numpy as np
+
+from ..errors import InputError, one_line
 from ..untrusted import parse_json, read_document
-from .collect import Contents, Key, Parts, collect
-from .columns import Eye, Layout, key, unit_of
+from .collect import Contents, Key, Parts, collect, join
+from .columns import Eye, Layout, check_eye, key, unit_of
 from .options import RecordingOptions
 from .tables import Table, describe, find_separator, open_table, split
-from .text import Head, read_head
+from .text import FAULTS, Head, read_head
 
 CONFIDENCE = 0.6
 """Minimum confidence of gaze that Pupil Labs recommends."""
+
+
+PIXELS = re.compile(r"[1-9][0-9]{0,5}")
+"""A side of a screen in pixels."""
 
 
 def header_keys(head: Head) -> set[str]:
@@ -40,14 +47,19 @@ def eyes_of(names: dict[str, str], eye: str, pattern: str, valid: str) -> tuple[
         names: columns by key.
         eye: ``both``, ``left`` or ``right``.
         pattern: key of a column of gaze, with ``{side}`` and ``{axis}``.
-        valid: key of a column of validity, with ``{side}``.
+        valid: key of a column of validity, with ``{side}``; combined gaze is valid with one valid eye.
+
+    Raises:
+        InputError: there is only the other eye.
     """
 
     def find(side: str) -> Eye | None:
         x, y = (names.get(pattern.format(side=side, axis=axis)) for axis in "xy")
-        return Eye(x, y, names.get(valid.format(side=side)) if side else None) if x and y else None
+        stated = (names.get(valid.format(side=one)) for one in ([side] if side else ["left", "right"]))
+        return Eye(x, y, tuple(name for name in stated if name)) if x and y else None
 
     single = {side: found for side in ("left", "right") if (found := find(side))}
+    check_eye(single, eye)
     if eye in single:
         return (single[eye],)
     combined = find("")
@@ -64,11 +76,13 @@ def read_tobii(head: Head, options: RecordingOptions) -> Contents:
     """Read an export of Tobii Pro Lab, or of Tobii Studio."""
     table = open_table(head)
     usable = [name for name in table.columns if not any(unit in name.lower() for unit in ("norm", "mm]", "mm)"))]
-    usable.sort(key=lambda name: "MCS" in name)  # coordinates of the screen before those of the stimulus
+    usable = [name for name in usable if "MCS" not in name]  # pixels of the media, whose size is not stated
     names = by_key(usable)
     eyes = eyes_of(names, options.eye, "gazepoint{side}{axis}", "validity{side}")
     eyes = eyes or eyes_of(names, "both", "fixationpoint{side}{axis}", "{side}")
     time = names.get("recordingtimestamp")
+    if not eyes and any("MCS" in name and "px" in name for name in table.columns):
+        raise InputError(f"{head.path}: has gaze in pixels of the media (MCS) alone; export that of the screen (DACS)")
     if not eyes or time is None:
         raise InputError(f"{head.path}: has no columns Recording timestamp, Gaze point X and Y; {describe(table)}")
     sensor = names.get("sensor")
@@ -101,7 +115,7 @@ def tobii_screen(table: Table, names: dict[str, str]) -> tuple[int, int] | None:
     for line in table.head.lines[table.skip : table.skip + 1000]:
         row = dict(zip(table.columns, split(line, table.separator), strict=False))
         cells = [row.get(name, "") for name in columns if name] or row.get(both or "", "").lower().split("x")
-        if len(cells) == 2 and all(cell.strip().isdigit() and int(cell) for cell in cells):
+        if len(cells) == 2 and all(PIXELS.fullmatch(cell.strip()) for cell in cells):
             return int(cells[0]), int(cells[1])
     return None
 
@@ -117,12 +131,12 @@ def read_pupil(head: Head, options: RecordingOptions) -> Contents:
     """Read gaze or fixations of Pupil Core; fixations in the same folder as ``gaze_positions.csv`` are read, too."""
     table = open_table(head)
     names = by_key(table.columns)
-    surface = "xnorm" in names
-    x, y = (names["xnorm"], names["ynorm"]) if surface else (names["normposx"], names["normposy"])
+    surface = "xnorm" in names or "onsurf" in names
+    x, y = (names["xnorm"], names["ynorm"]) if "xnorm" in names else (names["normposx"], names["normposy"])
     layout = Layout(
-        (Eye(x, y, names.get("confidence")),),
+        (Eye(x, y, (names["confidence"],) if "confidence" in names else ()),),
         time=names.get("gazetimestamp"),
-        only=((names["onsurf"], frozenset({"true", "1"})),) if surface and "onsurf" in names else (),
+        seen=((names["onsurf"], frozenset({"true", "1"})),) if "onsurf" in names else (),
         confidence=CONFIDENCE,
         seconds=1.0,
         duration_seconds=1e-3,
@@ -130,8 +144,20 @@ def read_pupil(head: Head, options: RecordingOptions) -> Contents:
     )
     if layout.time is None:
         layout = replace(layout, start=names["starttimestamp"], duration=names["duration"])
-    contents = layout, collect(table, layout, options)
+    found = collect(table, layout, options)
+    if layout.time is None:
+        for parts in found.values():
+            keep_first_rows(parts)
+    contents = layout, found
     return contents if surface or layout.time is None else with_fixations(contents, head, is_pupil, read_pupil, options)
+
+
+def keep_first_rows(parts: Parts) -> None:
+    """Keep the first row of each fixation; surfaces have one for each frame of the scene."""
+    columns = join(parts.fixations)
+    if columns:
+        _, first = np.unique(columns["start"], return_index=True)
+        parts.add("fixations", {name: values[first] for name, values in columns.items()})
 
 
 def with_fixations(
@@ -146,12 +172,16 @@ def with_fixations(
     layout, found = contents
     if path == head.path or not path.is_file():
         return contents
-    other = read_head(path)
-    if accepts(other):
-        for name, parts in read(other, options)[1].items():
-            target = found.get(name, next(iter(found.values())) if len(found) == 1 else None)
-            if target is not None:
-                target.fixations.update(parts.fixations)
+    try:
+        other = read_head(path)
+        fixations = read(other, options)[1] if accepts(other) else {}
+    except (InputError, *FAULTS) as error:
+        line = f"the fixations beside it are not used: {one_line(error).removeprefix(f'{path}: ')}"
+        return replace(layout, warnings=(*layout.warnings, line)), found
+    for name, parts in fixations.items():
+        target = found.get(name, next(iter(found.values())) if len(found) == 1 else None)
+        if target is not None:
+            target.fixations.update(parts.fixations)
     return layout, found
 
 
@@ -174,13 +204,15 @@ def read_neon(head: Head, options: RecordingOptions) -> Contents:
     if x is None or y is None:
         raise InputError(f"{head.path}: has no columns of {kind} x and y; {describe(table)}")
     detected = [names[name] for name in names if name.startswith(f"{kind} detected ")]
+    valid = detected[:1] or [names[name] for name in ("worn",) if name in names]
     layout = Layout(
-        (Eye(x, y, detected[0] if detected else names.get("worn")),),
+        (Eye(x, y, tuple(valid)),),
         time=names.get("timestamp [ns]"),
         fixation=names.get("fixation id") if kind == "gaze" else None,
         observer=(names["recording id"],) if "recording id" in names else (),
         seconds=1e-9,
         coordinates="normalized" if "normalized" in x else "pixels",
+        shared_names=True,  # the wearer's name is often that of the app
     )
     if kind == "fixation":
         layout = replace(layout, start=names["start timestamp [ns]"], end=names["end timestamp [ns]"])
@@ -225,15 +257,16 @@ def read_gazepoint(head: Head, options: RecordingOptions) -> Contents:
     sides = {"left": "lpog", "right": "rpog"}
     prefix = next(p for p in (sides.get(options.eye, "bpog"), "bpog", "fpog") if {f"{p}x", f"{p}y"} <= names.keys())
     layout = Layout(
-        (Eye(names[f"{prefix}x"], names[f"{prefix}y"], names.get(f"{prefix}v")),),
-        observer=(names["user"],) if "user" in names else (),
+        (gazepoint_eye(names, prefix),),
+        events=(names["user"],) if "user" in names else (),  # marks that other programs set
         stimulus=names.get("medianame"),
         seconds=1.0,
         coordinates="normalized",
     )
     if is_fixation_list(table, names):
-        eye = Eye(names["fpogx"], names["fpogy"], names.get("fpogv"))
-        layout = replace(layout, eyes=(eye,), start=names["fpogs"], duration=names["fpogd"], zero="file")
+        layout = replace(
+            layout, eyes=(gazepoint_eye(names, "fpog"),), start=names["fpogs"], duration=names["fpogd"], zero="file"
+        )
     elif time is None:
         raise InputError(f"{head.path}: has no column TIME; {describe(table)}")
     else:
@@ -241,6 +274,11 @@ def read_gazepoint(head: Head, options: RecordingOptions) -> Contents:
         kind = names.get("fpogv") if fixation else None
         layout = replace(layout, time=time, fixation=fixation, kind=kind, kinds=frozenset({"1", "1.0"}))
     return layout, collect(table, layout, options)
+
+
+def gazepoint_eye(names: dict[str, str], prefix: str) -> Eye:
+    """Return the columns of a point of gaze, such as ``BPOGX``, ``BPOGY`` and ``BPOGV``."""
+    return Eye(names[f"{prefix}x"], names[f"{prefix}y"], (names[f"{prefix}v"],) if f"{prefix}v" in names else ())
 
 
 def is_fixation_list(table: Table, names: dict[str, str]) -> bool:
