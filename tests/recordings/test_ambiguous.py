@@ -74,6 +74,7 @@ def test_several_stimuli(tmp_path):
         assert read(path, stimulus=text)[0][0].fixations.x.tolist() == [x, x]
     assert "several stimuli 'clip' (--stimulus); it has clip1.mp4, clip10.mp4" in read(path, stimulus="clip")[1]
     assert "no stimulus 'film' (--stimulus); it has clip1.mp4" in read(path, stimulus="film")[1]
+    assert "no stimulus 'clip10.5'" in read(path, stimulus="clip10.5")[1]
     path = table(tmp_path, "time_ms,x,y", lambda i, t: f"{t},5,5")
     assert "no column of stimuli" in read(path, stimulus="clip1")[1]
 
@@ -82,7 +83,9 @@ def test_trials_overlaps_and_eyes(tmp_path):
     path = table(tmp_path, "time_ms,x,y,trial", lambda i, t: f"{t},{i},5,{1 + i // 10}")
     assert "several trials, 1, 2; choose one with --columns stimulus=trial --stimulus 1" in read(path)[1]
     (recording,), _ = read(path, columns=(("stimulus", "trial"),), stimulus="2")
-    assert recording.samples.x.tolist() == list(range(10, 20))
+    assert recording.samples.x.tolist() == list(range(10, 20)) and not recording.notes
+    late = table(tmp_path, "time_ms,x,y,video", lambda i, t: f"{t + 5000},{i},5,a")
+    assert any("begins at 5.0 s" in note for note in read(late, stimulus="a")[0][0].notes)
     rows = [f"{400 * i},{400 * i + 300},{x},{x}" for x in (1, 2) for i in range(9)]
     assert "9 fixations overlap, such as at 0 s" in read(save(tmp_path / "p.csv", "start_ms,end_ms,x,y", rows))[1]
     path = table(tmp_path, "eye,time_ms,x,y", lambda i, t: f"{'LR'[i % 2]},{t},{i % 2},5")
@@ -118,6 +121,10 @@ def test_eyelink_messages_with_offsets_and_fixations_alone(tmp_path):
     rows = ["MSG\t1010 -8 VIDEO_START", *(f"{1000 + i}\t 5.0\t 4.0\t 8.0\t..." for i in range(20))]
     (recording,), _ = read(save(tmp_path / "p.asc", f"{head}SAMPLES\tGAZE\tRIGHT", rows), start_event="VIDEO_START")
     assert recording.samples.time_s[0] == pytest.approx(-0.018)
+    (recording,), problem = read(
+        save(tmp_path / "p.asc", f"{head}SAMPLES\tGAZE\tRIGHT", [*rows, "START\t2000 \tRIGHT"])
+    )
+    assert "was started 2 times" in problem
     rows = ["EFIX R   1800\t2000\t201\t  500.0\t  400.0\t    800", "EFIX R   2100\t2300\t201\t  .\t  .\t    800"]
     (recording,), problem = read(save(tmp_path / "p.asc", head.replace("SAMPLES\t", ""), rows))
     assert recording.fixations.start_s.tolist() == pytest.approx([0.8]) and not problem
@@ -173,6 +180,14 @@ def test_decimal_commas_far_down(tmp_path, early):
     assert recording.samples.x[-1] == 512.5
     path = save(tmp_path / "p.csv", "time_ms;x;y", [*rows, "1600;512.5;300.25"])
     assert "another decimal mark" in read(path)[1]
+
+
+def test_numbers_padded_with_spaces(tmp_path):
+    rows = [f"{10 * i:8d} \t{512 + i:8.1f}\t 300.5  " for i in range(9)]
+    for end in ("\n", "\r\n"):
+        path = tmp_path / "p.csv"
+        path.write_bytes(end.join(["time_ms\tx\ty", *rows]).encode())
+        assert read(path)[0][0].samples.valid.all()
 
 
 def test_fixations_out_of_order_and_reversed(tmp_path):

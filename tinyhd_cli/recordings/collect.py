@@ -138,7 +138,7 @@ def choose_stimulus(table: Table, column: str | None, wanted: str | None) -> str
             raise InputError(f"has more than {MAX_NAMES:,} stimuli by {printable(column)}; name another column")
     tests: tuple[Callable[[str], bool], ...] = (
         lambda name: name == wanted,
-        lambda name: PurePath(name).stem == PurePath(wanted).stem,
+        lambda name: PurePath(name).stem == wanted or name == PurePath(wanted).stem,
         lambda name: wanted in name,
     )
     found = next((found for test in tests if (found := [name for name in names if test(name)])), [])

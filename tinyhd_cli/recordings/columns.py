@@ -51,7 +51,7 @@ USUAL = {
     "fixation": "fixationid fixid fixationindex fixationnumber",
     "stimulus": "stimulus stimulusname video videoname media medianame clip presentedstimulusname presentedmedianame"
     " videofile stimulusfile movie moviename",
-    "eye": "eye eyeid eyename whicheye eyetracked eyerecorded",
+    "eye": "eye eyeid eyename whicheye eyetracked eyerecorded eyeused eyereported",
     "trial": "trial trialid trialindex trialnumber trialno trialnr trialname",
     "event": "event eventname message messages eventvalue",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ def read_eyelink(head: Head, options: RecordingOptions) -> Contents:
     for block in blocks(head):
         rows.add(block)
     rows.finish()
+    if rows.starts > 1 and options.start_event is None:
+        line = f"was started {rows.starts:,} times; the video is taken to start with the first; --start-event states it"
+        layout = replace(layout, warnings=(line,))
     return layout, {(): parts}
 
 
@@ -112,6 +116,7 @@ class Rows:
         self.fixations: dict[bytes, list[tuple[float, ...]]] = {b"L": [], b"R": []}
         self.last = -1.0
         self.count = 0
+        self.starts = 0
 
     def add(self, block: bytes) -> None:
         """Add a block of lines."""
@@ -126,8 +131,10 @@ class Rows:
                 )
         for eye, *values in FIXATION.findall(events):
             self.fixations[eye].append(tuple(float(value) for value in values))
-        if self.parts.start is None and (started := START.search(events)):
-            self.parts.start = float(started[1])
+        starts = START.findall(events)
+        self.starts += len(starts)
+        if self.parts.start is None and starts:
+            self.parts.start = float(starts[0])
         text = self.options.start_event
         if text is not None and not self.parts.events:
             self.parts.events += find_messages(events, text.encode())[:1]

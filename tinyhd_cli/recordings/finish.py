@@ -37,6 +37,9 @@ FIXATION_UNITS = (("s", 10.0), ("ms", 1e4), ("us", 1e7), ("ns", float("inf")))
 MAX_SCREEN = 100_000
 """Limit on the sides of a screen in pixels."""
 
+LATE_S = 1.0
+"""Seconds from which the start of the gaze on a chosen stimulus is reported."""
+
 MAX_OVERLAPS = 0.05
 """Fraction of the fixations that may overlap the next one."""
 
@@ -226,6 +229,10 @@ def find_shift(clock: Clock, has_samples: bool, layout: Layout, options: Recordi
         notes.append("the times are of a calendar: the video is taken to start at the first one")
     if zero == "first" and options.time_zero is None and not has_samples and stated is None:
         notes.append("the video is taken to start at the first fixation; --time-zero file or --start-event state it")
+    if zero == "file" and options.time_zero is None and options.stimulus is not None and first > LATE_S:
+        notes.append(
+            f"the gaze on the stimulus begins at {first:.1f} s; if the video began then, give --time-zero first"
+        )
     return options.offset_s + layout.start_s - (first if zero == "first" else 0.0)
 
 

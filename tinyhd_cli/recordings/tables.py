@@ -100,6 +100,8 @@ def parse(
         InputError: the lines are not a table.
     """
     polars = import_extra("polars")
+    if b" " + separator.encode() in block or b" \n" in block or b" \r" in block:  # numbers padded with spaces
+        block = re.sub(rb" +(?=%b|\r?\n|$)" % re.escape(separator.encode()), b"", block)
     kinds = dict.fromkeys(wanted[0], polars.Float64) | dict.fromkeys(wanted[1], polars.String)
     # A header of our own: without one, the first line of each block would have to have all columns.
     short = {name: f"c{index}" for index, name in enumerate(columns)}
