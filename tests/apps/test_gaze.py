@@ -438,6 +438,10 @@ def test_inputs_that_do_not_suit(tmp_path):
         gaze_file(tmp_path / "photo.png", [recording])
     with pytest.raises(UsageError, match="is an input; write to another file"):
         gaze_file(video, [recording], GazeOutputs(csv=recording))
+    before = recording.read_bytes()
+    with pytest.raises(UsageError, match="is a file in a folder of recordings; write to another folder"):
+        gaze_file(video, [recording.parent], GazeOutputs(csv=recording))
+    assert recording.read_bytes() == before
     for values, complaint in (({"step": 0}, "--step"), ({"trail_s": -1.0}, "--trail"), ({"seed": -1}, "--seed")):
         with pytest.raises(UsageError, match=complaint):
             GazeOptions(**values)

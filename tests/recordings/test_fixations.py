@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyhd_cli.errors import UsageError
+from tinyhd_cli.errors import InputError, UsageError
 from tinyhd_cli.recordings import FixationOptions, Recording, Samples, detect_fixations, quality
 
 SCREEN = (1920, 1080)
@@ -100,7 +100,7 @@ def test_short_unknown_and_stated():
     gaze = np.zeros((3, 2), np.float32)
     assert len(detect_fixations(recording_of(gaze, 100))) == 0
     unknown = Recording("p", Path("p.csv"), recording_of(np.zeros((50, 2)), 100).samples, None, None)
-    with pytest.raises(UsageError, match="--screen"):
+    with pytest.raises(InputError, match="--screen"):
         detect_fixations(unknown)
     stated = detect_fixations(recording_of(np.full((50, 2), 5.0), 100), FixationOptions(in_pixels=True))
     both = Recording("p", Path("p.csv"), unknown.samples, stated, None)
@@ -113,6 +113,7 @@ def test_short_unknown_and_stated():
         ({"distance_cm": 60.0}, "--distance needs --screen-width"),
         ({"screen_width_cm": 60.0}, "--screen-width needs --distance"),
         ({"velocity": 0}, "--velocity"),
+        ({"min_duration_s": 1e307}, "--min-fixation"),
         ({"method": "idtt"}, "did you mean idt"),
         ({"max_gap_s": -1}, "--max-gap"),
     ],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import UsageError
+from ..errors import InputError
 from .options import ASSUMED_WIDTH_DEG, FixationOptions
 from .recording import FixationTable, Recording, Samples
 from .tables import import_extra
@@ -40,7 +40,8 @@ def detect_fixations(recording: Recording, options: FixationOptions | None = Non
     Velocities are calculated from the two samples before and the two after each (``smooth`` in pymovements).
 
     Raises:
-        UsageError: pymovements is not installed, or the thresholds are in degrees and the screen is unknown.
+        InputError: the thresholds are in degrees, and the screen of this recording is unknown.
+        UsageError: pymovements is not installed.
     """
     options = options or FixationOptions()
     if recording.samples is None or (options.method == "auto" and recording.fixations):
@@ -116,10 +117,11 @@ def to_degrees(gaze: Points, screen: tuple[int, int] | None, options: FixationOp
     """Return positions in degrees of visual angle from the center of the screen.
 
     Raises:
-        UsageError: the screen is unknown, or pymovements is not installed.
+        InputError: the screen is unknown.
+        UsageError: pymovements is not installed.
     """
     if screen is None:
-        raise UsageError(
+        raise InputError(
             "fixations in degrees need the size of the screen, such as --screen 1920x1080; or give --velocity and"
             " --dispersion in pixels (--thresholds-in-pixels)"
         )

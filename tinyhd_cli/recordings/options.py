@@ -219,8 +219,8 @@ class FixationOptions:
             ("distance", self.distance_cm),
             ("screen-width", self.screen_width_cm),
         ):
-            if value is not None and not 0 < value < float("inf"):
-                raise UsageError(f"--{flag} must be above 0, not {value:g}")
+            if value is not None and not 0 < value < 1e6:
+                raise UsageError(f"--{flag} must be above 0 and below 1,000,000, not {value:g}")
         if not 0 <= self.max_gap_s < float("inf"):
             raise UsageError(f"--max-gap must be at least 0, not {self.max_gap_s:g}")
         if (self.distance_cm is None) != (self.screen_width_cm is None):

@@ -163,8 +163,11 @@ class GazeOutputs:
         return [(name, path) for name, path in pairs if path is not None]
 
     def check_inputs(self, inputs: Sequence[Path]) -> None:
-        """Raise ``UsageError`` if an output is an input."""
+        """Raise ``UsageError`` if an output is an input, or a table would replace a file in a folder of inputs."""
         sources = {os.path.realpath(source) for source in inputs}
+        folders = {folder for folder in map(Path, sources) if folder.is_dir()}
         for kind, path in self.requested():
             if os.path.realpath(path) in sources:
                 raise UsageError(f"--{kind} {path}: is an input; write to another file")
+            if kind in ("csv", "json") and path.is_file() and folders & {*Path(os.path.realpath(path)).parents}:
+                raise UsageError(f"--{kind} {path}: is a file in a folder of recordings; write to another folder")
