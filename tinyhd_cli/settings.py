@@ -68,7 +68,20 @@ def data_folders() -> list[Path]:
     else:
         base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     named = os.environ.get("TINYHD_DATA")
-    return [*([Path(named)] if named else []), Path(base) / "tinyhd" / "datasets"]
+    return [*([expanded(named, "TINYHD_DATA")] if named else []), Path(base) / "tinyhd" / "datasets"]
+
+
+def expanded(folder: str, named_by: str) -> Path:
+    """Return a folder with ``~`` replaced by the home folder; ``UsageError`` if the user does not exist.
+
+    Args:
+        folder: the folder.
+        named_by: the setting or variable, for messages.
+    """
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{named_by} = {folder!r}: the home folder is not known; write it out") from error
 
 
 def dataset_folders() -> dict[str, Path]:
@@ -87,7 +100,7 @@ def dataset_folders() -> dict[str, Path]:
         for name, folder in table.items():
             if not isinstance(folder, str) or not folder:
                 raise UsageError(f"{path}: [{DATASETS}] {name} must be a folder in quotation marks, not {folder!r}")
-            found[name] = path.parent / Path(folder).expanduser()
+            found[name] = path.parent / expanded(folder, f"{path}: [{DATASETS}] {name}")
     return found
 
 

@@ -127,7 +127,8 @@ def describe(planned: Plan) -> str:
     commit = f"{planned.manifest.repo} at {planned.manifest.revision} ({planned.manifest.commit[:8]})"
     head = f"{planned.info.name}, {planned.selection}: {commit}, license {planned.info.license or NOT_KNOWN}"
     if not planned.missing:
-        return f"{head}; all {plural(len(planned.wanted), 'file')} are in {planned.folder}"
+        count = len(planned.wanted)
+        return f"{head}; {f'all {count} files are' if count > 1 else 'the only file is'} in {planned.folder}"
     archives = sum(file.is_archive for file in planned.missing)
     unpacked = f", of which {plural(archives, 'archive')} to unpack" if archives else ""
     there = len(planned.wanted) - len(planned.missing)
@@ -167,13 +168,17 @@ def check(
     loading.start(quiet)
     root, layout = root_and_layout(name, layout)
     with transfer_display(f"{root.name}, hashes", quiet) as progress:
-        wrong = list(wrong_files(root, progress))
+        wrong = wrong_files(root, progress)
     for line in wrong:
         print(printable(f"fault: {line}"))
     if wrong and name in catalog():
-        say(f"to fetch them again: tinyhd datasets download {name}")
+        say(f"to fetch them again: tinyhd datasets download {name}, with --split and --videos as before")
     worst = SOME_INPUT_FAILED if wrong else OK
-    for opened in open_splits(layout, root, split):
+
+    def skip(absent: str, reason: Exception) -> None:
+        print(printable(f"note: {absent} is not checked: {reason}"))
+
+    for opened in open_splits(layout, root, split, skip):
         if not quiet:
             say(f"{root}: {layout}{f', {opened.split}' if opened.split else ''}")
         worst = max(worst, run_check(opened, quiet))

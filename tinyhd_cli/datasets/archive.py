@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..atomic_files import remove
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, one_line
 from ..wording import plural
 
 MAX_RATIO = 200
@@ -26,6 +28,12 @@ BLOCK_BYTES = 1 << 20
 
 RESERVED = frozenset([" ", "."])
 """Last characters of a name that Windows drops, so that two names would be one file."""
+
+DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
+"""Names that are devices on Windows, with any suffix."""
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Compression methods that are read; each other one is a decoder more to trust."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,12 @@ def check_path(name: str) -> str:
     """Return a relative path with ``/`` unchanged, if it stays inside a folder on every system.
 
     Raises:
-        InputError: it is absolute, or has ``..``, the colon of a drive, a backslash or a control character.
+        InputError: it is absolute, or has ``..``, the colon of a drive, a backslash, a control character or the name of
+            a device.
     """
     parts = name.split("/")
+    if device := next((part for part in parts if DEVICE.fullmatch(part)), None):
+        raise InputError(f"refused, because {device!r} is a device on Windows")
     inside = all(part not in ("", ".", "..") and part[-1] not in RESERVED for part in parts)
     if not inside or any(character in "\\:" or not character.isprintable() for character in name):
         raise InputError(f"refused, because the path {name!r} could lead out of its folder")
@@ -63,8 +74,8 @@ def list_members(archive: zipfile.ZipFile, folder: str) -> list[Member]:
         folder: folder for its files, if they are not all in a folder of that name inside the archive.
 
     Raises:
-        InputError: a path leads out of the folder, an entry is a link, two entries are the same file, or the files are
-            much larger than the archive.
+        InputError: a path leads out of the folder, an entry is a link, encrypted or of another compression method, two
+            entries are the same file, or the files are much larger than the archive.
     """
     entries = []
     for info in archive.infolist():
@@ -73,8 +84,12 @@ def list_members(archive: zipfile.ZipFile, folder: str) -> list[Member]:
             raise InputError(f"refused, because {info.filename!r} is a link or a device, not a file")
         if info.flag_bits & 1:
             raise InputError(f"refused, because {info.filename!r} is encrypted")
-        # The name as written: zipfile cuts it at a NUL and replaces the separators of the system.
-        check_path((info.orig_filename or info.filename).removesuffix("/"))
+        if info.compress_type not in METHODS:
+            raise InputError(f"refused, because {info.filename!r} is packed by another method than deflate")
+        # The name as written, because zipfile cuts it at a NUL and replaces the separators of the system; and the name
+        # that zipfile uses, because newer versions take it from another field of the entry.
+        for name in (info.orig_filename or info.filename, info.filename):
+            check_path(name.removesuffix("/"))
         if not info.is_dir():
             entries.append(info)
     inside = all(info.filename.startswith(f"{folder}/") for info in entries)
@@ -82,7 +97,7 @@ def list_members(archive: zipfile.ZipFile, folder: str) -> list[Member]:
         Member(info.filename if inside else f"{folder}/{info.filename}", info.filename, info.file_size, info.CRC)
         for info in entries
     ]
-    check_collisions(members)
+    check_collisions(check_path(member.path) for member in members)
     packed = sum(info.compress_size for info in entries)
     unpacked = sum(member.size for member in members)
     if unpacked > MAX_RATIO * packed + SLACK_BYTES:
@@ -90,28 +105,54 @@ def list_members(archive: zipfile.ZipFile, folder: str) -> list[Member]:
     return members
 
 
-def check_collisions(members: Collection[Member]) -> None:
-    """Raise ``InputError`` if two files have the same path, or one is the folder of another; case is ignored."""
-    seen: set[str] = set()
-    for member in members:
-        if (path := member.path.lower()) in seen:
-            raise InputError(f"refused, because {member.name!r} is in it twice")
-        seen.add(path)
-    for member in members:
-        for parent in PurePosixPath(member.path.lower()).parents:
+def check_collisions(paths: Iterable[str]) -> None:
+    """Raise ``InputError`` if two paths are the same file on some system, or one is the folder of another.
+
+    Some systems ignore case, and some the difference between a letter with an accent and the two characters for it.
+    """
+    seen: dict[str, str] = {}
+    for path in paths:
+        if (key := unicodedata.normalize("NFC", path).casefold()) in seen:
+            raise InputError(f"refused, because {path!r} is in it twice")
+        seen[key] = path
+    for key, path in seen.items():
+        for parent in PurePosixPath(key).parents:
             if str(parent) in seen:
-                raise InputError(f"refused, because {str(parent)!r} is a file and a folder")
+                raise InputError(f"refused, because {seen[str(parent)]!r} is a file, and the folder of {path!r}")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an archive; errors of the block that are about its content become an ``InputError`` of one line."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             yield archive
-    # RuntimeError: encrypted; NotImplementedError: an unknown compression method
+    # RuntimeError: encrypted
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, UnicodeError) as error:
-        raise InputError(f"is damaged ({error})") from error
+        raise damage(error) from error
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open an archive; positions outside of the file are damage, not a problem of the disk."""
+    try:
+        return zipfile.ZipFile(path)
+    except OSError as error:
+        raise damage(error) from error
+
+
+def damage(error: Exception) -> InputError:
+    """Return the error for an archive that cannot be read."""
+    return InputError(f"is damaged ({one_line(error)})")
+
+
+def blocks(archive: zipfile.ZipFile, member: Member) -> Iterator[bytes]:
+    """Yield the content of a file in an archive; the last read checks the CRC. Errors of reading are damage."""
+    try:
+        with archive.open(member.name) as packed:
+            while block := packed.read(BLOCK_BYTES):
+                yield block
+    except OSError as error:  # of reading only: those of the caller are not raised in a generator
+        raise damage(error) from error
 
 
 def unpack(
@@ -146,8 +187,8 @@ def unpack(
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             written = 0
-            with archive.open(member.name) as packed, scratch.open("wb") as output:
-                while block := packed.read(BLOCK_BYTES):  # the last read checks the CRC
+            with scratch.open("wb") as output:
+                for block in blocks(archive, member):
                     written += len(block)
                     if written > member.size:
                         break

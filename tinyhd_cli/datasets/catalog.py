@@ -132,8 +132,8 @@ def same_name(one: str, other: str) -> bool:
 
 
 def download_folder(name: str) -> Path:
-    """Return the folder to download a data set to: the one in ``[datasets]``, else in the folder of data sets."""
-    return settings.dataset_folders().get(name) or settings.data_folders()[0] / name
+    """Return the folder to download a data set to: its folder if it is known, else one in the folder of data sets."""
+    return folder_of(name) or settings.data_folders()[0] / name
 
 
 def where_to_name(name: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError, UsageError
 from .archive import Member
 from .catalog import catalog, folder_of, same_name, where_to_name
+from .damage import write_damaged
 from .layouts import LAYOUTS, Dataset, has_videos, open_dataset
 from .manifest import BLOCK_BYTES, HubFile, Manifest
 
@@ -52,30 +53,40 @@ def detect(root: Path) -> str:
     raise InputError(f"{root}: contains no videos with ground truth in a known layout; name one with --layout")
 
 
-def open_splits(layout: str, root: Path, split: str | None = None) -> list[Dataset]:
+def open_splits(
+    layout: str, root: Path, split: str | None = None, on_absent: Callable[[str, InputError], None] = lambda *_: None
+) -> list[Dataset]:
     """Return the splits of a data set that are there, or only ``split``.
+
+    Args:
+        layout: a key of ``LAYOUTS``.
+        root: folder of the data set.
+        split: the only split to open.
+        on_absent: called with the name of each split that is left out, and the reason.
 
     Raises:
         UsageError: the layout or split does not exist.
         InputError: there is no video of any split.
     """
     splits = LAYOUTS[layout].splits if layout in LAYOUTS and split is None else {}
-    found, problem = [], None
+    found, absent = [], {}
     for name in splits or (split,):
         try:
             found.append(open_dataset(layout, root, name))
         except InputError as error:
-            problem = problem or error
-    if problem is not None and not found:
-        raise problem
+            absent[name or layout] = error
+    if absent and not found:
+        raise next(iter(absent.values()))
+    for left_out, reason in absent.items():
+        on_absent(left_out, reason)
     return found
 
 
-def wrong_files(root: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Iterator[str]:
-    """Compare the files of a download with the Hub's hashes; yield a line for each one that differs.
+def wrong_files(root: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> list[str]:
+    """Compare the files of a download with the Hub's hashes; return a line for each one that differs.
 
-    Nothing is yielded for a folder that ``tinyhd datasets download`` did not make. Files that are not there were not
-    chosen, and are not reported.
+    Damaged files are recorded, so that the next download fetches them again. Nothing is returned for a folder that
+    ``tinyhd datasets download`` did not make. Files that are not there were not chosen, and are not reported.
 
     Args:
         root: folder of the data set.
@@ -83,7 +94,7 @@ def wrong_files(root: Path, on_progress: Callable[[int, int], None] = lambda don
     """
     manifest = Manifest.read(root)
     if manifest is None:
-        return
+        return []
     members = (member for inner in manifest.archives.values() for member in inner)
     listed: list[HubFile | Member] = [*manifest.files, *members]
     files = [file for file in listed if (root / file.path).is_file()]
@@ -94,12 +105,15 @@ def wrong_files(root: Path, on_progress: Callable[[int, int], None] = lambda don
         done += read
         on_progress(done, total)
 
+    wrong = {}
     for file in files:
         path = root / file.path
         if (size := path.stat().st_size) != file.size:
-            yield f"{path}: has {size:,} bytes instead of {file.size:,}"
+            wrong[file.path] = f"{path}: has {size:,} bytes instead of {file.size:,}"
         elif not (file.matches(path, count) if isinstance(file, HubFile) else same_crc(path, file, count)):
-            yield f"{path}: differs from the Hub's hash"
+            wrong[file.path] = f"{path}: differs from the Hub's hash"
+    write_damaged(root, wrong)
+    return list(wrong.values())
 
 
 def same_crc(path: Path, member: Member, on_bytes: Callable[[int], None]) -> bool:

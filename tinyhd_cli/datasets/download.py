@@ -1,23 +1,26 @@
 """Download data sets from the Hugging Face Hub: plan, fetch, verify, unpack; the data appears complete or not at all.
 
-Everything is collected in a hidden folder next to the data set's own. What is in its ``files`` is verified, so an
-interrupted download continues with the rest. At the end that folder is renamed.
+Everything is collected in a hidden folder next to the data set's own, on the same disk. What is in its ``files`` is
+verified, so an interrupted download continues with the rest. At the end that folder is renamed.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from ..atomic_files import cannot_write, make_parent
+from ..atomic_files import cannot_write, destination, make_parent, remove
 from ..errors import InputError, OutputError, UsageError
 from ..wording import list_names
 from . import archive
 from .catalog import DatasetInfo, HubSource, download_folder, where_to_name
+from .damage import read_damaged
 from .manifest import MANIFEST, HubFile, Manifest
 from .map_video_layouts import read_splits
 from .selection import Lists, Selection, is_of_video
@@ -27,6 +30,9 @@ REVISION = "main"
 
 THREADS = 4
 """Files that are fetched at the same time."""
+
+OF_DISK = "lost+found"
+"""Folder in the topmost folder of a disk."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,9 @@ class Staging:
 
     @property
     def root(self) -> Path:
-        """The hidden folder, on the same disk."""
-        return self.folder.parent / f".{self.folder.name}.download"
+        """The hidden folder, on the same disk: beside the folder, or in it if it is a disk of its own."""
+        inside = self.folder.is_dir() and (os.path.ismount(self.folder) or not os.access(self.folder.parent, os.W_OK))
+        return (self.folder if inside else self.folder.parent) / f".{self.folder.name}.download"
 
     @property
     def files(self) -> Path:
@@ -86,6 +93,16 @@ class Staging:
         """Files that are not published with the others; moved back into ``files`` at the end."""
         return self.root / "later"
 
+    @property
+    def lock(self) -> Path:
+        """The file that is locked by the process that works in the hidden folder."""
+        return self.root / "lock"
+
+    @cached_property
+    def damaged(self) -> frozenset[str]:
+        """Paths of the published files that a check found damaged."""
+        return read_damaged(self.folder)
+
     def part(self, file: HubFile) -> Path:
         """Return the path of a file that is being fetched."""
         return self.root / "parts" / file.digest
@@ -96,9 +113,9 @@ class Staging:
         return min(part.stat().st_size, file.size) if part.is_file() else 0
 
     def has(self, path: str, size: int) -> bool:
-        """Return whether a file of this size is there, published or not."""
-        found = (root / path for root in (self.folder, self.files))
-        return any(path.is_file() and path.stat().st_size == size for path in found)
+        """Return whether a file of this size is there, published or not, and not found damaged."""
+        roots = (self.files,) if path in self.damaged else (self.folder, self.files)
+        return any(found.is_file() and found.stat().st_size == size for found in (root / path for root in roots))
 
 
 def plan(info: DatasetInfo, selection: Selection, revision: str | None = None, out: Path | None = None) -> Plan:
@@ -111,34 +128,52 @@ def plan(info: DatasetInfo, selection: Selection, revision: str | None = None, o
         out: folder of the data set. Default: the one in ``[datasets]``, else its name in the folder of data sets.
 
     Raises:
-        UsageError: the data set is not on the Hub, the folder holds another revision, or nothing matches the selection.
+        UsageError: the data set is not on the Hub, the folder holds another data set or revision, or nothing matches
+            the selection.
         WeightsError: the Hub cannot be reached.
     """
     if info.hub is None:
         home = f": get it from its authors ({info.homepage})" if info.homepage else ""
         raise UsageError(f"{info.name} is not on the Hub{home}; then {where_to_name(info.name)}")
     selection.check(info.hub)
-    folder = (out or download_folder(info.name)).absolute()
+    folder = destination(out or download_folder(info.name))
     staging = Staging(folder)
-    manifest = Manifest.read(staging.root) or Manifest.read(folder)
+    manifest = recorded(staging)
     if manifest is None:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not is_empty(folder, staging):
             raise UsageError(f"{folder}: exists, and is no download of tinyhd; choose another folder with --out")
-        manifest = list_files(info.name, info.hub.repo, revision or REVISION, folder)
+        manifest = list_files(info.name, info.hub, revision or REVISION, folder)
+    elif manifest.repo != info.hub.repo:
+        raise UsageError(f"{folder}: holds {manifest.repo}, not {info.hub.repo}; choose another folder with --out")
     elif revision not in (None, manifest.revision, manifest.commit):
         raise UsageError(
             f"--revision {revision}: {folder} holds revision {manifest.revision} ({manifest.commit[:8]}); "
             "choose another folder with --out"
         )
-    wanted = tuple(file for file in manifest.files if selection.has_file(file.path, info.hub))
-    lists = split_lists(info.hub, selection, staging)
-    missing = tuple(file for file in wanted if not is_complete(file, manifest, info.hub, selection, staging, lists))
-    if not wanted or (selection.ranges and not any_video(wanted, manifest, info.hub, selection)):
-        raise UsageError(f"{info.name} has no files for {selection}: the repository {info.hub.repo} lists none")
+    return compare(info, info.hub, selection, manifest, staging)
+
+
+def recorded(staging: Staging) -> Manifest | None:
+    """Return the record of earlier downloads, or None if there is none."""
+    return Manifest.read(staging.root) or Manifest.read(staging.folder)
+
+
+def is_empty(folder: Path, staging: Staging) -> bool:
+    """Return whether a path is a folder without files of others."""
+    return folder.is_dir() and all(path == staging.root or path.name == OF_DISK for path in folder.iterdir())
+
+
+def compare(info: DatasetInfo, source: HubSource, selection: Selection, manifest: Manifest, staging: Staging) -> Plan:
+    """Return what is missing; ``UsageError`` if nothing matches the selection."""
+    wanted = tuple(file for file in manifest.files if selection.has_file(file.path, source))
+    lists = split_lists(source, selection, staging)
+    missing = tuple(file for file in wanted if not is_complete(file, manifest, source, selection, staging, lists))
+    if not wanted or (selection.ranges and not any_video(wanted, manifest, source, selection)):
+        raise UsageError(f"{info.name} has no files for {selection}: the repository {source.repo} lists none")
     count = sum(file.size - staging.fetched(file) for file in missing)
     archives = [file.size for file in missing if file.is_archive]
-    free = shutil.disk_usage(existing(folder)).free
-    return Plan(info, folder, selection, manifest, wanted, missing, count, count + max(archives, default=0), free)
+    free, space = shutil.disk_usage(existing(staging.root)).free, count + max(archives, default=0)
+    return Plan(info, staging.folder, selection, manifest, wanted, missing, count, space, free)
 
 
 def any_video(wanted: Sequence[HubFile], manifest: Manifest, source: HubSource, selection: Selection) -> bool:
@@ -198,7 +233,7 @@ def download(planned: Plan, on_progress: Callable[[int, int], None] = lambda don
         InputError: a file arrived damaged, or an archive is damaged or unsafe.
         WeightsError: the Hub cannot be reached.
     """
-    staging, manifest = planned.staging, planned.manifest
+    staging = planned.staging
     if planned.is_published:
         return planned.folder
     if planned.space > planned.free:
@@ -208,7 +243,8 @@ def download(planned: Plan, on_progress: Callable[[int, int], None] = lambda don
         )
     make_parent(planned.folder)
     with locked(staging, planned.info.name):
-        manifest.write(staging.root)
+        planned = renewed(planned)
+        planned.manifest.write(staging.root)
         progress = Progress(sum(file.size for file in planned.missing), on_progress)
         fetch_all(planned, [file for file in planned.missing if not file.is_archive], progress)
         check_numbers(planned)
@@ -217,6 +253,19 @@ def download(planned: Plan, on_progress: Callable[[int, int], None] = lambda don
                 fetch_archive(planned, file, progress)
         publish(planned)
     return planned.folder
+
+
+def renewed(planned: Plan) -> Plan:
+    """Return the plan for the files that are there now: another process may have downloaded some since.
+
+    Raises:
+        UsageError: it downloaded another commit.
+    """
+    staging = planned.staging
+    manifest = recorded(staging) or planned.manifest
+    if (manifest.repo, manifest.commit) != (planned.manifest.repo, planned.manifest.commit):
+        raise UsageError(f"{planned.folder}: another process has changed it; run the same command again")
+    return compare(planned.info, planned.source, planned.selection, manifest, staging)
 
 
 @contextmanager
@@ -230,18 +279,37 @@ def locked(staging: Staging, name: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     try:
-        for folder in (staging.files, staging.root / "parts"):
-            folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(staging.root / "lock", timeout=0):
+        staging.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(staging.lock, timeout=0):
+            for folder in (staging.files, staging.root / "parts"):
+                folder.mkdir(parents=True, exist_ok=True)
             if staging.later.exists():  # the process was killed while it published other files
                 merge(staging.later, staging.files)
             yield
-        if not staging.files.exists():
-            shutil.rmtree(staging.root, ignore_errors=True)
+            if is_done := not staging.files.exists():
+                clear(staging)
+        if is_done and os.name == "nt":  # a locked file cannot be removed there
+            remove_lock(staging)
     except Timeout:
         raise UsageError(f"another process is downloading {name} to {staging.folder}; wait for it") from None
     except OSError as error:
         raise cannot_write(Path(error.filename or staging.root), error) from error
+
+
+def clear(staging: Staging) -> None:
+    """Remove the hidden folder while it is locked, the lock last: then another process may create both again."""
+    for path in staging.root.iterdir():
+        if path != staging.lock:
+            remove(path)
+    if os.name != "nt":
+        remove_lock(staging)
+
+
+def remove_lock(staging: Staging) -> None:
+    """Remove the lock and the hidden folder, unless another process has just begun to use it."""
+    with suppress(OSError):
+        staging.lock.unlink()
+        staging.root.rmdir()
 
 
 def check_numbers(planned: Plan) -> None:
@@ -322,7 +390,7 @@ def publish(planned: Plan) -> None:
         if path not in chosen:
             move(staging.files / path, staging.later / path)
     manifest.write(staging.files)
-    if staging.folder.is_dir() and not any(staging.folder.iterdir()):
+    with suppress(OSError):  # it has files, or is a disk
         staging.folder.rmdir()
     if staging.folder.exists():
         merge(staging.files, staging.folder)

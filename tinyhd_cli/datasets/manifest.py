@@ -25,6 +25,11 @@ BLOCK_BYTES = 1 << 20
 """Bytes that are hashed at once."""
 
 
+def is_count(value: object) -> bool:
+    """Return whether a value of a document is a number of bytes."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 @dataclass(frozen=True)
 class HubFile:
     """A file of the repository, as the Hub lists it."""
@@ -36,6 +41,8 @@ class HubFile:
 
     def __post_init__(self) -> None:
         check_path(self.path)
+        if not is_count(self.size):
+            raise InputError(f"refused, because {self.path!r} has the size {self.size!r}")
         if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", self.digest):  # it names a temporary file, too
             raise InputError(f"refused, because {self.path!r} has the hash {self.digest!r}")
 
@@ -102,11 +109,13 @@ class Manifest:
         try:
             value: dict[str, Any] = parse_json(read_document(record, MAX_MANIFEST_BYTES))
             repo, revision, commit = (str(value[name]) for name in ("repo", "revision", "commit"))
-            files = tuple(HubFile(str(path), int(size), str(digest)) for path, size, digest in value["files"])
+            files = tuple(HubFile(str(path), size, str(digest)) for path, size, digest in value["files"])
             archives = {
-                str(path): tuple(Member(check_path(inner), "", int(size), int(crc)) for inner, size, crc in members)
+                str(path): tuple(Member(check_path(inner), "", size, crc) for inner, size, crc in members)
                 for path, members in value["archives"].items()
             }
+            if not all(is_count(member.size) for members in archives.values() for member in members):
+                raise ValueError
         except (OSError, ValueError, LookupError, TypeError, AttributeError, InputError) as error:
             raise InputError(f"{record}: is damaged; remove it to download the data set again") from error
         return cls(repo, revision, commit, files, archives)

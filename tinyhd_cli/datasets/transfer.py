@@ -1,7 +1,7 @@
 """Fetch single files of a repository of data: resumed at the byte where they stopped, then verified.
 
 ``huggingface_hub.hf_hub_download`` starts a file again that another process has left behind, which may be 20 GB of an
-archive; so its ``http_get`` is called with the bytes that are there.
+archive, and reads 10 MB before it writes them; so its connection is used, with the bytes that are there.
 """
 
 from __future__ import annotations
@@ -12,14 +12,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
 
 from ..atomic_files import remove
 from ..errors import InputError, OutputError
 from ..weights.hub import LOG_IN, one_line_errors
+from .archive import check_collisions
+from .catalog import HubSource
 from .manifest import HubFile, Manifest
+from .selection import Selection
 
-OnBytes = Callable[[int], None]
+PAUSES_S = (1.0, 1.0, 1.0, 2.0, 4.0)
+"""Pauses in seconds before further attempts, if the connection is interrupted and no byte has arrived since."""
+
+MAX_PAUSE_S = 120.0
+"""Limit on a pause that the Hub asks for."""
+
+BUSY = (408, 429, 500, 502, 503, 504)
+"""HTTP status codes of the Hub that another attempt may not get."""
 
 
 class Stopped(Exception):
@@ -56,24 +65,10 @@ class Progress:
         if self.stopped.is_set():
             raise Stopped
 
-
-def counting_bar(add: OnBytes) -> type[Any]:
-    """Return a class with the part of tqdm's interface that huggingface_hub uses; it calls ``add``."""
-
-    class Bar:
-        def __init__(self, **options: Any) -> None:
-            pass
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            pass
-
-        def update(self, count: int) -> None:
-            add(count)
-
-    return Bar
+    def pause(self, seconds: float) -> None:
+        """Wait; raise ``Stopped`` at once if ``stopped`` is set."""
+        if self.stopped.wait(seconds):
+            raise Stopped
 
 
 @contextmanager
@@ -100,10 +95,13 @@ def hub_errors(subject: str, folder: Path) -> Iterator[None]:
             raise
 
 
-def list_files(name: str, repo: str, revision: str, folder: Path) -> Manifest:
-    """Return the files of a repository at the commit of a revision, with two or more requests to the Hub.
+def list_files(name: str, source: HubSource, revision: str, folder: Path) -> Manifest:
+    """Return the files of a data set at the commit of a revision, with two or more requests to the Hub.
+
+    Files of the repository that belong to no split are left out, whatever their names are.
 
     Raises:
+        InputError: a path leads out of the folder, two are the same file, or a size or hash is none.
         WeightsError: the Hub cannot be reached, or has no such repository or revision.
     """
     from huggingface_hub import HfApi
@@ -111,17 +109,18 @@ def list_files(name: str, repo: str, revision: str, folder: Path) -> Manifest:
 
     with hub_errors(name, folder):
         api = HfApi()
-        commit = api.repo_info(repo, repo_type="dataset", revision=revision).sha or revision
-        found = api.list_repo_tree(repo, recursive=True, repo_type="dataset", revision=commit)
+        commit = api.repo_info(source.repo, repo_type="dataset", revision=revision).sha or revision
+        found = api.list_repo_tree(source.repo, recursive=True, repo_type="dataset", revision=commit)
         try:
             files = tuple(
                 HubFile(file.path, file.size, file.lfs.sha256 if file.lfs else file.blob_id)
                 for file in found
-                if isinstance(file, RepoFile)
+                if isinstance(file, RepoFile) and Selection().has_file(file.path, source)
             )
+            check_collisions(file.path for file in files)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
-    return Manifest(repo, revision, commit, files)
+    return Manifest(source.repo, revision, commit, files)
 
 
 def fetch(name: str, manifest: Manifest, file: HubFile, part: Path, progress: Progress) -> None:
@@ -139,34 +138,90 @@ def fetch(name: str, manifest: Manifest, file: HubFile, part: Path, progress: Pr
         WeightsError, OutputError: the transfer failed.
     """
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers, logging  # type: ignore[attr-defined]
 
-    # Each attempt would be logged; the last one raises an error.
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     with hub_errors(name, part.parent):
         cached = try_to_load_from_cache(manifest.repo, file.path, repo_type="dataset", revision=manifest.commit)
-        if part.is_file() and part.stat().st_size > file.size:
-            remove(part)
-        if isinstance(cached, str) and file.matches(Path(cached)):
+        if isinstance(cached, str) and file.matches(Path(cached), progress.check):
             shutil.copyfile(cached, part)
-        there = part.stat().st_size if part.is_file() else 0
-        progress.add(there)
-        if there < file.size or not part.is_file():
-            with part.open("r+b" if there else "wb") as output:
-                output.seek(there)
-                http_get(
-                    hf_hub_url(manifest.repo, file.path, repo_type="dataset", revision=manifest.commit),
-                    output,
-                    resume_size=there,
-                    headers=build_hf_headers(),
-                    expected_size=file.size,
-                    displayed_filename=file.path,
-                    tqdm_class=counting_bar(progress.add),
-                )
+        if size_of(part) > file.size:
+            remove(part)
+        part.touch()
+        progress.add(size_of(part))
+        if size_of(part) < file.size:
+            url = hf_hub_url(manifest.repo, file.path, repo_type="dataset", revision=manifest.commit)
+            receive_all(url, part, file.size, progress)
         if not file.matches(part, progress.check):
             remove(part)
             raise InputError(
                 f"{name}: {file.path} arrived damaged (its content differs from the Hub's hash); "
                 "run the same command again to fetch it again"
             )
+
+
+def size_of(part: Path) -> int:
+    """Return the number of bytes in a file; 0 if it does not exist."""
+    return part.stat().st_size if part.is_file() else 0
+
+
+def receive_all(url: str, part: Path, size: int, progress: Progress) -> None:
+    """Append the missing bytes of a file; try again after interruptions, as long as some bytes arrive in between.
+
+    Args:
+        url: address of the file.
+        part: path of the content so far.
+        size: size of the file in bytes; nothing is written beyond.
+        progress: counts the bytes.
+
+    Raises:
+        httpx2.HTTPError, HfHubHTTPError: the last attempt failed, too.
+        Stopped: another transfer failed, or the program is interrupted.
+    """
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    pauses = iter(PAUSES_S)
+    while True:
+        there = size_of(part)
+        try:
+            receive(url, part, size, progress)
+            return
+        except (httpx2.TransportError, HfHubHTTPError) as error:
+            answer = error.response if isinstance(error, HfHubHTTPError) else None
+            if answer is not None and answer.status_code not in BUSY:
+                raise
+            if size_of(part) > there:
+                pauses = iter(PAUSES_S)
+            pause = next(pauses, None)
+            if pause is None:
+                raise
+            wanted = answer.headers.get("Retry-After", "") if answer is not None else ""
+            progress.pause(min(float(wanted), MAX_PAUSE_S) if wanted.isdecimal() else pause)
+
+
+def receive(url: str, part: Path, size: int, progress: Progress) -> None:
+    """Append the missing bytes of a file with one request; every block is written as it arrives."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        build_hf_headers,
+        get_session,
+        hf_raise_for_status,
+    )
+
+    there = size_of(part)
+    # Compressed content has other positions.
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    if there:
+        headers["Range"] = f"bytes={there}-"
+    with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
+        hf_raise_for_status(response)
+        if there and not response.headers.get("Content-Range", "").startswith(f"bytes {there}-"):
+            progress.add(-there)  # the server sends all of it
+            there = 0
+        with part.open("ab" if there else "wb") as output:
+            for block in response.iter_bytes():
+                kept = block[: size - there]
+                output.write(kept)
+                there += len(kept)
+                progress.add(len(kept))
+                if there == size:  # not one byte more, whatever the server sends
+                    return

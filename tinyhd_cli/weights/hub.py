@@ -6,6 +6,7 @@ huggingface_hub reads ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and ``HF_
 from __future__ import annotations
 
 import errno
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,10 @@ from ..errors import WeightsError, one_line
 from ..settings import hub_owner
 from .model_card import model_card
 from .registry import HubFile, WeightsInfo
+
+# huggingface_hub reads it on import. Without it, it fetches a list of programs (/api/agent-harnesses), to report by
+# which of them it was started. Modules that send requests by huggingface_hub import this one first.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 LOG_IN = "set HF_TOKEN or run hf auth login"
 
