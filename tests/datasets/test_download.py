@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import signal
 import stat
@@ -14,98 +13,15 @@ import time
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers import crowdsal
-from helpers.hub_server import HubServer
+from helpers.hub_data import CROWDSAL, NTIRE, below, content, crowdsal_files, fetched, ntire_files, packed
 from huggingface_hub import constants
 
 from tinyhd_cli.datasets import archive, download, folder_of, open_dataset, read_density
 from tinyhd_cli.datasets.download import Staging
-from tinyhd_cli.datasets.manifest import MANIFEST
 from tinyhd_cli.datasets.selection import Selection
 from tinyhd_cli.errors import UsageError
-
-CROWDSAL = "datasets/ANDRYHA/CrowdSAL"
-NTIRE = "datasets/ANDRYHA/VideoSaliencyChallenge"
-
-
-def content(name: str, size: int = 4000) -> bytes:
-    """Return bytes that depend on a name; downloads do not decode videos."""
-    return np.random.default_rng(list(name.encode())).bytes(size)
-
-
-def crowdsal_files() -> dict[str, bytes]:
-    """Return the files of a small CrowdSAL, by path: 4 videos to train on, 2 to test."""
-    files = {"README.md": b"# CrowdSAL", ".gitattributes": b"*.mp4 lfs"}
-    for split, numbers in (("Train", range(1, 5)), ("Test", range(3001, 3003))):
-        files[f"{split}/metadata.jsonl"] = b'{"file_name": "0001.mp4"}\n'
-        for number in numbers:
-            for kind, suffix in (("Videos", "mp4"), ("Saliency", "mp4"), ("Fixations", "json")):
-                path = f"{split}/{kind}/{number:04d}.{suffix}"
-                files[path] = content(path)
-    return files
-
-
-def packed(files: dict[str, bytes | zipfile.ZipInfo]) -> bytes:
-    """Return a zip of files, by name."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as written:
-        for name, data in files.items():
-            written.writestr(name, data)
-    return buffer.getvalue()
-
-
-def ntire_files(**videos: bytes) -> dict[str, bytes]:
-    """Return the files of a small NTIRE 2026, by path, with more files in ``Videos.zip``."""
-    names = {"train": ["001", "002"], "public_test": ["003"], "private_test": ["004.mp4"]}
-    clips = {f"Videos/{number:03d}.mp4": content(f"clip {number}") for number in range(1, 5)}
-    files = {"README.md": b"# NTIRE", "TrainTestSplit.json": json.dumps(names).encode(), "VideoInfo.json": b"{}"}
-    files["Videos.zip"] = packed(clips | videos)
-    for split, numbers in (("Train", (1, 2)), ("Test", (3, 4))):
-        names = [f"{split}/{number:03d}" for number in numbers]
-        files[f"Saliency{split}.zip"] = packed({f"{name}.mp4": content(f"map {name}") for name in names})
-        fixations = {f"{name}/fixations.json": b"[[[1, 2]]]" for name in names}
-        images = {f"{name}/fixations/0001.png": b"an image" for name in names}
-        files[f"Fixations{split}.zip"] = packed(fixations | images)
-    return files
-
-
-@pytest.fixture
-def server():
-    with HubServer() as running:
-        yield running
-
-
-@pytest.fixture
-def hub(server, monkeypatch, tmp_path):
-    """Return the server, set as the Hub of this process; the folder of data sets is ``data``."""
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("TINYHD_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    for path, data in crowdsal_files().items():
-        server.put(CROWDSAL, path, data)
-    return server
-
-
-def below(folder: Path) -> set[str]:
-    """Return the paths of all files below a folder, without the record of the download."""
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
-
-
-def fetched(server: HubServer) -> list[str]:
-    """Return the files that were requested since the last call, with the first byte of each that was resumed."""
-    found = [
-        path.rpartition("/resolve/")[2].partition("/")[2] + byte_range.removeprefix("bytes=")
-        for method, path, byte_range in server.requests
-        if "/resolve/" in path and method == "GET"
-    ]
-    server.requests.clear()
-    return sorted(found)
 
 
 def test_parts_of_a_data_set(hub, tinyhd, tmp_path, capsys):

@@ -1,0 +1,30 @@
+"""A Hub on the loopback interface for the tests of downloads."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.hub_data import CROWDSAL, crowdsal_files
+from helpers.hub_server import HubServer
+
+
+@pytest.fixture
+def server():
+    with HubServer() as running:
+        yield running
+
+
+@pytest.fixture
+def hub(server, monkeypatch, tmp_path):
+    """Return the server, set as the Hub of this process; the folder of data sets is ``data``."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("TINYHD_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for path, data in crowdsal_files().items():
+        server.put(CROWDSAL, path, data)
+    return server
