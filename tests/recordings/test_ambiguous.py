@@ -137,15 +137,20 @@ def test_marks_of_gazepoint_are_events(tmp_path):
     assert recording.observer == "p" and recording.samples.time_s[10] == pytest.approx(0)
 
 
+SURFACE = (
+    "world_timestamp,world_index,fixation_id,start_timestamp,duration,dispersion,norm_pos_x,norm_pos_y,x_scaled,y_scaled"
+    ",on_surf"
+)
+
+
 def test_pupil_surfaces(tmp_path):
     """Gaze beside the surface is invalid, but the recording starts with it; fixations have a row per frame."""
     header = "gaze_timestamp,x_norm,y_norm,on_surf,confidence"
     path = save(tmp_path / "a.csv", header, [f"{100 + i / 100},0.5,0.5,{i >= 9},1.0" for i in range(20)])
     (recording,), _ = read(path, screen=(100, 100))
     assert recording.samples.valid.sum() == 11 and recording.samples.time_s[9] == pytest.approx(0.09)
-    header = "world_timestamp,fixation_id,start_timestamp,duration,norm_pos_x,norm_pos_y,on_surf"
-    rows = [f"{100 + i / 30},{i // 5},{100 + i // 5},300,{i / 20},0.5,{i % 5 > 1}" for i in range(20)]
-    (recording,), _ = read(save(tmp_path / "b.csv", header, rows), screen=(100, 100))
+    rows = [f"{100 + i / 30},{i},{i // 5},{100 + i // 5},300,1,{i / 20},0.5,0,0,{i % 5 > 1}" for i in range(20)]
+    (recording,), _ = read(save(tmp_path / "b.csv", SURFACE, rows), screen=(100, 100))
     np.testing.assert_allclose(recording.fixations.x, [10, 35, 60, 85])
     np.testing.assert_allclose(recording.fixations.end_s, [0.3, 1.3, 2.3, 3.3], atol=1e-6)
 
@@ -248,6 +253,9 @@ def test_one_bad_file_does_not_end_the_study(tmp_path, monkeypatch):
     save(tmp_path / "cell.csv", f"{head},{'z' * 140_000}", good)
     smi = ["## Calibration Area:\t0\t0", "Time\tType\tTrial\tL POR X [px]\tL POR Y [px]"]
     save(tmp_path / "smi.txt", "## [iView]", [*smi, *(f"{2000 * i}\tSMP\t1\t5\t5" for i in range(9))])
+    surface = [f"{100 + i / 30},{i},7,100.0,300.0,1.0,0.5,0.5,0,0,{i < 5}" for i in range(9)]
+    surface[1], surface[6] = surface[1].replace(",True", '",True'), '100.2,6,",100.0,300.0,1.0,0.5,0.5,0,0,False'
+    save(tmp_path / "quotes.csv", SURFACE, surface)
     save(tmp_path / "digits.csv", head, ["\u0660,1,1", "\u0661,2,2"])
     with gzip.open(tmp_path / "rows.csv.gz", "wt") as file:
         file.write("time_ms,x,y\n" + "0,1,1\n" * 1200)
@@ -255,9 +263,9 @@ def test_one_bad_file_does_not_end_the_study(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.csv")
     recordings, problem = read(tmp_path)
     assert [recording.observer for recording in recordings] == ["2026.11.27_anna", "2026.11.27_ben"]
-    for words in ("field limit", "screen of 0x0 pixels", "more than 1,000 rows", "digits.csv"):
+    for words in ("field limit", "screen of 0x0 pixels", "more than 1,000 rows", "digits.csv", "quotes.csv"):
         assert words in problem
-    assert len(problem.splitlines()) == 4 and "is no file" in read(tmp_path / "pipe.csv")[1]
+    assert len(problem.splitlines()) == 5 and "is no file" in read(tmp_path / "pipe.csv")[1]
     assert quality(recordings[0]).rate == pytest.approx(100)
 
 
@@ -276,3 +284,11 @@ def test_neon_wearers_of_one_name_and_damaged_fixations(tmp_path):
 def test_placed_needs_numbers():
     with pytest.raises(UsageError, match="--placed"):
         RecordingOptions(placed=(float("nan"), 0.0, 64.0, 36.0))
+
+
+def test_lines_end_at_line_ends_alone(tmp_path):
+    """In Latin-1, as old exports are, an ellipsis of Windows is what Unicode has as the end of a line."""
+    text = "## [iView]\n## Description: a\x85 \xe9\nTime\tType\tTrial\tL POR X [px]\tL POR Y [px]\n"
+    path = tmp_path / "p.txt"
+    path.write_bytes((text + "".join(f"{2000 * i}\tSMP\t1\t{i + 1}\t5\n" for i in range(9))).encode("latin-1"))
+    assert len(read(path)[0][0].samples) == 9

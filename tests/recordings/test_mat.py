@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from tinyhd_cli.recordings import RecordingOptions, read_recordings
+from tinyhd_cli.recordings import RecordingOptions, mat_file, read_recordings
 
 FRAMES = np.arange(40)
 X, Y = 100.0 + 10 * FRAMES, 300.0 - 5 * FRAMES
@@ -140,3 +140,13 @@ def test_damaged_files_are_refused(tmp_path):
         except InputError as error:
             refused += "not a complete MAT file" in str(error)
     assert 100 < refused < 300
+
+
+def test_limits_of_the_content(tmp_path, monkeypatch):
+    """Numbers in all variables together, and bytes after decompression."""
+    savemat(tmp_path / "a.mat", {f"x{n}": np.zeros((1000, 2), np.int8) for n in range(9)}, do_compression=True)
+    for limit, value in (("MAX_NUMBERS", 10_000), ("MAX_BYTES", 8_000)):
+        with monkeypatch.context() as patched:
+            patched.setattr(mat_file, limit, value)
+            assert "too much content" in read(tmp_path / "a.mat")[1][0]
+    assert "several arrays" in read(tmp_path / "a.mat")[1][0]

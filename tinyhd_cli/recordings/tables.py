@@ -136,11 +136,13 @@ def parse(
             texts = read(dict.fromkeys(lost, polars.String)) if lost else frame
     except polars.exceptions.PolarsError as error:
         raise InputError(f"{path}: is not a regular table: {one_line(error)}") from error
-    for name in lost:
-        check_marks(path, texts[name].filter(frame[name].is_null()).drop_nulls().unique())
     malformed = [warning for warning in caught if warning.category is UserWarning]
     if malformed:  # a quoted cell that spans lines where none should: rows would be lost
         raise InputError(f"{path}: is not a regular table: {one_line(Warning(malformed[0].message))}")
+    if lost and texts.height != frame.height:
+        raise InputError(f"{path}: is not a regular table: quotes are not closed")
+    for name in lost:
+        check_marks(path, texts[name].filter(frame[name].is_null()).drop_nulls().unique())
     return frame
 
 
