@@ -41,8 +41,9 @@ def limit_threads(count: int) -> None:
     """Limit the number of threads of the engines in this process, those of PyTorch included."""
     global _thread_limit
     _thread_limit = count
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(count)
+    set_threads = getattr(sys.modules.get("torch"), "set_num_threads", None)  # missing while another thread imports it
+    if set_threads is not None:
+        set_threads(count)
     else:
         os.environ["OMP_NUM_THREADS"] = str(count)  # for PyTorch, if it is imported later
 
@@ -55,8 +56,8 @@ def engine_threads() -> int:
     """
     if _thread_limit:
         return _thread_limit
-    if torch := sys.modules.get("torch"):
-        return int(torch.get_num_threads())
+    if get_threads := getattr(sys.modules.get("torch"), "get_num_threads", None):
+        return int(get_threads())
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     return int(wanted) if wanted.isdigit() and int(wanted) else physical_cores()
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from helpers import clips
 from helpers.networks import lively
 
 import tinyhd_cli
-from tinyhd_cli import load_model, weights
+from tinyhd_cli import load_model, system, weights
 from tinyhd_cli.engines import engine_cache, graph, lowered
 from tinyhd_cli.engines.loaded import LoadedNetwork
 from tinyhd_cli.engines.self_test import LIMITS, Expected, disagreement, self_test_clip
@@ -86,7 +87,9 @@ def with_facts(content, **facts):
         lambda content: b"\xff" * 100,
         lambda content: with_facts(content, format=0),
         lambda content: with_facts(content, weights="0" * 64),
+        lambda content: with_facts(content, step=0),
         lambda content: with_facts(content, operations=[]),
+        lambda content: with_facts(content, operations=[None]),
         lambda content: with_facts(content, operations=[{"operation": "Conv", "inputs": [3]}]),
         lambda content: with_facts(content, operations=[{"operation": "Exec", "inputs": []}]),
         lambda content: with_facts(content, operations=[{"operation": "Input", "inputs": [], "size": [1]}]),
@@ -157,6 +160,16 @@ def test_a_file_beside_weights_of_a_user_is_not_read(network, small, folder, con
         assert load_network(weights.open_file(small), "cpu", saved=True)[0].saved is None
     finally:
         beside.unlink()
+
+
+def test_threads_while_pytorch_is_being_imported(monkeypatch):
+    """Another thread may import it: the module is there, but not its functions."""
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    monkeypatch.setattr(system, "_thread_limit", 0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert system.engine_threads() == 3
+    system.limit_threads(2)
+    assert (system.engine_threads(), os.environ["OMP_NUM_THREADS"]) == (2, "2")
 
 
 WITHOUT_TORCH = """

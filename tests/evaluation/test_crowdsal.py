@@ -206,6 +206,8 @@ def test_submission(tinyhd, root, weights_file, tmp_path, capsys):
     output = capsys.readouterr()
     assert "1 of 2 videos" in output.out and "3002.mp4" in output.err
     assert Path("out/3001.mp4").stat().st_mtime_ns == kept and not list(Path("out").glob("*3002*"))
+    assert tinyhd(*command, "--model", "uva-32", "--submission", "out") == 2
+    assert "out: has maps of tinyhd-m-quarter, not of uva-32.v1; choose another folder" in capsys.readouterr().err
     assert tinyhd(*command, "--submission", "out", "--calibrate", "part") == 2
     assert "--submission and --calibrate cannot be combined" in capsys.readouterr().err
 

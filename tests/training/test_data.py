@@ -17,7 +17,7 @@ from helpers.training_data import SIZE, aux_videos, labeled_videos, photographs
 
 from tinyhd_cli import weights
 from tinyhd_cli.errors import InputError, UsageError
-from tinyhd_cli.training import sources
+from tinyhd_cli.training import clip_cache, sources
 from tinyhd_cli.training.augment import collate, ground_truth, recolored, student_clips, targets
 from tinyhd_cli.training.clip_cache import decode_all, form_of
 from tinyhd_cli.training.clips import WHOLE, Clips, Pick
@@ -97,6 +97,23 @@ def test_damaged_compressed_clips_are_decoded_again_or_named(folders, tmp_path):
     file.write_bytes(bytes(len(content)))
     with pytest.raises(InputError, match=r"image 4 is damaged; remove this folder of the cache"):
         again.pixels()[np.array([3])]
+
+
+def test_a_video_that_another_run_decodes_in_the_meantime_is_kept(folders, tmp_path, monkeypatch):
+    """A run that decodes to the other format must not replace files that the first one has open."""
+    found = sources.find(TrainConfig(data=(str(folders["videos"]),), hold_out=0)).targets[:1]
+    write = clip_cache.write_frames
+
+    def write_after_another_run(*arguments, compressed):
+        monkeypatch.setattr(clip_cache, "write_frames", write)
+        (first,) = decoded(found, tmp_path)
+        assert not first.compressed
+        return write(*arguments, compressed=compressed)
+
+    monkeypatch.setattr(clip_cache, "write_frames", write_after_another_run)
+    (second,) = decoded(found, tmp_path, compressed=True)
+    assert not second.compressed
+    assert [path.name for path in tmp_path.iterdir()] == [second.key]
 
 
 def test_damaged_clips_are_reported_and_skipped(folders, tmp_path, caplog):
@@ -204,7 +221,7 @@ def make_teacher(tmp_path, student, teacher, **options):
     config = TrainConfig(aux=("x",), model=student, teacher=str(path), size=SIZE, **options)
     made = Teacher(config, str(path), CPU)
     recorded = Recorded(network.spec.maps)
-    object.__setattr__(made.model, "network", recorded)
+    vars(made.model.loaded)["module"] = recorded
     identity = dataclasses.replace(made.spec.preprocess, mean=(0.0,) * 3, std=(1.0,) * 3)
     object.__setattr__(made.model, "spec", dataclasses.replace(made.spec, preprocess=identity))
     return made, recorded

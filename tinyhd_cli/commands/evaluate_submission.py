@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def run_submission(dataset: Dataset, predictions: PredictionSpec, folder: Path, quiet: bool) -> int:
     """Write the maps, print a summary, and return the exit code."""
     from ..evaluation.predictions import NetworkSource, open_predictions
-    from ..evaluation.submission import check_submission, write_submission
+    from ..evaluation.submission import check_submission, claim_folder, write_submission
     from ..evaluation.video_submission import write_videos
 
     check_submission(dataset)
@@ -28,6 +28,7 @@ def run_submission(dataset: Dataset, predictions: PredictionSpec, folder: Path, 
     assert isinstance(source, NetworkSource)
     if source.spec.task != "fixation":
         raise UsageError(f"--submission needs a model for fixations, and {source.spec.name} predicts objects")
+    claim_folder(folder, source)
     reporter = LimitedReporter()
     videos = plural(len(dataset.videos), "video")
     with progress_display(quiet) as progress:

@@ -29,7 +29,7 @@ MIN_SWAPPED = 0.05
 """Fraction of fixations outside of the map above which rows and columns may be swapped."""
 
 OUTSIDE = "fixations outside of the map"
-"""End of the message about a list of fixations that does not fit to the map."""
+"""End of the message about a list of fixations that does not fit the map."""
 
 
 def check_maps(video: Video, size: Size | None) -> list[tuple[str, bool]]:

@@ -22,7 +22,7 @@ from ..errors import one_line
 from ..untrusted import parse_json
 from ..version import __version__
 from . import engine_cache, graph
-from .graph import Array, Node
+from .graph import Array, Node, Shape
 from .loaded import LoadedNetwork
 from .self_test import Expected
 
@@ -80,7 +80,7 @@ def to_bytes(result: Node, expected: Expected, sha256: str) -> bytes:
     facts = {
         "format": FORMAT,
         "weights": sha256,
-        "digest": digest_of(result, tensors[EXPECTED]),
+        "digest": digest_of(result, tensors[EXPECTED], STEP),
         "step": STEP,
         "operations": operations,
     }
@@ -109,16 +109,16 @@ def from_bytes(data: bytes, sha256: str) -> tuple[Node, Expected]:
         nodes: list[Node] = []
         for number, values in enumerate(facts["operations"]):
             nodes.append(node_of(values, nodes, {name: tensors.get(f"{number}.{name}") for name in ("weight", "bias")}))
-        if digest_of(nodes[-1], tensors[EXPECTED]) != facts["digest"]:
+        if digest_of(nodes[-1], tensors[EXPECTED], facts["step"]) != facts["digest"]:
             raise ValueError("damaged")
         return nodes[-1], Expected(tensors[EXPECTED], facts["step"])
-    except (SafetensorError, LookupError, TypeError) as error:
+    except (SafetensorError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"damaged: {one_line(error)}") from error
 
 
-def digest_of(result: Node, expected: Array) -> str:
+def digest_of(result: Node, expected: Array, step: object) -> str:
     """Return the SHA-256 of a graph and the expected maps."""
-    return hashlib.sha256(engine_cache.digest_of([result]).encode() + expected.tobytes()).hexdigest()
+    return hashlib.sha256(f"{engine_cache.digest_of([result])}{step!r}".encode() + expected.tobytes()).hexdigest()
 
 
 def node_of(values: dict[str, Any], nodes: list[Node], tensors: dict[str, Any]) -> Node:
@@ -145,17 +145,20 @@ def cache_file(sha256: str) -> Path | None:
     return directory / f"{key}{SUFFIX}" if directory else None
 
 
-def find(sha256: str, embedded: Path | None = None) -> tuple[Node, Expected] | None:
+def find(sha256: str, shape: Shape, embedded: Path | None = None) -> tuple[Node, Expected] | None:
     """Return the saved graph of a weights file, and PyTorch's maps of the clip of the self-test; None without one.
 
     Args:
         sha256: digest of the weights file.
+        shape: of a clip.
         embedded: the weights file if it is embedded; the file of its graph is beside it.
     """
     for path in (embedded.with_suffix(SUFFIX) if embedded else None, cache_file(sha256)):
         try:
             if path is not None and path.is_file():
-                return from_bytes(path.read_bytes(), sha256)
+                found = from_bytes(path.read_bytes(), sha256)
+                if graph.operations(found[0])[0].shape == shape:
+                    return found
         except (OSError, ValueError) as error:
             log.debug("%s: %s", path, error)
     return None

@@ -39,7 +39,7 @@ KNOTS = (np.arange(SEGMENTS + 1) / SEGMENTS) ** 2
 """Brightnesses between which the curve is linear: closer to each other where maps are dark, as most of their pixels."""
 
 PART = 4
-"""With ``part``, the first of so many videos is used for the fit, and the others are scored."""
+"""With ``part``, one of this many videos is used for the fit, and the others are scored."""
 
 MAX_FIT_VIDEOS = 100
 """Maximum number of videos for the fit, evenly spaced; more change the 17 numbers little."""
@@ -101,6 +101,8 @@ class Samples:
     """Terms of the calibrated maps: ramps of the curve and the prior, ``(n, SEGMENTS + 1, pixels)``."""
     densities: NDArray[np.float32]
     """``(n, pixels)``."""
+    problem: str = ""
+    """Why the maps of the video cannot be read."""
 
 
 def fit_calibration(
@@ -140,10 +142,13 @@ def fit_calibration(
     ):
         found[index] = samples
     ordered = [found[index] for index in sorted(found)]
-    samples = Samples(*(np.concatenate([getattr(part, name) for part in ordered]) for name in ("terms", "densities")))
-    frames = len(samples.densities)
+    terms, densities = (np.concatenate([getattr(part, name) for part in ordered]) for name in ("terms", "densities"))
+    samples = Samples(terms, densities)
+    frames, used = len(samples.densities), sum(len(part.densities) > 0 for part in ordered)
     if not frames:
-        raise InputError(f"--calibrate {options.calibrate}: {plural(len(fit.videos), 'video')} without a usable frame")
+        reasons = [part.problem for part in ordered if part.problem]
+        reason = reasons[0] if reasons else f"{plural(len(fit.videos), 'video')} without a usable frame"
+        raise InputError(f"--calibrate {options.calibrate}: {reason}")
     curve, weight = fit_numbers(samples)
     own = options.calibrate == "part"
     origin = f"every {PART}th video" if own else "the training split"
@@ -151,7 +156,7 @@ def fit_calibration(
         curve,
         weight,
         stretch(fitting.center_bias(leave_out=False).map(0, GRID)),
-        f"{plural(frames, 'frame')} of {plural(len(fit.videos), 'video')} ({origin})",
+        f"{plural(frames, 'frame')} of {plural(used, 'video')} ({origin})",
         frozenset(video.name for video in fit.videos) if own else frozenset(),
     )
 
@@ -197,7 +202,7 @@ class Fitting:
     fixations: Fixations
 
     def center_bias(self, *, leave_out: bool) -> CenterBias:
-        """Return the center bias of the videos; a Gaussian if a single video would be all that it is learned from.
+        """Return the center bias of the videos; a Gaussian if it would be computed from a single video.
 
         Args:
             leave_out: whether the prior of a video is that of the others: with its own, it would look better than for
@@ -223,17 +228,21 @@ def sample_video(
     wanted = frames_to_fit(video)
     start, width = (values.astype(np.float32)[:, np.newaxis] for values in (KNOTS[:-1], np.diff(KNOTS)))
     terms, densities = [np.zeros((0, SEGMENTS + 1, prior.size), np.float32)], [np.zeros((0, prior.size), np.float32)]
-    with contextlib.suppress(InputError):
+    problem = ""
+    try:
         for number, prediction in source.maps(video, lambda line: None):
             if number not in wanted or not np.isfinite(prediction).all():
                 continue
-            density, values = to_row(read_density(video.densities[number])), to_row(prediction)
-            if density.any() and values.any():  # not constant
-                ramps = np.clip((values - start) / width, 0, 1)
-                terms.append(np.concatenate([ramps, prior[np.newaxis]])[np.newaxis])
-                densities.append(density[np.newaxis])
+            with contextlib.suppress(InputError):  # of one density map
+                density, values = to_row(read_density(video.densities[number])), to_row(prediction)
+                if density.any() and values.any():  # not constant
+                    ramps = np.clip((values - start) / width, 0, 1)
+                    terms.append(np.concatenate([ramps, prior[np.newaxis]])[np.newaxis])
+                    densities.append(density[np.newaxis])
             on_frame()
-    return Samples(np.concatenate(terms), np.concatenate(densities))
+    except InputError as error:
+        problem = str(error)
+    return Samples(np.concatenate(terms), np.concatenate(densities), problem)
 
 
 def to_row(values: Map) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from ..datasets import Dataset, Video
 from ..datasets.images import Map
 from ..errors import InputError, UsageError
 from ..metrics import resize
+from ..untrusted import json_text, parse_json, read_document
 from .predictions import NetworkSource
 from .protocol import CROWDSAL_LAYOUTS
 
@@ -31,6 +32,26 @@ def check_submission(dataset: Dataset) -> None:
             "--submission is for the benchmark of DHF1K (add --dataset dhf1k --split test) and for the videos of"
             f" {', '.join(CROWDSAL_LAYOUTS)}"
         )
+
+
+def claim_folder(folder: Path, source: NetworkSource) -> None:
+    """Record the model of a submission beside its folder, because complete maps of an earlier run are kept.
+
+    Raises:
+        UsageError: the folder has maps of another model.
+        OutputError: the record cannot be written.
+    """
+    record = folder.with_name(f"{folder.name}.model.json")
+    model = {"name": source.model.name, "sha256": source.model.sha256}
+    try:
+        earlier = parse_json(read_document(record)) if folder.is_dir() and record.is_file() else model
+    except (OSError, ValueError):
+        earlier = None
+    if earlier != model:
+        name = earlier.get("name") if isinstance(earlier, dict) else "another model"
+        raise UsageError(f"--submission {folder}: has maps of {name}, not of {model['name']}; choose another folder")
+    with atomic_write(record) as temporary:
+        temporary.write_text(json_text(model), encoding="utf-8")
 
 
 def write_submission(

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from ..errors import UsageError
 
-GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
-"""Device files of GPUs on Linux: of NVIDIA, of AMD, and of either in the Windows subsystem for Linux."""
+GPU_FILES = (
+    *("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/nvhost-ctrl-gpu", "/dev/nvmap"),
+    *("/dev/kfd", "/dev/dxg"),
+)
+"""Files of drivers of GPUs on Linux: of NVIDIA, of AMD, and of either in the Windows subsystem for Linux."""
 
 
 def may_have_gpu() -> bool:

@@ -255,7 +255,7 @@ def load_model(
     file = weights.open_file(weights.default_name() if name_or_path is None else name_or_path)
     network, name = load_network(file, chosen, saved=engine != "torch")
     chosen_engine = choose(network, options, exact=exact)
-    if chosen_engine.graph:
+    if chosen_engine.graph and file.metadata is not None:  # original files state too little to be run without PyTorch
         lowered.save(network)
     return Model(name, network.spec, network, chosen_engine)
 
@@ -270,8 +270,8 @@ def load_network(file: weights.WeightsFile, device: str, *, saved: bool) -> tupl
     """
     if saved and device == "cpu" and file.metadata is not None:
         embedded = file.path if file.source == "embedded" else None
-        if graph := lowered.find(file.sha256, embedded):
-            spec, name = file.metadata.spec, file.metadata.name
+        spec, name = file.metadata.spec, file.metadata.name
+        if graph := lowered.find(file.sha256, clip_shape(spec), embedded):
             return LoadedNetwork(spec, lambda: make_module(file.load(), device), file.sha256, device, graph), name
     checkpoint = file.load()
     spec, name = checkpoint.spec, checkpoint.info.name

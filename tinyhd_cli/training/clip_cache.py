@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ..atomic_files import atomic_write, remove
+from ..atomic_files import cannot_write, make_parent, publish, remove, temporary_path
 from ..callbacks import OnProgress
 from ..errors import InputError
 from ..inference.preprocess import reduction, resized
@@ -197,12 +197,23 @@ def decode(
     kinds = kinds_of(video)
     content = content_of(folder, size, kinds)
     if content is None:
-        with atomic_write(folder) as temporary:
+        make_parent(folder)
+        temporary = temporary_path(folder)
+        try:
             temporary.mkdir()
             content = write_frames(video, temporary, size, preprocess, compressed=compressed)
             meta = {"name": video.name, "size": size, **vars(content)}
             (temporary / "meta.json").write_text(json.dumps(meta))
-            remove(folder)  # an incomplete folder of an earlier version
+            # Another run may have decoded the video in the meantime, in the other format, and use it now.
+            if (finished := content_of(folder, size, kinds)) is not None:
+                content = finished
+            else:
+                remove(folder)  # an incomplete folder of an earlier version
+                publish(temporary, folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        finally:
+            remove(temporary)
     return Stored(
         video.name,
         key,

@@ -103,7 +103,7 @@ def is_whole(folder: Path, kind: str, shape: tuple[int, ...], *, compressed: boo
     if not compressed:
         return (folder / f"{kind}.u8").stat().st_size == math.prod(shape)
     ends = read_ends(folder, kind)
-    return len(ends) == shape[0] and (folder / f"{kind}.images").stat().st_size == ends[-1]
+    return len(ends) == shape[0] > 0 and (folder / f"{kind}.images").stat().st_size == ends[-1]
 
 
 class Writer:
