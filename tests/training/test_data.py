@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import logging
 from collections import Counter
 from dataclasses import replace
@@ -102,18 +103,17 @@ def test_damaged_compressed_clips_are_decoded_again_or_named(folders, tmp_path):
 def test_a_video_that_another_run_decodes_in_the_meantime_is_kept(folders, tmp_path, monkeypatch):
     """A run that decodes to the other format must not replace files that the first one has open."""
     found = sources.find(TrainConfig(data=(str(folders["videos"]),), hold_out=0)).targets[:1]
+    (first,) = decoded(found, tmp_path / "first")
     write = clip_cache.write_frames
 
     def write_after_another_run(*arguments, compressed):
-        monkeypatch.setattr(clip_cache, "write_frames", write)
-        (first,) = decoded(found, tmp_path)
-        assert not first.compressed
+        shutil.copytree(tmp_path / "first", tmp_path / "cache", dirs_exist_ok=True)
         return write(*arguments, compressed=compressed)
 
     monkeypatch.setattr(clip_cache, "write_frames", write_after_another_run)
-    (second,) = decoded(found, tmp_path, compressed=True)
-    assert not second.compressed
-    assert [path.name for path in tmp_path.iterdir()] == [second.key]
+    (second,) = decoded(found, tmp_path / "cache", compressed=True)
+    assert (second.key, second.compressed) == (first.key, False)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [second.key]
 
 
 def test_damaged_clips_are_reported_and_skipped(folders, tmp_path, caplog):

@@ -53,7 +53,7 @@ def write_videos(
 def write_video(
     video: Video, source: NetworkSource, target: Path, progress: OnProgress, on_failure: Callable[[str], None]
 ) -> None:
-    """Write the maps of one clip, as many as it has frames: a frame that cannot be decoded gets the map of the next one."""
+    """Write a map for each frame of a clip; a frame that cannot be decoded gets the map of the next frame."""
     if not video.is_file or video.source is None:
         raise InputError(f"{video.name}: has no video file, whose frames a submission must have")
     with VideoReader(video.source) as clip:
