@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import logging
+import shutil
 from collections import Counter
 from dataclasses import replace
 
