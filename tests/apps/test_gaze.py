@@ -92,6 +92,8 @@ def test_fixations_belong_to_the_frames_shown_during_them():
     assert gaze.end_s == 2
     assert gaze.trail(0, 0.05, 0.6)[:, 0].tolist() == [1, 2]
     assert gaze.trail(1, 2.5, 3).shape == (0, 2)
+    nested = Track(np.array([0, 0.1, 2]), np.array([5, 0.2, 2.1]), np.array([1.0, 2, 3]), np.zeros(3))
+    assert Gaze({"nested": nested}).trail(0, 1.5, 2.05)[:, 0].tolist() == [1, 3]
     assert len(Gaze({"nobody": Track(*np.zeros((4, 0)))}).between(0, 1)) == 0
 
 
@@ -173,6 +175,7 @@ def test_sigma_in_degrees_depends_on_the_screen_and_the_place_of_the_video(tmp_p
     for placed, scale in ((None, (64 / 1440, 48 / 1080)), ((860.0, 440.0, 320.0, 120.0), (64 / 320, 48 / 120))):
         options = GazeOptions(RecordingOptions(screen=(1920, 1080), placed=placed), seen)
         assert gaze_file(video, [recording], None, options).sigma == pytest.approx([degree * side for side in scale])
+    recording = study.write_fixations(tmp_path / "P1.csv", [(0, 0.1, 20, 20)])
     assert gaze_file(video, [recording]).sigma == (0.03 * 64, 0.03 * 64)
 
 
@@ -264,7 +267,7 @@ def test_densities_on_disk_are_those_of_the_fixations(tmp_path):
     assert (tmp_path / "set/clip.mp4").samefile(video)
 
 
-def test_an_earlier_run_is_replaced(tmp_path):
+def test_an_earlier_run_is_replaced(tmp_path, caplog):
     video = clips.make(tmp_path / "clip.mp4", frames=6)
     early, late = (
         study.write_fixations(tmp_path / f"{name}.csv", [(start, start + 0.05, 20, 20)])
@@ -279,16 +282,70 @@ def test_an_earlier_run_is_replaced(tmp_path):
         "0005.png",
         "0006.png",
     ]
-    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["clip.mp4", "fixation", "maps"]
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["clip.mp4", "fixation", "gaze", "maps"]
+    assert "2 recordings" not in caplog.text
+    assert caplog.messages == [f"{tmp_path / 'set/maps/clip'}: the maps of 1 recording are replaced"]
+    gaze_file(video, [late], outputs)
+    assert len(caplog.messages) == 1
     (tmp_path / "other").mkdir()
     other = clips.make(tmp_path / "other/clip.mp4", frames=2)
-    with pytest.raises(OutputError, match="is another video of this name"):
+    with pytest.raises(OutputError, match="is a link to another video of the same name; choose another --out"):
         gaze_file(other, [early], outputs)
-    (tmp_path / "set/clip.mp4").unlink()
-    (tmp_path / "set/clip.mp4").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="is another video of this name"):
-        gaze_file(video, [early], outputs)
-    assert (tmp_path / "set/clip.mp4").read_bytes() == b"mine"
+    content = video.read_bytes()
+    for mine in (b"mine", content[:-1] + bytes([content[-1] ^ 1])):
+        (tmp_path / "set/clip.mp4").unlink()
+        (tmp_path / "set/clip.mp4").write_bytes(mine)
+        with pytest.raises(OutputError, match=r"clip.mp4: is another video of the same name"):
+            gaze_file(video, [early], outputs)
+        assert (tmp_path / "set/clip.mp4").read_bytes() == mine
+
+
+@pytest.mark.parametrize("kind", ["maps", "fixation"])
+def test_ground_truth_of_other_origin_is_kept(tmp_path, kind):
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    recording = study.write_fixations(tmp_path / "P1.csv", [(0, 1, 20, 20)])
+    on_disk.write_image(tmp_path / kind / "clip/0001.png", clips.image(0, 64, 48))
+    before = (tmp_path / kind / "clip/0001.png").read_bytes()
+    for damaged in (None, "[1]", '{"recordings": 3}'):
+        if damaged:
+            study.write(tmp_path / "gaze/clip.json", damaged, [])
+        with pytest.raises(
+            OutputError, match=r"clip: has maps that were not made by tinyhd gaze; choose another --out"
+        ):
+            gaze_file(video, [recording], GazeOutputs(out=tmp_path))
+    assert (tmp_path / kind / "clip/0001.png").read_bytes() == before
+    assert len(list(tmp_path.rglob("*.png"))) == 1
+
+
+def test_gaze_beside_the_video(tinyhd, tmp_path, capsys):
+    """Nothing is written if no gaze is on the video, be it because of its place or of its time."""
+    video = clips.make(tmp_path / "clip.mp4", frames=2)
+    for row in ((0, 1, 900, 20), (50, 51, 20, 20)):
+        recording = study.write_fixations(tmp_path / "P1.csv", [row])
+        assert tinyhd("gaze", video, recording, "--screen", "64x48", "--out", tmp_path / "set") == 3
+        complaint = "tinyhd: no gaze is on the video; check --screen, --placed, --coordinates, and --offset"
+        assert capsys.readouterr().err.splitlines()[-1] == complaint
+        assert not list((tmp_path / "set").rglob("*.*"))
+
+
+def test_outputs_do_not_replace_inputs_or_each_other(tmp_path):
+    for number in (1, 2):
+        on_disk.write_image(tmp_path / f"root/maps/{number}.png", clips.image(number, 64, 48))
+    frames, video = tmp_path / "root/maps", tmp_path / "clip.mp4"
+    recording = study.write_fixations(tmp_path / "P1.csv", [(0, 1, 20, 20)])
+    video.touch()
+    for source, outputs, complaint in (
+        (frames, GazeOutputs(plot=frames / "2.png"), "is an input"),
+        (frames, GazeOutputs(plot=frames / "3.png"), "would be a frame of the video"),
+        (frames, GazeOutputs(out=tmp_path / "root"), "would write to the folder of the input"),
+        (video, GazeOutputs(out=tmp_path / "set", overlay=tmp_path / "set/clip.mp4"), "belongs to the dataset"),
+        (video, GazeOutputs(out=tmp_path / "set", plot=tmp_path / "set/maps/clip/a.png"), "belongs to the dataset"),
+        (video, GazeOutputs(out=tmp_path / "set", json=tmp_path / "set/gaze/clip.json"), "belongs to the dataset"),
+    ):
+        with pytest.raises(UsageError, match=complaint):
+            gaze_file(source, [recording], outputs)
+    GazeOutputs(out=tmp_path, json=tmp_path / "gaze.json").check_inputs(video, [recording])
+    assert not (tmp_path / "set").exists()
 
 
 def test_a_folder_of_images_keeps_its_names(tmp_path):
@@ -439,9 +496,12 @@ def test_inputs_that_do_not_suit(tmp_path):
     with pytest.raises(UsageError, match="is an input; write to another file"):
         gaze_file(video, [recording], GazeOutputs(csv=recording))
     before = recording.read_bytes()
-    with pytest.raises(UsageError, match="is a file in a folder of recordings; write to another folder"):
+    with pytest.raises(UsageError, match="is an input; write to another file"):
         gaze_file(video, [recording.parent], GazeOutputs(csv=recording))
     assert recording.read_bytes() == before
+    (tmp_path / "recordings/info.json").touch()
+    with pytest.raises(UsageError, match="is a file in a folder of recordings; write to another folder"):
+        gaze_file(video, [recording.parent], GazeOutputs(json=tmp_path / "recordings/info.json"))
     for values, complaint in (({"step": 0}, "--step"), ({"trail_s": -1.0}, "--trail"), ({"seed": -1}, "--seed")):
         with pytest.raises(UsageError, match=complaint):
             GazeOptions(**values)

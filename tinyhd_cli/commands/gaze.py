@@ -64,7 +64,7 @@ def gaze(
 
     paths = matching(recordings)
     wanted = model.model is not None or model.weights is not None or outputs.overlay is not None
-    outputs.check_inputs([video, *paths])
+    outputs.check_inputs(video, paths)
     loaded = load(model, exact=True) if wanted else None
     with progress_display(quiet) as progress:
         result = gaze_file(

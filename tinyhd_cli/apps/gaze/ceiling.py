@@ -49,13 +49,14 @@ class StudyCollector:
 
     Attributes:
         frames: number of frames added so far.
+        frames_with_gaze: number of those during which someone looks at the video.
     """
 
     def __init__(self, observers: Sequence[Observer], model: str | None) -> None:
         self.frames = 0
         self._observers, self._model = observers, model
         self._watched = np.zeros(len(observers), np.int64)
-        self._with_gaze, self._duration_s = 0, 0.0
+        self.frames_with_gaze, self._duration_s = 0, 0.0
         self._others, self._model_alone = Mean(len(observers)), Mean(len(observers))
         self._halves, self._model_halves = Mean(1), Mean(1)
         self._seconds: dict[int, list[float]] = {}
@@ -70,7 +71,7 @@ class StudyCollector:
         """
         self.frames += 1
         self._watched[np.unique(observers)] += 1
-        self._with_gaze += len(observers) > 0
+        self.frames_with_gaze += len(observers) > 0
         self._duration_s = frame.time_s + float(frame.duration * frame.info.time_base)
         if scores is not None:
             self._add_scores(frame.time_s, scores)
@@ -112,7 +113,7 @@ class StudyCollector:
             width=info.width,
             height=info.height,
             sigma=sigma,
-            frames_with_gaze=self._with_gaze,
+            frames_with_gaze=self.frames_with_gaze,
             observers=tuple(self._of_observer(number) for number in numbers),
             ceiling=Ceiling(self._others.overall(), self._halves.overall(), pairs) if pairs else None,
             model=ModelScores(name, self._model_alone.overall(), self._model_halves.overall()) if name else None,

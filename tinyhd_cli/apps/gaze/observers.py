@@ -76,7 +76,7 @@ def read_gaze(
         on_problem: called with each problem of a recording, which does not stop the others; None to log a warning.
 
     Raises:
-        InputError: no recording can be used.
+        InputError: no recording can be used, or no gaze is on the video.
     """
     tell = on_problem or (lambda problem: log.warning("%s", problem))
     tracks: dict[str, Track] = {}
@@ -95,11 +95,18 @@ def read_gaze(
         report(len(observers), max(len(paths), len(observers)))
     if not tracks:
         raise InputError("no recording can be used")
+    if not any(observer.on_video for observer in observers):
+        raise nothing_on_video()
     if np.ptp(sigmas, axis=0).max() > SAME_SIGMA * max(sigmas[0]):
         log.warning("the observers' screens differ, and so does a degree of visual angle; that of the first is used")
     gaze = Gaze(tracks)
     ends = {name: float(track.end_s.max(initial=0.0)) for name, track in tracks.items()}
     return StudyGaze(gaze, tuple(observers), Canvas(info.width, info.height, sigmas[0]), ends)
+
+
+def nothing_on_video() -> InputError:
+    """Return the error for recordings without any gaze on the video."""
+    return InputError("no gaze is on the video; check --screen, --placed, --coordinates, and --offset")
 
 
 def track_of(recording: Recording, options: GazeOptions, placement: Placement) -> Track:

@@ -162,12 +162,38 @@ class GazeOutputs:
         pairs = [(item.name, getattr(self, item.name)) for item in fields(self)]
         return [(name, path) for name, path in pairs if path is not None]
 
-    def check_inputs(self, inputs: Sequence[Path]) -> None:
-        """Raise ``UsageError`` if an output is an input, or a table would replace a file in a folder of inputs."""
-        sources = {os.path.realpath(source) for source in inputs}
-        folders = {folder for folder in map(Path, sources) if folder.is_dir()}
+    def check_inputs(self, video: Path, recordings: Sequence[Path]) -> None:
+        """Raise ``UsageError`` if an output would replace an input, a file beside the recordings, or another output."""
+        sources = {os.path.realpath(source) for source in input_files(video, recordings)}
+        folders = {Path(os.path.realpath(folder)) for folder in recordings if folder.is_dir()}
         for kind, path in self.requested():
-            if os.path.realpath(path) in sources:
+            place = Path(os.path.realpath(path))
+            if str(place) in sources:
                 raise UsageError(f"--{kind} {path}: is an input; write to another file")
-            if kind in ("csv", "json") and path.is_file() and folders & {*Path(os.path.realpath(path)).parents}:
+            if kind in ("csv", "json") and path.is_file() and folders & {*place.parents}:
                 raise UsageError(f"--{kind} {path}: is a file in a folder of recordings; write to another folder")
+            if kind == "plot" and video.is_dir() and place.parent == Path(os.path.realpath(video)):
+                raise UsageError(f"--{kind} {path}: would be a frame of the video; write to another folder")
+        if self.out is not None:
+            self._check_dataset(self.out, video, sources)
+
+    def _check_dataset(self, out: Path, video: Path, sources: set[str]) -> None:
+        """Raise ``UsageError`` if an input or another output is among the files of the dataset ``out``."""
+        maps = [Path(os.path.realpath(out / name)) for name in ("maps", "fixation")]
+        for source in map(Path, sorted(sources)):
+            if any(source.is_relative_to(folder) for folder in maps):
+                raise UsageError(f"--out {out}: would write to the folder of the input {source}; choose another --out")
+        link = out / Path(os.path.realpath(video)).name
+        made = [*maps, Path(os.path.realpath(out / "gaze")), Path(os.path.realpath(link))]
+        for kind, path in self.requested():
+            if kind != "out" and any(Path(os.path.realpath(path)).is_relative_to(place) for place in made):
+                raise UsageError(f"--{kind} {path}: belongs to the dataset of --out; write to another file")
+
+
+def input_files(video: Path, recordings: Sequence[Path]) -> list[Path]:
+    """Return the inputs as they were given, and all files that are read from folders among them."""
+    from ...recordings.read import expand, ignore
+    from ...video.source import images_in
+
+    images = images_in(video) if video.is_dir() else []
+    return [video, *images, *recordings, *expand(recordings, ignore)]

@@ -70,6 +70,7 @@ class Gaze:
     def __init__(self, tracks: Mapping[str, Track]) -> None:
         self.observers = tuple(tracks)
         self._tracks = tuple(tracks.values())
+        self._latest_ends = tuple(latest(track.end_s) for track in self._tracks)
         owner = np.repeat(np.arange(len(tracks)), [len(track.x) for track in self._tracks])
         start, end, x, y = (
             np.concatenate([np.zeros(0), *(getattr(track, name) for track in self._tracks)])
@@ -82,7 +83,7 @@ class Gaze:
     @cached_property
     def _latest_end(self) -> Numbers:
         """The latest end of each entry and all earlier ones."""
-        return np.maximum.accumulate(self._end) if len(self._end) else self._end
+        return latest(self._end)
 
     @property
     def end_s(self) -> float:
@@ -102,6 +103,13 @@ class Gaze:
     def trail(self, observer: int, start_s: float, end_s: float) -> NDArray[np.float64]:
         """Return the positions ``(n, 2)``, x and y, of one observer during an interval, in order."""
         track = self._tracks[observer]
-        first = int(np.searchsorted(track.end_s, start_s, side="left"))
-        last = max(first, int(np.searchsorted(track.start_s, end_s, side="left")))
-        return np.stack([track.x[first:last], track.y[first:last]], axis=1)
+        first = int(np.searchsorted(self._latest_ends[observer], start_s, side="left"))
+        window = slice(first, max(first, int(np.searchsorted(track.start_s, end_s, side="left"))))
+        kept = track.end_s[window] >= start_s
+        return np.stack([track.x[window][kept], track.y[window][kept]], axis=1)
+
+
+def latest(ends_s: Numbers) -> Numbers:
+    """Return the latest end of each entry and all earlier ones."""
+    ends: Numbers = np.maximum.accumulate(ends_s) if len(ends_s) else ends_s
+    return ends

@@ -19,7 +19,7 @@ from ...wording import list_names
 from .ceiling import StudyCollector
 from .frames import compute, frames_with_gaze, in_order
 from .maps import FolderWriter
-from .observers import StudyGaze, read_gaze
+from .observers import StudyGaze, nothing_on_video, read_gaze
 from .options import GazeOptions, GazeOutputs
 from .outputs import write_results
 from .overlay import GazePainter, OverlayWriter
@@ -52,12 +52,12 @@ def gaze_file(
         on_problem: called with each problem of a recording; None to log a warning.
 
     Raises:
-        InputError: the video cannot be read, or no recording can be used; nothing is written.
+        InputError: the video cannot be read, no recording can be used, or no gaze is on the video; nothing is written.
         OutputError: an output cannot be written; no incomplete file is left.
         UsageError: options contradict each other or are missing.
     """
     outputs, options = outputs or GazeOutputs(), options or GazeOptions()
-    outputs.check_inputs([video, *recordings])
+    outputs.check_inputs(video, recordings)
     if is_static_image(video):
         raise InputError(f"{video}: is an image; gaze needs a video")
     if model is not None:
@@ -84,7 +84,7 @@ def watch(
     with contextlib.ExitStack() as stack:
         sinks: list[FolderWriter | OverlayWriter] = []
         if outputs.out is not None:
-            sinks.append(FolderWriter(outputs.out, info.path))
+            sinks.append(FolderWriter(outputs.out, info.path, [observer.file for observer in study.observers]))
             stack.callback(sinks[-1].abort)
         if outputs.overlay is not None:
             painter = GazePainter(study.gaze, name, options.style, options.trail_s)
@@ -96,6 +96,8 @@ def watch(
                 sink.write(done)
             collector.add(done.shown.frame, done.shown.gaussians.points.observer, done.scores)
             report(collector.frames, max(reader.frame_count or 0, collector.frames))
+        if not collector.frames_with_gaze:
+            raise nothing_on_video()
         for sink in sinks:
             sink.close()
     return collector.result(info, study.canvas.sigma, reader.damaged)
