@@ -21,13 +21,14 @@ from tinyhd_cli.datasets.checking import wrong_files
 from tinyhd_cli.datasets.damage import DAMAGED
 from tinyhd_cli.datasets.download import Staging
 from tinyhd_cli.datasets.manifest import Manifest
+from tinyhd_cli.datasets.map_video_layouts import read_split
 from tinyhd_cli.datasets.selection import Selection
 from tinyhd_cli.errors import InputError, UsageError
 
 TEST = ("--split", "test", "--yes", "-q")
 
 
-@pytest.mark.parametrize("kind", ["link", "disk"])
+@pytest.mark.parametrize("kind", ["link", "disk", "fixed parent"])
 def test_links_and_disks_as_folders(kind, hub, tinyhd, tmp_path, monkeypatch):
     """The hidden folder is on the disk of the data, and is removed at the end."""
     target = tmp_path / "disk" / "target"
@@ -36,9 +37,12 @@ def test_links_and_disks_as_folders(kind, hub, tinyhd, tmp_path, monkeypatch):
     if kind == "link":
         out = tmp_path / "link"
         out.symlink_to(target)
-    else:
+    elif kind == "disk":
         (target / "lost+found").mkdir()
         monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == target)
+    else:
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != target.parent)
+    if kind != "link":
         assert Staging(target).root == target / ".target.download"
     assert tinyhd("datasets", "download", "crowdsal", *TEST, "--out", out) == 0
     assert below(target) == {path for path in crowdsal_files() if path.startswith("Test/")} | {"README.md"}
@@ -122,12 +126,16 @@ def test_the_hidden_folder_is_removed_under_the_lock(tmp_path, monkeypatch):
 
 
 def test_a_split_that_is_not_listed(hub, tinyhd, tmp_path):
-    """Videos in no list are the training split, as for the layout."""
+    """Videos in no list of a test are the training split, as for the layout; lists of other uses do not matter."""
     for path, data in ntire_files().items():
         hub.put(NTIRE, path, data)
-    hub.put(NTIRE, "TrainTestSplit.json", json.dumps({"public_test": ["003"], "private_test": ["004"]}).encode())
+    lists = {"public_test": ["003"], "private_test": ["004"], "best": ["001"]}
+    hub.put(NTIRE, "TrainTestSplit.json", json.dumps(lists).encode())
     assert tinyhd("datasets", "download", "ntire2026", "--split", "train", "--yes", "-q") == 0
-    assert {path.name for path in (tmp_path / "data" / "ntire2026" / "Videos").iterdir()} == {"001.mp4", "002.mp4"}
+    videos = tmp_path / "data" / "ntire2026" / "Videos"
+    assert {path.name for path in videos.iterdir()} == {"001.mp4", "002.mp4"}
+    sources = {path.stem: path for path in videos.iterdir()}
+    assert read_split(videos.parent / "TrainTestSplit.json", "train", sources) == ["001", "002"]
 
 
 def test_listings_that_make_no_sense(hub, tinyhd, tmp_path, capsys):

@@ -79,7 +79,7 @@ class Staging:
 
     @property
     def root(self) -> Path:
-        """The hidden folder, on the same disk: beside the folder, or in it if it is a disk of its own."""
+        """The hidden folder, on the same disk: beside the folder, or in it if that is impossible."""
         inside = self.folder.is_dir() and (os.path.ismount(self.folder) or not os.access(self.folder.parent, os.W_OK))
         return (self.folder if inside else self.folder.parent) / f".{self.folder.name}.download"
 

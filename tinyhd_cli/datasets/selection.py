@@ -79,10 +79,11 @@ class Selection:
         ]
 
     def _listed(self, path: str, source: HubSource, lists: Lists) -> bool:
-        """Return whether the video of a file is in the split; videos in no list are those of a split without one."""
-        keys = [key for key in source.keys[self.split or ""] if key in lists] or None
-        name = video_name(path)
-        return any(name in lists[key] for key in keys) if keys else all(name not in names for names in lists.values())
+        """Return whether the video of a file is in the split; a split without a list has the videos of no other one."""
+        keys, name = source.keys[self.split or ""], video_name(path)
+        if any(key in lists for key in keys):
+            return any(name in lists.get(key, ()) for key in keys)
+        return not any(name in lists.get(key, ()) for others in source.keys.values() for key in others)
 
     def _matches(self, path: str) -> bool:
         return not is_of_video(path) or self.has_video(video_name(path))
