@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -19,8 +20,8 @@ from helpers.hub_data import CROWDSAL, NTIRE, below, content, crowdsal_files, fe
 from huggingface_hub import constants
 
 from tinyhd_cli.datasets import archive, download, folder_of, open_dataset, read_density
-from tinyhd_cli.datasets.download import Staging
 from tinyhd_cli.datasets.selection import Selection
+from tinyhd_cli.datasets.staging import Staging
 from tinyhd_cli.errors import UsageError
 
 
@@ -117,8 +118,11 @@ def test_killed_and_gone_on(server, tmp_path):
     deadline = time.monotonic() + 60
 
     def sizes() -> dict[str, int]:
-        parts = staging.root / "parts"
-        return {path.name: path.stat().st_size for path in parts.glob("*")} if parts.is_dir() else {}
+        found = {}
+        for path in (staging.root / "parts").glob("*"):
+            with contextlib.suppress(FileNotFoundError):  # complete by now, and renamed
+                found[path.name] = path.stat().st_size
+        return found
 
     while not (len(below(staging.files)) >= KILLED and any(0 < size < 60_000 for size in sizes().values())):
         assert time.monotonic() < deadline and running.poll() is None
@@ -221,7 +225,9 @@ def test_no_space(hub, tinyhd, tmp_path, monkeypatch, capsys):
 
     for path, data in ntire_files().items():
         hub.put(NTIRE, path, data)
-    sizes = iter([usage, usage, usage._replace(free=10)])  # enough for the archives, not for what is in the first one
+    sizes = iter(
+        [usage, usage, usage, usage._replace(free=10)]
+    )  # enough for the archives, not for what is in the first one
     monkeypatch.setattr(archive.shutil, "disk_usage", lambda path: next(sizes))
     assert tinyhd("datasets", "download", "ntire2026", "--yes", "--quiet") == 5
     lines = capsys.readouterr().err.splitlines()

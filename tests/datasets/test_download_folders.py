@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from helpers.hub_data import CROWDSAL, NTIRE, below, content, crowdsal_files, fetched, ntire_files, packed
 
-from tinyhd_cli.datasets import archive, download, transfer
+from tinyhd_cli.datasets import archive, download, staging, transfer
 from tinyhd_cli.datasets.catalog import download_folder, known
 from tinyhd_cli.datasets.checking import wrong_files
 from tinyhd_cli.datasets.damage import DAMAGED
-from tinyhd_cli.datasets.download import Staging
 from tinyhd_cli.datasets.manifest import Manifest
 from tinyhd_cli.datasets.map_video_layouts import read_split
 from tinyhd_cli.datasets.selection import Selection
+from tinyhd_cli.datasets.staging import Staging
 from tinyhd_cli.errors import InputError, UsageError
 
 TEST = ("--split", "test", "--yes", "-q")
@@ -60,19 +60,23 @@ def test_another_data_set_in_the_folder(hub, tinyhd, tmp_path, capsys):
 def test_damaged_files_are_fetched_again(hub, tinyhd, tmp_path, capsys):
     for path, data in ntire_files().items():
         hub.put(NTIRE, path, data)
-    for name, video in (("crowdsal", "Test/Videos/3001.mp4"), ("ntire2026", "Videos/003.mp4")):
+    for name, video in (
+        ("crowdsal", "Test/Videos/3001.mp4"),
+        ("ntire2026", "Videos/003.mp4"),
+        ("ntire2026", "TrainTestSplit.json"),
+    ):
         assert tinyhd("datasets", "download", name, *TEST) == 0
         folder = tmp_path / "data" / name
         assert wrong_files(folder) == []
         good = (folder / video).read_bytes()
         (folder / video).write_bytes(good[:-1] + bytes([good[-1] ^ 255]))
         fetched(hub)
-        assert tinyhd("datasets", "check", name, "-q") == 1
+        assert tinyhd("datasets", "check", name, "-q") == (3 if video.endswith(".json") else 1)
         output = capsys.readouterr()
         assert f"fault: {folder / video}: differs from the Hub's hash\n" in output.out
         assert f"tinyhd datasets download {name}, with --split and --videos as before" in output.err
         assert tinyhd("datasets", "download", name, *TEST) == 0
-        assert fetched(hub) == [video if name == "crowdsal" else "Videos.zip"]
+        assert fetched(hub) == ["Videos.zip" if video.startswith("Videos/") else video]
         assert (folder / video).read_bytes() == good
         assert tinyhd("datasets", "download", name, *TEST) == 0
         assert wrong_files(folder) == [] and not (folder / DAMAGED).exists()
@@ -110,17 +114,17 @@ def test_plans_of_two_processes(hub, tmp_path):
 
 
 def test_the_hidden_folder_is_removed_under_the_lock(tmp_path, monkeypatch):
-    staging, real, refused = Staging(tmp_path / "data"), download.remove, []
+    hidden, real, refused = Staging(tmp_path / "data"), staging.remove, []
 
     def remove(path):
-        with pytest.raises(UsageError, match="another process is downloading"), download.locked(staging, "second"):
+        with pytest.raises(UsageError, match="another process is downloading"), staging.locked(hidden, "second"):
             pass
         refused.append(path.name)
         real(path)
 
-    monkeypatch.setattr(download, "remove", remove)
-    with download.locked(staging, "first"):
-        staging.files.rmdir()
+    monkeypatch.setattr(staging, "remove", remove)
+    with staging.locked(hidden, "first"):
+        hidden.files.rmdir()
     assert refused == ["parts"]
     assert list(tmp_path.iterdir()) == []
 

@@ -6,24 +6,22 @@ verified, so an interrupted download continues with the rest. At the end that fo
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from ..atomic_files import cannot_write, destination, make_parent, remove
+from ..atomic_files import destination, make_parent
 from ..errors import InputError, OutputError, UsageError
 from ..wording import list_names
 from . import archive
 from .catalog import DatasetInfo, HubSource, download_folder, where_to_name
-from .damage import read_damaged
-from .manifest import MANIFEST, HubFile, Manifest
+from .manifest import HubFile, Manifest
 from .map_video_layouts import read_splits
 from .selection import Lists, Selection, is_of_video
+from .staging import Staging, files_below, locked, merge, move
 from .transfer import Progress, Stopped, fetch, list_files
 
 REVISION = "main"
@@ -69,53 +67,6 @@ class Plan:
     def is_published(self) -> bool:
         """Whether all wanted files are in the folder under their final names."""
         return not self.missing and not self.staging.files.exists()
-
-
-@dataclass(frozen=True)
-class Staging:
-    """The hidden folder of an unfinished download of the data set in ``folder``."""
-
-    folder: Path
-
-    @property
-    def root(self) -> Path:
-        """The hidden folder, on the same disk: beside the folder, or in it if that is impossible."""
-        inside = self.folder.is_dir() and (os.path.ismount(self.folder) or not os.access(self.folder.parent, os.W_OK))
-        return (self.folder if inside else self.folder.parent) / f".{self.folder.name}.download"
-
-    @property
-    def files(self) -> Path:
-        """Verified files, at their final relative paths."""
-        return self.root / "files"
-
-    @property
-    def later(self) -> Path:
-        """Files that are not published with the others; moved back into ``files`` at the end."""
-        return self.root / "later"
-
-    @property
-    def lock(self) -> Path:
-        """The file that is locked by the process that works in the hidden folder."""
-        return self.root / "lock"
-
-    @cached_property
-    def damaged(self) -> frozenset[str]:
-        """Paths of the published files that a check found damaged."""
-        return read_damaged(self.folder)
-
-    def part(self, file: HubFile) -> Path:
-        """Return the path of a file that is being fetched."""
-        return self.root / "parts" / file.digest
-
-    def fetched(self, file: HubFile) -> int:
-        """Return the number of bytes of a file that were fetched."""
-        part = self.part(file)
-        return min(part.stat().st_size, file.size) if part.is_file() else 0
-
-    def has(self, path: str, size: int) -> bool:
-        """Return whether a file of this size is there, published or not, and not found damaged."""
-        roots = (self.files,) if path in self.damaged else (self.folder, self.files)
-        return any(found.is_file() and found.stat().st_size == size for found in (root / path for root in roots))
 
 
 def plan(info: DatasetInfo, selection: Selection, revision: str | None = None, out: Path | None = None) -> Plan:
@@ -213,8 +164,7 @@ def split_lists(source: HubSource, selection: Selection, staging: Staging) -> Li
     """
     if not source.lists:
         return None
-    found = [root / source.lists for root in (staging.folder, staging.files)]
-    path = next((path for path in found if path.is_file()), None)
+    path = next((path for path in staging.places(source.lists) if path.is_file()), None)
     return {key: frozenset(names) for key, names in read_splits(path).items()} if path else None
 
 
@@ -248,6 +198,7 @@ def download(planned: Plan, on_progress: Callable[[int, int], None] = lambda don
         progress = Progress(sum(file.size for file in planned.missing), on_progress)
         fetch_all(planned, [file for file in planned.missing if not file.is_archive], progress)
         check_numbers(planned)
+        planned = renewed(planned)  # the lists of splits are there now: perhaps no more of an archive is needed
         for file in planned.missing:
             if file.is_archive:
                 fetch_archive(planned, file, progress)
@@ -266,50 +217,6 @@ def renewed(planned: Plan) -> Plan:
     if (manifest.repo, manifest.commit) != (planned.manifest.repo, planned.manifest.commit):
         raise UsageError(f"{planned.folder}: another process has changed it; run the same command again")
     return compare(planned.info, planned.source, planned.selection, manifest, staging)
-
-
-@contextmanager
-def locked(staging: Staging, name: str) -> Iterator[None]:
-    """Create the hidden folder, and let only one process work in it.
-
-    Raises:
-        UsageError: another process does.
-        OutputError: it cannot be created.
-    """
-    from filelock import FileLock, Timeout
-
-    try:
-        staging.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(staging.lock, timeout=0):
-            for folder in (staging.files, staging.root / "parts"):
-                folder.mkdir(parents=True, exist_ok=True)
-            if staging.later.exists():  # the process was killed while it published other files
-                merge(staging.later, staging.files)
-            yield
-            if is_done := not staging.files.exists():
-                clear(staging)
-        if is_done and os.name == "nt":  # a locked file cannot be removed there
-            remove_lock(staging)
-    except Timeout:
-        raise UsageError(f"another process is downloading {name} to {staging.folder}; wait for it") from None
-    except OSError as error:
-        raise cannot_write(Path(error.filename or staging.root), error) from error
-
-
-def clear(staging: Staging) -> None:
-    """Remove the hidden folder while it is locked, the lock last: then another process may create both again."""
-    for path in staging.root.iterdir():
-        if path != staging.lock:
-            remove(path)
-    if os.name != "nt":
-        remove_lock(staging)
-
-
-def remove_lock(staging: Staging) -> None:
-    """Remove the lock and the hidden folder, unless another process has just begun to use it."""
-    with suppress(OSError):
-        staging.lock.unlink()
-        staging.root.rmdir()
 
 
 def check_numbers(planned: Plan) -> None:
@@ -405,22 +312,3 @@ def chosen_paths(planned: Plan) -> set[str]:
     lists = split_lists(planned.source, planned.selection, planned.staging)
     members = [member.path for file in planned.wanted for member in planned.manifest.archives.get(file.path, ())]
     return {file.path for file in planned.wanted} | {*planned.selection.members(members, planned.source, lists)}
-
-
-def files_below(folder: Path) -> list[str]:
-    """Return the relative paths of all files below a folder, the record last: it says what is there."""
-    found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    return sorted(found, key=lambda path: path == MANIFEST)
-
-
-def move(path: Path, target: Path) -> None:
-    """Move a file, and create the folders above its new path."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(target)
-
-
-def merge(folder: Path, other: Path) -> None:
-    """Move the files of a folder into another one, and remove the folder."""
-    for path in files_below(folder):
-        move(folder / path, other / path)
-    shutil.rmtree(folder)
