@@ -42,6 +42,10 @@ def test_validity_of_each_eye(tmp_path, names):
     assert recording.samples.valid.tolist() == [True] * 15 + [False] * 5
     (recording,), _ = read(path, eye="right")
     assert recording.samples.valid.sum() == 10
+    # Names of positions that are given leave those of validity as they are found.
+    path = table(tmp_path, f"t,a,b,{left},c,d,{right}", lambda i, t: f"{t},100,100,1,900,900,{int(i < 10)}")
+    columns = (("left_x", "a"), ("left_y", "b"), ("right_x", "c"), ("right_y", "d"))
+    assert read(path, columns=columns)[0][0].samples.x.tolist() == [500] * 10 + [100] * 10
 
 
 def test_combined_gaze_is_valid_with_one_eye(tmp_path):

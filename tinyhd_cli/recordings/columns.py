@@ -195,9 +195,7 @@ def find(columns: Sequence[str], names: Sequence[str]) -> str | None:
 def find_eye(columns: Sequence[str], words: Sequence[str], side: str = "") -> Eye | None:
     """Return the columns of x and y of the gaze; None unless both exist."""
     x, y = (find(columns, around(words, axis, side)) for axis in "xy")
-    usual = [name for fact in VALIDITY for name in around(words, fact, side)] if side else []
-    valid = find(columns, usual)
-    return Eye(x, y, (valid,) if valid else ()) if x and y else None
+    return Eye(x, y) if x and y else None
 
 
 def usual_roles(table: Table) -> dict[str, str]:
@@ -216,7 +214,9 @@ def usual_roles(table: Table) -> dict[str, str]:
     for side, found_eye in (("left", left), ("right", right)):
         if found_eye:
             roles |= {f"{side}_x": found_eye.x, f"{side}_y": found_eye.y}
-            roles |= {f"{side}_valid": name for name in found_eye.valid}
+        valid = find(table.columns, [name for fact in VALIDITY for name in around(GAZE, fact, side)])
+        if valid:
+            roles[f"{side}_valid"] = valid
     return roles
 
 
