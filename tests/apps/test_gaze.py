@@ -23,6 +23,7 @@ from tinyhd_cli.apps.gaze.overlay import observer_color
 from tinyhd_cli.apps.gaze.points import Gaze, Points, Track
 from tinyhd_cli.apps.gaze.results import share_of
 from tinyhd_cli.apps.gaze.run import gaze_file
+from tinyhd_cli.commands.progress import ProgressDisplay
 from tinyhd_cli.datasets import open_dataset, read_density, read_fixation
 from tinyhd_cli.datasets.images import read_image
 from tinyhd_cli.errors import InputError, OutputError, UsageError
@@ -424,6 +425,34 @@ def test_rounded_times_of_one_sample_per_frame(tmp_path):
         assert np.argwhere(fixation).tolist() == [[20, 20 + index]]
 
 
+def test_assumptions_are_printed_once(tinyhd, tmp_path, capsys):
+    video, recordings = study.make(tmp_path, observers=2, frames=4, samples=True)
+    wide = "clip.mp4: the screen is taken as 40 degrees wide; give --distance and --screen-width"
+    inside = "clip.mp4: positions are taken as pixels of the video; if they are those of the screen, give --screen"
+    centered = (
+        "clip.mp4: the video is taken as centered on the screen and scaled to fit it; if it was not, give --placed"
+    )
+    full, seen = ("--placed", "0,0,64,48"), ("--distance", "65", "--screen-width", "53")
+    for given, notes, sigma in (
+        (("--screen", "96x48"), [centered, wide], "sigma 1.9 pixels"),
+        (("--screen", "64x48", *seen), [], "sigma 1.4 pixels (1 deg)"),
+        (("--samples",), [inside], "sigma 1.9 pixels"),
+        (("--samples", *full, "--sigma", "4px"), [], "sigma 4.0 pixels"),
+    ):
+        # The folder contains the first recording again.
+        assert tinyhd("gaze", video, recordings[0], recordings[0].parent, *given) == 0
+        shown = capsys.readouterr()
+        assert shown.err.splitlines() == notes
+        (line,) = (line for line in shown.out.splitlines() if line.startswith("Ceiling"))
+        assert line.endswith(f"; {sigma}")
+
+
+def test_recordings_counted_by_the_progress_line(monkeypatch, capsys):
+    monkeypatch.setattr("tinyhd_cli.commands.progress.PLAIN_INTERVAL_S", 0.0)
+    ProgressDisplay(None, quiet=False).video("clip.mp4", phase="reading recordings", unit="recording")(1, 2)
+    assert capsys.readouterr().err.startswith("clip.mp4, reading recordings: recording 1 of 2, ")
+
+
 def test_fast_samples_are_averaged():
     time_s = np.arange(1000) / 1000 + 1e-4
     fast = averaged(Track(time_s, time_s, np.arange(1000.0), np.ones(1000)))
@@ -460,6 +489,16 @@ def test_a_video_shorter_than_the_recording(tmp_path, caplog):
     assert result.observers[0].frames == 3
 
 
+def test_a_recording_much_shorter_than_the_video(tmp_path, caplog):
+    video = clips.make(tmp_path / "clip.mp4", frames=60)
+    recording = study.write_fixations(tmp_path / "P1.csv", [(0, 0.2, 9, 9)])
+    gaze_file(video, [recording])
+    assert [message.split(": ", 1)[1] for message in caplog.messages] == [
+        "lasts 2.0 s, but gaze was recorded only until 0.2 s or earlier (P1). Check --time-unit, --offset and"
+        " --stimulus if that is unexpected"
+    ]
+
+
 def test_a_single_observer_has_no_ceiling(tinyhd, tmp_path, capsys):
     video = clips.make(tmp_path / "clip.mp4", frames=3)
     only_one = study.write(tmp_path / "P1.csv", "start,end,x,y", ["0,0.1,9,9"])
@@ -471,7 +510,7 @@ def test_a_single_observer_has_no_ceiling(tinyhd, tmp_path, capsys):
     assert "--time-unit" in note
     assert shown.err == f"P1: {note}\n"
     assert tinyhd("gaze", video, only_one, "--screen", "64x48", "--plot", tmp_path / "one.png") == 0
-    assert "No frame has the gaze of two observers" in capsys.readouterr().out
+    assert "Agreement cannot be measured: no frame has the gaze of two observers." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -505,3 +544,7 @@ def test_inputs_that_do_not_suit(tmp_path):
     for values, complaint in (({"step": 0}, "--step"), ({"trail_s": -1.0}, "--trail"), ({"seed": -1}, "--seed")):
         with pytest.raises(UsageError, match=complaint):
             GazeOptions(**values)
+    for method, flag in (("auto", "velocity"), ("ivt", "velocity"), ("idt", "dispersion")):
+        with pytest.raises(UsageError, match=f"--thresholds-in-pixels needs --{flag} in pixels"):
+            GazeOptions(fixations=FixationOptions(method, in_pixels=True))
+        GazeOptions(fixations=FixationOptions(method, in_pixels=True, **{flag: 50.0}))

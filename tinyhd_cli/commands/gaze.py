@@ -45,12 +45,12 @@ def gaze(
 ) -> int:
     """Turn recorded gaze into maps and an overlay, and score a model against the agreement of the observers.
 
-    The table shows how well the others predict each observer: the ceiling that a model can reach. A model is run with
-    --model, --weights or --overlay:
+    The table shows how well the gaze of the others predicts each observer, which is the ceiling for a model. A model is
+    run with --model, --weights or --overlay:
     tinyhd gaze clip.mp4 recordings/*.tsv --out study --overlay gaze.mp4
     """
     from ..apps.gaze.frames import MALLOC_KEEP_BYTES
-    from ..apps.gaze.run import gaze_file
+    from ..apps.gaze.run import READING, gaze_file
     from ..system import keep_freed_memory
 
     keep_freed_memory(MALLOC_KEEP_BYTES)
@@ -73,7 +73,7 @@ def gaze(
             outputs,
             options,
             loaded,
-            lambda phase: progress.video(video.name, phase=phase),
+            lambda phase: progress.video(video.name, phase=phase, unit="recording" if phase == READING else "frame"),
             on_problem,
         )
     warn_of_damage(video, result.damaged)
@@ -81,6 +81,8 @@ def gaze(
         show(result)
     for note, names in ({} if quiet else result.notes()).items():
         say(f"{list_names(names)}: {note}")
+    for assumption in () if quiet else result.assumptions:
+        say(f"{video.name}: {assumption}")
     written = [str(path) for _, path in outputs.requested() if path != STDOUT]
     if written and not quiet:
         say(f"{plural(len(result.observers), 'observer')}, {plural(result.frames, 'frame')} -> {', '.join(written)}")
@@ -135,9 +137,9 @@ def cells(scores: Scores | None) -> list[str]:
 def summary(result: GazeResult) -> list[str]:
     """Return the lines below the table."""
     if result.ceiling is None:
-        return ["No frame has the gaze of two observers, so that there is no agreement to measure."]
+        return ["Agreement cannot be measured: no frame has the gaze of two observers."]
     lines = [
-        sentence("Ceiling (each observer against all others)", result.ceiling.leave_one_out),
+        f"{sentence('Ceiling (each observer against all others)', result.ceiling.leave_one_out)}; {sigma_text(result)}",
         sentence("Halves of the observers against each other", result.ceiling.halves),
     ]
     if result.model is not None and result.share is not None:
@@ -154,6 +156,13 @@ def summary(result: GazeResult) -> list[str]:
 def sentence(subject: str, scores: Scores) -> str:
     """Return a line with the scores of a map."""
     return f"{subject}: {', '.join(f'{name} {number(value)}' for name, value in scores.items())}"
+
+
+def sigma_text(result: GazeResult) -> str:
+    """Return the standard deviation of the Gaussians with its unit."""
+    sides = dict.fromkeys(f"{side:.1f}" for side in result.sigma)
+    degrees = "" if result.sigma_deg is None else f" ({result.sigma_deg:g} deg)"
+    return f"sigma {' x '.join(sides)} pixels{degrees}"
 
 
 def number(value: float | None) -> str:

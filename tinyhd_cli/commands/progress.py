@@ -41,7 +41,9 @@ class ProgressDisplay:
         self._quiet = quiet
         self._label_width = label_width
 
-    def video(self, name: str, count: str = "", phase: str = "", all_left: AllLeft | None = None) -> OnProgress:
+    def video(
+        self, name: str, count: str = "", phase: str = "", all_left: AllLeft | None = None, unit: str = "frame"
+    ) -> OnProgress:
         """Return a callback that reports the finished frames of one video.
 
         Args:
@@ -49,6 +51,7 @@ class ProgressDisplay:
             count: its number among several videos, such as "(1/2)".
             phase: name of the current phase, if the work has several.
             all_left: estimates the seconds left for all videos.
+            unit: name of the things that are counted.
         """
         if self._quiet:
             return lambda done, total: None
@@ -58,7 +61,7 @@ class ProgressDisplay:
             return self._events(name + rest, estimate)
         if self._bars is not None:
             return self._bar(self._bars, shortened(name, rest, self._label_width), estimate)
-        return self._lines(name + rest, estimate)
+        return self._lines(name + rest, estimate, unit)
 
     def overall(self, inputs: int, state: Overall) -> Callable[[], None]:
         """Return a function that shows the progress of all inputs; nothing with JSON, which has events of each input.
@@ -116,7 +119,7 @@ class ProgressDisplay:
 
         return report
 
-    def _lines(self, label: str, all_left: AllLeft) -> OnProgress:
+    def _lines(self, label: str, all_left: AllLeft, unit: str) -> OnProgress:
         started = printed_s = time.monotonic()
 
         def report(done: int, total: int | None) -> None:
@@ -129,7 +132,8 @@ class ProgressDisplay:
             left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
             all_s = all_left(fraction_of(done, total))
             for_all = "" if all_s is None else f", {all_s:.0f} s for all inputs"
-            say(f"{label}: frame {done}{f' of {total}' if total else ''}, {rate:.1f} fps{left}{for_all}")
+            speed = f", {rate:.1f} fps" if unit == "frame" else ""
+            say(f"{label}: {unit} {done}{f' of {total}' if total else ''}{speed}{left}{for_all}")
 
         return report
 

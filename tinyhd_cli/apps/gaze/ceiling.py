@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ...video.reader import Frame, VideoInfo
 from .agreement import FrameScores
+from .observers import StudyGaze
 from .points import Indices, Numbers
 from .results import METRICS, Ceiling, GazeResult, ModelScores, Observer, Second, mean_scores
 
@@ -95,12 +96,12 @@ class StudyCollector:
             second[1] += float(scores.alone[counted, 0].sum())
             second[2] += 0.0 if scores.model_alone is None else float(scores.model_alone[counted, 0].sum())
 
-    def result(self, info: VideoInfo, sigma: tuple[float, float], damaged: int) -> GazeResult:
+    def result(self, info: VideoInfo, study: StudyGaze, damaged: int) -> GazeResult:
         """Return the means over all frames.
 
         Args:
             info: the video.
-            sigma: standard deviation of the Gaussians, in pixels.
+            study: the gaze.
             damaged: number of packets and frames that could not be decoded.
         """
         pairs, name = int(self._others.counts[:, 0].sum()), self._model
@@ -112,7 +113,9 @@ class StudyCollector:
             damaged=damaged,
             width=info.width,
             height=info.height,
-            sigma=sigma,
+            sigma=study.canvas.sigma,
+            sigma_deg=study.sigma_deg,
+            assumptions=study.assumptions,
             frames_with_gaze=self.frames_with_gaze,
             observers=tuple(self._of_observer(number) for number in numbers),
             ceiling=Ceiling(self._others.overall(), self._halves.overall(), pairs) if pairs else None,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from ...recordings import (
     placement_of,
     quality,
 )
+from ...recordings.options import ASSUMED_WIDTH_DEG
+from ...recordings.read import expand
 from ...video.reader import VideoInfo
 from .density import Canvas
 from .options import DEFAULT_SIGMA, DEFAULT_SIGMA_DEG, GazeOptions, Sigma, degrees_to_pixels
@@ -57,6 +60,10 @@ class StudyGaze:
     canvas: Canvas
     ends_s: dict[str, float]
     """Time at which each observer's gaze ends, in seconds of the video."""
+    sigma_deg: float | None
+    """Sigma of the Gaussians in degrees of visual angle; None if it was chosen in pixels."""
+    assumptions: tuple[str, ...]
+    """Assumptions about the screen and the place of the video."""
 
 
 def read_gaze(
@@ -82,7 +89,10 @@ def read_gaze(
     tracks: dict[str, Track] = {}
     observers: list[Observer] = []
     sigmas: list[tuple[float, float]] = []
-    for recording in iter_recordings(paths, options.recordings, tell):
+    assumptions: dict[str, None] = {}
+    files = list({os.path.realpath(path): path for path in expand(paths, tell)}.values())
+    sigma = chosen_sigma(options, info)
+    for recording in iter_recordings(files, options.recordings, tell):
         try:
             placement = placement_in(info, recording, options)
             track = track_of(recording, options, placement)
@@ -91,8 +101,9 @@ def read_gaze(
             continue
         tracks[recording.observer] = track
         observers.append(describe(recording, track, info))
-        sigmas.append(sigma_of(options, recording, placement))
-        report(len(observers), max(len(paths), len(observers)))
+        sigmas.append(sigma_in_pixels(sigma, options, recording, placement))
+        assumptions |= dict.fromkeys(assumptions_of(recording, options, info))
+        report(len(observers), max(len(files), len(observers)))
     if not tracks:
         raise InputError("no recording can be used")
     if not any(observer.on_video for observer in observers):
@@ -101,7 +112,8 @@ def read_gaze(
         log.warning("the observers' screens differ, and so does a degree of visual angle; that of the first is used")
     gaze = Gaze(tracks)
     ends = {name: float(track.end_s.max(initial=0.0)) for name, track in tracks.items()}
-    return StudyGaze(gaze, tuple(observers), Canvas(info.width, info.height, sigmas[0]), ends)
+    canvas = Canvas(info.width, info.height, sigmas[0])
+    return StudyGaze(gaze, tuple(observers), canvas, ends, sigma.value if sigma.degrees else None, tuple(assumptions))
 
 
 def nothing_on_video() -> InputError:
@@ -118,10 +130,10 @@ def track_of(recording: Recording, options: GazeOptions, placement: Placement) -
     if not options.samples:
         fixations = place(detect_fixations(recording, options.fixations), placement)
         if not len(fixations):
-            raise InputError("has no fixations")
+            raise InputError("no fixation was found; check --time-unit and --velocity, or use --samples")
         return to_track(fixations)
     if recording.samples is None:
-        raise InputError("has fixations alone; leave out --samples")
+        raise InputError("has only fixations, no samples; leave out --samples")
     return to_track(place(recording.samples, placement))
 
 
@@ -164,17 +176,41 @@ def describe(recording: Recording, track: Track, info: VideoInfo) -> Observer:
 
 def placement_in(info: VideoInfo, recording: Recording, options: GazeOptions) -> Placement:
     """Return where the video was shown on the screen; gaze is placed on its stored, possibly not square, pixels."""
-    displayed = round(info.width * info.sample_aspect_ratio), info.height
-    return replace(placement_of(displayed, recording.screen, options.recordings), video=(info.width, info.height))
+    placement = placement_of(displayed_size(info), recording.screen, options.recordings)
+    return replace(placement, video=(info.width, info.height))
 
 
-def sigma_of(options: GazeOptions, recording: Recording, placement: Placement) -> tuple[float, float]:
+def displayed_size(info: VideoInfo) -> tuple[int, int]:
+    """Return width and height of the video in square pixels."""
+    return round(info.width * info.sample_aspect_ratio), info.height
+
+
+def assumptions_of(recording: Recording, options: GazeOptions, info: VideoInfo) -> Iterator[str]:
+    """Yield the assumptions about the screen of a recording and the place of the video on it."""
+    if options.recordings.placed is None:
+        if recording.screen is None:
+            yield "positions are taken as pixels of the video; if they are those of the screen, give --screen"
+        elif recording.screen != displayed_size(info):
+            yield "the video is taken as centered on the screen and scaled to fit it; if it was not, give --placed"
+    seen, method = options.fixations, options.fixations.method
+    detected = recording.samples is not None and not (method == "auto" and recording.fixations)
+    if detected and not (options.samples or seen.in_pixels or seen.distance_cm):
+        yield f"the screen is taken as {ASSUMED_WIDTH_DEG:g} degrees wide; give --distance and --screen-width"
+
+
+def chosen_sigma(options: GazeOptions, info: VideoInfo) -> Sigma:
+    """Return the standard deviation of the options, or the default."""
+    if options.sigma is not None:
+        return options.sigma
+    if options.fixations.distance_cm is not None:
+        return Sigma(DEFAULT_SIGMA_DEG, degrees=True)
+    return Sigma(DEFAULT_SIGMA * max(info.width, info.height), degrees=False)
+
+
+def sigma_in_pixels(
+    sigma: Sigma, options: GazeOptions, recording: Recording, placement: Placement
+) -> tuple[float, float]:
     """Return the standard deviation of the Gaussians along x and y, in pixels of the video."""
-    sigma = options.sigma
-    if sigma is None and options.fixations.distance_cm is not None:
-        sigma = Sigma(DEFAULT_SIGMA_DEG, degrees=True)
-    if sigma is None:
-        sigma = Sigma(DEFAULT_SIGMA * max(placement.video), degrees=False)
     if not sigma.degrees:
         return sigma.value, sigma.value
     if recording.screen is None:

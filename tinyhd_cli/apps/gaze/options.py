@@ -82,6 +82,9 @@ class GazeOptions:
     seed: int = option(0, RUN, "N", "Seed of the random halves of the observers.")
 
     def __post_init__(self) -> None:
+        seen, flag = self.fixations, "dispersion" if self.fixations.method == "idt" else "velocity"
+        if seen.in_pixels and not self.samples and getattr(seen, flag) == getattr(FixationOptions(), flag):
+            raise UsageError(f"--thresholds-in-pixels needs --{flag} in pixels, because its default is in degrees")
         if self.step < 1:
             raise UsageError(f"--step must be at least 1, not {self.step}")
         if not 0 <= self.trail_s < math.inf:

@@ -110,6 +110,10 @@ class GazeResult:
     model: ModelScores | None
     curve: tuple[Second, ...]
     """Agreement over time; seconds without scores are left out."""
+    sigma_deg: float | None = None
+    """``sigma`` in degrees of visual angle; None if it was chosen in pixels."""
+    assumptions: tuple[str, ...] = ()
+    """Assumptions about the screen and the place of the video."""
 
     @property
     def share(self) -> dict[str, float | None] | None:
@@ -142,6 +146,8 @@ class GazeResult:
             "width": self.width,
             "height": self.height,
             "sigma_pixels": [round(sigma, 4) for sigma in self.sigma],
+            "sigma_degrees": self.sigma_deg,
+            "assumptions": list(self.assumptions),
             "frames_with_gaze": self.frames_with_gaze,
             "chance": CHANCE,
             "ceiling": ceiling

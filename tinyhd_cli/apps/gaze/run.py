@@ -27,8 +27,14 @@ from .results import GazeResult
 
 log = logging.getLogger("tinyhd")
 
+READING = "reading recordings"
+"""Name of the phase that counts recordings, not frames."""
+
 TOLERATED_S = 0.5
 """Gaze that continues after the end of the video for longer than this is reported."""
+
+MUCH_SHORTER = 0.5
+"""Gaze that ends before this fraction of the video is reported."""
 
 
 def gaze_file(
@@ -63,7 +69,7 @@ def gaze_file(
     if model is not None:
         require_task(model.spec, "fixation", "gaze")
     with VideoReader(video, options.input) as reader:
-        study = read_gaze(recordings, options, reader.info, start_phase("reading recordings"), on_problem)
+        study = read_gaze(recordings, options, reader.info, start_phase(READING), on_problem)
         result = watch(reader, study, outputs, options, model, start_phase("frames"))
     report_rest(result, study)
     write_results(result, outputs)
@@ -100,11 +106,11 @@ def watch(
             raise nothing_on_video()
         for sink in sinks:
             sink.close()
-    return collector.result(info, study.canvas.sigma, reader.damaged)
+    return collector.result(info, study, reader.damaged)
 
 
 def report_rest(result: GazeResult, study: StudyGaze) -> None:
-    """Log a warning if gaze was recorded after the end of the video."""
+    """Log a warning if recordings are longer, or much shorter, than the video."""
     later = [name for name, end_s in study.ends_s.items() if end_s > result.duration_s + TOLERATED_S]
     if later:
         log.warning(
@@ -114,4 +120,14 @@ def report_rest(result: GazeResult, study: StudyGaze) -> None:
             result.duration_s,
             max(study.ends_s.values()),
             list_names(later),
+        )
+    early = [name for name, end_s in study.ends_s.items() if end_s < result.duration_s * MUCH_SHORTER - TOLERATED_S]
+    if early:
+        log.warning(
+            "%s: lasts %.1f s, but gaze was recorded only until %.1f s or earlier (%s). Check --time-unit, --offset and"
+            " --stimulus if that is unexpected",
+            result.video,
+            result.duration_s,
+            max(study.ends_s[name] for name in early),
+            list_names(early),
         )
