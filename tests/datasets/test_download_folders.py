@@ -294,3 +294,13 @@ def test_a_connection_that_is_closed(hub, tmp_path, monkeypatch):
     part.write_bytes(data[:10])
     transfer.receive_all(url, part, 1000, progress)
     assert part.read_bytes() == data[:1000]
+
+
+def test_a_server_that_sends_all_of_a_file(hub, tmp_path):
+    url, data = part_of(hub, "whole.mp4", 5000)
+    hub.ranges, part = False, tmp_path / "part"
+    part.write_bytes(b"other bytes")
+    progress = transfer.Progress(len(data), lambda done, total: None)
+    progress.add(part.stat().st_size)
+    transfer.receive_all(url, part, len(data), progress)
+    assert part.read_bytes() == data and progress.done == len(data)

@@ -67,6 +67,9 @@ class HubServer:
         self.pause_s = 0.0
         """Pause in seconds before each kilobyte of a response's body."""
 
+        self.ranges = True
+        """Whether a Range header is respected; otherwise the whole file is sent."""
+
         self.listed: dict[str, tuple[int, str]] = {}
         """Size and sha256 to list instead of those of the content, by the name of a file."""
 
@@ -226,7 +229,7 @@ class Handler(BaseHTTPRequestHandler):
             "X-Linked-Etag": f'"{digest}"',
             "Accept-Ranges": "bytes",
         }
-        if match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+        if self.hub.ranges and (match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))):
             start = int(match[1])
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             self.send(206, content[start:], headers)
