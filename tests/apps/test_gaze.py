@@ -19,7 +19,7 @@ from tinyhd_cli.apps.gaze.agreement import area_under_curve, score_gaze
 from tinyhd_cli.apps.gaze.density import Canvas, Gaussians, small_density, to_density_image
 from tinyhd_cli.apps.gaze.observers import averaged
 from tinyhd_cli.apps.gaze.options import GazeOptions, GazeOutputs, Sigma, degrees_to_pixels, parse_sigma
-from tinyhd_cli.apps.gaze.overlay import observer_color
+from tinyhd_cli.apps.gaze.overlay import draw_key, observer_color
 from tinyhd_cli.apps.gaze.points import Gaze, Points, Track
 from tinyhd_cli.apps.gaze.results import share_of
 from tinyhd_cli.apps.gaze.run import gaze_file
@@ -29,6 +29,7 @@ from tinyhd_cli.datasets.images import read_image
 from tinyhd_cli.errors import InputError, OutputError, UsageError
 from tinyhd_cli.metrics import score_frame
 from tinyhd_cli.recordings import FixationOptions, RecordingOptions
+from tinyhd_cli.video.overlay import label_height
 
 
 def points_of(count, width, height, observers, seed=0):
@@ -397,6 +398,29 @@ def test_the_overlay_shows_the_gaze_beside_the_prediction(done):
     assert np.abs(left[30:40, 15:30] - source[0][30:40, 15:30]).mean() > 10
     assert np.abs(left - right).mean() > 5
     assert np.abs(left[15:, 50:] - source[0][15:, 50:]).mean() < 6  # far from any gaze
+
+
+def test_the_key_of_the_overlay():
+    names = [f"P{number}" for number in range(1, 8)]
+    image = np.full((360, 640, 3), 7, np.uint8)
+    draw_key(image, names)
+    line = max(label_height(image, name) for name in names)
+    for number in range(7):
+        assert (image[360 - (7 - number) * line + line // 2, 0] == observer_color(number)).all(), number
+    assert (image[: 359 - 7 * line] == 7).all()
+    for names in (["P"] * 13, ["P"] * 12):
+        small = np.full((64, 96, 3), 7, np.uint8)
+        draw_key(small, names)
+        assert (small == 7).all()
+
+
+def test_no_labels_after_the_end_of_the_recordings(tmp_path):
+    video = clips.make(tmp_path / "clip.mp4", frames=6)
+    recording = study.write_fixations(tmp_path / "P1.csv", [(0, 0.1, 40, 40)])
+    gaze_file(video, [recording], GazeOutputs(overlay=tmp_path / "o.mp4"))
+    drawn, source = clips.frames(tmp_path / "o.mp4"), clips.frames(video)
+    corner = [np.abs(drawn[at][:12, :30].astype(int) - source[at][:12, :30]).mean() for at in (0, 5)]
+    assert corner[0] > 20 and corner[1] < 6
 
 
 def test_samples(tmp_path):

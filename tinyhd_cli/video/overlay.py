@@ -188,6 +188,18 @@ def sides_of(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     return sides[kept]
 
 
+def label_font(width: int) -> tuple[float, int]:
+    """Return the scale and the stroke of labels in images of a width."""
+    return max(0.4, width / 1300), max(1, round(width / 900))
+
+
+def label_height(image: Image, text: str) -> int:
+    """Return the height of the label of a text in an image, in pixels."""
+    scale, stroke = label_font(image.shape[1])
+    (_, text_height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
+    return int(text_height + below + stroke + 3)  # OpenCV's rectangles include both corners
+
+
 def draw_label(image: Image, text: str, at: tuple[int, int], color: tuple[int, int, int]) -> None:
     """Draw a line of text on a filled rectangle, which makes it legible on any image.
 
@@ -198,7 +210,7 @@ def draw_label(image: Image, text: str, at: tuple[int, int], color: tuple[int, i
         color: RGB of the rectangle.
     """
     height, width = image.shape[:2]
-    scale, stroke = max(0.4, width / 1300), max(1, round(width / 900))
+    scale, stroke = label_font(width)
     (text_width, text_height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
     margin = stroke + 2
     left = int(np.clip(at[0], 0, max(0, width - text_width - 2 * margin)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from ...inference.normalization import RunningScale
 from ...inference.windows import Map
 from ...video.options import OverlayStyle
-from ...video.overlay import Painter, draw_label
+from ...video.overlay import Painter, draw_label, label_height
 from ...video.reader import Frame, Image, VideoInfo
 from ...video.writer import VideoWriter
 from ...wording import plural
@@ -23,6 +24,15 @@ from .points import Gaze
 
 SUBPIXELS = 4
 """Fractional bits of coordinates in OpenCV's drawing functions."""
+
+MAX_KEY = 12
+"""Maximum number of observers that are named in a frame."""
+
+KEY_SHARE = 0.6
+"""Maximum part of a frame's height that the names may cover."""
+
+MAX_NAME = 20
+"""Maximum number of characters of a name."""
 
 LABEL = (40, 40, 40)
 """RGB color of the labels of both halves."""
@@ -68,8 +78,10 @@ class GazePainter:
             left = self._painter.paint(rgb, self._density_scale(density, frame.time_s))
         left = np.ascontiguousarray(left)
         self._draw_gaze(left, frame, gaussians)
-        observers = len(np.unique(gaussians.points.observer))
-        draw_label(left, f"gaze of {plural(observers, 'observer')}", (0, 0), LABEL)
+        if frame.time_s < self._gaze.end_s:
+            observers = len(np.unique(gaussians.points.observer))
+            draw_label(left, f"gaze of {plural(observers, 'observer')}", (0, 0), LABEL)
+            draw_key(left, self._gaze.observers)
         if saliency is None:
             return left
         right = np.ascontiguousarray(self._painter.paint(rgb, self._model_scale(saliency, frame.time_s)))
@@ -92,6 +104,16 @@ class GazePainter:
             at = (int(place[0]), int(place[1]))
             for size, color in ((radius + stroke, (0, 0, 0)), (radius, observer_color(int(observer)))):
                 cv2.circle(image, at, size << SUBPIXELS, color, cv2.FILLED, cv2.LINE_AA, SUBPIXELS)
+
+
+def draw_key(image: Image, names: Sequence[str]) -> None:
+    """Draw the observers' names in their colors in the lower left corner, in place; nothing if there is no room."""
+    height, texts = image.shape[0], [name[:MAX_NAME] for name in names]
+    line = max(label_height(image, text) for text in texts)
+    if len(names) > MAX_KEY or len(names) * line > KEY_SHARE * height:
+        return
+    for number, text in enumerate(texts):
+        draw_label(image, text, (0, height - (len(texts) - 1 - number) * line), observer_color(number))
 
 
 def to_subpixels(places: NDArray[np.float64]) -> NDArray[np.int32]:

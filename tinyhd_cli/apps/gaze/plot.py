@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ WIDTH = 11.0
 DPI = 130
 OBSERVERS, MODEL = "#1c7ed6", "#e8590c"
 """Colors of the observers' agreement and of the model."""
+
+CHANCE_LINE: dict[str, Any] = {"color": "#777777", "linewidth": 1.0, "linestyle": "--"}
+"""Style of the line at the NSS that is reached by chance, 0."""
 
 MAX_NAMES = 60
 """Maximum number of observers in the plot: those that agree least and most."""
@@ -65,11 +68,13 @@ def plot_over_time(axes: Axes, result: GazeResult) -> None:
         if len(known) == len(times) and name:
             axes.plot(times, known, color=color, linewidth=1.5, marker="." if len(times) < 40 else "")
             names.append(printable(name))
-    axes.hlines(0, 0, result.duration_s, color="#999999", linewidth=0.8, linestyle=":")
+    axes.plot([0, result.duration_s], [0, 0], **CHANCE_LINE)
+    names.append("chance")
     axes.set_xlim(0, max(result.duration_s, 1e-3))
-    mark_times(axes.xaxis, result.duration_s)
-    axes.set_xlabel("time")
-    axes.set_title("NSS of each observer's gaze, mean per second (chance: 0)", loc="left", fontsize=10)
+    in_seconds = mark_times(axes.xaxis, result.duration_s) == "seconds"
+    axes.set_xlabel("time (s)" if in_seconds else "time")
+    axes.set_ylabel("NSS")
+    axes.set_title("NSS of each observer's gaze, mean per second", loc="left", fontsize=10)
     axes.grid(alpha=0.25)
     if times.size:
         figures.add_legend(axes, names, fontsize=8, loc="upper right")
@@ -78,6 +83,7 @@ def plot_over_time(axes: Axes, result: GazeResult) -> None:
 def plot_observers(axes: Axes, rows: list[tuple[Observer, float]], model: str | None) -> None:
     """Draw the NSS of each observer: one dot for the other observers' density, one for the model."""
     places = np.arange(len(rows))
+    axes.axvline(0, zorder=0, **CHANCE_LINE)
     for place, (one, nss) in zip(places, rows, strict=True):
         other = (one.model or {}).get("NSS")
         if other is not None:
@@ -86,5 +92,6 @@ def plot_observers(axes: Axes, rows: list[tuple[Observer, float]], model: str | 
         axes.plot([nss], [place], "o", color=OBSERVERS, markersize=4.5)
     axes.set_yticks(places, [printable(one.name)[:MAX_LABEL] for one, _ in rows], fontsize=7 if len(rows) > 25 else 8)
     axes.set_ylim(-0.7, max(len(rows), 1) - 0.3)
+    axes.set_xlabel("NSS")
     axes.set_title("NSS of each observer", loc="left", fontsize=10)
     axes.grid(axis="x", alpha=0.25)
