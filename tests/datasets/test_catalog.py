@@ -81,7 +81,7 @@ def test_list_and_info(tinyhd, tmp_path, monkeypatch, capsys):
     assert tinyhd("datasets", "list") == 0
     output = capsys.readouterr().out
     assert all(name in output for name in catalog())
-    assert "not here, on the Hub" in output
+    assert "not on this machine, on the Hub" in output
     assert tinyhd("datasets", "info", "dhf1k") == 0
     output = capsys.readouterr().out
     assert "size       not known" in output and "license    not known" in output

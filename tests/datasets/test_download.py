@@ -279,7 +279,7 @@ def test_offline(hub, tinyhd, tmp_path, monkeypatch, capsys):
         online.setattr(constants, "HF_HUB_OFFLINE", False)
         online.setattr(download, "fetch", interrupt)
         assert tinyhd("datasets", "download", "crowdsal", "--videos", "1", "--yes", "-q") == 130
-    assert "the finished part is saved: run the same command again to resume" in capsys.readouterr().err
+    assert "the downloaded part is kept: run the same command again to resume" in capsys.readouterr().err
     snapshot = Path(constants.HF_HUB_CACHE, "datasets--ANDRYHA--CrowdSAL", "snapshots", commit)
     for path, data in crowdsal_files().items():
         (snapshot / path).parent.mkdir(parents=True, exist_ok=True)
@@ -336,7 +336,7 @@ def test_questions_and_refusals(hub, tinyhd, tmp_path, capsys):
     assert not any(path.endswith(".zip") for path in fetched(hub))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "note.txt").touch()
-    refused(2, "exists, and is no download of tinyhd", "crowdsal", "--out", tmp_path / "mine")
+    refused(2, "exists, but was not made by tinyhd datasets download", "crowdsal", "--out", tmp_path / "mine")
     hub.put(CROWDSAL, "README.md", b"other", branch="v2")
     assert tinyhd("datasets", "download", "crowdsal", "--revision", "v2", "-y", "-q", "--out", tmp_path / "v2") == 0
     assert below(tmp_path / "v2") == {"README.md"}

@@ -232,7 +232,7 @@ FACTS = {"Columns": ["timestamp", "x_coordinate", "y_coordinate"], "timestamp": 
     ("facts", "words", "y"),
     [
         ('"StimulusPresentation":{"ScreenResolution":[800,600],"ScreenOrigin":["bottom","left"]}', "", 500),
-        ('"ScreenResolution":[0.3,0.3]', "screen of 0x0 pixels", None),
+        ('"ScreenResolution":[0.3,0.3]', "screen size of 0x0 pixels", None),
         ('"ScreenOrigin":["center","left"]', "ScreenOrigin", None),
         ('"StartTime":NaN', "StartTime", None),
         (f'"StartTime":1{"0" * 400}', "StartTime", None),
@@ -267,9 +267,9 @@ def test_one_bad_file_does_not_end_the_study(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.csv")
     recordings, problem = read(tmp_path)
     assert [recording.observer for recording in recordings] == ["2026.11.27_anna", "2026.11.27_ben"]
-    for words in ("field limit", "screen of 0x0 pixels", "more than 1,000 rows", "digits.csv", "quotes.csv"):
+    for words in ("field limit", "screen size of 0x0 pixels", "more than 1,000 rows", "digits.csv", "quotes.csv"):
         assert words in problem
-    assert len(problem.splitlines()) == 5 and "is no file" in read(tmp_path / "pipe.csv")[1]
+    assert len(problem.splitlines()) == 5 and "is not a file" in read(tmp_path / "pipe.csv")[1]
     assert quality(recordings[0]).rate == pytest.approx(100)
 
 

@@ -35,7 +35,7 @@ def show_all() -> None:
         table.add_column(name, no_wrap=name != "where", overflow="fold")
     for info in catalog().values():
         folder = folder_of(info.name)
-        where = str(folder) if folder else "not here, on the Hub" if info.hub else "not here"
+        where = str(folder) if folder else "not on this machine, on the Hub" if info.hub else "not on this machine"
         truth = {"fixation": "fixations", "object": "masks"}.get(info.task, "none")
         table.add_row(info.name, truth, info.license or NOT_KNOWN, printable(where))
     stdout_console().print(table)
@@ -65,7 +65,7 @@ def show_one(
         "homepage": info.homepage or NOT_KNOWN,
         "hub": info.hub.repo if info.hub else "not on the Hub",
         "--dataset": info.layout or "none: unlabeled videos, for --aux",
-        "folder": str(folder) if folder else f"not here: {where_to_name(name)}",
+        "folder": str(folder) if folder else f"not on this machine: {where_to_name(name)}",
     }
     for fact, value in facts.items():
         print(f"{fact:<11}{printable(value)}")
@@ -88,7 +88,7 @@ def download(
     revision: Annotated[
         str | None, typer.Option(metavar="NAME", help="Branch, tag or commit of the repository. Default: main.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking for confirmation.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; download nothing.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -115,7 +115,7 @@ def download(
         try:
             folder = downloads.download(planned, progress)
         except KeyboardInterrupt:
-            say("tinyhd: the finished part is saved: run the same command again to resume")
+            say("tinyhd: the downloaded part is kept: run the same command again to resume")
             raise
     if not quiet and out is not None:
         say(f'to find it by name, add to tinyhd.toml: [datasets], then {name} = "{folder}"')

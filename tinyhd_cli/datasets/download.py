@@ -92,7 +92,9 @@ def plan(info: DatasetInfo, selection: Selection, revision: str | None = None, o
     manifest = recorded(staging)
     if manifest is None:
         if folder.exists() and not is_empty(folder, staging):
-            raise UsageError(f"{folder}: exists, and is no download of tinyhd; choose another folder with --out")
+            raise UsageError(
+                f"{folder}: exists, but was not made by tinyhd datasets download; choose another folder with --out"
+            )
         manifest = list_files(info.name, info.hub, revision or REVISION, folder)
     elif manifest.repo != info.hub.repo:
         raise UsageError(f"{folder}: holds {manifest.repo}, not {info.hub.repo}; choose another folder with --out")
@@ -232,7 +234,7 @@ def check_numbers(planned: Plan) -> None:
 
 
 def fetch_all(planned: Plan, files: Sequence[HubFile], progress: Progress) -> None:
-    """Fetch files that are no archives, several at the same time."""
+    """Fetch files that are not archives, several at the same time."""
 
     def one(file: HubFile) -> None:
         part, target = planned.staging.part(file), planned.staging.files / file.path
@@ -287,7 +289,7 @@ def fetch_archive(planned: Plan, file: HubFile, progress: Progress) -> None:
 
 
 def publish(planned: Plan) -> None:
-    """Give the collected files of the plan their final names; what an interrupted download of others left stays hidden.
+    """Give the collected files of the plan their final names; files of other interrupted downloads stay hidden.
 
     The folder is renamed, or its files are moved into that of an earlier download.
     """

@@ -154,7 +154,7 @@ def score_video(
         result.failures.append(str(error))
     report_mismatches(result, annotated, predicted, complete)
     if not ground_truth.sparse and (extra := sorted(predicted - annotated)):
-        result.notes.append(f"{video.name}: no ground truth for {describe_frames(extra)}, maps ignored")
+        result.notes.append(f"{video.name}: {describe_frames(extra)} without ground truth, not scored")
     report_masks(result)
     if result.outside:
         left_out = plural(result.outside, "fixation")

@@ -110,7 +110,7 @@ def timing(layout: Layout, facts: dict[str, Any], head: Head) -> Layout:
     """Return a layout with the unit of its time, or with the number of the row as time."""
     start_s = facts.get("StartTime", 0.0)
     if not isinstance(start_s, int | float) or not abs(start_s) < 1e9:  # NaN, too
-        raise InputError(f"{head.path}: StartTime in its JSON file is no number of seconds")
+        raise InputError(f"{head.path}: StartTime in its JSON file is not a number of seconds")
     if layout.time is not None:
         column = facts.get(layout.time)
         unit = UNITS.get(str(column.get("Units", "")).lower()) if isinstance(column, dict) else None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import polars
 
 FARTHEST = 1e6
-"""Positions beyond this are no pixels but marks of missing data, such as 1e8 in files of EyeLink."""
+"""Positions beyond this are marks of missing data, not pixels, such as 1e8 in files of EyeLink."""
 
 MAX_ROWS = 50_000_000
 """Limit on the rows of a file, which take 1 GB; 30 observers of 10 minutes at 1,000 Hz have 18 million."""

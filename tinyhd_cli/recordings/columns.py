@@ -120,9 +120,9 @@ class Layout:
     seen: tuple[tuple[str, frozenset[str]], ...] = ()
     """Columns and values, in lower case, of the rows whose gaze is valid."""
     filled: tuple[str, ...] = ()
-    """Rows in which all these columns are empty are no samples but events."""
+    """Rows in which all these columns are empty are events, not samples."""
     lost: tuple[float, float] | None = None
-    """Position that means that the gaze was not seen."""
+    """Position that marks missing gaze."""
     screen: tuple[int, int] | None = None
     shared_names: bool = False
     """Whether recordings with the same name of observer may be of several; then the folder is added to the name."""
@@ -267,7 +267,7 @@ def has_samples(table: Table, time: str, duration: str) -> bool:
 
 
 def choose_eyes(roles: Mapping[str, str], eye: str) -> tuple[Eye, ...]:
-    """Return the eyes that are used: one that the user asks for, the combined gaze, or both eyes.
+    """Return the eyes that are used: the one selected with ``--eye``, the combined gaze, or both eyes.
 
     Raises:
         InputError: there is only the other eye.

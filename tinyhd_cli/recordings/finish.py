@@ -19,7 +19,7 @@ from .options import TIME_UNITS, RecordingOptions
 from .recording import FixationTable, Recording, Samples, outside_fraction
 
 EPOCH_S = 1e8
-"""Times above this (three years) are no times of a video but of a calendar."""
+"""Times above this (three years) are calendar times, not times of a video."""
 
 OUTSIDE_NOTED = 0.01
 """Fraction of the gaze outside the screen from which it is reported."""
@@ -96,11 +96,11 @@ def finish(path: Path, observer: str, parts: Parts, layout: Layout, options: Rec
     if "time" in samples:
         check_clock(samples["time"], -shift, layout.stimulus is not None and options.stimulus is None)
         if not samples["valid"].any():
-            raise Rejected("all samples are invalid: the eye tracker lost the eyes, or other columns have the gaze")
+            raise Rejected("all samples are invalid: the eyes were not tracked, or other columns have the gaze")
     check_overlaps(fixations)
     screen = options.screen or layout.screen
     if screen is not None and not 0 < min(screen) <= max(screen) < MAX_SCREEN:
-        raise Rejected(f"states a screen of {screen[0]}x{screen[1]} pixels; state its size with --screen")
+        raise Rejected(f"has an impossible screen size of {screen[0]}x{screen[1]} pixels; give it with --screen")
     to_pixels(samples, fixations, screen, layout, options, notes)
     warnings += outside(samples or fixations, screen)
     table = fixation_table(samples, fixations)
@@ -136,7 +136,7 @@ def guess(intervals: NDArray[np.float64], units: Sequence[tuple[str, float]], no
     """Return the length of the unit of time by the typical interval, and note it."""
     typical = float(np.median(intervals[intervals > 0])) if (intervals > 0).any() else 0.0
     name = next(name for name, limit in units if typical < limit)
-    notes.append(f"the time is taken as {name}, by its intervals; --time-unit states another")
+    notes.append(f"the unit of time is taken to be {name}, judging by the intervals; set it with --time-unit")
     return TIME_UNITS[name]
 
 
@@ -228,7 +228,7 @@ def find_shift(clock: Clock, has_samples: bool, layout: Layout, options: Recordi
         zero = "first"
         notes.append("the times are of a calendar: the video is taken to start at the first one")
     if zero == "first" and options.time_zero is None and not has_samples and stated is None:
-        notes.append("the video is taken to start at the first fixation; --time-zero file or --start-event state it")
+        notes.append("the video is taken to start at the first fixation; set it with --time-zero file or --start-event")
     if zero == "file" and options.time_zero is None and options.stimulus is not None and first > LATE_S:
         notes.append(
             f"the gaze on the stimulus begins at {first:.1f} s; if the video began then, give --time-zero first"
@@ -259,7 +259,10 @@ def to_pixels(
     if unit is None:
         unit = "normalized" if looks_normalized(samples or fixations) else "pixels"
         if unit == "normalized":
-            notes.append("the gaze is taken as fractions of the screen, by its values; --coordinates states another")
+            notes.append(
+                "the gaze is taken to be in fractions of the screen, judging by its values; set another unit with"
+                " --coordinates"
+            )
     if unit == "pixels":
         return
     if screen is None:
@@ -294,7 +297,8 @@ def outside(arrays: Arrays, screen: tuple[int, int] | None) -> list[str]:
     fraction = outside_fraction(arrays["x"], arrays["y"], screen) or 0.0
     if screen is None or fraction < OUTSIDE_NOTED:
         return []
-    return [f"{fraction:.0%} of the gaze is outside the screen of {screen[0]}x{screen[1]} pixels; check --screen"]
+    of_screen = f"{fraction:.0%} of the gaze is outside the screen of {screen[0]}x{screen[1]} pixels"
+    return [f"{of_screen}; check --screen, --coordinates, and --placed"]
 
 
 def fixation_table(samples: Arrays, fixations: Arrays) -> FixationTable | None:

@@ -1,6 +1,6 @@
 """MAT files: vectors of samples, positions of each frame, and lists of fixations, of one or several observers.
 
-Read are numbers, in structures and cells too. The forms:
+Numbers are read, also from structures and cells. The forms:
 
 * vectors with usual names (``time``, ``x``, ``y``; or ``start``, ``end`` or ``duration``, ``x``, ``y``): one observer;
   with ``x`` and ``y`` of ``(samples, observers)``: several;
@@ -52,7 +52,7 @@ def read_mat(head: Head, options: RecordingOptions) -> Contents:
     recordings = recordings_in(next(iter(candidates.values())))
     fixations = recordings[0].shape[1] == 4
     if not fixations and options.frame_rate is None:
-        raise InputError(f"{head.path}: has positions of each frame; state --frame-rate")
+        raise InputError(f"{head.path}: has one position per frame; give --frame-rate")
     layout = Layout(
         (),
         duration="duration",

@@ -24,7 +24,7 @@ class Samples:
     y: Pixels
     """Pixels from the upper edge of the screen; NaN where invalid."""
     valid: NDArray[np.bool_]
-    """Whether the eye tracker saw the gaze."""
+    """Whether the sample is valid."""
 
     def __len__(self) -> int:
         return len(self.time_s)

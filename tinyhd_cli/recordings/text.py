@@ -79,7 +79,7 @@ def read_head(path: Path) -> Head:
     """Return the start of a file; ``InputError`` if it cannot be read or is empty."""
     with input_errors(path):
         if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(f"{path}: is no file")
+            raise InputError(f"{path}: is not a file")
         with open_bytes(path) as file:
             raw = file.read(HEAD_BYTES)
     if not raw.strip():
