@@ -66,7 +66,7 @@ def test_faults_of_maps_are_reported(tinyhd, park, maps, capsys):
     output = capsys.readouterr().err
     assert "park: no map for 2 frames (2, 5)" in output
     assert "0005.png: is truncated" in output
-    assert "park: no ground truth for frame 99" in output
+    assert "park: frame 99 without ground truth, not scored" in output
     assert "park: 1 map resized to the size of the ground truth" in output
     assert "street: frame 2: the map contains NaN or infinity" in output
     assert f"yard: no maps of this video in {maps}" in output
