@@ -59,7 +59,12 @@ def test_agrees_with_pymovements(method, rate, noise):
     if method == "idt":
         events = pm.events.idt(degrees, minimum_duration=shortest, dispersion_threshold=1.0)
     else:
-        velocities = pm.transforms.numpy.pos2vel(degrees, sampling_rate=rate, method="smooth")
+        how = (
+            {"method": "smooth"}
+            if rate < 300
+            else {"method": "savitzky_golay", "window_length": 21, "polyorder": 2, "mode": "nearest"}
+        )
+        velocities = pm.transforms.numpy.pos2vel(degrees, sampling_rate=rate, **how)
         events = pm.events.ivt(velocities, minimum_duration=shortest, velocity_threshold=60.0)
     options = FixationOptions(method=method, velocity=60, dispersion=1, **DESK)
     least = 0 if (noise == 12 and rate == 1000) else 15
@@ -136,3 +141,14 @@ def test_quality():
     assert result.outside == pytest.approx(0.5) and result.fixations is None
     fixations = detect_fixations(recording_of(gaze[::2], 100), FixationOptions(in_pixels=True))
     assert quality(recording_of(gaze, 100), fixations).fixations == 1
+
+
+@pytest.mark.parametrize("count", [8, 40, 2000])
+def test_gaps_at_both_ends_at_1000_samples_per_second(count):
+    """Also recordings that are shorter than the window of the velocity."""
+    gaze = np.full((count, 2), 400.0) + np.random.default_rng(0).normal(0, 3, (count, 2))
+    valid = np.ones(count, bool)
+    valid[: count // 4] = valid[-(count // 4) :] = False
+    table = detect_fixations(recording_of(gaze, 1000, valid=valid), FixationOptions(method="ivt", **DESK))
+    assert len(table) == (count == 2000)
+    assert all(0.4 < start < 0.6 for start in table.start_s)

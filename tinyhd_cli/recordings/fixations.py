@@ -34,10 +34,16 @@ class Regular:
     """Samples per second."""
 
 
+VELOCITY_WINDOW_S = 0.02
+"""Length of the window over which a velocity is calculated, as in Tobii's I-VT filter (Olsen, "The Tobii I-VT fixation
+filter", 2012): the velocities between single samples at 1,000 Hz are mostly noise."""
+
+
 def detect_fixations(recording: Recording, options: FixationOptions | None = None) -> FixationTable:
     """Return the fixations of a recording: those that its file states, or detected ones.
 
-    Velocities are calculated from the two samples before and the two after each (``smooth`` in pymovements).
+    Velocities are calculated over ``VELOCITY_WINDOW_S`` (``savitzky_golay`` in pymovements), and at least from the two
+    samples before and the two after each (``smooth``).
 
     Raises:
         InputError: the thresholds are in degrees, and the screen of this recording is unknown.
@@ -138,7 +144,13 @@ def to_degrees(gaze: Points, screen: tuple[int, int] | None, options: FixationOp
 def velocity_runs(degrees: Points, rate: float, threshold: float, shortest: int) -> Runs:
     """Return runs of at least ``shortest`` intervals in which the gaze moves slower than a threshold (I-VT)."""
     pymovements = import_extra("pymovements")
-    velocities = pymovements.transforms.numpy.pos2vel(degrees, sampling_rate=rate, method="smooth")
+    window = 2 * round(VELOCITY_WINDOW_S / 2 * rate) + 1
+    method = (
+        {"method": "smooth"}
+        if window <= 5
+        else {"method": "savitzky_golay", "window_length": window, "polyorder": 2, "mode": "nearest"}
+    )
+    velocities = pymovements.transforms.numpy.pos2vel(degrees, sampling_rate=rate, **method)
     events = pymovements.events.ivt(velocities, minimum_duration=shortest, velocity_threshold=threshold).frame
     return events["onset"].to_numpy().astype(np.intp), events["offset"].to_numpy().astype(np.intp)
 
