@@ -48,7 +48,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def photographs(data: Sequence[str]) -> list[Video]:
-    """Return the photographs of some data sets, except those that are held out."""
+    """Return the photographs of some datasets, except those that are held out."""
     found: list[Video] = []
     for argument in data:
         kept, _ = hold_out(labeled(argument, ("train",)), TrainConfig().hold_out)

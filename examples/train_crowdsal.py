@@ -125,7 +125,7 @@ class Cost:
 
 
 def costs(config: TrainConfig, clips_per_s: float, gpus: int) -> Iterator[Cost]:
-    """Yield the costs of each step with the whole data set."""
+    """Yield the costs of each step with the whole dataset."""
     cores = os.cpu_count() or 1
     frames, test_frames = TRAIN_VIDEOS * FRAMES, TEST_VIDEOS * FRAMES
     size = (TRAIN_VIDEOS + TEST_VIDEOS) * DATA_BYTES
@@ -154,7 +154,7 @@ def measured_speed(config: TrainConfig) -> float:
 
 
 def plan(options: argparse.Namespace) -> None:
-    """Print the commands, and the time and the disk space that they take with the whole data set."""
+    """Print the commands, and the time and the disk space that they take with the whole dataset."""
     config = build_config({"epochs": options.epochs}, preset=options.preset)
     for step in STEPS:
         print(f"$ {shlex.join([*launcher(step, options), *commands(step, options)])}")

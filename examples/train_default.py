@@ -4,7 +4,7 @@ python examples/train_default.py DATA --teachers MULTI SINGLE --init FILE --out 
 
 DATA holds folders of videos with a MANIFEST.json (clips, clips2) and folders of photographs with images/, maps/ and
 fixation/ (static/*, static2/*). The student learns the mean of the maps of MULTI (16 maps per clip) and SINGLE (one
-map per clip). The whole data set is decoded into GPU memory. The clips are built there, and each training step is
+map per clip). The whole dataset is decoded into GPU memory. The clips are built there, and each training step is
 recorded as one CUDA graph. The learning rate follows the elapsed time, so a run ends on time on any machine.
 
 RUN/average.safetensors is the result; RUN/state.pt is the state for --resume. During a run, RUN/control.json can hold

@@ -68,7 +68,7 @@ def cache(monkeypatch, tmp_path, engine_cache):
 
 @pytest.fixture(autouse=True)
 def no_known_datasets(monkeypatch, tmp_path):
-    """Hide the data sets of this machine: without ``--data``, training would use them."""
+    """Hide the datasets of this machine: without ``--data``, training would use them."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
     monkeypatch.delenv("TINYHD_DATA", raising=False)
 

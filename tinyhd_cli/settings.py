@@ -28,7 +28,7 @@ TEXTS = ("hub_owner", "model")
 """Settings that belong to no command."""
 
 DATASETS = "datasets"
-"""Table of the folders of data sets: ``dhf1k = "/data/DHF1K"``."""
+"""Table of the folders of datasets: ``dhf1k = "/data/DHF1K"``."""
 
 RENAMED = {"normalise": "normalize", "colourmap": "colormap"}
 """Present names of options, by former or British spelling. Files with the key on the left still work."""
@@ -58,7 +58,7 @@ def cache_folder() -> Path:
 
 
 def data_folders() -> list[Path]:
-    """Return the folders that contain data sets by name: ``$TINYHD_DATA`` if set, then the user's own.
+    """Return the folders that contain datasets by name: ``$TINYHD_DATA`` if set, then the user's own.
 
     Downloads go to the first. The user's own is ``tinyhd/datasets`` in ``$XDG_DATA_HOME``, ``~/.local/share`` or
     ``%LOCALAPPDATA%``.
@@ -85,7 +85,7 @@ def expanded(folder: str, named_by: str) -> Path:
 
 
 def dataset_folders() -> dict[str, Path]:
-    """Return the folders of data sets in the settings :func:`files`, by name; relative to the file that names them.
+    """Return the folders of datasets in the settings :func:`files`, by name; relative to the file that names them.
 
     Raises:
         UsageError: a settings file is malformed, or a folder is not a string.

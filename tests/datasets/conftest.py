@@ -15,7 +15,7 @@ def server():
 
 @pytest.fixture
 def hub(server, monkeypatch, tmp_path):
-    """Return the server, set as the Hub of this process; the folder of data sets is ``data``."""
+    """Return the server, set as the Hub of this process; the folder of datasets is ``data``."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", server.url)

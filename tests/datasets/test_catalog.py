@@ -1,4 +1,4 @@
-"""The data sets that tinyhd knows, their folders, and commands that find them by name."""
+"""The datasets that tinyhd knows, their folders, and commands that find them by name."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ def test_list_and_info(tinyhd, tmp_path, monkeypatch, capsys):
     assert facts["license"] == "CC-BY 4.0" and facts["hub"] == "ANDRYHA/AudioVisualMouseSaliency"
     assert facts["folder"] is None and facts["splits"]["train"] == "1,000 videos"
     assert tinyhd("datasets", "info", "dhf") == 2
-    assert "data set 'dhf' is unknown: did you mean dhf1k?" in capsys.readouterr().err
+    assert "dataset 'dhf' is unknown: did you mean dhf1k?" in capsys.readouterr().err
 
 
 def test_unknown_names_in_the_settings(tinyhd, capsys):
     Path("tinyhd.toml").write_text('[datasets]\ndhf = "/data"\n')
     assert tinyhd("evaluate", "--dataset", "dhf1k") == 2
-    assert "tinyhd.toml: [datasets] has no data set 'dhf': did you mean dhf1k?" in capsys.readouterr().err
+    assert "tinyhd.toml: [datasets] has no dataset 'dhf': did you mean dhf1k?" in capsys.readouterr().err
 
 
 def test_evaluate_and_check_by_name(tinyhd, tmp_path, monkeypatch, capsys):
@@ -122,7 +122,7 @@ def test_evaluate_and_check_by_name(tinyhd, tmp_path, monkeypatch, capsys):
     assert tinyhd("datasets", "check", tmp_path / "empty") == 3
     assert "contains no videos with ground truth in a known layout" in capsys.readouterr().err
     assert tinyhd("datasets", "check", tmp_path / "absent") == 3
-    assert "no such folder, and no data set of this name" in capsys.readouterr().err
+    assert "no such folder, and no dataset of this name" in capsys.readouterr().err
 
 
 def test_check_compares_with_the_hub(tinyhd, tmp_path, capsys):

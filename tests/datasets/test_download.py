@@ -1,4 +1,4 @@
-"""Download data sets with the real huggingface_hub, from a server on the loopback interface."""
+"""Download datasets with the real huggingface_hub, from a server on the loopback interface."""
 
 from __future__ import annotations
 
@@ -322,12 +322,12 @@ def test_questions_and_refusals(hub, tinyhd, tmp_path, capsys):
 
     refused(2, "nothing downloaded: add --yes to download 72.1 kB", "crowdsal")
     refused(2, "dhf1k is not on the Hub: get it from its authors (https://", "dhf1k")
-    refused(2, "data set 'crowdsa' is unknown: did you mean crowdsal?", "crowdsa")
+    refused(2, "dataset 'crowdsa' is unknown: did you mean crowdsal?", "crowdsa")
     refused(2, "--split 'val' is unknown", "crowdsal", "--split", "val")
     refused(2, "no files for train, videos 9000", "crowdsal", "--split", "train", "--videos", "9000")
     refused(2, "--videos must be numbers", "crowdsal", "--videos", "50-1")
-    refused(4, "the Hub has no such public data set, revision or file", "crowdsal", "--revision", "absent")
-    refused(4, "the Hub has no such public data set", "avimos")
+    refused(4, "the Hub has no such public dataset, revision or file", "crowdsal", "--revision", "absent")
+    refused(4, "the Hub has no such public dataset", "avimos")
     for path, data in ntire_files().items():
         hub.put(NTIRE, path, data)
     refused(

@@ -1,4 +1,4 @@
-"""Small data sets as repositories of a :class:`HubServer`, and what a download made of them."""
+"""Small datasets as repositories of a :class:`HubServer`, and what a download made of them."""
 
 from __future__ import annotations
 

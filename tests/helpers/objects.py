@@ -1,4 +1,4 @@
-"""Small generated data sets with masks of objects."""
+"""Small generated datasets with masks of objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small generated data sets for the tests of training."""
+"""Small generated datasets for the tests of training."""
 
 from __future__ import annotations
 

@@ -319,7 +319,7 @@ def test_gazepoint(tmp_path):
 
 @pytest.mark.parametrize("unit", ["pixel", "mm", "rows"])
 def test_bids(tmp_path, unit):
-    """A table without a header through gzip; its columns in JSON, the screen with the events of the whole data set."""
+    """A table without a header through gzip; its columns in JSON, the screen with the events of the whole dataset."""
     folder = tmp_path / "sub-07" / "beh"
     folder.mkdir(parents=True)
     scale = {"mm": np.array([480 / 1920, 270 / 1080])}.get(unit, np.ones(2))

@@ -1,4 +1,4 @@
-"""MAT files in the forms of classic data sets, and files that are refused."""
+"""MAT files in the forms of classic datasets, and files that are refused."""
 
 from __future__ import annotations
 

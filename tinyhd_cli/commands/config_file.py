@@ -59,12 +59,12 @@ def check(path: Path, tables: Mapping[str, Any], commands: Mapping[str, Any]) ->
 
 
 def check_folders(path: Path, folders: Mapping[str, Any]) -> None:
-    """Raise ``UsageError`` if the table of folders names an unknown data set."""
+    """Raise ``UsageError`` if the table of folders names an unknown dataset."""
     from ..datasets.catalog import catalog
 
     for name in folders:
         if name not in catalog():
-            raise UsageError(f"{path}: [{settings.DATASETS}] has no data set {name!r}: {did_you_mean(name, catalog())}")
+            raise UsageError(f"{path}: [{settings.DATASETS}] has no dataset {name!r}: {did_you_mean(name, catalog())}")
 
 
 def parameter_names(command: Any) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""``tinyhd datasets``: list and show the data sets that tinyhd knows, download and check them."""
+"""``tinyhd datasets``: list and show the datasets that tinyhd knows, download and check them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .terminal import file_size, loading, say, stdout_console
 if TYPE_CHECKING:
     from ..datasets.download import Plan
 
-app = typer.Typer(help="List, show, download and check data sets.", no_args_is_help=True)
+app = typer.Typer(help="List, show, download and check datasets.", no_args_is_help=True)
 
 NOT_KNOWN = "not known"
 
@@ -25,7 +25,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results a
 
 @app.command("list")
 def show_all() -> None:
-    """List all known data sets, and where they are."""
+    """List all known datasets, and where they are."""
     from rich.table import Table
 
     from ..datasets.catalog import catalog, folder_of
@@ -46,7 +46,7 @@ def show_one(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name that `list` shows.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the facts about a data set."""
+    """Show the facts about a dataset."""
     from ..datasets.catalog import folder_of, known, where_to_name
 
     info = known(name)
@@ -82,7 +82,7 @@ def download(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of the data set. Default: NAME in TINYHD_DATA, or in the user's data folder.",
+            help="Folder of the dataset. Default: NAME in TINYHD_DATA, or in the user's data folder.",
         ),
     ] = None,
     revision: Annotated[
@@ -92,7 +92,7 @@ def download(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; download nothing.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Download a data set from the Hugging Face Hub, and print its folder.
+    """Download a dataset from the Hugging Face Hub, and print its folder.
 
     The plan with the number of bytes is printed first. Run an interrupted command again to resume it: only the missing
     bytes are downloaded. Every file is compared with the Hub's size and hash. The folder appears when it is complete.
@@ -156,7 +156,7 @@ def check(
     ] = None,
     quiet: Quiet = False,
 ) -> int:
-    """Check the files of a data set: first those of a download against the Hub's hashes, then all ground truth.
+    """Check the files of a dataset: first those of a download against the Hub's hashes, then all ground truth.
 
     Exit codes: 0 no faults, 1 faults, 2 wrong usage, 3 no such folder.
     """

@@ -41,7 +41,7 @@ class Member:
     """A file in an archive."""
 
     path: str
-    """Path below the folder of the data set."""
+    """Path below the folder of the dataset."""
     name: str
     """Name in the archive."""
     size: int

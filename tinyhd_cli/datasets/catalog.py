@@ -1,4 +1,4 @@
-"""The data sets that tinyhd knows: their facts, from ``catalog.toml``, and their folders on this machine."""
+"""The datasets that tinyhd knows: their facts, from ``catalog.toml``, and their folders on this machine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class HubSource:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Facts about a data set; an empty text is a fact that is not known."""
+    """Facts about a dataset; an empty text is a fact that is not known."""
 
     name: str
     title: str
@@ -54,7 +54,7 @@ class DatasetInfo:
     homepage: str = ""
     splits: Mapping[str, str] = field(default_factory=dict)
     hub: HubSource | None = None
-    """The repository to download from; None if the data set is not on the Hub."""
+    """The repository to download from; None if the dataset is not on the Hub."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as plain values for JSON; None for those that are not known."""
@@ -66,13 +66,13 @@ class DatasetInfo:
 
 @functools.cache
 def catalog() -> dict[str, DatasetInfo]:
-    """Return the known data sets by name."""
+    """Return the known datasets by name."""
     text = (resources.files(__package__) / "catalog.toml").read_text(encoding="utf-8")
     return {name: entry(name, table) for name, table in parse_toml(text).items()}
 
 
 def entry(name: str, table: Mapping[str, Any]) -> DatasetInfo:
-    """Return the data set of a table in the catalog."""
+    """Return the dataset of a table in the catalog."""
     hub = table.get("hub")
     return DatasetInfo(name=name, **{**table, "hub": source(hub) if hub else None})
 
@@ -89,14 +89,14 @@ def source(table: Mapping[str, Any]) -> HubSource:
 
 
 def known(name: str) -> DatasetInfo:
-    """Return a data set by name; ``UsageError`` if there is none."""
+    """Return a dataset by name; ``UsageError`` if there is none."""
     if name not in catalog():
-        raise UsageError(f"data set {name!r} is unknown: {did_you_mean(name, catalog())}")
+        raise UsageError(f"dataset {name!r} is unknown: {did_you_mean(name, catalog())}")
     return catalog()[name]
 
 
 def folder_of(name: str) -> Path | None:
-    """Return the folder of a data set on this machine, or None if it is not known.
+    """Return the folder of a dataset on this machine, or None if it is not known.
 
     It is named in ``[datasets]`` of ``tinyhd.toml``, or is a folder of that name in ``TINYHD_DATA`` or where
     downloads are. Names of folders are compared without case, dashes and underscores, so ``UCF_Sports`` is
@@ -111,7 +111,7 @@ def folder_of(name: str) -> Path | None:
 
 
 def folder_in(root: Path, name: str) -> Path | None:
-    """Return the folder of a data set in a folder of data sets."""
+    """Return the folder of a dataset in a folder of datasets."""
     exact = root / name
     if exact.is_dir():
         return exact
@@ -132,12 +132,12 @@ def same_name(one: str, other: str) -> bool:
 
 
 def download_folder(name: str) -> Path:
-    """Return the folder to download a data set to: its folder if it is known, else one in the folder of data sets."""
+    """Return the folder to download a dataset to: its folder if it is known, else one in the folder of datasets."""
     return folder_of(name) or settings.data_folders()[0] / name
 
 
 def where_to_name(name: str) -> str:
-    """Return advice on how to make the folder of a data set known."""
+    """Return advice on how to make the folder of a dataset known."""
     info = catalog().get(name)
     named = f'name its folder in tinyhd.toml ([datasets], then {name} = "/path")'
     if info is not None and info.hub is not None:
@@ -146,7 +146,7 @@ def where_to_name(name: str) -> str:
 
 
 def on_this_machine() -> Iterator[tuple[DatasetInfo, Path]]:
-    """Yield the known data sets that are on this machine, with their folders."""
+    """Yield the known datasets that are on this machine, with their folders."""
     for info in catalog().values():
         if folder := folder_of(info.name):
             yield info, folder

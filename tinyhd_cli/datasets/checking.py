@@ -1,4 +1,4 @@
-"""Find a data set to check by name or folder, and compare a download with the hashes of the Hub."""
+"""Find a dataset to check by name or folder, and compare a download with the hashes of the Hub."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ GENERAL = ("images", "folder")
 
 
 def root_and_layout(name: str, layout: str | None = None) -> tuple[Path, str]:
-    """Return the folder and the layout of a data set.
+    """Return the folder and the layout of a dataset.
 
     Args:
-        name: name of a known data set, or a folder.
+        name: name of a known dataset, or a folder.
         layout: a key of ``LAYOUTS``. Default: that of the name, or the first one with videos in the folder.
 
     Raises:
-        UsageError: the data set has no known folder, or no ground truth.
+        UsageError: the dataset has no known folder, or no ground truth.
         InputError: the folder does not exist, or no layout matches.
     """
     info = catalog().get(name)
     if info is None or (Path(name).is_dir() and folder_of(name) is None):
         root = Path(name)
         if not root.is_dir():
-            raise InputError(f"{root}: no such folder, and no data set of this name; tinyhd datasets list shows all")
+            raise InputError(f"{root}: no such folder, and no dataset of this name; tinyhd datasets list shows all")
         return root, layout or detect(root)
     root_or_none = folder_of(name)
     if root_or_none is None:
@@ -56,11 +56,11 @@ def detect(root: Path) -> str:
 def open_splits(
     layout: str, root: Path, split: str | None = None, on_absent: Callable[[str, InputError], None] = lambda *_: None
 ) -> list[Dataset]:
-    """Return the splits of a data set that are there, or only ``split``.
+    """Return the splits of a dataset that are there, or only ``split``.
 
     Args:
         layout: a key of ``LAYOUTS``.
-        root: folder of the data set.
+        root: folder of the dataset.
         split: the only split to open.
         on_absent: called with the name of each split that is left out, and the reason.
 
@@ -89,7 +89,7 @@ def wrong_files(root: Path, on_progress: Callable[[int, int], None] = lambda don
     ``tinyhd datasets download`` did not make. Files that are not there were not chosen, and are not reported.
 
     Args:
-        root: folder of the data set.
+        root: folder of the dataset.
         on_progress: called with the bytes that were read and all bytes.
     """
     manifest = Manifest.read(root)

@@ -18,7 +18,7 @@ from .archive import check_path
 from .manifest import MAX_MANIFEST_BYTES
 
 DAMAGED = ".tinyhd-damaged.json"
-"""Name of the record, in the folder of the data set."""
+"""Name of the record, in the folder of the dataset."""
 
 
 def write_damaged(folder: Path, paths: Iterable[str]) -> None:

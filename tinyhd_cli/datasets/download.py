@@ -1,6 +1,6 @@
-"""Download data sets from the Hugging Face Hub: plan, fetch, verify, unpack; the data appears complete or not at all.
+"""Download datasets from the Hugging Face Hub: plan, fetch, verify, unpack; the data appears complete or not at all.
 
-Everything is collected in a hidden folder next to the data set's own, on the same disk. What is in its ``files`` is
+Everything is collected in a hidden folder next to the dataset's own, on the same disk. What is in its ``files`` is
 verified, so an interrupted download continues with the rest. At the end that folder is renamed.
 """
 
@@ -39,7 +39,7 @@ class Plan:
 
     info: DatasetInfo
     folder: Path
-    """Folder of the data set."""
+    """Folder of the dataset."""
     selection: Selection
     manifest: Manifest
     wanted: tuple[HubFile, ...]
@@ -73,13 +73,13 @@ def plan(info: DatasetInfo, selection: Selection, revision: str | None = None, o
     """Return what a download would fetch. The Hub is asked only if no earlier download has recorded its files.
 
     Args:
-        info: the data set.
+        info: the dataset.
         selection: the part to download.
         revision: branch, tag or commit of the repository. Default: that of the earlier download, else ``main``.
-        out: folder of the data set. Default: the one in ``[datasets]``, else its name in the folder of data sets.
+        out: folder of the dataset. Default: the one in ``[datasets]``, else its name in the folder of datasets.
 
     Raises:
-        UsageError: the data set is not on the Hub, the folder holds another data set or revision, or nothing matches
+        UsageError: the dataset is not on the Hub, the folder holds another dataset or revision, or nothing matches
             the selection.
         WeightsError: the Hub cannot be reached.
     """
@@ -159,7 +159,7 @@ def is_complete(
 
 
 def split_lists(source: HubSource, selection: Selection, staging: Staging) -> Lists | None:
-    """Return the names of the videos of each split, or None if the data set has no such file, or it is not there yet.
+    """Return the names of the videos of each split, or None if the dataset has no such file, or it is not there yet.
 
     Raises:
         InputError: the file of lists is malformed.
@@ -174,7 +174,7 @@ def split_lists(source: HubSource, selection: Selection, staging: Staging) -> Li
 
 
 def download(planned: Plan, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
-    """Run a plan, and return the folder of the data set.
+    """Run a plan, and return the folder of the dataset.
 
     Args:
         planned: result of :func:`plan`.

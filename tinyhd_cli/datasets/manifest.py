@@ -1,4 +1,4 @@
-"""The record of a download, kept in the folder of the data set: the commit, its files and the content of archives."""
+"""The record of a download, kept in the folder of the dataset: the commit, its files and the content of archives."""
 
 from __future__ import annotations
 
@@ -117,5 +117,5 @@ class Manifest:
             if not all(is_count(member.size) for members in archives.values() for member in members):
                 raise ValueError
         except (OSError, ValueError, LookupError, TypeError, AttributeError, InputError) as error:
-            raise InputError(f"{record}: is damaged; remove it to download the data set again") from error
+            raise InputError(f"{record}: is damaged; remove it to download the dataset again") from error
         return cls(repo, revision, commit, files, archives)

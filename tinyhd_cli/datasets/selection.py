@@ -1,4 +1,4 @@
-"""Choose a part of a data set to download: a split, and numbers of videos."""
+"""Choose a part of a dataset to download: a split, and numbers of videos."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIXATIONS = "fixations.json"
 
 @dataclass(frozen=True)
 class Selection:
-    """A part of a data set; the default is all of it."""
+    """A part of a dataset; the default is all of it."""
 
     split: str | None = None
     ranges: tuple[tuple[int, int], ...] = ()
@@ -47,7 +47,7 @@ class Selection:
         return cls(split, tuple(ranges))
 
     def check(self, source: HubSource) -> None:
-        """Raise ``UsageError`` if the data set does not have the split."""
+        """Raise ``UsageError`` if the dataset does not have the split."""
         if self.split is not None and self.split not in source.splits:
             raise UsageError(f"--split {self.split!r} is unknown: {did_you_mean(self.split, source.splits)}")
 
@@ -66,7 +66,7 @@ class Selection:
         """Return the files of an archive that are needed.
 
         Args:
-            paths: paths of its files below the folder of the data set.
+            paths: paths of its files below the folder of the dataset.
             source: the repository.
             lists: names of the videos of each split; None: all videos are needed.
         """
@@ -95,7 +95,7 @@ class Selection:
 
 
 def is_of_video(path: str) -> bool:
-    """Return whether a file belongs to one video, unlike the lists and descriptions of the whole data set."""
+    """Return whether a file belongs to one video, unlike the lists and descriptions of the whole dataset."""
     found = PurePosixPath(path)
     return len(found.parts) > 1 and found.suffix.lower() in OF_VIDEOS
 

@@ -18,7 +18,7 @@ from .manifest import MANIFEST, HubFile
 
 @dataclass(frozen=True)
 class Staging:
-    """The hidden folder of an unfinished download of the data set in ``folder``."""
+    """The hidden folder of an unfinished download of the dataset in ``folder``."""
 
     folder: Path
 

@@ -76,14 +76,14 @@ def hub_errors(subject: str, folder: Path) -> Iterator[None]:
     """Turn the errors of a transfer into one line.
 
     Args:
-        subject: the data set, which starts the message.
+        subject: the dataset, which starts the message.
         folder: the folder that is written to.
 
     Raises:
         OutputError: there is no space, or the folder cannot be written.
         WeightsError: the Hub cannot be reached, or refuses.
     """
-    absent = f"the Hub has no such public data set, revision or file (if it is private: {LOG_IN})"
+    absent = f"the Hub has no such public dataset, revision or file (if it is private: {LOG_IN})"
     with one_line_errors(subject, absent, failed="not downloaded"):
         try:
             yield
@@ -96,7 +96,7 @@ def hub_errors(subject: str, folder: Path) -> Iterator[None]:
 
 
 def list_files(name: str, source: HubSource, revision: str, folder: Path) -> Manifest:
-    """Return the files of a data set at the commit of a revision, with two or more requests to the Hub.
+    """Return the files of a dataset at the commit of a revision, with two or more requests to the Hub.
 
     Files of the repository that belong to no split are left out, whatever their names are.
 
@@ -127,7 +127,7 @@ def fetch(name: str, manifest: Manifest, file: HubFile, part: Path, progress: Pr
     """Fetch a file to a path, from the Hub's local cache or the Hub, and verify its size and hash.
 
     Args:
-        name: the data set, for messages.
+        name: the dataset, for messages.
         manifest: the commit.
         file: the file.
         part: path of the content; bytes that are there are not fetched again.

@@ -57,7 +57,7 @@ class DatasetOptions:
 
     @property
     def folder(self) -> Path:
-        """The folder of the dataset: ``root``, or that of the known data set of this name.
+        """The folder of the dataset: ``root``, or that of the known dataset of this name.
 
         Raises:
             UsageError: the folder is not given and not known.

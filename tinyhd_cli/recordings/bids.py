@@ -19,7 +19,7 @@ NAME = re.compile(r"(?P<stem>.+_(?P<suffix>physio|eyetrack))\.tsv(\.gz)?")
 ENTITY = re.compile(r"[a-zA-Z0-9]+-[a-zA-Z0-9+]+")
 
 LEVELS = 4
-"""Folders above a file in which JSON files may describe it: session, subject, data set, and one more."""
+"""Folders above a file in which JSON files may describe it: session, subject, dataset, and one more."""
 
 LENGTHS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}
 """Units of positions on the screen in meters."""

@@ -47,7 +47,7 @@ class TrainConfig:
         (),
         DATA,
         "NAME|[LAYOUT:]DIR",
-        "Labeled data. Layouts: as for tinyhd evaluate. Default: known data sets.",
+        "Labeled data. Layouts: as for tinyhd evaluate. Default: known datasets.",
     )
     aux: tuple[str, ...] = option((), DATA, "DIR", "Unlabeled videos for distillation; subfolders are searched.")
     val: tuple[str, ...] = option(

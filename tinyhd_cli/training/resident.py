@@ -1,4 +1,4 @@
-"""Hold a whole data set in device memory and build batches there, so that a GPU never waits for data.
+"""Hold a whole dataset in device memory and build batches there, so that a GPU never waits for data.
 
 One minute of video at the network's input size takes 265 MB, so an hour or two fits. The batches mix static
 photographs, photographs under a moving camera, animated photographs (:mod:`.animate`) and clips of videos.

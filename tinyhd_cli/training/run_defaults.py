@@ -1,4 +1,4 @@
-"""Defaults of a training run that depend on this machine: the known data sets that are here, and a new folder."""
+"""Defaults of a training run that depend on this machine: the known datasets that are here, and a new folder."""
 
 from __future__ import annotations
 

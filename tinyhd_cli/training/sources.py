@@ -1,4 +1,4 @@
-"""Find the videos of a run: labeled data sets, folders of unlabeled videos, and the held-out part for validation."""
+"""Find the videos of a run: labeled datasets, folders of unlabeled videos, and the held-out part for validation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RunVideos:
 
 
 def split_argument(argument: str) -> tuple[str | None, Path]:
-    """Return the layout (None if not given) and the folder of ``[LAYOUT:]DIR``, or of the name of a known data set."""
+    """Return the layout (None if not given) and the folder of ``[LAYOUT:]DIR``, or of the name of a known dataset."""
     if named := named_folder(argument):
         return catalog()[argument].layout or None, named
     layout, colon, rest = argument.partition(":")
@@ -49,7 +49,7 @@ def split_argument(argument: str) -> tuple[str | None, Path]:
 
 
 def named_folder(argument: str) -> Path | None:
-    """Return the folder of a known data set; None if the argument is not the name of one, or is a folder.
+    """Return the folder of a known dataset; None if the argument is not the name of one, or is a folder.
 
     Raises:
         UsageError: the folder is not known.
@@ -139,7 +139,7 @@ def check_targets(config: TrainConfig) -> None:
     if not config.data and not config.aux:
         raise UsageError(
             "nothing to train on: name labeled data with --data, or videos with --aux; "
-            "tinyhd datasets list shows the known data sets, none of which is on this machine"
+            "tinyhd datasets list shows the known datasets, none of which is on this machine"
         )
     if not config.teacher and not config.data:
         raise UsageError("without a teacher, the loss needs ground truth: name labeled data with --data")
