@@ -124,9 +124,9 @@ def extract_config(args: Sequence[str]) -> list[str]:
     return args
 
 
-def commands(only: str | None = None) -> dict[str, Any]:
-    """Return Typer's commands by name; see :func:`application`."""
-    return dict(application(only).commands)
+def commands() -> dict[str, Any]:
+    """Return all of Typer's commands by name."""
+    return dict(application().commands)
 
 
 def defaults(arguments: Sequence[str]) -> dict[str, Any]:

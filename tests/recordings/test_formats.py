@@ -163,7 +163,7 @@ def test_neon(tmp_path):
 
 
 def test_neon_fixations_on_a_surface(tmp_path):
-    """The marker mapper's export: two recordings, 0..1 from the upper left; what is not on the surface is left out."""
+    """The marker mapper's export: two recordings, 0..1 from the upper left; gaze off the surface is left out."""
     header = "section id,recording id,fixation id,start timestamp [ns],end timestamp [ns],duration [ms]"
     header += ",fixation detected on surface,fixation x [normalized],fixation y [normalized]"
     rows = [

@@ -140,7 +140,7 @@ def describe(planned: Plan) -> str:
 
 
 def confirm(planned: Plan) -> None:
-    """Ask on a terminal whether to start; ``UsageError`` without a terminal, because nobody can answer."""
+    """Ask for confirmation on a terminal; ``UsageError`` without one."""
     if not sys.stdin.isatty():
         raise UsageError(f"nothing downloaded: add --yes to download {file_size(planned.bytes)} without a question")
     typer.confirm(f"Download {file_size(planned.bytes)}?", abort=True, err=True)

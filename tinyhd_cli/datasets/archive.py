@@ -24,7 +24,7 @@ SLACK_BYTES = 1 << 20
 """Unpacked size that is always allowed."""
 
 BLOCK_BYTES = 1 << 20
-"""Bytes that are unpacked at once."""
+"""Bytes that are unpacked or hashed at once."""
 
 RESERVED = frozenset([" ", "."])
 """Last characters of a name that Windows drops, so that two names would be one file."""

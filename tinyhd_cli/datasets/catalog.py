@@ -145,6 +145,13 @@ def where_to_name(name: str) -> str:
     return named
 
 
+def require_folder(name: str) -> Path:
+    """Return the folder of a dataset; ``UsageError`` if it is not known."""
+    if folder := folder_of(name):
+        return folder
+    raise UsageError(f"{name} is not on this machine: {where_to_name(name)}")
+
+
 def on_this_machine() -> Iterator[tuple[DatasetInfo, Path]]:
     """Yield the known datasets that are on this machine, with their folders."""
     for info in catalog().values():

@@ -40,7 +40,7 @@ def check_maps(video: Video, size: Size | None) -> list[tuple[str, bool]]:
         size: width and height of the frames, if known.
     """
     checker = MapChecker(video, size)
-    for number in sorted({*video.densities, *video.fixations}):
+    for number in video.map_numbers:
         checker.check(number)
     return checker.findings + checker.findings_by_frame()
 

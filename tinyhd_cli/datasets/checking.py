@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError, UsageError
-from .archive import Member
-from .catalog import catalog, folder_of, same_name, where_to_name
+from .archive import BLOCK_BYTES, Member
+from .catalog import catalog, folder_of, require_folder, same_name
 from .damage import write_damaged
 from .layouts import LAYOUTS, Dataset, has_videos, open_dataset
-from .manifest import BLOCK_BYTES, HubFile, Manifest
+from .manifest import HubFile, Manifest
 
 GENERAL = ("images", "folder")
 """Layouts that many folders match; tried last."""
@@ -34,12 +34,10 @@ def root_and_layout(name: str, layout: str | None = None) -> tuple[Path, str]:
         if not root.is_dir():
             raise InputError(f"{root}: no such folder, and no dataset of this name; tinyhd datasets list shows all")
         return root, layout or detect(root)
-    root_or_none = folder_of(name)
-    if root_or_none is None:
-        raise UsageError(f"{name} is not on this machine: {where_to_name(name)}")
+    folder = require_folder(name)
     if not (layout or info.layout):
         raise UsageError(f"{name} has no ground truth to check: its videos are unlabeled")
-    return root_or_none, layout or info.layout
+    return folder, layout or info.layout
 
 
 def detect(root: Path) -> str:

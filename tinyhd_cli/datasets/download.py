@@ -70,7 +70,7 @@ class Plan:
 
 
 def plan(info: DatasetInfo, selection: Selection, revision: str | None = None, out: Path | None = None) -> Plan:
-    """Return what a download would fetch. The Hub is asked only if no earlier download has recorded its files.
+    """Return the plan of a download. A request is sent to the Hub only if no earlier download has recorded its files.
 
     Args:
         info: the dataset.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -141,9 +140,8 @@ def special_layouts(root: Path) -> list[str]:
     found: dict[str, list[str]] = {}
     for name, kind in LAYOUTS.items():
         for split in kind.splits:
-            with contextlib.suppress(InputError, OSError):
-                if any(kind.find(root, split)):
-                    found.setdefault(name, []).append(split)
+            if has_videos(kind, root, split):
+                found.setdefault(name, []).append(split)
     return [f"{name} ({', '.join(splits)})" for name, splits in found.items()]
 
 

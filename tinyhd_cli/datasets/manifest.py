@@ -13,16 +13,13 @@ from typing import Any
 from ..atomic_files import atomic_write
 from ..errors import InputError
 from ..untrusted import parse_json, read_document
-from .archive import Member, check_path
+from .archive import BLOCK_BYTES, Member, check_path
 
 MANIFEST = ".tinyhd-download.json"
 """Name of the record."""
 
 MAX_MANIFEST_BYTES = 256 << 20
 """Size limit of the record: 100 bytes per file."""
-
-BLOCK_BYTES = 1 << 20
-"""Bytes that are hashed at once."""
 
 
 def is_count(value: object) -> bool:

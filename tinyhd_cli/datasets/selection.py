@@ -11,15 +11,13 @@ from pathlib import PurePosixPath
 from ..errors import UsageError, did_you_mean
 from .catalog import HubSource
 from .images import last_number
+from .map_video_layouts import FIXATIONS_FILE
 
 Lists = Mapping[str, Collection[str]]
 """Names of videos by the keys of the file of lists."""
 
 OF_VIDEOS = frozenset([".mp4", ".json"])
 """Suffixes of files that belong to one video, if they are in a folder: the clip, its map video, its fixations."""
-
-FIXATIONS = "fixations.json"
-"""Name of the fixation file in the folder of a video."""
 
 
 @dataclass(frozen=True)
@@ -103,4 +101,4 @@ def is_of_video(path: str) -> bool:
 def video_name(path: str) -> str:
     """Return the name of the video that a file belongs to."""
     found = PurePosixPath(path)
-    return found.parent.name if found.name == FIXATIONS else found.stem
+    return found.parent.name if found.name == FIXATIONS_FILE else found.stem

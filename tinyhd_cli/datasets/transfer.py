@@ -186,15 +186,15 @@ def receive_all(url: str, part: Path, size: int, progress: Progress) -> None:
             receive(url, part, size, progress)
             return
         except (httpx2.TransportError, HfHubHTTPError) as error:
-            answer = error.response if isinstance(error, HfHubHTTPError) else None
-            if answer is not None and answer.status_code not in BUSY:
+            response = error.response if isinstance(error, HfHubHTTPError) else None
+            if response is not None and response.status_code not in BUSY:
                 raise
             if size_of(part) > there:
                 pauses = iter(PAUSES_S)
             pause = next(pauses, None)
             if pause is None:
                 raise
-            wanted = answer.headers.get("Retry-After", "") if answer is not None else ""
+            wanted = response.headers.get("Retry-After", "") if response is not None else ""
             progress.pause(min(float(wanted), MAX_PAUSE_S) if wanted.isdecimal() else pause)
 
 

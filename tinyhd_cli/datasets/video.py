@@ -193,6 +193,11 @@ class Video:
         return {number: MaskFiles(tuple(paths)) for number, paths in sorted(found.items())}
 
     @property
+    def map_numbers(self) -> list[int]:
+        """Numbers of the frames that have a density map or fixations, in order."""
+        return sorted({*self.densities, *self.fixations})
+
+    @property
     def annotated_numbers(self) -> list[int]:
         """Numbers of the frames that have any ground truth, in order."""
         return sorted({*self.densities, *self.fixations, *self.masks})

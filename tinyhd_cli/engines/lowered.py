@@ -1,8 +1,8 @@
 """Save lowered graphs, so that known weights run without PyTorch: importing it takes longer than a short video.
 
 The file of a graph is a safetensors file: the tensors of the graph, its operations as JSON, and the maps that PyTorch
-computed for the clip of the self-test, which engines are compared with. Those of the embedded weights are beside them.
-For other weights, the file is written to the cache when they are first used.
+computed for the clip of the self-test, which engines are compared with. The file of the embedded default weights is
+beside them. For other weights of families with a lowering, it is written to the cache when they are first used.
 """
 
 from __future__ import annotations
@@ -175,8 +175,7 @@ def write_beside(weights: Path, network: LoadedNetwork) -> Path:
 
 def save(network: LoadedNetwork) -> None:
     """Write the graph of a network to the cache if possible, and remove the oldest files."""
-    path = cache_file(network.sha256)
-    if path is None or network.saved or network.graph is None:
+    if network.saved or (path := cache_file(network.sha256)) is None or network.graph is None:
         return
     if engine_cache.write(path, to_bytes(network.graph, network.expected, network.sha256)):
         with contextlib.suppress(OSError):  # another process may remove the same files

@@ -28,7 +28,7 @@ class TorchEngine:
     name = "torch"
     graph = ""
 
-    def __init__(self, network: nn.Module, device: str | torch.device, precision: str) -> None:
+    def __init__(self, network: nn.Module, device: str, precision: str) -> None:
         self.precision = precision
         self._network = network
         self._device = torch.device(device)
@@ -55,7 +55,7 @@ class TorchFrames:
     name = "torch"
     graph = ""
 
-    def __init__(self, network: nn.Module, device: str | torch.device, precision: str, batch: int) -> None:
+    def __init__(self, network: nn.Module, device: str, precision: str, batch: int) -> None:
         self.precision = precision
         self.batch = batch
         self._network = network

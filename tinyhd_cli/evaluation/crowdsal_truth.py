@@ -33,7 +33,7 @@ class CrowdsalTruth:
     sparse: bool = False
 
     def numbers(self, video: Video) -> list[int]:
-        return sorted({*video.densities, *video.fixations})
+        return video.map_numbers
 
     def files(self, video: Video) -> list[Path]:
         return video.map_files

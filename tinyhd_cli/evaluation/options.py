@@ -48,7 +48,7 @@ class DatasetOptions:
         """Find the videos of the dataset.
 
         Raises:
-            UsageError: the folder is not given, or the layout or split does not exist.
+            UsageError: the folder is not given and not known, or the layout or split does not exist.
             InputError: the folder does not exist or contains no videos in this layout.
         """
         from ..datasets import open_dataset

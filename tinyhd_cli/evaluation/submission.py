@@ -1,4 +1,4 @@
-"""Write maps for the DHF1K benchmark, whose annotations are held out: a folder of PNGs for each video, and a zip."""
+"""Check submissions of all datasets, and write that of DHF1K: a folder of PNGs for each video, and a zip."""
 
 from __future__ import annotations
 

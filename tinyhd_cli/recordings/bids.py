@@ -41,7 +41,7 @@ def sidecar(path: Path) -> dict[str, Any]:
         return {}
     entities = set(ENTITY.findall(match["stem"]))
     merged: dict[str, Any] = {}
-    for folder in reversed([path.absolute().parent, *list(path.absolute().parents)[1 : LEVELS + 1]]):
+    for folder in reversed(list(path.absolute().parents)[: LEVELS + 1]):
         for suffix in ("events", match["suffix"]):
             files = [*folder.glob(f"*_{suffix}.json"), *folder.glob(f"{suffix}.json")]
             for file in sorted(files, key=lambda file: len(file.name)):
@@ -88,7 +88,7 @@ def read_bids(head: Head, options: RecordingOptions) -> Contents:
     header = head.lines[0].split("\t") == columns if head.lines else False
     table = Table(head, tuple(columns), "\t", int(header), has_decimal_commas(head.lines, "\t"))
     roles = usual_roles(table)
-    if len(facts) and "x" not in roles:
+    if "x" not in roles:
         raise InputError(f"{head.path}: has no x_coordinate and y_coordinate; Columns are {', '.join(columns)}")
     layout = build(roles, choose_eyes(roles, options.eye))
     layout = replace(timing(layout, facts, head), observer=(), screen=screen_of(facts))

@@ -259,7 +259,8 @@ def has_samples(table: Table, time: str, duration: str) -> bool:
     lengths = [length for _, length in rows if length > 0]
     if len(steps) < 2 or len(lengths) * 2 < len(rows):
         return len(steps) > 1
-    factor = (unit_of(time) or 1.0) / (unit_of(duration) or 1.0) if unit_of(time) and unit_of(duration) else 1.0
+    of_time, of_duration = unit_of(time), unit_of(duration)
+    factor = of_time / of_duration if of_time and of_duration else 1.0
     interval, length = median(steps) * factor, median(lengths)
     repeated = sum(one == other for one, other in pairwise(lengths)) * 2 > len(lengths) - 1
     regular = sum(abs(step * factor - interval) < 0.1 * interval for step in steps) * 2 > len(steps)

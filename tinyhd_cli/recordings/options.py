@@ -165,7 +165,7 @@ class RecordingOptions:
         one_of("time-zero", self.time_zero, TIME_ZEROS)
         one_of("coordinates", self.coordinates, COORDINATES)
         one_of("eye", self.eye, EYES)
-        if not abs(self.offset_s) < float("inf"):
+        if not isfinite(self.offset_s):
             raise UsageError(f"--offset must be a number of seconds, not {self.offset_s}")
         if self.frame_rate is not None and not 0 < self.frame_rate <= 10_000:
             raise UsageError(f"--frame-rate must be above 0 and at most 10000, not {self.frame_rate:g}")

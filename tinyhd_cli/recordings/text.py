@@ -95,7 +95,7 @@ def read_head(path: Path) -> Head:
 
 def is_binary(raw: bytes, encoding: str) -> bool:
     """Return whether bytes are no text."""
-    return encoding not in ("utf-16",) and b"\0" in raw
+    return encoding != "utf-16" and b"\0" in raw
 
 
 def find_encoding(raw: bytes) -> str:

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ..datasets.catalog import on_this_machine
+from ..datasets.catalog import folder_of, on_this_machine
 from ..datasets.layouts import LAYOUTS, has_videos
 from . import checkpoints
 from .options import TrainConfig
@@ -60,8 +60,6 @@ def latest_run() -> Path:
 
 def describe(values: dict[str, Any]) -> str:
     """Return settings as options of a command line."""
-    from ..datasets.catalog import folder_of
-
     parts = []
     for name, value in values.items():
         for item in value if isinstance(value, tuple) else (value,):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..datasets import LAYOUTS, Video, open_dataset
-from ..datasets.catalog import catalog, folder_of, where_to_name
+from ..datasets.catalog import catalog, require_folder
 from ..datasets.images import VIDEO_SUFFIXES, natural_key
 from ..errors import InputError, UsageError
 from ..models import LossTerm
@@ -56,18 +56,15 @@ def named_folder(argument: str) -> Path | None:
     """
     if argument not in catalog() or Path(argument).is_dir():
         return None
-    folder = folder_of(argument)
-    if folder is None:
-        raise UsageError(f"{argument} is not on this machine: {where_to_name(argument)}")
-    return folder
+    return require_folder(argument)
 
 
 def labeled(argument: str, splits: Sequence[str], task: Task = "fixation") -> tuple[Video, ...]:
-    """Return the videos of ``[LAYOUT:]DIR`` that have ground truth.
+    """Return the videos of ``[LAYOUT:]DIR``, or of a known dataset, that have ground truth.
 
     Args:
-        argument: Folder and layout. The default layout is ``images`` if the folder contains images and maps or masks of
-            the same names, else ``folder``.
+        argument: Name of a known dataset, or folder and layout. The default layout of a folder is ``images`` if it
+            contains images and maps or masks of the same names, else ``folder``.
         splits: Names of splits; the first one that the layout has is used.
         task: Task of the network, which needs masks of objects or maps of fixations.
 
@@ -112,7 +109,10 @@ def check_labels(video: Video) -> None:
 
 
 def unlabeled(folder: str) -> tuple[Video, ...]:
-    """Return the videos at any depth of a folder, in the order of their paths; this includes the layout of Kinetics."""
+    """Return the videos at any depth of a folder, or of a known dataset, in the order of their paths.
+
+    This includes the layout of Kinetics.
+    """
     root = named_folder(folder) or Path(folder)
     if not root.is_dir():
         raise InputError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}")

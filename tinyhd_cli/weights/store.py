@@ -48,7 +48,7 @@ class Content:
         """Size in bytes, including the data files."""
         return len(self.data) + sum(map(len, self.data_files))
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Digest of the file, followed by the data files."""
         return sha256_of(self.data, *self.data_files)
@@ -90,7 +90,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file that was found and read, and whose hash is that of the registry; see :func:`open_file`."""
+    """A weights file that was found and read; one found by its name agrees with the registry. See :func:`open_file`."""
 
     located: Located
     content: Content
@@ -105,7 +105,7 @@ class WeightsFile:
         """Where it is; see :attr:`Located.source`."""
         return self.located.source
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Digest of the content."""
         return self.content.sha256

@@ -118,7 +118,7 @@ def report_rest(result: GazeResult, study: StudyGaze) -> None:
             " --stimulus if that is unexpected",
             result.video,
             result.duration_s,
-            max(study.ends_s.values()),
+            study.gaze.end_s,
             list_names(later),
         )
     early = [name for name, end_s in study.ends_s.items() if end_s < result.duration_s * MUCH_SHORTER - TOLERATED_S]
