@@ -8,6 +8,7 @@ import torch
 
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.models import LossTerm
+from tinyhd_cli.models.family import KL_CC_TERMS
 from tinyhd_cli.training.losses import (
     GroundTruth,
     Outputs,
@@ -15,6 +16,7 @@ from tinyhd_cli.training.losses import (
     cc,
     change_error,
     kl_divergence,
+    kl_divergence_eps,
     log_distribution,
     loss_terms,
     nss,
@@ -62,6 +64,41 @@ def test_equation_2_is_the_sum_of_its_terms_in_float64():
     assert float(total(terms, PAPER.weights)) == pytest.approx(sum(expected.values()), rel=1e-5)
 
 
+def reference_kl_eps(prediction, target):
+    """Return the KL divergence of saliency benchmarks."""
+    x, y = prediction.double().numpy(), target.double().numpy()
+    x, y, eps = x / x.sum(), y / y.sum(), 2.2204e-16
+    return float((y * np.log(eps + y / (x + eps))).sum())
+
+
+def reference_cc(prediction, target):
+    return float(np.corrcoef(prediction.double().numpy().ravel(), target.double().numpy().ravel())[0, 1])
+
+
+def test_the_distillation_of_thtd_net_is_kl_minus_cc_to_the_ground_truth_and_to_the_teacher():
+    """L = KL(G, S) - CC(S, G) + lambda (KL(T, S) - CC(S, T)), without ground truth its second part alone."""
+    saliency, targets = maps(0, 2, 1), Targets(maps(1, 2, 1), None)
+    truth = GroundTruth((maps(2, 1, 1) * 5000).round(), torch.zeros(1, 1, *SIZE))
+    truth.density[:, :, :4] = 0
+    saliency[0, 0, 5:7] = 0  # where KL without epsilon would be as large as float32 allows
+    both = objectives(KL_CC_TERMS, ["final=0.7", "final-cc=0.7"])
+    terms = loss_terms(Outputs(saliency, {}), 1, targets, truth, both)
+    s, t, g = saliency[:, 0], targets.final[:, 0], truth.density[0, 0]
+    expected = {
+        "target/final": reference_kl_eps(s[0], t[0]),
+        "target/ground-truth": reference_kl_eps(s[0], g),
+        "target/cc": 1 - reference_cc(s[0], g),
+        "target/final-cc": 1 - reference_cc(s[0], t[0]),
+        "aux/final": reference_kl_eps(s[1], t[1]),
+        "aux/final-cc": 1 - reference_cc(s[1], t[1]),
+    }
+    assert {name: float(value) for name, value in terms.items()} == pytest.approx(expected, rel=1e-5)
+    labeled = expected["target/ground-truth"] + expected["target/cc"]
+    labeled += 0.7 * (expected["target/final"] + expected["target/final-cc"])
+    unlabeled = 0.7 * (expected["aux/final"] + expected["aux/final-cc"])
+    assert float(total(terms, both.weights)) == pytest.approx(labeled + unlabeled, rel=1e-5)
+
+
 def test_auxiliary_clips_have_separate_terms():
     """Equation 3: the first clips are labeled, the others are auxiliary."""
     saliency, d1, targets = maps(0, 3, 2), maps(1, 3, 4, 1), Targets(maps(2, 3, 2), maps(3, 3, 4))
@@ -72,7 +109,8 @@ def test_auxiliary_clips_have_separate_terms():
     assert float(terms["aux/final"]) == pytest.approx(float(kl_divergence(saliency[1:], targets.final[1:]).mean()))
 
 
-def test_extreme_maps_give_finite_losses_and_gradients():
+@pytest.mark.parametrize("divergence", [kl_divergence, kl_divergence_eps])
+def test_extreme_maps_give_finite_losses_and_gradients(divergence):
     """No 0/0 and no log 0, not even after rounding small numbers to bfloat16."""
     dark = torch.zeros(1, *SIZE)
     point = dark.clone()
@@ -80,12 +118,12 @@ def test_extreme_maps_give_finite_losses_and_gradients():
     for prediction in (dark, point, maps(0, 1) * 1e-30, maps(0, 1).bfloat16()):
         for target in (dark, point, maps(1, 1) * 1e-30):
             leaf = prediction.clone().requires_grad_()
-            value = kl_divergence(leaf, target).sum()
+            value = divergence(leaf, target).sum()
             value.backward()
             assert torch.isfinite(value)
             assert torch.isfinite(leaf.grad).all()
             assert value >= -1e-5
-    assert float(kl_divergence(point, dark).sum()) == 0
+    assert float(divergence(point, dark).sum()) == 0
     assert log_distribution(dark).isfinite().all()
 
 
@@ -239,7 +277,7 @@ def test_a_key_stands_for_its_numbered_repetitions_only():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"kind": "l2"}, "loss term x: kind must be one of kl, mse, bce, logits, cc, nss, not 'l2'"),
+        ({"kind": "l2"}, "loss term x: kind must be one of kl, kl-eps, mse, bce, logits, cc, nss, not 'l2'"),
         (
             {"kind": "kl", "to": "teachers"},
             "loss term x: to must be teacher, teacher.I, teacher.ROLE, density, fixation, mask, student.KEY or",

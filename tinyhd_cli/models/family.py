@@ -17,9 +17,9 @@ from .spec import ModelSpec, is_count, is_number, shown
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Kind = Literal["kl", "mse", "bce", "logits", "cc", "nss"]
-"""Kullback-Leibler divergence, mean squared error, binary cross-entropy of probabilities and of logits, 1 - CC, and
--NSS."""
+Kind = Literal["kl", "kl-eps", "mse", "bce", "logits", "cc", "nss"]
+"""Kullback-Leibler divergence, the same with the epsilon of saliency benchmarks, mean squared error, binary
+cross-entropy of probabilities and of logits, 1 - CC, and -NSS."""
 
 FINAL = "final"
 """Name of a network's output, in addition to the names of its intermediate maps."""
@@ -119,9 +119,19 @@ DEFAULT_TERMS = (
     LossTerm("final", "kl", to="teacher"),
     LossTerm("ground-truth", "kl", to="density"),
     LossTerm("cc", "cc", to="density", weight=0.0),
+    LossTerm("final-cc", "cc", to="teacher", weight=0.0),
     LossTerm("nss", "nss", to="fixation", weight=0.0),
 )
 """Default loss of a family: divergence from the teacher and from the ground truth; CC and NSS are optional."""
+
+KL_CC_TERMS = (
+    LossTerm("final", "kl-eps", to="teacher"),
+    LossTerm("ground-truth", "kl-eps", to="density"),
+    LossTerm("cc", "cc", to="density"),
+    LossTerm("final-cc", "cc", to="teacher"),
+    LossTerm("nss", "nss", to="fixation", weight=0.0),
+)
+"""KL - CC to the ground truth and to the teacher, the loss of THTD-Net and SalFoM. It is larger by 1 per CC term."""
 
 
 @dataclass(frozen=True)

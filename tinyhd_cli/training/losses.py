@@ -20,6 +20,9 @@ from .objectives import AUXILIARY, LABELED, PAIRS, SELF, TEMPORAL, Objectives
 
 EPS = torch.finfo(torch.float32).tiny
 
+BENCHMARK_EPS = 2.2204e-16
+"""Epsilon in the KL divergence of saliency benchmarks and of the training of THTD-Net and SalFoM."""
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -88,6 +91,22 @@ def kl_divergence(prediction: Tensor, target: Tensor) -> Tensor:
     return (torch.xlogy(y, y) - y * log_distribution(prediction)).sum((-2, -1))
 
 
+def kl_divergence_eps(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the KL divergence of a target y from a prediction x as saliency benchmarks compute it, in nats.
+
+    It is the sum of y log(eps + y / (x + eps)), so a pixel where x is 0 adds at most 36 y to the loss.
+
+    Args:
+        prediction: ``(..., H, W)``, nonnegative, in any scale and precision.
+        target: as ``prediction``.
+
+    Returns:
+        ``(...)``, float32; 0 for a target of zeros.
+    """
+    x, y = distribution(prediction.float().clamp_min(EPS)), distribution(target)
+    return (y * (BENCHMARK_EPS + y / (x + BENCHMARK_EPS)).log()).sum((-2, -1))
+
+
 def standardize(maps: Tensor) -> Tensor:
     """Return maps ``(..., H, W)`` with mean 0 and standard deviation 1, float32."""
     maps = maps.float()
@@ -130,6 +149,7 @@ def logits_cross_entropy(prediction: Tensor, target: Tensor) -> Tensor:
 
 KINDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "kl": kl_divergence,
+    "kl-eps": kl_divergence_eps,
     "mse": mean_squared_error,
     "bce": cross_entropy,
     "logits": logits_cross_entropy,

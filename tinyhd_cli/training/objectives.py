@@ -44,7 +44,15 @@ class Objectives:
     def titled(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return values of terms by full name with the names that model cards have, e.g. ``KL target/final``."""
         kinds = {term.name: term.kind for term in self.terms}
-        titles = {"kl": "KL", "cc": "1 - CC of", "nss": "-NSS of", "mse": "MSE", "bce": "BCE", "logits": "BCE"}
+        titles = {
+            "kl": "KL",
+            "kl-eps": "KL",
+            "cc": "1 - CC of",
+            "nss": "-NSS of",
+            "mse": "MSE",
+            "bce": "BCE",
+            "logits": "BCE",
+        }
         return {f"{titles[kinds[name.partition('/')[2]]]} {name}": value for name, value in values.items()}
 
     def weights_of(self, term: LossTerm) -> dict[str, float]:

@@ -10,9 +10,6 @@ from torch import nn
 
 from .options import TrainConfig
 
-ENCODER_FACTOR = 0.5
-"""Factor of the encoder's learning rate: it starts from ImageNet weights."""
-
 POWER = 0.9
 """Power of the schedule ``poly``."""
 
@@ -25,7 +22,7 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
             groups.setdefault((name.startswith("encoder."), name.endswith(".bias")), []).append(parameter)
     result = []
     for (encoder, bias), parameters in sorted(groups.items(), key=lambda item: item[0]):
-        lr = config.lr * (ENCODER_FACTOR if encoder else 1) * (config.bias_lr if bias else 1)
+        lr = config.lr * (config.encoder_lr if encoder else 1) * (config.bias_lr if bias else 1)
         decay = 0.0 if bias else config.weight_decay
         result.append({"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
     return result

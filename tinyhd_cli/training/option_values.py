@@ -30,7 +30,7 @@ POSITIVE = (
 """Options that are at least 1, or None."""
 
 NOT_NEGATIVE = (
-    *("aux_ratio", "weight_decay", "clip", "workers", "bias_lr", "rotate"),
+    *("aux_ratio", "weight_decay", "clip", "workers", "bias_lr", "encoder_lr", "rotate"),
     *("pair_every", "self_distill", "temporal_distill"),
 )
 """Options that are at least 0, or None."""

@@ -22,8 +22,8 @@ from .teacher_cache import Teachers
 
 BATCH_SIZE = 4
 
-DIVERGENCE = LossTerm("final", "kl")
-"""The term whose value for the best constant map is computed."""
+DIVERGENCES = (LossTerm("final", "kl"), LossTerm("final", "kl-eps"))
+"""The terms whose value for the best constant map is computed."""
 
 PREVIEW_CLIPS = 6
 """Maximum number of clips in the preview image of a validation."""
@@ -140,10 +140,10 @@ class Validator:
 
         It is the lower bound for a student that ignores its input: for labeled clips (``target/final``) and for
         auxiliary clips (``aux/final``). Empty if all teachers have roles or there is none, and if the student has no
-        term :data:`DIVERGENCE`.
+        term of :data:`DIVERGENCES`.
         """
         found: dict[str, list[Tensor]] = defaultdict(list)
-        compared = self.teacher is not None and DIVERGENCE in self.config.objectives.terms
+        compared = self.teacher is not None and not set(DIVERGENCES).isdisjoint(self.config.objectives.terms)
         device = torch.device("cpu")
         for picks, labeled in self.batches if compared else []:
             teacher_maps = targets(collate([self.clips[pick] for pick in picks]), self.teacher, device)

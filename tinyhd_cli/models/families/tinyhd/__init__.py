@@ -37,6 +37,7 @@ class TinyHDFamily(Family):
         LossTerm("final", "kl", to="teacher"),
         LossTerm("ground-truth", "kl", to="density"),
         LossTerm("cc", "cc", to="density", weight=0.0),
+        LossTerm("final-cc", "cc", to="teacher", weight=0.0),
         LossTerm("nss", "nss", to="fixation", weight=0.0),
     )
     """Equations 2 and 3 of the paper; CC and NSS are additions."""
