@@ -7,17 +7,34 @@
  * Tensors from the engine are (T, H, W, C), its internal layout. Tensors of this file are (C, T, H, W): the lanes of a
  * vector are pixels of a row, so channels need no padding.
  *
- * Compiled once for each instruction set. The width must be a multiple of 32, the height a multiple of 8.
+ * Compiled once for each instruction set, by GCC or Clang; other compilers have no vector extensions. The width must be
+ * a multiple of 32, the height a multiple of 8.
  */
-#include <immintrin.h>
-#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 
 #if defined(__AVX512F__)
+#include <immintrin.h>
 #define LANES 16
-#else
+#elif defined(__AVX2__)
+#include <immintrin.h>
 #define LANES 8
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#define LANES 4
+#else
+#error "the kernels need AVX-512, AVX2 or NEON"
+#endif
+
+#if defined(_WIN32)
+/* Declared here, because windows.h defines macros such as PLANES and near. */
+__declspec(dllimport) int __stdcall SwitchToThread(void);
+#define EXPORT __declspec(dllexport)
+#define yield_thread SwitchToThread
+#else
+#include <sched.h>
+#define EXPORT
+#define yield_thread sched_yield
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
@@ -41,6 +58,8 @@ INLINE vector broadcast(float value) { return value - (vector){0}; } /* `value +
 INLINE vector clamp(vector v, float low, float high) {
 #if LANES == 16
     return _mm512_min_ps(_mm512_max_ps(v, broadcast(low)), broadcast(high));
+#elif LANES == 4
+    return vminnmq_f32(vmaxnmq_f32(v, broadcast(low)), broadcast(high));
 #else
     return _mm256_min_ps(_mm256_max_ps(v, broadcast(low)), broadcast(high));
 #endif
@@ -79,7 +98,7 @@ struct program {
 };
 
 /* Layout constants; must match `kernels.py`, which checks them when it loads this library. */
-const int32_t layout[] = {
+EXPORT const int32_t layout[] = {
     sizeof(struct block), sizeof(struct fusion), sizeof(struct program), MAX_TAPS, MAX_MAPS, GAP};
 
 /* A position on a smaller axis: between `index` and `index + 1`. */
@@ -546,11 +565,11 @@ static void fuse_rows(const struct fusion *f, int y0, int height, int width, flo
 
 /* Wait until the other threads have finished their bands. */
 static void wait_for(const int32_t *done, int32_t count) {
-    while (__atomic_load_n(done, __ATOMIC_ACQUIRE) < count) sched_yield();
+    while (__atomic_load_n(done, __ATOMIC_ACQUIRE) < count) yield_thread();
 }
 
 /* Return the number of 4-byte elements of scratch memory that each thread needs. */
-int64_t scratch(const struct program *p) {
+EXPORT int64_t scratch(const struct program *p) {
     int64_t most = BAND * p->width;
     for (int i = 0; i < p->count; i++) {
         struct band w = {.b = &p->blocks[i], .height = p->height, .width = p->width};
@@ -561,7 +580,7 @@ int64_t scratch(const struct program *p) {
 }
 
 /* Run the program, together with all other threads that call this function. Each takes bands until none are left. */
-void run(struct program *p, float *memory) {
+EXPORT void run(struct program *p, float *memory) {
     int bands = p->height / BAND, y;
     for (int i = 0; i < p->count; i++) {
         struct block *b = &p->blocks[i];

@@ -10,14 +10,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Changes with the arguments of `weighted_f_sums`; must match `weighted_f.py`. */
-const int32_t version = 2;
-
 /* The closeness to the mask is taken as 0 beyond FAR pixels. Twice the square of FAR + 1 fits in 16 bits. */
 enum { FAR = 120, BEYOND = (FAR + 1) * (FAR + 1), RADIUS = 3, TAPS = 2 * RADIUS + 1, NONE = 10000 };
 enum { LANES = 16, STEPS = 4 };
 
 #define INLINE static inline __attribute__((always_inline))
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT
+#endif
+
+/* Compiles a function also for CPUs with AVX2. The choice between both is made when the library is loaded, which needs
+ * glibc. On ARM, the only version has NEON. */
+#if defined(__x86_64__) && defined(__GLIBC__)
+#define FOR_NEWER_CPUS_TOO __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else
+#define FOR_NEWER_CPUS_TOO
+#endif
+
+/* Changes with the arguments of `weighted_f_sums`; must match `weighted_f.py`. */
+EXPORT const int32_t version = 2;
 
 /* Arrays of one frame of `height` x `width` pixels. */
 typedef struct {
@@ -223,7 +237,7 @@ INLINE double sum_missed(const frame *f, const float *gauss)
 /* Computes the sum of p times the closeness to the mask, outside it; and the missed errors, see `sum_missed`.
  * `mask` holds 0 and 1; `levels` is p of each 8-bit value; `rate` is the logarithm of the closeness one pixel away.
  * Sides are below NONE. Returns 0, or 1 without memory. */
-__attribute__((target_clones("arch=x86-64-v3", "default"))) int
+EXPORT FOR_NEWER_CPUS_TOO int
 weighted_f_sums(const uint8_t *prediction, const uint8_t *mask, int height, int width, const float *levels,
                 const float *gauss, float rate, double *close, double *missed)
 {
