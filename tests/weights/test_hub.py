@@ -19,6 +19,7 @@ from helpers.hub_server import TOKEN, HubServer
 
 from tinyhd_cli import models, weights
 from tinyhd_cli.errors import UsageError, WeightsError
+from tinyhd_cli.hub import one_line_errors
 from tinyhd_cli.weights import hub, model_card
 
 NAME = "tinyhd-s-quarter.test"
@@ -289,7 +290,7 @@ def test_owner_of_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ],
 )
 def test_local_errors(error: Exception, said: str):
-    with pytest.raises(WeightsError) as caught, hub.one_line_errors("some.weights"):
+    with pytest.raises(WeightsError) as caught, one_line_errors("some.weights"):
         raise error
     assert said in str(caught.value)
     assert str(caught.value).startswith("some.weights: ")
@@ -301,7 +302,7 @@ def test_reset_connection():
 
     with (
         pytest.raises(WeightsError, match=r"connection was interrupted .*run the same command again"),
-        hub.one_line_errors("x"),
+        one_line_errors("x"),
     ):
         raise httpx2.ReadError("[Errno 104] Connection reset by peer")
 

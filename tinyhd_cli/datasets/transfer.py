@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..atomic_files import remove
 from ..errors import InputError, OutputError
-from ..weights.hub import LOG_IN, one_line_errors
+from ..hub import LOG_IN, one_line_errors
 from .archive import check_collisions
 from .catalog import HubSource
 from .manifest import HubFile, Manifest

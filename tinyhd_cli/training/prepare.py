@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import cache, weights
+from .. import cache, hub, weights
 from ..callbacks import StartPhase, no_phases
 from ..datasets import Video
 from ..errors import UsageError, WeightsError, one_line
@@ -246,17 +246,9 @@ def read_pytorch(kind: Family, path: Path) -> dict[str, Tensor] | None:
 
 def download(repo: str, filename: str) -> Path:
     """Return a file of the Hub, from its local cache if possible."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    from ..weights.hub import check_availability, one_line_errors
-    from ..weights.registry import HubFile
-
     advice = "name a file with --init, or use --init none"
-    with one_line_errors(f"--init imagenet ({repo})", otherwise=advice):
-        if isinstance(found := try_to_load_from_cache(repo, filename), str):
-            return Path(found)
-        check_availability(HubFile(repo, filename))
-        return Path(hf_hub_download(repo, filename))
+    with hub.one_line_errors(f"--init imagenet ({repo})", otherwise=advice):
+        return hub.cached(repo, filename) or hub.download(repo, filename)
 
 
 def follows(config: TrainConfig) -> bool:
