@@ -223,7 +223,7 @@ def make_teacher(tmp_path, student, teacher, **options):
     recorded = Recorded(network.spec.maps)
     vars(made.model.loaded)["module"] = recorded
     identity = dataclasses.replace(made.spec.preprocess, mean=(0.0,) * 3, std=(1.0,) * 3)
-    object.__setattr__(made.model, "spec", dataclasses.replace(made.spec, preprocess=identity))
+    made.spec = dataclasses.replace(made.spec, preprocess=identity)
     return made, recorded
 
 

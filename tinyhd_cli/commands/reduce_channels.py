@@ -12,7 +12,7 @@ from .terminal import say
 from .train_options import run, with_training_options
 
 
-@with_training_options(without=("out", "model", "set", "init", "teacher"))
+@with_training_options(without=("out", "model", "set", "init", "teacher", "teacher_shard"))
 def reduce_channels(
     source: Annotated[str, typer.Option("--from", metavar="NAME|FILE", help="Wider network.", show_default=False)],
     to: Annotated[str, typer.Option("--to", metavar="half|quarter", help="The new width.", show_default=False)],

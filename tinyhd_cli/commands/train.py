@@ -15,6 +15,7 @@ TEACHER_OPTIONS = (
     "upstream_alignment",
     "cache_dtype",
     "cache_scale",
+    "teacher_shard",
 )
 """Options that apply to teachers only."""
 

@@ -46,6 +46,13 @@ EXTRA = {
         None,
         "Only decode the data into --cache, for example on a machine without a GPU; train nothing.",
     ),
+    "teacher_shard": (
+        str | None,
+        None,
+        "I/N",
+        "Only compute the teacher's maps of every Nth video, from the Ith, and store them in --cache, for example on "
+        "one of N machines; train nothing.",
+    ),
     "quiet": (bool, False, None, "Print only errors and warnings."),
 }
 """Options that are not settings of ``TrainConfig``: type, default, metavar, help."""
@@ -80,6 +87,8 @@ def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
             option = typer.Option(flag(name), hidden=True, show_default=False)
             found.append(keyword(name, Annotated[kind, option], None))
     for name, (extra, value, metavar, text) in EXTRA.items():
+        if name in without:
+            continue
         short = ["-q"] if name == "quiet" else []
         option = typer.Option(flag(name), *short, metavar=metavar, help=text, rich_help_panel=RUN, show_default=False)
         found.append(keyword(name, Annotated[extra, option], value))
@@ -151,7 +160,7 @@ def with_present_names(options: dict[str, Any]) -> dict[str, Any]:
 
 def run(options: dict[str, Any], **fixed: Any) -> int:
     """Train with the options of a command line; ``fixed`` settings override them."""
-    extra = {name: options.pop(name) for name in EXTRA}
+    extra = {name: options.pop(name, default) for name, (_, default, _, _) in EXTRA.items()}
     given = {name: parse(name, text) for name, text in with_present_names(options).items()} | fixed
     config = configure(given, extra)
     if extra["dry_run"]:
@@ -165,6 +174,13 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
         from ..training.prepare import fill_cache
 
         print(fill_cache(config, display.preparing))
+        return 0
+    if extra["teacher_shard"]:
+        from ..training.teacher_shards import fill_shard, parse_shard
+
+        filled = fill_shard(config, parse_shard(extra["teacher_shard"]), display.preparing)
+        display.result(str(filled))
+        print(filled.folder)
         return 0
     from ..training.stages import train
 
@@ -254,6 +270,11 @@ class Display:
             constant = ", ".join(f"{name} {value:.3f}" for name, value in report.constant.items())
             best = f"; best constant map: {constant}" if constant else ""
             say(f"validation: loss {report.validation.loss:.3f} ({values}{best})")
+
+    def result(self, text: str) -> None:
+        """Print the result of a step that trains nothing."""
+        if not self.quiet:
+            say(text)
 
     def stopped(self, out: Path) -> None:
         """Print how to resume a run that was stopped by Ctrl-C."""

@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ..atomic_files import cannot_write, make_parent, publish, remove, temporary_path
+from ..atomic_files import atomic_write, cannot_write, make_parent, publish, remove, temporary_path
 from ..callbacks import OnProgress
 from ..errors import InputError
 from ..inference.preprocess import reduction, resized
@@ -79,6 +80,8 @@ class Stored:
     """Whether there is no object in any mask."""
     compressed: bool = False
     """Whether its images are compressed."""
+    content: str = ""
+    """See :func:`content_digest`."""
 
     def pixels(self) -> Images:
         """Return all frames, RGB ``(frames, H, W, 3)``."""
@@ -110,6 +113,20 @@ def key_of(video: Video, size: tuple[int, int], preprocess: Preprocess) -> str:
         state = path.stat()
         facts.append(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}")
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:24]
+
+
+def content_digest(video: Video) -> str:
+    """Return a digest of the content of a video's frames, for files that may be used on another machine.
+
+    It does not depend on where the files are, on their times, on ground truth, or on the preprocessing. That of a
+    photograph contains its name, because the camera paths over it depend on the name.
+    """
+    paths = [video.source] if video.is_file and video.source else list(video.images.values())
+    found = hashlib.sha256(video.name.encode() if is_still(video) else b"")
+    for path in paths:
+        with suppress(OSError), path.open("rb") as file:  # an image that cannot be read is left out of the video
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()[:24]
 
 
 def fit(image: Array, size: tuple[int, int], preprocess: Preprocess) -> Array:
@@ -202,8 +219,7 @@ def decode(
         try:
             temporary.mkdir()
             content = write_frames(video, temporary, size, preprocess, compressed=compressed)
-            meta = {"name": video.name, "size": size, **vars(content)}
-            (temporary / "meta.json").write_text(json.dumps(meta))
+            write_meta(temporary, video, size, content)
             # Another run may have decoded the video in the meantime, in the other format, and use it now.
             if (finished := content_of(folder, size, kinds)) is not None:
                 content = finished
@@ -214,6 +230,9 @@ def decode(
             raise cannot_write(folder, error) from error
         finally:
             remove(temporary)
+    if not content.digest:  # decoded by an earlier version
+        content.digest = content_digest(video)
+        write_meta(folder, video, size, content)
     return Stored(
         video.name,
         key,
@@ -225,6 +244,7 @@ def decode(
         tuple(content.masked),
         bool(content.masked) and content.empty,
         content.compressed,
+        content.digest,
     )
 
 
@@ -240,6 +260,14 @@ class Content:
     """Whether there is no object in any mask."""
     compressed: bool = False
     """Whether its images are compressed."""
+    digest: str = ""
+    """See :func:`content_digest`; empty if the video was decoded by an earlier version."""
+
+
+def write_meta(folder: Path, video: Video, size: tuple[int, int], content: Content) -> None:
+    """Write the description of a decoded video to its folder."""
+    with atomic_write(folder / "meta.json") as temporary:
+        temporary.write_text(json.dumps({"name": video.name, "size": size, **vars(content)}))
 
 
 def content_of(folder: Path, size: tuple[int, int], kinds: Sequence[str]) -> Content | None:
@@ -254,6 +282,7 @@ def content_of(folder: Path, size: tuple[int, int], kinds: Sequence[str]) -> Con
         meta = parse_json(read_document(folder / "meta.json"))
         frames, masked = int(meta["frames"]), [int(index) for index in meta.get("masked", [])]
         empty, compressed = bool(meta.get("empty", True)), bool(meta.get("compressed", False))
+        digest = str(meta.get("digest", ""))
         shapes = {FRAMES: (frames, *size, 3), **dict.fromkeys(kinds, (frames, *size))}
         whole = frames > 0 and all(
             is_whole(folder, kind, shape, compressed=compressed) for kind, shape in shapes.items()
@@ -261,7 +290,7 @@ def content_of(folder: Path, size: tuple[int, int], kinds: Sequence[str]) -> Con
         whole = whole and all(0 <= index < frames for index in masked)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return Content(frames, masked, empty, compressed) if whole else None
+    return Content(frames, masked, empty, compressed, digest) if whole else None
 
 
 def write_frames(
@@ -274,7 +303,7 @@ def write_frames(
     """
     if video.unreadable:
         raise InputError(video.unreadable[0])
-    content, shape = Content(compressed=compressed), (0, 0)
+    content, shape = Content(compressed=compressed, digest=content_digest(video)), (0, 0)
     map_size = video.map_size if video.fixation_list else None
 
     def reduction_of(width: int, height: int) -> float:

@@ -52,6 +52,11 @@ class Pick:
     """Rotation of the student's clip and mask, in degrees counterclockwise."""
 
 
+def maps_key(video: Stored, pick: Pick, frames: int) -> str:
+    """Return the key of the teachers' maps of a clip of ``frames`` frames; equal on all machines."""
+    return f"{video.content or video.key}-{pick.start}-{pick.trajectory}{'-still' if frames == 1 else ''}"
+
+
 class RoleMapReader(Protocol):
     """Reads the stored maps of teachers with roles (:class:`.role_maps.RoleMaps`)."""
 
@@ -130,7 +135,7 @@ class Clips(Dataset[Sample]):
             kind: torch.from_numpy(self.ground_truth(pick, kind)) for kind in ("density", "fixation", "mask")
         }
         return {
-            "key": f"{video.key}-{pick.start}-{pick.trajectory}{'-still' if self.frames == 1 else ''}",
+            "key": maps_key(video, pick, self.frames),
             "name": f"{video.name} from frame {pick.start + 1}",
             "form": self.form,
             "before": contexts[self.form][0],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from torch.utils.data import Sampler
 from ..errors import UsageError
 from ..wording import plural
 from .clip_cache import Stored
-from .clips import MAX_GAP, TRAJECTORIES, WHOLE, Pick
+from .clips import MAX_GAP, TRAJECTORIES, WHOLE, Pick, maps_key
 from .options import TrainConfig
 
 PAIR_STREAM = 2
@@ -215,3 +216,37 @@ def masked_picks(videos: Sequence[tuple[int, Stored]], length: int, per_video: i
         for place in sorted({round(x) for x in np.linspace(0, len(video.masked) - 1, per_video)})
         if video.masked
     ]
+
+
+def camera_paths(config: TrainConfig) -> range:
+    """Return the numbers of the camera paths over a photograph that a run can use."""
+    return range(TRAJECTORIES + 1 if config.still_motion else 1)
+
+
+def possible_picks(config: TrainConfig, groups: Sequence[Sequence[Stored]]) -> dict[str, Pick]:
+    """Return all clips that a run may need the teachers' maps of, by the key of their maps.
+
+    Args:
+        config: the run.
+        groups: its decoded videos, in the groups of :attr:`.sources.RunVideos.groups`. The picks number them all.
+    """
+    picks: list[Pick] = []
+    videos = [video for group in groups for video in group]
+    ends = np.cumsum([0, *map(len, groups)])
+    targets, aux, val_targets, val_aux = (list(enumerate(videos))[a:b] for a, b in pairwise(ends))
+    for index, video in (*targets, *aux):
+        if video.still:
+            picks += [Pick(index, 0, trajectory=path) for path in camera_paths(config)]
+        elif config.is_object and index < len(targets):
+            several = config.clip_frames > 1
+            picks += [Pick(index, frame, frames=(frame,) if several else ()) for frame in video.masked]
+        else:
+            picks += [Pick(index, start) for start in starts(video.frames, config.start_grid, config.clip_frames)]
+    picks += held_out_picks(config, val_targets, labeled=True) + held_out_picks(config, val_aux, labeled=False)
+    return {maps_key(videos[pick.video], pick, config.clip_frames): pick for pick in picks}
+
+
+def held_out_picks(config: TrainConfig, videos: Sequence[tuple[int, Stored]], *, labeled: bool) -> list[Pick]:
+    """Return the clips of held-out videos, which are numbered, for the validation of a run."""
+    select = masked_picks if labeled and config.is_object else validation_picks
+    return select(videos, config.spec.clip_frames)

@@ -27,7 +27,7 @@ from .clips import Clips
 from .object_data import check_masks, labeled_count
 from .option_values import COMPRESSED, as_text
 from .options import IMAGENET, TrainConfig
-from .picks import PickSampler, Schedule, masked_picks, schedule, single_frames, validation_picks
+from .picks import PickSampler, Schedule, held_out_picks, possible_picks, schedule, single_frames, validation_picks
 from .teacher_cache import CachedTeacher, Teachers
 from .teachers import Teacher
 from .validation import Validator
@@ -93,10 +93,9 @@ def prepare(
     if not resumed:
         check_init(config)
 
+    groups, form = found.groups, form_of(config.spec)
+    stored = decode_for(config, groups, teacher, start_phase)
     contexts = teacher.contexts if teacher else {}
-    groups = found.groups
-    form = form_of(config.spec)
-    stored = decode_groups(config, groups, [form, *contexts], start_phase)
     ends = np.cumsum([0, *(len(group) for group in stored[form])])
     videos = {one: [video for group in several for video in group] for one, several in stored.items()}
     numbered = list(enumerate(videos[form]))
@@ -105,8 +104,6 @@ def prepare(
     if config.is_object:
         check_masks(config, targets)
     plan = schedule(config, len(single_frames(targets)) if config.is_object else len(targets), len(aux), parts)
-    if config.stills:
-        contexts = dict.fromkeys(contexts, (0, 0))
     originals = decoded_from([video for group in groups for video in group], videos[form], form)
     maps = role_maps.compute(config, role_teachers, originals, videos[form], cache_root(config), start_phase)
     clips = Clips(videos, form, contexts, config.clip_frames, config.map_frames, maps, config.spec.task)
@@ -118,9 +115,7 @@ def prepare(
             network.get_submodule(name).requires_grad_(False)
         if config.stills:
             config.family.make_static(network)
-    length = config.spec.clip_frames
-    of_targets = masked_picks if config.is_object else validation_picks
-    picks = of_targets(val_targets, length), validation_picks(val_aux, length)
+    picks = held_out_picks(config, val_targets, labeled=True), held_out_picks(config, val_aux, labeled=False)
     validator = Validator(config, clips, *picks, teacher)
     return Run(network.to(device), teacher, clips, sampler, plan, validator, plan.target // parts)
 
@@ -169,6 +164,22 @@ def decode_groups(
     }
 
 
+def decode_for(
+    config: TrainConfig, groups: Sequence[Sequence[Video]], teacher: Teachers | None, start_phase: StartPhase
+) -> dict[Form, list[list[Stored]]]:
+    """Decode groups of videos for a student and its teachers; see :func:`decode_groups`.
+
+    Teachers whose maps of all clips are cached are not needed; the others are loaded.
+    """
+    form = form_of(config.spec)
+    stored = decode_groups(config, groups, [form], start_phase)
+    if teacher is None:
+        return stored
+    teacher.look_up(possible_picks(config, stored[form]))
+    teacher.load()
+    return decode_groups(config, groups, [form, *teacher.contexts], start_phase) if teacher.contexts else stored
+
+
 def cache_root(config: TrainConfig) -> Path:
     """Return the private folder for decoded clips and the teacher's maps.
 
@@ -186,14 +197,24 @@ def clips_folder(config: TrainConfig) -> Path:
     return cache_root(config) / "clips"
 
 
+def maps_folder(config: TrainConfig) -> Path:
+    """Return the folder of the teachers' maps in the private folder."""
+    return cache_root(config) / "teacher"
+
+
 def load_teachers(config: TrainConfig, device: torch.device) -> Teachers | None:
-    """Return the teachers, if any."""
-    folder = cache_root(config) / "teacher" if config.cache else None
+    """Return the teachers, if any. They are loaded now, unless some of their maps may be cached."""
+    folder = maps_folder(config) if config.cache else None
     found = [
         CachedTeacher(Teacher(config, name, device), folder, config.cache_dtype, config.cache_scale)
         for name in config.clip_teachers
     ]
-    return Teachers(found) if found else None
+    if not found:
+        return None
+    teachers = Teachers(found)
+    if all(one.folder is None or not any(one.folder.iterdir()) for one in found):
+        teachers.load()  # an error is raised before data is decoded
+    return teachers
 
 
 def read_imagenet(config: TrainConfig) -> Mapping[str, Tensor] | None:

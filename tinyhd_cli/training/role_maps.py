@@ -28,10 +28,10 @@ from ..errors import InputError
 from ..inference.pipeline import Pipeline
 from ..inference.preprocess import Pixels, normalized, reduction
 from ..inference.windows import Map
-from .clip_cache import Form, Stored, decode, form_of, is_still, key_of, stored_size
-from .clips import TRAJECTORIES, TRAJECTORY_FRAMES, Clips, Pick
+from .clip_cache import Form, Stored, decode, form_of, is_still
+from .clips import TRAJECTORY_FRAMES, Clips, Pick
 from .options import TrainConfig
-from .picks import starts, validation_picks
+from .picks import camera_paths, starts, validation_picks
 from .teacher_cache import packed, unpacked
 from .teacher_errors import naming_teacher
 
@@ -173,11 +173,6 @@ def wanted_frames(config: TrainConfig, frames: int) -> list[int]:
     return sorted({min(max(0, start + place), frames - 1) for start in first for place in config.map_frames})
 
 
-def wanted_paths(config: TrainConfig) -> list[int]:
-    """Return the camera paths over a photograph that training and validation can use."""
-    return list(range(TRAJECTORIES + 1)) if config.still_motion else [0]
-
-
 def load_teachers(config: TrainConfig) -> list[RoleTeacher]:
     """Load the teachers with roles of a run, and log which roles have none.
 
@@ -250,9 +245,8 @@ def store_maps(teacher: RoleTeacher, video: Video, stored: Stored, root: Path) -
         OutputError: the file cannot be written.
     """
     config, form = teacher.config, teacher.form
-    key = key_of(video, stored_size(video, form.size), form.preprocess)
-    path = root / "teacher" / f"{teacher.role}-{teacher.identity}" / f"{key}.npz"
-    wanted = wanted_paths(config) if stored.still else wanted_frames(config, stored.frames)
+    path = root / "teacher" / f"{teacher.role}-{teacher.identity}" / f"{stored.content}.npz"
+    wanted = list(camera_paths(config)) if stored.still else wanted_frames(config, stored.frames)
     if is_usable(path, wanted):
         return path
     if is_still(video):

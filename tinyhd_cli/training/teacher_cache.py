@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..atomic_files import atomic_write, cannot_write
 from ..complete import is_complete
-from ..errors import OutputError, one_line
+from ..errors import InputError, OutputError, one_line
 from .clip_cache import Form, form_of
 from .losses import Targets
 from .teachers import Teacher, mean, mirrored
@@ -36,6 +36,8 @@ class CachedTeacher:
 
     def __init__(self, teacher: Teacher, folder: Path | None, dtype: str = "float16", scale: int = 1) -> None:
         self.teacher, self.dtype, self.scale = teacher, dtype, scale
+        self.is_full = False
+        """Whether the maps of all clips of the run are cached, so that the teacher is not needed."""
         self.folder = folder / f"{teacher.identity}-{dtype}-{scale}" if folder else None
         if self.folder:
             try:
@@ -52,17 +54,27 @@ class CachedTeacher:
         path = self.path(key)
         return path is not None and is_complete(path)
 
-    def targets(self, keys: Sequence[str], reads: Tensor, flips: Sequence[bool]) -> Targets:
+    def targets(self, keys: Sequence[str], reads: Tensor | None, flips: Sequence[bool]) -> Targets:
         """Return the teacher's maps of a batch, mirrored where the student's clips are.
 
         Args:
             keys: of the clips (``Sample``).
-            reads: clips ``(N, R, H, W, 3)``, not mirrored; see :meth:`Teacher.targets`.
+            reads: clips ``(N, R, H, W, 3)``, not mirrored; see :meth:`Teacher.targets`. None if :attr:`is_full`.
             flips: which clips are mirrored.
+
+        Raises:
+            InputError: a file of a full cache has been damaged or removed.
         """
         found = []
-        for key, read, flip in zip(keys, reads, flips, strict=True):
-            maps = self.cached(key) or self.compute(key, read)
+        for number, (key, flip) in enumerate(zip(keys, flips, strict=True)):
+            maps = self.cached(key)
+            if maps is None and reads is None:
+                raise InputError(
+                    f"{self.path(key)}: damaged or missing; remove it, and start again to compute it again"
+                )
+            if maps is None:
+                assert reads is not None
+                maps = self.compute(key, reads[number])
             found.append(mirrored(maps) if flip else maps)
         deep = [maps.intermediate for maps in found if maps.intermediate is not None]
         final = torch.cat([maps.final for maps in found if maps.final is not None])
@@ -75,7 +87,8 @@ class CachedTeacher:
         try:
             return self.load(key)
         except Exception as error:  # a damaged file can raise anything
-            log.warning("%s: damaged, computing it again (%s)", self.path(key), one_line(error))
+            again = "" if self.is_full else ", computing it again"
+            log.warning("%s: damaged%s (%s)", self.path(key), again, one_line(error))
             return None
 
     def compute(self, key: str, read: Tensor) -> Targets:
@@ -102,7 +115,7 @@ class CachedTeacher:
         size = self.teacher.config.input_size
         with path.open("rb") as file, np.load(file) as arrays:  # NumPy does not close a damaged file that it opened
             maps = [unpacked(name, dict(arrays), size) for name in ("final", "intermediate")]
-        device = self.teacher.model.device
+        device = self.teacher.device
         final, deep = (None if m is None else m.unsqueeze(0).to(device) for m in maps)
         if final is None:
             raise ValueError("contains no maps")
@@ -119,15 +132,31 @@ class Teachers:
     def __init__(self, teachers: Sequence[CachedTeacher]) -> None:
         self.teachers = teachers
 
+    def look_up(self, keys: Collection[str]) -> None:
+        """Find out which teachers are needed, if a run needs the maps of all clips with the given keys."""
+        for cached in self.teachers:
+            cached.is_full = cached.folder is not None and all(map(cached.has, keys))
+
+    def load(self) -> None:
+        """Load the teachers that are needed; ``WeightsError`` if one cannot be loaded."""
+        for cached in self.teachers:
+            if not cached.is_full:
+                cached.teacher.model  # noqa: B018  # loaded on first use
+
     @property
     def contexts(self) -> dict[Form, tuple[int, int]]:
-        """Number of frames before and after the student's clip to read, by form in which the teachers read frames."""
+        """Number of frames before and after the student's clip to read, by form in which the teachers read frames.
+
+        Only forms of teachers that are needed.
+        """
         found: dict[Form, tuple[int, int]] = {}
         for cached in self.teachers:
+            if cached.is_full:
+                continue
             teacher = cached.teacher
-            form = form_of(teacher.spec)
-            before, after = found.get(form, (0, 0))
-            found[form] = max(before, teacher.before), max(after, teacher.after)
+            own = (0, 0) if teacher.config.stills else (teacher.before, teacher.after)
+            before, after = found.get(form := form_of(teacher.spec), (0, 0))
+            found[form] = max(before, own[0]), max(after, own[1])
         return found
 
     def targets(self, keys: Sequence[str], reads: Mapping[Form, Tensor], flips: Sequence[bool]) -> Targets:
@@ -140,14 +169,17 @@ class Teachers:
         """
         found = []
         for cached in self.teachers:
-            form = form_of(cached.teacher.spec)
-            before, after = self.contexts[form]
-            read = reads[form]
-            if read.shape[1] > 1:  # another teacher of this form may need more context
-                first, last = before - cached.teacher.before, read.shape[1] - (after - cached.teacher.after)
-                read = read[:, first:last]
+            read = None if cached.is_full else self.with_context(cached.teacher, reads)
             found.append(cached.targets(keys, read, flips))
         return mean(found)
+
+    def with_context(self, teacher: Teacher, reads: Mapping[Form, Tensor]) -> Tensor:
+        """Return clips with the context of one teacher; another teacher of its form may need more."""
+        form = form_of(teacher.spec)
+        (before, after), read = self.contexts[form], reads[form]
+        if read.shape[1] == 1:
+            return read
+        return read[:, before - teacher.before : read.shape[1] - (after - teacher.after)]
 
 
 def packed(name: str, maps: Tensor, dtype: str, scale: int) -> dict[str, NDArray[Any]]:

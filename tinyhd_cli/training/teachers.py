@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import weights
 from ..models import ModelSpec
 from ..models.registry import family
 from .losses import Targets, distribution
@@ -65,7 +67,7 @@ class Alignment:
 
 
 class Teacher:
-    """A trained network with fixed weights.
+    """A trained network with fixed weights. It is loaded on first use, which cached maps may make unnecessary.
 
     A teacher with one map per clip is run on one clip for each of the student's maps. TinyHD's authors read one frame
     less before the clip; ``upstream_alignment`` reproduces that.
@@ -80,20 +82,21 @@ class Teacher:
     """
 
     def __init__(self, config: TrainConfig, name: str, device: torch.device) -> None:
-        from ..inference.model import load_model
-
         with naming_teacher(name):
-            self.model: Model = load_model(name, str(device), engine="torch")
-        self.config = config
+            self.spec, self.sha256 = spec_and_digest(name)
+        self.config, self.name, self.device = config, name, device
         self.bf16 = config.precision == "bf16"
         sliding = self.spec.windowing == "sliding"
         self.lag = 1 if config.upstream_alignment and sliding and config.num_maps > 1 else 0
         self.alignment = Alignment(config.map_frames, config.clip_frames, self.spec, self.lag)
 
-    @property
-    def spec(self) -> ModelSpec:
-        """The teacher."""
-        return self.model.spec
+    @cached_property
+    def model(self) -> Model:
+        """The network with its weights; ``WeightsError`` if it cannot be loaded."""
+        from ..inference.model import load_model
+
+        with naming_teacher(self.name):
+            return load_model(self.name, str(self.device), engine="torch")
 
     @property
     def before(self) -> int:
@@ -109,7 +112,7 @@ class Teacher:
     def identity(self) -> str:
         """Digest that distinguishes this teacher's maps from those of another."""
         config, alignment = self.config, self.alignment
-        facts: tuple[object, ...] = (self.model.sha256, self.spec.input_size, config.input_size, alignment.starts)
+        facts: tuple[object, ...] = (self.sha256, self.spec.input_size, config.input_size, alignment.starts)
         facts += (alignment.student, alignment.length, config.stills, self.bf16, config.teacher_flip)
         facts += (config.teacher_step if len(alignment.starts) > 1 else 1,)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
@@ -157,11 +160,12 @@ class Teacher:
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
         """Run the network: final ``(N, T, H, W)`` and hierarchical maps ``(N, K, T1, H, W)`` of ``(N, T, H, W, 3)``."""
-        device, steps, kind = torch.device(self.model.device), self.spec.preprocess, family(self.spec)
+        network, device, kind = self.model.network, self.device, family(self.spec)
+        steps = self.spec.preprocess
         mean, std = (torch.tensor(values, device=device).view(3, 1, 1, 1) for values in (steps.mean, steps.std))
         x = (clips.to(device).permute(0, 4, 1, 2, 3).float() / 255 - mean) / std
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            final, maps = self.model.network(x, intermediate=True) if kind.intermediate else (self.model.network(x), {})
+            final, maps = network(x, intermediate=True) if kind.intermediate else (network(x), {})
         if not bool(torch.isfinite(final.sum(dtype=torch.float32))):  # stored in 8 bits, NaN would become 0
             raise self.model.not_finite()
         deep = maps.get(kind.hierarchy)
@@ -173,6 +177,17 @@ class Teacher:
         if tuple(maps.shape[-2:]) == size:
             return maps
         return F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def spec_and_digest(name: str) -> tuple[ModelSpec, str]:
+    """Return the network of a weights file and the digest of the file, without building the network.
+
+    Raises:
+        WeightsError: the file cannot be found or read.
+        UsageError: the name is unknown.
+    """
+    file = weights.open_file(name)
+    return (file.metadata or file.load().info).spec, file.sha256
 
 
 def interpolate_maps(maps: Tensor, positions: Sequence[int]) -> Tensor:
