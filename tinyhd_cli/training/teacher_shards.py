@@ -1,0 +1,113 @@
+"""Compute the teachers' maps of a run in shards, on several machines or in several processes, without training.
+
+A shard is every Nth video of the run. The maps are files of the cache, by keys that are equal on all machines: shards
+can be written to the same folder at the same time, or to several folders that are copied together. See
+:mod:`.teacher_cache`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..callbacks import StartPhase, no_phases
+from ..datasets import Video
+from ..errors import UsageError
+from ..inference.devices import pick_device
+from ..wording import plural
+from . import sources
+from .augment import collate
+from .clip_cache import form_of
+from .clips import Clips
+from .options import TrainConfig
+from .picks import possible_picks
+from .prepare import decode_for, load_teachers, maps_folder
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of the videos of a run: those with the numbers ``index``, ``index + count``, ..., from 1."""
+
+    index: int
+    """From 1."""
+    count: int
+    """Number of shards."""
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def part(self, groups: Sequence[Sequence[Video]]) -> list[list[Video]]:
+        """Return the videos of the shard, in their groups."""
+        chosen, number = [], 0
+        for group in groups:
+            chosen.append([video for place, video in enumerate(group, number) if place % self.count == self.index - 1])
+            number += len(group)
+        return chosen
+
+
+def parse_shard(text: str) -> Shard:
+    """Return the shard of a text such as ``1/4``; ``UsageError`` if it is malformed."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--teacher-shard {text}: must be I/N with I from 1 to N, such as 1/4")
+    return Shard(int(match[1]), int(match[2]))
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The result of computing a shard."""
+
+    shard: Shard
+    folder: Path
+    """Folder of the maps, which can be copied into the cache of another machine."""
+    videos: int
+    """Videos of the shard, without damaged ones."""
+    clips: int
+    """Clips of these videos that the run may need maps of."""
+    computed: int
+    """Clips whose maps were not cached before."""
+
+    def __str__(self) -> str:
+        if not self.videos:
+            return f"shard {self.shard} has no videos"
+        clips = f"{plural(self.clips, 'clip')} of {plural(self.videos, 'video')}"
+        return f"shard {self.shard}: {clips}; the maps of {self.computed:,} computed, the others were cached"
+
+
+def fill_shard(config: TrainConfig, shard: Shard, start_phase: StartPhase = no_phases) -> Filled:
+    """Compute the teachers' maps of one shard that are not cached; train nothing.
+
+    Args:
+        config: the run that will use the maps.
+        shard: the part of its videos.
+        start_phase: starts a phase and returns the callback for its progress.
+
+    Raises:
+        UsageError: the run has no cache, or no teacher without a role.
+        InputError: data is missing or unreadable.
+        WeightsError: a teacher cannot be loaded.
+        OutputError: the maps cannot be written.
+    """
+    if config.cache is None:
+        raise UsageError("--teacher-shard: name the folder of the maps with --cache")
+    groups = shard.part(sources.find(config).groups)
+    teachers = load_teachers(config, torch.device(pick_device(config.device)))
+    if teachers is None:
+        raise UsageError(f"--teacher-shard: needs --teacher, for a network other than {config.model} if it has roles")
+    stored = decode_for(config, groups, teachers, start_phase)
+    form = form_of(config.spec)
+    videos = {one: [video for group in several for video in group] for one, several in stored.items()}
+    clips = Clips(videos, form, teachers.contexts, config.clip_frames, config.map_frames, task=config.spec.task)
+    picks = possible_picks(config, stored[form])
+    progress, computed = start_phase(f"maps of shard {shard}"), 0
+    for done, (key, pick) in enumerate(picks.items(), start=1):
+        if not all(one.has(key) for one in teachers.teachers):
+            batch = collate([clips[pick]])
+            teachers.targets(batch.keys, batch.reads, batch.flips)
+            computed += 1
+        progress(done, len(picks))
+    return Filled(shard, maps_folder(config), len(videos[form]), len(picks), computed)
