@@ -5,19 +5,85 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ENGINES, METRICS = "tinyhd_cli/engines/csrc", "tinyhd_cli/metrics/csrc"
 
-ISAS = {"avx512": ["-mavx512f", "-mfma"], "avx2": ["-mavx2", "-mfma"]}
-"""Instruction sets of x86 CPUs, with their compiler flags."""
+X86 = {"avx512": ["-mavx512f", "-mfma"], "avx2": ["-mavx2", "-mfma"]}
+"""Instruction sets of x86 CPUs that the kernels are compiled for, with their compiler flags."""
+
+ARM = {"neon": list[str]()}
+"""Instruction sets of 64-bit ARM CPUs; all have NEON."""
+
+
+class Platform(NamedTuple):
+    """A kind of machine that the C code can be compiled for."""
+
+    isas: Mapping[str, Sequence[str]]
+    suffix: str = ".so"
+    """Suffix of a library; must match ``tinyhd_cli/system.py``."""
+    flags: Sequence[str] = ("-fPIC",)
+    libraries: Sequence[str] = ("-lm",)
+    """Libraries that ``weighted_f.c`` needs."""
+    gcc_flags: Sequence[str] = ()
+    """Flags for GCC only."""
+    compilers: Sequence[str] = ("cc",)
+    """Compilers to use without the variable ``CC``: the first that is installed."""
+
+    def commands(self, compiler: Sequence[str]) -> dict[Path, list[str]]:
+        """Return the command for each library, by its path in the project. Commands lack the name of the output.
+
+        Args:
+            compiler: name of a GCC or Clang, and its arguments.
+        """
+        gcc_flags = () if "clang" in Path(compiler[0]).name else self.gcc_flags
+        start = [*compiler, "-O3", "-shared", *self.flags, *gcc_flags]
+        commands = {Path(METRICS, f"_weighted_f{self.suffix}"): [*start, "weighted_f.c", *self.libraries]}
+        for isa, flags in self.isas.items():
+            commands[Path(ENGINES, f"_blocks_{isa}{self.suffix}")] = [*start, *flags, "blocks.c"]
+        return commands
+
+
+MACOS = "11.0"
+"""The oldest macOS that runs on ARM."""
+
+PLATFORMS = {
+    ("linux", "x86_64"): Platform(X86),
+    ("linux", "aarch64"): Platform(ARM),
+    ("darwin", "arm64"): Platform(ARM, ".dylib", ["-arch", "arm64", f"-mmacosx-version-min={MACOS}"]),
+    # GCC does not align the stack for vectors of 32 bytes on Windows, so the assembler must not assume that it does.
+    ("win32", "AMD64"): Platform(
+        X86,
+        ".dll",
+        flags=[],
+        libraries=[],
+        gcc_flags=["-static-libgcc", "-Wa,-muse-unaligned-vector-move"],
+        compilers=("clang", "gcc"),
+    ),
+}
+"""Platforms by ``sys.platform`` and ``platform.machine()``. Others get a wheel without libraries."""
+
+
+def compiler_of(target: Platform) -> list[str]:
+    """Return the name and the arguments of the C compiler for a platform."""
+    installed = [name for name in target.compilers if shutil.which(name)]
+    return shlex.split(os.environ.get("CC", (installed or target.compilers)[0]))
+
+
+def platform_tag() -> str:
+    """Return the last part of the name of a wheel for this platform."""
+    # Python for macOS often is a universal program, but the libraries are for ARM only.
+    tag = f"macosx-{MACOS}-arm64" if sys.platform == "darwin" else sysconfig.get_platform()
+    return tag.replace("-", "_").replace(".", "_")
 
 
 class Kernels(BuildHookInterface):  # type: ignore[type-arg]
@@ -30,25 +96,24 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]
             version: kind of build, such as ``standard`` or ``editable``.
             build_data: build settings of hatchling, which this changes.
         """
-        if self.target_name != "wheel" or sys.platform != "linux" or platform.machine() != "x86_64":
+        target = PLATFORMS.get((sys.platform, platform.machine()))
+        if self.target_name != "wheel" or target is None:
             return
-        compiler = [*shlex.split(os.environ.get("CC", "cc")), "-O3", "-fPIC", "-shared"]
-        libraries = {Path(ENGINES, f"_blocks_{isa}.so"): [*flags, "blocks.c"] for isa, flags in ISAS.items()}
-        libraries[Path(METRICS, "_weighted_f.so")] = ["weighted_f.c", "-lm"]
+        commands = target.commands(compiler_of(target))
         try:
             # Replaced only after compilation, because a running tinyhd may have mapped the old files.
             with tempfile.TemporaryDirectory(dir=Path(self.root, ENGINES)) as partial:
-                for library, arguments in libraries.items():
-                    command = [*compiler, *arguments, "-o", str(Path(partial, library.name))]
-                    subprocess.run(command, check=True, cwd=Path(self.root, library.parent))
-                for library in libraries:
+                for library, command in commands.items():
+                    output = ["-o", str(Path(partial, library.name))]
+                    subprocess.run([*command, *output], check=True, cwd=Path(self.root, library.parent))
+                for library in commands:
                     Path(partial, library.name).replace(Path(self.root, library))
         except (OSError, subprocess.CalledProcessError) as error:
             self.app.display_warning(f"the C code of tinyhd was not compiled, so it is slower ({error})")
             if version == "editable":  # libraries of older C files would be used
-                for library in libraries:
+                for library in commands:
                     Path(self.root, library).unlink(missing_ok=True)
             return
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
-        build_data["artifacts"] += [f"/{library.as_posix()}" for library in libraries]
+        build_data["tag"] = f"py3-none-{platform_tag()}"
+        build_data["artifacts"] += [f"/{library.as_posix()}" for library in commands]

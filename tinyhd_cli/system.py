@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import platform
 import re
 import sys
 from collections.abc import Callable
@@ -14,6 +15,12 @@ from typing import Any
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 """Parameters of glibc's ``mallopt``, as named in its malloc.h."""
+
+LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+"""Suffix of the compiled C files; must match ``hatch_build.py``."""
+
+WINDOWS_FEATURES = {40: {"avx2", "fma"}, 41: {"avx512f", "fma"}}
+"""Features by number of ``IsProcessorFeaturePresent``. It has no number for FMA, which all these CPUs have."""
 
 Call = Callable[..., int]
 """Type of a C function."""
@@ -35,6 +42,20 @@ def physical_cores() -> int:
             path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
             siblings.add(path.read_text(encoding="ascii"))
     return len(siblings) or available_cores()
+
+
+@functools.cache
+def cpu_features() -> frozenset[str]:
+    """Return the instruction sets of this CPU, named as in Linux; ``neon`` for all 64-bit ARM CPUs."""
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return frozenset(["neon"])
+    if sys.platform == "win32":
+        present = ctypes.windll.kernel32.IsProcessorFeaturePresent
+        return frozenset[str]().union(*(features for number, features in WINDOWS_FEATURES.items() if present(number)))
+    found = None
+    with contextlib.suppress(OSError):
+        found = re.search(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    return frozenset(found[1].split() if found else ())
 
 
 def limit_threads(count: int) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import re
 from ctypes import POINTER, c_float, c_int32, c_int64
 from pathlib import Path
 
-FLAGS = {"avx512": "avx512f", "avx2": "avx2"}
-"""Instruction sets that the kernels are compiled for, the fastest first, with their flags in ``/proc/cpuinfo``."""
+from ..system import LIBRARY_SUFFIX, cpu_features
+
+FEATURES = {"avx512": {"avx512f", "fma"}, "avx2": {"avx2", "fma"}, "neon": {"neon"}}
+"""Instruction sets that the kernels are compiled for, the fastest first, with the features that a CPU must have."""
 
 PLANES, SHUFFLED, UPSAMPLED = range(3)
 """Kinds of block source: raw planes, the input of a pixel shuffle, the input of a trilinear interpolation."""
@@ -62,18 +63,18 @@ class CProgram(ctypes.Structure):
 
 def library(isa: str) -> Path:
     """Return the path of the kernels for an instruction set. A package built without a compiler lacks the file."""
-    return Path(__file__).parent / "csrc" / f"_blocks_{isa}.so"
+    return Path(__file__).parent / "csrc" / f"_blocks_{isa}{LIBRARY_SUFFIX}"
 
 
 @functools.cache
 def available_isas() -> list[str]:
     """Return the instruction sets that this CPU supports and that the kernels are compiled for, the fastest first."""
-    try:
-        found = re.search(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        return []  # the kernels are compiled only for Linux
-    flags = found[1].split() if found else []
-    return [isa for isa, flag in FLAGS.items() if {flag, "fma"} <= set(flags) and library(isa).exists()]
+    return [isa for isa, features in FEATURES.items() if features <= cpu_features() and library(isa).exists()]
+
+
+def expected_layout() -> list[int]:
+    """Return ``layout`` of ``blocks.c`` for the structures of this module."""
+    return [*map(ctypes.sizeof, (CBlock, CFusion, CProgram)), MAX_TAPS, MAX_MAPS, GAP]
 
 
 def load(isa: str) -> ctypes.CDLL:
@@ -83,7 +84,7 @@ def load(isa: str) -> ctypes.CDLL:
         OSError: the file cannot be loaded, or was compiled for another layout of the structures.
     """
     kernels = ctypes.CDLL(str(library(isa)))
-    expected = [*map(ctypes.sizeof, (CBlock, CFusion, CProgram)), MAX_TAPS, MAX_MAPS, GAP]
+    expected = expected_layout()
     try:
         compiled = list((c_int32 * len(expected)).in_dll(kernels, "layout"))
     except ValueError:  # the symbol does not exist

@@ -13,7 +13,7 @@ from .base import Engine, EngineUnavailable, FramesEngine, StillEngine
 from .graph import Array, Input, Shape, convolve, relu6
 from .kernels import available_isas, load
 
-NO_KERNELS = "no kernels for this machine: they need Linux, an x86 CPU with AVX2, and a C compiler at installation"
+NO_KERNELS = "no kernels for this machine: they need AVX2 or a 64-bit ARM CPU, and a C compiler at installation"
 
 
 @dataclass(frozen=True)

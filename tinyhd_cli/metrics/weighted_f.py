@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..system import LIBRARY_SUFFIX
 from .frame import EPS
 
 RADIUS = 3
@@ -56,7 +57,7 @@ def nearest_offsets() -> NDArray[np.int64]:
 
 NEAREST = nearest_offsets()
 
-LIBRARY = Path(__file__).parent / "csrc" / "_weighted_f.so"
+LIBRARY = Path(__file__).parent / "csrc" / f"_weighted_f{LIBRARY_SUFFIX}"
 """``weighted_f.c``, compiled by ``hatch_build.py``; without it, OpenCV and NumPy compute the same, more slowly."""
 
 VERSION = 2

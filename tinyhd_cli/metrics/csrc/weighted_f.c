@@ -23,8 +23,8 @@ enum { LANES = 16, STEPS = 4 };
 #endif
 
 /* Compiles a function also for CPUs with AVX2. The choice between both is made when the library is loaded, which needs
- * glibc. On ARM, the only version has NEON. */
-#if defined(__x86_64__) && defined(__GLIBC__)
+ * glibc; Clang changes the function's name. On ARM, the only version has NEON. */
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
 #define FOR_NEWER_CPUS_TOO __attribute__((target_clones("arch=x86-64-v3", "default")))
 #else
 #define FOR_NEWER_CPUS_TOO
