@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tinyhd")
 
-BUILT_IN = ("tinyhd", "hd2s", "uvanet", "stkd")
+BUILT_IN = ("tinyhd", "hd2s", "uvanet", "stkd", "thtdnet")
 """Families of this package: modules of :mod:`tinyhd_cli.models.families`, each with an instance ``FAMILY``."""
 
 MISSING = "is not installed here; install the package that provides it (tinyhd doctor lists the installed families)"

@@ -1,0 +1,125 @@
+"""THTD-Net: sizes, weights of Video Swin transformers, recomputation, and a video end to end."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tinyhd_cli import weights
+from tinyhd_cli.errors import UsageError, WeightsError
+from tinyhd_cli.models import create, named_spec
+from tinyhd_cli.models.original_names import recognize
+from tinyhd_cli.models.registry import family, network_state
+
+TINY = {"channels": 32, "depths": (1, 2, 1, 1), "input_size": (64, 64)}
+PUBLISHED_MIB = 220
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(1)
+    return create("thtdnet", **TINY).eval()
+
+
+def parameters(part, **options):
+    state = network_state(named_spec("thtdnet", **options))
+    names = (name for name in state if name.startswith(part) and not name.endswith("index"))
+    return sum(state[name].numel() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("options", "decoder"), [({}, 817_648), ({"laterals": False}, 762_128), ({"decoder": "wide"}, 6_518_536)]
+)
+def test_the_size_of_the_weights(options, decoder):
+    assert parameters("encoder.", **options) == 49_509_078
+    assert parameters("decoder.", **options) == decoder
+    state = network_state(named_spec("thtdnet", **options))
+    mib = sum(tensor.numel() * tensor.element_size() for tensor in state.values()) / 2**20
+    assert (round(mib) == PUBLISHED_MIB) == (options.get("decoder") != "wide")
+
+
+def test_the_map_depends_on_all_32_frames(network):
+    clip = torch.randn(1, 3, 32, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    saliency = network(clip)
+    assert saliency.shape == (1, 1, 64, 64)
+    saliency.sum().backward()
+    assert (clip.grad.abs().amax((0, 1, 3, 4)) > 0).all()
+    assert family(network.spec).specs[0].map_frame == -1
+
+
+@pytest.mark.parametrize("options", [{}, {"laterals": False}, {"decoder": "wide"}, {"channels": 64}])
+def test_recognizes_own_tensors(options):
+    spec = named_spec("thtdnet", **{**TINY, **options})
+    assert recognize(network_state(spec)).same_network(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("channels", 48), ("depths", (2, 2, 2)), ("decoder", "deep"), ("drop_path", 1.0), ("laterals", 1)],
+)
+def test_options_that_no_network_has(name, value):
+    with pytest.raises(UsageError, match=f"^--set {name}=.*: must be "):
+        named_spec("thtdnet", **{name: value})
+
+
+# ------------------------------------------------------------------------------------------- weights of the encoder
+
+
+def classifier(network, names):
+    """Return the encoder's tensors with values of their own, as a classifier by the names of a program."""
+    generator = torch.Generator().manual_seed(7)
+    state = {}
+    for name, tensor in network.encoder.state_dict().items():
+        value = tensor if name.endswith("index") else torch.randn(tensor.shape, generator=generator)
+        if names == "authors":
+            kind, index, *rest = name.split(".")
+            if kind == "features":
+                before = ("layers", str(int(index) // 2))
+                rest = ["blocks", *rest] if int(index) % 2 == 0 else ["downsample", *rest]
+                name = ".".join([*before, *rest]).replace("mlp.0", "mlp.fc1").replace("mlp.3", "mlp.fc2")
+            name = f"backbone.{name}"
+        state[name] = value
+    head = "head" if names == "torchvision" else "cls_head.fc_cls"
+    return {**state, f"{head}.weight": torch.zeros(400, 256), f"{head}.bias": torch.zeros(400)}
+
+
+@pytest.mark.parametrize("names", ["torchvision", "authors"])
+def test_starts_from_a_video_swin_transformer(network, names):
+    state = classifier(network, names)
+    kind, fresh = family(network.spec), create("thtdnet", **TINY)
+    assert kind.is_imagenet(dict.fromkeys(state))
+    decoder = {name: tensor.clone() for name, tensor in fresh.decoder.state_dict().items()}
+    kind.initialize(fresh, network.spec, state, [])
+    for name, tensor in classifier(network, "torchvision").items():
+        assert name.startswith("head.") or torch.equal(fresh.encoder.state_dict()[name], tensor), name
+    assert all(torch.equal(tensor, fresh.decoder.state_dict()[name]) for name, tensor in decoder.items())
+
+
+def test_weights_of_another_size_are_refused(network):
+    deeper = create("thtdnet", **{**TINY, "depths": (1, 2, 2, 1)})
+    with pytest.raises(WeightsError, match=r"^--init: not a Video Swin transformer of this size: no features\.4\.1\."):
+        family(deeper.spec).initialize(deeper, deeper.spec, classifier(network, "torchvision"), [])
+
+
+def test_a_network_with_another_decoder_is_not_taken_for_this_one(network, tmp_path):
+    state = classifier(network, "authors")
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "thtd.pth")
+    with pytest.raises(WeightsError, match=r"Video Swin transformer, but not the decoder .* --init FILE"):
+        weights.load(tmp_path / "thtd.pth")
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+def test_recomputed_blocks_have_the_same_gradients(network):
+    clip = torch.randn(1, 3, 32, 64, 64, generator=torch.Generator().manual_seed(2))
+    found = []
+    for checkpoint in (False, True):
+        one = create("thtdnet", **TINY, checkpoint=checkpoint, drop_path=0.5).train()
+        one.load_state_dict(network.state_dict())
+        torch.manual_seed(3)  # the same branches are dropped
+        one(clip).square().mean().backward()
+        found.append({name: parameter.grad for name, parameter in one.named_parameters()})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, msg=name)
