@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from helpers import clips
 
-from tinyhd_cli import weights
+from tinyhd_cli import load_model, weights
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models import create, named_spec
 from tinyhd_cli.models.original_names import recognize
 from tinyhd_cli.models.registry import family, network_state
+from tinyhd_cli.video.reader import VideoReader
 
 TINY = {"channels": 32, "depths": (1, 2, 1, 1), "input_size": (64, 64)}
 PUBLISHED_MIB = 220
@@ -106,6 +109,30 @@ def test_a_network_with_another_decoder_is_not_taken_for_this_one(network, tmp_p
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "thtd.pth")
     with pytest.raises(WeightsError, match=r"Video Swin transformer, but not the decoder .* --init FILE"):
         weights.load(tmp_path / "thtd.pth")
+
+
+# ------------------------------------------------------------------------------------------------------- prediction
+
+
+def test_a_video_is_padded_with_its_first_frame(network, tmp_path):
+    weights.save(tmp_path / "tiny.safetensors", network.state_dict(), network.spec)
+    model = load_model(tmp_path / "tiny.safetensors", "cpu", engine="torch")
+    with VideoReader(clips.make(tmp_path / "clip.mp4", frames=3)) as reader:
+        frames = [model.prepare(frame.rgb()) for frame in reader]
+        maps = [saliency for _, saliency in model.maps(enumerate(frames))]
+    assert len(maps) == 3
+    for index, saliency in enumerate(maps):
+        clip = np.stack([frames[0]] * (31 - index) + frames[: index + 1], axis=1)
+        np.testing.assert_allclose(saliency, model.infer(clip)[0], atol=1e-6)
+    assert np.abs(maps[2] - maps[0]).max() > 1e-6
+
+
+def test_other_indices_in_a_file_are_ignored(network):
+    state = network.state_dict()
+    name = "encoder.features.2.1.attn.relative_position_index"
+    other = create("thtdnet", **TINY)
+    other.load_state_dict({**state, name: torch.full_like(state[name], 10**9)})
+    assert torch.equal(other.state_dict()[name], state[name])
 
 
 # --------------------------------------------------------------------------------------------------------- training

@@ -23,7 +23,10 @@ CHECKPOINT_KEYS = (
 """Keys of state dicts in checkpoints, in order of preference."""
 
 COUNTER = "num_batches_tracked"
-"""Last part of the name of the only integer tensors: BatchNorm's step counters."""
+"""Last part of the names of BatchNorm's step counters."""
+
+INTEGERS = (COUNTER, "relative_position_index")
+"""Last parts of the names of all integer tensors: counters, and the indices of a Swin transformer, which are fixed."""
 
 
 def anchors() -> tuple[str, ...]:

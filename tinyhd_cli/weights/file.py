@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..atomic_files import atomic_write
 from ..errors import UsageError, WeightsError, one_line
 from ..models import ModelSpec, original_names
-from ..models.original_names import COUNTER
+from ..models.original_names import INTEGERS
 from ..untrusted import parse_json
 from .registry import WeightsInfo, describe
 
@@ -34,11 +34,11 @@ EXTERNAL_FIELDS = ("file", "bytes", "sha256", "hub")
 DAMAGED = "damaged, or not a safetensors file"
 WRONG_DIGEST = "the tensors do not match the digest in the metadata; download the file again"
 
-BUFFERS = ("running_mean", "running_var", COUNTER)
+BUFFERS = ("running_mean", "running_var", *INTEGERS)
 """Last parts of the names of tensors that are not trained."""
 
 MAX_BYTES = 1 << 30
-"""Maximum size of a weights file. HD2S, the largest network, has 120 MB; its checkpoint with optimizer has 500 MB."""
+"""Maximum size of a weights file. THTD-Net has 231 MB; a checkpoint of its training has 870 MB."""
 
 MAX_HEADER = 4 << 20
 """Maximum size of the JSON header of a safetensors file; 100 KB is usual."""
@@ -182,7 +182,7 @@ def check_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     converted = {}
     for name, tensor in state_dict.items():
-        if not tensor.is_floating_point() and not name.endswith(COUNTER):
+        if not tensor.is_floating_point() and not name.endswith(INTEGERS):
             raise WeightsError(f"{name!r} has the type {tensor.dtype}; weights must be floating-point")
         converted[name] = tensor.float()
     values = torch.cat([tensor.flatten() for tensor in converted.values()])
@@ -195,7 +195,7 @@ def check_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if variances and float(torch.cat(list(variances.values())).min()) < 0:
         name = next(name for name, tensor in variances.items() if float(tensor.min()) < 0)
         raise WeightsError(f"{name!r} contains negative variances: the file is damaged")
-    return {name: tensor.long() if name.endswith(COUNTER) else tensor for name, tensor in converted.items()}
+    return {name: tensor.long() if name.endswith(INTEGERS) else tensor for name, tensor in converted.items()}
 
 
 def save(path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], spec: ModelSpec, **facts: Any) -> WeightsInfo:

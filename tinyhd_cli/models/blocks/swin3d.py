@@ -8,6 +8,7 @@ Source: Liu et al., "Video Swin Transformer", CVPR 2022. The tensors have the na
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,7 @@ PATCH: Size3 = (2, 4, 4)
 """Frames, rows and columns of a patch."""
 
 WINDOW: Size3 = (8, 7, 7)
-"""Size of a window, in patches."""
-
-SHIFT: Size3 = (4, 3, 3)
-"""Offset of the windows in every second block."""
+"""Size of a window, in patches. In every second block, the windows are shifted by half of it."""
 
 HEAD_CHANNELS = 32
 """Channels of an attention head."""
@@ -43,21 +41,21 @@ def size_of(x: Tensor) -> Size3:
     return (x.shape[1], x.shape[2], x.shape[3])
 
 
-def fitting(size: Size3, shift: Size3) -> tuple[Size3, Size3]:
+def fitting(size: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
     """Return the window and its shift for features: an axis that fits into one window has a smaller one, unshifted."""
-    window, offset = list(WINDOW), list(shift)
+    sides, offsets = list(window), list(shift)
     for axis, side in enumerate(size):
-        if side <= WINDOW[axis]:
-            window[axis], offset[axis] = side, 0
-    return (window[0], window[1], window[2]), (offset[0], offset[1], offset[2])
+        if side <= window[axis]:
+            sides[axis], offsets[axis] = side, 0
+    return (sides[0], sides[1], sides[2]), (offsets[0], offsets[1], offsets[2])
 
 
-def relative_positions() -> Tensor:
-    """Return the row of the bias table for each pair of positions in a window, ``(392, 392)``."""
-    axes = [torch.arange(side) for side in WINDOW]
+def relative_positions(window: Size3) -> Tensor:
+    """Return the row of the bias table for each pair of positions in a window; ``(392, 392)`` for the usual one."""
+    axes = [torch.arange(side) for side in window]
     positions = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
-    time, height, width = positions[:, :, None] - positions[:, None, :] + (torch.tensor(WINDOW) - 1)[:, None, None]
-    row: Tensor = (time * (2 * WINDOW[1] - 1) + height) * (2 * WINDOW[2] - 1) + width
+    time, height, width = positions[:, :, None] - positions[:, None, :] + (torch.tensor(window) - 1)[:, None, None]
+    row: Tensor = (time * (2 * window[1] - 1) + height) * (2 * window[2] - 1) + width
     return row
 
 
@@ -90,31 +88,44 @@ def shift_mask(size: Size3, window: Size3, shift: Size3, device: torch.device) -
     return (found[:, :, None] != found[:, None, :]).float() * MASKED
 
 
+def keep_index(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
+    """Replace the index in a state dict by the module's own: a damaged one could name rows that do not exist."""
+    name = f"{prefix}relative_position_index"
+    if name in state_dict:
+        state_dict[name] = module.relative_position_index
+
+
 class WindowAttention(nn.Module):
     """Attention among the positions of each window, with a learned bias for each relative position.
 
     Args:
         channels: of the features.
-        shifted: whether the windows are shifted.
+        shifted: whether the windows are shifted by half of their size.
+        window: size of a window.
+        heads: number of heads; None: one for each ``HEAD_CHANNELS`` channels.
     """
 
     relative_position_index: Tensor
 
-    def __init__(self, channels: int, *, shifted: bool) -> None:
+    def __init__(
+        self, channels: int, *, shifted: bool, window: Size3 = WINDOW, heads: int | None = None
+    ) -> None:
         super().__init__()
-        self.heads = channels // HEAD_CHANNELS
-        self.shift = SHIFT if shifted else (0, 0, 0)
-        rows = (2 * WINDOW[0] - 1) * (2 * WINDOW[1] - 1) * (2 * WINDOW[2] - 1)
+        self.heads = heads or channels // HEAD_CHANNELS
+        self.window = window
+        self.shift = (window[0] // 2, window[1] // 2, window[2] // 2) if shifted else (0, 0, 0)
+        rows = (2 * window[0] - 1) * (2 * window[1] - 1) * (2 * window[2] - 1)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, self.heads))
-        self.register_buffer("relative_position_index", relative_positions())
+        self.register_buffer("relative_position_index", relative_positions(window))
+        self.register_load_state_dict_pre_hook(keep_index)  # type: ignore[no-untyped-call]
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the attended features ``(N, T, H, W, C)``."""
         size = size_of(x)
-        window, shift = fitting(size, self.shift)
+        window, shift = fitting(size, self.window, self.shift)
         x = F.pad(x, overhang(size, window))
         padded = size_of(x)
         if any(shift):
@@ -151,14 +162,22 @@ class Block(nn.Module):
 
     Args:
         channels: of the features.
-        shifted: whether the windows are shifted.
+        shifted, window, heads: see :class:`WindowAttention`.
         drop: probability that a branch is dropped for a clip in training.
     """
 
-    def __init__(self, channels: int, *, shifted: bool, drop: float) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        shifted: bool,
+        drop: float = 0.0,
+        window: Size3 = WINDOW,
+        heads: int | None = None,
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
-        self.attn = WindowAttention(channels, shifted=shifted)
+        self.attn = WindowAttention(channels, shifted=shifted, window=window, heads=heads)
         self.norm2 = nn.LayerNorm(channels)
         # Torchvision has dropout of probability 0 at 2 and 4.
         layers = nn.Linear(channels, 4 * channels), nn.GELU(), nn.Identity(), nn.Linear(4 * channels, channels)
