@@ -107,9 +107,7 @@ class WindowAttention(nn.Module):
 
     relative_position_index: Tensor
 
-    def __init__(
-        self, channels: int, *, shifted: bool, window: Size3 = WINDOW, heads: int | None = None
-    ) -> None:
+    def __init__(self, channels: int, *, shifted: bool, window: Size3 = WINDOW, heads: int | None = None) -> None:
         super().__init__()
         self.heads = heads or channels // HEAD_CHANNELS
         self.window = window

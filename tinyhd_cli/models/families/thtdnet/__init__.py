@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ....errors import UsageError, WeightsError
-from ...family import Family, LossTerm
+from ...family import KL_CC_TERMS, Family
 from ...spec import ModelSpec, is_count, is_number
 from .original import AUTHORS_ANCHOR, OWN_ANCHOR, is_encoder, options_of
 
@@ -43,13 +43,7 @@ class THTDNetFamily(Family):
             },
         ),
     )
-    terms = (
-        LossTerm("final", "kl", to="teacher"),
-        LossTerm("final-cc", "cc", to="teacher"),
-        LossTerm("ground-truth", "kl", to="density"),
-        LossTerm("ground-truth-cc", "cc", to="density"),
-        LossTerm("nss", "nss", to="fixation", weight=0.0),
-    )
+    terms = KL_CC_TERMS
     anchors = (OWN_ANCHOR, AUTHORS_ANCHOR)
 
     def build(self, spec: ModelSpec) -> THTDNet:
