@@ -62,8 +62,13 @@ class Prefix:
             output[...] = graph_runner.run(node, torch.from_numpy(clip).double()[None])[0].permute(1, 2, 3, 0).numpy()
 
 
-def assert_agrees(result, clip_shape, isa, threads=2):
-    engine = Fused(result, Prefix, "float32", threads, isa)
+def in_kernels(isa, threads=2):
+    """Return a function that makes an engine for a graph."""
+    return lambda result: Fused(result, Prefix, "float32", threads, isa)
+
+
+def assert_agrees(result, clip_shape, make):
+    engine = make(result)
     for seed in range(2):  # the second run reuses the scratch memory
         clip = values(np.random.default_rng(seed), *clip_shape)
         expected = graph_runner.run(result, torch.from_numpy(clip).double()[None])[0, 0].numpy()

@@ -1,0 +1,163 @@
+"""Run the C code compiled for another platform: for ARM in qemu, for Windows in Wine (``run_elsewhere.c``).
+
+Debian's packages: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user; gcc-mingw-w64-x86-64 and wine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shutil
+import struct
+import subprocess
+from ctypes import POINTER, c_double, c_float, c_int32, c_uint8
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from tinyhd_cli.engines.kernels import expected_layout
+
+ROOT = Path(__file__).parents[2]
+
+
+class Machine(NamedTuple):
+    """An emulated machine."""
+
+    platform: tuple[str, str]
+    """Key of ``PLATFORMS`` in ``hatch_build.py``."""
+    compiler: str
+    emulator: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    """Arguments for the compiler of ``run_elsewhere.c``."""
+
+
+MACHINES = {
+    "ARM": Machine(("linux", "aarch64"), "aarch64-linux-gnu-gcc", ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")),
+    "Windows": Machine(("win32", "AMD64"), "x86_64-w64-mingw32-gcc", ("wine",), ("-static",)),
+}
+
+
+class CWeighted(ctypes.Structure):
+    """``struct weighted`` of ``run_elsewhere.c``."""
+
+    _fields_ = [
+        *((name, POINTER(c_uint8)) for name in ("prediction", "mask")),
+        *((name, POINTER(c_float)) for name in ("levels", "gauss")),
+        *((name, c_double) for name in ("close", "missed")),
+        *((name, c_int32) for name in ("height", "width")),
+        ("rate", c_float),
+        ("failed", c_int32),
+    ]
+
+
+class Emulator:
+    """Compiles the C code for a machine and runs it there. Skips the test without the compiler or the emulator.
+
+    Args:
+        name: of the machine.
+        folder: for the compiled files.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.machine, self.folder = MACHINES[name], folder
+        for program in (self.machine.compiler, self.machine.emulator[0]):
+            if not shutil.which(program):
+                pytest.skip(f"{program} is not installed")
+        spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+        hatch_build = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(hatch_build)
+        commands = hatch_build.PLATFORMS[self.machine.platform].commands([self.machine.compiler])
+        for library, command in commands.items():
+            warnings = ["-Wall", "-Wextra", "-Werror"]
+            subprocess.run([*command, *warnings, "-o", folder / library.name], check=True, cwd=ROOT / library.parent)
+        program = [Path(__file__).with_name("run_elsewhere.c"), "-o", folder / "run.exe", "-pthread"]
+        subprocess.run([self.machine.compiler, *program, *self.machine.flags], check=True)
+        self.blocks = [library.name for library in commands if library.name.startswith("_blocks_")]
+        (self.weighted_f,) = [library.name for library in commands if library.name not in self.blocks]
+
+    def call(self, library: str, argument: ctypes.Structure, referenced: list, threads: int = 3) -> None:
+        """Call a library's function with a copy of a structure and all memory that it refers to; copy them back.
+
+        Args:
+            library: name of the library.
+            argument: the structure.
+            referenced: arrays and structures that it refers to.
+            threads: number of threads that call the function at the same time.
+        """
+        memory = Memory(argument, referenced)
+        (self.folder / "input").write_bytes(memory.content(threads))
+        environment = os.environ | {"WINEPREFIX": str(self.folder / "wine"), "WINEDEBUG": "-all", "DISPLAY": ""}
+        command = [*self.machine.emulator, "./run.exe", f"./{library}", "input", "output"]
+        subprocess.run(command, check=True, cwd=self.folder, timeout=300, env=environment)
+        memory.copy_back((self.folder / "output").read_bytes())
+
+
+class Memory:
+    """Structures and arrays as one block of bytes, in which pointers are offsets.
+
+    Args:
+        argument: a structure.
+        referenced: arrays and structures that it refers to.
+    """
+
+    def __init__(self, argument: ctypes.Structure, referenced: list) -> None:
+        self.parts: dict[int, tuple[int, int]] = {}
+        """Size and offset of each array or structure, by address."""
+        structures = [argument, *(one for one in referenced if not isinstance(one, np.ndarray))]
+        arrays = [(one.ctypes.data, one.nbytes) for one in referenced if isinstance(one, np.ndarray)]
+        used = 0
+        for address, size in [(ctypes.addressof(one), ctypes.sizeof(one)) for one in structures] + arrays:
+            if address not in self.parts:
+                self.parts[address] = size, used
+                used += (size + 127) // 64 * 64  # vectors may be read past the end
+        self.size = used
+        self.pointers = [pair for one in structures for pair in self._pointers(one)]
+        self.start = 0
+
+    def _pointers(self, value: ctypes.Structure | ctypes.Array) -> list[tuple[int, int]]:
+        """Return the offsets of the pointers in a structure, and of the memory that each points to."""
+        if isinstance(value, ctypes.Structure):
+            fields = [(type_, getattr(type(value), name).offset) for name, type_ in value._fields_]
+        else:
+            fields = [(value._type_, i * ctypes.sizeof(value._type_)) for i in range(len(value))]
+        pairs = []
+        for type_, offset in fields:
+            part = type_.from_buffer(value, offset)
+            if isinstance(part, (ctypes.Structure, ctypes.Array)):
+                pairs += self._pointers(part)
+            elif isinstance(part, ctypes._Pointer) and part:
+                pairs.append((self._offset(ctypes.addressof(part)), self._offset(ctypes.addressof(part.contents))))
+        return pairs
+
+    def _offset(self, address: int) -> int:
+        """Return the offset of an address in this process."""
+        return next(
+            offset + address - start for start, (size, offset) in self.parts.items() if 0 <= address - start < size
+        )
+
+    def content(self, threads: int) -> bytes:
+        """Return the bytes, ``struct header`` first."""
+        layout = expected_layout()
+        head = 4 * 8 + 16 * 4 + 16 * len(self.pointers)
+        self.start = (head + 63) // 64 * 64
+        program = self.start  # the argument is the first part
+        values = [self.start + offset for pair in self.pointers for offset in pair]
+        header = struct.pack(
+            "4q16i", len(self.pointers), program, threads, len(layout), *layout, *[0] * (16 - len(layout))
+        )
+        content = bytearray(header + struct.pack(f"{len(values)}q", *values)).ljust(self.start + self.size, b"\0")
+        for address, (size, offset) in self.parts.items():
+            content[self.start + offset : self.start + offset + size] = ctypes.string_at(address, size)
+        return bytes(content)
+
+    def copy_back(self, content: bytes) -> None:
+        """Copy all numbers from bytes that the function has changed; pointers stay."""
+        for address, (size, offset) in self.parts.items():
+            found = bytearray(content[self.start + offset : self.start + offset + size])
+            for at, _ in self.pointers:
+                if offset <= at < offset + size:
+                    found[at - offset : at - offset + 8] = ctypes.string_at(address + at - offset, 8)
+            ctypes.memmove(address, bytes(found), size)
