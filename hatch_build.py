@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-ENGINES, METRICS = "tinyhd_cli/engines/csrc", "tinyhd_cli/metrics/csrc"
+ENGINES, METRICS, VIDEO = "tinyhd_cli/engines/csrc", "tinyhd_cli/metrics/csrc", "tinyhd_cli/video/csrc"
 
 X86 = {"avx512": ["-mavx512f", "-mfma"], "avx2": ["-mavx2", "-mfma"]}
 """Instruction sets of x86 CPUs that the kernels are compiled for, with their compiler flags."""
@@ -47,7 +47,10 @@ class Platform(NamedTuple):
         """
         gcc_flags = () if "clang" in Path(compiler[0]).name else self.gcc_flags
         start = [*compiler, "-O3", "-shared", *self.flags, *gcc_flags]
-        commands = {Path(METRICS, f"_weighted_f{self.suffix}"): [*start, "weighted_f.c", *self.libraries]}
+        commands = {
+            Path(METRICS, f"_weighted_f{self.suffix}"): [*start, "weighted_f.c", *self.libraries],
+            Path(VIDEO, f"_pixels{self.suffix}"): [*start, "-ffp-contract=off", "pixels.c"],
+        }
         for isa, flags in self.isas.items():
             commands[Path(ENGINES, f"_blocks_{isa}{self.suffix}")] = [*start, *flags, "blocks.c"]
         return commands
@@ -87,7 +90,7 @@ def platform_tag() -> str:
 
 
 class Kernels(BuildHookInterface):  # type: ignore[type-arg]
-    """Compiles ``blocks.c`` for each instruction set, and ``weighted_f.c``; tags the wheel for this platform."""
+    """Compiles ``blocks.c`` for each instruction set, and the other C files; tags the wheel for this platform."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile the kernels. Hatchling calls this before it builds a wheel, or an editable installation.

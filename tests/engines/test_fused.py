@@ -211,7 +211,7 @@ def wheel(folder, compiler):
 def test_a_wheel_contains_the_kernels_and_the_graph(tmp_path):
     name, files = wheel(tmp_path, "cc")
     assert "-py3-none-linux_" in name
-    assert sorted(files) == ["_blocks_avx2.so", "_blocks_avx512.so", "_weighted_f.so", GRAPH]
+    assert sorted(files) == ["_blocks_avx2.so", "_blocks_avx512.so", "_pixels.so", "_weighted_f.so", GRAPH]
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])

@@ -136,7 +136,7 @@ def test_mean_and_std_are_rounded_to_float32_first():
     expected = []
     for mean, std in zip(*(np.float32(values) for values in (Preprocess().mean, Preprocess().std)), strict=True):
         expected.append((np.float32(1 / 255 / float(std)), np.float32(float(mean) / float(std))))
-    assert scale_and_shift(Preprocess()) == expected
+    assert list(zip(*scale_and_shift(Preprocess()), strict=True)) == expected
     assert expected[1] != (np.float32(1 / 255 / 0.224), np.float32(0.456 / 0.224))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models import ModelSpec, Preprocess
+from ..video import pixels
 
 if TYPE_CHECKING:
     from ..video.reader import Frame
@@ -93,17 +94,18 @@ def row_pairs(rows: int, height: int) -> tuple[NDArray[np.intp], NDArray[np.floa
     return np.concatenate([first, first + 1]), (at - first).astype(np.float32)[:, None, None]
 
 
-def scale_and_shift(preprocess: Preprocess) -> list[tuple[np.float32, np.float32]]:
-    """Return for each channel the factor and the subtrahend that normalize values in 0..255."""
+@functools.lru_cache(32)
+def scale_and_shift(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the factors and the subtrahends that normalize values in 0..255, one for each channel."""
     # Mean and std are rounded to float32 first, as in PyTorch tensors: the last bit of the input depends on it.
-    mean, std = (np.array(values, np.float32).tolist() for values in (preprocess.mean, preprocess.std))
-    return [(np.float32(1 / 255 / s), np.float32(m / s)) for m, s in zip(mean, std, strict=True)]
+    mean, std = (np.array(values, np.float32).astype(np.float64) for values in (preprocess.mean, preprocess.std))
+    return (1 / 255 / std).astype(np.float32), (mean / std).astype(np.float32)
 
 
 def normalized(values: NDArray[np.float32], preprocess: Preprocess) -> Pixels:
     """Return resized frames ``(H, W, 3)`` normalized, channels first: ``(3, H, W)``."""
     x = np.empty((3, *values.shape[:2]), np.float32)
-    for channel, (scale, shift) in enumerate(scale_and_shift(preprocess)):
+    for channel, (scale, shift) in enumerate(zip(*scale_and_shift(preprocess), strict=True)):
         np.multiply(values[..., channel], scale, out=x[channel])
         x[channel] -= shift
     return x
@@ -119,4 +121,9 @@ def network_input(image: Image, spec: ModelSpec) -> Pixels:
     Returns:
         float32 ``(3, H, W)`` of the network's input size.
     """
-    return normalized(resized(image, spec.preprocess, spec.input_size), spec.preprocess)
+    preprocess, size = spec.preprocess, spec.input_size
+    if preprocess.resize == "bilinear":
+        planes = pixels.resize_to_planes(image, size, *scale_and_shift(preprocess))
+        if planes is not None:
+            return planes
+    return normalized(resized(image, preprocess, size), preprocess)

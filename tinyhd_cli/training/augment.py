@@ -159,8 +159,9 @@ def recolored(clips: Tensor, colors: Tensor) -> Tensor:
 
 def normalized(clips: Tensor, preprocess: Preprocess) -> Tensor:
     """Return clips ``(N, 3, T, H, W)`` with values in 0..255, normalized exactly as for prediction."""
-    pairs = torch.tensor(scale_and_shift(preprocess), device=clips.device)
-    scale, shift = (values.view(3, 1, 1, 1) for values in pairs.unbind(1))
+    scale, shift = (
+        torch.tensor(values, device=clips.device).view(3, 1, 1, 1) for values in scale_and_shift(preprocess)
+    )
     return clips * scale - shift
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from . import pixels
 from .options import OverlayStyle
 from .reader import Color, Frame, Image, matrix
 
@@ -76,8 +77,8 @@ class PlanePainter:
     def __init__(self, style: OverlayStyle, color: Color) -> None:
         opacity = style.opacity()
         tint = to_yuv(style.colors(), color) * opacity
-        self._tint = [np.round(column).astype(np.uint8) for column in tint.T]
-        self._keep = np.round(255 * (1 - opacity[:, 0])).astype(np.uint8)
+        kept = np.round(255 * (1 - opacity[:, 0])).astype(np.uint8)
+        self._mixtures = [pixels.mixtures(kept, np.round(column).astype(np.uint8)) for column in tint.T]
 
     @staticmethod
     def supports(frame: Frame) -> bool:
@@ -104,9 +105,8 @@ class PlanePainter:
         gray = to_uint8(saliency)
         values = {size: resize_image(gray, *size) for size in set(sizes)}
         for number, size in enumerate(sizes):
-            kept = cv2.LUT(values[size], self._keep)
-            cv2.multiply(plane_pixels(frame.av_frame, number), kept, dst=kept, scale=1 / 255)
-            cv2.add(kept, cv2.LUT(values[size], self._tint[number]), dst=plane_pixels(painted, number))
+            plane = plane_pixels(frame.av_frame, number)
+            pixels.blend(plane, values[size], self._mixtures[number], plane_pixels(painted, number))
         return painted
 
 
