@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import re
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -19,7 +21,6 @@ from typer.exceptions import TyperException
 from . import errors, settings
 from .commands.config_file import option_defaults
 from .commands.terminal import loading, say, show_log, traceback_lines
-from .version import __version__
 
 COMMANDS = {
     "predict": "predict.predict",
@@ -43,10 +44,15 @@ COMMANDS = {
 """Module of :mod:`.commands` and attribute of each command, in the order of ``--help``; ``app`` in modules with
 subcommands."""
 
+COMPLETION_VARIABLE = "_TINYHD_COMPLETE"
+"""Environment variable with which the shell asks for completions."""
+
 
 def show_version(wanted: bool) -> None:
     """Print the version and exit if ``--version`` is given."""
     if wanted:
+        from .version import __version__
+
         print(f"tinyhd {__version__}")
         raise typer.Exit
 
@@ -72,12 +78,25 @@ def options(
     """Predict where people look in a video."""
 
 
+def documentation(module: str, function: str) -> str:
+    """Return the docstring of a module's function from the compiled file; the module is not run.
+
+    Args:
+        module: full name of the module.
+        function: name of the function.
+    """
+    loader: Any = getattr(find_spec(module), "loader", None)
+    codes = [part for part in loader.get_code(module).co_consts if getattr(part, "co_name", None) == function]
+    return inspect.cleandoc(str(codes[0].co_consts[0]))
+
+
 @functools.cache
-def application(only: str | None = None) -> Any:
+def application(only: str | None = None, *, outline: bool = False) -> Any:
     """Return the command line as Typer's command.
 
     Args:
         only: name of the only subcommand to import, which is faster; None for all.
+        outline: whether to import no subcommand at all; all have only a name and a summary.
     """
     app = typer.Typer(
         name="tinyhd",
@@ -89,6 +108,9 @@ def application(only: str | None = None) -> Any:
     app.callback()(options)
     for name in [only] if only else COMMANDS:
         module_name, _, attribute = COMMANDS[name].partition(".")
+        if outline:
+            app.command(name, help=documentation(f"{__package__}.commands.{module_name}", module_name))(lambda: None)
+            continue
         module = import_module(f".commands.{module_name}", __package__)
         command = getattr(module, attribute)
         if isinstance(command, typer.Typer):
@@ -206,7 +228,8 @@ def run_command(arguments: list[str], debug: bool) -> int:
     try:
         # The doctor checks the settings of all commands.
         one = bool(arguments) and arguments[0] in COMMANDS and arguments[0] != "doctor"
-        command = application(arguments[0] if one else None)
+        outline = COMMANDS.keys().isdisjoint(arguments) and COMPLETION_VARIABLE not in os.environ
+        command = application(arguments[0] if one else None, outline=outline)
         code = command.main(arguments, prog_name="tinyhd", standalone_mode=False, default_map=defaults(arguments))
     except TyperException as error:
         message = error.format_message()

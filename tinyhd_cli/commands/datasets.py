@@ -16,11 +16,16 @@ from .terminal import file_size, loading, say, stdout_console
 if TYPE_CHECKING:
     from ..datasets.download import Plan
 
-app = typer.Typer(help="List, show, download and check datasets.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 NOT_KNOWN = "not known"
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
+
+
+@app.callback()
+def datasets() -> None:
+    """List, show, download and check datasets."""
 
 
 @app.command("list")

@@ -14,7 +14,12 @@ from .terminal import file_size, say
 if TYPE_CHECKING:
     from ..weights import Located, WeightsInfo
 
-app = typer.Typer(help="List, download, verify, convert and publish weights.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def weights() -> None:
+    """List, download, verify, convert and publish weights."""
 
 
 def where(located: Located | None) -> str:
