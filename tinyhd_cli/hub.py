@@ -5,11 +5,11 @@ huggingface_hub reads ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE`` and ``HF_
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,37 @@ def cached(repo: str, filename: str, revision: str = "main") -> Path | None:
 
     found = try_to_load_from_cache(repo, filename, revision=revision)
     return Path(found) if isinstance(found, str) else None
+
+
+def find(repo: str, filename: str, revision: str = "main") -> Path | None:
+    """Return a file, downloaded unless it is in the Hub's local cache; None if the repository lacks it.
+
+    That a file is missing is remembered, too, so that a repository that was used once can be used offline.
+    """
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    found = try_to_load_from_cache(repo, filename, revision=revision)
+    if found is _CACHED_NO_EXIST:
+        return None
+    try:
+        return Path(found) if isinstance(found, str) else download(repo, filename, revision)
+    except LocalEntryNotFoundError:  # the Hub cannot be reached
+        raise
+    except EntryNotFoundError:
+        with contextlib.suppress(EntryNotFoundError):
+            hf_hub_download(repo, filename, revision=revision)  # remembers it
+        return None
+
+
+def stated_hash(repo: str, filename: str, revision: str = "main") -> str:
+    """Return the hash of a file that the Hub states: of a large file, its SHA-256; empty if the repository lacks it."""
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return metadata(repo, filename, revision).etag or ""
+    except EntryNotFoundError:
+        return ""
 
 
 def download(repo: str, filename: str, revision: str = "main", *, force: bool = False) -> Path:
@@ -63,7 +94,7 @@ def check_availability(repo: str, filename: str, revision: str) -> None:
             raise
 
 
-@contextmanager
+@contextlib.contextmanager
 def one_line_errors(
     subject: str, absent: str = "the Hub has no such file", otherwise: str = "", failed: str = "not on this machine"
 ) -> Iterator[None]:

@@ -16,13 +16,7 @@ def server():
 @pytest.fixture
 def hub(server, monkeypatch, tmp_path):
     """Return the server, set as the Hub of this process; the folder of datasets is ``data``."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    server.use(monkeypatch, tmp_path / "hf")
     monkeypatch.setenv("TINYHD_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for path, data in crowdsal_files().items():

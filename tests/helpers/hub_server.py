@@ -21,7 +21,10 @@ import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote
+
+import pytest
 
 TOKEN = "hf_the_only_token_this_server_knows"
 
@@ -91,6 +94,20 @@ class HubServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def use(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+        """Make it the Hub of this process during a test, with an empty cache in ``home``."""
+        from huggingface_hub import constants
+
+        template = f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        for name, value in (
+            ("ENDPOINT", self.url),
+            ("HUGGINGFACE_CO_URL_TEMPLATE", template),
+            ("HF_HUB_CACHE", str(home / "hub")),
+            ("HF_HUB_OFFLINE", False),
+            ("HF_HUB_DISABLE_XET", True),
+        ):
+            monkeypatch.setattr(constants, name, value)
 
     def put(self, repo: str, name: str, content: bytes, branch: str = "main") -> Repo:
         """Put a file into a repository, which is created if necessary."""
@@ -170,8 +187,9 @@ class Handler(BaseHTTPRequestHandler):
     def respond(self, values: object) -> None:
         self.send(200, json.dumps(values).encode(), {"Content-Type": "application/json"})
 
-    def refuse(self, status: int, message: str, code: str = "") -> None:
+    def refuse(self, status: int, message: str, code: str = "", commit: str = "") -> None:
         headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+        headers |= {"X-Repo-Commit": commit} if commit else {}
         self.send(status, json.dumps({"error": message}).encode(), {"Content-Type": "application/json", **headers})
 
     # Downloads
@@ -196,7 +214,7 @@ class Handler(BaseHTTPRequestHandler):
         repo = self.hub.repos[name]
         branch = repo.branch(revision)
         if file not in repo.branches[branch]:
-            self.refuse(404, "Entry not found", "EntryNotFound")
+            self.refuse(404, "Entry not found", "EntryNotFound", repo.commit_hash(branch))
         else:
             self.file(repo.branches[branch][file], repo.commit_hash(branch))
 

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..models.registry import built_in
 from ..training.option_values import as_text, flag
-from ..training.options import RUN, TrainConfig
+from ..training.options import MODEL, RUN, TrainConfig
 from ..training.settings import build_config, presets
 from .progress import PLAIN_INTERVAL_S
 from .terminal import console, say
 
 if TYPE_CHECKING:
     from ..callbacks import OnProgress
+    from ..models.family import Family, Flag
     from ..training.loop import Report
 
 EXTRA = {
@@ -65,6 +67,11 @@ FORMER: dict[str, tuple[Any, str]] = {
 """Former options that still work: type, and the option that replaces them."""
 
 
+def network_options() -> dict[str, tuple[Family, Flag]]:
+    """Return the options of networks that have an option of their own, by name: ``--NAME X`` is ``--set NAME=X``."""
+    return {one.name: (family, one) for family in built_in().values() for one in family.flags}
+
+
 def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
     """Return the options of a training command for Typer; the default of each setting is None."""
     found = []
@@ -75,13 +82,17 @@ def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
         switch = isinstance(default, bool)
         several = item.name in ("data", "aux", "val", "weight", "teacher", "set")
         shown = None if switch or several or default in (None, ()) or item.name == "out" else default
-        text = facts["help"] if shown is None else f"{facts['help']} [default: {as_text(shown)}]"
+        text = facts["help"] if shown is None else with_default(facts["help"], shown)
         names = [flag(item.name), *(["-o"] if item.name == "out" else [])]
         option = typer.Option(
             *names, metavar=facts["metavar"] or None, help=text, rich_help_panel=facts["panel"], show_default=False
         )
         kind = (list[str] if several else bool if switch else str) | None
         found.append(keyword(item.name, Annotated[kind, option], None))
+    for name, (family, own) in network_options().items():
+        text = with_default(f"Only for {family.name}: {own.help}", family.specs[0].options[name])
+        option = typer.Option(flag(name), metavar=own.metavar, help=text, rich_help_panel=MODEL, show_default=False)
+        found.append(keyword(name, Annotated[str | None, option], None))
     for name, (kind, hidden) in FORMER.items():
         if hidden not in without:
             option = typer.Option(flag(name), hidden=True, show_default=False)
@@ -93,6 +104,11 @@ def parameters(without: Collection[str] = ()) -> list[inspect.Parameter]:
         option = typer.Option(flag(name), *short, metavar=metavar, help=text, rich_help_panel=RUN, show_default=False)
         found.append(keyword(name, Annotated[extra, option], value))
     return found
+
+
+def with_default(text: str, default: object) -> str:
+    """Return the help of an option with its default; without the backslash, Rich would take it for markup."""
+    return f"{text} \\[default: {as_text(default)}]"
 
 
 def keyword(name: str, kind: Any, default: Any) -> inspect.Parameter:
@@ -136,7 +152,7 @@ def parse(name: str, text: Any) -> Any:
 
 
 def with_present_names(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a command line with former names replaced.
+    """Return the options of a command line with former names and options of networks replaced.
 
     Raises:
         UsageError: an option is given under both names.
@@ -155,6 +171,9 @@ def with_present_names(options: dict[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{flag(name)} is now called {flag(present)}; remove one of them")
         else:
             options[present] = value
+    for name in network_options():
+        if (value := options.pop(name, None)) is not None:
+            options["set"] = [*(options.get("set") or []), f"{name}={value}"]
     return options
 
 
@@ -184,6 +203,9 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
         return 0
     from ..training.stages import train
 
+    if not display.quiet:
+        for line in config.family.notices(config.spec):
+            say(line)
     try:
         train(
             config,

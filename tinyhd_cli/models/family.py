@@ -158,6 +158,20 @@ class Reduced:
     """Layers that keep their initial weights, because their shape does not halve."""
 
 
+@dataclass(frozen=True)
+class Flag:
+    """An option of a family's networks that ``tinyhd train`` and ``distill`` also accept as ``--NAME``."""
+
+    name: str
+    """Key in :attr:`ModelSpec.options`."""
+
+    metavar: str
+    """Placeholder of the value in ``--help``."""
+
+    help: str
+    """Description in ``--help``."""
+
+
 MOBILENET_V2 = ("timm/mobilenetv2_100.ra_in1k", "model.safetensors")
 RESNET_50 = ("timm/resnet50.tv_in1k", "model.safetensors")
 """Hub repositories and files of networks that were trained on ImageNet."""
@@ -174,6 +188,9 @@ class Family:
 
     specs: tuple[ModelSpec, ...] = ()
     """The family's networks, each with the default value of every option."""
+
+    flags: tuple[Flag, ...] = ()
+    """Options of the networks that have an option of the command line, in addition to ``--set``."""
 
     trainable: bool = True
     """Whether ``tinyhd train`` and ``tinyhd distill`` accept the family as a student."""
@@ -233,6 +250,25 @@ class Family:
                 known = did_you_mean(name, spec.options) if spec.options else "it has no options"
                 raise UsageError(f"{spec.name} has no option {name!r}: {known}")
         return replace(spec, options={**spec.options, **options})
+
+    def check_installed(self) -> None:
+        """Raise ``UsageError`` if a package is missing that only this family needs; the message says how to get it."""
+
+    def resolve(self, spec: ModelSpec) -> ModelSpec:
+        """Return a spec with the facts of files that its options name, such as the clip length of a pretrained network.
+
+        Training calls it, so that the weights file states exactly which files it needs. The same arguments must give
+        the same spec in one process.
+
+        Raises:
+            UsageError: an option does not fit these files.
+            WeightsError: the files cannot be found or read.
+        """
+        return spec
+
+    def notices(self, spec: ModelSpec) -> tuple[str, ...]:
+        """Return lines to show before a network is trained, such as the license of a pretrained part."""
+        return ()
 
     def validated(self, spec: ModelSpec) -> ModelSpec:
         """Return a spec that was read from a file, with the limits on the input size that this version has.

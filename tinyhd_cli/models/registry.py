@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tinyhd")
 
-BUILT_IN = ("tinyhd", "hd2s", "uvanet", "stkd", "thtdnet")
+BUILT_IN = ("tinyhd", "hd2s", "uvanet", "stkd", "thtdnet", "vfm")
 """Families of this package: modules of :mod:`tinyhd_cli.models.families`, each with an instance ``FAMILY``."""
 
 MISSING = "is not installed here; install the package that provides it (tinyhd doctor lists the installed families)"
@@ -159,8 +159,9 @@ def named_spec(name: str, **overrides: Any) -> ModelSpec:
     options = {key: value for key, value in overrides.items() if key not in own}
     if not overrides:
         return found
-    result = replace(family(found).configure(found, options), **changes)
-    family(found).validated(result)
+    kind = family(found)
+    result = replace(kind.resolve(kind.configure(found, options)), **changes)
+    kind.validated(result)
     return result
 
 

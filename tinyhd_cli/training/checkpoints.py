@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import weights
 from ..atomic_files import atomic_write, remove
-from ..errors import InputError, OutputError, UsageError, one_line
+from ..errors import InputError, OutputError, UsageError, WeightsError, one_line
 from ..models import ModelSpec
 from ..version import __version__
 from ..weights import WeightsInfo
@@ -97,6 +97,8 @@ def read(out: Path) -> tuple[State, TrainConfig]:
         if "optimiser" in values:  # the key in checkpoints of earlier versions
             values["optimizer"] = values.pop("optimiser")
         return State(**values), saved
+    except WeightsError:  # a pretrained network that the configuration names cannot be found
+        raise
     except Exception as error:  # a damaged file can raise anything
         raise InputError(f"{found[-1]}: damaged, or not a checkpoint ({one_line(error)}); remove it") from error
 

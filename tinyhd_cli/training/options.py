@@ -248,7 +248,7 @@ class TrainConfig:
         base = named_spec(self.model)
         if not family(base).trainable:
             raise UsageError(f"--model {self.model}: is a teacher and cannot be trained")
-        spec = family(base).configure(base, parse_options(base, self.set))
+        spec = family(base).resolve(family(base).configure(base, parse_options(base, self.set)))
         self._resolve_stages(base)
         size = tuple(self.size) if self.size is not None else spec.input_size
         try:
@@ -303,7 +303,7 @@ class TrainConfig:
         """Return the network that a stage trains; 0 for networks without stages."""
         base = named_spec(self.model)
         options = parse_options(base, self.set) | dict(self.family.stages[stage - 1].options if stage else {})
-        return self.family.configure(base, options).with_size(self.input_size)
+        return self.family.resolve(self.family.configure(base, options)).with_size(self.input_size)
 
     @property
     def frozen(self) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, WeightsError, did_you_mean, one_line
-from ..models import ModelSpec, model_names
+from ..models import ModelSpec, model_names, named_spec
 from ..models import from_dict as spec_from_dict
+from ..models.registry import family
 from ..settings import setting
 from ..untrusted import parse_toml, printable, read_document
 from . import fields
@@ -273,6 +274,7 @@ def find(name: str) -> WeightsInfo:
         if info.spec.name == name:
             return info
     if name in model_names():
+        family(named_spec(name)).check_installed()
         raise UsageError(f"no registered weights of the network {name!r}: name a weights file with --weights")
     known = {*entries, *(info.spec.name for info in entries.values())}
     raise UsageError(f"unknown model {name!r}, and no such file: {did_you_mean(name, known)}")

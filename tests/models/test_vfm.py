@@ -1,0 +1,287 @@
+"""Networks on pretrained video models: the adapters, the decoder, what is trained, and what is saved."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from helpers import video_backbones
+from torch import nn
+
+from tinyhd_cli import models, weights
+from tinyhd_cli.errors import UsageError, WeightsError
+from tinyhd_cli.models.families.vfm import files
+from tinyhd_cli.models.families.vfm.adapters import read_facts, read_normalization
+from tinyhd_cli.models.families.vfm.decoder import STEPS, Decoder, resampled
+from tinyhd_cli.models.registry import network_state
+
+GRIDS = {
+    "vjepa2": (4, 4, 4),
+    "videomae": (4, 4, 4),
+    "videoprism": (4, 4, 4),
+    "vivit": (4, 4, 4),
+    "timesformer": (4, 4, 4),
+}
+"""Tokens in time, height and width."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Return a folder with each of the tiny backbones, by name."""
+    root = tmp_path_factory.mktemp("backbones")
+    return {kind: video_backbones.write(root / kind, kind) for kind in GRIDS}
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    files.find_backbone.cache_clear()
+
+
+def spec_of(folder, **options):
+    return models.named_spec("vfm", backbone=str(folder), **{"decoder_width": 128, "lora_rank": 4, **options})
+
+
+def network_of(folder, seed=1, **options):
+    torch.manual_seed(seed)
+    return models.build(spec_of(folder, **options))
+
+
+def clip_of(spec, seed=2):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1, 3, spec.clip_frames, *spec.input_size, generator=generator)
+
+
+# ------------------------------------------------------------------------------------------------------------ adapters
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_features_have_time_and_space(folders, kind):
+    """Changing one token's pixels changes the features of this token most of all."""
+    network = network_of(folders[kind]).eval()
+    spec = network.spec
+    clip = clip_of(spec)
+    with torch.no_grad():
+        before = network.backbone(clip)
+        assert before.shape == (1, video_backbones.WIDTH, *GRIDS[kind])
+        for token in ((0, 1, 2), (3, 2, 0), (2, 0, 3)):
+            steps = [side // tokens for side, tokens in zip(clip.shape[2:], GRIDS[kind], strict=True)]
+            t, y, x = (slice(at * step, (at + 1) * step) for at, step in zip(token, steps, strict=True))
+            changed = clip.clone()
+            changed[:, :, t, y, x] += 3
+            difference = (network.backbone(changed) - before).abs().sum(1)[0]
+            assert tuple(int(at) for at in torch.unravel_index(difference.argmax(), GRIDS[kind])) == token
+        maps = network(clip)
+    assert maps.shape == (1, 1, *spec.input_size)
+    assert 0 < float(maps.min()) < float(maps.max()) < 1
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_gradients_reach_the_lora_and_the_decoder_only(folders, kind):
+    network = network_of(folders[kind]).train()
+    network.decoder.eval()  # no branch is dropped
+    with torch.no_grad():  # the second factor of a new LoRA is 0, so that the first one has no gradient
+        for name, parameter in network.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    network(clip_of(network.spec)).mean().backward()
+    trained = {name for name, one in network.named_parameters() if one.grad is not None and bool(one.grad.any())}
+    lora = {name for name in trained if name.startswith("backbone.")}
+    # Attention over a single step does not depend on queries, keys and their bias.
+    constant = {name for name, _ in network.named_parameters() if ".attend3." in name and ".attn." in name}
+    decoder = {name for name, _ in network.named_parameters() if name.startswith("decoder.")}
+    assert decoder - constant <= trained <= decoder | lora
+    assert lora == {name for name, _ in network.named_parameters() if ".lora_" in name}
+    assert len(lora) == 16
+    assert trained | constant == {name for name, one in network.named_parameters() if one.requires_grad}
+
+
+def test_a_new_lora_changes_nothing(folders):
+    with_lora, without = network_of(folders["vjepa2"]).eval(), network_of(folders["vjepa2"], lora_rank=0).train()
+    clip = clip_of(with_lora.spec)
+    with torch.no_grad():
+        assert torch.equal(with_lora.backbone(clip), without.backbone(clip))
+    features = without.backbone(clip)
+    assert not features.requires_grad
+    assert without.training and without.decoder.training and not without.backbone.training
+    assert all(name.startswith("decoder.") for name in without.state_dict())
+
+
+def test_blocks_are_recomputed_in_the_backward_pass(folders):
+    network = network_of(folders["vjepa2"]).train()
+    calls = []
+    network.backbone.model.layer[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    network(clip_of(network.spec)).sum().backward()
+    assert len(calls) == 2
+    calls.clear()
+    with torch.no_grad():
+        network.eval()(clip_of(network.spec))
+    assert len(calls) == 1
+
+
+def test_other_sizes_and_lengths_of_clips(folders):
+    """V-JEPA 2 reads any even number of frames and any square; its positions must follow the size."""
+    spec = spec_of(folders["vjepa2"], frames=16).with_size((96, 96))
+    network = models.build(spec).eval()
+    assert network.backbone(clip_of(spec)).shape[2:] == (8, 6, 6)
+    assert network.backbone.model.layer[0].attention.grid_size == 6
+    with pytest.raises(UsageError, match=r"--size 64x96: V-JEPA 2 reads square clips"):
+        models.build(spec.with_size((64, 96)))
+    with pytest.raises(UsageError, match=r"frames=7: V-JEPA 2 reads clips whose length is a multiple of 2"):
+        spec_of(folders["vjepa2"], frames=7)
+    with pytest.raises(UsageError, match=r"frames=16: VideoMAE reads clips whose length is 8"):
+        spec_of(folders["videomae"], frames=16)
+    with pytest.raises(UsageError, match=r"input_size 96x96: both sides must be multiples of 64 from 64 to 64"):
+        spec_of(folders["videomae"]).with_size((96, 96))
+
+
+# ------------------------------------------------------------------------------------------------------------- decoder
+
+
+def test_sizes_of_the_published_decoder():
+    """96.2 million parameters, 75.5 of them in the four convolutions over time; the shapes of SalFoM."""
+    with torch.device("meta"):
+        decoder = Decoder(1024)
+        shapes = {}
+        for name in ("attend1", "attend2", "attend3", "conv2", "conv4", "conv6", "squeeze", "time2", "time3"):
+            layer = decoder.get_submodule(name)
+            layer.register_forward_hook(lambda _, inputs, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
+        maps = decoder(torch.empty(1, 1024, 16, 14, 14), (224, 224))
+    assert sum(one.numel() for one in decoder.parameters()) == 96_237_520
+    assert sum(one.numel() for one in decoder.squeeze.parameters()) == 75_497_472
+    assert maps.shape == (1, 1, 224, 224)
+    assert shapes == {
+        "attend1": (256, 8, 14, 14),
+        "attend2": (64, 4, 14, 14),
+        "attend3": (16, 1, 56, 56),
+        "conv2": (256, 8, 14, 14),
+        "conv4": (64, 4, 28, 28),
+        "conv6": (16, 1, 112, 112),
+        "squeeze": (1024, 1, 14, 14),
+        "time2": (256, 1, 14, 14),
+        "time3": (64, 1, 56, 56),
+    }
+
+
+def test_steps_in_time():
+    ramp = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 2, 8, 3, 5)
+    longer = resampled(ramp)
+    assert longer.shape == (1, 2, STEPS, 3, 5)
+    assert torch.allclose(longer[0, 0, :, 0, 0], ((torch.arange(16) + 0.5) / 2 - 0.5).clamp(0, 7))
+    assert torch.equal(resampled(longer), longer)
+    shorter = resampled(torch.arange(32.0).view(1, 1, 32, 1, 1))
+    assert torch.equal(shorter.flatten(), torch.arange(16) * 2 + 0.5)
+
+
+# ---------------------------------------------------------------------------------------------------- saving, loading
+
+
+def test_weights_files_have_the_decoder_and_the_lora(folders, tmp_path):
+    network = network_of(folders["vjepa2"]).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad and parameter.dim() > 1:
+                parameter.normal_(0, 0.1)
+        path = tmp_path / "trained.safetensors"
+        weights.save(path, network.state_dict(), network.spec)
+        loaded = weights.load(path)
+        assert loaded.spec == network.spec
+        options = loaded.spec.options
+        assert options["backbone"] == str(folders["vjepa2"])
+        assert options["sha256"] == files.file_sha256(folders["vjepa2"] / "model.safetensors")
+        assert {name.partition(".")[0] for name in loaded.state_dict} == {"backbone", "decoder"}
+        assert all(name.startswith("decoder.") or ".lora_" in name for name in loaded.state_dict)
+        assert loaded.state_dict.keys() == network_state(loaded.spec).keys()
+        again = network_of(folders["vjepa2"], seed=5).eval()
+        clip = clip_of(network.spec)
+        assert not torch.equal(again(clip), network(clip))
+        again.load_state_dict(loaded.state_dict)
+        assert torch.equal(again(clip), network(clip))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        again.load_state_dict({name: one for name, one in loaded.state_dict.items() if ".lora_" not in name})
+
+
+def test_a_changed_backbone_is_refused(folders, tmp_path):
+    folder = video_backbones.write(tmp_path / "moved")
+    network = network_of(folder)
+    path = tmp_path / "trained.safetensors"
+    weights.save(path, network.state_dict(), network.spec)
+    files.find_backbone.cache_clear()
+    video_backbones.write(folder, seed=3)
+    with pytest.raises(WeightsError, match=r"not the one that these weights were trained on: its weights have the sha"):
+        models.build(weights.inspect(path)[0].spec)
+    files.find_backbone.cache_clear()
+    assert weights.inspect(path)[0].spec == network.spec  # needs no backbone
+    (folder / "config.json").unlink()
+    with pytest.raises(WeightsError, match=r"moved: has no config\.json, so it is not a model of transformers"):
+        models.build(network.spec)
+
+
+def test_a_copy_shares_the_frozen_tensors(folders):
+    network = network_of(folders["vjepa2"])
+    copied = copy.deepcopy(network)
+    originals = dict(network.named_parameters())
+    assert originals.keys() == dict(copied.named_parameters()).keys()
+    for name, parameter in copied.named_parameters():
+        assert (parameter is originals[name]) == (not parameter.requires_grad), name
+    assert copied.state_dict().keys() == network.state_dict().keys()
+    for hook in (nn.Module.state_dict, lambda one: one.eval()(clip_of(one.spec))):
+        hook(copied)
+
+
+# -------------------------------------------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"lora_rank": -1}, "lora_rank=-1: must be a whole number from 0 to 512"),
+        ({"lora_alpha": 0}, "lora_alpha=0: must be a whole number from 1 to 4096"),
+        ({"decoder_width": 140}, "decoder_width=140: must be a multiple of 32"),
+        ({"frames": True}, "frames=True: must be a whole number from 0 to 512"),
+        ({"revision": "a b"}, "revision='a b': is not valid"),
+        ({"sha256": "abc"}, "sha256='abc': is not valid"),
+        ({"width": 3}, "vfm has no option 'width'"),
+        ({"backbone": "no/such/folder"}, "no/such/folder: no such folder, and not a repository of the Hub"),
+        ({"backbone": "../../x"}, r"\.\./\.\./x: no such folder, and not a repository of the Hub"),
+    ],
+)
+def test_invalid_options(options, said):
+    with pytest.raises(UsageError, match=said):
+        models.named_spec("vfm", **options)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model_type": "bert"}, "a model of type 'bert', not a video model with an adapter: choose from timesformer"),
+        ({"model_type": "vivid"}, "a model of type 'vivid', not a video model with an adapter: did you mean vivit"),
+        ([], "a model of type None, not a video model with an adapter"),
+        ({"model_type": "vjepa2", "crop_size": "256"}, "crop_size in config.json must be a positive number"),
+        ({"model_type": "vjepa2", "crop_size": 250}, "clips of 64 x 250 x 250 are not whole tokens"),
+        ({"model_type": "vivit", "image_size": [224, 384]}, "image_size in config.json must be a positive number"),
+        ({"model_type": "videoprism", "vision_config": {"tubelet_size": 3}}, "patch_size in config.json must be"),
+    ],
+)
+def test_configurations_that_cannot_be_used(config, said):
+    with pytest.raises(WeightsError, match=said):
+        read_facts(config, "backbone x")
+
+
+def test_facts_of_the_published_backbones():
+    """The configurations of the classes state the sizes in the table of the guide."""
+    defaults = {
+        "vjepa2": (1024, 64, 32, 256, 2, 16),
+        "videomae": (768, 16, 16, 224, 2, 16),
+        "videoprism": (768, 16, 16, 288, 1, 18),
+        "vivit": (768, 32, 32, 224, 2, 16),
+        "timesformer": (768, 8, 8, 224, 1, 16),
+    }
+    for kind, expected in defaults.items():
+        facts = read_facts({"model_type": kind, "vision_config": {}}, kind)
+        found = (facts.channels, facts.frames, facts.clip_frames, facts.side, facts.tubelet, facts.patch)
+        assert found == expected, kind
+    facts = read_facts({"model_type": "vivit"}, "vivit")
+    assert read_normalization({"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}, facts)[1] == (1.0, 2.0, 3.0)
+    assert read_normalization({"image_mean": [0.1, 0.2], "image_std": "x"}, facts)[0] == (0.5, 0.5, 0.5)
+    assert read_normalization({"do_normalize": False}, facts) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

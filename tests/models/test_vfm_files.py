@@ -1,0 +1,247 @@
+"""Backbones on the Hub and in folders: found once, pinned, checked, and refused with one line if unusable."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import video_backbones
+from helpers.hub_server import HubServer
+from helpers.training_data import labeled_videos
+
+from tinyhd_cli import models, weights
+from tinyhd_cli.errors import UsageError, WeightsError
+from tinyhd_cli.models.families import vfm
+from tinyhd_cli.models.families.vfm import files
+
+REPO = "acme/tiny-vjepa2"
+CARD = b"---\ntags: [video]\nlicense: cc-by-nc-4.0\n---\n# A backbone\n"
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    files.find_backbone.cache_clear()
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """Return a server with a backbone, set as the Hub of this process."""
+    with HubServer() as server:
+        server.use(monkeypatch, tmp_path / "hf")
+        for name, data in (video_backbones.content() | {"README.md": CARD}).items():
+            server.put(REPO, name, data)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    return labeled_videos(tmp_path_factory.mktemp("videos"))
+
+
+def train(tinyhd, capsys, videos, *options):
+    """Run ``tinyhd train``; return the exit code and the lines on stderr."""
+    common = ("--model", "vfm", "--data", videos, "--set", "decoder_width=128", "--device", "cpu", "--workers", "0")
+    code = tinyhd("train", *common, *options)
+    return code, capsys.readouterr().err.splitlines()
+
+
+def spec(backbone=REPO, **options):
+    return models.named_spec("vfm", backbone=backbone, decoder_width=128, **options)
+
+
+def blob(name: str = "model.safetensors") -> Path:
+    return files.find_backbone(REPO, "main").files.find(name).resolve()
+
+
+# ------------------------------------------------------------------------------------------------------- with the Hub
+
+
+def test_train_and_predict(hub, tinyhd, capsys, videos, tmp_path, monkeypatch):
+    """From the Hub to a weights file, then to maps, without a connection."""
+    out = tmp_path / "run"
+    options = ("--backbone", REPO, "--lora-rank", "2", "--lora-alpha", "6", "--steps", "2", "--batch-size", "1")
+    code, said = train(tinyhd, capsys, videos, *options, "--out", out, "--ema", "0.5")
+    assert code == 0, said
+    commit = hub.repos[REPO].commit_hash("main")
+    assert said[0] == f"backbone {REPO} at {commit[:12]} (V-JEPA 2): license cc-by-nc-4.0"
+    requested = [path for method, path, _ in hub.requests if method == "GET"]
+    assert sum(path.endswith("/model.safetensors") for path in requested) == 1
+    loaded = weights.load(out / "best.safetensors")
+    assert {name: loaded.spec.options[name] for name in ("backbone", "revision", "lora_rank", "lora_alpha")} == {
+        "backbone": REPO,
+        "revision": commit,
+        "lora_rank": 2,
+        "lora_alpha": 6,
+    }
+    assert loaded.spec.options["sha256"] == blob().name
+
+    hub.stop()
+    files.find_backbone.cache_clear()
+    video = videos / "v0" / "images"
+    options = ("--weights", out / "best.safetensors", "--device", "cpu", "--engine", "torch", "-q")
+    assert tinyhd("predict", video, *options, "--npz", tmp_path / "maps.npz") == 0, capsys.readouterr().err
+    assert (tmp_path / "maps.npz").stat().st_size > 20 * 64 * 64
+    # The run goes on from its checkpoint, without a connection, too.
+    code, said = train(tinyhd, capsys, videos, "--out", out, "--extend", "--steps", "3")
+    assert code == 0, said
+
+    other = video_backbones.write(tmp_path / "other", seed=4)
+    code, said = train(
+        tinyhd, capsys, videos, "--backbone", other, "--batch-size", "1", "--init", out / "best.safetensors"
+    )
+    assert code == 4
+    assert f"contains vfm ({REPO}, {commit[:7]}), not vfm ({other})" in said[-1]
+
+
+def test_specs_of_weights_files_need_no_hub(hub):
+    found = spec()
+    requests = len(hub.requests)
+    assert models.from_dict(found.to_dict()) == found
+    assert len(hub.requests) == requests
+
+
+def test_a_revision_is_pinned(hub):
+    """Weights that were trained on a revision use it, whatever the branch contains later."""
+    hub.repos[REPO].branches["v1"] = dict(hub.repos[REPO].branches["main"])
+    trained = spec(revision="v1")
+    files.find_backbone.cache_clear()
+    for name, data in video_backbones.content(seed=7).items():
+        hub.put(REPO, name, data)
+    assert spec().options["sha256"] != trained.options["sha256"]
+    assert models.build(trained).spec == trained
+
+
+def test_an_altered_file_is_found(hub):
+    found = spec()
+    models.build(found)
+    path = blob()
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match=r"is damaged or altered \(its sha256 is wrong\); delete it and run"):
+        models.build(found)
+
+
+def test_weights_in_parts(hub, tmp_path):
+    """Large models have several files and an index."""
+    folder = video_backbones.write(tmp_path / "whole")
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    parts = {"model-00001-of-00002.safetensors": {}, "model-00002-of-00002.safetensors": {}}
+    for index, (name, tensor) in enumerate(sorted(tensors.items())):
+        parts[list(parts)[index % 2]][name] = tensor
+    (folder / "model.safetensors").unlink()
+    for name, some in parts.items():
+        save_file(some, folder / name, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: part for part, some in parts.items() for name in some}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    for path in folder.iterdir():
+        hub.put("acme/parts", path.name, path.read_bytes())
+    in_parts = models.build(spec("acme/parts"))
+    for name, value in in_parts.backbone.model.named_parameters():
+        if "lora" not in name:
+            assert torch.equal(value, tensors[f"encoder.{name.replace('.base_layer', '')}"]), name
+    assert spec(str(folder)).options["sha256"] == spec("acme/parts").options["sha256"]
+
+
+# ------------------------------------------------------------------------------------------------------ what is refused
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "said"),
+    [
+        ({}, ("--backbone", "acme/nothing"), "the Hub has no public repository acme/nothing with the revision main"),
+        ({}, ("--revision", "gone"), "has no public repository acme/tiny-vjepa2 with the revision gone; check"),
+        ({"config.json": b'{"model_type": "bert"}'}, (), "a model of type 'bert', not a video model with an adapter"),
+        ({"config.json": b"{"}, (), "config.json cannot be read: Expecting property name"),
+        ({"config.json": None}, (), "has no config.json, so it is not a model of transformers"),
+        ({"model.safetensors": None}, (), "has no weights (model.safetensors)"),
+        ({"model.safetensors": b"not weights"}, (), "V-JEPA 2 cannot be loaded: "),
+    ],
+)
+def test_backbones_that_cannot_be_used(hub, tinyhd, capsys, videos, tmp_path, changed, options, said):
+    for name, data in changed.items():
+        if data is None:
+            del hub.repos[REPO].branches["main"][name]
+        else:
+            hub.put(REPO, name, data)
+    options = (*(("--backbone", REPO) if "--backbone" not in options else ()), *options)
+    code, lines = train(
+        tinyhd, capsys, videos, *options, "--batch-size", "1", "--steps", "1", "--out", tmp_path / "run"
+    )
+    assert code == 4
+    assert said in lines[-1]
+    assert len(lines) == 1 or lines[0].startswith("backbone acme/")
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_without_a_connection(hub, tinyhd, capsys, videos, monkeypatch, offline):
+    """With nothing cached, one line within seconds."""
+    from huggingface_hub import constants
+
+    hub.stop()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    begun = time.monotonic()
+    code, lines = train(tinyhd, capsys, videos)
+    assert (code, len(lines)) == (4, 1)
+    assert time.monotonic() - begun < 5
+    reason = "HF_HUB_OFFLINE is set; unset it" if offline else "cannot be reached"
+    assert lines[0].startswith("tinyhd: backbone facebook/vjepa2-vitl-fpc64-256: not on this machine, and ")
+    assert reason in lines[0]
+
+
+def test_without_transformers(tinyhd, capsys, videos, monkeypatch):
+    found = vfm.importlib.util.find_spec
+    monkeypatch.setattr(vfm.importlib.util, "find_spec", lambda name: None if name in vfm.PACKAGES else found(name))
+    line = "tinyhd: the network vfm needs transformers and peft: pip install 'tinyhd[vfm]'"
+    assert train(tinyhd, capsys, videos) == (2, [line])
+    assert tinyhd("predict", videos / "v0" / "images", "--model", "vfm") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == line
+    with pytest.raises(UsageError, match="needs transformers"):
+        models.create("vfm")
+
+
+def test_weights_of_another_class_are_incomplete(tmp_path):
+    """Tensors that the weights lack would be random."""
+    from safetensors.torch import load_file, save_file
+
+    folder = video_backbones.write(tmp_path / "incomplete")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["encoder.layernorm.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(WeightsError, match=r"its weights lack 'encoder\.layernorm\.weight' \(and 0 more\)"):
+        models.build(spec(str(folder)))
+
+
+def test_code_in_pickles_is_not_run(tmp_path):
+    """Old repositories have only PyTorch files; they are read without running code."""
+    folder = video_backbones.write(tmp_path / "old")
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "pytorch_model.bin")
+    network = models.build(spec(str(folder), lora_rank=0))
+    assert torch.equal(network.backbone.model.layernorm.weight, tensors["encoder.layernorm.weight"])
+
+    ran = tmp_path / "ran"
+    torch.save(Malicious(ran), folder / "pytorch_model.bin")
+    files.find_backbone.cache_clear()
+    with pytest.raises(WeightsError, match="V-JEPA 2 cannot be loaded: "):
+        models.build(spec(str(folder)))
+    assert not ran.exists()
+
+
+class Malicious:
+    """An object whose unpickling creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)

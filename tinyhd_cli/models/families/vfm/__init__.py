@@ -1,0 +1,168 @@
+"""Saliency from video foundation models: a pretrained model of Hugging Face transformers, and SalFoM's decoder on it.
+
+The pretrained model, the *backbone*, is frozen, or adapted with LoRA. Weights files contain the decoder and the LoRA;
+their spec names the backbone, its revision, and the digest of its weights.
+
+Source: Moradi et al., "SalFoM: Dynamic Saliency Prediction with Video Foundation Models", ICPR 2024.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ....errors import UsageError, WeightsError
+from ...family import KL_CC_TERMS, Family, Flag
+from ...spec import MAX_CLIP_FRAMES, ModelSpec, Preprocess, is_count, shown
+from .files import NOT_STATED, SHA256, Backbone, Folder, find_backbone
+
+if TYPE_CHECKING:
+    from .network import FoundationNetwork
+
+PACKAGES = ("transformers", "peft")
+
+DEFAULT_BACKBONE = "facebook/vjepa2-vitl-fpc64-256"
+
+LIMITS = {
+    "frames": (0, MAX_CLIP_FRAMES),
+    "lora_rank": (0, 512),
+    "lora_alpha": (1, 4096),
+    "decoder_width": (128, 1024),
+}
+"""Smallest and largest values of options that are numbers."""
+
+PATTERNS = {"backbone": r"[^\x00]{1,1000}", "revision": r"[\w./-]{0,200}", "sha256": rf"({SHA256})?"}
+"""Patterns of options that are texts."""
+
+MAX_SIDE = 1024
+"""Largest side, in pixels, of clips for backbones that read any size."""
+
+
+class FoundationFamily(Family):
+    """Networks on a pretrained video model."""
+
+    name = "vfm"
+    paper = "Moradi et al., ICPR 2024 (SalFoM's decoder)"
+    specs = (
+        ModelSpec(
+            name="vfm",
+            family="vfm",
+            clip_frames=32,
+            input_size=(256, 256),
+            size_multiple=16,
+            side_limits=(32, MAX_SIDE),
+            options={
+                "backbone": DEFAULT_BACKBONE,
+                "revision": "main",  # of a resolved spec: a commit; empty for a folder
+                "sha256": "",  # digest of the backbone's weights
+                "frames": 0,  # 0: as many as the backbone reads
+                "lora_rank": 8,
+                "lora_alpha": 16,
+                "decoder_width": 512,
+            },
+        ),
+    )
+    flags = (
+        Flag("backbone", "ID|DIR", "Pretrained video model: a repository of the Hugging Face Hub, or a folder."),
+        Flag("revision", "REVISION", "Branch, tag or commit of the backbone's repository."),
+        Flag("lora_rank", "N", "Rank of the LoRA in the backbone's attention; 0: the backbone is not changed."),
+        Flag("lora_alpha", "N", "Scale of the LoRA, relative to its rank."),
+    )
+    terms = KL_CC_TERMS
+
+    def title(self, spec: ModelSpec) -> str:
+        backbone, revision = spec.options["backbone"], spec.options["revision"]
+        return f"vfm ({backbone}{f', {revision[:7]}' if revision else ''})"
+
+    def check_installed(self) -> None:
+        if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+            raise UsageError(f"the network vfm needs {' and '.join(missing)}: pip install 'tinyhd[vfm]'")
+
+    def configure(self, spec: ModelSpec, options: Mapping[str, Any]) -> ModelSpec:
+        result = super().configure(spec, options)
+        for name, (least, most) in LIMITS.items():
+            value = result.options[name]
+            if not is_count(value) or not least <= value <= most:
+                raise UsageError(f"--set {name}={shown(value)}: must be a whole number from {least} to {most}")
+        for name, pattern in PATTERNS.items():
+            value = result.options[name]
+            if not isinstance(value, str) or not re.fullmatch(pattern, value):
+                raise UsageError(f"--set {name}={shown(value)}: is not valid")
+        if result.options["decoder_width"] % 32:
+            raise UsageError(f"--set decoder_width={result.options['decoder_width']}: must be a multiple of 32")
+        return result
+
+    def resolve(self, spec: ModelSpec) -> ModelSpec:
+        self.check_installed()
+        backbone, options = matching(spec), dict(spec.options)
+        facts = backbone.facts
+        frames = options["frames"] or facts.clip_frames
+        if frames % facts.tubelet or not (facts.adapter.free or frames == facts.frames):
+            wanted = f"a multiple of {facts.tubelet}" if facts.adapter.free else str(facts.frames)
+            raise UsageError(f"--set frames={frames}: {facts.adapter.title} reads clips whose length is {wanted}")
+        mean, std = backbone.normalization()
+        files = backbone.files
+        name = str(files.path) if isinstance(files, Folder) else files.repo
+        options |= {"backbone": name, "revision": files.revision, "sha256": backbone.sha256, "frames": frames}
+        free = facts.adapter.free
+        return replace(
+            spec,
+            clip_frames=frames,
+            input_size=(facts.side, facts.side),
+            size_multiple=facts.patch if free else facts.side,
+            side_limits=(2 * facts.patch, max(MAX_SIDE, facts.side)) if free else (facts.side, facts.side),
+            preprocess=Preprocess(mean=mean, std=std),
+            options=options,
+        )
+
+    def validated(self, spec: ModelSpec) -> ModelSpec:
+        if spec.name != self.specs[0].name:
+            return super().validated(spec)  # raises the error
+        self.configure(self.specs[0], spec.options)
+        if spec.options["frames"] not in (0, spec.clip_frames):
+            raise UsageError(f"clip_frames must be {spec.options['frames']}, not {spec.clip_frames}")
+        if spec.maps != 1 or spec.lookahead:
+            raise UsageError("vfm has one map per clip, of the last frame")
+        return spec
+
+    def notices(self, spec: ModelSpec) -> tuple[str, ...]:
+        backbone = matching(spec)
+        terms, name = backbone.license(), spec.options["backbone"]
+        at = f" at {spec.options['revision'][:12]}" if spec.options["revision"] else ""
+        advice = "; read its model card before you use it" if terms == NOT_STATED else ""
+        return (f"backbone {name}{at} ({backbone.facts.adapter.title}): license {terms}{advice}",)
+
+    def build(self, spec: ModelSpec) -> FoundationNetwork:
+        self.check_installed()
+        backbone = matching(spec)
+        from .network import FoundationNetwork
+
+        return FoundationNetwork(spec if spec.options["frames"] else self.resolve(spec), backbone)
+
+    def reinterpret(self, spec: ModelSpec, options: Mapping[str, Any]) -> ModelSpec:
+        if unknown := options.keys() - {"backbone", "revision"}:
+            return super().reinterpret(spec, {name: options[name] for name in unknown})  # raises the error
+        return self.configure(spec, options)
+
+
+def matching(spec: ModelSpec) -> Backbone:
+    """Return the backbone that a spec names.
+
+    Raises:
+        UsageError: its name is invalid.
+        WeightsError: it cannot be found, or its weights are not those that the spec names.
+    """
+    name, revision, digest = (spec.options[option] for option in ("backbone", "revision", "sha256"))
+    backbone = find_backbone(name, revision)
+    if digest and backbone.sha256 != digest:
+        raise WeightsError(
+            f"{backbone.files.subject}: not the one that these weights were trained on: its weights have the sha256 "
+            f"{backbone.sha256[:12]}, not {digest[:12]}; use that backbone and revision"
+        )
+    return backbone
+
+
+FAMILY = FoundationFamily()
