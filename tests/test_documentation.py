@@ -359,7 +359,7 @@ def test_all_models_are_listed():
     from tinyhd_cli.models import model_names
 
     pages = [PROJECT / "README.md", PROJECT / "docs" / "weights.md"]
-    row = re.compile(r"^\| `(?:tinyhd|hd2s|uva-|dis-|stkd|thtdnet)[\w-]*`(?:, `[\w-]+`)* \|.*$", re.MULTILINE)
+    row = re.compile(r"^\| `(?:tinyhd|hd2s|uva-|dis-|stkd|thtdnet|vfm)[\w-]*`(?:, `[\w-]+`)* \|.*$", re.MULTILINE)
     rows = [row.findall(page.read_text("utf-8")) for page in pages]
     assert rows[0] == rows[1]
     assert {name for row in rows[0] for name in re.findall(r"`([\w-]+)`", row.split("|")[1])} == set(model_names())

@@ -145,7 +145,7 @@ def test_families_of_plugins(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     found = {finding["what"]: finding for finding in json.loads(result.stdout)}["families"]
-    assert found["found"] == "tinyhd, hd2s, uvanet, stkd, thtdnet, lemon (lemon 1.2)"
+    assert found["found"] == "tinyhd, hd2s, uvanet, stkd, thtdnet, vfm, lemon (lemon 1.2)"
     assert found["status"] == "note"
     assert found["advice"].startswith("rotten (lemon 1.2) is ignored: AttributeError: ")
     assert len(result.stderr.splitlines()) == 1, "one warning for the plugin that is ignored"

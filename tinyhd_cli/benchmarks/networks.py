@@ -11,8 +11,12 @@ MAPS = 16
 
 
 def engine_networks() -> list[str]:
-    """Return the names of the networks that the engines are compared on by default: all that can be trained."""
-    return [spec.name for family in all_families().values() if family.trainable for spec in family.specs]
+    """Return the names of the networks that the engines are compared on by default.
+
+    These are all that can be trained, without those that would be downloaded.
+    """
+    families = [family for family in all_families().values() if family.trainable and not family.pretrained]
+    return [spec.name for family in families for spec in family.specs]
 
 
 def trainable_network(name: str | None) -> ModelSpec:

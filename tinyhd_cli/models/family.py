@@ -192,6 +192,9 @@ class Family:
     flags: tuple[Flag, ...] = ()
     """Options of the networks that have an option of the command line, in addition to ``--set``."""
 
+    pretrained: bool = False
+    """Whether networks can be built only with weights from elsewhere, which are downloaded."""
+
     trainable: bool = True
     """Whether ``tinyhd train`` and ``tinyhd distill`` accept the family as a student."""
 
