@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
-from helpers.emulators import MACHINES, CWeighted, Emulator
+from helpers.emulators import MACHINES, CBlend, CResize, CSums, Emulator
 from helpers.tails import Prefix, assert_agrees, block, convolve, fusion, network
 
 from tinyhd_cli.engines import graph
 from tinyhd_cli.engines.fused import Fused
 from tinyhd_cli.engines.kernels import available_isas
 from tinyhd_cli.metrics import ObjectScorer, object_definition, weighted_f
+from tinyhd_cli.video import pixels
 
 pytestmark = [
     pytest.mark.slow,  # needs packages that the other tests do not need
@@ -23,12 +26,16 @@ def emulator(request, tmp_path_factory):
     return Emulator(request.param, tmp_path_factory.mktemp("emulator"))
 
 
+def kernels_of(emulator):
+    return [name for name in emulator.libraries if name.startswith("_blocks_")]
+
+
 def run_in(emulator, library):
     """Return a function that makes engines whose kernels run in an emulator."""
 
     def make(result):
         engine = Fused(result, Prefix, "float32", 1)
-        engine._run = lambda program, _: emulator.call(library, program._obj, engine._referenced)
+        engine._run = lambda program, _: emulator.call(library, "run", program._obj, engine._referenced)
         return engine
 
     return make
@@ -44,7 +51,7 @@ def test_blocks(emulator):
         network(rng, moving, "shuffled", 14, 28, 28, 2, 2),
         network(rng, graph.Input((3, 2, 96, 128)), "upsampled", 3, 6, 2, added=True),
     ]
-    for library in emulator.blocks:
+    for library in kernels_of(emulator):
         for result in networks:
             clip = next(node for node in graph.operations(result) if isinstance(node, graph.Input))
             assert_agrees(result, clip.shape, run_in(emulator, library))
@@ -56,30 +63,35 @@ def test_maps_of_one_frame_are_broadcast(emulator):
     moving = graph.shuffle(graph.interpolate(convolve(rng, clip, 8), time=2))
     static = graph.shuffle(convolve(rng, clip, 8))
     result = fusion(block(rng, static, 4, 1, 3, 2), block(rng, moving, 4, 1), block(rng, moving, 6, 1))
-    for library in emulator.blocks:
+    for library in kernels_of(emulator):
         assert_agrees(result, clip.shape, run_in(emulator, library))
 
 
-class Functions:
-    """The compiled function of the weighted F-measure, run in an emulator."""
+def call(emulator, library, function, argument, arrays, more=()):
+    """Call a function with a structure that points to these arrays, and to more."""
+    for name, values in arrays.items():
+        setattr(argument, name, values.ctypes.data_as(type(getattr(argument, name))))
+    emulator.call(library, function, argument, [*arrays.values(), *more])
+
+
+class WeightedF:
+    """The compiled library of the weighted F-measure, run in an emulator."""
 
     def __init__(self, emulator):
         self.emulator = emulator
         self.calls = 0
 
     def weighted_f_sums(self, prediction, mask, height, width, levels, gauss, rate, close, missed):
-        arrays = {"prediction": prediction, "mask": mask.view(np.uint8), "levels": levels, "gauss": gauss}
-        argument = CWeighted(height=height, width=width, rate=rate)
-        for name, values in arrays.items():
-            setattr(argument, name, values.ctypes.data_as(type(getattr(argument, name))))
-        self.emulator.call(self.emulator.weighted_f, argument, list(arrays.values()))
+        argument = CSums(height=height, width=width, rate=rate)
+        arrays = {"prediction": prediction, "mask": mask, "levels": levels, "gauss": gauss}
+        call(self.emulator, "_weighted_f", "weighted_f_sums", argument, arrays)
         close._obj.value, missed._obj.value = argument.close, argument.missed
         self.calls += 1
         return argument.failed
 
 
 def test_weighted_f(emulator, monkeypatch):
-    functions = Functions(emulator)
+    functions = WeightedF(emulator)
     monkeypatch.setattr(weighted_f, "library", lambda: functions)
     monkeypatch.setattr(weighted_f, "MAX_ALARMS", 2)
     rng = np.random.default_rng(0)
@@ -90,3 +102,37 @@ def test_weighted_f(emulator, monkeypatch):
         expected = object_definition.weighted_f(prediction / 255, mask)
         assert ObjectScorer(prediction, mask).weighted_f() == pytest.approx(expected, abs=1e-6)
     assert functions.calls == 4
+
+
+def resize(emulator, image, size, factors, shifts):
+    """Compute ``pixels.resize_to_planes`` in an emulator."""
+    rows, columns = pixels.neighbors(image.shape[0], size[0], 1), pixels.neighbors(image.shape[1], size[1], 3)
+    tables = [
+        np.ctypeslib.as_array(getattr(one, name), (count,))
+        for one, count in ((rows, size[0]), (columns, size[1]))
+        for name in ("first", "second", "weights")
+    ]
+    argument = CResize(rows=ctypes.pointer(rows), columns=ctypes.pointer(columns), stride=image.strides[0])
+    argument.pixels, (argument.height, argument.width) = image.shape[1], size
+    arrays = {"image": image, "factors": factors, "shifts": shifts}
+    arrays |= {"row": np.empty(3 * image.shape[1], np.float32), "result": np.empty((3, *size), np.float32)}
+    call(emulator, "_pixels", "resize", argument, arrays, [rows, columns, *tables])
+    return arrays["result"]
+
+
+def test_pixels(emulator):
+    """The results are the same as on this machine to the bit."""
+    rng = np.random.default_rng(0)
+    factors, shifts = rng.normal(0, 1, (2, 3)).astype(np.float32)
+    image = rng.integers(0, 256, (97, 131, 3), dtype=np.uint8)
+    for size in ((35, 77), (192, 256)):
+        expected = pixels.resize_to_planes(image, size, factors, shifts)
+        np.testing.assert_array_equal(resize(emulator, image, size, factors, shifts), expected)
+    plane, values = np.ascontiguousarray(image[..., 0]), np.ascontiguousarray(image[..., 1])
+    table = pixels.mixtures(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8)[::-1] // 2)
+    argument = CBlend(stride=131, values_stride=131, result_stride=131, width=131, height=97)
+    arrays = {"pixels": plane, "values": values, "mixtures": table, "result": np.zeros_like(plane)}
+    call(emulator, "_pixels", "blend", argument, arrays)
+    expected = np.zeros_like(plane)
+    pixels.blend(plane, values, table, expected)
+    np.testing.assert_array_equal(arrays["result"], expected)

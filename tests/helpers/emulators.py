@@ -11,7 +11,7 @@ import os
 import shutil
 import struct
 import subprocess
-from ctypes import POINTER, c_double, c_float, c_int32, c_uint8
+from ctypes import POINTER, c_double, c_float, c_int32, c_int64, c_uint8
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from tinyhd_cli.engines.kernels import expected_layout
+from tinyhd_cli.video.pixels import CNeighbors
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,8 +41,8 @@ MACHINES = {
 }
 
 
-class CWeighted(ctypes.Structure):
-    """``struct weighted`` of ``run_elsewhere.c``."""
+class CSums(ctypes.Structure):
+    """Arguments of ``weighted_f_sums``."""
 
     _fields_ = [
         *((name, POINTER(c_uint8)) for name in ("prediction", "mask")),
@@ -50,6 +51,28 @@ class CWeighted(ctypes.Structure):
         *((name, c_int32) for name in ("height", "width")),
         ("rate", c_float),
         ("failed", c_int32),
+    ]
+
+
+class CResize(ctypes.Structure):
+    """Arguments of ``resize``."""
+
+    _fields_ = [
+        ("image", POINTER(c_uint8)),
+        *((name, POINTER(CNeighbors)) for name in ("rows", "columns")),
+        *((name, POINTER(c_float)) for name in ("factors", "shifts", "row", "result")),
+        ("stride", c_int64),
+        *((name, c_int32) for name in ("pixels", "height", "width")),
+    ]
+
+
+class CBlend(ctypes.Structure):
+    """Arguments of ``blend``."""
+
+    _fields_ = [
+        *((name, POINTER(c_uint8)) for name in ("pixels", "values", "mixtures", "result")),
+        *((name, c_int64) for name in ("stride", "values_stride", "result_stride")),
+        *((name, c_int32) for name in ("width", "height")),
     ]
 
 
@@ -75,22 +98,23 @@ class Emulator:
             subprocess.run([*command, *warnings, "-o", folder / library.name], check=True, cwd=ROOT / library.parent)
         program = [Path(__file__).with_name("run_elsewhere.c"), "-o", folder / "run.exe", "-pthread"]
         subprocess.run([self.machine.compiler, *program, *self.machine.flags], check=True)
-        self.blocks = [library.name for library in commands if library.name.startswith("_blocks_")]
-        (self.weighted_f,) = [library.name for library in commands if library.name not in self.blocks]
+        self.libraries = [library.name for library in commands]
 
-    def call(self, library: str, argument: ctypes.Structure, referenced: list, threads: int = 3) -> None:
+    def call(self, library: str, function: str, argument: ctypes.Structure, referenced: list, threads: int = 3) -> None:
         """Call a library's function with a copy of a structure and all memory that it refers to; copy them back.
 
         Args:
-            library: name of the library.
+            library: start of the library's name.
+            function: name of the function.
             argument: the structure.
             referenced: arrays and structures that it refers to.
-            threads: number of threads that call the function at the same time.
+            threads: number of threads that run the kernels.
         """
         memory = Memory(argument, referenced)
         (self.folder / "input").write_bytes(memory.content(threads))
         environment = os.environ | {"WINEPREFIX": str(self.folder / "wine"), "WINEDEBUG": "-all", "DISPLAY": ""}
-        command = [*self.machine.emulator, "./run.exe", f"./{library}", "input", "output"]
+        (file,) = [name for name in self.libraries if name.startswith(library)]
+        command = [*self.machine.emulator, "./run.exe", f"./{file}", function, "input", "output"]
         subprocess.run(command, check=True, cwd=self.folder, timeout=300, env=environment)
         memory.copy_back((self.folder / "output").read_bytes())
 

@@ -1,15 +1,17 @@
 /* Runs the compiled C code of tinyhd on another kind of machine, emulated: `emulators.py` writes the input and reads the
  * output.
  *
- *     run_elsewhere LIBRARY INPUT OUTPUT
+ *     run_elsewhere LIBRARY FUNCTION INPUT OUTPUT
  *
  * The input is one block of memory: `struct header`, `relocations` pairs of offsets (of a pointer, and of the memory that
  * it points to), and the data. The output is that memory after the call.
  */
 #include <pthread.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #if defined(_WIN32)
 #include <windows.h>
@@ -22,21 +24,34 @@
 #endif
 
 struct header {
-    int64_t relocations, program, threads, layouts;
+    int64_t relocations, argument, threads, layouts;
     int32_t layout[16]; /* expected by kernels.py */
 };
 
-struct weighted {
-    uint8_t *prediction, *mask;
-    float *levels, *gauss;
-    double close, missed;
-    int32_t height, width;
-    float rate;
-    int32_t failed;
+/* The arguments of the functions, except the program of the kernels. */
+union argument {
+    struct {
+        uint8_t *prediction, *mask;
+        float *levels, *gauss;
+        double close, missed;
+        int32_t height, width;
+        float rate;
+        int32_t failed;
+    } sums;
+    struct {
+        void *image, *rows, *columns;
+        float *factors, *shifts, *row, *result;
+        int64_t stride;
+        int32_t pixels, height, width;
+    } resize;
+    struct {
+        void *pixels, *values, *mixtures, *result;
+        int64_t stride, values_stride, result_stride;
+        int32_t width, height;
+    } blend;
 };
 
 static void (*run)(void *, float *);
-static int64_t (*scratch)(void *);
 static void *program;
 
 static void fail(const char *what)
@@ -51,10 +66,15 @@ static void *thread(void *memory)
     return NULL;
 }
 
-static void run_program(const struct header *head)
+static void run_program(void *library, const struct header *head)
 {
     pthread_t threads[16];
+    int64_t (*scratch)(void *) = FIND(library, "scratch");
     size_t size = (size_t)scratch(program) * sizeof(float);
+    const int32_t *layout = FIND(library, "layout");
+    for (int i = 0; i < head->layouts; i++)
+        if (layout[i] != head->layout[i])
+            fail("the library was compiled for another layout");
     for (int i = 0; i < head->threads; i++)
         if (pthread_create(&threads[i], NULL, thread, malloc(size)))
             fail("no thread");
@@ -62,12 +82,37 @@ static void run_program(const struct header *head)
         pthread_join(threads[i], NULL);
 }
 
+static void call(void *library, const char *name, const struct header *head, union argument *a)
+{
+    void *function = FIND(library, name);
+    if (!function)
+        fail("the library lacks the function");
+    if (!strcmp(name, "run")) {
+        run = function, program = a;
+        run_program(library, head);
+    } else if (!strcmp(name, "weighted_f_sums")) {
+        int (*sums)(void *, void *, int, int, float *, float *, float, double *, double *) = function;
+        a->sums.failed = sums(a->sums.prediction, a->sums.mask, a->sums.height, a->sums.width, a->sums.levels,
+                              a->sums.gauss, a->sums.rate, &a->sums.close, &a->sums.missed);
+    } else if (!strcmp(name, "resize")) {
+        void (*resize)(void *, ptrdiff_t, int, void *, int, void *, int, float *, float *, float *, float *) = function;
+        resize(a->resize.image, a->resize.stride, a->resize.pixels, a->resize.rows, a->resize.height, a->resize.columns,
+               a->resize.width, a->resize.factors, a->resize.shifts, a->resize.row, a->resize.result);
+    } else if (!strcmp(name, "blend")) {
+        void (*blend)(void *, ptrdiff_t, void *, ptrdiff_t, void *, void *, ptrdiff_t, int, int) = function;
+        blend(a->blend.pixels, a->blend.stride, a->blend.values, a->blend.values_stride, a->blend.mixtures,
+              a->blend.result, a->blend.result_stride, a->blend.width, a->blend.height);
+    } else {
+        fail("unknown function");
+    }
+}
+
 int main(int count, char **arguments)
 {
-    static char memory[1 << 28];
-    if (count != 4)
-        fail("usage: run_elsewhere LIBRARY INPUT OUTPUT");
-    FILE *file = fopen(arguments[2], "rb");
+    static _Alignas(64) char memory[1 << 28];
+    if (count != 5)
+        fail("usage: run_elsewhere LIBRARY FUNCTION INPUT OUTPUT");
+    FILE *file = fopen(arguments[3], "rb");
     size_t size = file ? fread(memory, 1, sizeof memory, file) : 0;
     if (size < sizeof(struct header) || size == sizeof memory)
         fail("the input cannot be read, or is too large");
@@ -75,26 +120,11 @@ int main(int count, char **arguments)
     struct header *head = (void *)memory;
     for (int64_t i = 0, *pair = (void *)(head + 1); i < head->relocations; i++, pair += 2)
         *(char **)(memory + pair[0]) = memory + pair[1];
-    program = memory + head->program;
-
     void *library = OPEN(arguments[1]);
     if (!library)
         fail("the library cannot be loaded");
-    run = FIND(library, "run");
-    scratch = FIND(library, "scratch");
-    if (run) {
-        const int32_t *layout = FIND(library, "layout");
-        for (int i = 0; i < head->layouts; i++)
-            if (layout[i] != head->layout[i])
-                fail("the library was compiled for another layout");
-        run_program(head);
-    } else {
-        int (*sums)(uint8_t *, uint8_t *, int, int, float *, float *, float, double *, double *);
-        struct weighted *w = program;
-        sums = FIND(library, "weighted_f_sums");
-        w->failed = sums(w->prediction, w->mask, w->height, w->width, w->levels, w->gauss, w->rate, &w->close, &w->missed);
-    }
-    file = fopen(arguments[3], "wb");
+    call(library, arguments[2], head, (void *)(memory + head->argument));
+    file = fopen(arguments[4], "wb");
     if (!file || fwrite(memory, 1, size, file) != size || fclose(file))
         fail("the output cannot be written");
     return 0;
