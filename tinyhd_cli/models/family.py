@@ -24,6 +24,9 @@ cross-entropy of probabilities and of logits, 1 - CC, and -NSS."""
 FINAL = "final"
 """Name of a network's output, in addition to the names of its intermediate maps."""
 
+FEATURES = "features"
+"""Name of a network's features, which ``--hint`` compares with the teacher's."""
+
 INTERMEDIATE = "intermediate"
 """Name of all intermediate maps of a network."""
 
@@ -57,15 +60,16 @@ class LossTerm:
 
     kind: Kind
     of: str = FINAL
-    """The student's output: ``final``, a key of its intermediate maps, ``KEY.I`` for map I of that key, from 0, or
-    ``intermediate`` for all of these maps. A key stands for all of its maps, and for numbered repetitions of it (``d1``
-    for ``d1_2``); their terms are averaged. The kind ``logits`` is for outputs without activation."""
+    """The student's output: ``final``, a key of its intermediate maps, ``KEY.I`` for map I of that key, from 0,
+    ``intermediate`` for all of these maps, or ``features`` (see :attr:`Family.features`). A key stands for all of its
+    maps, and for numbered repetitions of it (``d1`` for ``d1_2``); their terms are averaged. The kind ``logits`` is for
+    outputs without activation."""
 
     to: str = "teacher"
     """The target: ``teacher`` (its final maps), ``teacher.I`` (map I of its hierarchy), ``teacher.ROLE`` (the maps of
-    the teacher with a role, see :attr:`Family.roles`), ``density``, ``fixation`` or ``mask`` (ground truth),
-    ``student.KEY`` (another output of the student), or ``neighbor.KEY`` (the student's output for the frames before
-    and after each frame). For the kind ``logits``, the target is the sigmoid of such outputs."""
+    the teacher with a role, see :attr:`Family.roles`), ``teacher.features``, ``density``, ``fixation`` or ``mask``
+    (ground truth), ``student.KEY`` (another output of the student), or ``neighbor.KEY`` (the student's output for the
+    frames before and after each frame). For the kind ``logits``, the target is the sigmoid of such outputs."""
 
     weight: float = 1.0
     """Default weight; a term of weight 0 is computed only if ``--weight`` gives it one."""
@@ -89,7 +93,7 @@ class LossTerm:
         kinds = get_args(Kind)
         to = "teacher, teacher.I, teacher.ROLE, density, fixation, mask, student.KEY or neighbor.KEY"
         roles = "|".join(ROLES)
-        targets = rf"teacher(\.(\d+|{roles}))?|density|fixation|mask|(student|neighbor)\.[^\s.]+(\.\d+)?"
+        targets = rf"teacher(\.(\d+|{roles}|{FEATURES}))?|density|fixation|mask|(student|neighbor)\.[^\s.]+(\.\d+)?"
         for field, valid, wanted in (
             ("kind", self.kind in kinds, f"one of {', '.join(kinds)}"),
             ("of", matches(r"[^\s.]+(\.\d+)?", self.of), "final, KEY or KEY.I"),
@@ -204,6 +208,10 @@ class Family:
 
     hierarchy: str = ""
     """Key of the intermediate maps that a student may learn from, ``(N, K, T, H, W)``, shallow to deep; if any."""
+
+    features: str = ""
+    """Name of the module that returns the networks' features ``(N, C, T, H, W)``, or several tensors of which the last
+    one is that, for ``--hint``; if any. The steps of T are evenly spaced over the clip."""
 
     named_norms: bool = False
     """Whether each BatchNorm called ``norm`` (``NAME_norm``, ``bn1``) is applied to the output of its sibling ``conv``

@@ -196,7 +196,8 @@ def targets(batch: Batch, teacher: Teachers | None, device: torch.device) -> Tar
         return None
     maps = Targets(None, None) if teacher is None else teacher.targets(batch.keys, batch.reads, batch.flips)
     roles = {role: mirrored(values.to(device), batch.flips) for role, values in batch.roles.items()}
-    return Targets(maps.final, maps.intermediate, roles).map(lambda values: enlarged(values, batch.crops))
+    every = Targets(maps.final, maps.intermediate, roles, maps.features)
+    return every.map(lambda values: enlarged(values, batch.crops))
 
 
 def run_student(network: nn.Module, clips: Tensor, config: TrainConfig) -> Outputs:

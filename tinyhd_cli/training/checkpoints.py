@@ -48,6 +48,8 @@ class State:
     """Best weights so far; empty before the first validation."""
     best_score: float = float("inf")
     best_step: int = 0
+    hint: dict[str, Tensor] = field(default_factory=dict)
+    """Projection of the features (see :mod:`.hint`); empty if the run has none."""
     rng: Tensor | None = None
     """State of PyTorch's random number generator."""
 

@@ -29,6 +29,7 @@ from ..system import keep_freed_memory
 from ..weights.model_card import write_card
 from . import checkpoints, cpu_layers
 from .augment import Batch, autocast, collate, ground_truth, run_student, student_clips, targets
+from .hint import build_hint, with_features
 from .losses import left_out, loss_terms, total
 from .objectives import LABELED, PAIRS
 from .optimizer import build_optimizer, ema_decay, lr_factor, milestones, set_lr
@@ -170,8 +171,11 @@ class Trainer:
         self.average = copy.deepcopy(network).eval() if self.config.ema else None
         if self.average is not None and self.state.ema:
             self.average.load_state_dict(self.state.ema)
-        optimizer = build_optimizer(network, self.config)
-        self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.tap, self.hint = build_hint(self.config, network, self.run_data, self.accelerator.device)
+        optimizer = build_optimizer(network, self.config, self.hint)
+        if self.hint is not None and resume:
+            self.hint.load_state_dict(self.state.hint)
+        self.model, self.optimizer, self.hint = self.accelerator.prepare(network, optimizer, self.hint)
         if resume:
             self.optimizer.load_state_dict(self.state.optimizer)
             if self.state.rng is not None:
@@ -277,6 +281,7 @@ class Trainer:
         with autocast(config, device):
             outputs = run_student(self.model, student_clips(batch, config.spec.preprocess, device), config)
         teacher_maps = None if kind == PAIRS else targets(batch, self.run_data.teacher, device)
+        outputs = with_features(outputs, teacher_maps, self.hint, self.tap)
         labels = ground_truth(batch, labeled, config.map_frames, device)
         if not self.told_left_out and self.is_main and (missing := left_out(outputs, config.objectives)):
             log.warning(
@@ -382,6 +387,7 @@ class Trainer:
             self.state.model = dict(self.unwrapped.state_dict())
             self.state.optimizer = self.optimizer.state_dict()
             self.state.ema = dict(self.average.state_dict()) if self.average is not None else {}
+            self.state.hint = {} if self.hint is None else dict(self.accelerator.unwrap_model(self.hint).state_dict())
             self.state.rng = torch.get_rng_state()
             checkpoints.save(self.state, self.config)
         self.accelerator.wait_for_everyone()

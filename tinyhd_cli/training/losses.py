@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models import LossTerm
-from ..models.family import FINAL, INTERMEDIATE
+from ..models.family import FEATURES, FINAL, INTERMEDIATE
 from .clip_cache import NO_MASK
 from .objectives import AUXILIARY, LABELED, PAIRS, SELF, TEMPORAL, Objectives
 
@@ -34,16 +34,20 @@ class Targets:
     """Hierarchical maps ``(N, K, H, W)``, shallow to deep, the mean over the T frames; None if the teacher has none."""
     roles: Mapping[str, Tensor] = field(default_factory=dict)
     """Maps of the teachers with roles, ``(N, T, H, W)`` with maximum 1."""
+    features: Tensor | None = None
+    """Features of the teacher, ``(N, C, T1, H1, W1)``, if the student learns them; see :mod:`.hint`."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        """Return the result of a function for each tensor of maps; the function keeps the number of dimensions."""
-        final, deep = (None if maps is None else change(maps) for maps in (self.final, self.intermediate))
-        return Targets(final, deep, {role: change(maps) for role, maps in self.roles.items()})
+        """Return the result of a function for each tensor; the function keeps the number of dimensions."""
+        given = (self.final, self.intermediate, self.features)
+        final, deep, features = (None if maps is None else change(maps) for maps in given)
+        return Targets(final, deep, {role: change(maps) for role, maps in self.roles.items()}, features)
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All tensors of maps, in a fixed order."""
-        return [maps for maps in (self.final, self.intermediate, *self.roles.values()) if maps is not None]
+        """All tensors, in a fixed order."""
+        every = (self.final, self.intermediate, self.features, *self.roles.values())
+        return [maps for maps in every if maps is not None]
 
     def part(self, clips: slice) -> Targets:
         """Return the maps of some of the clips."""
@@ -167,15 +171,20 @@ class Outputs:
     """``(N, T, H, W)``."""
     maps: Mapping[str, Tensor]
     """Intermediate maps by name, ``(N, K, T1, H, W)``, or ``(N, T1, H, W)`` for K = 1."""
+    features: Tensor | None = None
+    """Features in the shape of the teacher's, if they learn from them; see :mod:`.hint`."""
 
     def part(self, clips: slice) -> Outputs:
         """Return the outputs for some of the clips."""
-        return Outputs(self.saliency[clips], {name: value[clips] for name, value in self.maps.items()})
+        features = None if self.features is None else self.features[clips]
+        return Outputs(self.saliency[clips], {name: value[clips] for name, value in self.maps.items()}, features)
 
     def named(self, name: str) -> list[Tensor]:
         """Return the outputs with a name (see :attr:`LossTerm.of`), each ``(N, T1, H, W)``; may be empty."""
         if name == FINAL:
             return [self.saliency]
+        if name == FEATURES:
+            return [] if self.features is None else [self.features.flatten(1, 2)]
         key, _, index = name.partition(".")
         every = key == INTERMEDIATE
         found = [value for own, value in self.maps.items() if every or own == key or is_repetition(own, key)]
@@ -208,6 +217,8 @@ def target_of(
     if place == "teacher":
         if targets is None or not rest:
             return None if targets is None else targets.final
+        if rest == FEATURES:
+            return None if targets.features is None else targets.features.flatten(1, 2)
         if not rest.isdigit():
             return targets.roles.get(rest)
         deep = targets.intermediate

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import UsageError, did_you_mean
 from ..models import LossTerm
-from ..models.family import FINAL, INTERMEDIATE, Kind
+from ..models.family import FEATURES, FINAL, INTERMEDIATE, Kind
 
 LABELED, AUXILIARY, PAIRS = "target", "aux", "pair"
 """Kinds of clips, and the prefixes of terms in logs and in ``--weight``: labeled clips, unlabeled ones, and pairs of
@@ -104,6 +104,13 @@ def distilled(terms: Sequence[LossTerm], place: str, weight: float | None) -> tu
     kind: Kind = next((term.kind for term in terms if term.of == FINAL and term.weight), "kl")
     name, of = ("self", INTERMEDIATE) if place == SELF else ("temporal", FINAL)
     return (*terms, LossTerm(name, kind, of=of, to=f"{place}.{FINAL}", weight=weight))
+
+
+def hinted(terms: Sequence[LossTerm], weight: float | None) -> tuple[LossTerm, ...]:
+    """Return terms with one more, the hint (see :mod:`.hint`); without it if ``weight`` is None or 0."""
+    return (
+        (*terms, LossTerm("hint", "mse", of=FEATURES, to=f"teacher.{FEATURES}", weight=weight)) if weight else (*terms,)
+    )
 
 
 def is_used(term: LossTerm) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ POWER = 0.9
 """Power of the schedule ``poly``."""
 
 
-def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(network: nn.Module, config: TrainConfig, hint: nn.Module | None = None) -> list[dict[str, Any]]:
     """Return the trainable parameters by learning rate and decay; the schedule scales each group's ``base_lr``."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
+    every = chain(network.named_parameters(), hint.named_parameters(prefix="hint") if hint else ())
+    for name, parameter in every:
         if parameter.requires_grad:
             groups.setdefault((name.startswith("encoder."), name.endswith(".bias")), []).append(parameter)
     result = []
@@ -28,9 +30,9 @@ def parameter_groups(network: nn.Module, config: TrainConfig) -> list[dict[str, 
     return result
 
 
-def build_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return SGD with momentum, Adam or AdamW for the trainable parameters."""
-    groups = parameter_groups(network, config)
+def build_optimizer(network: nn.Module, config: TrainConfig, hint: nn.Module | None = None) -> torch.optim.Optimizer:
+    """Return SGD with momentum, Adam or AdamW for the trainable parameters of a network, and of its hint if any."""
+    groups = parameter_groups(network, config, hint)
     if config.optimizer == "adam":
         return torch.optim.Adam(groups, lr=config.lr)
     if config.optimizer == "adamw":

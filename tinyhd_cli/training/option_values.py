@@ -31,7 +31,7 @@ POSITIVE = (
 
 NOT_NEGATIVE = (
     *("aux_ratio", "weight_decay", "clip", "workers", "bias_lr", "encoder_lr", "rotate"),
-    *("pair_every", "self_distill", "temporal_distill"),
+    *("pair_every", "self_distill", "temporal_distill", "hint"),
 )
 """Options that are at least 0, or None."""
 

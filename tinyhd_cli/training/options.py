@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..models import Family, ModelSpec, named_spec
 from ..models.registry import default_student, family, parse_options
 from .object_options import check_object_options
-from .objectives import SELF, TEMPORAL, Objectives, default_weights, distilled, named, objectives
+from .objectives import SELF, TEMPORAL, Objectives, default_weights, distilled, hinted, named, objectives
 from .option_values import as_options, as_text, check_values
 from .roles import by_role
 from .stage_numbers import chosen_stages
@@ -182,6 +182,13 @@ class TrainConfig:
         "Weight of temporal distillation: the maps of neighboring frames learn each other. Default: the network's, "
         "mostly 0.",
     )
+    hint: float | None = option(
+        None,
+        LOSS,
+        "X",
+        "Weight of the hint: the features of the student's encoder learn those of the teacher's (MSE), through a 1x1x1 "
+        "convolution that is not saved with the weights. Default: 0.",
+    )
     original_slips: bool = option(
         False, LOSS, "", "Reproduce the mistakes in the loss of the authors' program, if any are known."
     )
@@ -268,11 +275,21 @@ class TrainConfig:
                 f"--teacher temporal={roles['temporal'][0]}: --stills trains on single frames, which have no motion; "
                 "give only a spatial teacher"
             )
+        if self.hint:
+            self._check_hint()
         averaging = (
             "--teacher: more than one" if len(self.teacher) > 1 else "--teacher-flip" if self.teacher_flip else ""
         )
         if averaging and objectives.value_based:  # averaged maps are distributions
             raise UsageError(f"{averaging} is not possible, because the loss of this network compares values of maps")
+
+    def _check_hint(self) -> None:
+        """Raise ``UsageError`` if the student or the kind of run has no features to compare."""
+        if not self.family.features or self.family.stages:
+            raise UsageError(f"--hint: {self.model} cannot learn features; use another --model, or --hint 0")
+        if self.stills or len(self.teacher) != 1:
+            reason = "not with --stills" if self.stills else f"needs one --teacher, not {len(self.teacher)}"
+            raise UsageError(f"--hint: {reason}")
 
     def _resolve_stages(self, base: ModelSpec) -> None:
         """Fill in the stages of training, and check that they can be run."""
@@ -375,7 +392,8 @@ class TrainConfig:
         if not every:
             terms = self.family.loss(self.spec, original_slips=self.original_slips)
             terms = distilled(terms, SELF, self.self_distill)
-            return objectives(distilled(terms, TEMPORAL, self.temporal_distill), self.weight, pairs=pairs)
+            terms = hinted(distilled(terms, TEMPORAL, self.temporal_distill), self.hint)
+            return objectives(terms, self.weight, pairs=pairs)
         if not self.stage:
             return objectives(tuple({term.name: term for stage in every for term in stage.terms}.values()), self.weight)
         terms = every[self.stage - 1].terms

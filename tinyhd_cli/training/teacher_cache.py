@@ -78,7 +78,8 @@ class CachedTeacher:
             found.append(mirrored(maps) if flip else maps)
         deep = [maps.intermediate for maps in found if maps.intermediate is not None]
         final = torch.cat([maps.final for maps in found if maps.final is not None])
-        return Targets(final, torch.cat(deep) if deep else None)
+        features = [maps.features for maps in found if maps.features is not None]
+        return Targets(final, torch.cat(deep) if deep else None, features=torch.cat(features) if features else None)
 
     def cached(self, key: str) -> Targets | None:
         """Return the cached maps of a clip; None if there are none, or the file is damaged."""
@@ -101,6 +102,8 @@ class CachedTeacher:
         for name, value in (("final", maps.final), ("intermediate", maps.intermediate)):
             if value is not None:
                 arrays |= packed(name, value[0], self.dtype, self.scale)
+        if maps.features is not None:
+            arrays["features"] = maps.features[0].half().cpu().numpy()
         with (
             contextlib.suppress(OutputError) if path.is_file() else contextlib.nullcontext(),
             atomic_write(path) as to,
@@ -115,15 +118,17 @@ class CachedTeacher:
         size = self.teacher.config.input_size
         with path.open("rb") as file, np.load(file) as arrays:  # NumPy does not close a damaged file that it opened
             maps = [unpacked(name, dict(arrays), size) for name in ("final", "intermediate")]
+            hinted = torch.from_numpy(arrays["features"]).float() if self.teacher.config.hint else None
         device = self.teacher.device
-        final, deep = (None if m is None else m.unsqueeze(0).to(device) for m in maps)
+        final, deep, features = (None if m is None else m.unsqueeze(0).to(device) for m in (*maps, hinted))
         if final is None:
             raise ValueError("contains no maps")
         if final.dim() != 4 or final.shape[1] != self.teacher.config.num_maps:
             raise ValueError(f"contains maps of shape {tuple(final.shape[1:])}")
-        if not all(bool(torch.isfinite(maps.sum())) for maps in (final, deep) if maps is not None):
+        found = Targets(final, deep, features=features)
+        if not all(bool(torch.isfinite(maps.sum())) for maps in found.tensors):
             raise ValueError("contains NaN or infinity")
-        return Targets(final, deep)
+        return found
 
 
 class Teachers:

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import weights
+from ..errors import UsageError
 from ..models import ModelSpec
 from ..models.registry import family
+from .features import Tap, during
 from .losses import Targets, distribution
 from .options import TrainConfig
 from .teacher_errors import naming_teacher
@@ -89,14 +91,22 @@ class Teacher:
         sliding = self.spec.windowing == "sliding"
         self.lag = 1 if config.upstream_alignment and sliding and config.num_maps > 1 else 0
         self.alignment = Alignment(config.map_frames, config.clip_frames, self.spec, self.lag)
+        if config.hint and not family(self.spec).features:
+            raise UsageError(f"--hint: {self.spec.name} has no features to learn; use another --teacher, or --hint 0")
 
     @cached_property
     def model(self) -> Model:
         """The network with its weights; ``WeightsError`` if it cannot be loaded."""
         from ..inference.model import load_model
 
-        with naming_teacher(self.name):
+        # The random numbers of the run must not depend on whether the teacher is needed.
+        with naming_teacher(self.name), torch.random.fork_rng(devices=[]):
             return load_model(self.name, str(self.device), engine="torch")
+
+    @cached_property
+    def tap(self) -> Tap | None:
+        """Records the network's features, if the student learns them."""
+        return Tap(self.model.network, family(self.spec).features) if self.config.hint else None
 
     @property
     def before(self) -> int:
@@ -109,12 +119,18 @@ class Teacher:
         return self.alignment.after
 
     @property
+    def hint_frames(self) -> tuple[int, int]:
+        """Frames of the student's clip that the teacher's last clip contains: the first, and the one after the last."""
+        start = self.alignment.starts[-1]
+        return max(0, start), min(self.config.clip_frames, start + self.spec.clip_frames)
+
+    @property
     def identity(self) -> str:
         """Digest that distinguishes this teacher's maps from those of another."""
         config, alignment = self.config, self.alignment
         facts: tuple[object, ...] = (self.sha256, self.spec.input_size, config.input_size, alignment.starts)
         facts += (alignment.student, alignment.length, config.stills, self.bf16, config.teacher_flip)
-        facts += (config.teacher_step if len(alignment.starts) > 1 else 1,)
+        facts += (config.teacher_step if len(alignment.starts) > 1 else 1, bool(config.hint))
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     @torch.no_grad()
@@ -127,7 +143,7 @@ class Teacher:
 
         Returns:
             Maps of one clip, float32 on the teacher's device: final ``(1, maps, H, W)``, intermediate ``(1, K, H, W)``,
-            the mean over the teacher's clips.
+            the mean over the teacher's clips; with ``--hint`` also features, those of the last of these clips.
         """
         if len(read) == 1:
             read = read.expand(self.before + self.config.clip_frames + self.after, -1, -1, -1)
@@ -141,10 +157,11 @@ class Teacher:
         static = bool((read == read[:1]).all())
         step = self.config.teacher_step if self.spec.windowing == "sliding" else 1
         chosen = [0] if static else sorted({*range(0, len(starts), step), len(starts) - 1})
-        parts = []
+        parts, tap = [], self.tap
         for first in range(0, len(chosen), TEACHER_BATCH):
             offsets = [starts[index] + self.before for index in chosen[first : first + TEACHER_BATCH]]
             parts.append(self.forward(torch.stack([read[offset : offset + length] for offset in offsets])))
+        features = None if tap is None else self.of_student(tap.take()[-1:].float())
         final = torch.cat([part[0] for part in parts])
         deep = torch.cat([part[1] for part in parts if part[1] is not None]) if parts[0][1] is not None else None
         if static:
@@ -156,7 +173,12 @@ class Teacher:
         if self.config.stills:
             maps = final.mean((0, 1))[None, None]
         hierarchy = None if deep is None else deep.mean((0, 2)).unsqueeze(0)
-        return Targets(self.on_grid(maps), None if hierarchy is None else self.on_grid(hierarchy))
+        return Targets(self.on_grid(maps), None if hierarchy is None else self.on_grid(hierarchy), features=features)
+
+    def of_student(self, features: Tensor) -> Tensor:
+        """Return the features of the teacher's last clip at the frames that the student's clip contains, too."""
+        start, (first, last) = self.alignment.starts[-1], self.hint_frames
+        return during(features, (first - start, last - start), self.spec.clip_frames)
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
         """Run the network: final ``(N, T, H, W)`` and hierarchical maps ``(N, K, T1, H, W)`` of ``(N, T, H, W, 3)``."""
@@ -208,7 +230,9 @@ def mean(several: Sequence[Targets]) -> Targets:
         return several[0]
     deep = [distribution(maps.intermediate) for maps in several if maps.intermediate is not None]
     final = torch.stack([distribution(maps.final) for maps in several if maps.final is not None]).mean(0)
-    return Targets(final, torch.stack(deep).mean(0) if deep else None)
+    features = [maps.features for maps in several if maps.features is not None]
+    means = [torch.stack(values).mean(0) if values else None for values in (deep, features)]
+    return Targets(final, means[0], features=means[1])
 
 
 def mirrored(maps: Targets) -> Targets:

@@ -35,6 +35,7 @@ class HD2SFamily(Family):
     trainable = False
     intermediate = True
     named_norms = True
+    features = "encoder"
     hierarchy = "maps"
     anchors = ("featureExtractor.block1.0.conv_s.weight", "encoder.stage1.space.conv.weight")
 

@@ -32,6 +32,7 @@ class TinyHDFamily(Family):
     intermediate = True
     named_norms = True
     hierarchy = "d1"
+    features = "encoder"
     terms = (
         *(LossTerm(f"d1.{number}", "kl", of=f"d1.{number - 1}", to=f"teacher.{number - 1}") for number in (1, 2, 3, 4)),
         LossTerm("final", "kl", to="teacher"),
