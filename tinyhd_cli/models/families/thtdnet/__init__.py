@@ -44,6 +44,7 @@ class THTDNetFamily(Family):
         ),
     )
     terms = KL_CC_TERMS
+    features = "encoder"
     anchors = (OWN_ANCHOR, AUTHORS_ANCHOR)
 
     def build(self, spec: ModelSpec) -> THTDNet:

@@ -72,6 +72,7 @@ class FoundationFamily(Family):
         Flag("lora_alpha", "N", "Scale of the LoRA, relative to its rank."),
     )
     terms = KL_CC_TERMS
+    features = "backbone"
     pretrained = True
 
     def title(self, spec: ModelSpec) -> str:
