@@ -26,8 +26,11 @@ WINDOW: Size3 = (8, 7, 7)
 HEAD_CHANNELS = 32
 """Channels of an attention head."""
 
-MASKED = -100.0
-"""Added to the logits of two positions that a shifted window contains, but that are not neighbors."""
+SECTION_CHANNELS = 8
+"""Channels that tell the sections of a shifted window apart: one per axis; kernels of GPUs need a multiple of 8."""
+
+SECTION = 16.0
+"""Absolute value of such a channel."""
 
 
 def overhang(size: Size3, multiple: Size3) -> list[int]:
@@ -74,18 +77,21 @@ def join(windows: Tensor, window: Size3, size: Size3) -> Tensor:
     return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(-1, *size, windows.shape[-1])
 
 
-def shift_mask(size: Size3, window: Size3, shift: Size3, device: torch.device) -> Tensor:
-    """Return 0 for pairs of neighbors and ``MASKED`` for others, ``(windows, positions, positions)``.
+def sections(size: Size3, window: Size3, shift: Size3, like: Tensor) -> Tensor:
+    """Return the channels that tell the sections of shifted windows apart, ``(windows, positions, 8)``.
 
-    Features are shifted cyclically, so the last windows contain the first and the last rows.
+    Features are shifted cyclically, so the last window of an axis contains the last rows and the first ones, which are
+    no neighbors and must not attend to each other. A mask with -100 for such pairs would be larger than the features:
+    413 MB in the first stage. Instead, query and key have a channel for each axis, negative in the first rows. Its
+    product lowers the logits of pairs in different sections by 91 relative to the others, which softmax turns into 0.
     """
-    sections = torch.zeros(1, 1, 1, 1, device=device)
-    for axis, (side, step, offset) in enumerate(zip(size, window, shift, strict=True)):
-        at = torch.arange(side, device=device)
-        section = (at >= side - step).float() + (at >= side - offset).float() if offset else torch.zeros_like(at)
-        sections = sections * 3 + section.view([-1 if axis == one else 1 for one in range(3)] + [1])
-    found = split(sections.expand(*size, 1).unsqueeze(0), window).squeeze(-1)
-    return (found[:, :, None] != found[:, None, :]).float() * MASKED
+    channels = torch.zeros(*size, SECTION_CHANNELS, dtype=like.dtype, device=like.device)
+    for axis, (side, offset) in enumerate(zip(size, shift, strict=True)):
+        if offset:
+            first = torch.arange(side, device=like.device) >= side - offset
+            values = torch.where(first, -SECTION, SECTION).to(like.dtype)
+            channels[..., axis] = values.view([-1 if axis == one else 1 for one in range(3)])
+    return split(channels.unsqueeze(0), window)
 
 
 def keep_index(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object) -> None:
@@ -128,20 +134,23 @@ class WindowAttention(nn.Module):
         padded = size_of(x)
         if any(shift):
             x = torch.roll(x, [-offset for offset in shift], (1, 2, 3))
-        mask = shift_mask(padded, window, shift, x.device) if any(shift) else None
-        x = join(self.attend(split(x, window), mask), window, padded)
+        parts = sections(padded, window, shift, x) if any(shift) else None
+        x = join(self.attend(split(x, window), parts), window, padded)
         if any(shift):
             x = torch.roll(x, shift, (1, 2, 3))
         return x[:, : size[0], : size[1], : size[2]]
 
-    def attend(self, windows: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the attention of windows ``(N * windows, positions, C)``; ``mask`` as from :func:`shift_mask`."""
+    def attend(self, windows: Tensor, parts: Tensor | None) -> Tensor:
+        """Return the attention of windows ``(N * windows, positions, C)``; ``parts`` as from :func:`sections`."""
         count, positions, channels = windows.shape
-        query, key, value = self.qkv(windows).view(count, positions, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.bias(positions)
-        if mask is not None:
-            bias = (bias + mask.unsqueeze(1)).repeat(count // len(mask), 1, 1, 1)
-        attended = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype))
+        depth = channels // self.heads
+        query, key, value = self.qkv(windows).view(count, positions, 3, self.heads, depth).permute(2, 0, 3, 1, 4)
+        if parts is not None:
+            more = parts.to(query.dtype).repeat(count // len(parts), 1, 1).unsqueeze(1).expand(-1, self.heads, -1, -1)
+            query, key = torch.cat([query, more], -1), torch.cat([key, more], -1)
+            value = F.pad(value, (0, SECTION_CHANNELS))  # fast kernels need the same number of channels
+        bias = self.bias(positions).to(query.dtype)
+        attended = F.scaled_dot_product_attention(query, key, value, bias, scale=depth**-0.5)[..., :depth]
         x: Tensor = self.proj(attended.transpose(1, 2).reshape(count, positions, channels))
         return x
 

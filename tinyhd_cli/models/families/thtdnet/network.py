@@ -37,7 +37,7 @@ class Decoder(nn.Module):
     def __init__(self, channels: Sequence[int], widths: Sequence[int], *, laterals: bool) -> None:
         super().__init__()
         first, *widths = widths
-        self.project = nn.Conv3d(channels[3], first, 1) if first else nn.Identity()
+        self.project = nn.Linear(channels[3], first) if first else nn.Identity()
         pairs = zip([first or channels[3], *widths], widths, strict=False)
         self.layers = nn.ModuleList()
         for index, (before, after) in enumerate(pairs):
@@ -46,19 +46,21 @@ class Decoder(nn.Module):
         self.laterals = nn.ModuleList()
         if laterals:
             deep_to_shallow = zip(reversed(channels[:3]), widths, strict=False)
-            self.laterals.extend(nn.Conv3d(wide, width, 1) for wide, width in deep_to_shallow)
+            self.laterals.extend(nn.Linear(wide, width) for wide, width in deep_to_shallow)
         self.to_map = nn.Conv3d(widths[-1], 1, (1, 3, 3), padding=(0, 1, 1), bias=False)
 
     def forward(self, y1: Tensor, y2: Tensor, y3: Tensor, y4: Tensor) -> Tensor:
         """Return the map ``(N, 1, H, W)`` of features of 1/4, 1/8, 1/16 and 1/32 of its size."""
-        early = (y1[:, :, ::2] + y1[:, :, 1::2]) / 2  # layer 3 halves the time steps
-        x = self.project(y4)  # (N, 128, 16, 7, 12)
+        # Linear layers take the encoder's own layout, (N, T, H, W, C), and transpose the fewer channels of their output.
+        last, third, second, first = (features.permute(0, 2, 3, 4, 1) for features in (y4, y3, y2, y1))
+        early = (first[:, ::2] + first[:, 1::2]) / 2  # layer 3 halves the time steps
+        x = self.project(last).permute(0, 4, 1, 2, 3)  # (N, 128, 16, 7, 12)
         for index, layer in enumerate(self.layers):
             x = torch.relu(layer(x))
             if index < 5:
                 x = enlarged(x)
             if index < len(self.laterals):
-                x = x + self.laterals[index]((y3, y2, early)[index])
+                x = x + self.laterals[index]((third, second, early)[index]).permute(0, 4, 1, 2, 3)
         return torch.sigmoid(self.to_map(x)).squeeze(2)
 
 
