@@ -51,7 +51,7 @@ class Decoder(nn.Module):
 
     def forward(self, y1: Tensor, y2: Tensor, y3: Tensor, y4: Tensor) -> Tensor:
         """Return the map ``(N, 1, H, W)`` of features of 1/4, 1/8, 1/16 and 1/32 of its size."""
-        # Linear layers take the encoder's own layout, (N, T, H, W, C), and transpose the fewer channels of their output.
+        # Linear layers take the encoder's own layout (N, T, H, W, C), so that only their smaller output is copied.
         last, third, second, first = (features.permute(0, 2, 3, 4, 1) for features in (y4, y3, y2, y1))
         early = (first[:, ::2] + first[:, 1::2]) / 2  # layer 3 halves the time steps
         x = self.project(last).permute(0, 4, 1, 2, 3)  # (N, 128, 16, 7, 12)
