@@ -24,7 +24,7 @@ FILE_NAME = "tinyhd.toml"
 CONFIG_VARIABLE = "TINYHD_CONFIG"
 """Environment variable that names a settings file to read instead of the others."""
 
-TEXTS = ("hub_owner", "model")
+TEXTS = ("backbones", "hub_owner", "model")
 """Settings that belong to no command."""
 
 DATASETS = "datasets"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 
 from tinyhd_cli import models, weights
 from tinyhd_cli.errors import UsageError, WeightsError
-from tinyhd_cli.models.families.vfm import files
+from tinyhd_cli.models.families.vfm import FAMILY, files
 from tinyhd_cli.models.families.vfm.adapters import read_facts, read_normalization
 from tinyhd_cli.models.families.vfm.decoder import STEPS, Decoder, resampled
 from tinyhd_cli.models.registry import network_state
@@ -213,8 +214,31 @@ def test_a_changed_backbone_is_refused(folders, tmp_path):
     files.find_backbone.cache_clear()
     assert weights.inspect(path)[0].spec == network.spec  # needs no backbone
     (folder / "config.json").unlink()
+    files.find_backbone.cache_clear()
     with pytest.raises(WeightsError, match=r"moved: has no config\.json, so it is not a model of transformers"):
         models.build(network.spec)
+
+
+def test_a_backbone_that_was_moved(folders, tmp_path, monkeypatch):
+    """The folder of the setting is searched for it by name, also for repositories of the Hub."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    content = (folders["vjepa2"] / "model.safetensors").read_bytes()
+    for name, revision in ((str(tmp_path / "gone" / "vjepa2"), ""), ("acme/vjepa2", "0" * 40)):
+        options = dict(spec_of(folders["vjepa2"]).options) | {"backbone": name, "revision": revision}
+        spec = replace(spec_of(folders["vjepa2"]), options=options)
+        monkeypatch.setenv("TINYHD_BACKBONES", str(folders["vjepa2"].parent))
+        assert models.build(spec).spec == spec
+        assert FAMILY.resolve(spec) == spec
+        (tmp_path / "vjepa2").mkdir(exist_ok=True)
+        (tmp_path / "vjepa2" / "config.json").write_bytes((folders["vjepa2"] / "config.json").read_bytes())
+        (tmp_path / "vjepa2" / "model.safetensors").write_bytes(content + b" ")
+        monkeypatch.setenv("TINYHD_BACKBONES", str(tmp_path))
+        with pytest.raises(WeightsError, match="not the one that these weights were trained on"):
+            models.build(spec)
+    monkeypatch.delenv("TINYHD_BACKBONES")
+    options["backbone"], options["revision"] = str(tmp_path / "gone" / "vjepa2"), ""
+    with pytest.raises(WeightsError, match="no such folder; name the folder that vjepa2 is in with TINYHD_BACKBONES"):
+        models.build(replace(spec, options=options))
 
 
 def test_a_copy_shares_the_frozen_tensors(folders):

@@ -12,12 +12,14 @@ import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....errors import UsageError, WeightsError
+from ....settings import expanded, setting
 from ...family import KL_CC_TERMS, Family, Flag
 from ...spec import MAX_CLIP_FRAMES, ModelSpec, Preprocess, is_count, shown
-from .files import NOT_STATED, SHA256, Backbone, Folder, find_backbone
+from .files import NOT_STATED, SHA256, Backbone, find_backbone
 
 if TYPE_CHECKING:
     from .network import FoundationNetwork
@@ -106,9 +108,9 @@ class FoundationFamily(Family):
             wanted = f"a multiple of {facts.tubelet}" if facts.adapter.free else str(facts.frames)
             raise UsageError(f"--set frames={frames}: {facts.adapter.title} reads clips whose length is {wanted}")
         mean, std = backbone.normalization()
-        files = backbone.files
-        name = str(files.path) if isinstance(files, Folder) else files.repo
-        options |= {"backbone": name, "revision": files.revision, "sha256": backbone.sha256, "frames": frames}
+        if not options["sha256"]:  # it is not pinned yet
+            options |= {"backbone": backbone.files.name, "revision": backbone.files.revision}
+        options |= {"sha256": backbone.sha256, "frames": frames}
         free = facts.adapter.free
         return replace(
             spec,
@@ -144,10 +146,12 @@ class FoundationFamily(Family):
 
         return FoundationNetwork(spec if spec.options["frames"] else self.resolve(spec), backbone)
 
-    def reinterpret(self, spec: ModelSpec, options: Mapping[str, Any]) -> ModelSpec:
-        if unknown := options.keys() - {"backbone", "revision"}:
-            return super().reinterpret(spec, {name: options[name] for name in unknown})  # raises the error
-        return self.configure(spec, options)
+
+def moved(backbone: str) -> Path | None:
+    """Return the folder of the same name in the folder of the setting ``backbones``; None without one."""
+    root = setting("backbones", "")
+    folder = expanded(root, "backbones") / Path(backbone).name if root else None
+    return folder if folder and folder.is_dir() else None
 
 
 def matching(spec: ModelSpec) -> Backbone:
@@ -158,6 +162,12 @@ def matching(spec: ModelSpec) -> Backbone:
         WeightsError: it cannot be found, or its weights are not those that the spec names.
     """
     name, revision, digest = (spec.options[option] for option in ("backbone", "revision", "sha256"))
+    if digest and (folder := moved(name)):
+        name, revision = str(folder), ""
+    elif digest and not revision and not Path(name).is_dir():
+        raise WeightsError(
+            f"backbone {name}: no such folder; name the folder that {Path(name).name} is in with TINYHD_BACKBONES"
+        )
     backbone = find_backbone(name, revision)
     if digest and backbone.sha256 != digest:
         raise WeightsError(

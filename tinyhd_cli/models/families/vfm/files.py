@@ -34,6 +34,11 @@ class Folder:
     revision: str = ""
 
     @property
+    def name(self) -> str:
+        """Its name in a spec."""
+        return str(self.path)
+
+    @property
     def subject(self) -> str:
         """The backbone, for messages."""
         return f"backbone {self.path}"
@@ -57,7 +62,8 @@ class Folder:
 class Repository:
     """A backbone in a repository of the Hub; its files are downloaded once into the Hub's local cache."""
 
-    repo: str
+    name: str
+    """Its name in a spec: ``owner/name``."""
     revision: str
     """A branch, a tag or a commit."""
 
@@ -65,28 +71,28 @@ class Repository:
     def subject(self) -> str:
         """The backbone, for messages."""
         at = "" if self.revision == "main" else f" at {self.revision[:12]}"
-        return f"backbone {self.repo}{at}"
+        return f"backbone {self.name}{at}"
 
     @property
     def absent(self) -> str:
         """The message for a repository or revision that the Hub does not have."""
         return (
-            f"the Hub has no public repository {self.repo} with the revision {printable(self.revision)}; check "
+            f"the Hub has no public repository {self.name} with the revision {printable(self.revision)}; check "
             f"--backbone and --revision (if it is private: {hub.LOG_IN})"
         )
 
     def find(self, name: str) -> Path | None:
         """Return a file, downloaded if necessary; None if the repository lacks it."""
         with hub.one_line_errors(self.subject, self.absent):
-            return hub.find(self.repo, name, self.revision)
+            return hub.find(self.name, name, self.revision)
 
     def sha256(self, name: str) -> str:
         """Return the digest of a file that the Hub states, without a download; empty if the repository lacks it."""
         with hub.one_line_errors(self.subject, self.absent):
-            if cached := hub.cached(self.repo, name, self.revision):
+            if cached := hub.cached(self.name, name, self.revision):
                 stored = cached.resolve().name  # the cache names files of Git LFS by their digest
                 return stored if re.fullmatch(SHA256, stored) else file_sha256(cached)
-            if not (stated := hub.stated_hash(self.repo, name, self.revision)):
+            if not (stated := hub.stated_hash(self.name, name, self.revision)):
                 return ""
         if re.fullmatch(SHA256, stated):
             return stated
@@ -96,7 +102,7 @@ class Repository:
     def pinned(self) -> Repository:
         """Return the repository with the commit instead of a branch or tag."""
         config = self.find(CONFIG)
-        return Repository(self.repo, config.parent.name) if config else self
+        return Repository(self.name, config.parent.name) if config else self
 
 
 Files = Folder | Repository
