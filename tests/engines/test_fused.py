@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.environments import build_wheel
 from helpers.networks import lively
 from helpers.tails import Prefix, assert_agrees, block, convolve, fusion, in_kernels, network, values
 
@@ -23,7 +22,6 @@ from tinyhd_cli.engines.fused import Fused, UnsupportedGraph, partition
 from tinyhd_cli.engines.kernels import available_isas
 from tinyhd_cli.engines.lower_tinyhd import lower
 
-ROOT = Path(__file__).parents[2]
 NETWORKS = [f"tinyhd-{outputs}{width}" for outputs in "ms" for width in ("", "-half", "-quarter")]
 
 needs_kernels = pytest.mark.skipif(not available_isas(), reason="no kernels for this machine")
@@ -193,13 +191,7 @@ GRAPH = Path(weights.find(weights.default_name()).file).with_suffix(".graph").na
 
 def wheel(folder, compiler):
     """Build a wheel with this compiler. Return its name and the names of the kernels and graphs in it."""
-    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", ".gitignore"):
-        shutil.copy(ROOT / name, folder)
-    for name in ("tinyhd_cli", "weights"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    run = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"]
-    subprocess.run(run, cwd=folder, env=os.environ | {"CC": compiler}, check=True, capture_output=True)
-    (found,) = (folder / "dist").glob("*.whl")
+    found = build_wheel(folder, compiler)
     with zipfile.ZipFile(found) as content:
         return found.name, [Path(name).name for name in content.namelist() if name.endswith((".so", ".graph"))]
 
