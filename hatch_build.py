@@ -18,8 +18,15 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ENGINES, METRICS, VIDEO = "tinyhd_cli/engines/csrc", "tinyhd_cli/metrics/csrc", "tinyhd_cli/video/csrc"
 
-X86 = {"avx512": ["-mavx512f", "-mfma"], "avx2": ["-mavx2", "-mfma"]}
+X86 = {
+    "avx512fp16": ["-mavx512fp16", "-mavx512bw", "-mfma"],
+    "avx512": ["-mavx512f", "-mfma"],
+    "avx2": ["-mavx2", "-mfma"],
+}
 """Instruction sets of x86 CPUs that the kernels are compiled for, with their compiler flags."""
+
+OPTIONAL = ("avx512fp16",)
+"""Instruction sets that older compilers do not know (GCC before version 12); their libraries may be missing."""
 
 ARM = {"neon": list[str]()}
 """Instruction sets of 64-bit ARM CPUs; all have NEON."""
@@ -108,9 +115,14 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]
             with tempfile.TemporaryDirectory(dir=Path(self.root, ENGINES)) as partial:
                 for library, command in commands.items():
                     output = ["-o", str(Path(partial, library.name))]
-                    subprocess.run([*command, *output], check=True, cwd=Path(self.root, library.parent))
+                    required = not library.stem.endswith(OPTIONAL)
+                    subprocess.run([*command, *output], check=required, cwd=Path(self.root, library.parent))
+                compiled = [library for library in commands if Path(partial, library.name).exists()]
                 for library in commands:
-                    Path(partial, library.name).replace(Path(self.root, library))
+                    if library in compiled:
+                        Path(partial, library.name).replace(Path(self.root, library))
+                    else:  # a library of older C files would be used
+                        Path(self.root, library).unlink(missing_ok=True)
         except (OSError, subprocess.CalledProcessError) as error:
             self.app.display_warning(f"the C code of tinyhd was not compiled, so it is slower ({error})")
             if version == "editable":  # libraries of older C files would be used
@@ -119,4 +131,4 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]
             return
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform_tag()}"
-        build_data["artifacts"] += [f"/{library.as_posix()}" for library in commands]
+        build_data["artifacts"] += [f"/{library.as_posix()}" for library in compiled]

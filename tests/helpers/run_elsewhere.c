@@ -51,7 +51,7 @@ union argument {
     } blend;
 };
 
-static void (*run)(void *, float *);
+static void (*run)(void *, void *);
 static void *program;
 
 static void fail(const char *what)
@@ -70,7 +70,7 @@ static void run_program(void *library, const struct header *head)
 {
     pthread_t threads[16];
     int64_t (*scratch)(void *) = FIND(library, "scratch");
-    size_t size = (size_t)scratch(program) * sizeof(float);
+    size_t size = scratch(program);
     const int32_t *layout = FIND(library, "layout");
     for (int i = 0; i < head->layouts; i++)
         if (layout[i] != head->layout[i])

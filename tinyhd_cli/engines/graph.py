@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[np.float32]
 Shape = tuple[int, int, int, int]
@@ -101,12 +102,12 @@ class Scale(Node):
     offset: float = 0.0
 
 
-def aligned(*shape: int) -> Array:
+def aligned(*shape: int, dtype: DTypeLike = np.float32) -> NDArray[Any]:
     """Return an uninitialized array aligned to 64 bytes, with 64 readable bytes after its end."""
-    size = math.prod(shape)
-    memory = np.empty(size + 32, np.float32)
-    first = -memory.ctypes.data % 64 // 4
-    return memory[first : first + size].reshape(shape)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + 128, np.uint8)
+    first = -memory.ctypes.data % 64
+    return memory[first : first + size].view(dtype).reshape(shape)
 
 
 def used_taps(frames: int, kernel: int, stride: int, padding: int) -> range:

@@ -10,11 +10,19 @@ from pathlib import Path
 
 from ..system import LIBRARY_SUFFIX, cpu_features
 
-FEATURES = {"avx512": {"avx512f", "fma"}, "avx2": {"avx2", "fma"}, "neon": {"neon"}}
+FEATURES = {
+    "avx512fp16": {"avx512_fp16", "avx512bw"},
+    "avx512": {"avx512f", "fma"},
+    "avx2": {"avx2", "fma"},
+    "neon": {"neon"},
+}
 """Instruction sets that the kernels are compiled for, the fastest first, with the features that a CPU must have."""
 
+HALF = ("avx512fp16",)
+"""Instruction sets whose kernels compute in half precision."""
+
 PLANES, SHUFFLED, UPSAMPLED = range(3)
-"""Kinds of block source: raw planes, the input of a pixel shuffle, the input of a trilinear interpolation."""
+"""Kinds of source: one of the same resolution, the input of a pixel shuffle, the input of a trilinear interpolation."""
 
 MAX_TAPS = 3
 """Maximum temporal size of a depthwise kernel; must match ``blocks.c``."""
@@ -22,19 +30,37 @@ MAX_TAPS = 3
 MAX_MAPS = 8
 """Maximum number of maps in the fusion; must match ``blocks.c``."""
 
-GAP = 16
-"""Unused floats between the channels of a block's result; must match ``blocks.c``."""
+GAP = 32
+"""Unused numbers between the channels of a tensor; must match ``blocks.c``."""
+
+
+class CCopy(ctypes.Structure):
+    """``struct copy`` of ``blocks.c``."""
+
+    _fields_ = [
+        *((name, POINTER(c_float)) for name in ("from_", "to")),
+        *((name, c_int32) for name in ("channels", "pixels")),
+    ]
+
+
+class CTensor(ctypes.Structure):
+    """``struct tensor`` of ``blocks.c``."""
+
+    _fields_ = [("data", POINTER(c_float)), ("step", c_int64), ("kind", c_int32), ("frames", c_int32)]
 
 
 class CBlock(ctypes.Structure):
     """``struct block`` of ``blocks.c``."""
 
     _fields_ = [
-        *((name, POINTER(c_float)) for name in ("source", "added", "result")),
+        ("source", CTensor),
+        ("added", CTensor),
+        ("result", POINTER(c_float)),
         *((f"{name}{part}", POINTER(c_float)) for name in ("expand", "depthwise", "project") for part in ("", "_bias")),
-        *((name, c_int32) for name in ("kind", "channels", "inner", "outer")),
-        *((name, c_int32) for name in ("source_frames", "added_frames", "frames_in", "frames_out")),
-        *((name, c_int32) for name in ("taps", "stride", "padding", "next", "done")),
+        *((name, c_int32) for name in ("height", "width", "channels", "inner", "outer")),
+        *((name, c_int32) for name in ("frames_in", "frames_out", "taps", "stride", "padding")),
+        ("after", c_int32 * 2),
+        *((name, c_int32) for name in ("next", "done")),
     ]
 
 
@@ -55,9 +81,10 @@ class CProgram(ctypes.Structure):
     """``struct program`` of ``blocks.c``."""
 
     _fields_ = [
+        ("copies", POINTER(CCopy)),
         ("blocks", POINTER(CBlock)),
         ("fusion", CFusion),
-        *((name, c_int32) for name in ("count", "height", "width")),
+        *((name, c_int32) for name in ("copies_count", "count", "height", "width", "next", "done")),
     ]
 
 
@@ -66,15 +93,25 @@ def library(isa: str) -> Path:
     return Path(__file__).parent / "csrc" / f"_blocks_{isa}{LIBRARY_SUFFIX}"
 
 
+def available_isas(*, half: bool = False) -> list[str]:
+    """Return the instruction sets that this CPU supports and that the kernels are compiled for, the fastest first.
+
+    Args:
+        half: return those whose kernels compute in half precision, not those that compute in single precision.
+    """
+    return [isa for isa in _supported_isas() if (isa in HALF) == half]
+
+
 @functools.cache
-def available_isas() -> list[str]:
-    """Return the instruction sets that this CPU supports and that the kernels are compiled for, the fastest first."""
+def _supported_isas() -> list[str]:
+    """Return the instruction sets of both precisions."""
     return [isa for isa, features in FEATURES.items() if features <= cpu_features() and library(isa).exists()]
 
 
-def expected_layout() -> list[int]:
-    """Return ``layout`` of ``blocks.c`` for the structures of this module."""
-    return [*map(ctypes.sizeof, (CBlock, CFusion, CProgram)), MAX_TAPS, MAX_MAPS, GAP]
+def expected_layout(isa: str = "") -> list[int]:
+    """Return ``layout`` of ``blocks.c`` for the structures of this module, compiled for an instruction set."""
+    structures = map(ctypes.sizeof, (CCopy, CBlock, CFusion, CProgram))
+    return [2 if isa in HALF else 4, *structures, MAX_TAPS, MAX_MAPS, GAP]
 
 
 def load(isa: str) -> ctypes.CDLL:
@@ -84,7 +121,7 @@ def load(isa: str) -> ctypes.CDLL:
         OSError: the file cannot be loaded, or was compiled for another layout of the structures.
     """
     kernels = ctypes.CDLL(str(library(isa)))
-    expected = expected_layout()
+    expected = expected_layout(isa)
     try:
         compiled = list((c_int32 * len(expected)).in_dll(kernels, "layout"))
     except ValueError:  # the symbol does not exist
@@ -97,5 +134,6 @@ def load(isa: str) -> ctypes.CDLL:
 
 
 def fingerprint() -> str:
-    """Return the SHA-256 of the fastest available kernels; empty if none are available."""
-    return "".join(hashlib.sha256(library(isa).read_bytes()).hexdigest() for isa in available_isas()[:1])
+    """Return the SHA-256 of the fastest available kernels of each precision; empty if none are available."""
+    isas = available_isas()[:1] + available_isas(half=True)[:1]
+    return "".join(hashlib.sha256(library(isa).read_bytes()).hexdigest() for isa in isas)

@@ -1,30 +1,17 @@
-/* Kernels for the full-resolution tail of TinyHD: inverted residuals, each in one pass, and the fusion of the maps.
+/* Kernels for the decoders of TinyHD: inverted residuals, each in one pass, and the fusion of the maps.
  *
  * These layers have few channels and many pixels. An engine that runs one operation after another writes every
  * expanded, upsampled and filtered value to memory and reads it again. Here, a band of rows passes through a whole
  * block while it is in the cache. `fused.py` defines blocks and fills in the structures; `kernels.py` mirrors them.
  *
- * Tensors from the engine are (T, H, W, C), its internal layout. Tensors of this file are (C, T, H, W): the lanes of a
- * vector are pixels of a row, so channels need no padding.
+ * Tensors from the engine are (T, H, W, C), its internal layout. They are first copied to planes (C, T, H, W), the
+ * layout of all other tensors: the lanes of a vector are pixels of a row, so channels need no padding.
  *
- * Compiled once for each instruction set, by GCC or Clang; other compilers have no vector extensions. The width must be
- * a multiple of 32, the height a multiple of 8.
+ * Compiled once for each instruction set. Widths must be multiples of 32 (64 in half precision), heights of 8.
  */
-#include <stdint.h>
-#include <string.h>
+#include "vectors.h"
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#define LANES 16
-#elif defined(__AVX2__)
-#include <immintrin.h>
-#define LANES 8
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#define LANES 4
-#else
-#error "the kernels need AVX-512, AVX2 or NEON"
-#endif
+#include <string.h>
 
 #if defined(_WIN32)
 /* Declared here, because windows.h defines macros such as PLANES and near. */
@@ -37,52 +24,53 @@ __declspec(dllimport) int __stdcall SwitchToThread(void);
 #define yield_thread sched_yield
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
+/* Channels that a 1x1 convolution computes at a time: with two vectors each, their sums fit into the registers. */
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define PART 6
+#else
+#define PART 12
+#endif
 
-/* Rows in a band; padding of a row; floats between channels; source rows that a band needs; limits of the structures;
- * frames times channels that are expanded at a time. Without GAP, all channels of a pixel would compete for the same
- * few sets of the L1 cache, because image sides are close to powers of two. */
-enum { BAND = 8, EDGE = 16, GAP = 16, LOW_ROWS = BAND / 2 + 3, MAX_TAPS = 3, MAX_MAPS = 8, EXPANDED_PLANES = 72 };
+/* Rows in a band; numbers between channels; source rows that a band needs; limits of the structures; frames times
+ * channels that are expanded at a time. Without GAP, all channels of a pixel would compete for the same few sets of the
+ * L1 cache, because image sides are close to powers of two. */
+enum { BAND = 8, GAP = 32, LOW_ROWS = BAND / 2 + 3, MAX_TAPS = 3, MAX_MAPS = 8, EXPANDED_PLANES = 72 };
 
-/* Kinds of source: (C, T, H, W), the input of a pixel shuffle, the input of a trilinear interpolation. */
+/* Kinds of source: one of the same resolution, the input of a pixel shuffle, the input of a trilinear interpolation. */
 enum { PLANES, SHUFFLED, UPSAMPLED };
 
-typedef float vector __attribute__((vector_size(4 * LANES)));
-typedef int32_t integers __attribute__((vector_size(4 * LANES)));
-typedef float unaligned __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-INLINE vector load(const float *from) { return *(const unaligned *)from; }
-INLINE void store(float *to, vector v) { *(unaligned *)to = v; }
-INLINE vector broadcast(float value) { return value - (vector){0}; } /* `value + 0` would turn -0 into 0 */
-
-INLINE vector clamp(vector v, float low, float high) {
-#if LANES == 16
-    return _mm512_min_ps(_mm512_max_ps(v, broadcast(low)), broadcast(high));
-#elif LANES == 4
-    return vminnmq_f32(vmaxnmq_f32(v, broadcast(low)), broadcast(high));
-#else
-    return _mm256_min_ps(_mm256_max_ps(v, broadcast(low)), broadcast(high));
-#endif
-}
-
 /* Interpolate linearly between two rows or frames. */
-INLINE vector lerp(vector u, vector v, float fraction) { return u + (v - u) * fraction; }
+INLINE vector lerp(vector u, vector v, number fraction) { return u + (v - u) * fraction; }
+
+/* A tensor from the engine, and its copy as planes. */
+struct copy {
+    const float *from; /* [pixels][channels] */
+    number *to;        /* [channels][pixels + GAP] */
+    int32_t channels, pixels;
+};
+
+/* Planes [channels][frames][height][width] at the resolution of the block that reads them, or half of it. */
+struct tensor {
+    const number *data;
+    int64_t step; /* numbers between channels */
+    int32_t kind, frames;
+};
 
 struct block {
-    const float *source;
-    const float *added; /* NULL, or the input of a pixel shuffle that is added to the result */
-    float *result;
-    const float *expand, *expand_bias;       /* (channels, inner) */
-    const float *depthwise, *depthwise_bias; /* (inner, taps, 3, 3) */
-    const float *project, *project_bias;     /* (inner, outer) */
-    int32_t kind, channels, inner, outer;
-    int32_t source_frames, added_frames, frames_in, frames_out;
-    int32_t taps, stride, padding;
+    struct tensor source;
+    struct tensor added; /* added to the result; data: NULL if there is none */
+    number *result;      /* [outer][frames_out * height * width + GAP] */
+    const number *expand, *expand_bias;       /* (channels, inner) */
+    const number *depthwise, *depthwise_bias; /* (inner, taps, 3, 3) */
+    const number *project, *project_bias;     /* (inner, outer) */
+    int32_t height, width, channels, inner, outer;
+    int32_t frames_in, frames_out, taps, stride, padding;
+    int32_t after[2];   /* numbers of the blocks whose results are read; -1 for none */
     int32_t next, done; /* number of bands started and finished */
 };
 
 struct fusion {
-    const float *maps[MAX_MAPS];
+    const number *maps[MAX_MAPS];
     float weights[MAX_MAPS];
     int32_t frames[MAX_MAPS]; /* 1 or frames_out */
     float *result;
@@ -92,14 +80,16 @@ struct fusion {
 };
 
 struct program {
+    struct copy *copies;
     struct block *blocks;
     struct fusion fusion;
-    int32_t count, height, width;
+    int32_t copies_count, count, height, width;
+    int32_t next, done; /* number of copied parts, started and finished */
 };
 
 /* Layout constants; must match `kernels.py`, which checks them when it loads this library. */
 EXPORT const int32_t layout[] = {
-    sizeof(struct block), sizeof(struct fusion), sizeof(struct program), MAX_TAPS, MAX_MAPS, GAP};
+    sizeof(number), sizeof(struct copy), sizeof(struct block), sizeof(struct fusion), sizeof(struct program), MAX_TAPS, MAX_MAPS, GAP};
 
 /* A position on a smaller axis: between `index` and `index + 1`. */
 struct position {
@@ -118,95 +108,102 @@ INLINE struct position source_position(int position, int small, int large) {
 /* A band of rows of a block, and the scratch memory of the thread that computes it. */
 struct band {
     const struct block *b;
-    int y0, height, width; /* first row of the band; size of the maps */
+    int y0, height, width; /* first row of the band; size of the frames */
     int first, count;      /* range of inner channels that is computed now */
-    int64_t area, step;    /* pixels of a frame; floats between rows of the ring */
-    float *ring;           /* [taps][count][BAND + 2][EDGE + width + EDGE]: ring buffer of expanded frames */
-    float *filtered;       /* [count][BAND * width + GAP] */
-    float *line;           /* [width / 2][4 channels]: a row interpolated between two frames, in the engine's layout */
-    float *tile;           /* [channels][width + GAP]: a source row */
-    float *wide;           /* [count][width / 2 + EDGE]: the source row, expanded */
-    float *low;            /* [2][count][LOW_ROWS][width]: expanded and widened source rows of two frames */
-    float *mid_rows;       /* [LOW_ROWS][width]: these rows, interpolated between the two frames */
-    float *fraction;       /* [width]: position of each pixel in a row of half the width, with `index` */
-    int32_t *index;
+    int64_t area, step;    /* pixels of a frame; numbers between rows of the ring */
+    number *ring;          /* [taps][count][BAND + 2][width + GAP]: ring buffer of expanded frames */
+    number *filtered;      /* [count][BAND * width + GAP] */
+    number *tile;          /* [channels][width + GAP]: a source row */
+    number *wide;          /* [count + 1][width / 2 + GAP]: the source row, expanded */
+    number *low;           /* [2][count][LOW_ROWS][width]: expanded and widened source rows of two frames */
+    number *mid_rows;      /* [LOW_ROWS][width]: these rows, interpolated between the two frames */
+    number *fraction;      /* [width]: position of each pixel in a row of half the width, with `index` */
+    whole *index;
     int low_frame[2];
 };
 
-/* Set the scratch pointers of a band, unless `memory` is NULL. Return the required number of 4-byte elements. */
-static int64_t assign_scratch(struct band *w, float *memory) {
+/* Set the scratch pointers of a band, unless `memory` is NULL. Return the required bytes. */
+static int64_t assign_scratch(struct band *w, number *memory) {
     const struct block *b = w->b;
-    int64_t most = b->channels > b->outer ? b->channels : b->outer, n = EXPANDED_PLANES / b->taps, used = 0;
+    int64_t n = EXPANDED_PLANES / b->taps, used = 0;
     if (n > b->inner) n = b->inner;
     w->count = n;
-    w->step = w->width + 2 * EDGE;
+    w->step = w->width + GAP;
     w->area = (int64_t)w->height * w->width;
     struct {
-        float **at;
+        number **at;
         int64_t size;
     } parts[] = {
         {&w->ring, b->taps * n * (BAND + 2) * w->step},
         {&w->filtered, n * (BAND * w->width + GAP)},
-        {&w->line, w->width / 2 * 4 * most},
-        {&w->tile, most * (w->width + GAP)},
-        {&w->wide, n * (w->width / 2 + EDGE)},
+        {&w->tile, b->channels * (w->width + GAP)},
+        {&w->wide, (n + 1) * (w->width / 2 + GAP)},
         {&w->low, 2 * n * LOW_ROWS * w->width},
         {&w->mid_rows, LOW_ROWS * w->width},
         {&w->fraction, 2 * w->width},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (memory) *parts[i].at = memory + used;
-        used += (parts[i].size + 2 * EDGE - 1) / EDGE * EDGE; /* padded, because vectors may be read past the end */
+        used += (parts[i].size + 2 * GAP - 1) / GAP * GAP; /* padded, because vectors may be read past the end */
     }
-    if (memory) w->index = (int32_t *)(w->fraction + w->width);
-    return used;
+    if (memory) w->index = (whole *)(w->fraction + w->width);
+    return used * (int64_t)sizeof(number);
 }
 
 /* ---- 1x1 convolutions ------------------------------------------------------------------------------------------ */
 
 struct pointwise {
-    float *to;
-    const float *from, *weight, *bias; /* bias: NULL for 0 */
-    int64_t to_step, from_step;        /* floats between channels */
+    number *to;
+    const number *from, *weight, *bias; /* bias: NULL for 0 */
+    int64_t to_step, from_step;         /* numbers between channels */
     int outputs, inputs, weight_step;
     int accumulate, clip, width;
 };
 
 /* Compute `outputs` channels from o and `vectors` vectors of pixels from x. */
 INLINE void pointwise_part(const struct pointwise *p, int o, int x, const int outputs, const int vectors) {
-    vector sum[8][2];
-#pragma GCC unroll 8
+    vector sum[PART][2];
+#pragma GCC unroll 12
     for (int i = 0; i < outputs; i++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) {
-            sum[i][v] = broadcast(p->bias ? p->bias[o + i] : 0.0f);
+            sum[i][v] = broadcast(p->bias ? p->bias[o + i] : 0);
             if (p->accumulate) sum[i][v] += load(p->to + (o + i) * p->to_step + x + v * LANES);
         }
-    const float *from = p->from + x, *weight = p->weight + o;
+    const number *from = p->from + x, *weight = p->weight + o;
     for (int c = 0; c < p->inputs; c++, from += p->from_step, weight += p->weight_step) {
         vector value[2];
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++) value[v] = load(from + v * LANES);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
         for (int i = 0; i < outputs; i++) {
             vector w = broadcast(weight[i]);
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++) sum[i][v] += value[v] * w;
         }
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int i = 0; i < outputs; i++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             store(p->to + (o + i) * p->to_step + x + v * LANES, p->clip ? clamp(sum[i][v], 0, 6) : sum[i][v]);
 }
 
+/* Compute all outputs, in parts of about the same size. A part's sums fit into the registers. */
 INLINE void pointwise_columns(const struct pointwise *p, int x, const int vectors) {
-    int o = 0;
-    for (; o + 8 <= p->outputs; o += 8) pointwise_part(p, o, x, 8, vectors);
-    for (; o + 4 <= p->outputs; o += 4) pointwise_part(p, o, x, 4, vectors);
-    for (; o + 2 <= p->outputs; o += 2) pointwise_part(p, o, x, 2, vectors);
-    for (; o < p->outputs; o++) pointwise_part(p, o, x, 1, vectors);
+    int parts = (p->outputs + PART - 1) / PART;
+    for (int i = 0, o = 0; i < parts; i++) {
+        int n = (p->outputs - o) / (parts - i);
+        switch (n) {
+#define CASE(n) case n: pointwise_part(p, o, x, n, vectors); break;
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if PART == 12
+            CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#endif
+#undef CASE
+        }
+        o += n;
+    }
 }
 
 static void pointwise(const struct pointwise *p) {
@@ -217,106 +214,76 @@ static void pointwise(const struct pointwise *p) {
 
 /* ---- upsampling ------------------------------------------------------------------------------------------------ */
 
-#if LANES == 16
-/* Shuffle 8 source pixels of 4 channels. Each holds 2 x 2 output pixels per channel. Write the even or odd row of them,
- * 16 pixels, for the first `channels` channels. */
-INLINE void shuffle_pixels(const float *from, int64_t from_step, int odd, int channels, float *to, int64_t to_step) {
-    __m512 pairs[4], halves[4], rows[4];
-    for (int i = 0; i < 4; i++) {
-        __m512d a = _mm512_loadu_pd(from + 2 * i * from_step), b = _mm512_loadu_pd(from + (2 * i + 1) * from_step);
-        pairs[i] = _mm512_castpd_ps(odd ? _mm512_unpackhi_pd(a, b) : _mm512_unpacklo_pd(a, b));
-    }
-    /* The remaining step transposes 4 x 4 quarters of registers. */
-    halves[0] = _mm512_shuffle_f32x4(pairs[0], pairs[1], 0x44);
-    halves[1] = _mm512_shuffle_f32x4(pairs[0], pairs[1], 0xee);
-    halves[2] = _mm512_shuffle_f32x4(pairs[2], pairs[3], 0x44);
-    halves[3] = _mm512_shuffle_f32x4(pairs[2], pairs[3], 0xee);
-    rows[0] = _mm512_shuffle_f32x4(halves[0], halves[2], 0x88);
-    rows[1] = _mm512_shuffle_f32x4(halves[0], halves[2], 0xdd);
-    rows[2] = _mm512_shuffle_f32x4(halves[1], halves[3], 0x88);
-    rows[3] = _mm512_shuffle_f32x4(halves[1], halves[3], 0xdd);
-    for (int c = 0; c < channels; c++) _mm512_storeu_ps(to + c * to_step, rows[c]);
-}
-#endif
-
-/* Write row y of frame t of a pixel shuffle to [channels][W]. The source (source_frames, H / 2, W / 2, 4 channels) is
- * interpolated to `frames` frames first. */
-static void shuffle_row(const struct band *w, const float *from, int channels, int source_frames, int frames, int t,
-                         int y, float *to, int64_t to_step) {
+/* Write row y of frame t of a channel of a pixel shuffle, whose source is interpolated to `frames` frames first. */
+static void shuffle_row(const struct band *w, const struct tensor *source, int frames, int channel, int t, int y,
+                        number *to) {
     int half = w->width / 2;
-    struct position at = source_position(t, source_frames, frames);
-    int64_t length = (int64_t)half * 4 * channels, frame = length * (w->height / 2);
-    const float *row = from + at.index * frame + (y / 2) * length;
-    if (at.fraction > 0) {
-        for (int64_t i = 0; i < length; i += LANES) {
-            store(w->line + i, lerp(load(row + i), load(row + frame + i), at.fraction));
+    int64_t frame = w->area / 4;
+    struct position at = source_position(t, source->frames, frames);
+    const number *even = source->data + (4 * channel + y % 2 * 2) * source->step + at.index * frame + y / 2 * half;
+    const number *odd = even + source->step;
+    for (int x = 0; x < half; x += LANES) {
+        vector a = load(even + x), b = load(odd + x), low, high;
+        if (at.fraction > 0) {
+            a = lerp(a, load(even + frame + x), at.fraction);
+            b = lerp(b, load(odd + frame + x), at.fraction);
         }
-        row = w->line;
+        interleave(a, b, &low, &high);
+        store(to + 2 * x, low);
+        store(to + 2 * x + LANES, high);
     }
-#if LANES == 16
-    for (int x = 0; x < half; x += 8)
-        for (int c = 0; c < channels; c += 4) {
-            if (c + 4 > channels && channels >= 4) c = channels - 4;
-            int n = channels - c < 4 ? channels - c : 4;
-            const float *pixels = row + ((int64_t)x * channels + c) * 4;
-            shuffle_pixels(pixels, 4 * channels, y % 2, n, to + c * to_step + 2 * x, to_step);
-        }
-#else
-    for (int c = 0; c < channels; c++) {
-        const float *pair = row + 4 * c + 2 * (y % 2);
-        float *out = to + c * to_step;
-        for (int x = 0; x < half; x++) memcpy(out + 2 * x, pair + (int64_t)x * 4 * channels, 8);
-    }
-#endif
 }
 
 /* Upsample a row from [width / 2] to [width]. */
-INLINE void widen_row(const struct band *w, const float *from, float *to) {
+INLINE void widen_row(const struct band *w, const number *from, number *to) {
     for (int x = 0; x < w->width; x += LANES) {
         vector a, b;
-#if LANES == 16
-        /* The 16 pixels are interpolated from at most 10 neighbors, which fit into one register. */
-        int first = w->index[x];
-        __m512 near = _mm512_loadu_ps(from + first);
-        __m512i at = _mm512_sub_epi32(_mm512_loadu_si512(w->index + x), _mm512_set1_epi32(first));
-        a = _mm512_permutexvar_ps(at, near);
-        b = _mm512_permutexvar_ps(_mm512_add_epi32(at, _mm512_set1_epi32(1)), near);
-#else
-        for (int i = 0; i < LANES; i++) {
-            a[i] = from[w->index[x + i]];
-            b[i] = from[w->index[x + i] + 1];
-        }
-#endif
+        neighbors(from, w->index + x, &a, &b);
         store(to + x, a + (b - a) * load(w->fraction + x));
     }
 }
 
+/* Write row y of frame t of a channel of a trilinear interpolation to `frames` frames. */
+static void upsample_row(const struct band *w, const struct tensor *source, int frames, int channel, int t, int y,
+                         number *to) {
+    int half = w->width / 2;
+    int64_t area = w->area / 4;
+    struct position frame = source_position(t, source->frames, frames), row = source_position(y, w->height / 2, w->height);
+    const number *upper = source->data + channel * source->step + frame.index * area + (int64_t)row.index * half;
+    const number *lower = row.fraction > 0 ? upper + half : upper;
+    int64_t next = frame.fraction > 0 ? area : 0;
+    for (int x = 0; x < half; x += LANES) {
+        vector a = lerp(load(upper + x), load(upper + next + x), frame.fraction);
+        vector b = lerp(load(lower + x), load(lower + next + x), frame.fraction);
+        store(w->wide + x, lerp(a, b, row.fraction));
+    }
+    w->wide[half] = w->wide[half - 1];
+    widen_row(w, w->wide, to);
+}
+
 /* Return `rows` rows of a source frame from row `top`, expanded and widened. They are cached for the next frame. */
-static const float *widened_rows(struct band *w, int frame, int top, int rows) {
+static const number *widened_rows(struct band *w, int frame, int top, int rows) {
     const struct block *b = w->b;
     int slot = frame % 2, half = w->width / 2;
-    float *low = w->low + (int64_t)slot * w->count * LOW_ROWS * w->width;
+    number *low = w->low + (int64_t)slot * w->count * LOW_ROWS * w->width;
     if (w->low_frame[slot] == frame) return low;
     w->low_frame[slot] = frame;
     struct pointwise expand = {
         .to = w->wide,
-        .to_step = half + EDGE,
+        .to_step = half + GAP,
         .outputs = w->count,
-        .from = w->tile,
-        .from_step = half + GAP,
+        .from = b->source.data + frame * w->area / 4 + (int64_t)top * half,
+        .from_step = b->source.step,
         .inputs = b->channels,
         .weight = b->expand + w->first,
         .weight_step = b->inner,
         .bias = b->expand_bias + w->first,
         .width = half,
     };
-    for (int r = 0; r < rows; r++) {
-        const float *row = b->source + ((int64_t)frame * (w->height / 2) + top + r) * half * b->channels;
-        for (int x = 0; x < half; x++)
-            for (int c = 0; c < b->channels; c++) w->tile[c * expand.from_step + x] = row[(int64_t)x * b->channels + c];
+    for (int r = 0; r < rows; r++, expand.from += half) {
         pointwise(&expand);
         for (int c = 0; c < w->count; c++) {
-            float *wide = w->wide + c * expand.to_step;
+            number *wide = w->wide + c * expand.to_step;
             wide[half] = wide[half - 1];
             widen_row(w, wide, low + ((int64_t)c * LOW_ROWS + r) * w->width);
         }
@@ -326,29 +293,26 @@ static const float *widened_rows(struct band *w, int frame, int top, int rows) {
 
 /* ---- expansion of a band of a frame: [count][BAND + 2] rows, starting with the row above the band --------------- */
 
-/* Zero the pixels to the left and right of a row: the padding of the convolution. */
-INLINE void zero_borders(float *row, int width) { row[-1] = row[width] = 0; }
-
 /* Zero row r of every channel. */
-static void clear_row(const struct band *w, float *plane, int r) {
+static void clear_row(const struct band *w, number *plane, int r) {
     for (int c = 0; c < w->count; c++)
-        memset(plane + ((int64_t)c * (BAND + 2) + r) * w->step - EDGE, 0, sizeof *plane * w->step);
+        memset(plane + ((int64_t)c * (BAND + 2) + r) * w->step, 0, sizeof *plane * w->width);
 }
 
 /* Expand and upsample a band of a frame. */
-static void upsample_frame(struct band *w, int frame, float *plane) {
+static void upsample_frame(struct band *w, int frame, number *plane) {
     const struct block *b = w->b;
     int half = w->height / 2, width = w->width;
     int top = w->y0 > 0 ? w->y0 - 1 : 0, bottom = w->y0 + BAND < w->height ? w->y0 + BAND : w->height - 1;
     int first = source_position(top, half, w->height).index, last = source_position(bottom, half, w->height).index + 1;
     int rows = (last < half ? last : half - 1) - first + 1;
-    struct position t = source_position(frame, b->source_frames, b->frames_in);
-    const float *before = widened_rows(w, t.index, first, rows), *after = before;
+    struct position t = source_position(frame, b->source.frames, b->frames_in);
+    const number *before = widened_rows(w, t.index, first, rows), *after = before;
     if (t.fraction > 0) after = widened_rows(w, t.index + 1, first, rows);
     for (int c = 0; c < w->count; c++) {
-        const float *low = before + (int64_t)c * LOW_ROWS * width;
+        const number *low = before + (int64_t)c * LOW_ROWS * width;
         if (t.fraction > 0) {
-            const float *other = after + (int64_t)c * LOW_ROWS * width;
+            const number *other = after + (int64_t)c * LOW_ROWS * width;
             for (int i = 0; i < rows * width; i += LANES) {
                 store(w->mid_rows + i, lerp(load(low + i), load(other + i), t.fraction));
             }
@@ -356,22 +320,21 @@ static void upsample_frame(struct band *w, int frame, float *plane) {
         }
         for (int y = top; y <= bottom; y++) {
             struct position at = source_position(y, half, w->height);
-            const float *upper = low + (at.index - first) * width, *lower = at.fraction > 0 ? upper + width : upper;
-            float *row = plane + ((int64_t)c * (BAND + 2) + y - w->y0 + 1) * w->step;
+            const number *upper = low + (at.index - first) * width, *lower = at.fraction > 0 ? upper + width : upper;
+            number *row = plane + ((int64_t)c * (BAND + 2) + y - w->y0 + 1) * w->step;
             for (int x = 0; x < width; x += LANES) {
                 store(row + x, clamp(lerp(load(upper + x), load(lower + x), at.fraction), 0, 6));
             }
-            zero_borders(row, width);
         }
     }
 }
 
 /* Expand a band of a frame, reading the source by its kind. */
-static void expand_frame(struct band *w, int frame, float *plane) {
+static void expand_frame(struct band *w, int frame, number *plane) {
     const struct block *b = w->b;
     if (w->y0 == 0) clear_row(w, plane, 0);
     if (w->y0 + BAND == w->height) clear_row(w, plane, BAND + 1);
-    if (b->kind == UPSAMPLED) {
+    if (b->source.kind == UPSAMPLED) {
         upsample_frame(w, frame, plane);
         return;
     }
@@ -390,11 +353,12 @@ static void expand_frame(struct band *w, int frame, float *plane) {
     for (int r = 0; r < BAND + 2; r++) {
         int y = w->y0 + r - 1;
         if (y < 0 || y >= w->height) continue;
-        if (b->kind == SHUFFLED) {
-            shuffle_row(w, b->source, b->channels, b->source_frames, b->frames_in, frame, y, w->tile, w->width + GAP);
+        if (b->source.kind == SHUFFLED) {
+            for (int c = 0; c < b->channels; c++)
+                shuffle_row(w, &b->source, b->frames_in, c, frame, y, w->tile + c * expand.from_step);
         } else {
-            expand.from = b->source + frame * w->area + (int64_t)y * w->width;
-            expand.from_step = b->frames_in * w->area + GAP;
+            expand.from = b->source.data + frame * w->area + (int64_t)y * w->width;
+            expand.from_step = b->source.step;
             /* Prefetch the next frame, which is needed soon and is not adjacent in memory. */
             if (frame + 1 < b->frames_in)
                 for (int c = 0; c < b->channels; c++)
@@ -403,59 +367,44 @@ static void expand_frame(struct band *w, int frame, float *plane) {
         }
         expand.to = plane + r * w->step;
         pointwise(&expand);
-        for (int c = 0; c < w->count; c++) zero_borders(expand.to + c * expand.to_step, w->width);
     }
 }
 
 /* ---- depthwise convolution ------------------------------------------------------------------------------------- */
 
-/* Two vectors of a row, and the same shifted by one pixel to the left and to the right. */
-struct window {
-    vector left[2], middle[2], right[2];
-};
-
-INLINE struct window window(const float *p) {
-    vector a = load(p), b = load(p + LANES);
-#if LANES == 16
-    /* Loads that cross cache lines cost twice as much. Combining aligned loads makes a block 20 % faster. */
-    __m512i before = (__m512i)load(p - LANES), x = (__m512i)a, y = (__m512i)b, after = (__m512i)load(p + 2 * LANES);
-    return (struct window){{(vector)_mm512_alignr_epi32(x, before, 15), (vector)_mm512_alignr_epi32(y, x, 15)},
-                           {a, b},
-                           {(vector)_mm512_alignr_epi32(y, x, 1), (vector)_mm512_alignr_epi32(after, y, 1)}};
-#else
-    return (struct window){{load(p - 1), load(p + LANES - 1)}, {a, b}, {load(p + 1), load(p + LANES + 1)}};
-#endif
-}
-
-/* Filter four rows of a channel. `planes` points to its frames, at the row above the first. Loops over registers must
- * be unrolled, because a variable index would move the registers to memory. */
-static void depthwise_rows(const float *const *planes, const float *const *weights, int taps, int64_t step, float bias,
-                           int width, float *to) {
-    for (int x = 0; x < width; x += 2 * LANES) {
-        vector sum[4][2];
-#pragma GCC unroll 4
-        for (int r = 0; r < 4; r++) sum[r][0] = sum[r][1] = broadcast(bias);
+/* Filter four rows of a channel. `planes` points to its frames, at the row above the first.
+ *
+ * The three columns of the kernel have a sum each, which is shifted by a pixel at the end: shifting the inputs would take
+ * as many instructions as a third of the multiply-adds. Loops over registers must be unrolled, because a variable index
+ * would move the registers to memory. */
+static void depthwise_rows(const number *const *planes, const number *const *weights, int taps, int64_t step,
+                           number bias, int width, number *to) {
+    vector left[4] = {}, middle[4] = {}, right[4] = {}; /* of the vectors before: `middle` includes `left` */
+    for (int x = 0; x < width; x += LANES) {
+        vector sum[4][3] = {};
         for (int k = 0; k < taps; k++) {
-            const float *w = weights[k];
+            const number *w = weights[k];
 #pragma GCC unroll 6
             for (int r = 0; r < 6; r++) {
-                struct window in = window(planes[k] + r * step + x);
-#pragma GCC unroll 2
-                for (int v = 0; v < 2; v++)
+                vector in = load(planes[k] + r * step + x);
 #pragma GCC unroll 3
-                    for (int dy = 0; dy < 3; dy++)
-                        if (r - dy >= 0 && r - dy < 4) {
-                            sum[r - dy][v] += in.left[v] * w[3 * dy];
-                            sum[r - dy][v] += in.middle[v] * w[3 * dy + 1];
-                            sum[r - dy][v] += in.right[v] * w[3 * dy + 2];
-                        }
+                for (int dy = 0; dy < 3; dy++)
+#pragma GCC unroll 3
+                    for (int dx = 0; dx < 3; dx++)
+                        if (r - dy >= 0 && r - dy < 4) sum[r - dy][dx] += in * w[3 * dy + dx];
             }
         }
 #pragma GCC unroll 4
-        for (int r = 0; r < 4; r++)
-#pragma GCC unroll 2
-            for (int v = 0; v < 2; v++) store(to + r * width + x + v * LANES, clamp(sum[r][v], 0, 6));
+        for (int r = 0; r < 4; r++) {
+            if (x > 0) store(to + r * width + x - LANES, clamp(middle[r] + from_second(right[r], sum[r][2]), 0, 6));
+            middle[r] = bias + sum[r][1] + from_last(left[r], sum[r][0]);
+            left[r] = sum[r][0];
+            right[r] = sum[r][2];
+        }
     }
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++)
+        store(to + r * width + width - LANES, clamp(middle[r] + from_second(right[r], broadcast(0)), 0, 6));
 }
 
 /* Write frame t of the depthwise convolution to `filtered`. */
@@ -464,12 +413,12 @@ static void depthwise(const struct band *w, int t) {
     int64_t plane = (int64_t)w->count * (BAND + 2) * w->step;
     for (int c = 0; c < w->count; c++)
         for (int r = 0; r < BAND; r += 4) {
-            const float *planes[MAX_TAPS], *weights[MAX_TAPS];
+            const number *planes[MAX_TAPS], *weights[MAX_TAPS];
             int taps = 0;
             for (int k = 0; k < b->taps; k++) {
                 int frame = t * b->stride - b->padding + k;
                 if (frame < 0 || frame >= b->frames_in) continue;
-                planes[taps] = w->ring + EDGE + frame % b->taps * plane + ((int64_t)c * (BAND + 2) + r) * w->step;
+                planes[taps] = w->ring + frame % b->taps * plane + ((int64_t)c * (BAND + 2) + r) * w->step;
                 weights[taps++] = b->depthwise + ((int64_t)(w->first + c) * b->taps + k) * 9;
             }
             depthwise_rows(planes, weights, taps, w->step, b->depthwise_bias[w->first + c], w->width,
@@ -488,25 +437,26 @@ static void project(const struct band *w, int t) {
         .weight = b->project + (int64_t)w->first * b->outer,
         .weight_step = b->outer,
         .bias = w->first ? 0 : b->project_bias,
-        .accumulate = b->added || w->first,
+        .accumulate = b->added.data || w->first,
         .width = w->width,
     };
     for (int r = 0; r < BAND; r++) {
         int y = w->y0 + r;
         project.to = b->result + t * w->area + (int64_t)y * w->width;
         project.from = w->filtered + r * w->width;
-        if (b->added && w->first == 0)
-            shuffle_row(w, b->added, b->outer, b->added_frames, b->frames_out, t, y, project.to, project.to_step);
+        for (int c = 0; b->added.data && w->first == 0 && c < b->outer; c++)
+            (b->added.kind == SHUFFLED ? shuffle_row : upsample_row)(w, &b->added, b->frames_out, c, t, y,
+                                                                     project.to + c * project.to_step);
         pointwise(&project);
     }
 }
 
 /* Compute a band of a block, a few inner channels at a time. */
-static void run_band(const struct block *b, int y0, int height, int width, float *memory) {
-    struct band w = {.b = b, .y0 = y0, .height = height, .width = width};
+static void run_band(const struct block *b, int y0, number *memory) {
+    struct band w = {.b = b, .y0 = y0, .height = b->height, .width = b->width};
     assign_scratch(&w, memory);
-    for (int x = 0; x < width; x++) {
-        struct position at = source_position(x, width / 2, width);
+    for (int x = 0; x < w.width; x++) {
+        struct position at = source_position(x, w.width / 2, w.width);
         w.index[x] = at.index;
         w.fraction[x] = at.fraction;
     }
@@ -518,7 +468,7 @@ static void run_band(const struct block *b, int y0, int height, int width, float
             if (made < first) made = first;
             for (; made < first + b->taps && made < b->frames_in; made++) {
                 int64_t slot = made % b->taps;
-                expand_frame(&w, made, w.ring + EDGE + slot * w.count * (BAND + 2) * w.step);
+                expand_frame(&w, made, w.ring + slot * w.count * (BAND + 2) * w.step);
             }
             depthwise(&w, t);
             project(&w, t);
@@ -528,37 +478,71 @@ static void run_band(const struct block *b, int y0, int height, int width, float
 
 /* ---- fusion ---------------------------------------------------------------------------------------------------- */
 
-INLINE vector sigmoid(vector x) {
+INLINE floats sigmoid(floats x) {
     /* exp(-x) = 2^n * p(r), where p is a polynomial; adding 1.5 * 2^23 rounds to the nearest integer. */
-    vector y = clamp(-x, -87, 87), rounder = broadcast(12582912.0f);
-    vector shifted = y * 1.44269504f + rounder, n = shifted - rounder;
-    vector r = y - n * 0.693359375f + n * 2.12194440e-4f;
-    vector e = broadcast(1.0f / 720) * r + 1.0f / 120;
+    floats y = clamp_floats(-x, -87, 87), rounder = broadcast_float(12582912.0f);
+    floats shifted = y * 1.44269504f + rounder, n = shifted - rounder;
+    floats r = y - n * 0.693359375f + n * 2.12194440e-4f;
+    floats e = broadcast_float(1.0f / 720) * r + 1.0f / 120;
     e = e * r + 1.0f / 24;
     e = e * r + 1.0f / 6;
     e = e * r + 0.5f;
     e = e * r + 1.0f;
     e = e * r + 1.0f;
     integers power = (((integers)shifted - (integers)rounder) << 23) + 0x3f800000;
-    return 1.0f / (1.0f + e * (vector)power);
+    return 1.0f / (1.0f + e * (floats)power);
 }
 
 /* Fuse a band of the maps. Maps of one frame are summed once, in `static_sum`. */
 static void fuse_rows(const struct fusion *f, int y0, int height, int width, float *static_sum) {
     int64_t area = (int64_t)height * width, from = (int64_t)y0 * width;
-    for (int64_t i = 0; i < BAND * width; i += LANES) {
-        vector sum = broadcast(f->bias);
+    for (int64_t i = 0; i < BAND * width; i += FLOATS) {
+        floats sum = broadcast_float(f->bias);
         for (int m = 0; m < f->count; m++)
-            if (f->frames[m] == 1) sum += sigmoid(load(f->maps[m] + from + i)) * f->weights[m];
-        store(static_sum + i, sum);
+            if (f->frames[m] == 1) sum += sigmoid(widen(f->maps[m] + from + i)) * f->weights[m];
+        store_floats(static_sum + i, sum);
     }
     for (int t = 0; t < f->frames_out; t++)
-        for (int64_t i = 0; i < BAND * width; i += LANES) {
-            vector sum = load(static_sum + i);
+        for (int64_t i = 0; i < BAND * width; i += FLOATS) {
+            floats sum = load_floats(static_sum + i);
             for (int m = 0; m < f->count; m++)
-                if (f->frames[m] > 1) sum += sigmoid(load(f->maps[m] + t * area + from + i)) * f->weights[m];
-            store(f->result + t * area + from + i, sigmoid(sum));
+                if (f->frames[m] > 1) sum += sigmoid(widen(f->maps[m] + t * area + from + i)) * f->weights[m];
+            store_floats(f->result + t * area + from + i, sigmoid(sum));
         }
+}
+
+/* ---- copies ---------------------------------------------------------------------------------------------------- */
+
+/* Copy a range of pixels of a tensor from the engine to planes. */
+static void copy_pixels(const struct copy *c, int first, int last) {
+    for (int channel = 0; channel < c->channels; channel += FLOATS)
+        for (int pixel = first; pixel < last; pixel += FLOATS) {
+            floats a[FLOATS], b[FLOATS];
+#pragma GCC unroll 16
+            for (int i = 0; i < FLOATS; i++) a[i] = load_floats(c->from + (int64_t)(pixel + i) * c->channels + channel);
+            /* Rows are interleaved log2(FLOATS) times, which transposes the square. */
+#pragma GCC unroll 4
+            for (int stage = 1; stage < FLOATS; stage *= 2) {
+#pragma GCC unroll 16
+                for (int i = 0; i < FLOATS / 2; i++)
+                    interleave_floats(a[i], a[i + FLOATS / 2], &b[2 * i], &b[2 * i + 1]);
+#pragma GCC unroll 16
+                for (int i = 0; i < FLOATS; i++) a[i] = b[i];
+            }
+            int64_t step = c->pixels + GAP;
+            number *to = c->to + channel * step + pixel;
+#pragma GCC unroll 16
+            for (int i = 0; i < FLOATS; i++)
+                if (channel + i < c->channels) narrow_to(to + i * step, a[i]);
+        }
+}
+
+/* Copy a part of all tensors. */
+static void copy_part(const struct program *p, int part, int parts) {
+    for (int i = 0; i < p->copies_count; i++) {
+        int64_t vectors = p->copies[i].pixels / FLOATS;
+        copy_pixels(&p->copies[i], vectors * part / parts * FLOATS, vectors * (part + 1) / parts * FLOATS);
+    }
 }
 
 /* ---- the program ----------------------------------------------------------------------------------------------- */
@@ -568,11 +552,11 @@ static void wait_for(const int32_t *done, int32_t count) {
     while (__atomic_load_n(done, __ATOMIC_ACQUIRE) < count) yield_thread();
 }
 
-/* Return the number of 4-byte elements of scratch memory that each thread needs. */
+/* Return the bytes of scratch memory that each thread needs. */
 EXPORT int64_t scratch(const struct program *p) {
-    int64_t most = BAND * p->width;
+    int64_t most = BAND * p->width * (int64_t)sizeof(float);
     for (int i = 0; i < p->count; i++) {
-        struct band w = {.b = &p->blocks[i], .height = p->height, .width = p->width};
+        struct band w = {.b = &p->blocks[i], .height = p->blocks[i].height, .width = p->blocks[i].width};
         int64_t one = assign_scratch(&w, 0);
         if (one > most) most = one;
     }
@@ -580,16 +564,23 @@ EXPORT int64_t scratch(const struct program *p) {
 }
 
 /* Run the program, together with all other threads that call this function. Each takes bands until none are left. */
-EXPORT void run(struct program *p, float *memory) {
+EXPORT void run(struct program *p, void *memory) {
     int bands = p->height / BAND, y;
+    while ((y = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < bands) {
+        copy_part(p, y, bands);
+        __atomic_fetch_add(&p->done, 1, __ATOMIC_RELEASE);
+    }
+    wait_for(&p->done, bands);
     for (int i = 0; i < p->count; i++) {
         struct block *b = &p->blocks[i];
-        while ((y = __atomic_fetch_add(&b->next, 1, __ATOMIC_RELAXED)) < bands) {
-            run_band(b, y * BAND, p->height, p->width, memory);
+        for (int k = 0; k < 2; k++)
+            if (b->after[k] >= 0) wait_for(&p->blocks[b->after[k]].done, p->blocks[b->after[k]].height / BAND);
+        while ((y = __atomic_fetch_add(&b->next, 1, __ATOMIC_RELAXED)) < b->height / BAND) {
+            run_band(b, y * BAND, memory);
             __atomic_fetch_add(&b->done, 1, __ATOMIC_RELEASE);
         }
-        wait_for(&b->done, bands);
     }
+    for (int i = 0; i < p->count; i++) wait_for(&p->blocks[i].done, p->blocks[i].height / BAND);
     struct fusion *f = &p->fusion;
     while ((y = __atomic_fetch_add(&f->next, 1, __ATOMIC_RELAXED)) < bands) {
         fuse_rows(f, y * BAND, p->height, p->width, memory);
