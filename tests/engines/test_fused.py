@@ -24,6 +24,9 @@ from tinyhd_cli.engines.lower_tinyhd import lower
 
 NETWORKS = [f"tinyhd-{outputs}{width}" for outputs in "ms" for width in ("", "-half", "-quarter")]
 
+ENCODER_FILTERS = 3
+"""Depthwise convolutions of the encoder at a quarter of the maps' resolution or more."""
+
 needs_kernels = pytest.mark.skipif(not available_isas(), reason="no kernels for this machine")
 each_isa = pytest.mark.parametrize("isa", available_isas() + available_isas(half=True) or [None])
 
@@ -57,6 +60,30 @@ def test_sizes_and_threads(threads, size):
     rng = np.random.default_rng(0)
     shape = (3, 2, *size)
     assert_agrees(network(rng, graph.Input(shape), "upsampled", 3, 6, 2, added=True), shape, in_kernels(None, threads))
+
+
+@needs_kernels
+@each_isa
+@pytest.mark.parametrize("threads", [1, 3])
+def test_resolutions(isa, threads):
+    """Blocks that read blocks of the same and of half the resolution, in every way; two read the same block."""
+    rng = np.random.default_rng(0)
+    clip = graph.Input((4, 2, 16, 64))
+    half = graph.add(
+        block(rng, graph.shuffle(graph.interpolate(convolve(rng, clip, 12), time=2)), 5, 4),
+        graph.interpolate(convolve(rng, clip, 4), time=2, space=2),
+    )
+    wide = block(rng, half, 6, 16)
+    moving = graph.shuffle(graph.interpolate(wide, time=2))
+    folded = graph.add(graph.shuffle(wide), block(rng, graph.shuffle(block(rng, half, 3, 12)), 7, 4))
+    result = fusion(
+        block(rng, folded, 5, 1),
+        block(rng, moving, 4, 1, 3, 2),
+        block(rng, graph.interpolate(half, time=1, space=2), 5, 1),
+    )
+    blocks, _, outputs = partition(result)
+    assert len(blocks) == 7 and {node.shape[2:] for node in outputs} == {(16, 64)}
+    assert_agrees(result, clip.shape, in_kernels(isa, threads))
 
 
 @needs_kernels
@@ -116,12 +143,13 @@ def test_prefix_of_each_network(name):
     result = lower(network, (3, 16, 192, 256))
     blocks, last, outputs = partition(result)
     sizes = [(192 >> level, 256 >> level) for level in range(LEVELS)]
+    nodes = [node for node in graph.operations(result) if isinstance(node, graph.Conv) and node.depthwise]
+    high = {node for node in nodes if node.shape[2:] in sizes}
     prefix = {node for output in outputs for node in graph.operations(output)}
-    encoder = len(network.encoder.blocks)
-    filters = [node for node in graph.operations(result) if isinstance(node, graph.Conv) and node.depthwise]
-    decoders = [node for node in filters[encoder - 1 :] if node.shape[2:] in sizes]
-    assert [block.depthwise for block in blocks] and {block.depthwise for block in blocks} == set(decoders)
-    assert not prefix & set(decoders)
+    in_kernels = {block.depthwise for block in blocks}
+    assert len(in_kernels & prefix) == 0
+    assert len(high - in_kernels) == len(high & prefix) == ENCODER_FILTERS
+    assert len(in_kernels - high) == 0
     assert len(last.maps) == 6
     assert last.bias == pytest.approx(network.fusion.bias.item())
 
