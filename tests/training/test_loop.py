@@ -398,6 +398,8 @@ def test_presets_have_the_settings_of_the_paper():
         "paper-ucf",
         "stkd",
         "stkd-pretrain",
+        "thtdnet",
+        "thtdnet-kd",
         "uva",
         "uva-paper",
     ]

@@ -20,6 +20,7 @@ from ..models import Family, ModelSpec, build, title
 from ..models.registry import named_errors
 from ..weights.file import is_safetensors, read_bytes
 from ..weights.pytorch_file import unpickle
+from ..wording import list_names, plural
 from . import role_maps, sources
 from .augment import collate, student_clips
 from .clip_cache import Form, Stored, decode_all, form_of, key_of, stored_size
@@ -103,6 +104,8 @@ def prepare(
 
     if config.is_object:
         check_masks(config, targets)
+    if not rank:
+        report_short(config, videos[form])
     plan = schedule(config, len(single_frames(targets)) if config.is_object else len(targets), len(aux), parts)
     originals = decoded_from([video for group in groups for video in group], videos[form], form)
     maps = role_maps.compute(config, role_teachers, originals, videos[form], cache_root(config), start_phase)
@@ -118,6 +121,17 @@ def prepare(
     picks = held_out_picks(config, val_targets, labeled=True), held_out_picks(config, val_aux, labeled=False)
     validator = Validator(config, clips, *picks, teacher)
     return Run(network.to(device), teacher, clips, sampler, plan, validator, plan.target // parts)
+
+
+def report_short(config: TrainConfig, videos: Sequence[Stored]) -> None:
+    """Log which videos are shorter than a clip."""
+    if short := [video.name for video in videos if not video.still and video.frames < config.clip_frames]:
+        log.warning(
+            "%s shorter than a clip of %d frames, with the first frame repeated in front: %s",
+            plural(len(short), "video"),
+            config.clip_frames,
+            list_names(short),
+        )
 
 
 def decoded_from(videos: Sequence[Video], stored: Sequence[Stored], form: Form) -> list[Video]:
