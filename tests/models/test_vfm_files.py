@@ -77,6 +77,8 @@ def test_train_and_predict(hub, tinyhd, capsys, videos, tmp_path, monkeypatch):
         "lora_alpha": 6,
     }
     assert loaded.spec.options["sha256"] == blob().name
+    assert loaded.info.provenance["pretrained"] == said[0]
+    assert "license cc-by-nc-4.0" in (out / "README.md").read_text("utf-8")
 
     hub.stop()
     files.find_backbone.cache_clear()

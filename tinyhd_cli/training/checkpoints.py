@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -170,6 +171,8 @@ def provenance(config: TrainConfig, step: int) -> dict[str, str]:
         "teacher": ", ".join(config.teacher),
         "init": config.init or "",
     }
+    with contextlib.suppress(WeightsError):  # a license that cannot be read now is no reason to lose the weights
+        facts["pretrained"] = "; ".join(config.family.notices(config.spec))
     return {name: value for name, value in facts.items() if value}
 
 
