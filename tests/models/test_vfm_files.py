@@ -239,6 +239,18 @@ def test_code_in_pickles_is_not_run(tmp_path):
     assert not ran.exists()
 
 
+@pytest.mark.parametrize("kind", ["vjepa2", "videoprism"])
+def test_code_that_a_configuration_names_is_not_run(tmp_path, kind):
+    """Transformers would download the implementation of attention from the Hub."""
+    folder = video_backbones.write(tmp_path / "named", kind)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"attn_implementation": "acme/kernels", "auto_map": {"AutoModel": "acme/code--model.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    network = models.build(spec(str(folder)))
+    implementations = {one.config._attn_implementation for one in network.modules() if hasattr(one, "config")}
+    assert implementations == {"sdpa" if kind == "vjepa2" else "eager"}
+
+
 class Malicious:
     """An object whose unpickling creates a file."""
 

@@ -82,7 +82,10 @@ def pretrained(backbone: Backbone, side: int) -> nn.Module:
     arguments = dict(adapter.arguments)
     with quiet():
         try:
-            config = kind.config_class.from_pretrained(backbone.config.parent, local_files_only=True)
+            # The configuration itself could name an implementation whose code would be downloaded and run.
+            attention = {"attn_implementation": "sdpa" if kind._supports_sdpa else "eager"}
+            folder = backbone.config.parent
+            config = kind.config_class.from_pretrained(folder, local_files_only=True, **attention)
             if adapter.free:
                 setattr(config, adapter.side, side)
             if is_meta():
@@ -93,6 +96,7 @@ def pretrained(backbone: Backbone, side: int) -> nn.Module:
                 local_files_only=True,
                 dtype=torch.float32,
                 output_loading_info=True,
+                **attention,
                 **arguments,
             )
         except WeightsError:
