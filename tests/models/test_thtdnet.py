@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import clips
+from helpers import clips, training_data
 
 from tinyhd_cli import load_model, weights
 from tinyhd_cli.errors import UsageError, WeightsError
@@ -127,6 +131,24 @@ def test_a_video_is_padded_with_its_first_frame(network, tmp_path):
     assert np.abs(maps[2] - maps[0]).max() > 1e-6
 
 
+def test_maps_are_blurred_as_published(network, tinyhd, tmp_path):
+    weights.save(tmp_path / "tiny.safetensors", network.state_dict(), network.spec)
+    clips.make(tmp_path / "clip.mp4", frames=2, width=96, height=80)
+    command = ("predict", tmp_path / "clip.mp4", "--weights", tmp_path / "tiny.safetensors", "--engine", "torch", "-q")
+    assert tinyhd(*command, "--maps", "maps", "--blur", "--npz", "raw.npz", "--json", "run.json") == 0
+    kernel = np.exp(-(np.arange(-5, 6) ** 2) / 8)
+    kernel /= kernel.sum()
+    for index, saliency in enumerate(np.load("raw.npz")["saliency"]):
+        stretched = (saliency - saliency.min()) / np.ptp(saliency)
+        blurred = np.pad(cv2.resize(stretched, (96, 80)), 5, "reflect")
+        for axis in (0, 1):
+            blurred = np.apply_along_axis(np.convolve, axis, blurred, kernel, "valid")
+        found = cv2.imdecode(np.fromfile(f"maps/{index + 1:04}.png", np.uint8), cv2.IMREAD_UNCHANGED)
+        assert np.abs(found - 255 * blurred).max() < 0.51
+    assert json.loads(Path("run.json").read_text())["blur"] is True
+    assert tinyhd(*command, "--blur", "--csv", "out.csv") == 2
+
+
 def test_other_indices_in_a_file_are_ignored(network):
     state = network.state_dict()
     name = "encoder.features.2.1.attn.relative_position_index"
@@ -136,6 +158,20 @@ def test_other_indices_in_a_file_are_ignored(network):
 
 
 # --------------------------------------------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("names", ["torchvision", "authors"])
+def test_training_starts_from_a_file_of_kinetics(network, names, tinyhd, tmp_path):
+    state = classifier(network, names)
+    torch.save(state if names == "torchvision" else {"meta": {"epoch": 30}, "state_dict": state}, tmp_path / "k.pth")
+    images = training_data.photographs(tmp_path / "photos", count=2)
+    command = ("train", "--model", "thtdnet", "--set", "channels=32", "--set", "depths=1,2,1,1", "--size", "64x64")
+    command += ("--data", f"images:{images}", "--steps", "1", "--batch-size", "1", "--lr", "1e-9", "--out", "run")
+    assert tinyhd(*command, "--init", tmp_path / "k.pth", "--workers", "0", "-q") == 0
+    trained = weights.load("run/last.safetensors").state_dict
+    for name, tensor in classifier(network, "torchvision").items():
+        if not name.startswith("head."):
+            torch.testing.assert_close(trained[f"encoder.{name}"], tensor, atol=1e-5, rtol=1e-5)
 
 
 def test_recomputed_blocks_have_the_same_gradients(network):

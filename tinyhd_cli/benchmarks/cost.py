@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from ..engines.fuse_batchnorm import fold
 from ..engines.loaded import clip_shape
@@ -19,6 +19,15 @@ from ..models.registry import family
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
+def attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+    """Return the floating-point operations of an attention with tensors of these shapes."""
+    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+
+NOT_COUNTED = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
+"""Operations that PyTorch's counter does not know."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """The cost of a network, measured in a forward pass of one clip in PyTorch, with BatchNorm folded, in float32."""
@@ -26,7 +35,7 @@ class Cost:
     network: str
     parameters: int
     macs: float
-    """Multiply-adds of all convolutions for one map."""
+    """Multiply-adds of all convolutions and matrix products for one map."""
     activation_mb: float
     """Peak memory of the tensors that exist at the same time, without weights and clip, in 10^6 bytes."""
     outputs_mb: float
@@ -39,23 +48,19 @@ def costs(name: str) -> Cost:
     network = build(spec).eval()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     fold(network, by_name=family(spec).named_norms)
-    macs, outputs = [], []
+    outputs: list[int] = []
 
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        # Multiply-adds per output value of a convolution, or per input value of a transposed one.
-        values = inputs[0] if isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose3d) else output
-        macs.append(values.numel() * math.prod(weight.shape[1:]))
+    def collect(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         outputs.append(output.nbytes)
 
     for layer in network.modules():
         if isinstance(layer, CONVOLUTIONS):
-            layer.register_forward_hook(count)
+            layer.register_forward_hook(collect)
     clip = torch.zeros(1, *clip_shape(spec))
-    with torch.inference_mode(), TensorMemory() as memory:
+    counter = FlopCounterMode(display=False, custom_mapping=NOT_COUNTED)
+    with torch.inference_mode(), TensorMemory() as memory, counter:
         network(clip)
-    return Cost(name, parameters, sum(macs) / spec.maps, memory.peak / 1e6, sum(outputs) / 1e6)
+    return Cost(name, parameters, counter.get_total_flops() / 2 / spec.maps, memory.peak / 1e6, sum(outputs) / 1e6)
 
 
 class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -241,6 +241,12 @@ class PredictOptions:
     binary: bool = option(
         False, LOOK, "", "Write --maps of an object model in black and white: white is above --threshold."
     )
+    blur: bool = option(
+        False,
+        LOOK,
+        "",
+        "Blur the images of --maps with a Gaussian of 11 x 11 pixels, as the authors of THTD-Net do before scoring.",
+    )
     encoder: EncoderOptions = group(EncoderOptions)
     audio: bool = option(True, LOOK, "", "Leave out the audio.")
     """Whether the overlay and the cut-out keep the audio."""

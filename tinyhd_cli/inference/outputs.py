@@ -20,7 +20,7 @@ from ..video.frame_painter import FramePainter, image_painter
 from ..video.image_writer import ImageSequenceWriter, ImageWriter
 from ..video.object_overlay import cut_out, object_mask
 from ..video.options import is_numbered
-from ..video.overlay import area_color, draw_outline, to_gray_image
+from ..video.overlay import area_color, draw_outline, to_blurred_image, to_gray_image
 from ..video.reader import Frame, Image, VideoInfo
 from ..video.source import images_in
 from ..video.writer import PipeWriter, VideoWriter
@@ -84,9 +84,10 @@ class RunContext:
     def grayscale(self, default: Normalize) -> Callable[[Frame, Map], Image]:
         """Return the function that makes an image of a map, uint8 ``(h, w)``; see :meth:`scale` for ``default``."""
         scale, style, binary = self.scale(default), self.options.style, self.options.binary
+        draw = to_blurred_image if self.options.blur else to_gray_image
 
         def to_image(frame: Frame, saliency: Map) -> Image:
-            gray = to_gray_image(scale(saliency, frame.time_s), frame.info.width, frame.info.height)
+            gray = draw(scale(saliency, frame.time_s), frame.info.width, frame.info.height)
             return object_mask(gray, style.object_threshold) if binary else gray
 
         return to_image

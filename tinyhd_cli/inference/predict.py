@@ -140,8 +140,9 @@ def predict_file(
 
 def check_task(spec: ModelSpec, outputs: Outputs, options: PredictOptions) -> None:
     """Raise ``UsageError`` for outputs and options that a network's task does not have."""
-    if options.binary and outputs.maps is None:
-        raise UsageError("--binary needs --maps, whose images it changes")
+    for kind, wanted in (("--binary", options.binary), ("--blur", options.blur)):
+        if wanted and outputs.maps is None:
+            raise UsageError(f"{kind} needs --maps, whose images it changes")
     if spec.task == "object":
         if options.normalize not in (None, "none"):
             raise UsageError(
@@ -213,6 +214,7 @@ def describe_run(reader: VideoReader, model: Model, run: RunContext) -> dict[str
         "normalize": {
             kind: normalization(kind, model.spec, run) for kind, _ in outputs.requested() if kind in ("overlay", "maps")
         },
+        **({"blur": True} if run.options.blur else {}),
         **({"threshold": run.options.style.object_threshold} if model.spec.task == "object" else {}),
         "outputs": {name: str(path) for name, path in outputs.requested()},
         "tinyhd": __version__,

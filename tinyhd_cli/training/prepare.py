@@ -19,6 +19,7 @@ from ..errors import UsageError, WeightsError, one_line
 from ..models import Family, ModelSpec, build, title
 from ..models.registry import named_errors
 from ..weights.file import is_safetensors, read_bytes
+from ..weights.original import mappings
 from ..weights.pytorch_file import unpickle
 from ..wording import list_names, plural
 from . import role_maps, sources
@@ -264,7 +265,7 @@ def read_imagenet(config: TrainConfig) -> Mapping[str, Tensor] | None:
 
 
 def read_pytorch(kind: Family, path: Path) -> dict[str, Tensor] | None:
-    """Return the tensors of ImageNet weights in a PyTorch file; None if it contains something else.
+    """Return the tensors of ImageNet weights in a PyTorch file, at any depth; None if it contains something else.
 
     Raises:
         WeightsError: the file cannot be read, or would run code.
@@ -274,9 +275,10 @@ def read_pytorch(kind: Family, path: Path) -> dict[str, Tensor] | None:
     except WeightsError as error:
         raise WeightsError(f"--init {path}: {str(error).removeprefix(f'{path}: ')}") from error
     with named_errors(kind):
-        if not isinstance(content, Mapping) or not kind.is_imagenet(content):
-            return None
-    return {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+        for _, found in mappings(content):
+            if kind.is_imagenet(found):
+                return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+    return None
 
 
 def download(repo: str, filename: str) -> Path:

@@ -136,6 +136,16 @@ def to_gray_image(saliency: NDArray[np.float32], width: int, height: int) -> Ima
     return resize_image(to_uint8(saliency), width, height)
 
 
+def to_blurred_image(saliency: NDArray[np.float32], width: int, height: int) -> Image:
+    """Convert a map ``(H, W)`` in 0..1 to a grayscale image ``(height, width)``, blurred as in the code of TMFI-Net.
+
+    The authors of THTD-Net and SalFoM use this code: a bilinear resize, then a Gaussian with a standard deviation of 2
+    pixels, cut at 11 x 11.
+    """
+    large = cv2.resize(saliency, (width, height), interpolation=cv2.INTER_LINEAR)
+    return to_uint8(np.asarray(cv2.GaussianBlur(large, (11, 11), 2.0), np.float32))
+
+
 def to_uint8(saliency: NDArray[np.float32]) -> Image:
     """Convert a map in 0..1 to uint8 in 0..255."""
     return np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
