@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from tinyhd_cli import models, weights
 from tinyhd_cli.errors import WeightsError
 from tinyhd_cli.models.original_names import convert
+from tinyhd_cli.weights import store
 
 
 @pytest.fixture(scope="module")
@@ -280,3 +281,47 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
 def test_convert_with_two_names_hints_at_out(tinyhd, capsys):
     assert tinyhd("weights", "convert", "a.pth", "b.safetensors") == 2
     assert capsys.readouterr().err.endswith("(b.safetensors) (did you mean --out b.safetensors?)\n")
+
+
+# ------------------------------------------------------------------------------------------ networks that cannot be run
+
+
+def shaped(**shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    """Return tensors of any shape that need no space in a file."""
+    return {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
+
+
+SALFOM = shaped(**{f"net.merge{n}.weight": (1024, 1024, 2, 3, 3) for n in range(4)}, head=(1, 16, 1, 3, 3))
+INTERNVIDEO = shaped(**{"encoder.patch_embed.proj.weight": (1408, 3, 1, 14, 14), "decoder.weight": (1, 8, 3, 3)})
+FOREIGN = [
+    (SALFOM, "the weights of SalFoM: their backbone, UMT ViT-L, is not in transformers"),
+    (INTERNVIDEO, "weights on InternVideo2, as those of ViSAGE: this backbone is not in transformers"),
+    (shaped(visage_lora_A=(8, 1408)), "weights on InternVideo2, as those of ViSAGE"),
+]
+
+
+@pytest.mark.parametrize(("tensors", "problem"), FOREIGN)
+@pytest.mark.parametrize("large", [False, True])
+def test_networks_that_cannot_be_run_are_named(tmp_path, monkeypatch, tensors, problem, large):
+    """Also in files that are too large to be read."""
+    path = tmp_path / "model.pth"
+    torch.save({"epoch": 3, "state_dict": tensors}, path)
+    if large:
+        monkeypatch.setattr(store, "MAX_BYTES", 100)
+    said = refusal(path)
+    assert said.startswith(problem)
+    assert said.endswith("so tinyhd cannot run them; for a network on another video model: tinyhd train --model vfm")
+
+
+def test_networks_in_safetensors_that_cannot_be_run_are_named(tmp_path):
+    save_file({"backbone.patch_embed.proj.weight": torch.zeros(2, 3, 1, 14, 14)}, tmp_path / "visage.safetensors")
+    assert refusal(tmp_path / "visage.safetensors").startswith("weights on InternVideo2")
+
+
+def test_large_files_of_other_networks_are_not_recognized(tmp_path, monkeypatch, state):
+    monkeypatch.setattr(store, "MAX_BYTES", 100)
+    path = tmp_path / "model.pth"
+    torch.save(state, path)
+    assert weights.load(path).spec.name == "tinyhd-s-quarter"  # the limit of reading is another one
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "damaged" in refusal(path)

@@ -348,6 +348,14 @@ class Family:
         """
         return None
 
+    def refusal(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """Return why the weights of a related network cannot be used, and what to do; empty for other tensors.
+
+        Args:
+            shapes: shapes of all tensors of a file by name.
+        """
+        return ""
+
     def rename(self, name: str) -> str | None:
         """Return tinyhd's name of an original tensor; None for an unknown tensor."""
         return name

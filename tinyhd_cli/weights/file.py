@@ -19,6 +19,7 @@ from ..errors import UsageError, WeightsError, one_line
 from ..models import ModelSpec, original_names
 from ..models.original_names import INTEGERS
 from ..untrusted import parse_json
+from .foreign import refuse
 from .registry import WeightsInfo, describe
 
 if TYPE_CHECKING:
@@ -105,6 +106,12 @@ def read_metadata(data: bytes) -> WeightsInfo:
     return metadata_of(read_header(data)[0])
 
 
+def shapes_in_header(header: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors that the header of a safetensors file describes, by name."""
+    shapes = {name: entry.get("shape") for name, entry in header.items() if isinstance(entry, dict)}
+    return {name: tuple(shape) for name, shape in shapes.items() if isinstance(shape, list)}
+
+
 def metadata_of(header: Mapping[str, Any]) -> WeightsInfo:
     """Return tinyhd's metadata in the header of a safetensors file.
 
@@ -113,6 +120,7 @@ def metadata_of(header: Mapping[str, Any]) -> WeightsInfo:
     """
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or METADATA_KEY not in metadata:
+        refuse(shapes_in_header(header))
         raise WeightsError(
             "a safetensors file without tinyhd's metadata, so its network is unknown; "
             "convert the original file with tinyhd weights convert"

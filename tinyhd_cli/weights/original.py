@@ -21,7 +21,8 @@ from ..models.registry import family, parse_options
 from ..models.spec import ModelSpec
 from ..untrusted import printable
 from . import fields
-from .pytorch_file import Placeholder, unpickle
+from .foreign import refuse
+from .pytorch_file import Placeholder, shapes_of, unpickle
 from .tensorflow_file import check_name, read_tensors
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ def read_original(data: bytes, path: Path) -> Original:
     checkpoint = unpickle(data)
     if is_training_checkpoint(checkpoint):
         return from_training(checkpoint)
+    refuse(shapes_of(checkpoint))
     found = state_dicts(checkpoint)
     if not found:
         raise WeightsError(f"no known network: it contains {describe_checkpoint(checkpoint)}")

@@ -7,6 +7,8 @@ import pickletools
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..errors import WeightsError
@@ -14,6 +16,9 @@ from ..untrusted import printable
 
 MAX_OPCODES = 500_000
 """Maximum opcodes of a pickle. Each may create an object of some 100 bytes; HD2S with its optimizer has 30,000."""
+
+MAX_PICKLE = 64 << 20
+"""Maximum size of the pickle in a file that is too large to be read as a whole."""
 
 
 class Placeholder:
@@ -79,6 +84,35 @@ def unpickle(data: bytes) -> object:
             advice = "save it with the default protocol of torch.save"
             raise WeightsError(f"PyTorch cannot read its pickle protocol without running code; {advice}") from error
         raise WeightsError("damaged, or not a PyTorch file of plain tensors") from error
+
+
+def shapes_of(content: object) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all tensors in nested dicts by name, those of inner dicts with the keys before them."""
+    found: dict[str, tuple[int, ...]] = {}
+    for key, value in content.items() if isinstance(content, Mapping) else ():
+        if isinstance(value, Mapping):
+            found |= {f"{key}.{name}": shape for name, shape in shapes_of(value).items()}
+        elif shape := getattr(value, "shape", None):
+            found[str(key)] = tuple(shape)
+    return found
+
+
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors in a PyTorch file of any size without reading them; empty if that fails."""
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickles = [entry for entry in archive.infolist() if entry.filename.endswith(".pkl")]
+            if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size > MAX_PICKLE for entry in pickles):
+                return {}
+            for entry in pickles:
+                check_pickles(io.BytesIO(archive.read(entry)), 1)
+        with warnings.catch_warnings(), torch.serialization.safe_globals(PLACEHOLDERS):
+            warnings.simplefilter("ignore")
+            return shapes_of(torch.load(path, weights_only=True, map_location="meta", mmap=True))
+    except Exception:  # a damaged file can raise anything, and is refused anyway
+        return {}
 
 
 def check_container(data: bytes) -> None:

@@ -14,6 +14,7 @@ from ..models import ModelSpec
 from ..models.registry import family
 from . import hub
 from .file import (
+    MAX_BYTES,
     WRONG_DIGEST,
     check_tensors,
     is_safetensors,
@@ -23,6 +24,7 @@ from .file import (
     read_safetensors,
     sha256_of,
 )
+from .foreign import refuse_large
 from .location import Located, NameOrPath, as_path, check_file, find_local, locate
 from .original import read_original, read_tensorflow
 from .registry import WeightsInfo, describe, find, prefix_errors, registry
@@ -56,6 +58,9 @@ class Content:
 
 def read_content(path: Path) -> Content:
     """Return the content of a weights file; ``WeightsError`` if it cannot be read."""
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        with prefix_errors(path):
+            refuse_large(path)
     data = read_bytes(path)
     if not is_index(path):
         return Content(path, data)

@@ -146,6 +146,11 @@ class FoundationFamily(Family):
 
         return FoundationNetwork(spec if spec.options["frames"] else self.resolve(spec), backbone)
 
+    def refusal(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        from .foreign import refusal
+
+        return refusal(shapes)
+
 
 def moved(backbone: str) -> Path | None:
     """Return the folder of the same name in the folder of the setting ``backbones``; None without one."""
