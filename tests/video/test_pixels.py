@@ -91,3 +91,20 @@ def test_the_version_of_the_compiled_code():
     source = Path(pixels.__file__).parent / "csrc" / "pixels.c"
     assert declared == pixels.VERSION
     assert f"version = {pixels.VERSION};" in source.read_text(encoding="utf-8")
+
+
+@compiled
+@pytest.mark.parametrize("first", [0, 26, 200, 256])
+def test_values_that_change_nothing(first, monkeypatch):
+    """Blocks of pixels without a value from ``first`` on are copied."""
+    rng = np.random.default_rng(first)
+    plane = rng.integers(0, 256, (70, 333), dtype=np.uint8)
+    values = cv2.resize(rng.integers(0, 256, (5, 7), dtype=np.uint8), (333, 70)).astype(np.uint8)
+    kept = np.where(np.arange(256) < first, 255, np.arange(256) // 2).astype(np.uint8)
+    table = pixels.mixtures(kept, np.where(np.arange(256) < first, 0, 99).astype(np.uint8))
+    fast, slow = np.zeros_like(plane), np.zeros_like(plane)
+    pixels.blend(plane, values, table, fast)
+    monkeypatch.setattr(pixels, "library", lambda: None)
+    pixels.blend(plane, values, table, slow)
+    np.testing.assert_array_equal(fast, slow)
+    assert (fast == plane).all() == (first > values.max())

@@ -33,35 +33,48 @@ class RecentFrames:
     grow with the length of the video.
 
     Args:
-        size: frames that the buffer holds.
-        clip_frames: frames of a clip, at most ``size``.
+        size: frames that the buffer holds, a multiple of ``clip_frames``.
+        clip_frames: frames of a clip.
     """
 
     def __init__(self, size: int, clip_frames: int) -> None:
         self._size, self._clip_frames = size, clip_frames
-        self._frames: Pixels | None = None
+        self._clips: Pixels | None = None  # (clips, C, T, H, W)
         self.count = 0
         """Number of frames added so far."""
 
     def add(self, frame: Pixels) -> None:
         """Add the next frame ``(C, H, W)``; it replaces the oldest."""
-        if self._frames is None:
+        if self._clips is None:
             channels, height, width = frame.shape
-            self._frames = np.zeros((channels, self._size, height, width), np.float32)
-        self._frames[:, self.count % self._size] = frame
+            shape = (self._size // self._clip_frames, channels, self._clip_frames, height, width)
+            self._clips = np.zeros(shape, np.float32)
+        self._frame(self.count)[:] = frame
         self.count += 1
 
+    def _frame(self, number: int) -> Pixels:
+        """Return the place of a frame, ``(C, H, W)``."""
+        assert self._clips is not None
+        clip, place = divmod(number % self._size, self._clip_frames)
+        return self._clips[clip, :, place]
+
     def clip(self) -> Pixels:
-        """Return the clip that ends at the latest frame, ``(C, T, H, W)``; missing frames repeat the first one."""
+        """Return the clip that ends at the latest frame, ``(C, T, H, W)``; missing frames repeat the first one.
+
+        The next call of :meth:`add` may overwrite it.
+        """
         return self.clip_ending_at(self.count - 1)
 
     def clip_ending_at(self, last: int) -> Pixels:
         """Return the clip whose last frame has the number ``last``; frames beyond either end repeat the outermost."""
-        assert self._frames is not None
-        wanted = range(last + 1 - self._clip_frames, last + 1)
-        indices = [min(max(0, index), self.count - 1) % self._size for index in wanted]
-        # np.take, because indexing would return the frames in another memory layout, which engines would have to copy.
-        return np.take(self._frames, indices, axis=1)
+        assert self._clips is not None
+        if (last + 1) % self._clip_frames == 0 and last < self.count:
+            return self._clips[last % self._size // self._clip_frames]  # its frames are in order, so without a copy
+        clip = np.empty_like(self._clips[0])
+        for place in range(self._clip_frames):
+            number = last + 1 - self._clip_frames + place
+            clip[:, place] = self._frame(min(max(0, number), self.count - 1))
+        return clip
 
 
 def windows(spec: ModelSpec, frames: Iterable[tuple[Payload, Pixels]], infer: Infer) -> Iterator[tuple[Payload, Map]]:

@@ -3,6 +3,7 @@
  */
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* The functions that are called from Python. */
 #ifdef _WIN32
@@ -23,6 +24,9 @@ EXPORT const int32_t version = 1;
 
 /* Number of pixels whose factors and colors are looked up at a time. */
 enum { BLOCK = 64 };
+
+/* The mixture that leaves a pixel as it is: a factor of 1, and no color. */
+enum { UNCHANGED = 255 };
 
 /* The pair of neighbors that each row or column of a resized image is mixed from. */
 typedef struct {
@@ -64,6 +68,15 @@ EXPORT void resize(const uint8_t *image, ptrdiff_t stride, int pixels, const nei
 }
 
 FASTEST
+static int largest(const uint8_t *values, int count)
+{
+    uint8_t found = 0;
+    for (int i = 0; i < count; i++)
+        found = values[i] > found ? values[i] : found;
+    return found;
+}
+
+FASTEST
 static void blend_block(const uint8_t *pixels, const uint16_t *mixture, int count, uint8_t *result)
 {
     for (int i = 0; i < count; i++) {
@@ -80,9 +93,16 @@ EXPORT void blend(const uint8_t *pixels, ptrdiff_t stride, const uint8_t *values
                   const uint16_t *mixtures, uint8_t *result, ptrdiff_t result_stride, int width, int height)
 {
     uint16_t mixture[BLOCK];
+    int first = 0; /* value that changes pixels; usually, lower ones leave them as they are */
+    while (first < 256 && mixtures[first] == UNCHANGED)
+        first++;
     for (int y = 0; y < height; y++) {
         for (int x = 0; x < width; x += BLOCK) {
             int count = width - x < BLOCK ? width - x : BLOCK;
+            if (largest(values + x, count) < first) {
+                memcpy(result + x, pixels + x, count);
+                continue;
+            }
             for (int i = 0; i < count; i++)
                 mixture[i] = mixtures[values[x + i]];
             blend_block(pixels + x, mixture, count, result + x);
