@@ -56,7 +56,8 @@ class RecentFrames:
         """Return the place of a frame, ``(C, H, W)``."""
         assert self._clips is not None
         clip, place = divmod(number % self._size, self._clip_frames)
-        return self._clips[clip, :, place]
+        frame: Pixels = self._clips[clip, :, place]
+        return frame
 
     def clip(self) -> Pixels:
         """Return the clip that ends at the latest frame, ``(C, T, H, W)``; missing frames repeat the first one.
@@ -68,8 +69,10 @@ class RecentFrames:
     def clip_ending_at(self, last: int) -> Pixels:
         """Return the clip whose last frame has the number ``last``; frames beyond either end repeat the outermost."""
         assert self._clips is not None
+        clip: Pixels
         if (last + 1) % self._clip_frames == 0 and last < self.count:
-            return self._clips[last % self._size // self._clip_frames]  # its frames are in order, so without a copy
+            clip = self._clips[last % self._size // self._clip_frames]  # its frames are in order, so without a copy
+            return clip
         clip = np.empty_like(self._clips[0])
         for place in range(self._clip_frames):
             number = last + 1 - self._clip_frames + place
