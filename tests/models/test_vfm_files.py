@@ -87,7 +87,8 @@ def test_train_and_predict(hub, tinyhd, capsys, videos, tmp_path, monkeypatch):
     assert tinyhd("predict", video, *options, "--npz", tmp_path / "maps.npz") == 0, capsys.readouterr().err
     assert (tmp_path / "maps.npz").stat().st_size > 20 * 64 * 64
     # The run goes on from its checkpoint, without a connection, too.
-    code, said = train(tinyhd, capsys, videos, "--out", out, "--extend", "--steps", "3")
+    same = ("--backbone", REPO, "--revision", "main")
+    code, said = train(tinyhd, capsys, videos, *same, "--out", out, "--extend", "--steps", "3")
     assert code == 0, said
 
     other = video_backbones.write(tmp_path / "other", seed=4)
