@@ -79,6 +79,10 @@ def test_train_and_predict(hub, tinyhd, capsys, videos, tmp_path, monkeypatch):
     assert loaded.spec.options["sha256"] == blob().name
     assert loaded.info.provenance["pretrained"] == said[0]
     assert "license cc-by-nc-4.0" in (out / "README.md").read_text("utf-8")
+    assert tinyhd("weights", "info", out / "best.safetensors") == 0
+    shown = capsys.readouterr().out
+    assert f"pretrained      {said[0]}\n" in shown
+    assert f"backbone={REPO}, revision={commit}, sha256={blob().name}, frames=8, lora_rank=2" in shown
 
     hub.stop()
     files.find_backbone.cache_clear()

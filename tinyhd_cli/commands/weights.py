@@ -86,18 +86,21 @@ def show_one(
 def facts(info: WeightsInfo, located: Located | None) -> dict[str, str]:
     """Return the properties of weights as printed."""
     from ..models import title
+    from ..training.option_values import as_text
     from ..weights.hub import hub_location
 
     home = hub_location(info)
     return {
         "name": info.name,
         "network": title(info.spec),
+        "options": ", ".join(f"{name}={as_text(value)}" for name, value in info.spec.options.items()),
         "maps": f"{info.spec.maps} for {info.spec.clip_frames} frames",
         "parameters": f"{info.parameters:,}" if info.parameters else "",
         "input": f"{info.input_size[0]} x {info.input_size[1]} (height x width)",
         "mean": ", ".join(f"{value:g}" for value in info.spec.preprocess.mean),
         "std": ", ".join(f"{value:g}" for value in info.spec.preprocess.std),
         "trained on": info.training_data,
+        "pretrained": info.provenance.get("pretrained", ""),
         "scores": ", ".join(f"{metric} {score:g}" for metric, score in info.scores.items()),
         "scores on": info.scores_on,
         "license": info.license,
