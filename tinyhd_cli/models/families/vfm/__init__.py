@@ -107,7 +107,7 @@ class FoundationFamily(Family):
         if frames % facts.tubelet or not (facts.adapter.free or frames == facts.frames):
             wanted = f"a multiple of {facts.tubelet}" if facts.adapter.free else str(facts.frames)
             raise UsageError(f"--set frames={frames}: {facts.adapter.title} reads clips whose length is {wanted}")
-        mean, std = backbone.normalization()
+        mean, std = backbone.normalization
         if not (options["sha256"] and moved(options["backbone"])):
             options |= {"backbone": backbone.files.name, "revision": backbone.files.revision}
         options |= {"sha256": backbone.sha256, "frames": frames}

@@ -141,8 +141,9 @@ class Backbone:
     weights: tuple[str, ...]
     """Names of the files of the weights."""
 
+    @functools.cached_property
     def normalization(self) -> tuple[Triple, Triple]:
-        """Return mean and standard deviation of RGB / 255 in the clips that the backbone was trained on."""
+        """Mean and standard deviation of RGB / 255 in the clips that the backbone was trained on."""
         for name in PREPROCESSORS:
             if path := self.files.find(name):
                 return read_normalization(read_json(path, self.files.subject), self.facts)
