@@ -36,6 +36,7 @@ def test_stages(tinyhd, tmp_path, weights_file, capsys):
     assert list(stages) == ["decode", "scale", "network", "draw", "encode"]
     assert found["frames"] == 20
     assert all(stage["ms"] > 0 for stage in stages.values())
+    assert found["copied_per_s"] > 0
     assert found["bottleneck"] == max(stages, key=lambda name: stages[name]["cpu_ms"])
     assert tinyhd(*command) == 0
     assert "Bottleneck: " in capsys.readouterr().out

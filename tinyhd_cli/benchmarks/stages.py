@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from av.video.frame import PictureType
+
 from ..inference.model import Model
 from ..inference.normalization import make_scale
 from ..inference.options import Outputs, PredictOptions
-from ..inference.predict import predict_file, prepare
+from ..inference.pipeline import Pipeline
+from ..inference.predict import MIN_AHEAD, predict_file, prepare
 from ..system import available_cores
 from ..video.frame_painter import FramePainter
+from ..video.overlay import PlanePainter
 from ..video.reader import Frame, VideoReader
 from ..video.writer import VideoWriter
 
@@ -46,6 +50,8 @@ class StageTimes:
     stages: list[Stage]
     frames_per_s: float
     """Speed of all stages together, from opening the video to closing the overlay."""
+    copied_per_s: float
+    """Frames per second of decoding and encoding alone, at the same time: the most that any network can reach."""
     overhead: float
     """Time of all stages together, relative to their CPU time divided by the number of cores: 1 is ideal."""
     bottleneck: str
@@ -79,6 +85,7 @@ def stage_times(video: Path, model: Model) -> StageTimes:
         started = time.perf_counter()
         summary = predict_file(video, model, Outputs(overlay=target))
         seconds = time.perf_counter() - started
+        copied_per_s = summary.frames / copy_seconds(video, target)
     needed_s = sum(stage.cpu_ms for stage in stages) / 1e3 * summary.frames / available_cores()
     return StageTimes(
         video=video.name,
@@ -88,9 +95,26 @@ def stage_times(video: Path, model: Model) -> StageTimes:
         cores=available_cores(),
         stages=stages,
         frames_per_s=summary.frames / seconds,
+        copied_per_s=copied_per_s,
         overhead=seconds / needed_s,
         bottleneck=max(stages, key=lambda stage: stage.cpu_ms).name,
     )
+
+
+def copy_seconds(video: Path, target: Path) -> float:
+    """Return the seconds for decoding a video and encoding it again, as ``predict`` does, without prediction."""
+    started = time.perf_counter()
+    with VideoReader(video) as reader, Pipeline() as stages:
+        info = reader.info
+        with VideoWriter(target, info, (info.width, info.height)) as writer:
+            for frame in stages.prefetch(reader, MIN_AHEAD):
+                as_stored = PlanePainter.supports(frame)
+                if as_stored:
+                    frame.av_frame.pict_type = (
+                        PictureType.NONE
+                    )  # otherwise, the encoder would keep the source's key frames
+                writer.write(frame.av_frame if as_stored else writer.rgb_of(frame), frame)
+    return time.perf_counter() - started
 
 
 def time_stages(video: Path, model: Model, target: Path) -> list[Stage]:

@@ -123,6 +123,7 @@ def show_stages(video: Path, loaded: Model, as_json: bool) -> None:
     console.print(
         f"All stages together, {found.engine} in {found.precision}: {found.frames} frames at {found.frames_per_s:.1f}"
         f" fps, {found.overhead:.2f} times the ideal time on {found.cores} cores. Bottleneck: {found.bottleneck}."
+        f" Decoding and encoding alone: {found.copied_per_s:.1f} fps."
     )
 
 
