@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,6 +190,19 @@ def check_targets(model, videos: Path, step: Step) -> None:
         maps = predicted[last - place][None, None]
         maps = torch.nn.functional.interpolate(maps, found.shape[-2:], mode="bilinear", antialias=True)[0, 0]
         assert correlation(array(saliency[None]), array(maps[None])) > 0.999
+
+
+def test_with_all_maps_neither_the_backbone_nor_transformers_is_needed(tinyhd, data, tmp_path, capsys, monkeypatch):
+    """The shard is computed where they are; the cache and the teacher's weights are copied to another machine."""
+    teacher = write_teacher(tmp_path, 32)
+    options = ("--size", "64x64", "--cache", "maps", "--window-step", "4")
+    assert distill(tinyhd, data, teacher, "thtdnet", *options, "--teacher-shard", "1/1") == 0, capsys.readouterr().err
+    shutil.rmtree(tmp_path / "videomae-32")
+    files.find_backbone.cache_clear()
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert distill(tinyhd, data, teacher, "thtdnet", *options, "--steps", "1") == 0, capsys.readouterr().err
+    assert distill(tinyhd, data, teacher, "thtdnet", *options, "--teacher-flip", "--out", "other") == 2
+    assert "pip install 'tinyhd[vfm]'" in capsys.readouterr().err  # other maps need the teacher
 
 
 def test_videos_shorter_than_a_clip_are_padded_in_front(tinyhd, data, capsys):
