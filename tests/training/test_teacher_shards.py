@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -68,30 +67,23 @@ def whole(data, tmp_path_factory):
 
 
 def test_shards_of_two_machines_are_copied_together(tinyhd, data, other_machine, whole, capsys, monkeypatch):
-    """Then a run with either cache gives the same losses as one that runs the teacher, and never loads it."""
+    """Then a run with either cache does not load the teacher."""
     assert tinyhd(*command(data, Path("one"), "--teacher-shard", "1/2")) == 0
     assert capsys.readouterr().out == f"{Path('one/teacher')}\n"
     assert tinyhd(*command(other_machine, Path("two"), "--teacher-shard", "2/2")) == 0
     one, two, every = maps_in(Path("one")), maps_in(Path("two")), maps_in(whole)
     assert one and two and not one.keys() & two.keys()
     assert one | two == every
-    steps = ("--steps", "1", "--out")
-    assert tinyhd(*command(data, Path("none"), *steps, "alone")) == 0
-    assert maps_in(Path("none")).items() <= every.items()
     shutil.copytree("two/teacher", "one/teacher", dirs_exist_ok=True)
     monkeypatch.setattr(Teacher, "model", property(lambda self: pytest.fail("the teacher was loaded")))
     before = {path.name for path in Path("one/clips").iterdir()}
-    assert tinyhd(*command(other_machine, Path("one"), *steps, "copied")) == 0
+    assert tinyhd(*command(other_machine, Path("one"), "--steps", "1", "--out", "run")) == 0
     sizes = {
         json.loads((path / "meta.json").read_text())["size"][1]
         for path in Path("one/clips").iterdir()
         if path.name not in before
     }
     assert sizes == {64, 96}  # the student's, of videos and photographs; not 144, the teacher's of photographs
-    logs = [list(csv.DictReader(Path(run, "log.csv").read_text().splitlines())) for run in ("alone", "copied")]
-    assert [row["split"] for row in logs[0]] == ["train", "val"]
-    for rows in zip(*logs, strict=True):
-        assert len({tuple(value for name, value in row.items() if name != "clips_per_s") for row in rows}) == 1
 
 
 def test_an_interrupted_shard_resumes(tinyhd, data, whole, monkeypatch, capsys):
@@ -125,7 +117,7 @@ def test_two_processes_fill_one_folder_at_the_same_time(data, whole, tmp_path):
     assert not [path for path in (tmp_path / "cache/teacher").rglob("*") if path.is_file() and path.suffix != ".npz"]
 
 
-def test_missing_maps_are_computed_and_damaged_ones_are_named(tinyhd, data, whole, capsys):
+def test_damaged_maps_are_named(tinyhd, data, whole, capsys):
     shutil.copytree(whole, "cache")
     paths = sorted(Path("cache/teacher").rglob("*.npz"))
     arrays = dict(np.load(paths[0]))
@@ -133,10 +125,6 @@ def test_missing_maps_are_computed_and_damaged_ones_are_named(tinyhd, data, whol
         np.savez(path, **arrays | {"final": arrays["final"] * np.float16("nan")})
     assert tinyhd(*command(data, Path("cache"), "--steps", "1", "--out", "damaged")) == 3
     assert "damaged or missing; remove it, and start again to compute it" in capsys.readouterr().err
-    for path in paths:
-        path.unlink()
-    assert tinyhd(*command(data, Path("cache"), "--teacher-shard", "1/1")) == 0
-    assert maps_in(Path("cache")) == maps_in(whole)
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "2", "a/b", "1/0", "-1/2", "1/2/3"])
