@@ -324,8 +324,17 @@ class Monitor:
     def report(self, network: TinyHD, label: str) -> None:
         """Print the measurements of a network."""
         values = {"KL": self.divergence(network)} if self.videos.pixels else {}
-        values |= probe_motion(network, self.probe, self.device) if self.probe else {}
+        values |= probe_motion(self.predictor(network), self.probe, self.device) if self.probe else {}
         print(f"{label}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()), flush=True)
+
+    def predictor(self, network: TinyHD) -> Callable[[Tensor], Tensor]:
+        """Return a function that predicts the maps ``(T, H, W)`` of frames, uint8 ``(T, H, W, 3)``."""
+
+        def predict(pixels: Tensor) -> Tensor:
+            clips = pixels.view(-1, CLIP_FRAMES, *INPUT_SIZE, 3).permute(0, 4, 1, 2, 3).float() / 255
+            return forward(network, resident.normalize(clips))[0].flatten(0, 1)
+
+        return predict
 
     @torch.inference_mode()
     def divergence(self, network: TinyHD) -> float:
@@ -343,19 +352,23 @@ class Monitor:
 
 
 @torch.inference_mode()
-def probe_motion(network: TinyHD, folder: Path, device: torch.device) -> dict[str, float]:
+def probe_motion(predict: Callable[[Tensor], Tensor], folder: Path, device: torch.device) -> dict[str, float]:
     """Measure how well a network follows a moving object, on clips with truth.json.
+
+    Args:
+        predict: returns the maps ``(64, h, w)`` of 64 frames, uint8 ``(64, H, W, 3)``.
+        folder: the clips.
+        device: device of the frames.
 
     Returns:
         ``z``: standardized saliency at the object. ``hit``: fraction of frames whose peak lies on the object.
         ``grid``: periodic pattern, in percent of the range of the maps.
     """
     values: dict[str, list[float]] = {"z": [], "hit": [], "grid": []}
-    height, width = INPUT_SIZE
     for name, track in json.loads((folder / "truth.json").read_text()).items():
         pixels = torch.from_numpy(resident.decode(folder / f"{name}.mp4", INPUT_SIZE)).to(device)
-        clips = pixels[:64].view(-1, CLIP_FRAMES, height, width, 3).permute(0, 4, 1, 2, 3).float() / 255
-        saliency = forward(network, resident.normalize(clips))[0].flatten(0, 1)[CLIP_FRAMES:]
+        saliency = predict(pixels[:64])[CLIP_FRAMES:]
+        height, width = saliency.shape[1:]
         z = losses.standardize(saliency)
         peaks = saliency.flatten(1).argmax(1).tolist()
         for index, (x, y, side) in enumerate(track[CLIP_FRAMES:]):
