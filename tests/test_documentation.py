@@ -462,17 +462,19 @@ def test_demo():
     assert len(re.findall(r"^ +\d\.0 s +peak +\d+, +\d+$", result.stdout, re.MULTILINE)) == 6
 
 
-@pytest.mark.slow
-def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
-    """Train three steps on small data of the same form, at a twelfth of the pixels."""
-    import torch
+@pytest.fixture
+def recipe_data(readers_folder, monkeypatch):
+    """Small data of the form that the recipes of the included weights take, at a twelfth of the pixels."""
     from helpers.training_data import aux_videos, photographs
 
     from tinyhd_cli.training import settings
 
     build_config = settings.build_config
-    small = {"size": (64, 64)}
-    monkeypatch.setattr(settings, "build_config", lambda given, preset: build_config({**given, **small}, preset))
+
+    def smaller(given, preset):
+        return build_config({**given, "size": (64, 64)} if preset == "default" else given, preset)
+
+    monkeypatch.setattr(settings, "build_config", smaller)
     monkeypatch.chdir(readers_folder)
     photographs(Path("data/static/osie"), count=5)
     films = sorted(aux_videos(Path("data/clips2"), count=2, frames=40).rglob("*.mkv"))
@@ -480,17 +482,47 @@ def test_the_recipe_of_the_default_weights(readers_folder, monkeypatch, capsys):
     Path("data/clips2/MANIFEST.json").write_text(json.dumps(listed))
     for name in ("multi", "single"):
         network = lively(f"tinyhd-{name[0]}-quarter")
-        weights.save(f"{name}.safetensors", network.state_dict(), network.spec, input_size=small["size"])
+        weights.save(f"{name}.safetensors", network.state_dict(), network.spec, input_size=(64, 64))
+
+
+def run_recipe(monkeypatch, script, arguments):
+    """Run a recipe on the CPU."""
+    monkeypatch.setattr(sys, "argv", [script, *arguments.split(), "--device", "cpu"])
+    monkeypatch.syspath_prepend(EXAMPLES)
+    runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+
+
+@pytest.mark.slow
+def test_the_recipe_of_the_default_weights(recipe_data, monkeypatch, capsys):
+    import torch
+
     arguments = "data --teachers multi.safetensors single.safetensors --init multi.safetensors --out run"
-    arguments += " --steps 3 --mix 1 1 1 1 --reuse 2 --change 1 --device cpu"
-    monkeypatch.setattr(sys, "argv", ["train_default.py", *arguments.split()])
-    runpy.run_path(str(EXAMPLES / "train_default.py"), run_name="__main__")
+    run_recipe(monkeypatch, "train_default.py", f"{arguments} --steps 3 --mix 1 1 1 1 --reuse 2 --change 1")
     assert "2 videos, 81 frames, 5 photographs" in capsys.readouterr().out
     before, after = (weights.load(name).state_dict for name in ("multi.safetensors", "run/average.safetensors"))
     assert (before["fusion.weight"] != after["fusion.weight"]).any()
     assert all(torch.isfinite(value).all() for value in after.values())
     assert weights.load("run/average.safetensors").info.provenance["steps"] == "3"
     assert Path("run/state.pt").is_file()
+
+
+@pytest.mark.slow
+def test_the_recipe_of_uvanet(recipe_data, monkeypatch, capsys):
+    """Stage 2 changes the head only, and both stages make their loss smaller."""
+    import torch
+
+    arguments = "data --teachers multi.safetensors single.safetensors --model uva-32 --out run --minutes 9 9 9"
+    run_recipe(monkeypatch, "train_uvanet.py", f"{arguments} --steps 2 25 25 --mix 1 1 1 1")
+    lines = capsys.readouterr().out.splitlines()
+    assert any("pool of 8 clips" in line for line in lines)
+    steps = [re.findall(r"(\S+) (\d\.\d+)", line) for line in lines if re.search(r"step (1|20),", line)]
+    first, later, first_fused, later_fused = (sum(float(value) for _, value in found) for found in steps)
+    assert later < 0.9 * first and later_fused < 0.9 * first_fused
+    coupled, fused = (weights.load(f"run/{name}.safetensors") for name in ("stage-1", "average"))
+    assert (coupled.spec.options["heads"], fused.spec.options["heads"]) == ("two", "fused")
+    shared = [name for name in fused.state_dict if not name.startswith("head.")]
+    assert all(torch.equal(fused.state_dict[name], coupled.state_dict[name]) for name in shared)
+    assert all(torch.isfinite(value).all() for value in fused.state_dict.values())
 
 
 def test_the_training_data_of_object_networks(readers_folder, monkeypatch, capsys):
