@@ -14,7 +14,7 @@ from tinyhd_cli import models, weights
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models.families.vfm import FAMILY, files
 from tinyhd_cli.models.families.vfm.adapters import read_facts, read_normalization
-from tinyhd_cli.models.families.vfm.decoder import STEPS, Decoder, resampled
+from tinyhd_cli.models.families.vfm.decoder import STEPS, AttentionStage, Decoder, resampled
 from tinyhd_cli.models.registry import network_state
 
 GRIDS = {
@@ -162,6 +162,21 @@ def test_sizes_of_the_published_decoder():
         "time2": (256, 1, 14, 14),
         "time3": (64, 1, 56, 56),
     }
+
+
+def test_attention_is_over_time_only():
+    """A place depends on no other place; steps are merged in pairs and see their neighbors."""
+    torch.manual_seed(0)
+    stage = AttentionStage(6, 8, 2).eval()
+    x = torch.randn(1, 6, 16, 3, 4)
+    changed = x.clone()
+    changed[:, :, 9, 1, 2] += 2
+    with torch.no_grad():
+        difference = (stage(changed) - stage(x)).abs().sum(1)[0]
+    assert difference.shape == (8, 3, 4)
+    assert set(map(tuple, difference.sum(0).nonzero().tolist())) == {(1, 2)}
+    assert int(difference[:, 1, 2].argmax()) == 9 // 2
+    assert int((difference[:, 1, 2] > 0).sum()) > 2  # shifted windows connect the pairs
 
 
 def test_steps_in_time():
