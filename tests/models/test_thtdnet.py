@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import clips, training_data
 
-from tinyhd_cli import load_model, weights
+from tinyhd_cli import hub, load_model, weights
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models import create, named_spec
 from tinyhd_cli.models.original_names import recognize
@@ -161,13 +161,20 @@ def test_other_indices_in_a_file_are_ignored(network):
 
 
 @pytest.mark.parametrize("names", ["torchvision", "authors"])
-def test_training_starts_from_a_file_of_kinetics(network, names, tinyhd, tmp_path):
+def test_training_starts_from_a_file_of_kinetics(network, names, tinyhd, tmp_path, monkeypatch):
     state = classifier(network, names)
     torch.save(state if names == "torchvision" else {"meta": {"epoch": 30}, "state_dict": state}, tmp_path / "k.pth")
     images = training_data.photographs(tmp_path / "photos", count=2)
     command = ("train", "--model", "thtdnet", "--set", "channels=32", "--set", "depths=1,2,1,1", "--size", "64x64")
     command += ("--data", f"images:{images}", "--steps", "1", "--batch-size", "1", "--lr", "1e-9", "--out", "run")
-    assert tinyhd(*command, "--init", tmp_path / "k.pth", "--workers", "0", "-q") == 0
+    init = tmp_path / "k.pth"
+    if names == "authors":
+        monkeypatch.setattr(
+            hub, "cached", lambda *file: tmp_path / "k.pth" if file == ("someone/kinetics", "swin/k.pth") else None
+        )
+        init = "hf://someone/kinetics/swin/k.pth"
+        assert tinyhd(*command, "--init", "hf://someone/kinetics", "-q") == 2
+    assert tinyhd(*command, "--init", init, "--workers", "0", "-q") == 0
     trained = weights.load("run/last.safetensors").state_dict
     for name, tensor in classifier(network, "torchvision").items():
         if not name.startswith("head."):

@@ -116,8 +116,9 @@ class TrainConfig:
         None,
         MODEL,
         "imagenet|none|FILE",
-        "Initial weights: ImageNet, from the Hub or an .npz or .safetensors file; a weights file of the same network; "
-        "or none. Default: imagenet if the network supports it, else none.",
+        "Initial weights: ImageNet or Kinetics, from the Hub or an .npz, .safetensors or .pth file; a weights file of "
+        "the same network; or none. A file on the Hub is named hf://OWNER/REPO/FILE. Default: imagenet if the network "
+        "supports it, else none.",
     )
     sparse_init: bool = option(
         False,

@@ -42,6 +42,9 @@ FOLDED = ".npz"
 PYTORCH = (".pth", ".pt")
 """Suffixes of PyTorch files."""
 
+HUB = "hf://"
+"""Start of the address of a file on the Hub."""
+
 CALIBRATION_CLIPS = 12
 """Clips of each kind that BatchNorm's statistics are measured on."""
 
@@ -239,11 +242,7 @@ def read_imagenet(config: TrainConfig) -> Mapping[str, Tensor] | None:
         UsageError: the network cannot be initialized from ImageNet.
         WeightsError: the file cannot be downloaded or read.
     """
-    kind, init = config.family, config.init or "none"
-    hub_file = kind.imagenet_file(config.spec)
-    if init == IMAGENET and hub_file is None:
-        raise UsageError(f"--init imagenet: {config.model} has no initialization from ImageNet; use none or a file")
-    path = download(*hub_file) if init == IMAGENET and hub_file else Path(init)
+    kind, path = config.family, initial_file(config)
     if path.suffix in PYTORCH:
         return read_pytorch(kind, path)
     if not is_safetensors(path) and path.suffix != FOLDED:
@@ -281,10 +280,32 @@ def read_pytorch(kind: Family, path: Path) -> dict[str, Tensor] | None:
     return None
 
 
-def download(repo: str, filename: str) -> Path:
-    """Return a file of the Hub, from its local cache if possible."""
+def initial_file(config: TrainConfig) -> Path:
+    """Return the file of the initial weights, downloaded if it is one of the Hub.
+
+    Raises:
+        UsageError: the network cannot be initialized from ImageNet, or the address on the Hub is incomplete.
+        WeightsError: the file cannot be downloaded.
+    """
+    init = config.init or "none"
+    if init == IMAGENET:
+        hub_file = config.family.imagenet_file(config.spec)
+        if hub_file is None:
+            raise UsageError(f"--init imagenet: {config.model} has no initialization from ImageNet; use none or a file")
+        return download(f"imagenet ({hub_file[0]})", *hub_file)
+    if not init.startswith(HUB):
+        return Path(init)
+    owner, _, rest = init.removeprefix(HUB).partition("/")
+    repo, _, filename = rest.partition("/")
+    if not (owner and repo and filename):
+        raise UsageError(f"--init {init}: must be {HUB}OWNER/REPO/FILE")
+    return download(init, f"{owner}/{repo}", filename)
+
+
+def download(init: str, repo: str, filename: str) -> Path:
+    """Return a file of the Hub, from its local cache if possible; ``init`` names it in messages."""
     advice = "name a file with --init, or use --init none"
-    with hub.one_line_errors(f"--init imagenet ({repo})", otherwise=advice):
+    with hub.one_line_errors(f"--init {init}", otherwise=advice):
         return hub.cached(repo, filename) or hub.download(repo, filename)
 
 
@@ -335,7 +356,7 @@ def check_init(config: TrainConfig) -> None:
     init = config.initial_weights
     if init == "none":
         return
-    if init != IMAGENET and not Path(init).is_file():
+    if init != IMAGENET and not init.startswith(HUB) and not Path(init).is_file():
         raise WeightsError(f"{source(config)}: no such file{'' if follows(config) else ' (or one of: imagenet, none)'}")
     if follows(config):
         stage_before(config)
@@ -349,8 +370,7 @@ def whole_network(config: TrainConfig) -> dict[str, Tensor]:
     Raises:
         WeightsError: it cannot be read, or is of another network.
     """
-    assert config.init is not None
-    checkpoint = weights.load(config.init)
+    checkpoint = weights.load(initial_file(config))
     given, wanted = title(checkpoint.spec), title(config.spec)
     if not checkpoint.spec.same_network(config.spec):
         if given == wanted:
