@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.container.core import Flags
 from av.packet import Packet
@@ -34,6 +35,9 @@ RGB = 0
 KNOWN_MATRICES = (1, 4, 5, 6, 7, 9)
 """BT.709, FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020: the matrices that FFmpeg's scaler supports."""
 
+PLANAR_FORMATS = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
+"""Pixel formats of the frames of devices, and those of the software for the same pixels."""
+
 PLAUSIBLE_RATES = (Fraction(1, 3600), 10_000)
 """Range of frames per second, from a time lapse to a high-speed camera."""
 
@@ -44,15 +48,17 @@ class ContainerDecoder:
     Args:
         path: the input; also its name in messages.
         options: properties of the input that it does not contain.
+        device: hardware to decode it on.
 
     Raises:
         InputError: it cannot be opened, or has no video stream.
     """
 
-    def __init__(self, path: Path, options: InputOptions) -> None:
+    def __init__(self, path: Path, options: InputOptions, device: HWAccel | None = None) -> None:
         self._path = path
         self.damaged = 0
-        self._opened = open_container(path, options)
+        self._device = device
+        self._opened = open_container(path, options, device)
         try:
             self._container = self._opened.container
             # AVI has decoding times only; the presentation times that FFmpeg derives are wrong with B frames.
@@ -60,7 +66,8 @@ class ContainerDecoder:
             if self._decoding_times:
                 self._container.flags &= ~cast("int", Flags.gen_pts.value)
             self._stream = main_video_stream(path, self._container)
-            self._stream.thread_type = "AUTO"
+            if device is None:
+                self._stream.thread_type = "AUTO"
             self.codec = self._stream.codec_context.name
             self._set_times()
         except BaseException:
@@ -124,7 +131,8 @@ class ContainerDecoder:
                 if av_frame.colorspace != RGB and av_frame.colorspace not in KNOWN_MATRICES:
                     av_frame.colorspace = UNSPECIFIED  # FFmpeg's scaler rejects other matrices
                 readable = True
-                yield Decoded(av_frame, read_orientation(av_frame, aspect), self._timestamp(av_frame))
+                orientation, pts = read_orientation(av_frame, aspect), self._timestamp(av_frame)
+                yield Decoded(planar(av_frame) if self._device else av_frame, orientation, pts)
         if not readable:
             raise trailing_index_error(self._path)
 
@@ -217,6 +225,12 @@ def demux_streams(container: InputContainer, streams: Sequence[Stream]) -> Itera
 
 
 @cache
+def planar(av_frame: av.VideoFrame) -> av.VideoFrame:
+    """Return a frame of a device, whose chroma planes are interleaved, in the format of the software's frames."""
+    pixel_format = PLANAR_FORMATS.get(av_frame.format.name)
+    return av_frame.reformat(format=pixel_format) if pixel_format else av_frame
+
+
 def warn_once(message: str) -> None:
     """Log a warning once, even if the same file is read again."""
     log.warning(message)

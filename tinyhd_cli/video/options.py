@@ -90,6 +90,14 @@ class InputOptions:
         flag="allow-playlists",
     )
 
+    hwaccel: str = option(
+        "none",
+        RUN,
+        "none|auto|NAME",
+        "Decode videos on hardware: auto, or FFmpeg's name of a device such as cuda or videotoolbox. The software"
+        " decodes them if the frames differ.",
+    )
+
     as_video: bool = option(False, RUN, "", "Read the images of a folder as the frames of one video.")
     as_images: bool = option(False, RUN, "", "Read each image of a folder separately.")
     """Neither: the images of a folder are frames if their sizes are equal and their names count on."""
@@ -101,6 +109,11 @@ class InputOptions:
             raise UsageError(f"--rate must be above 0 and at most 1000 frames per second, not {self.rate}")
         if self.size is not None and min(self.size) < 1:
             raise UsageError(f"--size must be above 0, not {self.size[0]}x{self.size[1]}")
+        if self.hwaccel not in ("none", "auto"):
+            from av.codec.hwaccel import hwdevices_available
+
+            if self.hwaccel not in (known := hwdevices_available()):
+                raise UsageError(f"--hwaccel {self.hwaccel!r} is unknown: {did_you_mean(self.hwaccel, known)}")
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from . import hdr
-from .container import KNOWN_MATRICES, UNSPECIFIED, ContainerDecoder
+from . import hardware, hdr
+from .container import KNOWN_MATRICES, UNSPECIFIED
 from .decoded import Decoded, Decoder
 from .deinterlace import deinterlace
 from .images import image_decoder
@@ -360,7 +360,7 @@ class VideoReader:
 
 def open_decoder(path: Path, options: InputOptions) -> Decoder:
     """Return the decoder of an input."""
-    return (None if options.address else image_decoder(path, options)) or ContainerDecoder(path, options)
+    return (None if options.address else image_decoder(path, options)) or hardware.open_decoder(path, options)
 
 
 def matrix(av_frame: av.VideoFrame) -> int:

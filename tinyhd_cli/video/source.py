@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from ..atomic_files import is_stream
@@ -118,8 +119,13 @@ def natural_key(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def open_container(path: Path, options: InputOptions) -> OpenedInput:
+def open_container(path: Path, options: InputOptions, device: HWAccel | None = None) -> OpenedInput:
     """Open an input in FFmpeg.
+
+    Args:
+        path: the input.
+        options: properties of the input that it does not contain.
+        device: hardware to decode a file on.
 
     Raises:
         InputError: it does not exist, cannot be read, or is not a video.
@@ -132,10 +138,9 @@ def open_container(path: Path, options: InputOptions) -> OpenedInput:
         if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path}: is empty")
         if options.playlists:
-            return OpenedInput(
-                av_open(ffmpeg_name(path), {"protocol_whitelist": "file,pipe", "safe": "0", **MERGE_OPTIONS})
-            )
-        return open_file(path)
+            protocols = {"protocol_whitelist": "file,pipe", "safe": "0", **MERGE_OPTIONS}
+            return OpenedInput(av_open(ffmpeg_name(path), protocols, hwaccel=device))
+        return open_file(path, device)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except PermissionError:
@@ -149,11 +154,11 @@ def av_open(source: object, options: dict[str, str], **arguments: Any) -> InputC
     return cast("InputContainer", av.open(source, "r", options=options, **METADATA_OPTIONS, **arguments))
 
 
-def open_file(path: Path) -> OpenedInput:
+def open_file(path: Path, device: HWAccel | None = None) -> OpenedInput:
     """Open a file such that FFmpeg cannot open any other file, whatever the content."""
     file = path.open("rb", buffering=0)
     try:
-        return OpenedInput(av_open(file, NO_PROTOCOLS, buffer_size=READ_BYTES), file)
+        return OpenedInput(av_open(file, NO_PROTOCOLS, buffer_size=READ_BYTES, hwaccel=device), file)
     except BaseException as error:
         file.seek(0)
         head = file.read(2048).lstrip(b"\xef\xbb\xbf \t\r\n")
