@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 from helpers.environments import build_wheel
 from helpers.networks import lively
-from helpers.tails import Prefix, assert_agrees, block, convolve, fusion, in_kernels, network, values
+from helpers.tails import (
+    Prefix,
+    assert_agrees,
+    block,
+    convolve,
+    fusion,
+    in_kernels,
+    network,
+    of_several_resolutions,
+    values,
+)
 
 from tinyhd_cli import __version__, load_model, weights
 from tinyhd_cli.engines import builders, graph, kernels, selection
@@ -66,21 +76,8 @@ def test_sizes_and_threads(threads, size):
 @each_isa
 @pytest.mark.parametrize("threads", [1, 3])
 def test_resolutions(isa, threads):
-    """Blocks that read blocks of the same and of half the resolution, in every way; two read the same block."""
-    rng = np.random.default_rng(0)
     clip = graph.Input((4, 2, 16, 64))
-    half = graph.add(
-        block(rng, graph.shuffle(graph.interpolate(convolve(rng, clip, 12), time=2)), 5, 4),
-        graph.interpolate(convolve(rng, clip, 4), time=2, space=2),
-    )
-    wide = block(rng, half, 6, 16)
-    moving = graph.shuffle(graph.interpolate(wide, time=2))
-    folded = graph.add(graph.shuffle(wide), block(rng, graph.shuffle(block(rng, half, 3, 12)), 7, 4))
-    result = fusion(
-        block(rng, folded, 5, 1),
-        block(rng, moving, 4, 1, 3, 2),
-        block(rng, graph.interpolate(half, time=1, space=2), 5, 1),
-    )
+    result = of_several_resolutions(np.random.default_rng(0), clip)
     blocks, _, outputs = partition(result)
     assert len(blocks) == 7 and {node.shape[2:] for node in outputs} == {(16, 64)}
     assert_agrees(result, clip.shape, in_kernels(isa, threads))

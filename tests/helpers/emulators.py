@@ -18,10 +18,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tinyhd_cli.engines.kernels import expected_layout
 from tinyhd_cli.video.pixels import CNeighbors
 
 ROOT = Path(__file__).parents[2]
+
+THREADS = 3
+"""Number of threads that run the kernels."""
 
 
 class Machine(NamedTuple):
@@ -100,7 +102,9 @@ class Emulator:
         subprocess.run([self.machine.compiler, *program, *self.machine.flags], check=True)
         self.libraries = [library.name for library in commands]
 
-    def call(self, library: str, function: str, argument: ctypes.Structure, referenced: list, threads: int = 3) -> None:
+    def call(
+        self, library: str, function: str, argument: ctypes.Structure, referenced: list, layout: list = ()
+    ) -> None:
         """Call a library's function with a copy of a structure and all memory that it refers to; copy them back.
 
         Args:
@@ -108,10 +112,10 @@ class Emulator:
             function: name of the function.
             argument: the structure.
             referenced: arrays and structures that it refers to.
-            threads: number of threads that run the kernels.
+            layout: layout constants that the library must have; empty if it has none.
         """
         memory = Memory(argument, referenced)
-        (self.folder / "input").write_bytes(memory.content(threads))
+        (self.folder / "input").write_bytes(memory.content(layout))
         environment = os.environ | {"WINEPREFIX": str(self.folder / "wine"), "WINEDEBUG": "-all", "DISPLAY": ""}
         (file,) = [name for name in self.libraries if name.startswith(library)]
         command = [*self.machine.emulator, "./run.exe", f"./{file}", function, "input", "output"]
@@ -162,15 +166,14 @@ class Memory:
             offset + address - start for start, (size, offset) in self.parts.items() if 0 <= address - start < size
         )
 
-    def content(self, threads: int) -> bytes:
+    def content(self, layout: list) -> bytes:
         """Return the bytes, ``struct header`` first."""
-        layout = expected_layout()
         head = 4 * 8 + 16 * 4 + 16 * len(self.pointers)
         self.start = (head + 63) // 64 * 64
         program = self.start  # the argument is the first part
         values = [self.start + offset for pair in self.pointers for offset in pair]
         header = struct.pack(
-            "4q16i", len(self.pointers), program, threads, len(layout), *layout, *[0] * (16 - len(layout))
+            "4q16i", len(self.pointers), program, THREADS, len(layout), *layout, *[0] * (16 - len(layout))
         )
         content = bytearray(header + struct.pack(f"{len(values)}q", *values)).ljust(self.start + self.size, b"\0")
         for address, (size, offset) in self.parts.items():

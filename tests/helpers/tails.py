@@ -49,6 +49,22 @@ def fusion(*maps):
     return graph.sigmoid(total)
 
 
+def of_several_resolutions(rng, clip):
+    """Return blocks that read blocks of the same and of half the resolution, in every way; two read the same block."""
+    half = graph.add(
+        block(rng, graph.shuffle(graph.interpolate(convolve(rng, clip, 12), time=2)), 5, 4),
+        graph.interpolate(convolve(rng, clip, 4), time=2, space=2),
+    )
+    wide = block(rng, half, 6, 16)
+    moving = graph.shuffle(graph.interpolate(wide, time=2))
+    folded = graph.add(graph.shuffle(wide), block(rng, graph.shuffle(block(rng, half, 3, 12)), 7, 4))
+    return fusion(
+        block(rng, folded, 5, 1),
+        block(rng, moving, 4, 1, 3, 2),
+        block(rng, graph.interpolate(half, time=1, space=2), 5, 1),
+    )
+
+
 class Prefix:
     """A prefix that computes its outputs in PyTorch."""
 
