@@ -73,6 +73,8 @@ def test_features_have_time_and_space(folders, kind):
             difference = (network.backbone(changed) - before).abs().sum(1)[0]
             assert tuple(int(at) for at in torch.unravel_index(difference.argmax(), GRIDS[kind])) == token
         maps = network(clip)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert float((network(clip).float() - maps).abs().max()) < 0.03
     assert maps.shape == (1, 1, *spec.input_size)
     assert 0 < float(maps.min()) < float(maps.max()) < 1
 

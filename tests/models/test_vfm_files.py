@@ -67,6 +67,7 @@ def test_train_and_predict(hub, tinyhd, capsys, videos, tmp_path, monkeypatch):
     assert code == 0, said
     commit = hub.repos[REPO].commit_hash("main")
     assert said[0] == f"backbone {REPO} at {commit[:12]} (V-JEPA 2): license cc-by-nc-4.0"
+    assert all(path.startswith(f"/{REPO}/resolve/") for _, path, _ in hub.requests)  # nothing but its files
     requested = [path for method, path, _ in hub.requests if method == "GET"]
     assert sum(path.endswith("/model.safetensors") for path in requested) == 1
     loaded = weights.load(out / "best.safetensors")
