@@ -131,6 +131,18 @@ def test_a_video_is_padded_with_its_first_frame(network, tmp_path):
     assert np.abs(maps[2] - maps[0]).max() > 1e-6
 
 
+@pytest.mark.parametrize("engine", ["openvino", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_engines_agree_with_pytorch(network, tmp_path, engine):
+    """An engine whose maps of the self-test differ from PyTorch's is not used."""
+    weights.save(tmp_path / "tiny.safetensors", network.state_dict(), network.spec)
+    model = load_model(tmp_path / "tiny.safetensors", "cpu", engine=engine)
+    assert (model.engine.name, model.engine.precision) == (engine, "float32")
+    clip = torch.randn(1, 3, 32, 64, 64, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        expected = network(clip)[0].numpy()
+    np.testing.assert_allclose(model.infer(clip[0].numpy()), expected, atol=1e-5)
+
+
 def test_maps_are_blurred_as_published(network, tinyhd, tmp_path):
     weights.save(tmp_path / "tiny.safetensors", network.state_dict(), network.spec)
     clips.make(tmp_path / "clip.mp4", frames=2, width=96, height=80)
