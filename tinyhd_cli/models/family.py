@@ -194,7 +194,8 @@ class Family:
     """The family's networks, each with the default value of every option."""
 
     flags: tuple[Flag, ...] = ()
-    """Options of the networks that have an option of the command line, in addition to ``--set``."""
+    """Options of the networks that have an option of the command line, in addition to ``--set``; only for built-in
+    families, because plugins are not imported for ``--help``."""
 
     pretrained: bool = False
     """Whether networks can be built only with weights from elsewhere, which are downloaded."""
