@@ -88,6 +88,7 @@ BAD_ATTRIBUTES = {
     "anchors a text": ({"anchors": "early.weight"}, "anchors must be a tuple of texts, not 'early.weight'"),
     "an empty anchor": ({"anchors": ("",)}, "anchors must be a tuple of texts, not ('',)"),
     "init": ({"init": "imagenet"}, "init must be none, or imagenet if the attribute imagenet is set"),
+    "training options": ({"training_options": ("drop",)}, "training_options: pair-64 has no option 'drop'"),
     "hierarchy": ({"hierarchy": None}, "hierarchy must be a string, not None"),
     "terms": ({"terms": ("final",)}, "terms must be a tuple of LossTerm, not ('final',)"),
     "terms twice": ({"terms": (TERM, TERM)}, "terms: two terms are named 'final'"),
@@ -115,8 +116,8 @@ BAD_ATTRIBUTES = {
     [
         ({"name": "a=\x1b"}, r"loss term 'a=\x1b': a name must be letters"),
         ({"name": None}, "loss term None: a name must be letters"),
-        ({"kind": "l1"}, "loss term final: kind must be one of kl, mse, bce, logits, cc, nss, not 'l1'"),
-        ({"kind": ["kl"]}, "loss term final: kind must be one of kl, mse, bce, logits, cc, nss, not ['kl']"),
+        ({"kind": "l1"}, "loss term final: kind must be one of kl, kl-eps, mse, bce, logits, cc, nss, not 'l1'"),
+        ({"kind": ["kl"]}, "loss term final: kind must be one of kl, kl-eps, mse, bce, logits, cc, nss, not ['kl']"),
         ({"of": "early.x"}, "loss term final: of must be final, KEY or KEY.I, not 'early.x'"),
         ({"of": 3}, "loss term final: of must be final, KEY or KEY.I, not 3"),
         (

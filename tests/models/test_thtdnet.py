@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,8 @@ from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models import create, named_spec
 from tinyhd_cli.models.original_names import recognize
 from tinyhd_cli.models.registry import family, network_state
+from tinyhd_cli.training.options import TrainConfig
+from tinyhd_cli.training.prepare import whole_network
 from tinyhd_cli.video.reader import VideoReader
 
 TINY = {"channels": 32, "depths": (1, 2, 1, 1), "input_size": (64, 64)}
@@ -108,6 +111,12 @@ def test_weights_of_another_size_are_refused(network):
         family(deeper.spec).initialize(deeper, deeper.spec, classifier(network, "torchvision"), [])
 
 
+def test_tensors_of_an_impossible_size(network):
+    state = {name: tensor for name, tensor in network.state_dict().items() if ".6.0." not in name}
+    with pytest.raises(WeightsError, match=r"^not weights of THTD-Net: depths=1,2,1,0: must be 4 numbers from 1 to 64"):
+        recognize(state)
+
+
 def test_a_network_with_another_decoder_is_not_taken_for_this_one(network, tmp_path):
     state = classifier(network, "authors")
     torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "thtd.pth")
@@ -191,6 +200,16 @@ def test_training_starts_from_a_file_of_kinetics(network, names, tinyhd, tmp_pat
     for name, tensor in classifier(network, "torchvision").items():
         if not name.startswith("head."):
             torch.testing.assert_close(trained[f"encoder.{name}"], tensor, atol=1e-5, rtol=1e-5)
+
+
+def test_weights_trained_in_another_way_are_accepted(network, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    weights.save(path, network.state_dict(), network.spec)
+    options = ("channels=32", "depths=1,2,1,1", "checkpoint=true", "drop_path=0")
+    config = TrainConfig(model="thtdnet", set=options, size=(64, 64), init=str(path))
+    assert whole_network(config).keys() == network.state_dict().keys()
+    with pytest.raises(WeightsError, match=r"contains thtdnet \(.*laterals=true.*not thtdnet \(.*laterals=false"):
+        whole_network(replace(config, set=(*options, "laterals=false")))
 
 
 def test_recomputed_blocks_have_the_same_gradients(network):

@@ -219,6 +219,9 @@ class Family:
     (``NAME``, ``conv1``), so that it can be folded into it for inference. Norms in an ``nn.Sequential`` are folded
     anyway."""
 
+    training_options: tuple[str, ...] = ()
+    """Options that change only the training: ``--init`` accepts weights of a network with other values of them."""
+
     terms: tuple[LossTerm, ...] = DEFAULT_TERMS
     """Terms of the training loss."""
 

@@ -74,9 +74,13 @@ def check_family(family: object) -> None:
             raise UsageError(f"{attribute} must be a string, not {shown(getattr(family, attribute))}")
     if family.init not in (("none",) if family.imagenet is None else ("none", "imagenet")):
         raise UsageError(f"init must be none, or imagenet if the attribute imagenet is set, not {shown(family.init)}")
-    for attribute, value in (("anchors", family.anchors), ("imagenet", family.imagenet or ())):
+    texts = {name: getattr(family, name) or () for name in ("anchors", "imagenet", "training_options")}
+    for attribute, value in texts.items():
         if not isinstance(value, tuple | list) or not all(isinstance(one, str) and one for one in value):
             raise UsageError(f"{attribute} must be a tuple of texts, not {shown(value)}")
+    for one in family.specs:
+        if unknown := [name for name in family.training_options if name not in one.options]:
+            raise UsageError(f"training_options: {one.name} has no option {unknown[0]!r}")
     if not isinstance(family.roles, tuple | list) or not all(
         isinstance(one, str) and one in ROLES for one in family.roles
     ):

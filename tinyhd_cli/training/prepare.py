@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -372,7 +372,9 @@ def whole_network(config: TrainConfig) -> dict[str, Tensor]:
     """
     checkpoint = weights.load(initial_file(config))
     given, wanted = title(checkpoint.spec), title(config.spec)
-    if not checkpoint.spec.same_network(config.spec):
+    of_training = {name: config.spec.options[name] for name in config.family.training_options}
+    trained_so = replace(checkpoint.spec, options={**checkpoint.spec.options, **of_training})
+    if not trained_so.same_network(config.spec):
         if given == wanted:
             given, wanted = with_options(checkpoint.spec), with_options(config.spec)
         raise WeightsError(

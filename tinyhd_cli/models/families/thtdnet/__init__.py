@@ -43,6 +43,7 @@ class THTDNetFamily(Family):
             },
         ),
     )
+    training_options = ("drop_path", "checkpoint")
     terms = KL_CC_TERMS
     features = "encoder"
     anchors = (OWN_ANCHOR, AUTHORS_ANCHOR)
@@ -73,7 +74,10 @@ class THTDNetFamily(Family):
 
     def recognize(self, state_dict: Mapping[str, Tensor], stem: str = "") -> ModelSpec | None:
         if OWN_ANCHOR in state_dict:
-            return self.configure(self.specs[0], options_of(state_dict))
+            try:
+                return self.configure(self.specs[0], options_of(state_dict))
+            except UsageError as error:
+                raise WeightsError(f"not weights of THTD-Net: {str(error).removeprefix('--set ')}") from error
         if is_encoder(state_dict):
             raise WeightsError(
                 "contains a Video Swin transformer, but not the decoder of tinyhd's THTD-Net, whose layers are not "
