@@ -40,7 +40,7 @@ docs: $(INSTALLED) ## build the website in build/site
 
 install: $(INSTALLED) ## create .venv
 
-$(INSTALLED): pyproject.toml constraints.txt hatch_build.py tinyhd_cli/engines/csrc/blocks.c tinyhd_cli/metrics/csrc/weighted_f.c tinyhd_cli/video/csrc/pixels.c
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(wildcard tinyhd_cli/*/csrc/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -79,12 +79,14 @@ def options(
 
 
 def documentation(module: str, function: str) -> str:
-    """Return the docstring of a module's function from the compiled file; the module is not run.
+    """Return the docstring of a module's function from the compiled file, which ``-OO`` omits; the module is not run.
 
     Args:
         module: full name of the module.
         function: name of the function.
     """
+    if sys.flags.optimize > 1:
+        return ""
     loader: Any = getattr(find_spec(module), "loader", None)
     codes = [part for part in loader.get_code(module).co_consts if getattr(part, "co_name", None) == function]
     return inspect.cleandoc(str(codes[0].co_consts[0]))
