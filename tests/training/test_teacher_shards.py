@@ -143,6 +143,12 @@ def test_a_shard_needs_a_cache_and_may_have_no_videos(tinyhd, data, capsys):
     assert "shard 9/9 has no videos" in capsys.readouterr().err
 
 
+def test_teachers_with_roles_have_no_shards(tinyhd, data, capsys):
+    line = ("distill", "--model", "uva-64", "--teacher", data / "teacher.safetensors", "--data", data / "videos")
+    assert tinyhd(*line, "--cache", "cache", "--teacher-shard", "1/2") == 2
+    assert "--teacher-shard: not for uva-64, whose teachers have roles" in capsys.readouterr().err
+
+
 def test_training_has_no_shards(tinyhd, data, capsys):
     assert tinyhd("train", "--data", data / "videos", "--teacher-shard", "1/2") == 2
     assert "--teacher-shard" in capsys.readouterr().err

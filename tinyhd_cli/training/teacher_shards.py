@@ -94,10 +94,12 @@ def fill_shard(config: TrainConfig, shard: Shard, start_phase: StartPhase = no_p
     """
     if config.cache is None:
         raise UsageError("--teacher-shard: name the folder of the maps with --cache")
+    if config.family.roles or not config.teacher:
+        reason = f"not for {config.model}, whose teachers have roles" if config.family.roles else "needs --teacher"
+        raise UsageError(f"--teacher-shard: {reason}")
     groups = shard.part(sources.find(config).groups)
     teachers = load_teachers(config, torch.device(pick_device(config.device)))
-    if teachers is None:
-        raise UsageError(f"--teacher-shard: needs --teacher, for a network other than {config.model} if it has roles")
+    assert teachers is not None
     stored = decode_for(config, groups, teachers, start_phase)
     form = form_of(config.spec)
     videos = {one: [video for group in several for video in group] for one, several in stored.items()}
