@@ -8,8 +8,8 @@ from helpers.networks import lively
 
 from tinyhd_cli.engines import graph
 from tinyhd_cli.engines.fuse_batchnorm import fold
-from tinyhd_cli.engines.fused import partition
 from tinyhd_cli.engines.loaded import lower
+from tinyhd_cli.engines.partition import partition
 from tinyhd_cli.engines.still import still
 
 RNG = np.random.default_rng(3)

@@ -83,11 +83,11 @@ def in_kernels(isa, threads=2):
     return lambda result: Fused(result, Prefix, "float32", threads, isa)
 
 
-def assert_agrees(result, clip_shape, make):
-    """Compare an engine with PyTorch; half precision has fewer digits."""
+def assert_agrees(result, clip_shape, make, single=1e-5, half=2e-2, seeds=2):
+    """Compare an engine with PyTorch, with the tolerance of its precision, for several clips."""
     engine = make(result)
-    tolerance = 1e-5 if engine.number == np.float32 else 2e-2
-    for seed in range(2):  # the second run reuses the scratch memory
+    tolerance = single if engine.number == np.float32 else half
+    for seed in range(seeds):  # the second run reuses the scratch memory
         clip = values(np.random.default_rng(seed), *clip_shape)
         expected = graph_runner.run(result, torch.from_numpy(clip).double()[None])[0, 0].numpy()
         assert np.ptp(expected) > 0.01

@@ -14,10 +14,11 @@ from ..models.registry import family
 from ..system import engine_threads
 from . import engine_cache
 from .base import Engine, EngineUnavailable, FramesEngine, StillEngine
-from .fused import Fused, UnsupportedGraph
+from .fused import Fused
 from .graph import Node
 from .kernels import available_isas
 from .loaded import LoadedNetwork, clip_shape
+from .partition import UnsupportedGraph
 from .self_test import NO_KERNELS
 from .still import StillPool, still
 

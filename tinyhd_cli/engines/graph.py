@@ -24,7 +24,7 @@ class Node:
 
     shape: Shape
     """Shape of the result."""
-    inputs: tuple[Node, ...] = ()
+    inputs: tuple[Node, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, eq=False)

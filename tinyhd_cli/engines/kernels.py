@@ -27,6 +27,9 @@ PLANES, SHUFFLED, UPSAMPLED = range(3)
 MAX_TAPS = 3
 """Maximum temporal size of a depthwise kernel; must match ``blocks.c``."""
 
+MAX_PLANES = 9
+"""Maximum number of frames times channels that the encoder's first convolution reads; must match ``blocks.c``."""
+
 MAX_MAPS = 8
 """Maximum number of maps in the fusion; must match ``blocks.c``."""
 
@@ -56,9 +59,10 @@ class CBlock(ctypes.Structure):
         ("source", CTensor),
         ("added", CTensor),
         ("result", POINTER(c_float)),
-        *((f"{name}{part}", POINTER(c_float)) for name in ("expand", "depthwise", "project") for part in ("", "_bias")),
+        ("result_step", c_int64),
+        *((f"{name}{part}", POINTER(c_float)) for name in ("expand", "filter", "project") for part in ("", "_bias")),
         *((name, c_int32) for name in ("height", "width", "channels", "inner", "outer")),
-        *((name, c_int32) for name in ("frames_in", "frames_out", "taps", "stride", "padding")),
+        *((name, c_int32) for name in ("frames_in", "frames_out", "taps", "stride", "padding", "space", "dense")),
         ("after", c_int32 * 2),
         *((name, c_int32) for name in ("next", "done")),
     ]
@@ -111,7 +115,7 @@ def _supported_isas() -> list[str]:
 def expected_layout(isa: str = "") -> list[int]:
     """Return ``layout`` of ``blocks.c`` for the structures of this module, compiled for an instruction set."""
     structures = map(ctypes.sizeof, (CCopy, CBlock, CFusion, CProgram))
-    return [2 if isa in HALF else 4, *structures, MAX_TAPS, MAX_MAPS, GAP]
+    return [2 if isa in HALF else 4, *structures, MAX_TAPS, MAX_PLANES, MAX_MAPS, GAP]
 
 
 def load(isa: str) -> ctypes.CDLL:

@@ -1,4 +1,4 @@
-/* Kernels for the decoders of TinyHD: inverted residuals, each in one pass, and the fusion of the maps.
+/* Kernels for the layers of TinyHD at high resolution: inverted residuals, each in one pass, and the fusion of the maps.
  *
  * These layers have few channels and many pixels. An engine that runs one operation after another writes every
  * expanded, upsampled and filtered value to memory and reads it again. Here, a band of rows passes through a whole
@@ -34,7 +34,8 @@ __declspec(dllimport) int __stdcall SwitchToThread(void);
 /* Rows in a band; numbers between channels; source rows that a band needs; limits of the structures; frames times
  * channels that are expanded at a time. Without GAP, all channels of a pixel would compete for the same few sets of the
  * L1 cache, because image sides are close to powers of two. */
-enum { BAND = 8, GAP = 32, LOW_ROWS = BAND / 2 + 3, MAX_TAPS = 3, MAX_MAPS = 8, EXPANDED_PLANES = 72 };
+enum { BAND = 8, GAP = 32, LOW_ROWS = BAND / 2 + 3, EXPANDED_PLANES = 72 };
+enum { MAX_TAPS = 3, MAX_PLANES = 9, MAX_MAPS = 8 };
 
 /* Kinds of source: one of the same resolution, the input of a pixel shuffle, the input of a trilinear interpolation. */
 enum { PLANES, SHUFFLED, UPSAMPLED };
@@ -56,15 +57,20 @@ struct tensor {
     int32_t kind, frames;
 };
 
+/* An inverted residual. Two other operations are blocks without some parts: the first convolution of the encoder, which
+ * is not depthwise (`dense`), reads frames in single precision and has no other parts; and a copy of `added`, upsampled. */
 struct block {
     struct tensor source;
     struct tensor added; /* added to the result; data: NULL if there is none */
     number *result;      /* [outer][frames_out * height * width + GAP] */
-    const number *expand, *expand_bias;       /* (channels, inner) */
-    const number *depthwise, *depthwise_bias; /* (inner, taps, 3, 3) */
-    const number *project, *project_bias;     /* (inner, outer) */
-    int32_t height, width, channels, inner, outer;
+    int64_t result_step;                   /* numbers between channels */
+    const number *expand, *expand_bias;    /* (channels, inner); NULL: the source is not expanded */
+    const number *filter, *filter_bias;    /* (inner, taps, 3, 3); dense: (outer, inner, taps, 3, 3) */
+    const number *project, *project_bias;  /* (inner, outer) */
+    int32_t height, width, channels, inner, outer; /* size of the result */
     int32_t frames_in, frames_out, taps, stride, padding;
+    int32_t space; /* stride in both dimensions of a frame, 1 or 2 */
+    int32_t dense;
     int32_t after[2];   /* numbers of the blocks whose results are read; -1 for none */
     int32_t next, done; /* number of bands started and finished */
 };
@@ -89,7 +95,7 @@ struct program {
 
 /* Layout constants; must match `kernels.py`, which checks them when it loads this library. */
 EXPORT const int32_t layout[] = {
-    sizeof(number), sizeof(struct copy), sizeof(struct block), sizeof(struct fusion), sizeof(struct program), MAX_TAPS, MAX_MAPS, GAP};
+    sizeof(number), sizeof(struct copy), sizeof(struct block), sizeof(struct fusion), sizeof(struct program), MAX_TAPS, MAX_PLANES, MAX_MAPS, GAP};
 
 /* A position on a smaller axis: between `index` and `index + 1`. */
 struct position {
@@ -108,12 +114,13 @@ INLINE struct position source_position(int position, int small, int large) {
 /* A band of rows of a block, and the scratch memory of the thread that computes it. */
 struct band {
     const struct block *b;
-    int y0, height, width; /* first row of the band; size of the frames */
+    int y0, height, width; /* first row of the band; size of the result's frames */
+    int rows;              /* rows of the source that the band needs, expanded */
     int first, count;      /* range of inner channels that is computed now */
     int64_t area, step;    /* pixels of a frame; numbers between rows of the ring */
-    number *ring;          /* [taps][count][BAND + 2][width + GAP]: ring buffer of expanded frames */
+    number *ring;          /* [taps][count][rows][space * width + GAP]: ring buffer of expanded frames */
     number *filtered;      /* [count][BAND * width + GAP] */
-    number *tile;          /* [channels][width + GAP]: a source row */
+    number *tile;          /* [channels][space * width + GAP]: a source row */
     number *wide;          /* [count + 1][width / 2 + GAP]: the source row, expanded */
     number *low;           /* [2][count][LOW_ROWS][width]: expanded and widened source rows of two frames */
     number *mid_rows;      /* [LOW_ROWS][width]: these rows, interpolated between the two frames */
@@ -128,15 +135,16 @@ static int64_t assign_scratch(struct band *w, number *memory) {
     int64_t n = EXPANDED_PLANES / b->taps, used = 0;
     if (n > b->inner) n = b->inner;
     w->count = n;
-    w->step = w->width + GAP;
+    w->rows = b->space == 1 ? BAND + 2 : 2 * BAND + 1;
+    w->step = b->space * w->width + GAP;
     w->area = (int64_t)w->height * w->width;
     struct {
         number **at;
         int64_t size;
     } parts[] = {
-        {&w->ring, b->taps * n * (BAND + 2) * w->step},
+        {&w->ring, b->taps * n * w->rows * w->step},
         {&w->filtered, n * (BAND * w->width + GAP)},
-        {&w->tile, b->channels * (w->width + GAP)},
+        {&w->tile, b->channels * w->step},
         {&w->wide, (n + 1) * (w->width / 2 + GAP)},
         {&w->low, 2 * n * LOW_ROWS * w->width},
         {&w->mid_rows, LOW_ROWS * w->width},
@@ -296,7 +304,7 @@ static const number *widened_rows(struct band *w, int frame, int top, int rows) 
 /* Zero row r of every channel. */
 static void clear_row(const struct band *w, number *plane, int r) {
     for (int c = 0; c < w->count; c++)
-        memset(plane + ((int64_t)c * (BAND + 2) + r) * w->step, 0, sizeof *plane * w->width);
+        memset(plane + ((int64_t)c * w->rows + r) * w->step, 0, sizeof *plane * (w->step - GAP));
 }
 
 /* Expand and upsample a band of a frame. */
@@ -321,7 +329,7 @@ static void upsample_frame(struct band *w, int frame, number *plane) {
         for (int y = top; y <= bottom; y++) {
             struct position at = source_position(y, half, w->height);
             const number *upper = low + (at.index - first) * width, *lower = at.fraction > 0 ? upper + width : upper;
-            number *row = plane + ((int64_t)c * (BAND + 2) + y - w->y0 + 1) * w->step;
+            number *row = plane + ((int64_t)c * w->rows + y - w->y0 + 1) * w->step;
             for (int x = 0; x < width; x += LANES) {
                 store(row + x, clamp(lerp(load(upper + x), load(lower + x), at.fraction), 0, 6));
             }
@@ -329,69 +337,111 @@ static void upsample_frame(struct band *w, int frame, number *plane) {
     }
 }
 
+/* Copy a row of twice the width as its even pixels, followed by its odd pixels; `single`: from single precision. */
+static void separate_row(const number *from, int single, int width, number *to) {
+    const float *floats_from = (const float *)from;
+    for (int x = 0; x < width; x += FLOATS) {
+        floats even, odd;
+        if (single)
+            separate(load_floats(floats_from + 2 * x), load_floats(floats_from + 2 * x + FLOATS), &even, &odd);
+        else
+            separate(widen(from + 2 * x), widen(from + 2 * x + FLOATS), &even, &odd);
+        narrow_to(to + x, even);
+        narrow_to(to + width + x, odd);
+    }
+}
+
+/* Copy row y of a frame of channel c of the source. If the convolution halves the resolution, even pixels come first. */
+static void copy_row(const struct band *w, int frame, int c, int y, number *to) {
+    const struct block *b = w->b;
+    int64_t width = b->space * w->width;
+    int64_t at = c * b->source.step + frame * b->space * b->space * w->area + y * width;
+    if (b->source.kind == SHUFFLED)
+        shuffle_row(w, &b->source, b->frames_in, c, frame, y, to);
+    else if (b->dense)
+        separate_row((const number *)((const float *)b->source.data + at), 1, w->width, to);
+    else if (b->space == 2)
+        separate_row(b->source.data + at, 0, w->width, to);
+    else
+        memcpy(to, b->source.data + at, width * sizeof *to);
+}
+
 /* Expand a band of a frame, reading the source by its kind. */
 static void expand_frame(struct band *w, int frame, number *plane) {
     const struct block *b = w->b;
-    if (w->y0 == 0) clear_row(w, plane, 0);
-    if (w->y0 + BAND == w->height) clear_row(w, plane, BAND + 1);
+    int height = b->space * w->height;
+    int64_t channel = w->rows * w->step;
+    for (int r = 0; r < w->rows; r++) {
+        int y = b->space * w->y0 + r - 1;
+        if (y < 0 || y >= height) clear_row(w, plane, r);
+    }
     if (b->source.kind == UPSAMPLED) {
         upsample_frame(w, frame, plane);
         return;
     }
     struct pointwise expand = {
-        .to_step = (BAND + 2) * w->step,
+        .to_step = channel,
         .outputs = w->count,
         .from = w->tile,
-        .from_step = w->width + GAP,
+        .from_step = w->step,
         .inputs = b->channels,
         .weight = b->expand + w->first,
         .weight_step = b->inner,
         .bias = b->expand_bias + w->first,
         .clip = 1,
-        .width = w->width,
+        .width = w->step - GAP,
     };
-    for (int r = 0; r < BAND + 2; r++) {
-        int y = w->y0 + r - 1;
-        if (y < 0 || y >= w->height) continue;
-        if (b->source.kind == SHUFFLED) {
-            for (int c = 0; c < b->channels; c++)
-                shuffle_row(w, &b->source, b->frames_in, c, frame, y, w->tile + c * expand.from_step);
-        } else {
+    for (int r = 0; r < w->rows; r++) {
+        int y = b->space * w->y0 + r - 1;
+        if (y < 0 || y >= height) continue;
+        expand.to = plane + r * w->step;
+        if (!b->expand) {
+            for (int c = 0; c < w->count; c++) copy_row(w, frame, w->first + c, y, expand.to + c * channel);
+            continue;
+        }
+        if (b->source.kind == PLANES && b->space == 1) {
             expand.from = b->source.data + frame * w->area + (int64_t)y * w->width;
             expand.from_step = b->source.step;
             /* Prefetch the next frame, which is needed soon and is not adjacent in memory. */
             if (frame + 1 < b->frames_in)
                 for (int c = 0; c < b->channels; c++)
-                    for (int x = 0; x < w->width; x += 16)
+                    for (int x = 0; x < w->width; x += 64 / (int)sizeof(number))
                         __builtin_prefetch(expand.from + w->area + c * expand.from_step + x, 0, 2);
+        } else {
+            for (int c = 0; c < b->channels; c++) copy_row(w, frame, c, y, w->tile + c * w->step);
         }
-        expand.to = plane + r * w->step;
         pointwise(&expand);
     }
 }
 
-/* ---- depthwise convolution ------------------------------------------------------------------------------------- */
+/* ---- 3x3 convolutions ------------------------------------------------------------------------------------------ */
 
-/* Filter four rows of a channel. `planes` points to its frames, at the row above the first.
+/* Compute four rows of a channel. `planes` points to the frames that it is computed from, at the row above the first.
+ * With a stride of 2, the even pixels of a row of a plane are followed by the odd ones.
  *
  * The three columns of the kernel have a sum each, which is shifted by a pixel at the end: shifting the inputs would take
  * as many instructions as a third of the multiply-adds. Loops over registers must be unrolled, because a variable index
  * would move the registers to memory. */
-static void depthwise_rows(const number *const *planes, const number *const *weights, int taps, int64_t step,
-                           number bias, int width, number *to) {
+INLINE void filter_rows(const number *const *planes, const number *const *weights, int count, int64_t step, number bias,
+                        int width, number *to, const int stride) {
     vector left[4] = {}, middle[4] = {}, right[4] = {}; /* of the vectors before: `middle` includes `left` */
     for (int x = 0; x < width; x += LANES) {
         vector sum[4][3] = {};
-        for (int k = 0; k < taps; k++) {
+        for (int k = 0; k < count; k++) {
             const number *w = weights[k];
-#pragma GCC unroll 6
-            for (int r = 0; r < 6; r++) {
-                vector in = load(planes[k] + r * step + x);
+#pragma GCC unroll 9
+            for (int r = 0; r < 3 * stride + 3; r++) {
+                vector in = load(planes[k] + r * step + x), odd = in;
+                if (stride == 2) odd = load(planes[k] + r * step + width + x);
 #pragma GCC unroll 3
-                for (int dy = 0; dy < 3; dy++)
-#pragma GCC unroll 3
-                    for (int dx = 0; dx < 3; dx++)
-                        if (r - dy >= 0 && r - dy < 4) sum[r - dy][dx] += in * w[3 * dy + dx];
+                for (int dy = 0; dy < 3; dy++) {
+                    int row = (r - dy) / stride;
+                    if (r < dy || (r - dy) % stride || row > 3) continue;
+                    sum[row][0] += odd * w[3 * dy];
+                    sum[row][1] += in * w[3 * dy + 1];
+                    /* With a stride of 2, the pixel to the right of an even one has the same lane. */
+                    sum[row][3 - stride] += odd * w[3 * dy + 2];
+                }
             }
         }
 #pragma GCC unroll 4
@@ -407,30 +457,61 @@ static void depthwise_rows(const number *const *planes, const number *const *wei
         store(to + r * width + width - LANES, clamp(middle[r] + from_second(right[r], broadcast(0)), 0, 6));
 }
 
-/* Write frame t of the depthwise convolution to `filtered`. */
-static void depthwise(const struct band *w, int t) {
+static void filter_rows_1(const number *const *planes, const number *const *weights, int count, int64_t step,
+                          number bias, int width, number *to) {
+    filter_rows(planes, weights, count, step, bias, width, to, 1);
+}
+
+static void filter_rows_2(const number *const *planes, const number *const *weights, int count, int64_t step,
+                          number bias, int width, number *to) {
+    filter_rows(planes, weights, count, step, bias, width, to, 2);
+}
+
+/* Compute four rows, from row r of the band, of channel c of frame t from the `inputs` channels from `first`. */
+static void filter_channel(const struct band *w, int t, int r, int c, int first, int inputs, number *to) {
     const struct block *b = w->b;
-    int64_t plane = (int64_t)w->count * (BAND + 2) * w->step;
-    for (int c = 0; c < w->count; c++)
-        for (int r = 0; r < BAND; r += 4) {
-            const number *planes[MAX_TAPS], *weights[MAX_TAPS];
-            int taps = 0;
-            for (int k = 0; k < b->taps; k++) {
-                int frame = t * b->stride - b->padding + k;
-                if (frame < 0 || frame >= b->frames_in) continue;
-                planes[taps] = w->ring + frame % b->taps * plane + ((int64_t)c * (BAND + 2) + r) * w->step;
-                weights[taps++] = b->depthwise + ((int64_t)(w->first + c) * b->taps + k) * 9;
-            }
-            depthwise_rows(planes, weights, taps, w->step, b->depthwise_bias[w->first + c], w->width,
-                           w->filtered + (int64_t)c * (BAND * w->width + GAP) + r * w->width);
+    const number *planes[MAX_PLANES], *weights[MAX_PLANES];
+    int count = 0;
+    for (int i = 0; i < inputs; i++)
+        for (int k = 0; k < b->taps; k++) {
+            int frame = t * b->stride - b->padding + k;
+            if (frame < 0 || frame >= b->frames_in) continue;
+            int64_t row = ((int64_t)(frame % b->taps) * w->count + first + i) * w->rows + b->space * r;
+            planes[count] = w->ring + row * w->step;
+            weights[count++] = b->filter + (((int64_t)c * inputs + i) * b->taps + k) * 9;
         }
+    (b->space == 1 ? filter_rows_1 : filter_rows_2)(planes, weights, count, w->step, b->filter_bias[c], w->width, to);
+}
+
+/* Write frame t of the convolution to `filtered`, or of a dense one to the result. */
+static void filter(const struct band *w, int t) {
+    const struct block *b = w->b;
+    for (int r = 0; r < BAND; r += 4) {
+        for (int c = 0; !b->dense && c < w->count; c++)
+            filter_channel(w, t, r, w->first + c, c, 1,
+                           w->filtered + (int64_t)c * (BAND * w->width + GAP) + r * w->width);
+        for (int c = 0; b->dense && c < b->outer; c++)
+            filter_channel(w, t, r, c, 0, b->inner,
+                           b->result + c * b->result_step + t * w->area + (int64_t)(w->y0 + r) * w->width);
+    }
+}
+
+/* Write row y of frame t of a channel of the tensor that is added to the result. */
+static void added_row(const struct band *w, int channel, int t, int y, number *to) {
+    const struct tensor *added = &w->b->added;
+    if (added->kind == SHUFFLED)
+        shuffle_row(w, added, w->b->frames_out, channel, t, y, to);
+    else if (added->kind == UPSAMPLED)
+        upsample_row(w, added, w->b->frames_out, channel, t, y, to);
+    else
+        memcpy(to, added->data + channel * added->step + t * w->area + (int64_t)y * w->width, w->width * sizeof *to);
 }
 
 /* Project the current channels to frame t of the result, adding to the projection of the channels before them. */
 static void project(const struct band *w, int t) {
     const struct block *b = w->b;
     struct pointwise project = {
-        .to_step = b->frames_out * w->area + GAP,
+        .to_step = b->result_step,
         .outputs = b->outer,
         .from_step = BAND * w->width + GAP,
         .inputs = w->count,
@@ -445,8 +526,7 @@ static void project(const struct band *w, int t) {
         project.to = b->result + t * w->area + (int64_t)y * w->width;
         project.from = w->filtered + r * w->width;
         for (int c = 0; b->added.data && w->first == 0 && c < b->outer; c++)
-            (b->added.kind == SHUFFLED ? shuffle_row : upsample_row)(w, &b->added, b->frames_out, c, t, y,
-                                                                     project.to + c * project.to_step);
+            added_row(w, c, t, y, project.to + c * project.to_step);
         pointwise(&project);
     }
 }
@@ -460,20 +540,19 @@ static void run_band(const struct block *b, int y0, number *memory) {
         w.index[x] = at.index;
         w.fraction[x] = at.fraction;
     }
-    for (; w.first < b->inner; w.first += w.count) {
+    do {
         if (w.count > b->inner - w.first) w.count = b->inner - w.first;
         w.low_frame[0] = w.low_frame[1] = -1;
         for (int t = 0, made = 0; t < b->frames_out; t++) {
             int first = t * b->stride - b->padding;
             if (made < first) made = first;
-            for (; made < first + b->taps && made < b->frames_in; made++) {
-                int64_t slot = made % b->taps;
-                expand_frame(&w, made, w.ring + slot * w.count * (BAND + 2) * w.step);
-            }
-            depthwise(&w, t);
-            project(&w, t);
+            for (; made < first + b->taps && made < b->frames_in; made++)
+                expand_frame(&w, made, w.ring + made % b->taps * (int64_t)w.count * w.rows * w.step);
+            filter(&w, t);
+            if (!b->dense) project(&w, t);
         }
-    }
+        w.first += w.count;
+    } while (w.first < b->inner);
 }
 
 /* ---- fusion ---------------------------------------------------------------------------------------------------- */
@@ -582,6 +661,7 @@ EXPORT void run(struct program *p, void *memory) {
     }
     for (int i = 0; i < p->count; i++) wait_for(&p->blocks[i].done, p->blocks[i].height / BAND);
     struct fusion *f = &p->fusion;
+    if (f->frames_out == 0) return;
     while ((y = __atomic_fetch_add(&f->next, 1, __ATOMIC_RELAXED)) < bands) {
         fuse_rows(f, y * BAND, p->height, p->width, memory);
         __atomic_fetch_add(&f->done, 1, __ATOMIC_RELEASE);

@@ -76,6 +76,20 @@ INLINE void interleave_floats(floats a, floats b, floats *low, floats *high) {
 #endif
 }
 
+/* Separate the even and the odd lanes of two vectors. */
+INLINE void separate(floats a, floats b, floats *even, floats *odd) {
+#if FLOATS == 16
+    *even = LANES_OF(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    *odd = LANES_OF(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif FLOATS == 8
+    *even = LANES_OF(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+    *odd = LANES_OF(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+    *even = LANES_OF(a, b, 0, 2, 4, 6);
+    *odd = LANES_OF(a, b, 1, 3, 5, 7);
+#endif
+}
+
 #if LANES == 32
 
 INLINE void interleave(vector a, vector b, vector *low, vector *high) {
