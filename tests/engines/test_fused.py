@@ -14,7 +14,7 @@ import pytest
 from helpers.environments import build_wheel
 from helpers.networks import lively
 from helpers.tails import (
-    Prefix,
+    Middle,
     assert_agrees,
     block,
     convolve,
@@ -97,7 +97,7 @@ def test_a_network(isa):
 def test_concurrent_calls():
     rng = np.random.default_rng(0)
     result = network(rng, graph.Input((3, 2, 32, 48)), "shuffled", 3, 6, 2)
-    engine = Fused(result, Prefix, "float32", 2)
+    engine = Fused(result, Middle, "float32", 2)
     clips = [values(rng, 3, 2, 32, 48) for _ in range(3)]
     expected = [engine.infer(clip) for clip in clips]
     with ThreadPoolExecutor(3) as threads:
@@ -125,7 +125,7 @@ def projected(isa, weight, bias):
     map_ = block(rng, graph.shuffle(clip), 2, 1, taps=1)
     weight, bias = np.float32(weight).reshape(map_.weight.shape), np.float32([bias])
     map_ = graph.Conv(map_.shape, map_.inputs, weight=weight, bias=bias)
-    return Fused(fusion(map_), Prefix, "float32", 1, isa).infer(values(rng, *clip.shape))
+    return Fused(fusion(map_), Middle, "float32", 1, isa).infer(values(rng, *clip.shape))
 
 
 @needs_kernels

@@ -7,7 +7,7 @@ import ctypes
 import numpy as np
 import pytest
 from helpers.emulators import MACHINES, CBlend, CResize, CSums, Emulator
-from helpers.tails import Prefix, assert_agrees, block, convolve, fusion, network, of_several_resolutions
+from helpers.tails import Middle, assert_agrees, block, convolve, fusion, network, of_several_resolutions
 
 from tinyhd_cli.engines import graph
 from tinyhd_cli.engines.fused import Fused
@@ -37,7 +37,7 @@ def run_in(emulator, isa):
     """Return a function that makes engines whose kernels run in an emulator."""
 
     def make(result):
-        engine = Fused(result, Prefix, "float32", 1, isa if isa in HALF else None)
+        engine = Fused(result, Middle, "float32", 1, isa if isa in HALF else None)
         engine._run = lambda program, _: emulator.call(
             f"_blocks_{isa}.", "run", program._obj, engine._referenced, expected_layout(isa)
         )

@@ -65,8 +65,8 @@ def of_several_resolutions(rng, clip):
     )
 
 
-class Prefix:
-    """A prefix that computes its outputs in PyTorch."""
+class Middle:
+    """The operations between the blocks, in PyTorch."""
 
     def __init__(self, nodes):
         self.nodes = nodes
@@ -80,7 +80,7 @@ class Prefix:
 
 def in_kernels(isa, threads=2):
     """Return a function that makes an engine for a graph."""
-    return lambda result: Fused(result, Prefix, "float32", threads, isa)
+    return lambda result: Fused(result, Middle, "float32", threads, isa)
 
 
 def assert_agrees(result, clip_shape, make, single=1e-5, half=2e-2, seeds=2):

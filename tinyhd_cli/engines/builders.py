@@ -74,7 +74,7 @@ def openvino_graph(node: Node, precision: str, threads: int) -> Engine:
 
 
 def build_fused(network: LoadedNetwork, precision: str) -> Engine:
-    """Return an engine that runs OpenVINO up to half the resolution, and tinyhd's kernels from there."""
+    """Return an engine that runs OpenVINO for the layers at low resolution, and tinyhd's kernels for the others."""
     if not available_isas():
         raise EngineUnavailable(NO_KERNELS)
     if network.graph is None:
@@ -84,16 +84,16 @@ def build_fused(network: LoadedNetwork, precision: str) -> Engine:
 
 
 def fused_graph(node: Node, precision: str, threads: int) -> Engine:
-    """Return an engine that runs OpenVINO for the first operations of a graph, and tinyhd's kernels for the others."""
-    from .openvino import OpenVinoPrefix, prefix_to_openvino
+    """Return an engine that runs OpenVINO for the layers of a graph at low resolution, and tinyhd's kernels for the others."""
+    from .openvino import OpenVinoMiddle, middle_to_openvino
 
-    def prefix(outputs: list[Node]) -> OpenVinoPrefix:
-        make = functools.partial(prefix_to_openvino, outputs, int8=precision == "int8")
+    def middle(outputs: list[Node]) -> OpenVinoMiddle:
+        make = functools.partial(middle_to_openvino, outputs, int8=precision == "int8")
         cached = cache_file(engine_cache.digest_of(outputs), "part", precision, threads)
-        return OpenVinoPrefix(make, precision, threads, cached)
+        return OpenVinoMiddle(make, precision, threads, cached)
 
     try:
-        return Fused(node, prefix, precision, threads)
+        return Fused(node, middle, precision, threads)
     except UnsupportedGraph as error:
         raise EngineUnavailable(str(error)) from None
 

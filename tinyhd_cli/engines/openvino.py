@@ -55,7 +55,7 @@ def to_openvino(result: Node, *, int8: bool = False) -> ov.Model:
     return ov.Model([saliency], parameters(translated), "tinyhd")
 
 
-def prefix_to_openvino(outputs: Sequence[Node], *, int8: bool = False) -> ov.Model:
+def middle_to_openvino(outputs: Sequence[Node], *, int8: bool = False) -> ov.Model:
     """Convert the operations that some nodes depend on to OpenVINO, with these nodes as outputs ``(1, T, H, W, C)``.
 
     Channels-last is OpenVINO's internal layout; transposing to any other costs more than the convolutions.
@@ -283,11 +283,11 @@ def finished(request: ov.InferRequest) -> Array:
     return maps
 
 
-class OpenVinoPrefix:
-    """The first operations of a network, compiled by OpenVINO, for an engine that runs the rest.
+class OpenVinoMiddle:
+    """The operations at low resolution of a network, compiled by OpenVINO, for an engine that runs the rest.
 
     Args:
-        make: builds the model, see :func:`prefix_to_openvino`.
+        make: builds the model, see :func:`middle_to_openvino`.
         precision, threads, cache_file: see :class:`OpenVino`.
     """
 
@@ -304,5 +304,5 @@ class OpenVinoPrefix:
             self.outputs.append(values[0])
 
     def infer(self, clip: Array) -> None:
-        """Compute the outputs for a clip ``(3, 16, H, W)``."""
+        """Compute the outputs for an input ``(C, T, H, W)``."""
         self._request.infer({0: clip[np.newaxis]}, share_inputs=True, share_outputs=True)
