@@ -170,54 +170,58 @@ struct pointwise {
 
 /* Compute `outputs` channels from o and `vectors` vectors of pixels from x. */
 INLINE void pointwise_part(const struct pointwise *p, int o, int x, const int outputs, const int vectors) {
-    vector sum[PART][2];
+    vector sum[PART][8];
 #pragma GCC unroll 12
     for (int i = 0; i < outputs; i++)
-#pragma GCC unroll 2
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) {
             sum[i][v] = broadcast(p->bias ? p->bias[o + i] : 0);
             if (p->accumulate) sum[i][v] += load(p->to + (o + i) * p->to_step + x + v * LANES);
         }
     const number *from = p->from + x, *weight = p->weight + o;
     for (int c = 0; c < p->inputs; c++, from += p->from_step, weight += p->weight_step) {
-        vector value[2];
-#pragma GCC unroll 2
+        vector value[8];
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) value[v] = load(from + v * LANES);
 #pragma GCC unroll 12
         for (int i = 0; i < outputs; i++) {
             vector w = broadcast(weight[i]);
-#pragma GCC unroll 2
+#pragma GCC unroll 8
             for (int v = 0; v < vectors; v++) sum[i][v] += value[v] * w;
         }
     }
 #pragma GCC unroll 12
     for (int i = 0; i < outputs; i++)
-#pragma GCC unroll 2
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
             store(p->to + (o + i) * p->to_step + x + v * LANES, p->clip ? clamp(sum[i][v], 0, 6) : sum[i][v]);
 }
 
-/* Compute all outputs, in parts of about the same size. A part's sums fit into the registers. */
-INLINE void pointwise_columns(const struct pointwise *p, int x, const int vectors) {
-    int parts = (p->outputs + PART - 1) / PART;
-    for (int i = 0, o = 0; i < parts; i++) {
-        int n = (p->outputs - o) / (parts - i);
-        switch (n) {
-#define CASE(n) case n: pointwise_part(p, o, x, n, vectors); break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#if PART == 12
-            CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-#endif
-#undef CASE
-        }
-        o += n;
-    }
+/* Compute `outputs` channels from o and the pixels from x to `end`. Enough vectors at a time hide the latency. */
+INLINE void pointwise_span(const struct pointwise *p, int o, int x, int end, const int outputs) {
+    const int vectors = 8 * outputs <= 2 * PART ? 8 : 4 * outputs <= 2 * PART ? 4 : 2;
+    for (; x + vectors * LANES <= end; x += vectors * LANES) pointwise_part(p, o, x, outputs, vectors);
+    for (; vectors > 2 && x + 2 * LANES <= end; x += 2 * LANES) pointwise_part(p, o, x, outputs, 2);
+    for (; x < end; x += LANES) pointwise_part(p, o, x, outputs, 1);
 }
 
+/* Compute all outputs, in parts of about the same size, for a few pixels at a time: their inputs stay in the L1 cache. */
 static void pointwise(const struct pointwise *p) {
-    int x = 0;
-    for (; x + 2 * LANES <= p->width; x += 2 * LANES) pointwise_columns(p, x, 2);
-    for (; x < p->width; x += LANES) pointwise_columns(p, x, 1);
+    int parts = (p->outputs + PART - 1) / PART;
+    for (int x = 0; x < p->width; x += 8 * LANES) {
+        int end = x + 8 * LANES < p->width ? x + 8 * LANES : p->width;
+        for (int i = 0, o = 0, n; i < parts; i++, o += n) {
+            n = (p->outputs - o) / (parts - i);
+            switch (n) {
+#define CASE(n) case n: pointwise_span(p, o, x, end, n); break;
+                CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if PART == 12
+                CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#endif
+#undef CASE
+            }
+        }
+    }
 }
 
 /* ---- upsampling ------------------------------------------------------------------------------------------------ */
