@@ -84,7 +84,7 @@ def build_fused(network: LoadedNetwork, precision: str) -> Engine:
 
 
 def fused_graph(node: Node, precision: str, threads: int) -> Engine:
-    """Return an engine that runs OpenVINO for a graph's layers at low resolution, and tinyhd's kernels for the others."""
+    """Return an engine that runs OpenVINO for the layers at low resolution, tinyhd's kernels for the others."""
     from .openvino import OpenVinoMiddle, middle_to_openvino
 
     def middle(outputs: list[Node]) -> OpenVinoMiddle:
