@@ -224,13 +224,13 @@ def demux_streams(container: InputContainer, streams: Sequence[Stream]) -> Itera
             packets = container.demux(streams)
 
 
-@cache
 def planar(av_frame: av.VideoFrame) -> av.VideoFrame:
     """Return a frame of a device, whose chroma planes are interleaved, in the format of the software's frames."""
     pixel_format = PLANAR_FORMATS.get(av_frame.format.name)
     return av_frame.reformat(format=pixel_format) if pixel_format else av_frame
 
 
+@cache
 def warn_once(message: str) -> None:
     """Log a warning once, even if the same file is read again."""
     log.warning(message)
