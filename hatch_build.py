@@ -19,8 +19,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ENGINES, METRICS, VIDEO = "tinyhd_cli/engines/csrc", "tinyhd_cli/metrics/csrc", "tinyhd_cli/video/csrc"
 
 X86 = {
-    "avx512fp16": ["-mavx512fp16", "-mavx512bw", "-mfma"],
-    "avx512": ["-mavx512f", "-mfma"],
+    "avx512fp16": ["-mavx512fp16", "-mavx512bw", "-mfma", "-mtune=icelake-server"],
+    "avx512": ["-mavx512f", "-mfma", "-mtune=icelake-server"],
     "avx2": ["-mavx2", "-mfma"],
 }
 """Instruction sets of x86 CPUs that the kernels are compiled for, with their compiler flags."""

@@ -51,8 +51,15 @@ INLINE void store_floats(float *to, floats v) { *(unaligned_floats *)to = v; }
 INLINE floats broadcast_float(float value) { return value - (floats){0}; }
 
 /* Convert FLOATS numbers. */
+#if LANES == 32 /* GCC 12 converts lane by lane */
+INLINE floats widen(const number *from) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from)); }
+INLINE void narrow_to(number *to, floats v) {
+    _mm256_storeu_si256((__m256i *)to, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+#else
 INLINE floats widen(const number *from) { return __builtin_convertvector(*(const narrow *)from, floats); }
 INLINE void narrow_to(number *to, floats v) { *(narrow *)to = __builtin_convertvector(v, narrow); }
+#endif
 
 /* Lanes of two vectors of floats, by number. GCC before version 12 does not know the function of Clang. */
 #if defined(__clang__)
