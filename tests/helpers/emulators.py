@@ -133,15 +133,22 @@ class Memory:
 
     def __init__(self, argument: ctypes.Structure, referenced: list) -> None:
         self.parts: dict[int, tuple[int, int]] = {}
-        """Size and offset of each array or structure, by address."""
+        """Size and offset of each piece of memory, by address."""
         structures = [argument, *(one for one in referenced if not isinstance(one, np.ndarray))]
-        arrays = [(one.ctypes.data, one.nbytes) for one in referenced if isinstance(one, np.ndarray)]
+        places = [(ctypes.addressof(one), ctypes.sizeof(one)) for one in structures]
+        places += [(one.ctypes.data, one.nbytes) for one in referenced if isinstance(one, np.ndarray)]
+        merged: list[list[int]] = []  # starts and ends; arrays may overlap
+        for address, size in sorted(places):
+            if merged and address < merged[-1][1]:
+                merged[-1][1] = max(merged[-1][1], address + size)
+            else:
+                merged.append([address, address + size])
         used = 0
-        for address, size in [(ctypes.addressof(one), ctypes.sizeof(one)) for one in structures] + arrays:
-            if address not in self.parts:
-                self.parts[address] = size, used
-                used += (size + 127) // 64 * 64  # vectors may be read past the end
+        for address, end in merged:
+            self.parts[address] = end - address, used
+            used += (end - address + 127) // 64 * 64  # vectors may be read past the end
         self.size = used
+        self.argument = self._offset(ctypes.addressof(argument))
         self.pointers = [pair for one in structures for pair in self._pointers(one)]
         self.start = 0
 
@@ -170,10 +177,10 @@ class Memory:
         """Return the bytes, ``struct header`` first."""
         head = 4 * 8 + 16 * 4 + 16 * len(self.pointers)
         self.start = (head + 63) // 64 * 64
-        program = self.start  # the argument is the first part
+        argument = self.start + self.argument
         values = [self.start + offset for pair in self.pointers for offset in pair]
         header = struct.pack(
-            "4q16i", len(self.pointers), program, THREADS, len(layout), *layout, *[0] * (16 - len(layout))
+            "4q16i", len(self.pointers), argument, THREADS, len(layout), *layout, *[0] * (16 - len(layout))
         )
         content = bytearray(header + struct.pack(f"{len(values)}q", *values)).ljust(self.start + self.size, b"\0")
         for address, (size, offset) in self.parts.items():
