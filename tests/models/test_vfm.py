@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from helpers import video_backbones
@@ -302,6 +303,12 @@ def test_invalid_options(options, said):
         ({"model_type": "vjepa2", "crop_size": 250}, "clips of 64 x 250 x 250 are not whole tokens"),
         ({"model_type": "vivit", "image_size": [224, 384]}, "image_size in config.json must be a positive number"),
         ({"model_type": "videoprism", "vision_config": {"tubelet_size": 3}}, "patch_size in config.json must be"),
+        ({"model_type": "videomae", "num_channels": 1}, r"num_channels in config\.json must be 3, not 1"),
+        ({"model_type": "vjepa2", "in_chans": 4}, r"in_chans in config\.json must be 3, not 4"),
+        (
+            {"model_type": "timesformer", "attention_type": "space_only"},
+            "must be 'divided.*' or 'joint.*', not 'space_",
+        ),
     ],
 )
 def test_configurations_that_cannot_be_used(config, said):
@@ -322,7 +329,61 @@ def test_facts_of_the_published_backbones():
         facts = read_facts({"model_type": kind, "vision_config": {}}, kind)
         found = (facts.channels, facts.frames, facts.clip_frames, facts.side, facts.tubelet, facts.patch)
         assert found == expected, kind
-    facts = read_facts({"model_type": "vivit"}, "vivit")
-    assert read_normalization({"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}, facts)[1] == (1.0, 2.0, 3.0)
-    assert read_normalization({"image_mean": [0.1, 0.2], "image_std": "x"}, facts)[0] == (0.5, 0.5, 0.5)
-    assert read_normalization({"do_normalize": False}, facts) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+IMAGENET_RANGE = ([(0 - 0.485) / 0.229, (0 - 0.406) / 0.225], [(1 - 0.485) / 0.229, (1 - 0.406) / 0.225])
+HALVES = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+ZERO_CENTERED = {"do_normalize": False, "rescale_factor": 1 / 127.5}
+
+
+@pytest.mark.parametrize(
+    ("kind", "preprocessor", "low", "high"),
+    [
+        ("vjepa2", None, *IMAGENET_RANGE),
+        ("videomae", {}, *IMAGENET_RANGE),
+        ("timesformer", {"do_normalize": True, "rescale_factor": 1 / 255, **HALVES}, -1, 1),
+        ("videoprism", None, 0, 1),
+        ("videoprism", {"do_normalize": False, "do_rescale": True, "rescale_factor": 1 / 255}, 0, 1),
+        ("vivit", None, -1, 1),
+        ("vivit", {"do_normalize": False}, -1, 1),
+        ("vivit", {**ZERO_CENTERED, **HALVES, "offset": True}, -1, 1),  # as published
+        ("vivit", {**ZERO_CENTERED, "do_zero_centering": True}, -1, 1),  # as published, of an earlier version
+        ("vivit", {**ZERO_CENTERED, "do_zero_centering": False}, 0, 2),
+        ("vivit", {**ZERO_CENTERED, **HALVES, "do_normalize": True}, -3, 1),
+        ("vivit", {**ZERO_CENTERED, "offset": False, "rescale_factor": 1 / 255}, 0, 1),
+        ("vjepa2", {"do_rescale": False, "do_normalize": False}, 0, 255),
+        ("videomae", {"do_normalize": False, "image_mean": [9, 9, 9]}, 0, 1),
+        ("vivit", {"rescale_factor": "x", "image_mean": [0.1, 0.2], "image_std": [0, 1, 1]}, -1, 1),
+    ],
+)
+def test_range_of_the_input(kind, preprocessor, low, high):
+    """Black and white must become what the backbone was trained on, as its processor in transformers makes them."""
+    mean, std = read_normalization(preprocessor, read_facts({"model_type": kind, "vision_config": {}}, kind))
+    for value, expected in ((0, low), (1, high)):
+        found = [(value - mean[channel]) / std[channel] for channel in (0, 2)]
+        assert found == pytest.approx(expected if isinstance(expected, list) else [expected] * 2, abs=1e-6)
+
+
+def test_the_range_is_that_of_a_processor_of_transformers():
+    from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
+
+    for fields in ({"do_normalize": False}, {**HALVES}, {"offset": False, "image_mean": [0.1, 0.2, 0.3]}):
+        processor = VivitImageProcessor(**fields, size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+        image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+        expected = processor(image)["pixel_values"][0][0]
+        mean, std = read_normalization(processor.to_dict(), read_facts({"model_type": "vivit"}, "vivit"))
+        assert np.allclose(((image / 255 - mean) / std).transpose(2, 0, 1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [*GRIDS, "videomae with a norm"])
+def test_features_are_normalized(folders, tmp_path, kind):
+    """The classes differ in whether their last layer is a norm; the decoder reads normalized features of all."""
+    folder = (
+        folders[kind] if kind in folders else video_backbones.write(tmp_path / "x", "videomae", use_mean_pooling=False)
+    )
+    network = network_of(folder).eval()
+    with torch.no_grad():
+        features = network.backbone(clip_of(network.spec))
+    # New norms have no effect but the normalization.
+    assert torch.allclose(features.mean(1), torch.zeros(()), atol=1e-4)
+    assert torch.allclose(features.var(1, unbiased=False), torch.ones(()), atol=1e-3)

@@ -222,7 +222,13 @@ def test_weights_of_another_class_are_incomplete(tmp_path):
     tensors = load_file(folder / "model.safetensors")
     del tensors["encoder.layernorm.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(WeightsError, match=r"its weights lack 'encoder\.layernorm\.weight' \(and 0 more\)"):
+    said = r"its weights lack 'encoder\.layernorm\.weight'; use a complete V-JEPA 2 that save_pretrained wrote"
+    with pytest.raises(WeightsError, match=said):
+        models.build(spec(str(folder)))
+    del tensors["encoder.layernorm.bias"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    files.find_backbone.cache_clear()
+    with pytest.raises(WeightsError, match=r"lack 'encoder\.layernorm\.bias' and 1 more tensors; use a complete"):
         models.build(spec(str(folder)))
 
 

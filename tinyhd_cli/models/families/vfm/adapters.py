@@ -12,7 +12,6 @@ from typing import Any
 from ....errors import WeightsError, did_you_mean
 from ...spec import IMAGENET, Triple, is_count, is_number, shown
 
-HALVES: tuple[Triple, Triple] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 UNCHANGED: tuple[Triple, Triple] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 MAX_FREE_FRAMES = 32
@@ -58,8 +57,14 @@ class Adapter:
     arguments: tuple[tuple[str, Any], ...] = ()
     """Other arguments of the class."""
 
+    scale: tuple[float, bool] = (1 / 255, False)
+    """Factor of RGB in 0..255, and whether 1 is subtracted then, unless the backbone's preprocessor states others."""
+
     normalization: tuple[Triple, Triple] = IMAGENET
-    """Mean and standard deviation of RGB / 255, unless the backbone's preprocessor states others."""
+    """Mean and standard deviation of the result, unless the backbone's preprocessor states others."""
+
+    required: tuple[tuple[str, tuple[Any, ...]], ...] = (("num_channels", (3,)),)
+    """Fields of the configuration with the values that can be used; the first one is the default of the class."""
 
 
 ADAPTERS = {
@@ -73,6 +78,7 @@ ADAPTERS = {
         argument="pixel_values_videos",
         free=True,
         encoder="encoder",  # without the predictor
+        required=(("in_chans", (3,)),),
     ),
     "videomae": Adapter(
         "VideoMAE",
@@ -95,7 +101,8 @@ ADAPTERS = {
         r"layers\.\d+\.attention\.[qkvo]_proj",
         class_tokens=1,
         arguments=(("add_pooling_layer", False),),
-        normalization=HALVES,
+        scale=(1 / 127.5, True),
+        normalization=UNCHANGED,
     ),
     "timesformer": Adapter(
         "TimeSformer",
@@ -104,6 +111,7 @@ ADAPTERS = {
         r".*\.(temporal_)?attention\.(attention\.qkv|output\.dense)",
         class_tokens=1,
         time_inner=True,
+        required=(("num_channels", (3,)), ("attention_type", ("divided_space_time", "joint_space_time"))),
     ),
 }
 """The adapters by the ``model_type`` of the configuration."""
@@ -152,6 +160,10 @@ def read_facts(config: object, subject: str) -> Facts:
         near = did_you_mean(kind, ADAPTERS) if isinstance(kind, str) else did_you_mean("", ADAPTERS)
         raise WeightsError(f"{subject}: a model of type {shown(kind)}, not a video model with an adapter: {near}")
     adapter = ADAPTERS[kind]
+    for name, (default, *others) in adapter.required:
+        if (value := config.get(name, default)) not in (default, *others):
+            allowed = " or ".join(shown(one) for one in (default, *others))
+            raise WeightsError(f"{subject}: {name} in config.json must be {allowed}, not {shown(value)}")
     values = {name: config.get(name, default) for name, default in adapter.defaults.items()}
     tubelet, patch = values["tubelet_size"], values.get("patch_size")
     if patch is None and isinstance(tubelet, list | tuple) and len(tubelet) == 3:
@@ -180,12 +192,35 @@ def side_of(value: object) -> Any:
 
 
 def read_normalization(preprocessor: object, facts: Facts) -> tuple[Triple, Triple]:
-    """Return mean and standard deviation from the content of ``preprocessor_config.json``, or the class's defaults."""
+    """Return mean and standard deviation of RGB / 255 in the clips of a backbone.
+
+    The processors of transformers compute ``(x * rescale_factor - offset - image_mean) / image_std`` of RGB in 0..255.
+
+    Args:
+        preprocessor: the content of ``preprocessor_config.json``; the class's defaults replace what it lacks.
+        facts: of the backbone.
+    """
     values = preprocessor if isinstance(preprocessor, Mapping) else {}
-    if values.get("do_normalize") is False:
-        return UNCHANGED
     mean, std = triple(values.get("image_mean")), triple(values.get("image_std"))
-    return (mean, std) if mean and std and min(std) > 0 else facts.adapter.normalization
+    if values.get("do_normalize") is False:
+        mean, std = UNCHANGED
+    elif not (mean and std and min(std) > 0):
+        mean, std = facts.adapter.normalization
+    factor, shifted = facts.adapter.scale
+    stated: Any = values.get("rescale_factor")
+    factor = stated if is_number(stated) and stated > 0 else factor
+    # The second name is that of early ViViT repositories.
+    shifted = values.get("offset", values.get("do_zero_centering", shifted)) is True
+    if values.get("do_rescale") is False:
+        factor, shifted = 1.0, False
+    scale = 1 / (255 * factor)
+    return scaled(mean, scale, float(shifted)), scaled(std, scale)
+
+
+def scaled(values: Triple, scale: float, offset: float = 0.0) -> Triple:
+    """Return ``scale * (value + offset)`` for three values, without the last digits, which are rounding errors."""
+    red, green, blue = (round(scale * (value + offset), 12) for value in values)
+    return red, green, blue
 
 
 def triple(value: object) -> Triple | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....errors import UsageError, WeightsError, one_line
@@ -104,7 +105,9 @@ def pretrained(backbone: Backbone, side: int) -> nn.Module:
         except Exception as error:  # transformers and safetensors raise many kinds of errors for damaged files
             raise WeightsError(f"{subject}: {adapter.title} cannot be loaded: {one_line(error)}") from error
     if missing := sorted(report["missing_keys"]):
-        raise WeightsError(f"{subject}: its weights lack '{missing[0]}' (and {len(missing) - 1} more)")
+        more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
+        advice = f"use a complete {adapter.title} that save_pretrained wrote"
+        raise WeightsError(f"{subject}: its weights lack '{missing[0]}'{more}; {advice}")
     return cast("nn.Module", model)
 
 
@@ -133,13 +136,17 @@ class VideoModel(nn.Module):
     def __init__(self, model: nn.Module, adapter: Adapter, grid: tuple[int, int, int], *, trained: bool) -> None:
         super().__init__()
         self.model = model.get_submodule(adapter.encoder)
+        # VideoMAE has no norm at its end if its classes with a head average the tokens.
+        self.unnormalized = getattr(self.model, "layernorm", self.model) is None
         self.adapter, self.grid, self.trained = adapter, grid, trained
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Return features ``(N, C, T', H', W')`` of clips ``(N, 3, T, H, W)``."""
+        """Return normalized features ``(N, C, T', H', W')`` of clips ``(N, 3, T, H, W)``."""
         with contextlib.nullcontext() if self.trained else torch.no_grad():
             tokens = self.model(**{self.adapter.argument: clip.transpose(1, 2)}).last_hidden_state
         tokens = tokens[:, self.adapter.class_tokens :]
+        if self.unnormalized:
+            tokens = F.layer_norm(tokens, tokens.shape[-1:])
         time, height, width = self.grid
         if self.adapter.time_inner:
             features = tokens.unflatten(1, (height, width, time)).permute(0, 4, 3, 1, 2)
