@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -235,6 +236,22 @@ def test_a_changed_backbone_is_refused(folders, tmp_path):
     files.find_backbone.cache_clear()
     with pytest.raises(WeightsError, match=r"moved: has no config\.json, so it is not a model of transformers"):
         models.build(network.spec)
+
+
+def test_a_changed_configuration_is_refused(tmp_path):
+    """The weights of two heads have the shapes of those of four, but other features."""
+    folder = video_backbones.write(tmp_path / "b")
+    found = spec_of(folder)
+    config = json.loads((folder / "config.json").read_text())
+    for changed in ({"transformers_version": "9.9", "architectures": ["X"], "_name_or_path": "y"}, {}):
+        (folder / "config.json").write_text(json.dumps(dict(reversed((config | changed).items()))))
+        files.find_backbone.cache_clear()
+        assert FAMILY.resolve(found) == found
+    (folder / "config.json").write_text(json.dumps(config | {"num_attention_heads": 4}))
+    files.find_backbone.cache_clear()
+    with pytest.raises(WeightsError, match=r"weights were trained on: .*config\.json differs; restore that file"):
+        models.build(found)
+    models.build(replace(found, options={**found.options, "config_sha256": ""}))  # of an earlier version
 
 
 def test_a_backbone_that_was_moved(folders, tmp_path, monkeypatch):

@@ -83,7 +83,8 @@ def test_train_and_predict(hub, tinyhd, capsys, videos, tmp_path, monkeypatch):
     assert tinyhd("weights", "info", out / "best.safetensors") == 0
     shown = capsys.readouterr().out
     assert f"pretrained      {said[0]}\n" in shown
-    assert f"backbone={REPO}, revision={commit}, sha256={blob().name}, frames=8, lora_rank=2" in shown
+    assert f"backbone={REPO}, revision={commit}, sha256={blob().name}, config_sha256=" in shown
+    assert "frames=8, lora_rank=2" in shown
 
     hub.stop()
     files.find_backbone.cache_clear()
@@ -230,6 +231,33 @@ def test_weights_of_another_class_are_incomplete(tmp_path):
     files.find_backbone.cache_clear()
     with pytest.raises(WeightsError, match=r"lack 'encoder\.layernorm\.bias' and 1 more tensors; use a complete"):
         models.build(spec(str(folder)))
+
+
+def test_an_adapter_in_the_folder_is_refused(tinyhd, capsys, videos, tmp_path):
+    """Transformers would add it to the weights whose digest was checked."""
+    folder = video_backbones.write(tmp_path / "adapted")
+    (folder / "adapter_config.json").write_text("{}")
+    code, lines = train(tinyhd, capsys, videos, "--backbone", folder, "--out", tmp_path / "run")
+    assert (code, len(lines)) == (4, 1)
+    assert "adapted: contains a PEFT adapter (adapter_config.json); merge it into the weights first" in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_a_model_with_text(tmp_path):
+    """VideoPrism with text contains the video model, under longer names."""
+    import transformers
+
+    torch.manual_seed(0)
+    text = transformers.VideoPrismTextConfig(hidden_size=48, num_attention_heads=2, num_hidden_layers=1, vocab_size=9)
+    vision = transformers.VideoPrismVisionConfig(**video_backbones.KINDS["videoprism"][1])
+    config = transformers.VideoPrismConfig(vision_config=vision.to_dict(), text_config=text.to_dict())
+    model = transformers.VideoPrismClipModel(config).eval()
+    model.save_pretrained(tmp_path / "clip")
+    network = models.build(spec(str(tmp_path / "clip"), lora_rank=0)).eval()
+    clip = torch.randn(1, 3, network.spec.clip_frames, *network.spec.input_size)
+    with torch.no_grad():
+        expected = model.video_model.vision_model(clip.transpose(1, 2)).last_hidden_state
+        assert torch.allclose(network.backbone(clip).flatten(2).transpose(1, 2), expected, atol=1e-5)
 
 
 def test_code_in_pickles_is_not_run(tmp_path):

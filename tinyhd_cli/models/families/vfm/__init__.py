@@ -36,7 +36,12 @@ LIMITS = {
 }
 """Smallest and largest values of options that are numbers."""
 
-PATTERNS = {"backbone": r"[^\x00]{1,1000}", "revision": r"[\w./-]{0,200}", "sha256": rf"({SHA256})?"}
+PATTERNS = {
+    "backbone": r"[^\x00]{1,1000}",
+    "revision": r"[\w./-]{0,200}",
+    "sha256": rf"({SHA256})?",
+    "config_sha256": rf"({SHA256})?",
+}
 """Patterns of options that are texts."""
 
 MAX_SIDE = 1024
@@ -60,6 +65,7 @@ class FoundationFamily(Family):
                 "backbone": DEFAULT_BACKBONE,
                 "revision": "main",  # of a resolved spec: a commit; empty for a folder
                 "sha256": "",  # digest of the backbone's weights
+                "config_sha256": "",  # digest of its configuration; empty in weights files of earlier versions
                 "frames": 0,  # 0: as many as the backbone reads
                 "lora_rank": 8,
                 "lora_alpha": 16,
@@ -110,7 +116,7 @@ class FoundationFamily(Family):
         mean, std = backbone.normalization
         if not (options["sha256"] and moved(options["backbone"])):
             options |= {"backbone": backbone.files.name, "revision": backbone.files.revision}
-        options |= {"sha256": backbone.sha256, "frames": frames}
+        options |= {"sha256": backbone.sha256, "config_sha256": backbone.config_sha256, "frames": frames}
         free = facts.adapter.free
         return replace(
             spec,
@@ -164,7 +170,7 @@ def matching(spec: ModelSpec) -> Backbone:
 
     Raises:
         UsageError: its name is invalid.
-        WeightsError: it cannot be found, or its weights are not those that the spec names.
+        WeightsError: it cannot be found, or its weights or configuration are not those that the spec names.
     """
     name, revision, digest = (spec.options[option] for option in ("backbone", "revision", "sha256"))
     if digest and (folder := moved(name)):
@@ -178,6 +184,11 @@ def matching(spec: ModelSpec) -> Backbone:
         raise WeightsError(
             f"{backbone.files.subject}: not the one that these weights were trained on: its weights have the sha256 "
             f"{backbone.sha256[:12]}, not {digest[:12]}; use that backbone and revision"
+        )
+    if spec.options["config_sha256"] not in ("", backbone.config_sha256):
+        raise WeightsError(
+            f"{backbone.files.subject}: not the one that these weights were trained on: {backbone.config} differs; "
+            "restore that file"
         )
     return backbone
 

@@ -54,6 +54,9 @@ class Adapter:
     encoder: str = ""
     """Submodule that is the backbone; empty: the whole model."""
 
+    prefix: str = ""
+    """Prefix of the names of the model's tensors in weights of larger models that transformers cannot find itself."""
+
     arguments: tuple[tuple[str, Any], ...] = ()
     """Other arguments of the class."""
 
@@ -92,6 +95,7 @@ ADAPTERS = {
         {"hidden_size": 768, "num_frames": 16, "image_size": 288, "tubelet_size": (1, 18, 18)},
         r"(spatial|temporal)_layers\.\d+\.attention\.[qkvo]_proj",
         argument="pixel_values_videos",
+        prefix="video_model.vision_model.",  # of the model with text
         normalization=UNCHANGED,
     ),
     "vivit": Adapter(

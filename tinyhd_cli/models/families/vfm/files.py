@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,15 @@ PREPROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json")
 INDEX = "model.safetensors.index.json"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 """Weights in one file; the second is read without running code."""
+
+ADAPTER = "adapter_config.json"
+"""File of a LoRA that transformers would add to the weights."""
+
+VOLATILE = {
+    *("architectures", "attn_implementation", "auto_map", "dtype", "torch_dtype", "transformers_version"),
+    *("finetuning_task", "id2label", "label2id", "num_labels", "problem_type"),
+}
+"""Fields of a configuration that do not change features; nor do those whose names start with an underscore."""
 
 SHA256 = r"[0-9a-f]{64}"
 CARD = "README.md"
@@ -141,6 +151,9 @@ class Backbone:
     weights: tuple[str, ...]
     """Names of the files of the weights."""
 
+    config_sha256: str
+    """Digest of the configuration, without its volatile fields."""
+
     @functools.cached_property
     def normalization(self) -> tuple[Triple, Triple]:
         """Mean and standard deviation of RGB / 255 in the clips that the backbone was trained on."""
@@ -193,10 +206,27 @@ def find_backbone(backbone: str, revision: str) -> Backbone:
     config = files.find(CONFIG)
     if config is None:
         raise WeightsError(f"{files.subject}: has no {CONFIG}, so it is not a model of transformers")
-    facts = read_facts(read_json(config, files.subject), files.subject)
+    values = read_json(config, files.subject)
+    facts = read_facts(values, files.subject)
+    if (config.parent / ADAPTER).exists():
+        merge = "merge it into the weights first (merge_and_unload of peft), or remove the file"
+        raise WeightsError(f"{files.subject}: contains a PEFT adapter ({ADAPTER}); {merge}")
     files = files.pinned()
     names = weights_of(files)
-    return Backbone(files, facts, config, joined([files.sha256(name) for name in names]), names)
+    sha256 = joined([files.sha256(name) for name in names])
+    return Backbone(files, facts, config, sha256, names, config_digest(values))
+
+
+def config_digest(config: object) -> str:
+    """Return the digest of a configuration; the order of its fields and the volatile ones do not matter."""
+    return hashlib.sha256(json.dumps(lasting(config), sort_keys=True).encode()).hexdigest()
+
+
+def lasting(value: object) -> object:
+    """Return a JSON value without volatile fields at any depth."""
+    if isinstance(value, dict):
+        return {name: lasting(one) for name, one in value.items() if name not in VOLATILE and not name.startswith("_")}
+    return value
 
 
 def weights_of(files: Files) -> tuple[str, ...]:

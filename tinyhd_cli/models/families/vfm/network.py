@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -97,6 +98,7 @@ def pretrained(backbone: Backbone, side: int) -> nn.Module:
                 local_files_only=True,
                 dtype=torch.float32,
                 output_loading_info=True,
+                key_mapping={f"^{re.escape(adapter.prefix)}": ""} if adapter.prefix else None,
                 **attention,
                 **arguments,
             )
