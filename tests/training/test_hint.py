@@ -11,6 +11,7 @@ import torch
 from helpers.networks import lively
 from helpers.training_data import OPTIONS, aux_videos, labeled_videos
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tinyhd_cli import weights
 from tinyhd_cli.models import named_spec
@@ -105,7 +106,16 @@ def rows(out):
 
 
 def test_the_weights_of_a_run_with_a_hint_lack_the_projection(tinyhd, data):
-    assert run(tinyhd, data, "--steps", "1", "--out", "run") == 0
+    norms = []
+
+    def record(optimizer, *_):
+        gradients = [one.grad for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
+        norms.append(float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
+
+    handle = register_optimizer_step_pre_hook(record)
+    assert run(tinyhd, data, "--steps", "1", "--clip", "0.001", "--out", "run") == 0
+    handle.remove()
+    assert norms == [pytest.approx(0.001, rel=1e-3)]  # the projection is clipped, too
     assert all(float(rows("run")[0][term]) > 0 for term in ("target/hint", "aux/hint"))
     saved = weights.load("run/last.safetensors")
     assert saved.spec.same_network(named_spec("tinyhd-s-quarter"))

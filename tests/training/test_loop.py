@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.networks import lively
 from helpers.training_data import OPTIONS, SIZE, aux_videos, labeled_videos, photographs, procedural_file
+from torch import nn
 
 from tinyhd_cli import weights
 from tinyhd_cli.errors import OutputError, TinyhdError, UsageError
@@ -125,6 +127,16 @@ def check_average(config):
         for other in (initial.state_dict(), state.ema)
     )
     assert 0 < behind < 0.1 * moved
+
+
+def test_the_moving_average_leaves_shared_parameters_alone():
+    network, average = nn.Linear(2, 2), nn.Linear(2, 2)
+    average.bias = network.bias
+    before, wanted = network.bias._version, average.weight.lerp(network.weight, 0.5).detach()
+    state = SimpleNamespace(step=9)  # the decay is (1 + 9) / (10 + 9), or less
+    loop.Trainer._follow(SimpleNamespace(config=TrainConfig(ema=0.5), state=state, unwrapped=network), average)
+    torch.testing.assert_close(average.weight, wanted)
+    assert network.bias._version == before
 
 
 def test_files_of_a_run(data, tmp_path, tinyhd):

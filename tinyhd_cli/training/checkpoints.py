@@ -24,6 +24,7 @@ from ..version import __version__
 from ..weights import WeightsInfo
 from ..weights.file import read_bytes
 from ..weights.pytorch_file import unpickle
+from . import generators
 from .option_values import as_text, flag
 from .options import TrainConfig
 from .settings import from_dict
@@ -51,8 +52,8 @@ class State:
     best_step: int = 0
     hint: dict[str, Tensor] = field(default_factory=dict)
     """Projection of the features (see :mod:`.hint`); empty if the run has none."""
-    rng: Tensor | None = None
-    """State of PyTorch's random number generator."""
+    rng: list[dict[str, Tensor]] = field(default_factory=list)
+    """States of the random number generators of each process (see :mod:`.generators`)."""
 
 
 def paths(out: Path) -> list[Path]:
@@ -99,6 +100,8 @@ def read(out: Path) -> tuple[State, TrainConfig]:
         saved = from_dict(values.pop("config"), where=str(found[-1]))
         if "optimiser" in values:  # the key in checkpoints of earlier versions
             values["optimizer"] = values.pop("optimiser")
+        if isinstance(values.get("rng"), Tensor):  # earlier versions stored only that of the CPU of the first process
+            values["rng"] = [{generators.CPU: values["rng"]}]
         return State(**values), saved
     except WeightsError:  # a pretrained network that the configuration names cannot be found
         raise
@@ -125,7 +128,7 @@ def load(config: TrainConfig, extend: bool = False) -> State:
     different = [name for name in config.differences(saved) if not (extend and name in LENGTH_SETTINGS)]
     if different:
         name = different[0]
-        old, new = getattr(saved, name), getattr(config, name)
+        old, new = saved.value(name), config.value(name)
         extend_hint = "; to make it longer, use --extend" if name in LENGTH_SETTINGS else ""
         init_hint = f"; to start a new run from its weights, use --init {config.folder / 'best.safetensors'} --out DIR"
         if saved.stage > 1:  # its network is not that of the first stage

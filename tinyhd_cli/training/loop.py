@@ -27,7 +27,7 @@ from ..errors import TinyhdError, UsageError
 from ..models import build
 from ..system import keep_freed_memory
 from ..weights.model_card import write_card
-from . import checkpoints, cpu_layers
+from . import checkpoints, cpu_layers, generators
 from .augment import Batch, autocast, collate, ground_truth, run_student, student_clips, targets
 from .hint import build_hint, with_features
 from .losses import left_out, loss_terms, total
@@ -176,10 +176,11 @@ class Trainer:
         if self.hint is not None and resume:
             self.hint.load_state_dict(self.state.hint)
         self.model, self.optimizer, self.hint = self.accelerator.prepare(network, optimizer, self.hint)
+        rank, device = self.accelerator.process_index, self.accelerator.device
+        generators.seed(self.config.seed, rank)
         if resume:
             self.optimizer.load_state_dict(self.state.optimizer)
-            if self.state.rng is not None:
-                torch.set_rng_state(self.state.rng)
+            generators.restore(self.state.rng, rank, device)
 
     @property
     def unwrapped(self) -> nn.Module:
@@ -264,7 +265,8 @@ class Trainer:
             for name, value in {**terms, "loss": loss}.items():
                 sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / parts
         if self.config.clip:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip)
+            projection = () if self.hint is None else self.hint.parameters()
+            self.accelerator.clip_grad_norm_([*self.model.parameters(), *projection], self.config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:
@@ -307,7 +309,8 @@ class Trainer:
         """Update the moving average of the weights, a shorter one at first; BatchNorm's statistics are copied."""
         share = 1 - ema_decay(self.config, self.state.step)
         for mean, parameter in zip(average.parameters(), self.unwrapped.parameters(), strict=True):
-            mean.lerp_(parameter, share)
+            if mean is not parameter:  # some networks share their frozen parameters with their copies
+                mean.lerp_(parameter, share)
         for buffer, value in zip(average.buffers(), self.unwrapped.buffers(), strict=True):
             buffer.copy_(value)
 
@@ -383,12 +386,12 @@ class Trainer:
             write_card(path, info)
 
     def _checkpoint(self) -> None:
+        self.state.rng = generators.gather(self.accelerator.device)
         if self.is_main:
             self.state.model = dict(self.unwrapped.state_dict())
             self.state.optimizer = self.optimizer.state_dict()
             self.state.ema = dict(self.average.state_dict()) if self.average is not None else {}
             self.state.hint = {} if self.hint is None else dict(self.accelerator.unwrap_model(self.hint).state_dict())
-            self.state.rng = torch.get_rng_state()
             checkpoints.save(self.state, self.config)
         self.accelerator.wait_for_everyone()
 

@@ -70,8 +70,8 @@ class TrainConfig:
         None,
         DATA,
         "N",
-        "Start clips only at every Nth frame. Default: 1; 16 with --cache or with teachers that have roles, so that "
-        "their maps are reused.",
+        "Start clips only at every Nth frame. Default: 1; 16 if the teacher's maps are stored (with --cache, or with "
+        "teachers that have roles), so that they are reused.",
     )
     still_motion: float = option(
         0.5, DATA, "0..1", "Fraction of clips made from a photograph that pan and zoom slowly; the others are static."
@@ -409,7 +409,12 @@ class TrainConfig:
     @property
     def start_grid(self) -> int:
         """Number of frames between possible starts of clips."""
-        return self.window_step or (CACHED_STEP if self.cache or self.role_teachers else 1)
+        stored = self.teacher and (self.cache or self.role_teachers)
+        return self.window_step or (CACHED_STEP if stored else 1)
+
+    def value(self, name: str) -> Any:
+        """Return the value of a setting that a run has; the default of ``--window-step`` depends on other settings."""
+        return self.start_grid if name == "window_step" else getattr(self, name)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values, for YAML, JSON and checkpoints."""
@@ -423,4 +428,4 @@ class TrainConfig:
 
     def differences(self, other: TrainConfig) -> list[str]:
         """Return the names of fields that a resumed run may not change, and that differ from ``other``."""
-        return [f.name for f in fields(self) if f.metadata["fixed"] and getattr(self, f.name) != getattr(other, f.name)]
+        return [f.name for f in fields(self) if f.metadata["fixed"] and self.value(f.name) != other.value(f.name)]
