@@ -314,7 +314,16 @@ def test_invalid_options(options, said):
     ("config", "said"),
     [
         ({"model_type": "bert"}, "a model of type 'bert', not a video model with an adapter: choose from timesformer"),
-        ({"model_type": "vivid"}, "a model of type 'vivid', not a video model with an adapter: did you mean vivit"),
+        (
+            {"model_type": "vit"},
+            "type 'vit', not a video .*: choose from timesformer, videomae, videoprism, .*, vivit, vjepa2$",
+        ),
+        ({"model_type": "vjepa2", "num_hidden_layers": -2}, "num_hidden_layers in config.json must be from 1 to 1024"),
+        ({"model_type": "vivit", "num_attention_heads": 0}, "num_attention_heads in config.json must be from 1 to"),
+        (
+            {"model_type": "videoprism", "vision_config": {"num_spatial_layers": 0}},
+            "num_spatial_layers in config.json must be from 1 to 1024, not 0",
+        ),
         ([], "a model of type None, not a video model with an adapter"),
         ({"model_type": "vjepa2", "crop_size": "256"}, "crop_size in config.json must be a positive number"),
         ({"model_type": "vjepa2", "crop_size": 250}, "clips of 64 x 250 x 250 are not whole tokens"),

@@ -169,7 +169,7 @@ def test_weights_in_parts(hub, tmp_path):
         ({"config.json": b"{"}, (), "config.json cannot be read: Expecting property name"),
         ({"config.json": None}, (), "has no config.json, so it is not a model of transformers"),
         ({"model.safetensors": None}, (), "has no weights (model.safetensors)"),
-        ({"model.safetensors": b"not weights"}, (), "V-JEPA 2 cannot be loaded: "),
+        ({"model.safetensors": b"not weights"}, (), "model.safetensors is damaged ("),
     ],
 )
 def test_backbones_that_cannot_be_used(hub, tinyhd, capsys, videos, tmp_path, changed, options, said):
@@ -274,21 +274,84 @@ def test_code_in_pickles_is_not_run(tmp_path):
     ran = tmp_path / "ran"
     torch.save(Malicious(ran), folder / "pytorch_model.bin")
     files.find_backbone.cache_clear()
-    with pytest.raises(WeightsError, match="V-JEPA 2 cannot be loaded: "):
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin contains more than tensors, .*; use model\.saf"):
         models.build(spec(str(folder)))
     assert not ran.exists()
 
 
-@pytest.mark.parametrize("kind", ["vjepa2", "videoprism"])
+NAMED = {
+    "attn_implementation": "acme/kernels",
+    "_attn_implementation": "kernels-community/acme",
+    "_attn_implementation_internal": "acme/kernels",
+    "auto_map": {"AutoModel": "acme/code--model.Model"},
+    "quantization_config": {"quant_method": "fp8"},
+    "transformers_weights": "other.safetensors",
+    "return_dict": False,
+}
+"""Fields of a configuration that transformers would use to download and run code, or to read other files."""
+
+
+@pytest.mark.parametrize("kind", ["vjepa2", "videoprism", "nested"])
 def test_code_that_a_configuration_names_is_not_run(tmp_path, kind):
-    """Transformers would download the implementation of attention from the Hub."""
-    folder = video_backbones.write(tmp_path / "named", kind)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"attn_implementation": "acme/kernels", "auto_map": {"AutoModel": "acme/code--model.Model"}}
+    folder = video_backbones.write(tmp_path / "named", "videoprism" if kind == "nested" else kind)
+    config = json.loads((folder / "config.json").read_text()) | NAMED
+    if kind == "nested":
+        config = {"model_type": "videoprism", "vision_config": config, **NAMED}
     (folder / "config.json").write_text(json.dumps(config))
-    network = models.build(spec(str(folder)))
-    implementations = {one.config._attn_implementation for one in network.modules() if hasattr(one, "config")}
-    assert implementations == {"sdpa" if kind == "vjepa2" else "eager"}
+    (folder / "other.safetensors").write_bytes(b"")
+    found = spec(str(folder))
+    network = models.build(found)
+    with torch.device("meta"):
+        without_values = models.build(found)
+    for one in (network, without_values):
+        implementations = {part.config._attn_implementation for part in one.modules() if hasattr(part, "config")}
+        assert implementations == {"sdpa" if kind == "vjepa2" else "eager"}
+    assert network(torch.zeros(1, 3, found.clip_frames, *found.input_size)).shape == (1, 1, *found.input_size)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_hidden_layers": 1}, r"contain 'encoder\.layer\.1\.[\w.]+', for which config\.json has no place \(fewer"),
+        ({"qkv_bias": False}, r"contain 'encoder\.layer\.0\.attention\.key\.bias', for which config\.json has no"),
+        ({"num_hidden_layers": 3}, r"its weights lack 'encoder\.layer\.2\.attention\.key\.bias'"),
+        ({"hidden_size": 96}, r": 'encoder\.[\w.]+' has the shape \[48\], but config\.json implies \[96\]; use the"),
+        ({"hidden_act": "acme"}, r"V-JEPA 2 cannot be built from config\.json: .*acme"),
+    ],
+)
+def test_configurations_of_other_weights(tmp_path, changes, said):
+    """Layers that are left out, or new ones, would change the network silently."""
+    folder = video_backbones.write(tmp_path / "backbone")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(WeightsError, match=said):
+        models.build(spec(str(folder)))
+
+
+def test_heads_of_other_tasks_are_left_out(tmp_path):
+    """Published weights are often those of a class with a head, and with the name of the model before each name."""
+    from safetensors.torch import load_file, save_file
+
+    folder = video_backbones.write(tmp_path / "classifier", "videomae")
+    expected = models.build(spec(str(folder), lora_rank=0)).backbone.state_dict()
+    tensors = load_file(folder / "model.safetensors")
+    named = {f"videomae.{name}": tensor for name, tensor in tensors.items()} | {"classifier.bias": torch.zeros(5)}
+    save_file(named, folder / "model.safetensors", {"format": "pt"})
+    files.find_backbone.cache_clear()
+    found = models.build(spec(str(folder), lora_rank=0)).backbone.state_dict()
+    assert len(found) > 20 and all(torch.equal(value, expected[name]) for name, value in found.items())
+    save_file(named | {"videomae.encoder.layer.2.x": torch.zeros(1)}, folder / "model.safetensors", {"format": "pt"})
+    files.find_backbone.cache_clear()
+    with pytest.raises(WeightsError, match=r"contain 'videomae\.encoder\.layer\.2\.x'|contain 'encoder\.layer\.2\.x'"):
+        models.build(spec(str(folder)))
+
+
+def test_truncated_weights(tmp_path):
+    folder = video_backbones.write(tmp_path / "short")
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=r"short/model\.safetensors is damaged \(.+\); restore it"):
+        models.build(spec(str(folder)))
 
 
 class Malicious:

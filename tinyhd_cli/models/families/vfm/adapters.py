@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ....errors import WeightsError, did_you_mean
+from ....errors import WeightsError
 from ...spec import IMAGENET, Triple, is_count, is_number, shown
 
 UNCHANGED: tuple[Triple, Triple] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -19,6 +19,11 @@ MAX_FREE_FRAMES = 32
 
 MAX_VALUE = 1 << 16
 """Limit on the numbers of a configuration."""
+
+
+MAX_LAYERS = 1 << 10
+COUNTS = ("num_hidden_layers", "num_spatial_layers", "num_temporal_layers", "num_attention_heads")
+"""Numbers of layers and heads in configurations, and their limit."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,8 @@ class Facts:
     """Frames of a token."""
     patch: int
     """Height and width of a token, in pixels."""
+    config: Mapping[str, Any]
+    """The fields of the configuration, as they are in the file."""
 
     @property
     def clip_frames(self) -> int:
@@ -161,8 +168,10 @@ def read_facts(config: object, subject: str) -> Facts:
         nested = config.get(NESTED[kind])
         kind, config = f"{kind}_vision_model", nested if isinstance(nested, Mapping) else {}
     if not isinstance(kind, str) or kind not in ADAPTERS:
-        near = did_you_mean(kind, ADAPTERS) if isinstance(kind, str) else did_you_mean("", ADAPTERS)
-        raise WeightsError(f"{subject}: a model of type {shown(kind)}, not a video model with an adapter: {near}")
+        raise WeightsError(
+            f"{subject}: a model of type {shown(kind)}, not a video model with an adapter: "
+            f"choose from {', '.join(sorted({*ADAPTERS, *NESTED}))}"
+        )
     adapter = ADAPTERS[kind]
     for name, (default, *others) in adapter.required:
         if (value := config.get(name, default)) not in (default, *others):
@@ -182,10 +191,13 @@ def read_facts(config: object, subject: str) -> Facts:
     for name, value in numbers.items():
         if not is_count(value) or not 0 < value <= MAX_VALUE:
             raise WeightsError(f"{subject}: {name} in config.json must be a positive number, not {shown(value)}")
+    for name in COUNTS:
+        if name in config and not (is_count(value := config[name]) and 0 < value <= MAX_LAYERS):
+            raise WeightsError(f"{subject}: {name} in config.json must be from 1 to {MAX_LAYERS}, not {shown(value)}")
     channels, frames, side, tubelet, patch = numbers.values()
     if side % patch or frames % tubelet:
         raise WeightsError(f"{subject}: clips of {frames} x {side} x {side} are not whole tokens in config.json")
-    return Facts(adapter, channels, frames, side, tubelet, patch)
+    return Facts(adapter, channels, frames, side, tubelet, patch, config)
 
 
 def side_of(value: object) -> Any:

@@ -53,6 +53,9 @@ class Folder:
         """The backbone, for messages."""
         return f"backbone {self.path}"
 
+    repair = "restore it"
+    """Advice for a damaged file."""
+
     def find(self, name: str) -> Path | None:
         """Return a file; None if the folder lacks it."""
         path = self.path / name
@@ -82,6 +85,9 @@ class Repository:
         """The backbone, for messages."""
         at = "" if self.revision == "main" else f" at {self.revision[:12]}"
         return f"backbone {self.name}{at}"
+
+    repair = "delete it and run the command again"
+    """Advice for a damaged file."""
 
     @property
     def absent(self) -> str:
@@ -175,19 +181,19 @@ class Backbone:
             named = values["license_name"]
         return printable(named) if isinstance(named, str) and named else NOT_STATED
 
-    def folder(self) -> Path:
-        """Return the folder with the configuration and the weights, downloaded if necessary and checked.
+    def checked(self) -> list[Path]:
+        """Return the files with the weights, downloaded if necessary and checked.
 
         Raises:
             WeightsError: a file is missing, or its content differs from the digest.
         """
-        paths = [self.files.find(name) for name in self.weights]
-        digests = [file_sha256(path) for path in paths if path]
-        if len(digests) < len(paths) or joined(digests) != self.sha256:
-            wrong = next((path for path in paths if path), self.config)
-            again = "delete it and run the command again" if isinstance(self.files, Repository) else "restore it"
-            raise WeightsError(f"{self.files.subject}: {wrong} is damaged or altered (its sha256 is wrong); {again}")
-        return self.config.parent
+        found = [self.files.find(name) for name in self.weights]
+        paths = [path for path in found if path]
+        if len(paths) < len(found) or joined([file_sha256(path) for path in paths]) != self.sha256:
+            wrong = next(iter(paths), self.config)
+            problem = f"{wrong} is damaged or altered (its sha256 is wrong)"
+            raise WeightsError(f"{self.files.subject}: {problem}; {self.files.repair}")
+        return paths
 
 
 @functools.cache

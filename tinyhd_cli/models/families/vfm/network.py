@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ....errors import UsageError, WeightsError, one_line
+from ....errors import UsageError
 from ...spec import ModelSpec
 from .adapters import Adapter
 from .decoder import Decoder
 from .files import Backbone
+from .pretrained import pretrained
 
 FROZEN, TRAINED = "backbone.", ".lora_"
 """Prefix of the names of the backbone's tensors, and part of the names of those that are trained."""
@@ -43,74 +43,6 @@ def drop_fixed(module: nn.Module, state_dict: dict[str, Any], prefix: str, metad
 def accept_fixed(module: nn.Module, incompatible: Any) -> None:
     """Accept a state dict without the tensors that are not saved, which the network has already."""
     incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if is_saved(name)]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the messages and progress bars of transformers while the block runs."""
-    from transformers.utils import logging as module
-
-    logging = cast("Any", module)  # without type annotations
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def is_meta() -> bool:
-    """Return whether modules are built without values at present."""
-    return torch.get_default_device().type == "meta"
-
-
-def pretrained(backbone: Backbone, side: int) -> nn.Module:
-    """Return the model of transformers with its weights; without values on the meta device.
-
-    Args:
-        backbone: its files.
-        side: height and width of the clips, in pixels.
-
-    Raises:
-        WeightsError: the files are missing or damaged, or do not contain all of its weights.
-    """
-    import transformers
-
-    adapter, subject = backbone.facts.adapter, backbone.files.subject
-    kind = getattr(transformers, adapter.model)
-    arguments = dict(adapter.arguments)
-    with quiet():
-        try:
-            # The configuration itself could name an implementation whose code would be downloaded and run.
-            attention = {"attn_implementation": "sdpa" if kind._supports_sdpa else "eager"}
-            folder = backbone.config.parent
-            config = kind.config_class.from_pretrained(folder, local_files_only=True, **attention)
-            if adapter.free:
-                setattr(config, adapter.side, side)
-            if is_meta():
-                return cast("nn.Module", kind(config, **arguments))
-            model, report = kind.from_pretrained(
-                backbone.folder(),
-                config=config,
-                local_files_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                key_mapping={f"^{re.escape(adapter.prefix)}": ""} if adapter.prefix else None,
-                **attention,
-                **arguments,
-            )
-        except WeightsError:
-            raise
-        except Exception as error:  # transformers and safetensors raise many kinds of errors for damaged files
-            raise WeightsError(f"{subject}: {adapter.title} cannot be loaded: {one_line(error)}") from error
-    if missing := sorted(report["missing_keys"]):
-        more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
-        advice = f"use a complete {adapter.title} that save_pretrained wrote"
-        raise WeightsError(f"{subject}: its weights lack '{missing[0]}'{more}; {advice}")
-    return cast("nn.Module", model)
 
 
 def with_lora(model: nn.Module, adapter: Adapter, rank: int, alpha: int) -> nn.Module:
