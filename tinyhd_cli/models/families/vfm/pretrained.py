@@ -140,6 +140,8 @@ def check(backbone: Backbone, model: nn.Module, report: Mapping[str, Any]) -> No
     parts = (adapter.encoder,) if adapter.encoder else tuple(name for name, _ in model.named_children())
     prefix = f"{cast('Any', model).base_model_prefix}."
     for name in sorted(report["unexpected_keys"]):
-        if name.removeprefix(adapter.prefix).removeprefix(prefix).partition(".")[0] in parts:  # others are those of heads, such as a classifier
+        if (
+            name.removeprefix(adapter.prefix).removeprefix(prefix).partition(".")[0] in parts
+        ):  # others are those of heads, such as a classifier
             place = "for which config.json has no place (fewer layers?)"
             raise WeightsError(f"{subject}: its weights contain '{name}', {place}; {FITTING}")
