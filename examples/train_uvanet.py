@@ -320,6 +320,7 @@ def parse_arguments() -> argparse.Namespace:
     kinds = ("STATIC", "MOVING", "ANIMATED", "VIDEOS")
     add("--mix", type=int, nargs=4, default=(4, 4, 12, 12), metavar=kinds, help="clips per batch (default: 4 4 12 12)")
     add("--stir", type=float, default=0.3, help="fraction of an animated clip's target on moving patches")
+    add("--bias", type=float, default=0, help="added to the last bias at the end; below 0, less of the maps saturates")
     add("--device", default="cuda" if gpu else "cpu")
     add("--layers", choices=LAYERS, default="gpu" if gpu else "torch", help="implementation of the teachers' layers")
     add("--limit", type=int, help="maximum number of videos, and of photographs per folder, for a trial run")
@@ -377,6 +378,8 @@ def main() -> None:
             stage.record()
         train(stage, args.minutes[number], args.steps[number], measure)
         network = stage.recalibrated(40 if device.type == "cuda" else 1)
+        if heads == "fused":
+            network.head[-1].norm.bias.data += args.bias
         save(args.out / f"{name}.safetensors", network, {**facts, "steps": str(stage.step)})
         measure(network, f"end of stage {number}")
 

@@ -382,3 +382,5 @@ def test_messages_and_progress_as_json(tinyhd, tmp_path, weights_file, capsys, m
     monkeypatch.delenv("TINYHD_JSON_LOG")
     assert tinyhd("predict", "gone.mp4") == 3
     assert capsys.readouterr().err == "tinyhd: gone.mp4: no such file\n"
+    assert tinyhd("predict", "") == 3  # not the current folder
+    assert capsys.readouterr().err == "tinyhd: the name of an input is empty\n"

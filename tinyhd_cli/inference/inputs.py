@@ -85,6 +85,8 @@ def normalized(path: Path) -> Path:
 
 def matching(argument: str, folders: Folders, errors: dict[str, InputError]) -> list[Input]:
     """Return the videos of an argument; ``InputError`` if none is found. Errors of single matches go to ``errors``."""
+    if not argument:  # Path("") would be the current folder
+        raise InputError("the name of an input is empty")
     path = Path(argument)
     if path == STDIN:
         return [Input(path, named=True)]
