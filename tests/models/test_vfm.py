@@ -13,6 +13,7 @@ from helpers import video_backbones
 from torch import nn
 
 from tinyhd_cli import models, weights
+from tinyhd_cli.engines.generic import digest_of
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models.families.vfm import FAMILY, files
 from tinyhd_cli.models.families.vfm.adapters import read_facts, read_normalization
@@ -413,3 +414,16 @@ def test_features_are_normalized(folders, tmp_path, kind):
     # New norms have no effect but the normalization.
     assert torch.allclose(features.mean(1), torch.zeros(()), atol=1e-4)
     assert torch.allclose(features.var(1, unbiased=False), torch.ones(()), atol=1e-3)
+
+
+def test_compiled_networks_of_other_backbones_are_not_used(folders, tmp_path):
+    """Engines store compiled networks by this digest. The state dict lacks the backbone, and its text its heads."""
+    network = network_of(folders["vjepa2"])
+    digests = {digest_of(network, network.spec)}
+    assert digest_of(network_of(folders["vjepa2"]), network.spec) in digests
+    with torch.no_grad():
+        network.backbone.model.layernorm.bias[0] += 1
+    digests.add(digest_of(network, network.spec))
+    network.backbone.model.layer[0].attention.num_attention_heads = 4
+    digests.add(digest_of(network, network.spec))
+    assert len(digests) == 3

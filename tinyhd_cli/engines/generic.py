@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import io
+import itertools
 import logging
 import re
 import warnings
@@ -62,15 +63,29 @@ def reason(error: BaseException) -> str:
 def digest_of(network: nn.Module, spec: ModelSpec) -> str:
     """Return the SHA-256 of a network: its spec, its tensors, its modules, and the source files that define them.
 
-    A new version of a plugin may compute something else from the same tensors.
+    A new version of a plugin may compute something else from the same tensors. Tensors that the state dict lacks, such
+    as those of a pretrained part, and settings that the text of a module lacks, such as the number of heads, count.
     """
     found = hashlib.sha256(f"{sorted(spec.to_dict().items())}\n{network}\n{torch.__version__}".encode())
     for path in source_files(network):
         found.update(path.read_bytes())
-    for name, tensor in network.state_dict().items():
+    for name, module in network.named_modules():
+        found.update(f"{name}{settings_of(module)}".encode())
+    for name, tensor in itertools.chain(network.named_parameters(), network.named_buffers()):
         found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().data)
+        found.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def settings_of(module: nn.Module) -> list[tuple[str, object]]:
+    """Return the attributes of a module that are numbers, texts, or tuples or lists of them."""
+
+    def is_plain(value: object) -> bool:
+        if isinstance(value, tuple | list):
+            return all(map(is_plain, value))
+        return value is None or isinstance(value, bool | int | float | str)
+
+    return sorted((name, value) for name, value in vars(module).items() if name[0] != "_" and is_plain(value))
 
 
 def source_files(network: nn.Module) -> list[Path]:
