@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import clips, training_data
 
 from tinyhd_cli import hub, load_model, weights
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models import create, named_spec
+from tinyhd_cli.models.families.thtdnet.network import WIDTHS, Decoder
 from tinyhd_cli.models.original_names import recognize
 from tinyhd_cli.models.registry import family, network_state
 from tinyhd_cli.training.options import TrainConfig
@@ -57,7 +59,9 @@ def test_the_map_depends_on_all_32_frames(network):
     assert family(network.spec).specs[0].map_frame == -1
 
 
-@pytest.mark.parametrize("options", [{}, {"laterals": False}, {"decoder": "wide"}, {"channels": 64}])
+@pytest.mark.parametrize(
+    "options", [{}, {"laterals": False}, {"decoder": "wide"}, {"channels": 64}, {"patch_norm": False}]
+)
 def test_recognizes_own_tensors(options):
     spec = named_spec("thtdnet", **{**TINY, **options})
     assert recognize(network_state(spec)).same_network(spec)
@@ -65,7 +69,10 @@ def test_recognizes_own_tensors(options):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("channels", 48), ("depths", (2, 2, 2)), ("decoder", "deep"), ("drop_path", 1.0), ("laterals", 1)],
+    [
+        *(("channels", 48), ("depths", (2, 2, 2)), ("decoder", "deep"), ("drop_path", 1.0), ("laterals", 1)),
+        ("patch_norm", "no"),
+    ],
 )
 def test_options_that_no_network_has(name, value):
     with pytest.raises(UsageError, match=f"^--set {name}=.*: must be "):
@@ -109,6 +116,69 @@ def test_weights_of_another_size_are_refused(network):
     deeper = create("thtdnet", **{**TINY, "depths": (1, 2, 2, 1)})
     with pytest.raises(WeightsError, match=r"^--init: not a Video Swin transformer of this size: no features\.4\.1\."):
         family(deeper.spec).initialize(deeper, deeper.spec, classifier(network, "torchvision"), [])
+
+
+def test_starts_from_an_encoder_without_layernorm_after_the_patches(network):
+    """The lab's code has none."""
+    complete = classifier(network, "authors")
+    state = {name: tensor for name, tensor in complete.items() if "patch_embed.norm" not in name}
+    assert len(complete) - len(state) == 2
+    kind, fresh = family(network.spec), create("thtdnet", **TINY, patch_norm=False).eval()
+    assert kind.is_imagenet(dict.fromkeys(state))
+    kind.initialize(fresh, fresh.spec, state, [])
+    clip = torch.randn(1, 3, 32, 64, 64, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        embedded = fresh.encoder.patch_embed(clip)
+        kernel, bias = (state[f"backbone.patch_embed.proj.{part}"] for part in ("weight", "bias"))
+        torch.testing.assert_close(embedded.permute(0, 4, 1, 2, 3), F.conv3d(clip, kernel, bias, (2, 4, 4)))
+    with pytest.raises(WeightsError, match=r"^--init: has no LayerNorm after .*; add --set patch_norm=false$"):
+        kind.initialize(network, network.spec, state, [])
+    with pytest.raises(WeightsError, match=r"^--init: has a LayerNorm after .*; add --set patch_norm=true$"):
+        kind.initialize(fresh, fresh.spec, complete, [])
+
+
+def decoded(decoder, y1, y2, y3, y4):
+    """Return the map of a narrow decoder, layer by layer as in the table of its design."""
+    weights = {name: tensor.detach().double() for name, tensor in decoder.state_dict().items()}
+
+    def point(x, name):
+        return F.conv3d(x, weights[f"{name}.weight"][:, :, None, None, None], weights[f"{name}.bias"])
+
+    def layer(x, index, stride, padding):
+        return F.relu(F.conv3d(x, weights[f"layers.{index}.weight"], None, (stride, 1, 1), (padding, 1, 1)))
+
+    def up(x):
+        size = (x.shape[2], 2 * x.shape[3], 2 * x.shape[4])
+        return F.interpolate(x, size=size, mode="trilinear", align_corners=False)
+
+    x = point(y4, "project")
+    x = up(layer(x, 0, 1, 1)) + point(y3, "laterals.0")
+    x = up(layer(x, 1, 1, 1)) + point(y2, "laterals.1")
+    pairs = F.avg_pool3d(y1, (2, 1, 1))
+    x = up(layer(x, 2, 2, 0)) + point(pairs, "laterals.2")
+    x = up(layer(x, 3, 2, 0))
+    x = up(layer(x, 4, 2, 0))
+    x = layer(x, 5, 2, 0)
+    return F.conv3d(x, weights["to_map.weight"], None, 1, (0, 1, 1)).sigmoid()[:, :, 0]
+
+
+def test_the_decoder_in_float64():
+    generator = torch.Generator().manual_seed(6)
+    channels = (4, 8, 16, 32)
+    decoder = Decoder(channels, WIDTHS["narrow"], laterals=True)
+    with torch.no_grad():
+        for parameter in decoder.parameters():  # of a size at which the map keeps to no limit of the sigmoid
+            spread = 1.5 / max(1, parameter[0].numel()) ** 0.5
+            parameter.copy_(spread * torch.randn(parameter.shape, generator=generator))
+        features = [
+            torch.randn(2, width, 16, 3 << 3 - stage, 2 << 3 - stage, generator=generator)
+            for stage, width in enumerate(channels)
+        ]
+        found = decoder(*features)
+        expected = decoded(decoder, *(one.double() for one in features))
+    assert found.shape == (2, 1, 96, 64)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
 
 
 def test_tensors_of_an_impossible_size(network):

@@ -221,12 +221,12 @@ class Merging(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Turns each patch of the clip into a position with ``channels`` values."""
+    """Turns each patch of the clip into a position with ``channels`` values, normalized or not."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, normalized: bool = True) -> None:
         super().__init__()
         self.proj = nn.Conv3d(3, channels, PATCH, PATCH)
-        self.norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels) if normalized else nn.Identity()
 
     def forward(self, clip: Tensor) -> Tensor:
         """Return ``(N, T / 2, H / 4, W / 4, C)`` from ``(N, 3, T, H, W)``."""
@@ -243,6 +243,7 @@ class Swin3D(nn.Module):
         depths: blocks of each stage.
         drop_path: probability that a branch of the last block is dropped in training; it increases linearly from 0.
         checkpointed: whether training recomputes each block in the backward pass, which saves most of the memory.
+        patch_norm: whether LayerNorm follows the embedding of the patches, as in torchvision.
     """
 
     def __init__(
@@ -252,11 +253,12 @@ class Swin3D(nn.Module):
         *,
         drop_path: float = 0.1,
         checkpointed: bool = False,
+        patch_norm: bool = True,
     ) -> None:
         super().__init__()
         self.channels = tuple(channels << stage for stage in range(4))
         self.checkpointed = checkpointed
-        self.patch_embed = PatchEmbedding(channels)
+        self.patch_embed = PatchEmbedding(channels, normalized=patch_norm)
         drops = (drop_path * block / max(1, sum(depths) - 1) for block in itertools.count())
         layers: list[nn.Module] = []
         for stage, (width, depth) in enumerate(zip(self.channels, depths, strict=True)):

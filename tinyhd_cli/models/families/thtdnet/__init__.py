@@ -38,6 +38,7 @@ class THTDNetFamily(Family):
                 "depths": (2, 2, 18, 2),
                 "decoder": "narrow",
                 "laterals": True,
+                "patch_norm": True,
                 "drop_path": 0.2,
                 "checkpoint": False,
             },
@@ -63,6 +64,7 @@ class THTDNetFamily(Family):
             ("depths", counts and all(one in range(1, 65) for one in depths), "4 numbers from 1 to 64"),
             ("decoder", found["decoder"] in DECODERS, " or ".join(DECODERS)),
             ("laterals", isinstance(found["laterals"], bool), "true or false"),
+            ("patch_norm", isinstance(found["patch_norm"], bool), "true or false"),
             ("drop_path", is_number(drop) and 0 <= drop < 1, "a number from 0 to below 1"),
             ("checkpoint", isinstance(found["checkpoint"], bool), "true or false"),
         ):

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ....errors import WeightsError
 from ...blocks.swin3d import Swin3D
 from ...imagenet import fit
 from ...spec import ModelSpec
-from .original import encoder_tensors
+from .original import PATCH_NORM, encoder_tensors
 
 WIDTHS = {"narrow": (128, 96, 64, 64, 48, 32, 16), "wide": (0, 256, 128, 64, 32, 16, 8)}
 """Channels of the decoder: of the projection of the deepest features (0: there is none), and of its six layers."""
@@ -76,6 +77,7 @@ class THTDNet(nn.Module):
             options["depths"],
             drop_path=options["drop_path"],
             checkpointed=options["checkpoint"],
+            patch_norm=options["patch_norm"],
         )
         self.decoder = Decoder(self.encoder.channels, WIDTHS[options["decoder"]], laterals=options["laterals"])
 
@@ -89,8 +91,11 @@ def load_encoder(network: THTDNet, state_dict: Mapping[str, Tensor]) -> None:
     """Load the weights of a Video Swin transformer into a network's encoder.
 
     Raises:
-        WeightsError: a tensor is missing or of another shape.
+        WeightsError: a tensor is missing or of another shape, or only one of both has LayerNorm after the patches.
     """
-    parameters = dict(network.encoder.named_parameters())
-    found = fit(encoder_tensors(state_dict), parameters, "Video Swin transformer of this size")
+    parameters, tensors = dict(network.encoder.named_parameters()), encoder_tensors(state_dict)
+    if (PATCH_NORM in tensors) != (PATCH_NORM in parameters):
+        has, needed = ("has a", "true") if PATCH_NORM in tensors else ("has no", "false")
+        raise WeightsError(f"--init: {has} LayerNorm after the patch embedding; add --set patch_norm={needed}")
+    found = fit(tensors, parameters, "Video Swin transformer of this size")
     network.encoder.load_state_dict(network.encoder.state_dict() | found)

@@ -15,6 +15,9 @@ AUTHORS_ANCHOR = f"layers.0.blocks.0.{TABLE}"
 OWN_ANCHOR = f"encoder.{TORCHVISION_ANCHOR}"
 """The first bias table, by the names of torchvision, of the authors of Video Swin, and of tinyhd."""
 
+PATCH_NORM = "patch_embed.norm.weight"
+"""A tensor of LayerNorm after the patch embedding, which some programs leave out."""
+
 PERCEPTRON = {"fc1": "0", "fc2": "3"}
 
 
@@ -67,4 +70,5 @@ def options_of(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         "depths": depths,
         "decoder": "narrow" if "decoder.project.weight" in state_dict else "wide",
         "laterals": "decoder.laterals.0.weight" in state_dict,
+        "patch_norm": f"encoder.{PATCH_NORM}" in state_dict,
     }
