@@ -105,6 +105,34 @@ def test_train_and_predict(hub, tinyhd, capsys, videos, tmp_path, monkeypatch):
     assert f"contains vfm ({REPO}, {commit[:7]}), not vfm ({other})" in said[-1]
 
 
+def test_the_license_of_a_teacher(hub, tinyhd, capsys, videos, tmp_path):
+    """It is shown and stored when a student learns from the teacher, and when that student is trained further."""
+    network = models.build(spec(lora_rank=2))
+    line = f"backbone {REPO} (V-JEPA 2): license cc-by-nc-4.0"
+    weights.save(tmp_path / "t.safetensors", network.state_dict(), network.spec, provenance={"pretrained": line})
+    common = "--size 64x64 --workers 0 --steps 1 --batch-size 1 --quiet --device cpu".split()
+    data = ("--data", videos, *common)
+    run = ("--model", "tinyhd-m-quarter", *data)
+    options = ("--teacher", tmp_path / "t.safetensors", "--out", tmp_path / "a", "--init", "none")
+    code, said = tinyhd("distill", *run, *options), capsys.readouterr().err.splitlines()
+    assert (code, said) == (0, [f"--teacher {tmp_path}/t.safetensors: {line}"])
+    student = tmp_path / "a" / "best.safetensors"
+    assert weights.load(student).info.provenance["pretrained"] == line
+    assert line in (tmp_path / "a" / "README.md").read_text("utf-8")
+    code = tinyhd("train", *run, "--init", student, "--out", tmp_path / "b")
+    assert (code, capsys.readouterr().err.splitlines()) == (0, [f"--init {student}: {line}"])
+    assert weights.load(tmp_path / "b" / "best.safetensors").info.provenance["pretrained"] == line
+
+    options = ("--teacher", student, "--backbone", REPO, "--lora-rank", "0", "--hint", "1", "--out", tmp_path / "c")
+    code = tinyhd("distill", "--model", "vfm", "--set", "decoder_width=128", *data, *options)
+    said = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert said[-1].startswith(
+        "tinyhd: --hint: with these options, the layers of vfm that make its features are not tr"
+    )
+    assert not (tmp_path / "c" / "best.safetensors").exists()
+
+
 def test_specs_of_weights_files_need_no_hub(hub):
     found = spec()
     requests = len(hub.requests)

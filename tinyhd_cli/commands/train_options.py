@@ -55,7 +55,7 @@ EXTRA = {
         "Only compute the teacher's maps of every Nth video, from the Ith, and store them in --cache, for example on "
         "one of N machines; train nothing.",
     ),
-    "quiet": (bool, False, None, "Print only errors and warnings."),
+    "quiet": (bool, False, None, "Print only errors, warnings, and the licenses of pretrained networks."),
 }
 """Options that are not settings of ``TrainConfig``: type, default, metavar, help."""
 
@@ -201,11 +201,12 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
         display.result(str(filled))
         print(filled.folder)
         return 0
+    from ..training.licenses import notices
     from ..training.stages import train
 
-    if not display.quiet:
-        for line in config.family.notices(config.spec):
-            say(line)
+    if int(os.environ.get("RANK", "0")) == 0:  # licenses are not progress: --quiet does not hide them
+        for line, option in notices(config).items():
+            say(f"{option}: {line}" if option else line)
     try:
         train(
             config,

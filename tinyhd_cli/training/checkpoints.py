@@ -25,6 +25,7 @@ from ..weights import WeightsInfo
 from ..weights.file import read_bytes
 from ..weights.pytorch_file import unpickle
 from . import generators
+from .licenses import notices
 from .option_values import as_text, flag
 from .options import TrainConfig
 from .settings import from_dict
@@ -175,7 +176,7 @@ def provenance(config: TrainConfig, step: int) -> dict[str, str]:
         "init": config.init or "",
     }
     with contextlib.suppress(WeightsError):  # a license that cannot be read now is no reason to lose the weights
-        facts["pretrained"] = "; ".join(config.family.notices(config.spec))
+        facts["pretrained"] = "; ".join(notices(config))
     return {name: value for name, value in facts.items() if value}
 
 

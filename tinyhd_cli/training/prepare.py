@@ -95,6 +95,7 @@ def prepare(
     role_teachers = role_maps.load_teachers(config)
     torch.manual_seed(config.seed)
     network = build(config.spec)
+    check_hint(config, network)
     if not resumed:
         check_init(config)
 
@@ -125,6 +126,15 @@ def prepare(
     picks = held_out_picks(config, val_targets, labeled=True), held_out_picks(config, val_aux, labeled=False)
     validator = Validator(config, clips, *picks, teacher)
     return Run(network.to(device), teacher, clips, sampler, plan, validator, plan.target // parts)
+
+
+def check_hint(config: TrainConfig, network: nn.Module) -> None:
+    """Raise ``UsageError`` if the layers that make a student's features are not trained, so that a hint is useless."""
+    if config.hint and not any(one.requires_grad for one in network.get_submodule(config.family.features).parameters()):
+        raise UsageError(
+            f"--hint: with these options, the layers of {config.model} that make its features are not trained; change "
+            f"the options, or use --hint 0"
+        )
 
 
 def report_short(config: TrainConfig, videos: Sequence[Stored]) -> None:
