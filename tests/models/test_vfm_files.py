@@ -243,6 +243,39 @@ def test_without_transformers(tinyhd, capsys, videos, monkeypatch):
         models.create("vfm")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("sha256", "", "sha256, the digest of the backbone's weights, is missing"),
+        ("backbone", "acme/x", "revision, that of the backbone acme/x, is missing"),
+    ],
+)
+def test_weights_files_that_do_not_identify_the_backbone(tmp_path, tinyhd, capsys, field, value, said):
+    """Any backbone would be accepted, or the present state of a branch be downloaded."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    found = spec(str(video_backbones.write(tmp_path / "backbone")), lora_rank=0)
+    path = tmp_path / "changed.safetensors"
+    weights.save(path, models.build(found).state_dict(), found)
+    with safe_open(path, "pt") as file:
+        text = file.metadata()["tinyhd"].replace(json.dumps(found.options[field]), json.dumps(value))
+        save_file({name: file.get_tensor(name) for name in file.keys()}, path, {"tinyhd": text})  # noqa: SIM118
+    assert tinyhd("weights", "info", path) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(said)
+
+
+def test_settings_that_would_be_ignored(tmp_path, monkeypatch):
+    folder = video_backbones.write(tmp_path / "backbone")
+    with pytest.raises(UsageError, match=r"--revision v1: only for repositories of the Hub; .*backbone is a folder"):
+        spec(str(folder), revision="v1")
+    found = spec(str(folder), revision="main")
+    monkeypatch.setenv("TINYHD_BACKBONES", str(tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match=r"nowhere \(TINYHD_BACKBONES or tinyhd\.toml\): no such folder"):
+        models.build(found)
+
+
 def test_weights_of_another_class_are_incomplete(tmp_path):
     """Tensors that the weights lack would be random."""
     from safetensors.torch import load_file, save_file

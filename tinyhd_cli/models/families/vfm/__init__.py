@@ -19,7 +19,7 @@ from ....errors import UsageError, WeightsError
 from ....settings import expanded, setting
 from ...family import KL_CC_TERMS, Family, Flag
 from ...spec import MAX_CLIP_FRAMES, ModelSpec, Preprocess, is_count, shown
-from .files import NOT_STATED, SHA256, Backbone, find_backbone
+from .files import BRANCH, NOT_STATED, REPOSITORY, SHA256, Backbone, find_backbone
 
 if TYPE_CHECKING:
     from .network import FoundationNetwork
@@ -63,7 +63,7 @@ class FoundationFamily(Family):
             side_limits=(32, MAX_SIDE),
             options={
                 "backbone": DEFAULT_BACKBONE,
-                "revision": "main",  # of a resolved spec: a commit; empty for a folder
+                "revision": BRANCH,  # of a resolved spec: a commit; empty for a folder
                 "sha256": "",  # digest of the backbone's weights
                 "config_sha256": "",  # digest of its configuration; empty in weights files of earlier versions
                 "frames": 0,  # 0: as many as the backbone reads
@@ -114,6 +114,10 @@ class FoundationFamily(Family):
             wanted = f"a multiple of {facts.tubelet}" if facts.adapter.free else str(facts.frames)
             raise UsageError(f"--set frames={frames}: {facts.adapter.title} reads clips whose length is {wanted}")
         mean, std = backbone.normalization
+        if backbone.files.is_folder and not options["sha256"] and options["revision"] not in ("", BRANCH):
+            raise UsageError(
+                f"--revision {options['revision']}: only for repositories of the Hub; {backbone.files.name} is a folder"
+            )
         if not (options["sha256"] and moved(options["backbone"])):
             options |= {"backbone": backbone.files.name, "revision": backbone.files.revision}
         options |= {"sha256": backbone.sha256, "config_sha256": backbone.config_sha256, "frames": frames}
@@ -132,6 +136,10 @@ class FoundationFamily(Family):
         if spec.name != self.specs[0].name:
             return super().validated(spec)  # raises the error
         self.configure(self.specs[0], spec.options)
+        if not spec.options["sha256"]:
+            raise UsageError("sha256, the digest of the backbone's weights, is missing")
+        if not spec.options["revision"] and re.fullmatch(REPOSITORY, spec.options["backbone"]):
+            raise UsageError(f"revision, that of the backbone {spec.options['backbone']}, is missing")
         if spec.options["frames"] not in (0, spec.clip_frames):
             raise UsageError(f"clip_frames must be {spec.options['frames']}, not {spec.clip_frames}")
         if spec.maps != 1 or spec.lookahead:
@@ -159,10 +167,18 @@ class FoundationFamily(Family):
 
 
 def moved(backbone: str) -> Path | None:
-    """Return the folder of the same name in the folder of the setting ``backbones``; None without one."""
-    root = setting("backbones", "")
-    folder = expanded(root, "backbones") / Path(backbone).name if root else None
-    return folder if folder and folder.is_dir() else None
+    """Return the folder of the same name in the folder of the setting ``backbones``; None without one.
+
+    Raises:
+        UsageError: the folder of the setting does not exist.
+    """
+    if not (root := setting("backbones", "")):
+        return None
+    parent = expanded(root, "backbones")
+    if not parent.is_dir():
+        raise UsageError(f"backbones = {root} (TINYHD_BACKBONES or tinyhd.toml): no such folder")
+    folder = parent / Path(backbone).name
+    return folder if folder.is_dir() else None
 
 
 def matching(spec: ModelSpec) -> Backbone:

@@ -32,6 +32,12 @@ VOLATILE = {
 """Fields of a configuration that do not change features; nor do those whose names start with an underscore."""
 
 SHA256 = r"[0-9a-f]{64}"
+REPOSITORY = r"\w[\w.-]*/\w[\w.-]*"
+"""Pattern of the names of repositories of the Hub."""
+
+BRANCH = "main"
+"""Default branch of repositories."""
+
 CARD = "README.md"
 NOT_STATED = "not stated"
 
@@ -53,6 +59,7 @@ class Folder:
         """The backbone, for messages."""
         return f"backbone {self.path}"
 
+    is_folder = True
     repair = "restore it"
     """Advice for a damaged file."""
 
@@ -83,9 +90,10 @@ class Repository:
     @property
     def subject(self) -> str:
         """The backbone, for messages."""
-        at = "" if self.revision == "main" else f" at {self.revision[:12]}"
+        at = "" if self.revision == BRANCH else f" at {self.revision[:12]}"
         return f"backbone {self.name}{at}"
 
+    is_folder = False
     repair = "delete it and run the command again"
     """Advice for a damaged file."""
 
@@ -137,11 +145,11 @@ def files_of(backbone: str, revision: str) -> Files:
     path = Path(backbone).expanduser()
     if path.is_dir():
         return Folder(path.resolve())
-    if path.is_absolute() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", backbone):
+    if path.is_absolute() or not re.fullmatch(REPOSITORY, backbone):
         raise UsageError(
             f"--backbone {printable(backbone)}: no such folder, and not a repository of the Hub (owner/name)"
         )
-    return Repository(backbone, revision or "main")
+    return Repository(backbone, revision or BRANCH)
 
 
 @dataclass(frozen=True)
