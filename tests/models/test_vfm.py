@@ -17,7 +17,6 @@ from tinyhd_cli.engines.generic import digest_of
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models.families.vfm import FAMILY, files
 from tinyhd_cli.models.families.vfm.adapters import read_facts, read_normalization
-from tinyhd_cli.models.families.vfm.decoder import STEPS, AttentionStage, Decoder, resampled
 from tinyhd_cli.models.registry import network_state
 
 GRIDS = {
@@ -77,7 +76,8 @@ def test_features_have_time_and_space(folders, kind):
             assert tuple(int(at) for at in torch.unravel_index(difference.argmax(), GRIDS[kind])) == token
         maps = network(clip)
         with torch.autocast("cpu", torch.bfloat16):
-            assert float((network(clip).float() - maps).abs().max()) < 0.03
+            half = network.backbone(clip).float()
+    assert float((half - before).norm() / before.norm()) < 0.015  # bfloat16 has 8 bits
     assert maps.shape == (1, 1, *spec.input_size)
     assert 0 < float(maps.min()) < float(maps.max()) < 1
 
@@ -139,59 +139,6 @@ def test_other_sizes_and_lengths_of_clips(folders):
         spec_of(folders["videomae"], frames=16)
     with pytest.raises(UsageError, match=r"input_size 96x96: both sides must be multiples of 64 from 64 to 64"):
         spec_of(folders["videomae"]).with_size((96, 96))
-
-
-# ------------------------------------------------------------------------------------------------------------- decoder
-
-
-def test_sizes_of_the_published_decoder():
-    """96.2 million parameters, 75.5 of them in the four convolutions over time; the shapes of SalFoM."""
-    with torch.device("meta"):
-        decoder = Decoder(1024)
-        shapes = {}
-        for name in ("attend1", "attend2", "attend3", "conv2", "conv4", "conv6", "squeeze", "time2", "time3"):
-            layer = decoder.get_submodule(name)
-            layer.register_forward_hook(lambda _, inputs, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
-        maps = decoder(torch.empty(1, 1024, 16, 14, 14), (224, 224))
-    assert sum(one.numel() for one in decoder.parameters()) == 96_237_520
-    assert sum(one.numel() for one in decoder.squeeze.parameters()) == 75_497_472
-    assert maps.shape == (1, 1, 224, 224)
-    assert shapes == {
-        "attend1": (256, 8, 14, 14),
-        "attend2": (64, 4, 14, 14),
-        "attend3": (16, 1, 56, 56),
-        "conv2": (256, 8, 14, 14),
-        "conv4": (64, 4, 28, 28),
-        "conv6": (16, 1, 112, 112),
-        "squeeze": (1024, 1, 14, 14),
-        "time2": (256, 1, 14, 14),
-        "time3": (64, 1, 56, 56),
-    }
-
-
-def test_attention_is_over_time_only():
-    """A place depends on no other place; steps are merged in pairs and see their neighbors."""
-    torch.manual_seed(0)
-    stage = AttentionStage(6, 8, 2).eval()
-    x = torch.randn(1, 6, 16, 3, 4)
-    changed = x.clone()
-    changed[:, :, 9, 1, 2] += 2
-    with torch.no_grad():
-        difference = (stage(changed) - stage(x)).abs().sum(1)[0]
-    assert difference.shape == (8, 3, 4)
-    assert set(map(tuple, difference.sum(0).nonzero().tolist())) == {(1, 2)}
-    assert int(difference[:, 1, 2].argmax()) == 9 // 2
-    assert int((difference[:, 1, 2] > 0).sum()) > 2  # shifted windows connect the pairs
-
-
-def test_steps_in_time():
-    ramp = torch.arange(8.0).view(1, 1, 8, 1, 1).expand(1, 2, 8, 3, 5)
-    longer = resampled(ramp)
-    assert longer.shape == (1, 2, STEPS, 3, 5)
-    assert torch.allclose(longer[0, 0, :, 0, 0], ((torch.arange(16) + 0.5) / 2 - 0.5).clamp(0, 7))
-    assert torch.equal(resampled(longer), longer)
-    shorter = resampled(torch.arange(32.0).view(1, 1, 32, 1, 1))
-    assert torch.equal(shorter.flatten(), torch.arange(16) * 2 + 0.5)
 
 
 # ---------------------------------------------------------------------------------------------------- saving, loading

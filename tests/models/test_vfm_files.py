@@ -16,6 +16,7 @@ from tinyhd_cli import models, weights
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models.families import vfm
 from tinyhd_cli.models.families.vfm import files
+from tinyhd_cli.training import checkpoints
 
 REPO = "acme/tiny-vjepa2"
 CARD = b"---\ntags: [video]\nlicense: cc-by-nc-4.0\n---\n# A backbone\n"
@@ -78,6 +79,9 @@ def test_train_and_predict(hub, tinyhd, capsys, videos, tmp_path, monkeypatch):
         "lora_alpha": 6,
     }
     assert loaded.spec.options["sha256"] == blob().name
+    last, _ = checkpoints.read(out)
+    for name in (name for name in loaded.state_dict if "lora_B" in name):  # 0 at the start
+        assert 0 < float(loaded.state_dict[name].norm()) < float(last.model[name].norm()), name
     assert loaded.info.provenance["pretrained"] == said[0]
     assert "license cc-by-nc-4.0" in (out / "README.md").read_text("utf-8")
     assert tinyhd("weights", "info", out / "best.safetensors") == 0
