@@ -11,7 +11,7 @@ from helpers.networks import lively
 from torch import nn
 
 from tinyhd_cli import benchmarks, weights
-from tinyhd_cli.benchmarks import cost, metrics, model_runs
+from tinyhd_cli.benchmarks import cost, metrics, model_runs, networks
 from tinyhd_cli.models import Family, ModelSpec, named_spec
 
 
@@ -99,6 +99,16 @@ class Layers(nn.Module):
     def forward(self, clip):
         x = self.down(clip.unbind(2)[0])
         return self.up(x.view(1, 6, 4, 4)) + 1
+
+
+def test_large_networks_are_compared_only_by_name(monkeypatch):
+    """The default names are those of networks that a usual machine runs in every engine."""
+    assert networks.parameters(named_spec("thtdnet")) == 50_326_726
+    names = networks.engine_networks()
+    assert {"tinyhd-m", "stkd-pair"} <= set(names)
+    assert "thtdnet" not in names
+    monkeypatch.setattr(networks, "MAX_PARAMETERS", 500_000)
+    assert {name.partition("-")[0] for name in networks.engine_networks()} == {"uva", "dis"}
 
 
 def test_the_cost_of_a_network(monkeypatch):

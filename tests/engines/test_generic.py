@@ -156,10 +156,10 @@ def test_int8_needs_a_lowering(pair_file, caplog, engine):
     [said] = messages(caplog)
     if engine == "openvino":
         assert (loaded.name, loaded.precision) == ("openvino", "float32")
-        assert said == "openvino: int8 has no lowering of this model family; using openvino in float32"
+        assert said == "openvino: int8 is not available for pair-64; using openvino in float32"
     else:
         assert (loaded.name, loaded.precision) == ("torch", "float32")
-        assert said == "fused: has no lowering of this model family; using PyTorch, which is several times slower"
+        assert said == "fused: its kernels do not support pair-64; using PyTorch, which is several times slower"
 
 
 def test_bf16_is_checked_like_any_precision(pair_file, caplog):

@@ -111,7 +111,7 @@ def test_engines_agree_or_fall_back(pair_file, caplog):
     fallback = load_model(pair_file, "cpu", engine="fused")
     assert fallback.engine.name == "torch"
     assert tinyhd_messages(caplog) == [
-        "fused: has no lowering of this model family; using PyTorch, which is several times slower"
+        "fused: its kernels do not support pair-64; using PyTorch, which is several times slower"
     ]
 
 

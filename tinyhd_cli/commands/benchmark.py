@@ -130,7 +130,11 @@ def show_stages(video: Path, loaded: Model, as_json: bool) -> None:
 @app.command()
 def model(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="Networks. Default: all that can be trained.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME...]",
+            help="Networks. Default: all that can be trained and have at most 40 million parameters.",
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Trained weights, to compare the maps of the engines too.")

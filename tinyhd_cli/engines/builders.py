@@ -32,17 +32,15 @@ CHANNEL_BYTES = 1 << 16
 """Maximum size of one channel of a batch at full resolution, on CPUs. With larger batches, the activations of a layer
 are evicted from the cache before the next layer reads them: UVA-Net takes up to 20 % more time."""
 
-NO_LOWERING = "has no lowering of this model family"
 
-
-def check_precision(precision: str, node: Node | None) -> None:
+def check_precision(precision: str, spec: ModelSpec, node: Node | None) -> None:
     """Raise ``EngineUnavailable`` if the CPU or the network does not support a precision."""
     from .openvino import has_bf16
 
     if precision == "bf16" and not has_bf16():
         raise EngineUnavailable("this CPU does not support bf16")
     if precision == "int8" and node is None:
-        raise EngineUnavailable(f"int8 {NO_LOWERING}")
+        raise EngineUnavailable(f"int8 is not available for {spec.name}")
 
 
 def cache_file(digest: str, part: str, precision: str, threads: int) -> Path | None:
@@ -52,7 +50,7 @@ def cache_file(digest: str, part: str, precision: str, threads: int) -> Path | N
 
 def build_openvino(network: LoadedNetwork, precision: str) -> Engine:
     """Return OpenVINO with a network."""
-    check_precision(precision, network.graph)
+    check_precision(precision, network.spec, network.graph)
     threads = engine_threads()
     if network.graph is not None:
         return openvino_graph(network.graph, precision, threads)
@@ -78,8 +76,8 @@ def build_fused(network: LoadedNetwork, precision: str) -> Engine:
     if not available_isas():
         raise EngineUnavailable(NO_KERNELS)
     if network.graph is None:
-        raise EngineUnavailable(NO_LOWERING)
-    check_precision(precision, network.graph)
+        raise EngineUnavailable(f"its kernels do not support {network.spec.name}")
+    check_precision(precision, network.spec, network.graph)
     return fused_graph(network.graph, precision, engine_threads())
 
 
@@ -168,7 +166,7 @@ def build_openvino_frames(network: nn.Module, spec: ModelSpec, device: str, prec
     from . import generic
     from .openvino import OpenVinoFrames
 
-    check_precision(precision, None)
+    check_precision(precision, spec, None)
     batch = frames_batch(spec, device, precision)
     frames = batch + spec.clip_frames - 1
     make = functools.partial(generic.to_openvino, network, (3, *spec.input_size), frames)
