@@ -337,6 +337,10 @@ def test_code_in_pickles_is_not_run(tmp_path):
     assert torch.equal(network.backbone.model.layernorm.weight, tensors["encoder.layernorm.weight"])
 
     ran = tmp_path / "ran"
+    torch.save({**tensors, "epoch": 3}, folder / "pytorch_model.bin")
+    files.find_backbone.cache_clear()
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin contains more than tensors"):
+        models.build(spec(str(folder)))
     torch.save(Malicious(ran), folder / "pytorch_model.bin")
     files.find_backbone.cache_clear()
     with pytest.raises(WeightsError, match=r"pytorch_model\.bin contains more than tensors, .*; use model\.saf"):
@@ -380,6 +384,7 @@ def test_code_that_a_configuration_names_is_not_run(tmp_path, kind):
         ({"num_hidden_layers": 1}, r"contain 'encoder\.layer\.1\.[\w.]+', for which config\.json has no place \(fewer"),
         ({"qkv_bias": False}, r"contain 'encoder\.layer\.0\.attention\.key\.bias', for which config\.json has no"),
         ({"num_hidden_layers": 3}, r"its weights lack 'encoder\.layer\.2\.attention\.key\.bias'"),
+        ({"hidden_size": 65536}, r"'encoder\.[\w.]+' has the shape \[.*48.*\], but config\.json implies \[.*65536"),
         ({"hidden_size": 96}, r": 'encoder\.[\w.]+' has the shape \[48\], but config\.json implies \[96\]; use the"),
         ({"hidden_act": "acme"}, r"V-JEPA 2 cannot be built from config\.json: .*acme"),
     ],

@@ -68,18 +68,23 @@ def pretrained(backbone: Backbone, side: int) -> nn.Module:
             config = configuration(kind, backbone.facts.config)
             if adapter.free:
                 setattr(config, adapter.side, side)
+            with torch.device("meta"):
+                without_values = cast("nn.Module", kind(config, **arguments))
             if is_meta():
-                return cast("nn.Module", kind(config, **arguments))
+                return without_values
+            check_shapes(backbone, without_values, tensors)  # transformers would allocate any size
             model, report = kind.from_pretrained(
                 None,
                 config=config,
                 state_dict=tensors,
                 dtype=torch.float32,
-                ignore_mismatched_sizes=True,  # reported below
+                ignore_mismatched_sizes=True,  # checked above
                 output_loading_info=True,
                 key_mapping={f"^{re.escape(adapter.prefix)}": ""} if adapter.prefix else None,
                 **arguments,
             )
+        except WeightsError:
+            raise
         except Exception as error:  # transformers raises many kinds of errors for invalid configurations
             raise WeightsError(
                 f"{backbone.files.subject}: {adapter.title} cannot be built from config.json: {one_line(error)}"
@@ -105,20 +110,40 @@ def read_tensors(backbone: Backbone) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    subject = backbone.files.subject
     tensors: dict[str, Tensor] = {}
     for path in backbone.checked():
         try:
             if path.suffix == PICKLED:
-                tensors |= torch.load(path, map_location="cpu", weights_only=True)
+                found = torch.load(path, map_location="cpu", weights_only=True)
+                if not all(isinstance(value, Tensor) for value in found.values()):
+                    raise pickle.UnpicklingError
             else:
-                tensors |= load_file(path)
+                # A copy: the file is mapped into memory, and could be replaced.
+                found = {name: tensor.clone() for name, tensor in load_file(path).items()}
         except pickle.UnpicklingError as error:
             problem = "contains more than tensors, or is damaged; use model.safetensors"
-            raise WeightsError(f"{backbone.files.subject}: {path.name} {problem}") from error
-        except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError) as error:
-            problem = f"is damaged ({one_line(error)}); {backbone.files.repair}"
-            raise WeightsError(f"{backbone.files.subject}: {path} {problem}") from error
+            raise WeightsError(f"{subject}: {path.name} {problem}") from error
+        except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
+            raise WeightsError(f"{subject}: {path} is damaged ({one_line(error)}); {backbone.files.repair}") from error
+        tensors |= found
     return tensors
+
+
+def check_shapes(backbone: Backbone, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ``WeightsError`` for a tensor of a file whose shape is not that of the model's tensor of the same name."""
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        shape = expected.get(own_name(backbone, model, name))
+        if shape not in (None, tuple(tensor.shape)):
+            shapes = f"has the shape {shown(list(tensor.shape))}, but config.json implies {shown(list(shape))}"
+            raise WeightsError(f"{backbone.files.subject}: '{name}' {shapes}; {FITTING}")
+
+
+def own_name(backbone: Backbone, model: nn.Module, name: str) -> str:
+    """Return the name of a tensor without the prefix of the model in weights of a larger one."""
+    prefix = f"{cast('Any', model).base_model_prefix}."
+    return name.removeprefix(backbone.facts.adapter.prefix).removeprefix(prefix)
 
 
 def check(backbone: Backbone, model: nn.Module, report: Mapping[str, Any]) -> None:
@@ -130,18 +155,13 @@ def check(backbone: Backbone, model: nn.Module, report: Mapping[str, Any]) -> No
         report: of transformers.
     """
     subject, adapter = backbone.files.subject, backbone.facts.adapter
-    for name, stored, expected in sorted(report["mismatched_keys"]):
-        shapes = f"has the shape {shown(list(stored))}, but config.json implies {shown(list(expected))}"
-        raise WeightsError(f"{subject}: '{name}' {shapes}; {FITTING}")
-    if missing := sorted(report["missing_keys"]):
+    absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    if missing := sorted(absent):
         more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
         advice = f"use a complete {adapter.title} that save_pretrained wrote"
         raise WeightsError(f"{subject}: its weights lack '{missing[0]}'{more}; {advice}")
     parts = (adapter.encoder,) if adapter.encoder else tuple(name for name, _ in model.named_children())
-    prefix = f"{cast('Any', model).base_model_prefix}."
     for name in sorted(report["unexpected_keys"]):
-        if (
-            name.removeprefix(adapter.prefix).removeprefix(prefix).partition(".")[0] in parts
-        ):  # others are those of heads, such as a classifier
+        if own_name(backbone, model, name).partition(".")[0] in parts:  # others are those of heads, as a classifier
             place = "for which config.json has no place (fewer layers?)"
             raise WeightsError(f"{subject}: its weights contain '{name}', {place}; {FITTING}")
