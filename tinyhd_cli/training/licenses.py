@@ -29,14 +29,19 @@ def notices(config: TrainConfig) -> dict[str, str]:
     if Path(config.initial_weights).is_file():
         files[f"--init {config.initial_weights}"] = config.initial_weights
     for option, name in files.items():
-        if line := stated(name):
+        if line := stated(name, Path(name).stat().st_mtime_ns if Path(name).is_file() else 0):
             found.setdefault(line, option)
     return found
 
 
 @functools.cache
-def stated(name: str) -> str:
-    """Return the line about pretrained networks in a weights file; empty without one."""
+def stated(name: str, mtime_ns: int) -> str:
+    """Return the line about pretrained networks in weights; empty without one.
+
+    Args:
+        name: of the weights, or their file.
+        mtime_ns: time of the last change of the file, which only identifies its content.
+    """
     with contextlib.suppress(WeightsError, UsageError):  # raised when the weights are loaded, with the option's name
         metadata = weights.open_file(name).metadata
         return metadata.provenance.get("pretrained", "") if metadata else ""
