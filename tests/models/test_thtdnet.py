@@ -131,9 +131,9 @@ def test_starts_from_an_encoder_without_layernorm_after_the_patches(network):
         embedded = fresh.encoder.patch_embed(clip)
         kernel, bias = (state[f"backbone.patch_embed.proj.{part}"] for part in ("weight", "bias"))
         torch.testing.assert_close(embedded.permute(0, 4, 1, 2, 3), F.conv3d(clip, kernel, bias, (2, 4, 4)))
-    with pytest.raises(WeightsError, match=r"^--init: has no LayerNorm after .*; add --set patch_norm=false$"):
+    with pytest.raises(WeightsError, match=r"^the encoder has no LayerNorm after .*; add --set patch_norm=false$"):
         kind.initialize(network, network.spec, state, [])
-    with pytest.raises(WeightsError, match=r"^--init: has a LayerNorm after .*; add --set patch_norm=true$"):
+    with pytest.raises(WeightsError, match=r"^the encoder has a LayerNorm after .*; add --set patch_norm=true$"):
         kind.initialize(fresh, fresh.spec, complete, [])
 
 

@@ -96,6 +96,6 @@ def load_encoder(network: THTDNet, state_dict: Mapping[str, Tensor]) -> None:
     parameters, tensors = dict(network.encoder.named_parameters()), encoder_tensors(state_dict)
     if (PATCH_NORM in tensors) != (PATCH_NORM in parameters):
         has, needed = ("has a", "true") if PATCH_NORM in tensors else ("has no", "false")
-        raise WeightsError(f"--init: {has} LayerNorm after the patch embedding; add --set patch_norm={needed}")
+        raise WeightsError(f"the encoder {has} LayerNorm after the patch embedding; add --set patch_norm={needed}")
     found = fit(tensors, parameters, "Video Swin transformer of this size")
     network.encoder.load_state_dict(network.encoder.state_dict() | found)
