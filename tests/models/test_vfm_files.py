@@ -106,7 +106,13 @@ def test_train_and_predict(hub, tinyhd, capsys, videos, tmp_path, monkeypatch):
         tinyhd, capsys, videos, "--backbone", other, "--batch-size", "1", "--init", out / "best.safetensors"
     )
     assert code == 4
-    assert f"contains vfm ({REPO}, {commit[:7]}), not vfm ({other})" in said[-1]
+    digest = files.find_backbone(str(other), "main").sha256
+    assert said[-1].endswith(f": contains vfm ({REPO}, {commit[:7]}), not vfm ({other}, {digest[:7]})")
+
+    options = ("--data", videos, "--out", out, "--device", "cpu")
+    assert tinyhd("train", "--model", "tinyhd-s-quarter", *options, "--resume") == 2
+    expected = f"tinyhd: --resume: {out} is a run of vfm, not tinyhd-s-quarter; name another run with --out\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_the_license_of_a_teacher(hub, tinyhd, capsys, videos, tmp_path):
@@ -268,6 +274,25 @@ def test_weights_files_that_do_not_identify_the_backbone(tmp_path, tinyhd, capsy
     assert tinyhd("weights", "info", path) == 4
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("train", "--model", "vfm", "--lora-rank", "x"), "--lora-rank x: must be a whole number"),
+        (("train", "--model", "vfm", "--lora-alpha", "0"), "--lora-alpha 0: must be a whole number from 1 to 4096"),
+        (("train", "--model", "vfm", "--set", "lora_rank=x"), "--set lora_rank=x: must be a whole number"),
+        (("train", "--backbone", "acme/x"), "--backbone: only for --model vfm, not tinyhd-m"),
+        (("train", "--preset", "thtdnet", "--backbone", "acme/x"), "--backbone: only for --model vfm, not thtdnet"),
+        (
+            ("distill", "--preset", "thtdnet-kd", "--teacher", "x.safetensors", "--backbone", "acme/x"),
+            "--backbone: only for --model vfm, not thtdnet; the backbone of a teacher is in its weights file",
+        ),
+    ],
+)
+def test_errors_name_the_option_that_was_given(tinyhd, capsys, videos, options, said):
+    assert tinyhd(*options, "--data", videos) == 2
+    assert capsys.readouterr().err == f"tinyhd: {said}\n"
 
 
 def test_settings_that_would_be_ignored(tmp_path, monkeypatch):

@@ -103,7 +103,9 @@ def test_an_interrupted_shard_resumes(tinyhd, data, whole, monkeypatch, capsys):
     capsys.readouterr()
     assert tinyhd(*shard) == 0
     assert maps_in(Path("cache")) == maps_in(whole)
-    assert f"the maps of {len(maps_in(whole)) - 3} computed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"the maps of {len(maps_in(whole)) - 3} computed" in said
+    assert "--out" not in said  # no folder of a run is made
 
 
 @pytest.mark.slow
@@ -131,6 +133,12 @@ def test_damaged_maps_are_named(tinyhd, data, whole, capsys):
 def test_malformed_shards(tinyhd, data, capsys, text):
     assert tinyhd(*command(data, Path("cache"), f"--teacher-shard={text}")) == 2
     assert f"--teacher-shard {text}: must be I/N with I from 1 to N, such as 1/4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--resume", "--extend"])
+def test_a_shard_continues_no_run(tinyhd, data, capsys, option):
+    assert tinyhd(*command(data, Path("cache"), "--teacher-shard", "1/2", option)) == 2
+    assert capsys.readouterr().err == f"tinyhd: {option}: not with --teacher-shard, which trains nothing\n"
 
 
 def test_a_shard_needs_a_cache_and_may_have_no_videos(tinyhd, data, capsys):

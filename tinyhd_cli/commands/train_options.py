@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UsageError
-from ..models.registry import built_in
+from ..models.registry import built_in, named
 from ..training.option_values import as_text, flag
 from ..training.options import MODEL, RUN, TrainConfig
-from ..training.settings import build_config, presets
+from ..training.settings import build_config, chosen, presets
 from .progress import PLAIN_INTERVAL_S
 from .terminal import console, say
 
@@ -177,11 +178,50 @@ def with_present_names(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+@contextlib.contextmanager
+def naming_flags(options: Mapping[str, Any]) -> Iterator[None]:
+    """Name the options of networks as they were given, ``--NAME X``, in the errors of the block about ``--set NAME=X``.
+
+    Args:
+        options: of the command line.
+    """
+    given = [name for name in network_options() if options.get(name) is not None]
+    try:
+        yield
+    except UsageError as error:
+        text = str(error)
+        for name in given:
+            text = text.replace(f"--set {name}=", f"{flag(name)} ")
+        raise UsageError(text) from error
+
+
+def check_network_options(given: Mapping[str, Any], model: str) -> None:
+    """Raise ``UsageError`` for an option of other networks than the one that is trained.
+
+    Args:
+        given: settings of the command line.
+        model: name of the network.
+    """
+    found = named(model)
+    for item in given.get("set") or []:
+        name = item.partition("=")[0].strip()
+        kind = network_options().get(name, (None, None))[0]
+        if kind and found and name not in found.options:
+            teachers = f"; the {name} of a teacher is in its weights file" if given.get("teacher") else ""
+            names = " or ".join(one.name for one in kind.specs)
+            raise UsageError(f"{flag(name)}: only for --model {names}, not {model}{teachers}")
+
+
 def run(options: dict[str, Any], **fixed: Any) -> int:
     """Train with the options of a command line; ``fixed`` settings override them."""
     extra = {name: options.pop(name, default) for name, (_, default, _, _) in EXTRA.items()}
-    given = {name: parse(name, text) for name, text in with_present_names(options).items()} | fixed
-    config = configure(given, extra)
+    if extra["teacher_shard"] and (extra["resume"] or extra["extend"]):
+        raise UsageError(
+            f"--{'resume' if extra['resume'] else 'extend'}: not with --teacher-shard, which trains nothing"
+        )
+    with naming_flags(options):
+        given = {name: parse(name, text) for name, text in with_present_names(options).items()} | fixed
+        config = configure(given, extra)
     if extra["dry_run"]:
         from ..training.dry_run import plan
 
@@ -234,18 +274,28 @@ def configure(given: dict[str, Any], extra: dict[str, Any]) -> TrainConfig:
     from ..training import stages
     from ..training.run_defaults import describe, latest_run, run_defaults
 
+    model = chosen(given, extra["preset"], extra["config"]).get("model")
     if extra["resume"] or extra["extend"]:
         used: dict[str, Any] = {} if given["out"] else {"out": latest_run()}
         saved = stages.saved_config(Path(given["out"] or used["out"]))
+        if isinstance(model, str) and model != saved.model:
+            again = "--extend" if extra["extend"] else "--resume"
+            raise UsageError(
+                f"{again}: {saved.out} is a run of {saved.model}, not {model}; name another run with --out"
+            )
+        check_network_options(given, saved.model)
         if extra["extend"] and given.get("epochs") and not given.get("steps"):
             saved = dataclasses.replace(saved, steps=None)  # it would override epochs
         config = build_config(given, extra["preset"], extra["config"], saved)
     else:
+        check_network_options(given, model if isinstance(model, str) else TrainConfig.model)
         defaults = run_defaults(build_config(given, extra["preset"], extra["config"]))
         config = build_config(given, extra["preset"], extra["config"], defaults=defaults)
         unnamed = not (given.get("model") or extra["preset"] or extra["config"])
         used = {"model": config.model} if unnamed else {}
         used |= {name: value for name, value in defaults.items() if getattr(config, name) == value}
+    if extra["teacher_shard"] or extra["cache_only"]:
+        used.pop("out", None)  # nothing is written there
     used = {name: value for name, value in used.items() if not given.get(name)}
     stages.configs(config)  # an error about missing data is all that is printed
     if used and not extra["quiet"] and int(os.environ.get("RANK", "0")) == 0:

@@ -387,9 +387,10 @@ def whole_network(config: TrainConfig) -> dict[str, Tensor]:
     if not trained_so.same_network(config.spec):
         if given == wanted:
             given, wanted = with_options(checkpoint.spec), with_options(config.spec)
-        raise WeightsError(
-            f"--init {config.init}: contains {given}, not {wanted} (tinyhd reduce-channels makes narrower networks)"
-        )
+        reducible = type(config.family).reduce_channels is not Family.reduce_channels
+        narrower = checkpoint.spec.family == config.spec.family and reducible
+        advice = " (tinyhd reduce-channels makes narrower networks)" if narrower else ""
+        raise WeightsError(f"--init {config.init}: contains {given}, not {wanted}{advice}")
     return checkpoint.state_dict
 
 

@@ -148,20 +148,25 @@ def build_config(
     Raises:
         UsageError: a preset, setting or value is unknown or invalid.
     """
-    values: dict[str, Any] = saved.to_dict() if saved else dict(defaults or {})
+    values = merged(saved.to_dict() if saved else dict(defaults or {}), chosen(given, preset, file))
+    return from_dict(values, where=str(file or preset or "command line"))
+
+
+def chosen(given: Mapping[str, Any], preset: str | None, file: Path | None) -> dict[str, Any]:
+    """Return the settings that are chosen for a run, without defaults; see :func:`build_config` for the arguments."""
+    values: dict[str, Any] = {}
     if preset is not None:
         if preset not in presets():
             raise UsageError(f"--preset {preset!r} is unknown: {did_you_mean(preset, presets())}")
         text = (resources.files(__package__) / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
-        values = merged(values, read_yaml(text, f"preset {preset}"))
+        values = read_yaml(text, f"preset {preset}")
     if file is not None:
         try:
             text = read_document(file)
         except (OSError, ValueError) as error:
             raise UsageError(f"--config {file}: cannot be read: {getattr(error, 'strerror', error)}") from error
         values = merged(values, read_yaml(text, str(file)))
-    values = merged(values, {name: value for name, value in given.items() if value is not None})
-    return from_dict(values, where=str(file or preset or "command line"))
+    return merged(values, {name: value for name, value in given.items() if value is not None})
 
 
 def merged(values: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:

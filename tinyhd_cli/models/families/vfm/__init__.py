@@ -84,8 +84,9 @@ class FoundationFamily(Family):
     pretrained = True
 
     def title(self, spec: ModelSpec) -> str:
-        backbone, revision = spec.options["backbone"], spec.options["revision"]
-        return f"vfm ({backbone}{f', {revision[:7]}' if revision else ''})"
+        backbone, revision, sha256 = (spec.options[name] for name in ("backbone", "revision", "sha256"))
+        version = (revision or sha256)[:7]  # folders of the same name may contain other weights
+        return f"vfm ({backbone}{f', {version}' if version else ''})"
 
     def check_installed(self) -> None:
         if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
