@@ -32,6 +32,7 @@ from tinyhd_cli.engines.fused import Fused
 from tinyhd_cli.engines.kernels import HALF, available_isas
 from tinyhd_cli.engines.lower_tinyhd import lower
 from tinyhd_cli.engines.partition import LEVELS, UnsupportedGraph, partition
+from tinyhd_cli.engines.still import still
 
 NETWORKS = [f"tinyhd-{outputs}{width}" for outputs in "ms" for width in ("", "-half", "-quarter")]
 
@@ -91,6 +92,20 @@ def test_a_network(isa):
     result = lower(network, shape)
     assert len(partition(result).head) == 4
     assert_agrees(result, shape, in_kernels(isa), single=1e-4, half=0.15, seeds=1)
+
+
+@needs_kernels
+@each_isa
+@pytest.mark.parametrize("name", ["tinyhd-m-quarter", "tinyhd-s-quarter"])
+def test_a_still_clip(isa, name):
+    """The encoder's first blocks and sums of time steps, too."""
+    network = lively(name)
+    fold(network, by_name=True)
+    height, width = 64, 256 if isa in HALF else 128
+    result = still(lower(network, (3, 16, height, width)))
+    blocks = partition(result).head + partition(result).tail
+    assert any(isinstance(block.node, graph.Mix) for block in blocks)
+    assert_agrees(result, (3, 1, height, width), in_kernels(isa), single=1e-4, half=0.15, seeds=1)
 
 
 @needs_kernels
@@ -164,6 +179,26 @@ def test_parts_of_each_network(name):
     )
     assert len(parts.fusion.maps) == 6
     assert parts.fusion.bias == pytest.approx(network.fusion.bias.item())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parts_of_still_clips(name):
+    """The kernels compute the high-resolution blocks of a still clip, too."""
+    network = lively(name)
+    fold(network)
+    parts = partition(still(lower(network, (3, 16, 192, 256))))
+    middle = [node for output in parts.middle for node in graph.operations(output)]
+    assert high_filters(middle, [(192 >> level, 256 >> level) for level in range(LEVELS)]) == 0
+    assert parts.head and parts.steps == [0, 0]
+
+
+def test_parts_of_a_concatenation():
+    """A block that reads a concatenation waits for the blocks that write its parts."""
+    network = lively("tinyhd-m-quarter")
+    fold(network)
+    parts = partition(lower(network, (3, 16, 192, 256)))
+    reader = next(block for block in parts.tail if block.source and block.source.node in parts.concats)
+    assert set(reader.parts) & {block.node for block in parts.tail}
 
 
 def test_unsupported_graphs():

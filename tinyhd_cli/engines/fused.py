@@ -10,13 +10,13 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from ctypes import POINTER, c_float, c_void_p
+from ctypes import POINTER, c_float, c_int32, c_void_p
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph import Array, Input, Node, Shape, aligned
+from .graph import Array, Input, Mix, Node, Shape, aligned
 from .kernels import GAP, HALF, PLANES, CBlock, CCopy, CFusion, CProgram, CTensor, available_isas, load
 from .partition import Block, Partition, Source, partition
 
@@ -26,6 +26,14 @@ def fastest_isa(precision: str, blocks: Sequence[Block]) -> str:
     if precision == "bf16" and all(block.node.shape[3] % 64 == 0 for block in blocks):
         return (available_isas(half=True) + available_isas())[0]
     return available_isas()[0]
+
+
+def two_steps(weight: Array) -> tuple[NDArray[np.int32], Array]:
+    """Return the two time steps, and their weights, of each row of a :class:`Mix`; the same step twice if it is one."""
+    steps = np.argsort(-np.abs(weight), axis=1, kind="stable")[:, [0, min(1, weight.shape[1] - 1)]]
+    weights = np.take_along_axis(weight, steps, 1)
+    steps[:, 1] = np.where(weights[:, 1] == 0, steps[:, 0], steps[:, 1])
+    return np.ascontiguousarray(steps, np.int32), weights
 
 
 class Middle(Protocol):
@@ -85,6 +93,7 @@ class Fused:
         self._tail = self._program(parts.tail, result.shape)
         self._add_copies(parts)
         self._add_fusion(parts)
+        self._steps = parts.steps
         self._middle_input = None if isinstance(parts.middle_input, Input) else parts.middle_input
         size = max(kernels.scratch(ctypes.byref(program)) for program in (self._head, self._tail))
         self._scratch = [aligned(size, dtype=np.uint8) for _ in range(max(threads, 1))]
@@ -116,6 +125,7 @@ class Fused:
             self._fill(c_block, block)
             for side, source in enumerate((block.source, block.added)):
                 c_block.after[side] = numbers.get(source.node, -1) if source else -1
+            c_block.until = max((numbers.get(node, -1) for node in block.parts), default=-1)
         self._referenced.append(c_blocks)
         return CProgram(blocks=c_blocks, count=len(blocks), height=shape[2], width=shape[3])
 
@@ -144,6 +154,10 @@ class Fused:
         c_block.result_step = self._planes[block.node].shape[1]
         c_block.outer, c_block.frames_out, c_block.height, c_block.width = block.node.shape
         c_block.taps = c_block.stride = c_block.space = 1
+        if isinstance(block.node, Mix):
+            steps, weights = two_steps(block.node.weight)
+            self._referenced.append(steps)
+            c_block.mixed, c_block.mix_weights = steps.ctypes.data_as(POINTER(c_int32)), self._numbers(weights)
         if block.source:
             c_block.source = self._tensor(block.source)
         if block.added:
@@ -191,6 +205,8 @@ class Fused:
 
     def infer(self, clip: Array) -> Array:
         """Return the saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``. Calls from several threads run one by one."""
+        if self._steps is not None:
+            clip = clip[:, self._steps]
         with self._lock:
             if self._middle_input is None:
                 self._middle.infer(clip)

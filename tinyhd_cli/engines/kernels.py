@@ -61,9 +61,12 @@ class CBlock(ctypes.Structure):
         ("result", POINTER(c_float)),
         ("result_step", c_int64),
         *((f"{name}{part}", POINTER(c_float)) for name in ("expand", "filter", "project") for part in ("", "_bias")),
+        ("mixed", POINTER(c_int32)),
+        ("mix_weights", POINTER(c_float)),
         *((name, c_int32) for name in ("height", "width", "channels", "inner", "outer")),
         *((name, c_int32) for name in ("frames_in", "frames_out", "taps", "stride", "padding", "space", "dense")),
         ("after", c_int32 * 2),
+        ("until", c_int32),
         *((name, c_int32) for name in ("next", "done")),
     ]
 

@@ -16,7 +16,23 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from .graph import Add, Concat, Conv, Input, Interpolate, Node, PixelShuffle, Relu6, Scale, Sigmoid
+import numpy as np
+
+from .graph import (
+    Add,
+    Concat,
+    Conv,
+    Input,
+    Interpolate,
+    Mix,
+    Node,
+    PixelShuffle,
+    Relu6,
+    Scale,
+    Sigmoid,
+    operations,
+    relu6,
+)
 from .kernels import MAX_MAPS, MAX_PLANES, MAX_TAPS, PLANES, SHUFFLED, UPSAMPLED
 
 LEVELS = 3
@@ -42,7 +58,8 @@ class Source:
 class Block:
     """An inverted residual at high resolution, ``(C, T, H, W)``: expansion, depthwise convolution, projection.
 
-    Two other operations are blocks without some parts: the encoder's first convolution, and a pixel shuffle.
+    Three other operations are blocks without some parts: the encoder's first convolution, a pixel shuffle, and weighted
+    sums of time steps (the node is a ``Mix``), whose rows have a sum of 1.
     """
 
     node: Node
@@ -59,6 +76,16 @@ class Block:
     def sources(self) -> Iterator[Source]:
         """The tensors that are read."""
         return (source for source in (self.source, self.added) if source is not None)
+
+    @property
+    def parts(self) -> Iterator[Node]:
+        """The parts of concatenations that are read."""
+        waiting = [source.node for source in self.sources if isinstance(source.node, Concat)]
+        while waiting:
+            for node in waiting.pop().inputs:
+                if isinstance(node, Concat):
+                    waiting.append(node)
+                yield node
 
 
 @dataclass(frozen=True)
@@ -88,6 +115,8 @@ class Partition:
     """The same outputs, in a graph whose input is ``middle_input``."""
     middle_input: Node
     """The clip, or the result of a block of the head."""
+    steps: list[int] | None
+    """Time steps of the clip that the graph reads; None: all."""
 
 
 def partition(result: Node) -> Partition:
@@ -99,6 +128,7 @@ def partition(result: Node) -> Partition:
     Raises:
         UnsupportedGraph: the kernels do not support the last operations of the graph.
     """
+    result, steps = with_movable_mixes(result)
     for encoder in (True, False):
         reader = Reader(result, encoder)
         cut, needed = reader.middle_inputs()
@@ -117,7 +147,64 @@ def partition(result: Node) -> Partition:
         outputs=outputs,
         middle=[with_inputs(node, replaced) for node in outputs],
         middle_input=middle_input,
+        steps=steps,
     )
+
+
+def with_movable_mixes(result: Node) -> tuple[Node, list[int] | None]:
+    """Move weighted sums of time steps to the boundaries of blocks: operations on single pixels may come first or last.
+
+    Returns:
+        The output of an equal graph, and the time steps of the clip that it reads; None: all.
+    """
+    new: dict[Node, Node] = {}
+    steps: list[int] | None = None
+    for node in operations(result):
+        inputs = tuple(new[one] for one in node.inputs)
+        moved = node if inputs == node.inputs else replace(node, inputs=inputs)
+        match moved:
+            case Mix(inputs=(Input() as clip,)) if is_gather(moved) and readers(result, clip) == 1:
+                steps = [int(step) for step in moved.weight.argmax(1)]
+                new[node] = Input(moved.shape)
+            case Conv(depthwise=True, inputs=(Mix(inputs=(Relu6(inputs=(Conv() as expand,)),)) as mix,)) if is_gather(
+                mix
+            ) and is_pointwise(expand):
+                new[node] = replace(moved, inputs=(relu6(after_mix(expand, mix)),))
+            case Conv(inputs=(Mix(inputs=(Relu6() as filtered,)) as mix,)) if is_mean(mix) and is_pointwise(moved):
+                before = replace(moved, shape=(moved.shape[0], filtered.shape[1], *moved.shape[2:]), inputs=(filtered,))
+                new[node] = replace(mix, shape=moved.shape, inputs=(before,))
+            case _:
+                new[node] = moved
+    return new[result], steps
+
+
+def after_mix(conv: Conv, mix: Mix) -> Conv:
+    """Return a 1x1x1 convolution whose input is mixed, instead of its result."""
+    (x,) = conv.inputs
+    steps = mix.shape[1]
+    mixed = replace(mix, shape=(x.shape[0], steps, *x.shape[2:]), inputs=(x,))
+    return replace(conv, shape=(conv.shape[0], steps, *conv.shape[2:]), inputs=(mixed,))
+
+
+def readers(result: Node, node: Node) -> int:
+    """Return the number of operations that read a node."""
+    return sum(one is node for other in operations(result) for one in other.inputs)
+
+
+def is_gather(mix: Mix) -> bool:
+    """Return whether each result of a mix is a time step of its input."""
+    return is_mean(mix) and bool(np.isin(mix.weight, (0, 1)).all())
+
+
+def is_mean(mix: Mix) -> bool:
+    """Return whether each result of a mix is a weighted mean of time steps."""
+    return bool(np.allclose(mix.weight.sum(1), 1))
+
+
+def is_pointwise(conv: Conv) -> bool:
+    """Return whether a convolution is a plain 1x1x1 convolution."""
+    plain = (math.prod(conv.weight.shape[2:]), conv.stride, conv.padding) == (1, (1, 1, 1), (0, 0, 0))
+    return plain and not conv.depthwise
 
 
 def with_inputs(node: Node, replaced: dict[Node, Node]) -> Node:
@@ -259,6 +346,8 @@ def block_at(node: Node, encoder: bool) -> Block:
             return Block(node, Source(clip, PLANES), None, None, first, None)
         case PixelShuffle() if encoder:
             return Block(node, None, upsampled(node), None, None, None)
+        case Mix(inputs=(other,)) if encoder and is_mean(node):
+            return Block(node, Source(other, PLANES), None, None, None, None)
         case (
             Add(inputs=(PixelShuffle() | Interpolate() as other, Conv() as project))
             | Add(inputs=(Conv() as project, PixelShuffle() | Interpolate() as other))
@@ -275,6 +364,8 @@ def block_at(node: Node, encoder: bool) -> Block:
     match project.inputs[0]:
         case Relu6(inputs=(Conv(depthwise=True, inputs=(Relu6(inputs=(expanded,)) as before,)) as depthwise,)):
             pass
+        case Relu6(inputs=(Conv(depthwise=True, inputs=(Mix() as before,)) as depthwise,)) if encoder:
+            return Block(node, Source(before, PLANES), added, None, depthwise, project)
         case _:
             raise UnsupportedGraph("a block without a depthwise convolution")
     match expanded:
@@ -325,7 +416,5 @@ def check(block: Block) -> None:
     if not kernel.depthwise and kernel.weight.shape[1] * taps > MAX_PLANES:
         raise UnsupportedGraph(f"a convolution with a weight of {kernel.weight.shape}")
     for conv in (block.expand, block.project):
-        if conv and (
-            conv.depthwise or (math.prod(conv.weight.shape[2:]), conv.stride, conv.padding) != (1, (1, 1, 1), (0, 0, 0))
-        ):
+        if conv and not is_pointwise(conv):
             raise UnsupportedGraph("a block whose expansion or projection is not a plain 1x1x1 convolution")

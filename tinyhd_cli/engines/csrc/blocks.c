@@ -57,8 +57,9 @@ struct tensor {
     int32_t kind, frames;
 };
 
-/* An inverted residual. Two other operations are blocks without some parts: the first convolution of the encoder, which
- * is not depthwise (`dense`), reads frames in single precision and has no other parts; and a copy of `added`, upsampled. */
+/* An inverted residual. Three other operations are blocks without some parts: the first convolution of the encoder,
+ * which is not depthwise (`dense`), reads frames in single precision and has no other parts; a copy of `added`,
+ * upsampled; and weighted sums of frames of the source (`mixed`). */
 struct block {
     struct tensor source;
     struct tensor added; /* added to the result; data: NULL if there is none */
@@ -67,11 +68,14 @@ struct block {
     const number *expand, *expand_bias;    /* (channels, inner); NULL: the source is not expanded */
     const number *filter, *filter_bias;    /* (inner, taps, 3, 3); dense: (outer, inner, taps, 3, 3) */
     const number *project, *project_bias;  /* (inner, outer) */
+    const int32_t *mixed;      /* (frames_out, 2): two frames of the source for each frame; NULL: not a sum of frames */
+    const number *mix_weights; /* (frames_out, 2) */
     int32_t height, width, channels, inner, outer; /* size of the result */
     int32_t frames_in, frames_out, taps, stride, padding;
     int32_t space; /* stride in both dimensions of a frame, 1 or 2 */
     int32_t dense;
     int32_t after[2];   /* numbers of the blocks whose results are read; -1 for none */
+    int32_t until;      /* number of the last block that writes a part of the source; -1 for none */
     int32_t next, done; /* number of bands started and finished */
 };
 
@@ -535,8 +539,28 @@ static void project(const struct band *w, int t) {
     }
 }
 
+/* Compute a band of weighted sums of two frames. */
+static void mix_band(const struct block *b, int y0) {
+    int64_t area = (int64_t)b->height * b->width, from = (int64_t)y0 * b->width;
+    for (int c = 0; c < b->outer; c++)
+        for (int t = 0; t < b->frames_out; t++) {
+            const number *source = b->source.data + c * b->source.step + from, *weights = b->mix_weights + 2 * t;
+            const number *one = source + b->mixed[2 * t] * area, *other = source + b->mixed[2 * t + 1] * area;
+            number *to = b->result + c * b->result_step + t * area + from;
+            if (one == other)
+                memcpy(to, one, BAND * b->width * sizeof *to);
+            else
+                for (int x = 0; x < BAND * b->width; x += LANES)
+                    store(to + x, load(one + x) * weights[0] + load(other + x) * weights[1]);
+        }
+}
+
 /* Compute a band of a block, a few inner channels at a time. */
 static void run_band(const struct block *b, int y0, number *memory) {
+    if (b->mixed) {
+        mix_band(b, y0);
+        return;
+    }
     struct band w = {.b = b, .y0 = y0, .height = b->height, .width = b->width};
     assign_scratch(&w, memory);
     for (int x = 0; x < w.width; x++) {
@@ -656,6 +680,7 @@ EXPORT void run(struct program *p, void *memory) {
     wait_for(&p->done, bands);
     for (int i = 0; i < p->count; i++) {
         struct block *b = &p->blocks[i];
+        for (int k = 0; k <= b->until; k++) wait_for(&p->blocks[k].done, p->blocks[k].height / BAND);
         for (int k = 0; k < 2; k++)
             if (b->after[k] >= 0) wait_for(&p->blocks[b->after[k]].done, p->blocks[b->after[k]].height / BAND);
         while ((y = __atomic_fetch_add(&b->next, 1, __ATOMIC_RELAXED)) < b->height / BAND) {
