@@ -21,9 +21,10 @@ MAX_VALUE = 1 << 16
 """Limit on the numbers of a configuration."""
 
 
-MAX_LAYERS = 1 << 10
+MAX_LAYERS = 256
 COUNTS = ("num_hidden_layers", "num_spatial_layers", "num_temporal_layers", "num_attention_heads")
-"""Numbers of layers and heads in configurations, and their limit."""
+UNUSED = ("pred_num_hidden_layers", "pred_num_attention_heads", "num_auxiliary_layers", "num_pooler_layers")
+"""Numbers of layers and heads in configurations, of parts that are used and of others, which may be 0; their limit."""
 
 
 @dataclass(frozen=True)
@@ -191,9 +192,11 @@ def read_facts(config: object, subject: str) -> Facts:
     for name, value in numbers.items():
         if not is_count(value) or not 0 < value <= MAX_VALUE:
             raise WeightsError(f"{subject}: {name} in config.json must be a positive number, not {shown(value)}")
-    for name in COUNTS:
-        if name in config and not (is_count(value := config[name]) and 0 < value <= MAX_LAYERS):
-            raise WeightsError(f"{subject}: {name} in config.json must be from 1 to {MAX_LAYERS}, not {shown(value)}")
+    for name in (*COUNTS, *UNUSED):
+        least = int(name in COUNTS)
+        if name in config and not (is_count(value := config[name]) and least <= value <= MAX_LAYERS):
+            limits = f"from {least} to {MAX_LAYERS}"
+            raise WeightsError(f"{subject}: {name} in config.json must be {limits}, not {shown(value)}")
     channels, frames, side, tubelet, patch = numbers.values()
     if side % patch or frames % tubelet:
         raise WeightsError(f"{subject}: clips of {frames} x {side} x {side} are not whole tokens in config.json")

@@ -86,8 +86,9 @@ def pretrained(backbone: Backbone, side: int) -> nn.Module:
         except WeightsError:
             raise
         except Exception as error:  # transformers raises many kinds of errors for invalid configurations
+            reason = one_line(error).rstrip(": ")
             raise WeightsError(
-                f"{backbone.files.subject}: {adapter.title} cannot be built from config.json: {one_line(error)}"
+                f"{backbone.files.subject}: {adapter.title} cannot be built from config.json: {reason}"
             ) from error
     check(backbone, model, report)
     return cast("nn.Module", model)
