@@ -257,6 +257,7 @@ def test_without_transformers(tinyhd, capsys, videos, monkeypatch):
     ("field", "value", "said"),
     [
         ("sha256", "", "sha256, the digest of the backbone's weights, is missing"),
+        ("config_sha256", "", "config_sha256, the digest of the backbone's configuration, is missing"),
         ("backbone", "acme/x", "revision, that of the backbone acme/x, is missing"),
     ],
 )

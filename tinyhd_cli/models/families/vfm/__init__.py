@@ -65,7 +65,7 @@ class FoundationFamily(Family):
                 "backbone": DEFAULT_BACKBONE,
                 "revision": BRANCH,  # of a resolved spec: a commit; empty for a folder
                 "sha256": "",  # digest of the backbone's weights
-                "config_sha256": "",  # digest of its configuration; empty in weights files of earlier versions
+                "config_sha256": "",  # digest of its configuration
                 "frames": 0,  # 0: as many as the backbone reads
                 "lora_rank": 8,
                 "lora_alpha": 16,
@@ -137,8 +137,9 @@ class FoundationFamily(Family):
         if spec.name != self.specs[0].name:
             return super().validated(spec)  # raises the error
         self.configure(self.specs[0], spec.options)
-        if not spec.options["sha256"]:
-            raise UsageError("sha256, the digest of the backbone's weights, is missing")
+        for option, part in (("sha256", "weights"), ("config_sha256", "configuration")):
+            if not spec.options[option]:
+                raise UsageError(f"{option}, the digest of the backbone's {part}, is missing")
         if not spec.options["revision"] and re.fullmatch(REPOSITORY, spec.options["backbone"]):
             raise UsageError(f"revision, that of the backbone {spec.options['backbone']}, is missing")
         if spec.options["frames"] not in (0, spec.clip_frames):
