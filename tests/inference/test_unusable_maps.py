@@ -60,5 +60,7 @@ def test_a_teacher_whose_maps_are_not_finite_is_refused(tinyhd, capsys, not_fini
     command = ("distill", "--teacher", not_finite, "--data", f"folder:{root}", "--out", "run", "--size", "64x64")
     options = ("--steps", 2, "--batch-size", 1, "--workers", 0, "--device", "cpu", "--init", "none", "--quiet")
     assert tinyhd(*command, *options, "--cache", "cache") == 4
-    assert capsys.readouterr().err == UNUSABLE
+    warning, error = capsys.readouterr().err.splitlines(keepends=True)
+    assert "2 videos shorter than a clip" in warning
+    assert error == UNUSABLE
     assert not list(Path("cache").rglob("*.npz"))
