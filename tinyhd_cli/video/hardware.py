@@ -58,6 +58,7 @@ def why_not(device: str, path: Path, options: InputOptions) -> str:
         if isinstance(error.__context__, PermissionError):  # of the driver, because the software could read the file
             return "this machine has no such device, or no driver for it"
         return str(error).removeprefix(f"{path}: ")
+    # Drivers and PyAV raise errors of all these kinds for a device that cannot be used; the software is used then.
     except (av.FFmpegError, OSError, RuntimeError, ValueError, NotImplementedError) as error:
         return one_line(error)
     if found is None or expected is None:

@@ -25,7 +25,7 @@ EXPORT const int32_t version = 1;
 /* Number of pixels whose factors and colors are looked up at a time. */
 enum { BLOCK = 64 };
 
-/* The mixture that leaves a pixel as it is: a factor of 1, and no color. */
+/* The mixture that does not change a pixel: a factor of 1, and no color. */
 enum { UNCHANGED = 255 };
 
 /* The pair of neighbors that each row or column of a resized image is mixed from. */
