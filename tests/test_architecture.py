@@ -11,7 +11,7 @@ from tinyhd_cli.models.registry import built_in, names
 PACKAGE = Path(__file__).resolve().parents[1] / "tinyhd_cli"
 
 LAYERS = (
-    {"models"},
+    {"models", "parallel"},
     {"engines", "metrics", "video", "weights"},
     {"datasets", "recordings"},
     {"inference"},

@@ -20,7 +20,8 @@ from typer.exceptions import TyperException
 
 from . import errors, settings
 from .commands.config_file import option_defaults
-from .commands.terminal import loading, say, show_log, traceback_lines
+from .commands.terminal import loading, say, show_log
+from .log_text import traceback_lines
 
 COMMANDS = {
     "predict": "predict.predict",

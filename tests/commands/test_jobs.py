@@ -14,49 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers import clips, work_items
+from helpers import clips
 
 from tinyhd_cli import system
-from tinyhd_cli.commands import jobs, progress, time_left, workers
-from tinyhd_cli.errors import UsageError, WeightsError
+from tinyhd_cli.commands import jobs, progress, time_left
+from tinyhd_cli.errors import UsageError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and /proc")
-
-
-def finished(events):
-    """Return the last events of the items by number."""
-    return {event.number: event for event in events if isinstance(event, workers.Finished)}
-
-
-def test_a_killed_process_fails_its_item_only():
-    events = list(workers.run(work_items.noisy, [1, -1, 2, None, 3], 2))
-    assert sum(isinstance(event, workers.Ready) for event in events) == 1
-    assert [event.text for event in events if isinstance(event, workers.Message)] == ["prepared"], (
-        "once, not per process"
-    )
-    ends = finished(events)
-    assert {number: end.result for number, end in ends.items()} == {0: 2, 1: None, 2: 4, 3: None, 4: 6}
-    assert {number: [message.text for message in end.messages] for number, end in ends.items() if number != 1} == {
-        0: ["item 1"],
-        2: ["item 2"],
-        3: [],
-        4: ["item 3"],
-    }
-    assert str(ends[1].error) == (
-        "a worker process was killed by signal 9, perhaps because memory ran out; try a smaller --jobs"
-    )
-    assert "pickle" in str(ends[3].error)
-    reports = [event for event in events if isinstance(event, workers.Progress) and event.number == 0]
-    assert [(report.phase, report.done, report.total) for report in reports] == [("", 1, 2), ("last", 2, 2)]
-
-
-def test_processes_that_cannot_start():
-    with pytest.raises(WeightsError, match="no such weights"):
-        list(workers.run(work_items.missing, [1, 2], 2))
-    ends = finished(workers.run(work_items.dying, [1, 2], 1))
-    assert [str(ends[number].error) for number in (0, 1)] == [
-        "a worker process ended unexpectedly (exit code 3); try --jobs 1"
-    ] * 2
 
 
 @pytest.fixture(scope="module")

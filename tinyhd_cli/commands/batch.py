@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic_files import sweep
 from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, describe_unexpected
+from ..parallel import Event, Finished, Message, Processes, Progress, Ready, Report, Work, run
 from ..system import engine_threads, limit_threads
 from ..wording import damage
-from . import terminal, workers
+from . import terminal
 from .jobs import count_processes
 from .progress import ProgressDisplay, fraction_of, progress_display
 from .terminal import loading, print_event, print_logged, say
@@ -262,13 +263,13 @@ def do_in_parallel(jobs: Sequence[Job], task: Task, processes: int, quiet: bool,
     outcomes: dict[int, Outcome] = {}
     loading.show(f"loading {task.model.source} in {processes} processes")
     with contextlib.ExitStack() as stack:
-        events = stack.enter_context(contextlib.closing(workers.run(InProcess(task, processes), turns, processes)))
+        events = stack.enter_context(contextlib.closing(run(InProcess(task, processes), turns, Processes(processes))))
         progress = ParallelProgress(stack, jobs, quiet)
         try:
             for event in events:
-                if isinstance(event, workers.Message):
+                if isinstance(event, Message):
                     print_logged(event.level, event.text)
-                elif isinstance(event, workers.Finished):
+                elif isinstance(event, Finished):
                     outcomes[event.number] = take(event, turns[event.number], task, tally)
                 progress.show(event)
         except KeyboardInterrupt:
@@ -288,18 +289,18 @@ class InProcess:
     task: Task
     processes: int
 
-    def __call__(self) -> workers.Work:
+    def __call__(self) -> Work:
         """Return the work on one turn."""
         limit_threads(max(1, engine_threads() // self.processes))
         model = self.task.load()
 
-        def work(turn: Turn, report: workers.Report) -> Outcome:
+        def work(turn: Turn, report: Report) -> Outcome:
             return attempt(self.task, model, replace(turn, progress=lambda phase="": partial(report, phase)))
 
         return work
 
 
-def take(event: workers.Finished, turn: Turn, task: Task, tally: Tally) -> Outcome:
+def take(event: Finished, turn: Turn, task: Task, tally: Tally) -> Outcome:
     """Print and count the end of one input, and return its outcome."""
     name = str(turn.job.video)
     for message in event.messages:
@@ -332,21 +333,21 @@ class ParallelProgress:
         self._update: Callable[[], None] = lambda: None
         self._phases: dict[tuple[int, str], OnProgress] = {}
 
-    def show(self, event: workers.Event) -> None:
+    def show(self, event: Event) -> None:
         """Show what has changed with an event; the display starts when the first process is ready."""
-        if isinstance(event, workers.Ready):
+        if isinstance(event, Ready):
             self._display = self._stack.enter_context(progress_display(self._quiet))
             self._stack.enter_context(self._overall)
             self._update = self._display.overall(len(self._jobs), self._overall)
-        elif isinstance(event, workers.Progress):
+        elif isinstance(event, Progress):
             self._overall.update(event.number, 0.0 if event.phase else fraction_of(event.done, event.total))
             if terminal.as_json and self._display is not None:
                 self._event(self._display, event)
-        elif isinstance(event, workers.Finished):
+        elif isinstance(event, Finished):
             self._overall.end(event.number, event.result is not None and event.result.result is not None)
         self._update()
 
-    def _event(self, display: ProgressDisplay, event: workers.Progress) -> None:
+    def _event(self, display: ProgressDisplay, event: Progress) -> None:
         key = event.number, event.phase
         if key not in self._phases:
             name, count = self._jobs[event.number].name, count_of(event.number, len(self._jobs))

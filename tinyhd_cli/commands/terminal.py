@@ -9,9 +9,9 @@ import logging
 import sys
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING
 
+from ..log_text import text_of
 from ..untrusted import printable
 
 if TYPE_CHECKING:
@@ -78,17 +78,6 @@ def print_logged(level: int, text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         loading.hide()
         console().print(f"tinyhd: {kind}{text}")
-
-
-def text_of(record: logging.LogRecord) -> str:
-    """Return the message of a record as one line, followed by the traceback, if any."""
-    error = record.exc_info[1] if record.exc_info else None
-    return "\n".join([printable(record.getMessage()), *(traceback_lines(error) if error else ())])
-
-
-def traceback_lines(error: BaseException) -> list[str]:
-    """Return the lines of an exception's traceback, made printable."""
-    return [printable(line) for part in traceback.format_exception(error) for line in part.splitlines()]
 
 
 def show_log(debug: bool, json_log: bool = False) -> None:

@@ -18,14 +18,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from ..errors import TinyhdError, describe_unexpected
-from .terminal import text_of
+from ..log_text import text_of
+from .events import Event, Finished, Message, Progress, Ready, Report, Work
 
 PRELOADED = [
     "matplotlib",
@@ -41,46 +42,6 @@ PROGRESS_INTERVAL_S = 0.1
 STOP_TIMEOUT_S = 15.0
 """Time that processes have for removing their temporary files and stopping; then they are killed."""
 
-Report = Callable[[str, int, "int | None"], None]
-"""Reports progress of an item: name of its phase, finished frames, and total."""
-
-Work = Callable[[Any, Report], Any]
-"""Processes an item, and returns a picklable result. It must not raise any error."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """A logged message."""
-
-    level: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The first process can work."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Progress of an item."""
-
-    number: int
-    phase: str
-    done: int
-    total: int | None
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The end of an item."""
-
-    number: int
-    result: Any = None
-    messages: list[Message] = field(default_factory=list)
-    error: TinyhdError | None = None
-    """Set if the process was killed, which leaves no result."""
-
 
 @dataclass(frozen=True)
 class Unusable:
@@ -88,9 +49,6 @@ class Unusable:
 
     error: TinyhdError
 
-
-Event = Message | Ready | Progress | Finished
-"""Messages are events if they are about no item; equal ones of several processes are one event."""
 
 # ------------------------------------------------------------------------------------------------- in each process
 
