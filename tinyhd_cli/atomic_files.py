@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import storage
 from .errors import OutputError
 from .processes import has_ended, process_key
 
@@ -61,13 +62,18 @@ def temporary_path(path: Path) -> Path:
 
 
 def publish(temporary: Path, path: Path) -> None:
-    """Move complete content to its destination: rename it, or copy it to a pipe, a device or an open file.
+    """Move complete content to its destination: rename it, upload it, or copy it to a pipe, a device or an open file.
 
     The files of a folder replace files of the same names in an existing folder.
 
     Raises:
         OSError: the content cannot be moved.
+        OutputError: it cannot be put into a store.
     """
+    if storage.url_of(path) is not None:
+        storage.publish(temporary, path)
+        remove(temporary)
+        return
     if is_special(path):
         copy_to_stream(temporary, path)
         remove(temporary)
@@ -175,7 +181,8 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
 
 
 def make_parent(path: Path) -> None:
-    """Create the parent folder of an output; ``OutputError`` if that is impossible."""
+    """Create the parent folder of an output; ``OutputError`` if that is impossible, or if its store is unusable."""
+    storage.check_destination([path])
     if is_special(path):
         return
     try:

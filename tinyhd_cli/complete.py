@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from . import storage
+from .errors import OutputError
+
 PNG_END = b"IEND\xaeB`\x82"
 """Last chunk of a PNG file, without its length."""
 
@@ -23,8 +26,14 @@ UNKNOWN_SIZE = (1 << 56) - 1
 def is_complete(path: Path) -> bool:
     """Return whether a file exists, is not empty and is not truncated.
 
-    Truncation is checked for npz, png, json, csv, mp4, m4v, mov, avi, mkv and webm.
+    Truncation is checked for npz, png, json, csv, mp4, m4v, mov, avi, mkv and webm. In a store, nothing has a name
+    before it is complete.
+
+    Raises:
+        OutputError: a store cannot be read.
     """
+    if storage.url_of(path) is not None:
+        return storage.is_file(path, OutputError)
     check = CHECKS.get(path.suffix.lower())
     try:
         if not path.is_file() or not (size := path.stat().st_size):

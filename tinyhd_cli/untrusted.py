@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .storage import fetched, named
+
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
@@ -25,10 +27,13 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def printable(text: object) -> str:
-    """Escape characters that could move the cursor, forge a line or reverse the text direction (``\\x1b``, ``\\n``)."""
+    """Escape characters that could move the cursor, forge a line or reverse the text direction (``\\x1b``, ``\\n``).
+
+    Stand-ins of URLs become the URLs.
+    """
     return "".join(
         character if character.isprintable() or character in JOINERS else ascii(character)[1:-1]
-        for character in str(text)
+        for character in named(str(text))
     )
 
 
@@ -39,8 +44,11 @@ def csv_cell(text: object) -> str:
 
 
 def json_text(value: Any) -> str:
-    """Return indented JSON with readable Unicode names; characters that :func:`printable` escapes get JSON escapes."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    """Return indented JSON with readable Unicode names; characters that :func:`printable` escapes get JSON escapes.
+
+    Stand-ins of URLs become the URLs.
+    """
+    text = named(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
     characters = (
         character
         if character.isprintable() or character in JOINERS or character == "\n"
@@ -57,7 +65,7 @@ def read_document(path: Path, limit: int = MAX_DOCUMENT_BYTES) -> str:
         OSError: the file cannot be read.
         ValueError: it is larger than ``limit`` bytes, or not UTF-8.
     """
-    with path.open("rb") as file:
+    with fetched(path).open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"larger than {limit >> 20} MiB")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from ..storage import is_own_process_only
 from ..system import available_cores, available_memory_mb
 from ..wording import plural
 from .terminal import say
@@ -43,13 +44,13 @@ def count_processes(jobs: int | None, inputs: Sequence[Job], device: str) -> int
 
 
 def streams(job: Job) -> list[Path]:
-    """Return the pipes and devices among the input and the outputs of a job."""
+    """Return the inputs and outputs of a job that only this process can use: pipes, devices, and ``memory://``."""
     from ..atomic_files import is_special
     from ..inference.options import STDOUT
     from ..video.source import is_read_once
 
-    found = [path for path in job.outputs.values() if path == STDOUT or is_special(path)]
-    return [job.video, *found] if is_read_once(job.video) else found
+    found = [path for path in job.outputs.values() if path == STDOUT or is_special(path) or is_own_process_only(path)]
+    return [job.video, *found] if is_read_once(job.video) or is_own_process_only(job.video) else found
 
 
 def default_jobs(device: str) -> int:

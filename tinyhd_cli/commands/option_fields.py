@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from typer.models import ParameterInfo
 
 from ..fields import UNCHANGED, UNSET, Adjust, Option
+from ..storage import path_of
 from .terminal import loading
 
 KINDS = {"str": str, "int": int, "float": float, "bool": bool}
@@ -32,7 +36,8 @@ def with_options(command: Callable[..., int]) -> Callable[..., int]:
             config, adjust, _ = configs[item.name]
             shown += [as_parameter(option) for _, option in all_options(config, adjust)]
         else:
-            shown.append(item.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            annotation = with_urls(item.annotation)
+            shown.append(item.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=annotation))
 
     @functools.wraps(command)
     def run(**values: Any) -> int:
@@ -111,8 +116,20 @@ def as_parameter(option: Option) -> inspect.Parameter:
         parameter_name(option),
         inspect.Parameter.KEYWORD_ONLY,
         default=option.default,
-        annotation=Annotated[kind, described],
+        annotation=with_urls(Annotated[kind, described]),
     )
+
+
+def with_urls(annotation: Any) -> Any:
+    """Return the annotation of a parameter, such that its paths may be URLs; ``Path`` would merge their slashes."""
+    kind, *details = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    if Path not in (kind, *get_args(kind)):
+        return annotation
+    for index, item in enumerate(details):
+        if isinstance(item, ParameterInfo):
+            details[index] = copy.copy(item)
+            details[index].parser = path_of
+    return Annotated[(kind, *details)]
 
 
 def given_values(config: type[Any], adjust: Adjust, given: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from ..storage import url_of
+
 SETTLE_S = 2.0
 """Minimum work for an estimate: the first frames are slow, because the network starts."""
 
@@ -133,7 +135,7 @@ def claimed_frames(video: Path) -> int | None:
     from ..video.reader import open_decoder
     from ..video.source import is_read_once
 
-    if is_read_once(video):
+    if is_read_once(video) or url_of(video) is not None:
         return None
     with contextlib.closing(open_decoder(video, InputOptions())) as decoder:
         frames = decoder.frame_count

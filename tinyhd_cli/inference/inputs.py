@@ -13,7 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from ..errors import InputError
+from .. import storage
+from ..errors import InputError, UsageError
 from ..video.frame_folders import is_sequence
 from ..video.images import is_static_image
 from ..video.options import DEFAULT_RATE, InputOptions
@@ -80,6 +81,8 @@ def find_videos(arguments: Sequence[str], folders: Folders = "video") -> Inputs:
 
 def normalized(path: Path) -> Path:
     """Return the same path for all spellings of a name. Links are kept, so that each link has its own output."""
+    if storage.url_of(path) is not None:
+        return path
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
@@ -87,6 +90,8 @@ def matching(argument: str, folders: Folders, errors: dict[str, InputError]) -> 
     """Return the videos of an argument; ``InputError`` if none is found. Errors of single matches go to ``errors``."""
     if not argument:  # Path("") would be the current folder
         raise InputError("the name of an input is empty")
+    if storage.is_url(argument):
+        return in_store(argument, folders, errors)
     path = Path(argument)
     if path == STDIN:
         return [Input(path, named=True)]
@@ -101,28 +106,47 @@ def matching(argument: str, folders: Folders, errors: dict[str, InputError]) -> 
     return in_folder(path, folders) if stat.S_ISDIR(mode) else [Input(path, named=True)]
 
 
+def in_store(url: str, folders: Folders, errors: dict[str, InputError]) -> list[Input]:
+    """Return the videos of a URL: of a file, a folder or a pattern; see :func:`matching`."""
+    try:
+        path = storage.path_of(url)
+    except UsageError as error:
+        raise InputError(str(error)) from error
+    if storage.exists(path):
+        return in_folder(path, folders) if storage.is_folder(path) else [Input(path, named=True)]
+    if not glob.has_magic(url):
+        raise InputError(f"{path}: no such file")
+    return by_pattern(url, folders, errors)
+
+
 def by_pattern(pattern: str, folders: Folders, errors: dict[str, InputError]) -> list[Input]:
     """Return the files that match a pattern, and the videos of matching folders that contain no other match."""
-    matches = sorted(expanded(pattern))
-    parents = {match.parent for match in matches}
+    matches = storage.matches(pattern) if storage.is_url(pattern) else local_matches(pattern)
+    parents = {match.path.parent for match in matches}
     found: list[Input] = []
     without = failed = 0
     for match in matches:
-        if match.is_file():
-            found.append(Input(match, named=False))
-        elif match.is_dir() and match not in parents:
+        if not match.is_folder:
+            found.append(Input(match.path, named=False))
+        elif match.path not in parents:
             without += 1
             try:
-                found += [replace(item, named=False) for item in in_folder(match, folders)]
+                found += [replace(item, named=False) for item in in_folder(match.path, folders)]
             except NoVideos:
                 continue
             except InputError as error:
-                errors[str(match)] = error
+                errors[str(match.path)] = error
                 failed += 1
     if not found and not failed:
         what = "only folders without videos or images" if without else "no file"
         raise InputError(f"{pattern}: matches {what}")
     return found
+
+
+def local_matches(pattern: str) -> list[storage.Entry]:
+    """Return the sorted files and folders on this machine that match a pattern; neither pipes nor devices."""
+    found = sorted(expanded(pattern))
+    return [storage.Entry(path, path.is_dir()) for path in found if path.is_dir() or path.is_file()]
 
 
 def expanded(pattern: str) -> set[Path]:
@@ -147,9 +171,10 @@ def expanded(pattern: str) -> set[Path]:
 def in_folder(folder: Path, folders: Folders) -> list[Input]:
     """Return the videos of a folder; if it contains images but no videos, the folder or its images."""
     try:
-        videos = [file for file in sorted(folder.iterdir()) if is_video(file)]
+        entries = sorted(storage.entries(folder), key=lambda entry: entry.path)
+        videos = [entry.path for entry in entries if not entry.is_folder and is_video(entry.path)]
         images = images_in(folder)
-        below = any(entry.is_dir() and not entry.name.startswith(".") for entry in folder.iterdir())
+        below = any(entry.is_folder and not entry.path.name.startswith(".") for entry in entries)
     except OSError as error:
         reason = "permission denied" if isinstance(error, PermissionError) else error.strerror
         raise InputError(f"{folder}: {reason}") from None
@@ -169,6 +194,8 @@ def in_folder(folder: Path, folders: Folders) -> list[Input]:
 
 def subfolders_hint(folder: Path) -> str:
     """Return advice for using the videos or images in the subfolders of a folder; empty if none are found."""
+    if storage.url_of(folder) is not None:
+        return f"for its subfolders use {shlex.quote(f'{storage.name_of(folder)}/**/*.mp4')}"
     images: Path | None = None
     for place, _, names in os.walk(folder):
         for suffix in sorted({Path(name).suffix for name in names if not name.startswith(".")}):
@@ -181,7 +208,8 @@ def subfolders_hint(folder: Path) -> str:
 
 def is_video(file: Path) -> bool:
     """Return whether a file found in a folder is used as an input video."""
-    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and file.is_file()
+    is_here = storage.url_of(file) is not None or file.is_file()
+    return file.suffix.lower() in VIDEO_SUFFIXES and not file.name.startswith(".") and is_here
 
 
 def is_image(file: Path) -> bool:
@@ -205,7 +233,7 @@ def describe_images(found: Sequence[Input], rate: Fraction | None, folders: Fold
         other = "" if folders == "images" else "; if they are frames of one video, use --as-video"
         notes.append(f"{folder}: {plural(count, 'image')}, each read separately{other}")
     for folder in (item.path for item in found):
-        if folder != STDIN and folder.is_dir():
+        if folder != STDIN and storage.is_folder(folder):
             images = images_in(folder)
             speed = f"{float(rate or DEFAULT_RATE):g} frames per second{' (see --rate)' if rate else ''}"
             note = f"{folder}: {plural(len(images), 'image')} read as one video at {speed}"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import storage
 from ..atomic_files import file_name
 from ..errors import OutputError, UsageError
 from ..video.encoders import check_container
@@ -27,8 +28,8 @@ PLACEHOLDER = re.compile(r"\{(name|folder|suffix|ext)\}")
 MAP_NAME = re.compile(r"\d{4,}\.png")
 """The names of the files in a folder of maps."""
 
-FileKey = tuple[int, int]
-"""Device and inode, which are equal for all names of a file."""
+FileKey = tuple[int, int] | str
+"""Device and inode, which are equal for all names of a file; the URL of a file in a store."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,9 @@ class EarlierOutputs:
 
 
 def file_key(path: Path) -> FileKey | None:
-    """Return a key that is the same for all names of a file; None if the file does not exist."""
+    """Return a key that is the same for all names of a file; None if the file is local and does not exist."""
+    if (url := storage.url_of(path)) is not None:
+        return url
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -198,6 +201,8 @@ def naming_advice(one: Path, other: Path, kind: str, template: str) -> str:
 def canonical(path: Path) -> Path:
     """Return the same path for all spellings of a path that the file system treats as equal."""
     path = path.absolute()
+    if storage.url_of(path) is not None:
+        return path
     return Path(unicodedata.normalize("NFC", str(path)).casefold()) if ignores_case(path.parent) else path
 
 
@@ -228,6 +233,8 @@ def fill(template: str, video: Path, out_dir: Path | None) -> Path:
         video: the input video.
         out_dir: see :func:`make_plan`.
     """
+    if storage.is_url(template):
+        template = str(storage.path_of(template))
     if not Path(template).name and (out_dir is not None or not template):
         raise UsageError(f"{template!r} is not a file name; give the output a name")
     if len(os.fsencode(PLACEHOLDER.sub("", Path(template).name))) > MAX_NAME_BYTES:
@@ -235,15 +242,16 @@ def fill(template: str, video: Path, out_dir: Path | None) -> Path:
     if out_dir is not None and not PLACEHOLDER.search(template):
         template = str(Path(template).with_name("{name}_" + Path(template).name))
     parts = parts_of(video)
-    path = Path(PLACEHOLDER.sub(lambda match: file_name(parts[match[1]]), template))
-    return path if out_dir is None else out_dir / path
+    path = storage.path_of(PLACEHOLDER.sub(lambda match: file_name(parts[match[1]]), template))
+    return path if out_dir is None else storage.path_of(out_dir / path)
 
 
 def parts_of(video: Path) -> dict[str, str]:
     """Return the values of the placeholders. They never lead to another folder, whatever the video's name."""
     if video == STDIN:
         return {"name": "stdin", "folder": "stdin", "suffix": "stdin", "ext": "mp4"}
-    video = video.resolve() if video.is_dir() else video.parent.resolve() / video.name
-    name = video.name if video.is_dir() or not video.stem.strip(".") else video.stem
+    folder = storage.is_folder(video)
+    video = video.resolve() if folder else video.parent.resolve() / video.name
+    name = video.name if folder or not video.stem.strip(".") else video.stem
     suffix, ext = video.suffix.lstrip(".") or "none", "png" if is_static_image(video) else "mp4"
     return {"name": name, "folder": video.parent.name or "root", "suffix": suffix, "ext": ext}

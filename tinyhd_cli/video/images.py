@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -16,6 +17,7 @@ import av
 import numpy as np
 from av.codec import CodecContext
 
+from .. import storage
 from ..errors import InputError, one_line
 from . import pillow_images
 from .decoded import Decoded, Orientation, read_orientation
@@ -74,7 +76,16 @@ def is_animated_png(head: bytes) -> bool:
 
 
 def is_static_image(path: Path) -> bool:
-    """Return whether a file contains an image that is not animated; False if it cannot be read, or only once."""
+    """Return whether a file contains an image that is not animated; False if it cannot be read, or only once.
+
+    In a store, the suffix decides, because millions of files would have to be opened; WebP may be animated.
+    """
+    suffix = path.suffix.lower()
+    if storage.url_of(path) is not None and not path.is_file():
+        if suffix == ".webp":
+            with contextlib.closing(storage.open_file(path)) as file:
+                return detect_decoder(file.read(HEAD_BYTES)) not in (None, ANIMATED_WEBP)
+        return suffix in IMAGE_SUFFIXES
     if not path.is_file():  # the first bytes of a pipe would be lost
         return False
     try:
@@ -247,6 +258,24 @@ def durations_ms(data: bytes) -> list[int]:
             found.append(max(1, int.from_bytes(data[at + 20 : at + 23], "little")))
         at += 8 + size + size % 2
     return found
+
+
+@contextlib.contextmanager
+def local_images(path: Path) -> Iterator[None]:
+    """Copy an image, or the images of a folder, from its store for the time of the block; do nothing for other paths.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    folder = storage.url_of(path) is not None and storage.is_folder(path)
+    if storage.url_of(path) is None or not (folder or path.suffix.lower() in IMAGE_SUFFIXES):
+        yield
+        return
+    storage.hold(path, images_in(path) if folder else None)
+    try:
+        yield
+    finally:
+        storage.release(path)
 
 
 def image_decoder(path: Path, options: InputOptions) -> ImageDecoder | AnimationDecoder | None:

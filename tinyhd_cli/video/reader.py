@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import defaultdict
@@ -17,12 +18,13 @@ import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
+from .. import storage
 from ..errors import InputError
 from . import hardware, hdr
 from .container import KNOWN_MATRICES, UNSPECIFIED
 from .decoded import Decoded, Decoder
 from .deinterlace import deinterlace
-from .images import image_decoder
+from .images import image_decoder, local_images
 from .options import InputOptions
 from .source import is_read_once
 
@@ -250,10 +252,17 @@ class VideoReader:
     """
 
     def __init__(self, path: str | os.PathLike[str], options: InputOptions | None = None) -> None:
-        self.path = Path(path)
+        self.path = storage.path_of(path)
         self._options = options or InputOptions()
         self._busy = threading.Lock()
-        self._decoder = open_decoder(self.path, self._options)
+        self._copies = contextlib.ExitStack()
+        if not self._options.address:
+            self._copies.enter_context(local_images(self.path))
+        try:
+            self._decoder = open_decoder(self.path, self._options)
+        except BaseException:
+            self._copies.close()
+            raise
         try:
             self._decoded = deinterlace(self._decoder.decode())
             first = next(self._decoded, None)
@@ -263,6 +272,7 @@ class VideoReader:
             self.info = self._describe(first)
         except BaseException:
             self._decoder.close()
+            self._copies.close()
             raise
 
     @property
@@ -285,6 +295,7 @@ class VideoReader:
         """Close the file, unless another thread blocks in it for more than ``CLOSE_S`` seconds."""
         if self._busy.acquire(timeout=CLOSE_S):
             self._decoder.close()
+            self._copies.close()
             self._busy.release()
 
     def __iter__(self) -> Iterator[Frame]:

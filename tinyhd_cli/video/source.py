@@ -13,6 +13,7 @@ import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
+from .. import storage
 from ..atomic_files import is_stream
 from ..errors import InputError, one_line
 from .options import InputOptions
@@ -108,8 +109,8 @@ def images_in(folder: Path) -> list[Path]:
     """Return the images of a folder in natural order (2 before 10); all formats are included."""
     found = [
         path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        for path in storage.files_in(folder)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     ]
     return sorted(found, key=lambda path: (natural_key(path.stem), path.name))
 
@@ -135,9 +136,11 @@ def open_container(path: Path, options: InputOptions, device: HWAccel | None = N
             return OpenedInput(open_address(options))
         if is_read_once(path):
             return open_pipe(path, options)
-        if path.is_file() and path.stat().st_size == 0:
+        if storage.file_size(path) == 0:
             raise InputError(f"{path}: is empty")
         if options.playlists:
+            if storage.url_of(path) is not None:
+                raise InputError(f"{path}: --allow-playlists reads local files only; download the playlist's files")
             protocols = {"protocol_whitelist": "file,pipe", "safe": "0", **MERGE_OPTIONS}
             return OpenedInput(av_open(ffmpeg_name(path), protocols, hwaccel=device))
         return open_file(path, device)
@@ -156,7 +159,7 @@ def av_open(source: object, options: dict[str, str], **arguments: Any) -> InputC
 
 def open_file(path: Path, device: HWAccel | None = None) -> OpenedInput:
     """Open a file such that FFmpeg cannot open any other file, whatever the content."""
-    file = path.open("rb", buffering=0)
+    file = storage.open_file(path)
     try:
         return OpenedInput(av_open(file, NO_PROTOCOLS, buffer_size=READ_BYTES, hwaccel=device), file)
     except BaseException as error:

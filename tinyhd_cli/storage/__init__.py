@@ -1,0 +1,46 @@
+"""Files in object stores, behind local paths.
+
+A URL such as ``s3://bucket/clip.mp4`` is represented by a stand-in: a path in a private folder of this process that
+maps one to one to the URL. Code that handles paths handles stand-ins, too. Only opening a file, listing a folder, and
+giving an output its final name differ, by the functions of this package. They do with local paths what ``pathlib``
+does, and load fsspec only for URLs.
+"""
+
+from .addresses import (
+    check_scheme,
+    is_own_process_only,
+    is_url,
+    name_of,
+    named,
+    path_of,
+    url_of,
+)
+from .copies import fetched, hold, release
+from .listing import Entry, entries, exists, file_size, files_in, is_file, is_folder, matches
+from .publication import check_destination, publish, remove
+from .ranges import open_file
+
+__all__ = [
+    "Entry",
+    "check_destination",
+    "check_scheme",
+    "entries",
+    "exists",
+    "fetched",
+    "file_size",
+    "files_in",
+    "hold",
+    "is_file",
+    "is_folder",
+    "is_own_process_only",
+    "is_url",
+    "matches",
+    "name_of",
+    "named",
+    "open_file",
+    "path_of",
+    "publish",
+    "release",
+    "remove",
+    "url_of",
+]

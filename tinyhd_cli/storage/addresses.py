@@ -1,0 +1,161 @@
+"""Map URLs to stand-ins, which are paths, and back. Imports no fsspec.
+
+The stand-in of ``s3://bucket/folder/clip.mp4`` is ``ROOT/s3/bucket/folder/clip.mp4``, where ROOT is a temporary folder
+of this process. Nothing is in that folder except copies and outputs of the current work. Credentials and the query of
+a URL are no part of its stand-in, so that no message contains them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..processes import has_ended, process_key
+
+SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "hf", "https", "http", "memory")
+"""Schemes of the stores."""
+
+WITH_QUERY = ("https", "http")
+"""Schemes whose URLs can contain a query and credentials."""
+
+URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+
+ROOT_NAME = re.compile(r"tinyhd-([0-9a-f]{8})-(\d+)-(\d+)-\w+")
+"""Matches the names of the roots: machine, process ID and start time of the process."""
+
+_root: str = ""
+"""The root of this process; empty until a URL is used."""
+
+_hidden: dict[str, tuple[str, str]] = {}
+"""Credentials and query of URLs, by their digest, which is part of the stand-in."""
+
+
+class StandIn(type(Path())):  # type: ignore[misc]  # PosixPath or WindowsPath
+    """The path that represents a URL in this process. A pickle of it contains the URL."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        url = url_of(self)
+        return (Path, (str(self),)) if url is None else (path_of, (url,))
+
+
+def is_url(text: str | os.PathLike[str]) -> bool:
+    """Return whether a text is a URL of any scheme."""
+    return isinstance(text, str) and URL.fullmatch(text) is not None
+
+
+def check_scheme(text: str) -> None:
+    """Raise ``UsageError`` unless a URL belongs to a known kind of store."""
+    scheme = text.partition("://")[0].lower()
+    if scheme not in (*SCHEMES, "file"):
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise UsageError(f"{hide(text)}: {scheme}:// is not supported; use {known} (streams: tinyhd live)")
+
+
+def path_of(text: str | os.PathLike[str]) -> Path:
+    """Return the path of a text: the stand-in of a URL; a plain path for other texts. Stand-ins stay stand-ins.
+
+    Raises:
+        UsageError: the URL is malformed or not supported.
+    """
+    match = URL.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return Path(text) if url_of(text) is None else StandIn(text)
+    check_scheme(match[0])
+    scheme, rest = match[1].lower(), match[2]
+    if scheme == "file":
+        return Path(rest)
+    query = ""
+    if scheme in WITH_QUERY:
+        rest, mark, query = rest.partition("?")
+        query = mark + query
+    place, slash, key = rest.partition("/")
+    credentials, at, host = place.rpartition("@")
+    if at and scheme not in WITH_QUERY and ":" in credentials:
+        raise UsageError(
+            f"{scheme}://...@{host}/{key}: credentials in URLs are not supported; set them in the environment"
+        )
+    if scheme not in WITH_QUERY:
+        credentials, at, host = "", "", place
+    parts = key.rstrip("/").split("/") if key.strip("/") else []
+    if not host or {"", ".", ".."} & {host, *parts} or "\0" in rest:
+        raise UsageError(f"{scheme}://{host}{slash}{key}: a part of this address is empty, '.' or '..'")
+    if credentials or query:
+        digest = hashlib.sha256(f"{credentials}@{query}".encode()).hexdigest()[:12]
+        _hidden[digest] = (credentials, query)
+        scheme = f"{scheme}~{digest}"
+    return StandIn(root(), scheme, host, *parts)
+
+
+def url_of(path: str | os.PathLike[str]) -> str | None:
+    """Return the complete URL that a path represents, with credentials and query; None for a local path."""
+    if not _root:
+        return None
+    text = os.fspath(path)
+    if not text.startswith(_root + os.sep):
+        return None
+    scheme, _, rest = text[len(_root) + 1 :].replace(os.sep, "/").partition("/")
+    if not rest:
+        return None
+    scheme, _, digest = scheme.partition("~")
+    credentials, query = _hidden.get(digest, ("", ""))
+    return f"{scheme}://{credentials}{'@' if credentials else ''}{rest}{query}"
+
+
+def name_of(path: str | os.PathLike[str]) -> str:
+    """Return the name of a path for people: the URL without credentials and query, or the path."""
+    return named(os.fspath(path))
+
+
+def named(text: str) -> str:
+    """Return a text with all stand-ins replaced by their URLs, and without credentials and queries."""
+    if not _root:
+        return text
+    text = re.sub(rf"{re.escape(_root + os.sep)}(\w+)(~[0-9a-f]{{12}})?[/\\]+", r"\1://", text)
+    for credentials, query in _hidden.values():
+        for secret in filter(None, (credentials, query)):
+            text = text.replace(secret, "...")
+    return text
+
+
+def hide(text: str) -> str:
+    """Return a URL without credentials and query."""
+    return re.sub(r"\?.*", "?...", re.sub(r"://[^/@]*@", "://...@", text), flags=re.DOTALL)
+
+
+def is_own_process_only(path: Path) -> bool:
+    """Return whether a path is in ``memory://``, which other processes do not see."""
+    return (url_of(path) or "").startswith("memory://")
+
+
+def root() -> str:
+    """Return the folder of this process's stand-ins; the first call creates it."""
+    global _root
+    if not _root:
+        sweep()
+        machine, pid, started = process_key()
+        _root = os.path.realpath(tempfile.mkdtemp(prefix=f"tinyhd-{machine}-{pid}-{started}-"))
+        atexit.register(remove_root, _root, pid)
+    return _root
+
+
+def remove_root(folder: str, pid: int) -> None:
+    """Remove a root at the end of the process that made it, not of one forked from it."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Remove the roots of processes that were killed."""
+    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as found:
+        for entry in found:
+            match = ROOT_NAME.fullmatch(entry.name)
+            if match and match[1] == process_key()[0] and has_ended(int(match[2]), int(match[3])):
+                shutil.rmtree(entry.path, ignore_errors=True)
