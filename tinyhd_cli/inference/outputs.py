@@ -152,13 +152,15 @@ class OverlaySink:
         self._scale = run.scale("running")
         self._areas = run.areas
         self._painter = image_painter(options.style, run.objects)
-        self._frame_painter = FramePainter(options.style, info.as_sdr.color, run.objects)
         self._writer = run.writer(path, self._painter.size(info.width, info.height), audio=options.audio)
+        self._frame_painter: FramePainter | None = None
+        # Outlines and labels are drawn in RGB, and the other writers take RGB only.
+        if isinstance(self._writer, VideoWriter) and not self._areas.areas:
+            self._frame_painter = FramePainter(options.style, info.as_sdr.color, run.objects)
 
     def write(self, frame: Frame, saliency: Map) -> None:
         scaled = self._scale(saliency, frame.time_s)
-        # Outlines and labels are drawn in RGB, and the other writers take RGB only.
-        if isinstance(self._writer, VideoWriter) and not self._areas.areas:
+        if self._frame_painter is not None and isinstance(self._writer, VideoWriter):
             self._writer.write(self._frame_painter.paint(frame, scaled), frame)
             return
         painted = self._painter.paint(frame.rgb(), scaled)

@@ -121,7 +121,6 @@ def predict_file(
         metadata: dict[str, Any] = {}
         photograph = is_static_image(video)
         run = RunContext(reader.info, outputs, options, areas, metadata, whole_video, objects, photograph)
-        metadata.update(describe_run(reader, model, run))
         sinks = open_sinks(stack, run)
         frames, duration_s = 0, 0.0
         for frame, saliency in pairs:
@@ -131,8 +130,8 @@ def predict_file(
             duration_s = frame.time_s + float(frame.duration * reader.info.time_base)
             if progress:
                 progress(frames, max(reader.frame_count or 0, frames) or None)
-        metadata.update(frames=frames, damaged=reader.damaged, duration_s=round(duration_s, 6))
-        metadata["rate"] = mean_rate(metadata["rate"], frames, duration_s)
+        if outputs.json is not None:
+            metadata.update(describe_run(reader, model, run, frames, duration_s))
         for sink in sinks:
             sink.close()
     return Summary(frames, reader.damaged, duration_s, outputs, areas.results(), areas.subject)
@@ -197,17 +196,17 @@ def part_of_two(progress: OnProgress | None, before: int) -> OnProgress | None:
     return progress and (lambda done, total: progress(before + done, 2 * total if total else None))
 
 
-def describe_run(reader: VideoReader, model: Model, run: RunContext) -> dict[str, Any]:
+def describe_run(reader: VideoReader, model: Model, run: RunContext, frames: int, duration_s: float) -> dict[str, Any]:
     """Return the JSON summary without the statistics."""
     info, outputs = reader.info, run.outputs
     return {
         "video": str(info.path),
         "width": info.width,
         "height": info.height,
-        "rate": round(float(info.rate), 6),
-        "frames": 0,
-        "damaged": 0,
-        "duration_s": 0.0,
+        "rate": mean_rate(round(float(info.rate), 6), frames, duration_s),
+        "frames": frames,
+        "damaged": reader.damaged,
+        "duration_s": round(duration_s, 6),
         "model": {"name": model.name, "sha256": model.sha256, "spec": model.spec.to_dict()},
         "device": model.device,
         "engine": {"name": model.engine.name, "precision": model.engine.precision},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import av
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +14,9 @@ from .overlay import Painter, PlanePainter
 from .reader import Color, Frame, Image
 
 
+@lru_cache(8)
 def image_painter(style: OverlayStyle, objects: bool) -> Painter:
-    """Return the painter of RGB images.
+    """Return the painter of RGB images. Its tables are computed once for all images.
 
     Args:
         style: colors and layout of the overlay.

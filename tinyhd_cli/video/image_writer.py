@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..atomic_files import cannot_write, make_parent, publish, remove, temporary_path
 from ..errors import OutputError
+from . import png
 from .options import is_numbered, numbered
 from .reader import Frame
 
@@ -24,9 +25,7 @@ PARAMETERS = {".webp": (cv2.IMWRITE_WEBP_QUALITY, 90)}
 
 def encode_image(image: NDArray[Any], suffix: str) -> bytes:
     """Encode an image, uint8 gray ``(h, w)``, RGB ``(h, w, 3)`` or RGBA ``(h, w, 4)``, in the format of a suffix."""
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
-    return cv2.imencode(suffix, image, PARAMETERS.get(suffix, ()))[1].tobytes()
+    return png.encode(image) if suffix == ".png" else png.by_opencv(image, suffix, PARAMETERS.get(suffix, ()))
 
 
 class ImageWriter:
@@ -100,17 +99,17 @@ class ImageSequenceWriter:
 
     def write(self, image: NDArray[Any], frame: Frame) -> None:
         """Write the image of a frame: gray, RGB or RGBA of 8 bits."""
-        self.store(encode_image(image, ".png"), frame)
+        self.store(png.encode(image), frame)
 
-    def store(self, png: bytes | None, frame: Frame) -> None:
+    def store(self, content: bytes | None, frame: Frame) -> None:
         """Write the encoded image of a frame; with None, the frame has none, and one of an earlier run is removed."""
         self._count = frame.index + 1
         name = (self._names.get(frame.path) if frame.path else None) or numbered(self._pattern, self._count)
-        if png is None:
+        if content is None:
             self._without.append(name)
             return
         try:
-            (self._partial / name).write_bytes(png)
+            (self._partial / name).write_bytes(content)
         except OSError as error:
             raise cannot_write(self.path, error) from error
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,12 +200,21 @@ class OverlayStyle:
 
     def colors(self) -> NDArray[np.float64]:
         """Return the color of each of 256 saliency levels, RGB ``(256, 3)``, in 0..1."""
-        import numpy as np
+        return color_table(self.colormap)
 
-        if self.colormap in COLORMAPS:
-            with np.load(Path(__file__).with_name("colormaps.npz"), allow_pickle=False) as tables:
-                return np.asarray(tables[self.colormap])
-        return np.asarray(all_colormaps()[self.colormap](np.linspace(0, 1, 256))[:, :3])
+
+@cache
+def color_table(colormap: str) -> NDArray[np.float64]:
+    """Return the 256 colors of a colormap, RGB ``(256, 3)``, in 0..1; read-only, because all callers share them."""
+    import numpy as np
+
+    if colormap in COLORMAPS:
+        with np.load(Path(__file__).with_name("colormaps.npz"), allow_pickle=False) as tables:
+            colors = np.asarray(tables[colormap])
+    else:
+        colors = np.asarray(all_colormaps()[colormap](np.linspace(0, 1, 256))[:, :3])
+    colors.flags.writeable = False
+    return colors
 
 
 def all_colormaps() -> Mapping[str, Any]:
