@@ -151,7 +151,7 @@ def test_an_export_that_cannot_be_converted(family, pair_file, tinyhd, capfd, ne
 
 
 @pytest.mark.parametrize("engine", ["openvino", "fused"])
-def test_int8_needs_a_lowering(pair_file, caplog, engine):
+def test_int8_needs_a_lowering_or_linear_layers(pair_file, caplog, engine):
     loaded = load_model(pair_file, "cpu", engine=engine, precision="int8").engine
     [said] = messages(caplog)
     if engine == "openvino":

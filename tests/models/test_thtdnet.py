@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from helpers import clips, training_data
 
 from tinyhd_cli import hub, load_model, weights
+from tinyhd_cli.engines.self_test import compare, self_test_clip
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models import create, named_spec
 from tinyhd_cli.models.families.thtdnet.network import WIDTHS, Decoder
@@ -220,6 +221,18 @@ def test_engines_agree_with_pytorch(network, tmp_path, engine):
     with torch.no_grad():
         expected = network(clip)[0].numpy()
     np.testing.assert_allclose(model.infer(clip[0].numpy()), expected, atol=1e-5)
+
+
+def test_int8_quantizes_the_linear_layers(network, tmp_path, caplog):
+    weights.save(tmp_path / "tiny.safetensors", network.state_dict(), network.spec)
+    model = load_model(tmp_path / "tiny.safetensors", "cpu", engine="openvino", precision="int8")
+    assert (model.engine.name, model.engine.precision) == ("openvino", "int8")
+    assert not [record for record in caplog.records if record.name == "tinyhd"]
+    exact = load_model(tmp_path / "tiny.safetensors", "cpu", engine="openvino")
+    clip = self_test_clip((3, 32, 64, 64))
+    difference, correlation = compare(model.infer(clip), exact.infer(clip))
+    assert 1e-5 < difference < 0.1
+    assert correlation > 0.99
 
 
 def test_maps_are_blurred_as_published(network, tinyhd, tmp_path):

@@ -33,13 +33,19 @@ CHANNEL_BYTES = 1 << 16
 are evicted from the cache before the next layer reads them: UVA-Net takes up to 20 % more time."""
 
 
-def check_precision(precision: str, spec: ModelSpec, node: Node | None) -> None:
-    """Raise ``EngineUnavailable`` if the CPU or the network does not support a precision."""
+def check_precision(precision: str, spec: ModelSpec, can_quantize: bool) -> None:
+    """Raise ``EngineUnavailable`` if the CPU or the network does not support a precision.
+
+    Args:
+        precision: requested precision.
+        spec: the network.
+        can_quantize: whether the network can be run in int8.
+    """
     from .openvino import has_bf16
 
     if precision == "bf16" and not has_bf16():
         raise EngineUnavailable("this CPU does not support bf16")
-    if precision == "int8" and node is None:
+    if precision == "int8" and not can_quantize:
         raise EngineUnavailable(f"int8 is not available for {spec.name}")
 
 
@@ -50,15 +56,16 @@ def cache_file(digest: str, part: str, precision: str, threads: int) -> Path | N
 
 def build_openvino(network: LoadedNetwork, precision: str) -> Engine:
     """Return OpenVINO with a network."""
-    check_precision(precision, network.spec, network.graph)
     threads = engine_threads()
     if network.graph is not None:
+        check_precision(precision, network.spec, can_quantize=True)
         return openvino_graph(network.graph, precision, threads)
     from . import generic
     from .openvino import OpenVino
 
     module, spec = network.module, network.spec
-    make = functools.partial(generic.to_openvino, module, clip_shape(spec))
+    check_precision(precision, spec, generic.has_linear_layers(module))
+    make = functools.partial(generic.to_openvino, module, clip_shape(spec), int8=precision == "int8")
     return OpenVino(make, precision, threads, cache_file(generic.digest_of(module, spec), "whole", precision, threads))
 
 
@@ -77,7 +84,7 @@ def build_fused(network: LoadedNetwork, precision: str) -> Engine:
         raise EngineUnavailable(NO_KERNELS)
     if network.graph is None:
         raise EngineUnavailable(f"its kernels do not support {network.spec.name}")
-    check_precision(precision, network.spec, network.graph)
+    check_precision(precision, network.spec, can_quantize=True)
     return fused_graph(network.graph, precision, engine_threads())
 
 
@@ -166,7 +173,7 @@ def build_openvino_frames(network: nn.Module, spec: ModelSpec, device: str, prec
     from . import generic
     from .openvino import OpenVinoFrames
 
-    check_precision(precision, spec, None)
+    check_precision(precision, spec, can_quantize=False)
     batch = frames_batch(spec, device, precision)
     frames = batch + spec.clip_frames - 1
     make = functools.partial(generic.to_openvino, network, (3, *spec.input_size), frames)

@@ -103,22 +103,32 @@ def example(shape: tuple[int, ...], batch: int = 1) -> tuple[torch.Tensor]:
     return (torch.zeros(batch, *shape),)
 
 
-def to_openvino(network: nn.Module, shape: tuple[int, ...], batch: int = 1) -> Any:
+def has_linear_layers(network: nn.Module) -> bool:
+    """Return whether int8 is available for a network: only its linear layers are quantized."""
+    return any(isinstance(module, nn.Linear) for module in network.modules())
+
+
+def to_openvino(network: nn.Module, shape: tuple[int, ...], batch: int = 1, *, int8: bool = False) -> Any:
     """Return a network as an OpenVINO model: input ``clip`` ``(1, 3, T, H, W)``, output ``saliency``.
 
     Args:
         network: on the CPU, in evaluation mode.
         shape: of a clip, ``(3, T, H, W)``; for a network that takes many frames, of a frame, ``(3, H, W)``.
         batch: number of clips or frames.
+        int8: whether to quantize the linear layers, see :func:`.openvino.quantize_linear`.
 
     Raises:
         EngineUnavailable: it cannot be converted.
     """
     import openvino as ov
 
+    from .openvino import quantize_linear
+
     with conversion("OpenVINO"), torch.no_grad():
         program = torch.export.export(network, example(shape, batch))
         model = ov.convert_model(program, input=[ov.PartialShape([batch, *shape])])
+        if int8:
+            quantize_linear(model)
     model.inputs[0].set_names({"clip"})
     model.outputs[0].set_names({"saliency"})
     return model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,10 @@ log = logging.getLogger("tinyhd")
 
 HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
 """OpenVINO's precision hint for the operations that are not quantized, by precision."""
+
+QUANTIZED_GROUP, MAX_QUANTIZED_GROUP = 32, 256
+"""Number of channels that share a scale when the inputs of linear layers are quantized: a multiple of the first
+number, not more than the second. With 384 channels, THTD-Net takes as long as with 96."""
 
 
 @functools.cache
@@ -171,6 +176,27 @@ def quantized(weight: Array) -> Any:
     largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
     step = np.maximum(largest, np.float32(1e-12)) / np.float32(127)
     return ops.multiply(ops.convert(ops.constant(np.round(weight / step).astype(np.int8)), np.float32), step)
+
+
+def quantize_linear(model: ov.Model) -> None:
+    """Quantize the linear layers of a model to int8.
+
+    The weights have one scale per output. OpenVINO quantizes the inputs while it runs, in groups of consecutive
+    channels, so no ranges have to be known. Larger groups are faster; a group that does not divide the number of
+    channels is not used.
+    """
+    layers = [(node, node.input_value(1).get_node()) for node in model.get_ops() if node.get_type_name() == "MatMul"]
+    layers = [
+        (node, weight)
+        for node, weight in layers
+        if weight.get_type_name() == "Constant" and node.get_attributes()["transpose_b"]
+    ]
+    for node, weight in layers:
+        node.input(1).replace_source_output(quantized(weight.get_data()).output(0))
+    channels = math.gcd(*(weight.get_output_shape(0)[1] for _, weight in layers))
+    groups = [size for size in range(QUANTIZED_GROUP, MAX_QUANTIZED_GROUP + 1, QUANTIZED_GROUP) if channels % size == 0]
+    size = max(groups, default=QUANTIZED_GROUP)
+    model.set_rt_info(str(size), ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
 
 
 def load_or_compile(
