@@ -95,7 +95,7 @@ def test_plots_of_a_networks_frames(tinyhd, tmp_path, weights_file):
     """The map of a late frame is predicted again from the frames of its clip only, and is the same."""
     root = on_disk.folder(tmp_path / "data", {"long": 40})
     dataset = open_dataset("folder", root)
-    source = open_predictions(PredictionSpec(weights=weights_file), dataset)
+    source = open_predictions(PredictionSpec(weights=weights_file), dataset.names)
     video = dataset.videos[0]
     whole = dict(source.maps(video, print))
     for position in (0, 17, 37):

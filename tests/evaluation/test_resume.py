@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import datasets_on_disk as on_disk
-from helpers.evaluations import VIDEOS, check_scores, results, write_maps
+from helpers.evaluations import VIDEOS, DeadlyScoring, check_scores, results, write_maps
 
 from tinyhd_cli.datasets import read_density
 from tinyhd_cli.evaluation import run as evaluation
@@ -100,6 +100,24 @@ def test_killed_runs_are_resumed(tmp_path):
         again = {**environment, "TINYHD_CACHE": str(tmp_path / cached)}
         subprocess.run([*command, str(tmp_path / f"{name}.json")], env=again, check=True, stdout=subprocess.DEVNULL)
     assert (tmp_path / "broken.json").read_bytes() == (tmp_path / "unbroken.json").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_video_that_kills_its_process_fails_alone(tinyhd, park, maps, monkeypatch, capsys):
+    """The next run scores only this video."""
+    command = ["evaluate", "--root", park, "--pred-dir", maps, "--workers", "2", "--json"]
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "Scoring", DeadlyScoring)
+        assert tinyhd(*command, "scores.json") == 1
+    error = "street: a worker process was killed by signal 9, perhaps because memory ran out; try a smaller --workers"
+    assert error in capsys.readouterr().err
+    assert {name: video["frames"] for name, video in results()["videos"].items()} == VIDEOS | {"street": 0}
+    assert results()["videos"]["street"]["failures"] == [error]
+    interrupted = Interrupted(monkeypatch)
+    interrupted.interrupt = False
+    assert tinyhd(*command, "again.json", "--workers", "1") == 0
+    assert interrupted.scored == [1]
+    check_scores(results("again.json"), VIDEOS)
 
 
 def test_fixations_are_read_once(tinyhd, park, maps, monkeypatch):

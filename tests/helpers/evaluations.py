@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from helpers import datasets_on_disk as on_disk
 from tinyhd_cli.datasets import open_dataset, read_density
+from tinyhd_cli.evaluation.run import Scoring
 from tinyhd_cli.metrics import METRICS
 
 VIDEOS = {"park": 6, "street": 5, "yard": 4}
@@ -26,6 +29,20 @@ def write_maps(root: Path, target: Path) -> Path:
         for number, path in video.densities.items():
             on_disk.write_image(target / video.name / f"{number:04d}.png", np.roll(read_density(path), 3, axis=1))
     return target
+
+
+class DeadlyScoring(Scoring):
+    """Scores videos, but kills every worker process that scores ``street``, as the system does without memory."""
+
+    def __call__(self):
+        score = super().__call__()
+
+        def score_or_die(item, on_frame):
+            if item.video.name == "street":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return score(item, on_frame)
+
+        return score_or_die
 
 
 def check_scores(found: dict, videos: dict[str, int]) -> None:

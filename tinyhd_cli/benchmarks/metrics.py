@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ..datasets import MapFrame, read_density
+from ..evaluation.each_video import MALLOC_KEEP_BYTES
 from ..evaluation.gray_video import GrayVideoWriter
-from ..evaluation.parallel import MALLOC_KEEP_BYTES
 from ..metrics import FrameScorer, ObjectScorer, object_definition, resize, score_frame, score_object_frame
 from ..system import keep_freed_memory
 

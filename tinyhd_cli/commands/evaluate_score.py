@@ -39,7 +39,7 @@ def run_scores(
 ) -> int:
     """Score the maps, print the table, write the outputs, and return the exit code."""
     from ..evaluation import evaluate
-    from ..evaluation.parallel import MALLOC_KEEP_BYTES
+    from ..evaluation.each_video import MALLOC_KEEP_BYTES
     from ..evaluation.results import write_csv, write_json
     from ..system import keep_freed_memory
 

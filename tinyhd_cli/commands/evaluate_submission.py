@@ -24,7 +24,7 @@ def run_submission(dataset: Dataset, predictions: PredictionSpec, folder: Path, 
     check_submission(dataset)
     if predictions.folder is not None or predictions.prior:
         raise UsageError("--submission runs a network: give --model or --weights, not --pred-dir or --prior")
-    source = open_predictions(predictions, dataset)
+    source = open_predictions(predictions, dataset.names)
     assert isinstance(source, NetworkSource)
     if source.spec.task != "fixation":
         raise UsageError(f"--submission needs a model for fixations, and {source.spec.name} predicts objects")

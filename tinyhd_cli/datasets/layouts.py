@@ -77,6 +77,11 @@ class Dataset:
     """Videos and folders of images without ground truth, as paths relative to the root."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the videos."""
+        return tuple(video.name for video in self.videos)
+
+    @property
     def official(self) -> OfficialSplit | None:
         """The publisher's counts of the split; None for a layout without official splits."""
         return LAYOUTS[self.layout].splits.get(self.split) if self.split else None

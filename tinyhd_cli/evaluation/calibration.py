@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from ..callbacks import StartPhase
 from ..datasets import LAYOUTS, Dataset, Video, open_dataset, read_density
 from ..datasets.images import Map
-from ..errors import InputError, UsageError
+from ..errors import InputError, TinyhdError, UsageError
 from ..metrics.crowdsal import stretch
+from ..parallel import Where
 from ..system import available_cores
 from ..wording import plural
-from . import parallel
 from .center_bias import BASELINE_STEP, GRID, CenterBias
-from .fixations import Fixations, read_fixations
+from .each_video import Item, OnFrame, Work, each_video, items_of
+from .fixations import read_fixations
 from .options import CalibrationKind, EvaluateOptions, PredictionSpec
 from .predictions import PredictionSource, open_predictions
 
@@ -106,7 +107,11 @@ class Samples:
 
 
 def fit_calibration(
-    dataset: Dataset, predictions: PredictionSpec, options: EvaluateOptions, workers: int, start_phase: StartPhase
+    dataset: Dataset,
+    predictions: PredictionSpec,
+    options: EvaluateOptions,
+    where: Where | None,
+    start_phase: StartPhase,
 ) -> Calibration | None:
     """Fit a calibration of the maps, if the options ask for one.
 
@@ -116,7 +121,7 @@ def fit_calibration(
         dataset: the dataset to score.
         predictions: the maps.
         options: ``calibrate`` selects the videos for the fit.
-        workers: number of processes.
+        where: the processes that read the maps; None for this process.
         start_phase: called with the name of each phase; returns its progress callback.
 
     Raises:
@@ -131,16 +136,12 @@ def fit_calibration(
     fixations = read_fixations(
         fit.videos, BASELINE_STEP, available_cores(), start_phase("reading fixations for the calibration")
     )
-    fitting = Fitting(fit, predictions, fixations)
+    several = fixations.videos > 1  # from a single video, nothing could be left out
+    known = fixations if several else None
+    fitting = Fitting(fit.names, predictions, CenterBias(known, leave_out=several))
     progress = start_phase("calibrating")
     total = sum(map(len, map(frames_to_fit, fit.videos)))
-    workers = min(workers, len(fit.videos))
-    threads = max(1, available_cores() // workers)
-    found: dict[int, Samples] = {}
-    for index, samples in parallel.run(
-        fitting, range(len(fit.videos)), workers, threads, lambda done: progress(done, total)
-    ):
-        found[index] = samples
+    found = dict(each_video(fitting, items_of(fit), where, lambda done: progress(done, total), fitting.lost))
     ordered = [found[index] for index in sorted(found)]
     terms, densities = (np.concatenate([getattr(part, name) for part in ordered]) for name in ("terms", "densities"))
     samples = Samples(terms, densities)
@@ -155,7 +156,7 @@ def fit_calibration(
     return Calibration(
         curve,
         weight,
-        stretch(fitting.center_bias(leave_out=False).map(0, GRID)),
+        stretch(CenterBias(known, leave_out=False).map(0, GRID)),
         f"{plural(frames, 'frame')} of {plural(used, 'video')} ({origin})",
         frozenset(video.name for video in fit.videos) if own else frozenset(),
     )
@@ -197,38 +198,38 @@ def evenly(items: Sequence[T], count: int) -> list[T]:
 class Fitting:
     """Factory of the function that compares the maps of videos with their densities. Picklable."""
 
-    dataset: Dataset
+    names: tuple[str, ...]
+    """The names of all videos for the fit."""
     predictions: PredictionSpec
-    fixations: Fixations
+    bias: CenterBias
+    """Center bias of the other videos: with its own, the prior would look better for a video than for new ones, and get
+    too much weight."""
 
-    def center_bias(self, *, leave_out: bool) -> CenterBias:
-        """Return the center bias of the videos; a Gaussian if it would be computed from a single video.
+    def __call__(self) -> Work:
+        source = open_predictions(self.predictions, self.names)
 
-        Args:
-            leave_out: whether the prior of a video is that of the others: with its own, it would look better than for
-                new videos, and get too much weight.
-        """
-        several = self.fixations.videos > 1
-        return CenterBias(self.fixations if several else None, leave_out=leave_out and several)
-
-    def __call__(self) -> parallel.Work:
-        source, bias = open_predictions(self.predictions, self.dataset), self.center_bias(leave_out=True)
-
-        def sample(index: int, on_frame: parallel.OnFrame) -> Samples:
-            prior = to_row(bias.map(index, GRID))
-            return sample_video(self.dataset.videos[index], source, prior, on_frame)
+        def sample(item: Item, on_frame: OnFrame) -> Samples:
+            return sample_video(item.video, source, to_row(self.bias.map(item.index, GRID)), on_frame)
 
         return sample
 
+    def lost(self, item: Item, error: TinyhdError) -> Samples:
+        """Return no samples for a video whose process was killed."""
+        return sample_nothing(f"{item.video.name}: {error}")
 
-def sample_video(
-    video: Video, source: PredictionSource, prior: NDArray[np.float32], on_frame: parallel.OnFrame
-) -> Samples:
+
+def sample_nothing(problem: str) -> Samples:
+    """Return the samples of a video whose maps cannot be read."""
+    pixels = FIT_SIZE[0] * FIT_SIZE[1]
+    return Samples(np.zeros((0, SEGMENTS + 1, pixels), np.float32), np.zeros((0, pixels), np.float32), problem)
+
+
+def sample_video(video: Video, source: PredictionSource, prior: NDArray[np.float32], on_frame: OnFrame) -> Samples:
     """Return the frames of a video for the fit, without those that cannot be read: scoring reports them."""
     wanted = frames_to_fit(video)
     start, width = (values.astype(np.float32)[:, np.newaxis] for values in (KNOTS[:-1], np.diff(KNOTS)))
-    terms, densities = [np.zeros((0, SEGMENTS + 1, prior.size), np.float32)], [np.zeros((0, prior.size), np.float32)]
-    problem = ""
+    nothing, problem = sample_nothing(""), ""
+    terms, densities = [nothing.terms], [nothing.densities]
     try:
         for number, prediction in source.maps(video, lambda line: None):
             if number not in wanted or not np.isfinite(prediction).all():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -37,27 +36,38 @@ BASELINE_STEP = 10
 class CenterBias:
     """A density of fixations, learned from videos or a plain Gaussian.
 
+    It is picklable: other processes get the counts, and the fixations only if they need those of single videos.
+
     Args:
         fixations: fixations to learn from; None for the Gaussian.
         leave_out: whether to exclude a video's own fixations from its density.
+        origin: description of the fixations for the results.
+        key: hash of the fixations, if they are not those of the scored dataset.
 
     Attributes:
         map: cached function that returns the density for a video, by its number in the fixations, and a size (height,
             width).
     """
 
-    def __init__(self, fixations: Fixations | None, leave_out: bool) -> None:
-        self._fixations = fixations
-        self._leave_out = leave_out
+    def __init__(self, fixations: Fixations | None, leave_out: bool, origin: str = "", key: str = "") -> None:
+        self.origin, self.key = origin, key
         self._counts = None if fixations is None else fixations.histogram(GRID)
+        self._left_out = fixations if leave_out else None
+        self.map = functools.lru_cache(maxsize=8)(self._map)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "map"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
         self.map = functools.lru_cache(maxsize=8)(self._map)
 
     def _map(self, video: int, size: tuple[int, int]) -> NDArray[np.float64]:
         prior = gaussian(GRID)
-        if self._fixations is not None and self._counts is not None:
+        if self._counts is not None:
             counts = self._counts
-            if self._leave_out:
-                counts = counts - self._fixations.histogram(GRID, video)
+            if self._left_out is not None:
+                counts = counts - self._left_out.histogram(GRID, video)
             if counts.sum() > 0:
                 density = cv2.GaussianBlur(counts, (0, 0), BLUR * GRID[1], borderType=cv2.BORDER_CONSTANT)
                 prior = (1 - SMOOTHING) * density / density.sum() + SMOOTHING * prior
@@ -73,58 +83,45 @@ def gaussian(size: tuple[int, int]) -> NDArray[np.float64]:
     return density
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """The origin of the center bias. Picklable, so that every process can create the center bias."""
-
-    kind: str
-    """``train``, ``self``, ``gaussian`` or ``none``."""
-    training: Fixations | None = None
-    """Fixations of the training split, for ``train``."""
-
-    def center_bias(self, fixations: Fixations) -> CenterBias | None:
-        """Return the center bias for a dataset with these fixations; None for ``none``."""
-        if self.kind == "none":
-            return None
-        if self.kind == "gaussian":
-            return CenterBias(None, leave_out=False)
-        if self.training is not None:
-            return CenterBias(self.training, leave_out=False)
-        return CenterBias(fixations, leave_out=fixations.videos > 1)
-
-    def describe(self, fixations: Fixations) -> str:
-        """Return the description in the protocol."""
-        if self.training is not None:
-            return (
-                f"fixations of {plural(self.training.frames, 'frame')} of the training split (every {BASELINE_STEP}th)"
-            )
-        if self.kind == "self":
-            videos = "without those of the scored video" if fixations.videos > 1 else "which is a single video"
-            return f"fixations of the dataset, {videos} ({plural(fixations.frames, 'frame')})"
-        return {"gaussian": "Gaussian at the center, sigma 1/4 of each side", "none": "none"}[self.kind]
-
-
-def choose_baseline(dataset: Dataset, options: EvaluateOptions, start_phase: StartPhase) -> Baseline:
-    """Return the origin of the center bias; reads the fixations of the training split if they are used.
+def choose_baseline(
+    dataset: Dataset, fixations: Fixations, options: EvaluateOptions, start_phase: StartPhase
+) -> CenterBias | None:
+    """Return the center bias; reads the fixations of the training split if they are used.
 
     Args:
         dataset: the dataset to score.
+        fixations: its fixations.
         options: names the baseline.
         start_phase: called with the name of the phase if the training split is read; returns its progress callback.
+
+    Returns:
+        The center bias; None if the options ask for none.
 
     Raises:
         UsageError: ``train`` is requested but the dataset has no annotated training split.
     """
     kind = options.baseline
-    if kind not in ("auto", "train"):
-        return Baseline(kind)
+    if kind == "none":
+        return None
+    if kind == "gaussian":
+        return CenterBias(None, leave_out=False, origin="Gaussian at the center, sigma 1/4 of each side")
     training: tuple[Video, ...] = ()
-    if "train" in LAYOUTS[dataset.layout].splits and dataset.split != "train":
+    if kind != "self" and "train" in LAYOUTS[dataset.layout].splits and dataset.split != "train":
         with contextlib.suppress(InputError):
             training = open_dataset(dataset.layout, dataset.root, "train").videos
     if any(video.fixations for video in training):
         progress = start_phase("reading fixations of the training split")
-        return Baseline("train", read_fixations(training, BASELINE_STEP, available_cores(), progress))
+        found = read_fixations(training, BASELINE_STEP, available_cores(), progress)
+        origin = f"fixations of {plural(found.frames, 'frame')} of the training split (every {BASELINE_STEP}th)"
+        return CenterBias(found, leave_out=False, origin=origin, key=found.key)
     if kind == "train":
         raise UsageError(f"--baseline train: {dataset.root} has no annotated training split besides the scored one")
-    return Baseline("self")
+    several = fixations.videos > 1
+    videos = "without those of the scored video" if several else "which is a single video"
+    origin = f"fixations of the dataset, {videos} ({plural(fixations.frames, 'frame')})"
+    return CenterBias(fixations, leave_out=several, origin=origin)
+
+
+def describe_baseline(bias: CenterBias | None) -> str:
+    """Return the description of a center bias in the protocol."""
+    return bias.origin if bias else "none"

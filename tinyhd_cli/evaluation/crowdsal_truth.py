@@ -10,12 +10,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..datasets import Dataset, FixationFrame, FrameFiles, Video, read_density, read_fixation, read_fixation_points
+from ..datasets import FixationFrame, FrameFiles, Video, read_density, read_fixation, read_fixation_points
 from ..datasets.fixation_lists import inside
 from ..errors import InputError
 from ..metrics.crowdsal import CrowdsalScorer
-from .center_bias import Baseline, CenterBias
-from .fixations import Fixations
+from .center_bias import CenterBias, describe_baseline
 from .ground_truth import FrameScores
 from .protocol import describe_crowdsal_protocol
 
@@ -24,11 +23,10 @@ from .protocol import describe_crowdsal_protocol
 class CrowdsalTruth:
     """Density maps and fixations, read frame by frame."""
 
-    dataset: Dataset
-    baseline: Baseline | None = None
-    """Origin of the center bias; None if it is not needed."""
-    fixations: Fixations | None = None
-    """The fixations of the dataset, for the center bias."""
+    bias: CenterBias | None = None
+    """None if it is not needed."""
+    fixations_key: str = ""
+    """Hash of the fixations of the dataset, if the center bias is needed."""
     kind: str = "annotations"
     sparse: bool = False
 
@@ -39,50 +37,46 @@ class CrowdsalTruth:
         return video.map_files
 
     def center_bias(self) -> CenterBias | None:
-        if self.baseline is None or self.fixations is None:
-            return None
-        return self.baseline.center_bias(self.fixations)
+        return self.bias
 
     def reader(self) -> CrowdsalReader:
-        return CrowdsalReader(self.dataset.videos)
+        return CrowdsalReader()
 
     def describe(self) -> dict[str, Any]:
         described = describe_crowdsal_protocol()
-        if self.baseline is not None and self.fixations is not None:
-            described["baseline"] = self.baseline.describe(self.fixations)
+        if self.fixations_key:
+            described["baseline"] = describe_baseline(self.bias)
         return described
 
     def notes(self) -> Iterator[str]:
         yield from ()
 
     def keys(self) -> dict[str, str]:
-        training = self.baseline.training if self.baseline else None
-        return {"fixations": self.fixations.key if self.fixations else "", "training": training.key if training else ""}
+        return {"fixations": self.fixations_key, "training": self.bias.key if self.bias else ""}
 
 
 class CrowdsalReader:
     """Reader of density maps and fixations."""
 
-    def __init__(self, videos: tuple[Video, ...]) -> None:
-        self.videos = videos
+    def __init__(self) -> None:
         self._truth = functools.lru_cache(maxsize=1)(self._read)
 
-    def problems(self, index: int) -> Iterator[str]:
+    def problems(self, index: int, video: Video) -> Iterator[str]:
         yield from ()
 
-    def score(self, index: int, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
-        density, fixation, size, outside = self._truth(index, frame)
+    def score(self, index: int, video: Video, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
+        density, fixation, size, outside = self._truth(video, frame)
         scorer = CrowdsalScorer(prediction, density, fixation, size)
         if not scorer.finite:
             raise InputError("the map contains NaN or infinity")
         return FrameScores(scorer.scores(), scorer.prediction.shape, scorer.constant, outside=outside)
 
-    def _read(self, index: int, frame: FrameFiles) -> tuple[NDArray[Any] | None, NDArray[Any] | None, Any, int]:
+    def _read(self, video: Video, frame: FrameFiles) -> tuple[NDArray[Any] | None, NDArray[Any] | None, Any, int]:
         """Return density, fixations, size, and the number of fixations that are left out because they are outside."""
         density = None if frame.density is None else read_density(frame.density)
         if not isinstance(frame.fixation, FixationFrame):
             return density, None if frame.fixation is None else read_fixation(frame.fixation), None, 0
-        size = self.videos[index].map_size if density is None else (density.shape[0], density.shape[1])
+        size = video.map_size if density is None else (density.shape[0], density.shape[1])
         if size is None:
             raise InputError("the size of the map in which fixations are counted is not known")
         points = read_fixation_points(frame.fixation)

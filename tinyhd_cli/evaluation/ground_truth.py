@@ -15,13 +15,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import LAYOUTS, Dataset, FrameFiles, MapFrame, Video, read_density, read_image, read_mask
+from ..datasets import FrameFiles, MapFrame, Video, read_density, read_image, read_mask
 from ..datasets.headers import claimed_size
 from ..datasets.masks import Mask
 from ..errors import InputError
 from ..metrics import METRICS, OBJECT_METRICS, FrameScorer
 from ..metrics.object_scores import Curves, ObjectProtocol, score_with_curves
-from .center_bias import Baseline, CenterBias
+from .center_bias import CenterBias
 from .fixations import Fixations
 from .options import OTHER_FRAMES, EvaluateOptions
 from .protocol import describe_dhf1k_protocol, describe_object_protocol, fixation_notes
@@ -54,18 +54,13 @@ class FrameScores:
 
 
 class GroundTruthReader(Protocol):
-    """Reader of the ground truth of frames. Videos are identified by their position in the dataset."""
+    """Reader of the ground truth of frames. A video comes with its position in the dataset."""
 
-    @property
-    def videos(self) -> tuple[Video, ...]:
-        """All videos of the dataset."""
-        ...
-
-    def problems(self, index: int) -> Iterator[str]:
+    def problems(self, index: int, video: Video) -> Iterator[str]:
         """Yield a message about each file of a video that is known to be unreadable."""
         ...
 
-    def score(self, index: int, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
+    def score(self, index: int, video: Video, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
         """Compare the map of an annotated frame with its ground truth.
 
         Raises:
@@ -75,7 +70,10 @@ class GroundTruthReader(Protocol):
 
 
 class GroundTruth(Protocol):
-    """Description of the ground truth of a dataset. Picklable, so that every process can make a reader."""
+    """Description of the ground truth of a dataset. Picklable, so that every process can make a reader.
+
+    It contains no videos: a process gets those that it works on.
+    """
 
     @property
     def kind(self) -> str:
@@ -120,10 +118,9 @@ class GroundTruth(Protocol):
 class FixationTruth:
     """Density and fixation maps."""
 
-    dataset: Dataset
     options: EvaluateOptions
     fixations: Fixations
-    baseline: Baseline
+    bias: CenterBias | None
     kind: str = "annotations"
     sparse: bool = False
 
@@ -134,33 +131,28 @@ class FixationTruth:
         return video.map_files
 
     def center_bias(self) -> CenterBias | None:
-        return self.baseline.center_bias(self.fixations)
+        return self.bias
 
     def reader(self) -> GroundTruthReader:
-        return FixationReader(self.dataset.videos, self.fixations, self.center_bias(), self.options)
+        return FixationReader(self.fixations, self.bias, self.options)
 
     def describe(self) -> dict[str, Any]:
-        return describe_dhf1k_protocol(self.options, self.fixations, self.baseline)
+        return describe_dhf1k_protocol(self.options, self.fixations, self.bias)
 
     def notes(self) -> Iterator[str]:
         return fixation_notes(self.fixations)
 
     def keys(self) -> dict[str, str]:
-        training = self.baseline.training
-        return {"fixations": self.fixations.key, "training": training.key if training else ""}
+        return {"fixations": self.fixations.key, "training": self.bias.key if self.bias else ""}
 
 
 @dataclass(frozen=True)
 class MaskTruth:
     """Masks of objects."""
 
-    dataset: Dataset
     protocol: ObjectProtocol
+    sparse: bool
     kind: str = "masks"
-
-    @property
-    def sparse(self) -> bool:
-        return LAYOUTS[self.dataset.layout].sparse
 
     def numbers(self, video: Video) -> list[int]:
         return sorted(video.masks)
@@ -172,7 +164,7 @@ class MaskTruth:
         return None
 
     def reader(self) -> GroundTruthReader:
-        return MaskReader(self.dataset.videos, self.protocol)
+        return MaskReader(self.protocol)
 
     def describe(self) -> dict[str, Any]:
         return describe_object_protocol(self.protocol)
@@ -187,37 +179,32 @@ class MaskTruth:
 class FixationReader:
     """Reader of density and fixation maps."""
 
-    def __init__(
-        self, videos: tuple[Video, ...], fixations: Fixations, baseline: CenterBias | None, options: EvaluateOptions
-    ) -> None:
-        self.videos = videos
+    def __init__(self, fixations: Fixations, baseline: CenterBias | None, options: EvaluateOptions) -> None:
         self.fixations = fixations
         self.baseline = baseline
         self.options = options
         self._other_frames = functools.lru_cache(maxsize=1)(fixations.other_frames)
         self._truth = functools.lru_cache(maxsize=1)(self._read)
 
-    def problems(self, index: int) -> Iterator[str]:
-        for number in self.videos[index].fixations:
+    def problems(self, index: int, video: Video) -> Iterator[str]:
+        for number in video.fixations:
             if problem := self.fixations.problems.get(f"{index}:{number}"):
                 yield problem
 
-    def score(self, index: int, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
-        scorer = FrameScorer(
-            prediction, *self._truth(index, frame), rng=self._rng(index, frame, self.options.monte_carlo)
-        )
+    def score(self, index: int, video: Video, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
+        rng = self._rng(video.name, frame, self.options.monte_carlo)
+        scorer = FrameScorer(prediction, *self._truth(index, video.name, frame), rng=rng)
         if not scorer.finite:
             raise InputError("the map contains NaN or infinity")
         return FrameScores(scorer.scores(), scorer.prediction.shape, scorer.constant)
 
-    def _rng(self, index: int, frame: FrameFiles, seed: int | None) -> np.random.Generator | None:
+    def _rng(self, name: str, frame: FrameFiles, seed: int | None) -> np.random.Generator | None:
         """Return a generator for a frame, which depends only on the seed, the video's name and the frame number."""
         if seed is None:
             return None
-        name = zlib.crc32(self.videos[index].name.encode(errors="surrogateescape"))
-        return np.random.default_rng([seed, name, frame.number])
+        return np.random.default_rng([seed, zlib.crc32(name.encode(errors="surrogateescape")), frame.number])
 
-    def _read(self, index: int, frame: FrameFiles) -> tuple[NDArray[Any] | None, ...]:
+    def _read(self, index: int, name: str, frame: FrameFiles) -> tuple[NDArray[Any] | None, ...]:
         """Return the ground truth of a frame, in the order of the arguments of :class:`FrameScorer`."""
         density = None if frame.density is None else read_density(frame.density)
         if density is not None and isinstance(frame.density, MapFrame):
@@ -229,7 +216,7 @@ class FixationReader:
         size = (reference.shape[0], reference.shape[1])
         others, other = self._other_frames(index), None
         if others.size and fixation is not None:
-            rng = self._rng(index, frame, self.options.seed)
+            rng = self._rng(name, frame, self.options.seed)
             assert rng is not None
             drawn = rng.choice(others, min(OTHER_FRAMES, others.size), replace=False, shuffle=False)
             other = self.fixations.union(drawn, size)
@@ -241,13 +228,12 @@ class FixationReader:
 class MaskReader:
     """Reader of masks of objects."""
 
-    videos: tuple[Video, ...]
     protocol: ObjectProtocol
 
-    def problems(self, index: int) -> Iterator[str]:
+    def problems(self, index: int, video: Video) -> Iterator[str]:
         yield from ()
 
-    def score(self, index: int, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
+    def score(self, index: int, video: Video, frame: FrameFiles, prediction: NDArray[Any]) -> FrameScores:
         gray: list[Path] = []
         mask = read_mask_of(frame, gray.append)
         scores, curves = score_with_curves(prediction, mask, self.protocol)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..datasets import Dataset, Video
+from ..datasets import Video
 from ..datasets.images import Map, OnDamage
 from ..errors import UsageError
 from ..models import ModelSpec
@@ -100,13 +100,13 @@ class PriorSource:
 
 
 def open_predictions(
-    predictions: PredictionSpec, dataset: Dataset, baseline: CenterBias | None = None
+    predictions: PredictionSpec, names: Sequence[str], baseline: CenterBias | None = None
 ) -> PredictionSource:
     """Return the source of the maps to score; loads the network.
 
     Args:
         predictions: the maps to score.
-        dataset: the dataset to score.
+        names: the names of the dataset's videos, in order.
         baseline: the center bias.
 
     Raises:
@@ -117,7 +117,7 @@ def open_predictions(
     if predictions.prior:
         if baseline is None:
             raise UsageError("--prior needs a --baseline other than none")
-        return PriorSource(baseline, {video.name: index for index, video in enumerate(dataset.videos)})
+        return PriorSource(baseline, {name: index for index, name in enumerate(names)})
     if predictions.folder is not None:
-        return FileSource(predictions.folder, single_video=len(dataset.videos) == 1)
+        return FileSource(predictions.folder, single_video=len(names) == 1)
     return NetworkSource(predictions.load())

@@ -11,7 +11,7 @@ from ..errors import InputError, UsageError
 from ..metrics.frame import FixationProtocol
 from ..metrics.object_scores import ObjectProtocol
 from ..models import ModelSpec
-from .center_bias import Baseline
+from .center_bias import CenterBias, describe_baseline
 from .fixations import Fixations
 from .options import OTHER_FRAMES, EvaluateOptions
 
@@ -110,7 +110,7 @@ def describe_crowdsal_protocol() -> dict[str, Any]:
     }
 
 
-def describe_dhf1k_protocol(options: EvaluateOptions, fixations: Fixations, baseline: Baseline) -> dict[str, Any]:
+def describe_dhf1k_protocol(options: EvaluateOptions, fixations: Fixations, bias: CenterBias | None) -> dict[str, Any]:
     """Return all details of the computation that are needed to reproduce the scores, as plain values."""
     monte_carlo = options.monte_carlo
     return {
@@ -125,7 +125,7 @@ def describe_dhf1k_protocol(options: EvaluateOptions, fixations: Fixations, base
         "other_fixations": f"of {OTHER_FRAMES} random frames of other videos"
         if fixations.videos > 1
         else "none: the dataset has a single video, so s-AUC is not computed",
-        "baseline": baseline.describe(fixations),
+        "baseline": describe_baseline(bias),
     }
 
 

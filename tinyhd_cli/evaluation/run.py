@@ -1,4 +1,4 @@
-"""A whole evaluation: score every video of a dataset in parallel; resume an interrupted run."""
+"""A whole evaluation: score every video of a dataset, several at a time; resume an interrupted run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..callbacks import OnProgress, StartPhase, no_phases
-from ..datasets import Dataset, Video
-from ..errors import OutputError, UsageError, WeightsError, describe_unexpected
+from ..datasets import LAYOUTS, Dataset, Video
+from ..errors import OutputError, TinyhdError, UsageError, WeightsError, describe_unexpected
 from ..metrics.frame import FixationProtocol
 from ..metrics.object_scores import ObjectProtocol
+from ..parallel import Processes, Where
 from ..system import available_cores
 from ..version import __version__
-from . import parallel
 from .calibration import Calibration, fit_calibration
 from .center_bias import choose_baseline
 from .crowdsal_truth import CrowdsalTruth
+from .each_video import Item, OnFrame, Work, each_video, items_of
 from .fixations import read_fixations
 from .ground_truth import FixationTruth, GroundTruth, MaskTruth
 from .options import EvaluateOptions, PredictionSpec
@@ -35,38 +36,40 @@ GPU_WORKERS = 4
 class Scoring:
     """Factory of the function that scores videos. Picklable, so that every worker process can call it."""
 
-    dataset: Dataset
+    names: tuple[str, ...]
+    """The names of the dataset's videos."""
     predictions: PredictionSpec
     ground_truth: GroundTruth
-    options: EvaluateOptions
     calibration: Calibration | None = None
 
-    def __call__(self) -> parallel.Work:
+    def __call__(self) -> Work:
         return self.scorer(None)
 
-    def scorer(self, source: PredictionSource | None) -> parallel.Work:
+    def scorer(self, source: PredictionSource | None) -> Work:
         """Return the function that scores a video.
 
         Args:
             source: an open source of maps; None to open one.
         """
-        opened = source or open_predictions(self.predictions, self.dataset, self.ground_truth.center_bias())
+        opened = source or open_predictions(self.predictions, self.names, self.ground_truth.center_bias())
         reader = self.ground_truth.reader()
 
-        def score(index: int, on_frame: parallel.OnFrame) -> VideoScores:
+        def score(item: Item, on_frame: OnFrame) -> VideoScores:
+            index, video = item.index, item.video
             try:
-                return score_video(index, opened, self.ground_truth, reader, on_frame, self.calibration_for(index))
-            except (parallel.Canceled, WeightsError):  # unusable weights would fail on all other videos, too
+                return score_video(
+                    index, video, opened, self.ground_truth, reader, on_frame, self.calibration_for(video)
+                )
+            except WeightsError:  # unusable weights would fail on all other videos, too
                 raise
             except Exception as error:  # an error in one video must not stop the others
-                name = self.dataset.videos[index].name
-                return VideoScores(name, failures=[f"{name}: {describe_unexpected(error)}"])
+                return VideoScores(video.name, failures=[f"{video.name}: {describe_unexpected(error)}"])
 
         return score
 
-    def calibration_for(self, index: int) -> Calibration | None:
+    def calibration_for(self, video: Video) -> Calibration | None:
         """Return the calibration of a video; None for a video that it was fitted to."""
-        fitted = self.calibration is not None and self.dataset.videos[index].name in self.calibration.videos
+        fitted = self.calibration is not None and video.name in self.calibration.videos
         return None if fitted else self.calibration
 
 
@@ -97,11 +100,11 @@ def evaluate(
     predictions, options = predictions or PredictionSpec(), options or EvaluateOptions()
     check_annotated(dataset)
     source, ground_truth = open_both(dataset, predictions, options, start_phase)
-    workers = pick_workers(options, source, len(dataset.videos))
-    calibration = fit_calibration(dataset, predictions, options, workers, start_phase)
-    scoring = Scoring(dataset, predictions, ground_truth, options, calibration)
-    finished = finished_videos(scoring, source)
-    scores = score_all(scoring, source, finished, start_phase, on_video or (lambda video: None))
+    where = place_to_work(options, [source], len(dataset.videos))
+    calibration = fit_calibration(dataset, predictions, options, where, start_phase)
+    scoring = Scoring(dataset.names, predictions, ground_truth, calibration)
+    finished = finished_videos(dataset, scoring, source)
+    scores = score_all(dataset, scoring, source, options, finished, start_phase, on_video or (lambda video: None))
     return Results(
         videos=tuple(scores),
         dataset=describe_dataset(dataset),
@@ -113,14 +116,13 @@ def evaluate(
     )
 
 
-def finished_videos(scoring: Scoring, source: PredictionSource) -> FinishedVideos:
+def finished_videos(dataset: Dataset, scoring: Scoring, source: PredictionSource) -> FinishedVideos:
     """Return the scores that an interrupted run with the same data, maps and protocol saved."""
-    dataset = scoring.dataset
     return FinishedVideos(
         {
             "tinyhd": __version__,
             "dataset": {"layout": dataset.layout, "root": str(dataset.root.resolve()), "split": dataset.split},
-            "videos": [video.name for video in dataset.videos],
+            "videos": list(dataset.names),
             **scoring.ground_truth.keys(),
             "prediction": source.describe(),
             "protocol": scoring.ground_truth.describe(),
@@ -133,13 +135,13 @@ def open_both(
     dataset: Dataset, predictions: PredictionSpec, options: EvaluateOptions, start_phase: StartPhase = no_phases
 ) -> tuple[PredictionSource, GroundTruth]:
     """Return the source of maps and the ground truth that :func:`evaluate` uses."""
-    source = None if predictions.prior else open_predictions(predictions, dataset)
+    source = None if predictions.prior else open_predictions(predictions, dataset.names)
     spec = source.spec if isinstance(source, NetworkSource) else None
     protocol = choose_protocol(dataset, spec, options)
     if predictions.prior and protocol in ("object", "stdistill"):
         raise UsageError("--prior is the center bias of fixations: it is not scored against masks of objects")
     ground_truth = read_ground_truth(dataset, protocol, predictions, options, start_phase)
-    return source or open_predictions(predictions, dataset, ground_truth.center_bias()), ground_truth
+    return source or open_predictions(predictions, dataset.names, ground_truth.center_bias()), ground_truth
 
 
 def read_ground_truth(
@@ -151,22 +153,24 @@ def read_ground_truth(
 ) -> GroundTruth:
     """Return the ground truth of a protocol, with the center bias if scores or maps depend on it."""
     if protocol in ("object", "stdistill"):
-        return MaskTruth(dataset, protocol)
+        return MaskTruth(protocol, LAYOUTS[dataset.layout].sparse)
     if protocol == "crowdsal" and not predictions.prior:
-        return CrowdsalTruth(dataset)
+        return CrowdsalTruth()
     fixations = read_fixations(dataset.videos, workers=available_cores(), progress=start_phase("reading fixations"))
-    baseline = choose_baseline(dataset, options, start_phase)
+    bias = choose_baseline(dataset, fixations, options, start_phase)
     if protocol == "crowdsal":
-        return CrowdsalTruth(dataset, baseline, fixations)
-    return FixationTruth(dataset, options, fixations, baseline)
+        return CrowdsalTruth(bias, fixations.key)
+    return FixationTruth(options, fixations, bias)
 
 
-def pick_workers(options: EvaluateOptions, source: PredictionSource, videos: int) -> int:
-    """Return the number of processes that score ``videos`` videos in parallel."""
+def place_to_work(options: EvaluateOptions, sources: Sequence[PredictionSource], videos: int) -> Where | None:
+    """Return where ``videos`` videos are worked on, given the sources of maps; None for this process."""
     wanted = options.workers or available_cores()
-    if not options.workers and isinstance(source, NetworkSource) and source.model.device != "cpu":
-        wanted = min(wanted, GPU_WORKERS) if source.model.device.startswith("cuda") else 1
-    return max(1, min(wanted, videos))
+    others = {source.model.device for source in sources if isinstance(source, NetworkSource)} - {"cpu"}
+    if others and not options.workers:
+        wanted = min(wanted, GPU_WORKERS) if all(device.startswith("cuda") for device in others) else 1
+    count = min(wanted, videos)
+    return Processes(count, "--workers") if count > 1 else None
 
 
 def count_frames(videos: Sequence[Video], ground_truth: GroundTruth, progress: OnProgress) -> list[int]:
@@ -179,14 +183,16 @@ def count_frames(videos: Sequence[Video], ground_truth: GroundTruth, progress: O
 
 
 def score_all(
+    dataset: Dataset,
     scoring: Scoring,
     source: PredictionSource,
+    options: EvaluateOptions,
     finished: FinishedVideos,
     start_phase: StartPhase,
     on_video: Callable[[VideoScores], None],
 ) -> list[VideoScores]:
     """Score the videos that are not finished yet; return the scores of all videos in the dataset's order."""
-    videos, ground_truth = scoring.dataset.videos, scoring.ground_truth
+    videos, ground_truth = dataset.videos, scoring.ground_truth
     files = [[*source.files(video), *ground_truth.files(video)] for video in videos]
     scores: dict[int, VideoScores] = {}
     for index, video in enumerate(videos):
@@ -197,18 +203,25 @@ def score_all(
     frames = count_frames(videos, ground_truth, start_phase("finding frames"))
     progress = start_phase("scoring")
     before, total = sum(frames[index] for index in scores), sum(frames)
-    remaining = [index for index in range(len(videos)) if index not in scores]
-    workers = pick_workers(scoring.options, source, len(remaining))
-    make_work = (lambda: scoring.scorer(source)) if workers == 1 else scoring
-    threads = max(1, available_cores() // workers)
+    remaining = [item for item in items_of(dataset) if item.index not in scores]
+    where = place_to_work(options, [source], len(remaining))
+    make_work = scoring if where else lambda: scoring.scorer(source)
+
+    unfinished = set()
 
     def report(done: int) -> None:
         progress(before + done, total)
 
-    for index, result in parallel.run(make_work, remaining, workers, threads, report):
+    def lose(item: Item, error: TinyhdError) -> VideoScores:
+        unfinished.add(item.index)
+        return VideoScores(item.video.name, failures=[f"{item.video.name}: {error}"])
+
+    for index, result in each_video(make_work, remaining, where, report, lose):
         scores[index] = result
-        with contextlib.suppress(OutputError):  # without a writable cache, the run cannot be resumed but is complete
-            finished.put(result, files[index])
+        if index not in unfinished:
+            with contextlib.suppress(OutputError):  # without a writable cache, the run is complete, but cannot resume
+                finished.put(result, files[index])
         on_video(result)
-    finished.clear()
+    if not unfinished:  # otherwise, the next run scores only the videos whose processes were killed
+        finished.clear()
     return [scores[index] for index in range(len(videos))]

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets import FrameFiles
+from ..datasets import Video
 from ..errors import InputError
 from ..metrics.object_scores import Curves, scores_of_curves
 from ..wording import plural
 from .calibration import Calibration
+from .each_video import OnFrame
 from .ground_truth import ALL_METRICS, GroundTruth, GroundTruthReader
 from .map_files import FileSource
-from .parallel import OnFrame
 from .predictions import PredictionSource
 
 MAX_LISTED = 5
@@ -112,6 +112,7 @@ def nan_mean(values: Iterable[float]) -> float:
 
 def score_video(
     index: int,
+    video: Video,
     source: PredictionSource,
     ground_truth: GroundTruth,
     reader: GroundTruthReader,
@@ -121,7 +122,8 @@ def score_video(
     """Score all annotated frames of a video.
 
     Args:
-        index: position of the video in the ground truth.
+        index: position of the video in the dataset.
+        video: the video.
         source: source of the maps.
         ground_truth: describes the ground truth.
         reader: reads it.
@@ -131,14 +133,13 @@ def score_video(
     Returns:
         The scores, with one message for each failure. Bad input raises no exception.
     """
-    video = reader.videos[index]
     result = VideoScores(video.name, failures=[f"{video.name}: {line}" for line in video.unsupported])
     annotated = set(ground_truth.numbers(video))
     if not annotated:
         if not video.problem:
             result.failures.append(f"{video.name}: has no {ground_truth.kind}")
         return result
-    result.failures += reader.problems(index)
+    result.failures += reader.problems(index, video)
     predicted: set[int] = set()
     complete = False
     try:
@@ -147,7 +148,7 @@ def score_video(
             if number not in annotated:
                 result.unannotated += 1
                 continue
-            score_frame_of(result, reader, index, video.frame(number), prediction, calibration)
+            score_frame_of(result, reader, index, video, number, prediction, calibration)
             on_frame()
         complete = True
     except InputError as error:
@@ -174,24 +175,26 @@ def score_frame_of(
     result: VideoScores,
     reader: GroundTruthReader,
     index: int,
-    frame: FrameFiles,
+    video: Video,
+    number: int,
     prediction: NDArray[Any],
     calibration: Calibration | None,
 ) -> None:
     """Score one frame; add the scores or the failure to ``result``."""
+    frame = video.frame(number)
     try:
-        scored = reader.score(index, frame, prediction)
-        calibrated = reader.score(index, frame, calibration.apply(prediction)).scores if calibration else None
+        scored = reader.score(index, video, frame, prediction)
+        calibrated = reader.score(index, video, frame, calibration.apply(prediction)).scores if calibration else None
     except InputError as error:
         result.failed += 1
-        result.failures.append(f"{result.name}: frame {frame.number}: {error}")
+        result.failures.append(f"{result.name}: frame {number}: {error}")
         return
     result.resized += prediction.shape != scored.size
     result.constant += scored.constant
     result.empty += scored.empty
     result.gray += scored.gray
     result.outside += scored.outside
-    result.add(frame.number, scored.scores, scored.curves, calibrated)
+    result.add(number, scored.scores, scored.curves, calibrated)
 
 
 def report_mismatches(result: VideoScores, annotated: set[int], predicted: set[int], complete: bool) -> None:

@@ -16,12 +16,11 @@ from ..datasets import Dataset
 from ..datasets.images import Map
 from ..errors import InputError
 from ..metrics import FrameScorer, resize
-from ..system import available_cores
 from ..untrusted import json_text
-from . import parallel
+from .each_video import Item, OnFrame, Work, each_video, items_of
 from .options import EvaluateOptions, PredictionSpec
 from .predictions import PredictionSource, open_predictions
-from .run import pick_workers
+from .run import place_to_work
 from .scoring import nan_mean
 
 
@@ -65,17 +64,18 @@ def rows(matrix: NDArray[np.float64]) -> list[list[float | None]]:
 class Comparing:
     """Factory of the function that compares the maps of videos. Picklable, so that every worker process can call it."""
 
-    dataset: Dataset
+    names: tuple[str, ...]
+    """The names of the dataset's videos."""
     predictions: tuple[PredictionSpec, ...]
 
-    def __call__(self) -> parallel.Work:
-        return self.comparer([open_predictions(spec, self.dataset) for spec in self.predictions])
+    def __call__(self) -> Work:
+        return self.comparer([open_predictions(spec, self.names) for spec in self.predictions])
 
-    def comparer(self, sources: Sequence[PredictionSource]) -> parallel.Work:
+    def comparer(self, sources: Sequence[PredictionSource]) -> Work:
         """Return the function that compares the maps of a video from these sources."""
 
-        def compare_video(index: int, on_frame: parallel.OnFrame) -> tuple[list[list[float]], list[str]]:
-            video = self.dataset.videos[index]
+        def compare_video(item: Item, on_frame: OnFrame) -> tuple[list[list[float]], list[str]]:
+            video = item.video
             failures: list[str] = []
             scores = []
             try:
@@ -149,20 +149,19 @@ def compare(
         InputError: a folder of maps is missing.
     """
     report = on_failure or (lambda line: None)
-    comparing = Comparing(dataset, tuple(named.values()))
-    sources = [open_predictions(spec, dataset) for spec in comparing.predictions]
-    count = len(dataset.videos)
-    workers = min(pick_workers(options or EvaluateOptions(), source, count) for source in sources)
-    make_work = (lambda: comparing.comparer(sources)) if workers == 1 else comparing
+    comparing = Comparing(dataset.names, tuple(named.values()))
+    sources = [open_predictions(spec, dataset.names) for spec in comparing.predictions]
+    where = place_to_work(options or EvaluateOptions(), sources, len(dataset.videos))
+    make_work = comparing if where else lambda: comparing.comparer(sources)
     total = sum(len(video.frames) for video in dataset.videos)
     scores: dict[int, list[list[float]]] = {}
     failures: dict[int, list[str]] = {}
-    for index, (of_video, lines) in parallel.run(
+    for index, (of_video, lines) in each_video(
         make_work,
-        range(count),
-        workers,
-        max(1, available_cores() // workers),
+        items_of(dataset),
+        where,
         lambda done: progress(done, max(total, done)) if progress else None,
+        lambda item, error: ([], [f"{item.video.name}: {error}"]),
     ):
         scores[index], failures[index] = of_video, lines
         for line in lines:

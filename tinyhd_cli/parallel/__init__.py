@@ -16,6 +16,8 @@ class Processes:
     """Processes of this machine."""
 
     count: int
+    option: str = "--jobs"
+    """The option that gives the number, for messages."""
 
 
 Where = Processes
@@ -32,4 +34,4 @@ def run(make_work: Callable[[], Work], items: Sequence[object], where: Where) ->
     Raises:
         TinyhdError: raised by ``make_work``.
     """
-    return processes.run(make_work, items, where.count)
+    return processes.run(make_work, items, where.count, where.option)

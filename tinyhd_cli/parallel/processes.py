@@ -164,23 +164,26 @@ class Worker:
         with contextlib.suppress(OSError):  # it has ended, which is noticed when it is received from
             self.connection.send(None if self.number is None else (self.number, items[self.number]))
 
-    def ended(self) -> TinyhdError:
-        """Return the error for a process that has ended unexpectedly."""
+    def ended(self, option: str) -> TinyhdError:
+        """Return the error for a process that has ended unexpectedly; ``option`` gives the number of processes."""
         self.process.join(STOP_TIMEOUT_S)
         code = self.process.exitcode
         if code is not None and code < 0:
             killed = f"a worker process was killed by signal {-code}, perhaps because memory ran out"
-            return TinyhdError(f"{killed}; try a smaller --jobs")
-        return TinyhdError(f"a worker process ended unexpectedly (exit code {code}); try --jobs 1")
+            return TinyhdError(f"{killed}; try a smaller {option}")
+        return TinyhdError(f"a worker process ended unexpectedly (exit code {code}); try {option} 1")
 
 
-def run(make_work: Callable[[], Work], items: Sequence[object], processes: int) -> Generator[Event]:
+def run(
+    make_work: Callable[[], Work], items: Sequence[object], processes: int, option: str = "--jobs"
+) -> Generator[Event]:
     """Work on items in several processes; yield what happens. Closing the iterator stops all processes.
 
     Args:
         make_work: picklable; called once in each process, and returns the function that works on an item.
         items: picklable.
         processes: number of processes.
+        option: the option that gives the number, for messages.
 
     Raises:
         TinyhdError: raised by ``make_work``.
@@ -196,7 +199,7 @@ def run(make_work: Callable[[], Work], items: Sequence[object], processes: int) 
                 try:
                     entry = worker.connection.recv()
                 except (OSError, EOFError):
-                    yield from replace_worker(worker, workers, waiting, make_work)
+                    yield from replace_worker(worker, workers, waiting, make_work, option)
                     continue
                 match entry:
                     case Unusable():
@@ -229,14 +232,14 @@ def ready_to_read(workers: Sequence[Worker]) -> list[Worker]:
 
 
 def replace_worker(
-    worker: Worker, workers: list[Worker], waiting: deque[int], make_work: Callable[[], Work]
+    worker: Worker, workers: list[Worker], waiting: deque[int], make_work: Callable[[], Work], option: str
 ) -> Iterator[Finished]:
     """Fail the item of a process that has ended, and start another process for the items that are left."""
     workers.remove(worker)
     if worker.stopping:
         worker.process.join(STOP_TIMEOUT_S)
         return
-    error = worker.ended()
+    error = worker.ended(option)
     if worker.number is not None:
         yield Finished(worker.number, messages=worker.messages, error=error)
         if waiting:
