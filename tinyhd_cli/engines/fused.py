@@ -16,8 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph import Array, Input, Mix, Node, Shape, aligned
+from .graph import Array, Concat, Input, Mix, Node, Shape, aligned
 from .kernels import GAP, HALF, PLANES, CBlock, CCopy, CFusion, CProgram, CTensor, available_isas, load
+from .lifetimes import Lifetimes
 from .partition import Block, Partition, Source, partition
 
 
@@ -88,9 +89,10 @@ class Fused:
         self._result = aligned(*result.shape[1:])
         self._referenced: list[Any] = []  # keeps alive the memory that the programs point to
         self._planes: dict[Node, NDArray[Any]] = {}
-        self._allocate(parts)
-        self._head = self._program(parts.head, result.shape)
-        self._tail = self._program(parts.tail, result.shape)
+        self._lifetimes = Lifetimes(parts)
+        self._allocate()
+        self._head = self._program(parts.head, 0, result.shape)
+        self._tail = self._program(parts.tail, len(parts.head) + 1, result.shape)
         self._add_copies(parts)
         self._add_fusion(parts)
         self._steps = parts.steps
@@ -101,22 +103,23 @@ class Fused:
         self._lock = threading.Lock()
         self._helpers = ThreadPoolExecutor(max(threads - 1, 1), "tinyhd-kernel")
 
-    def _allocate(self, parts: Partition) -> None:
+    def _allocate(self) -> None:
         """Allocate the planes of all tensors. Parts of a concatenation are views of its planes."""
-        for node in (*parts.concats, *parts.outputs, *(block.node for block in parts.head + parts.tail)):
-            if node in self._planes:
-                continue
-            planes = aligned(node.shape[0], math.prod(node.shape[1:]) + GAP, dtype=self.number)
+        memory = aligned(self._lifetimes.size, dtype=self.number)
+        for node, offset in self._lifetimes.offsets.items():
+            step = math.prod(node.shape[1:]) + GAP
+            planes = memory[offset : offset + node.shape[0] * step].reshape(-1, step)
             self._planes[node] = planes
-            if node in parts.concats:
+            if isinstance(node, Concat):
                 sides = np.cumsum([one.shape[0] for one in node.inputs])[:-1]
                 self._planes |= zip(node.inputs, np.split(planes, sides), strict=True)
 
-    def _program(self, blocks: Sequence[Block], shape: Shape) -> CProgram:
+    def _program(self, blocks: Sequence[Block], first: int, shape: Shape) -> CProgram:
         """Return a program that computes blocks.
 
         Args:
             blocks: the blocks, in the order in which they run.
+            first: step of the first block, see ``Lifetime``.
             shape: shape of the maps.
         """
         c_blocks = (CBlock * max(len(blocks), 1))()
@@ -125,7 +128,8 @@ class Fused:
             self._fill(c_block, block)
             for side, source in enumerate((block.source, block.added)):
                 c_block.after[side] = numbers.get(source.node, -1) if source else -1
-            c_block.until = max((numbers.get(node, -1) for node in block.parts), default=-1)
+            parts = (numbers.get(node, -1) for node in block.parts)
+            c_block.until = max(self._lifetimes.waits_for(block) - first, -1, *parts)
         self._referenced.append(c_blocks)
         return CProgram(blocks=c_blocks, count=len(blocks), height=shape[2], width=shape[3])
 
