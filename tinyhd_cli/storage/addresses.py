@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -34,8 +33,8 @@ ROOT_NAME = re.compile(r"tinyhd-([0-9a-f]{8})-(\d+)-(\d+)-\w+")
 _root: str = ""
 """The root of this process; empty until a URL is used."""
 
-_hidden: dict[str, tuple[str, str]] = {}
-"""Credentials and query of URLs, by their digest, which is part of the stand-in."""
+_hidden: list[tuple[str, str]] = []
+"""Credentials and queries of URLs; their numbers are part of the stand-ins."""
 
 
 class StandIn(type(Path())):  # type: ignore[misc]  # PosixPath or WindowsPath
@@ -88,9 +87,9 @@ def path_of(text: str | os.PathLike[str]) -> Path:
     if not host or {"", ".", ".."} & {host, *parts} or "\0" in rest:
         raise UsageError(f"{scheme}://{host}{slash}{key}: a part of this address is empty, '.' or '..'")
     if credentials or query:
-        digest = hashlib.sha256(f"{credentials}@{query}".encode()).hexdigest()[:12]
-        _hidden[digest] = (credentials, query)
-        scheme = f"{scheme}~{digest}"
+        if (credentials, query) not in _hidden:
+            _hidden.append((credentials, query))
+        scheme = f"{scheme}~{_hidden.index((credentials, query))}"
     return StandIn(root(), scheme, host, *parts)
 
 
@@ -104,8 +103,8 @@ def url_of(path: str | os.PathLike[str]) -> str | None:
     scheme, _, rest = text[len(_root) + 1 :].replace(os.sep, "/").partition("/")
     if not rest:
         return None
-    scheme, _, digest = scheme.partition("~")
-    credentials, query = _hidden.get(digest, ("", ""))
+    scheme, _, number = scheme.partition("~")
+    credentials, query = _hidden[int(number)] if number else ("", "")
     return f"{scheme}://{credentials}{'@' if credentials else ''}{rest}{query}"
 
 
@@ -118,8 +117,8 @@ def named(text: str) -> str:
     """Return a text with all stand-ins replaced by their URLs, and without credentials and queries."""
     if not _root:
         return text
-    text = re.sub(rf"{re.escape(_root + os.sep)}(\w+)(~[0-9a-f]{{12}})?[/\\]+", r"\1://", text)
-    for credentials, query in _hidden.values():
+    text = re.sub(rf"{re.escape(_root + os.sep)}(\w+)(~\d+)?[/\\]+", r"\1://", text)
+    for credentials, query in _hidden:
         for secret in filter(None, (credentials, query)):
             text = text.replace(secret, "...")
     return text

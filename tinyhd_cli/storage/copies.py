@@ -8,7 +8,6 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..errors import InputError, TinyhdError, UsageError
@@ -111,6 +110,8 @@ def fetch_all(files: list[Path]) -> None:
     if len(files) == 1:
         fetch(files[0])
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(TRANSFERS) as pool:
         for _ in pool.map(fetch, files):
             pass

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import uuid
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..errors import OutputError
@@ -58,6 +57,8 @@ def publish(source: Path, path: Path) -> None:
     if not source.is_dir():
         publish_file(source, path)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     files = sorted(source.iterdir())
     if not files:
         return
