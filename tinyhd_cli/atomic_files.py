@@ -47,17 +47,22 @@ _swept: dict[Path, float] = {}
 def temporary_path(path: Path) -> Path:
     """Return a hidden temporary path to write to; :func:`publish` renames it to ``path`` when it is complete.
 
-    It is next to the target of ``path``; temporary files of killed processes there are removed. It keeps the suffix,
-    because writers derive the format from it.
+    It is next to the target of ``path``, unless that is in a store; temporary files of killed processes there are
+    removed. It keeps the suffix, because writers derive the format from it.
 
     Raises:
         OutputError: nothing can be written there.
     """
     special = is_special(path)
-    target = Path(tempfile.gettempdir()) / path.name if special else destination(path)
+    elsewhere = special or storage.url_of(path) is not None
+    if storage.url_of(path) is not None:
+        target = storage.workplace(path)
+        target.parent.mkdir(exist_ok=True)
+    else:
+        target = Path(tempfile.gettempdir()) / path.name if special else destination(path)
     sweep(target.parent)
     # Short, so that a long name does not exceed the limit for file names. The checksum distinguishes shortened names.
-    stem = f".{target.stem[:24]}.{zlib.crc32(os.fsencode(path if special else target.name)):08x}"
+    stem = f".{target.stem[:24]}.{zlib.crc32(os.fsencode(path if elsewhere else target.name)):08x}"
     return target.with_name(f"{stem}.{'-'.join(map(str, process_key()))}.partial{target.suffix[:16]}")
 
 
@@ -183,7 +188,7 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
 def make_parent(path: Path) -> None:
     """Create the parent folder of an output; ``OutputError`` if that is impossible, or if its store is unusable."""
     storage.check_destination([path])
-    if is_special(path):
+    if is_special(path) or storage.url_of(path) is not None:
         return
     try:
         destination(path).parent.mkdir(parents=True, exist_ok=True)

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atomic_files import sweep
+from ..complete import is_complete
 from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, describe_unexpected
 from ..parallel import Event, Finished, Message, Processes, Progress, Ready, Report, Work, run
+from ..storage import check_destination, name_of, named, share_scratch
 from ..system import engine_threads, limit_threads
 from ..wording import damage
 from . import terminal
@@ -90,6 +92,10 @@ class Task(ABC):
     @abstractmethod
     def show(self, turn: Turn, result: Any) -> None:
         """Print the result of one input (None if there was nothing to do); called as soon as it is done."""
+
+    def say_skipped(self, turn: Turn) -> None:
+        """Print that there was nothing to do."""
+        say(f"{turn.label}: skipped, all outputs exist")
 
     def finish(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027  (most commands need no last step)
         """Use the results of all inputs, in the order of the command line; not called after an interruption."""
@@ -178,6 +184,7 @@ def for_each(
     plan = make_plan(inputs.found, wanted, out_dir)
     for job in plan.jobs:
         task.check(job)
+    check_destination(path for job in plan.jobs for path in job.outputs.values())
     tally = Tally(len(plan.jobs) + len(inputs.errors) + len(plan.errors))
     for name, error in [*inputs.errors.items(), *plan.errors.items()]:
         tally.fail(name, error)
@@ -246,11 +253,12 @@ def do_each(jobs: Sequence[Job], task: Task, quiet: bool, tally: Tally) -> list[
 
 def attempt(task: Task, model: Model, turn: Turn) -> Outcome:
     """Process one input; no error may stop the others."""
-    name = str(turn.job.video)
+    name = name_of(turn.job.video)
     try:
         return Outcome(name, turn.job, task.work(model, turn))
     except TinyhdError as error:
         log.debug("%s", name, exc_info=True)
+        error.args = (named(str(error)),)  # stand-ins of another process would not be recognized
         return Outcome(name, turn.job, error=error)
     except Exception as error:
         log.debug("%s", name, exc_info=True)
@@ -292,6 +300,7 @@ class InProcess:
     def __call__(self) -> Work:
         """Return the work on one turn."""
         limit_threads(max(1, engine_threads() // self.processes))
+        share_scratch(self.processes)
         model = self.task.load()
 
         def work(turn: Turn, report: Report) -> Outcome:
@@ -302,7 +311,7 @@ class InProcess:
 
 def take(event: Finished, turn: Turn, task: Task, tally: Tally) -> Outcome:
     """Print and count the end of one input, and return its outcome."""
-    name = str(turn.job.video)
+    name = name_of(turn.job.video)
     for message in event.messages:
         print_logged(message.level, message.text)
     if event.error is None:
@@ -383,6 +392,11 @@ def label_of(job: Job, number: int, total: int) -> str:
 def unseen(phase: str = "") -> OnProgress:
     """Show no progress, until a process replaces this."""
     return lambda done, total: None
+
+
+def all_exist(job: Job) -> bool:
+    """Return whether all outputs of an input exist and are complete."""
+    return all(map(is_complete, job.outputs.values()))
 
 
 def warn_of_damage(video: Path, damaged: int) -> None:

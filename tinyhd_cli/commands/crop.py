@@ -13,10 +13,10 @@ from ..errors import UsageError
 from ..fields import OUTPUTS
 from ..inference.model_options import ModelOptions
 from ..wording import plural
-from .batch import Task, Turn, for_each, warn_of_damage
+from .batch import Task, Turn, all_exist, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
-from .options import Jobs, OutDir, Quiet, Videos
+from .options import Jobs, OutDir, Quiet, Scratch, SkipExisting, Videos
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -36,9 +36,11 @@ def crop(
         str, typer.Option("--output", "-o", metavar="FILE", help="Video to write.", rich_help_panel=OUTPUTS)
     ] = "{name}_crop.mp4",
     out_dir: OutDir = None,
+    skip_existing: SkipExisting = False,
     options: CropOptions,
     model: ModelOptions,
     jobs: Jobs = None,
+    scratch: Scratch = None,
     quiet: Quiet = False,
 ) -> int:
     """Crop videos to another aspect ratio; the crop window follows where people look, or an object.
@@ -50,7 +52,7 @@ def crop(
     source = context.get_parameter_source("aspect")
     if options.size is not None and source is not None and source.name == "COMMANDLINE":
         raise UsageError("--aspect and --size exclude each other; give one of them")
-    return for_each(videos, {"output": output}, out_dir, Crops(model, options, quiet), quiet, jobs)
+    return for_each(videos, {"output": output}, out_dir, Crops(model, options, skip_existing, quiet), quiet, jobs)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Crops(Task):
 
     model: ModelOptions
     options: CropOptions
+    skip_existing: bool
     quiet: bool
 
     def check(self, job: Job) -> None:
@@ -79,18 +82,24 @@ class Crops(Task):
         """Load the model."""
         return load(self.model)
 
-    def work(self, model: Model, turn: Turn) -> Done:
-        """Crop one input."""
+    def work(self, model: Model, turn: Turn) -> Done | None:
+        """Crop one input, unless its output exists."""
         from ..apps.crop import crop_file
 
+        if self.skip_existing and all_exist(turn.job):
+            return None
         video, started = turn.job.video, time.monotonic()
         summary = crop_file(video, model, turn.job.outputs["output"], self.options, turn.progress)
         warn_of_damage(video, summary.damaged)
         return Done(summary, time.monotonic() - started)
 
-    def show(self, turn: Turn, result: Done) -> None:
+    def show(self, turn: Turn, result: Done | None) -> None:
         """Print the speed and the output of one input."""
-        if not self.quiet:
+        if self.quiet:
+            return
+        if result is None:
+            self.say_skipped(turn)
+        else:
             target, frames = turn.job.outputs["output"], plural(result.summary.frames, "frame")
             say(f"{turn.label}: {frames} in {result.seconds:.1f} s -> {target}{properties(target)}")
 

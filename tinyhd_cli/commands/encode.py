@@ -13,11 +13,12 @@ from ..apps.options import EncodeOptions
 from ..errors import UsageError
 from ..fields import OUTPUTS, RUN
 from ..inference.model_options import ModelOptions
+from ..storage import named
 from ..wording import plural
-from .batch import Task, Turn, for_each, warn_of_damage
+from .batch import Task, Turn, all_exist, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
-from .options import Jobs, OutDir, Quiet, Videos
+from .options import Jobs, OutDir, Quiet, Scratch, SkipExisting, Videos
 from .terminal import say, stdout_console
 
 if TYPE_CHECKING:
@@ -62,12 +63,14 @@ def encode(
         typer.Option(metavar="FILE.png", help="Plot the curves of --compare.", rich_help_panel=OUTPUTS),
     ] = None,
     out_dir: OutDir = None,
+    skip_existing: SkipExisting = False,
     options: EncodeOptions,
     model: ModelOptions,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, one object per video.", rich_help_panel=RUN)
     ] = False,
     jobs: Jobs = None,
+    scratch: Scratch = None,
     quiet: Quiet = False,
 ) -> int:
     """Encode videos with better quality where people look, or on their objects, and lower quality elsewhere.
@@ -87,7 +90,8 @@ def encode(
         "plot": plot,
     }
     names = {kind: name for kind, name in wanted.items() if name is not None}
-    return for_each(videos, names, out_dir, Encodes(model, options, roi_format, as_json, quiet), quiet, jobs)
+    task = Encodes(model, options, roi_format, as_json, skip_existing, quiet)
+    return for_each(videos, names, out_dir, task, quiet, jobs)
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class Encodes(Task):
     options: EncodeOptions
     roi_format: str | None
     as_json: bool
+    skip_existing: bool
     quiet: bool
 
     def check(self, job: Job) -> None:
@@ -128,12 +133,14 @@ class Encodes(Task):
         """Load the model."""
         return load(self.model)
 
-    def work(self, model: Model, turn: Turn) -> Done:
-        """Write the outputs of one input."""
+    def work(self, model: Model, turn: Turn) -> Done | None:
+        """Write the outputs of one input, unless all exist."""
         from ..apps.encode.plot import plot_curves
         from ..apps.encode.roi_file import write_roi_file
         from ..apps.encode.run import encode_file
 
+        if self.skip_existing and all_exist(turn.job):
+            return None
         video, outputs = turn.job.video, turn.job.outputs
         roi = summary = None
         if self.roi_format is not None:
@@ -146,11 +153,14 @@ class Encodes(Task):
                 plot_curves(summary, summary.curves, outputs["plot"], video.name)
         return Done(roi, summary, "on the object" if model.spec.task == "object" else "where people look")
 
-    def show(self, turn: Turn, result: Done) -> None:
+    def show(self, turn: Turn, result: Done | None) -> None:
         """Print the results of one input, as JSON or as text and tables."""
         outputs = turn.job.outputs
-        if self.as_json:
-            print(json.dumps(self.facts(turn, result), indent=2))
+        if result is None:
+            if not self.quiet:
+                self.say_skipped(turn)
+        elif self.as_json:
+            print(named(json.dumps(self.facts(turn, result), indent=2)))
         elif not self.quiet:
             if result.roi is not None and self.roi_format is not None:
                 contents = ROI_FORMATS[self.roi_format].contents

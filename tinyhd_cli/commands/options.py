@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..fields import OUTPUTS, RUN
+from ..storage import limit_scratch
 
 VIDEOS = "Videos, folders of videos or images, glob patterns"
 
@@ -35,3 +36,18 @@ Jobs = Annotated[
         show_default=False,
     ),
 ]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Do not write outputs that already exist.", rich_help_panel=OUTPUTS)
+]
+Scratch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        callback=limit_scratch,
+        help="Space for temporary copies of inputs in object stores (s3://...), such as 20G. Default: half of the free"
+        " disk space.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
+]
+"""Has an effect by its callback; commands do not use the value."""

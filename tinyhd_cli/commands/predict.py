@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..fields import OUTPUTS, Adjust
+from ..fields import Adjust
 from ..inference.model_options import ModelOptions
 from ..inference.options import FIRST_MAP, Outputs, PredictOptions
 from ..wording import plural
 from .batch import Task, Turn, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
-from .options import VIDEOS, Jobs, OutDir, Quiet
+from .options import VIDEOS, Jobs, OutDir, Quiet, Scratch, SkipExisting
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -37,13 +37,12 @@ def predict(
     *,
     outputs: Annotated[dict[str, Any], Outputs, Adjust(without=("aoi_plot",))],
     out_dir: OutDir = None,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Do not write outputs that already exist.", rich_help_panel=OUTPUTS)
-    ] = False,
+    skip_existing: SkipExisting = False,
     model: ModelOptions,
     options: PredictOptions,
     plots: Annotated[dict[str, Any], Outputs, Adjust(only=("aoi_plot",))],
     jobs: Jobs = None,
+    scratch: Scratch = None,
     quiet: Quiet = False,
 ) -> int:
     """Predict where people look in videos and images, or find their salient objects.
@@ -115,7 +114,7 @@ class Prediction(Task):
         if self.quiet:
             return
         if result is None:
-            say(f"{turn.label}: skipped, all outputs exist")
+            self.say_skipped(turn)
             return
         summary, seconds = result.summary, result.seconds
         written = ", ".join(str(path) for _, path in summary.outputs.requested())

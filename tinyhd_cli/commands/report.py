@@ -14,10 +14,10 @@ from ..errors import UsageError
 from ..fields import OUTPUTS
 from ..inference.model_options import ModelOptions
 from ..wording import plural
-from .batch import Outcome, Task, Turn, for_each, warn_of_damage
+from .batch import Outcome, Task, Turn, all_exist, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
-from .options import Jobs, OutDir, Quiet, Videos
+from .options import Jobs, OutDir, Quiet, Scratch, SkipExisting, Videos
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -51,9 +51,11 @@ def report(
         ),
     ] = None,
     out_dir: OutDir = None,
+    skip_existing: SkipExisting = False,
     options: ReportOptions,
     model: ModelOptions,
     jobs: Jobs = None,
+    scratch: Scratch = None,
     quiet: Quiet = False,
 ) -> int:
     """Write an HTML report about each video or image: heat map, attention over time, scenes, areas of interest.
@@ -62,11 +64,12 @@ def report(
     tinyhd report clip.mp4 -o report.html
     """
     page = None
+    if skip_existing and (summary or summary_file is not None):
+        raise UsageError("--summary needs the results of all files: leave out --skip-existing, or --summary")
     if summary or summary_file is not None:
         page = (out_dir or Path()) / (summary_file or SUMMARY)
-    return for_each(
-        videos, {"output": output}, out_dir, Reports(model, options, page, quiet), quiet, jobs, options.input
-    )
+    task = Reports(model, options, page, skip_existing, quiet)
+    return for_each(videos, {"output": output}, out_dir, task, quiet, jobs, options.input)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Reports(Task):
     options: ReportOptions
     summary: Path | None
     """The page about all inputs; None for none."""
+    skip_existing: bool
     quiet: bool
 
     def check(self, job: Job) -> None:
@@ -102,19 +106,25 @@ class Reports(Task):
         check_model(loaded)
         return loaded
 
-    def work(self, model: Model, turn: Turn) -> FileSummary:
-        """Write one report."""
+    def work(self, model: Model, turn: Turn) -> FileSummary | None:
+        """Write one report, unless it exists."""
         from ..apps.report.run import report_file
         from ..apps.report.summary import summarize
 
+        if self.skip_existing and all_exist(turn.job):
+            return None
         video, page = turn.job.video, turn.job.outputs["output"]
         made = report_file(video, model, page, self.options, turn.progress())
         warn_of_damage(video, made.damaged)
         return summarize(made, page, model)
 
-    def show(self, turn: Turn, result: FileSummary) -> None:
+    def show(self, turn: Turn, result: FileSummary | None) -> None:
         """Print the length and the file of one report."""
-        if not self.quiet:
+        if self.quiet:
+            return
+        if result is None:
+            self.say_skipped(turn)
+        else:
             length = "image"
             if result.scenes is not None:
                 length = f"{plural(result.frames, 'frame')}, {plural(result.scenes, 'scene')}"

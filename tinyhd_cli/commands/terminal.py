@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..log_text import text_of
+from ..storage import named
 from ..untrusted import printable
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def say(message: str) -> None:
 def print_event(**event: object) -> None:
     """Print one event as JSON for a program that reads stderr."""
     with contextlib.suppress(OSError, ValueError):
-        print(json.dumps({"time": round(time.time(), 3), **event}), file=sys.stderr, flush=True)
+        print(named(json.dumps({"time": round(time.time(), 3), **event})), file=sys.stderr, flush=True)
 
 
 class TerminalHandler(logging.Handler):

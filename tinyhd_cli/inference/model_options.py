@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import WeightsError
 from ..fields import MODEL, option
+from ..storage import name_of
 
 if TYPE_CHECKING:
     from .model import Model
@@ -43,7 +44,7 @@ class ModelOptions:
         """Name or file of the weights."""
         from ..weights import default_name
 
-        return str(self.weights or self.model or default_name())
+        return name_of(self.weights) if self.weights else self.model or default_name()
 
     def load(self, *, exact: bool = True) -> Model:
         """Load the model.

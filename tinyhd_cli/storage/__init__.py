@@ -14,14 +14,16 @@ from .addresses import (
     named,
     path_of,
     url_of,
+    workplace,
 )
-from .copies import fetched, hold, release
+from .copies import cached_copy, fetched, hold, limit_scratch, release, share_scratch
 from .listing import Entry, entries, exists, file_size, files_in, is_file, is_folder, matches
 from .publication import check_destination, publish, remove
 from .ranges import open_file
 
 __all__ = [
     "Entry",
+    "cached_copy",
     "check_destination",
     "check_scheme",
     "entries",
@@ -34,6 +36,7 @@ __all__ = [
     "is_folder",
     "is_own_process_only",
     "is_url",
+    "limit_scratch",
     "matches",
     "name_of",
     "named",
@@ -42,5 +45,7 @@ __all__ = [
     "publish",
     "release",
     "remove",
+    "share_scratch",
     "url_of",
+    "workplace",
 ]

@@ -1,8 +1,8 @@
 """Map URLs to stand-ins, which are paths, and back. Imports no fsspec.
 
-The stand-in of ``s3://bucket/folder/clip.mp4`` is ``ROOT/s3/bucket/folder/clip.mp4``, where ROOT is a temporary folder
-of this process. Nothing is in that folder except copies and outputs of the current work. Credentials and the query of
-a URL are no part of its stand-in, so that no message contains them.
+The stand-in of ``s3://bucket/folder/clip.mp4`` is ``ROOT/s3/bucket/folder/clip.mp4``, where ROOT is in a temporary
+folder of this process. Nothing is there except copies that are in use. Credentials and the query of a URL are no part
+of its stand-in, so that no message contains them.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ ROOT_NAME = re.compile(r"tinyhd-([0-9a-f]{8})-(\d+)-(\d+)-\w+")
 """Matches the names of the roots: machine, process ID and start time of the process."""
 
 _root: str = ""
-"""The root of this process; empty until a URL is used."""
+"""The folder of this process's stand-ins; empty until a URL is used."""
 
 _hidden: list[tuple[str, str]] = []
 """Credentials and queries of URLs; their numbers are part of the stand-ins."""
 
 
 class StandIn(type(Path())):  # type: ignore[misc]  # PosixPath or WindowsPath
-    """The path that represents a URL in this process. A pickle of it contains the URL."""
+    """The path that represents a URL in this process. A pickle of it contains the URL, and so does a formatted text."""
+
+    def __format__(self, spec: str) -> str:
+        return format(name_of(self), spec)
 
     def __reduce__(self) -> tuple[Any, ...]:
         url = url_of(self)
@@ -140,9 +143,15 @@ def root() -> str:
     if not _root:
         sweep()
         machine, pid, started = process_key()
-        _root = os.path.realpath(tempfile.mkdtemp(prefix=f"tinyhd-{machine}-{pid}-{started}-"))
-        atexit.register(remove_root, _root, pid)
+        folder = os.path.realpath(tempfile.mkdtemp(prefix=f"tinyhd-{machine}-{pid}-{started}-"))
+        atexit.register(remove_root, folder, pid)
+        _root = os.path.join(folder, "stores")  # noqa: PTH118  (compared as text)
     return _root
+
+
+def workplace(path: Path) -> Path:
+    """Return a local path, which is no stand-in, for writing the file that is to be put at a stand-in."""
+    return Path(root()).with_name("work") / path.name
 
 
 def remove_root(folder: str, pid: int) -> None:

@@ -15,7 +15,7 @@ from .addresses import root, url_of
 from .stores import store_errors, store_of
 
 SCRATCH_VARIABLE = "TINYHD_SCRATCH"
-"""Environment variable with the limit in bytes, or as :func:`parse_size` reads it."""
+"""Environment variable with the limit, as :func:`parse_size` reads it."""
 
 FREE_FRACTION = 0.5
 """Fraction of the free disk space that copies may take by default."""
@@ -23,8 +23,16 @@ FREE_FRACTION = 0.5
 TRANSFERS = 8
 """Number of files that are fetched at the same time."""
 
+VERSIONS = ("ETag", "etag", "oid", "blob_id", "LastModified", "created")
+"""Keys of fsspec's information by which stores mark a content."""
+
+_processes = 1
 _holders: Counter[Path] = Counter()
+"""Number of users of each copy of a file or folder."""
+
 _sizes: dict[Path, int] = {}
+"""Bytes of each copy of a file."""
+
 _lock = threading.RLock()
 
 
@@ -42,11 +50,26 @@ def parse_size(text: str) -> int:
     return int(size * units[unit])
 
 
+def limit_scratch(size: str | None) -> str | None:
+    """Set the limit for copies in this process and in those that it starts; None keeps it. Returns the argument."""
+    if size is not None:
+        parse_size(size)
+        os.environ[SCRATCH_VARIABLE] = size
+    return size
+
+
+def share_scratch(processes: int) -> None:
+    """Divide the limit by the number of processes that make copies at the same time."""
+    global _processes
+    _processes = processes
+
+
 def scratch_limit() -> int:
-    """Return the number of bytes that copies may take."""
+    """Return the number of bytes that the copies of this process may take."""
     if given := os.environ.get(SCRATCH_VARIABLE):
-        return parse_size(given)
-    return sum(_sizes.values()) + int(FREE_FRACTION * shutil.disk_usage(root()).free)
+        return parse_size(given) // _processes
+    free = int(FREE_FRACTION * shutil.disk_usage(Path(root()).parent).free)
+    return sum(_sizes.values()) + free // _processes
 
 
 def is_held(path: Path) -> bool:
@@ -105,6 +128,35 @@ def fetched(path: Path, kind: type[TinyhdError] = InputError) -> Path:
     return path
 
 
+def cached_copy(path: Path, folder: Path | None, kind: type[TinyhdError]) -> Path:
+    """Return a copy of a file in a store, which a later run finds in ``folder`` as long as the file has not changed.
+
+    Its name contains the file's size and its mark in the store, such as an ETag.
+
+    Args:
+        path: the stand-in.
+        folder: folder of the cache; None: the copy stays until this process ends.
+        kind: class of errors.
+    """
+    with store_errors(path, kind):
+        info = store_of(path).info(url_of(path))
+    mark = next((info[name] for name in VERSIONS if info.get(name)), "")
+    if folder is None or not mark:
+        return fetched(path, kind)
+    from hashlib import sha256  # takes 20 ms to import
+
+    key = sha256(f"{url_of(path)} {info.get('size')} {mark}".encode()).hexdigest()[:32]
+    copy = folder / key / path.name
+    if not copy.is_file():
+        fetched(path, kind)
+        copy.parent.mkdir(exist_ok=True)
+        partial = copy.with_name(f".{os.getpid()}.partial")  # the cache may be on another disk
+        shutil.copyfile(path, partial)
+        partial.replace(copy)
+        discard(path)
+    return copy
+
+
 def fetch_all(files: list[Path]) -> None:
     """Copy files, several at the same time."""
     if len(files) == 1:
@@ -121,7 +173,7 @@ def fetch(path: Path, kind: type[TinyhdError] = InputError) -> None:
     """Copy one file from its store; it has its name when it is complete."""
     with store_errors(path, kind):
         store, url = store_of(path), url_of(path)
-        reserve(path, store.info(url).get("size") or 0)
+        reserve(path, store.info(url).get("size") or 0, kind)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as target:
@@ -137,12 +189,15 @@ def fetch(path: Path, kind: type[TinyhdError] = InputError) -> None:
         _sizes[path] = path.stat().st_size
 
 
-def reserve(path: Path, size: int) -> None:
-    """Count a copy; ``InputError`` if it does not fit."""
+def reserve(path: Path, size: int, kind: type[TinyhdError]) -> None:
+    """Count a copy; raise an error of a class if it does not fit."""
     with _lock:
         used, limit = sum(_sizes.values()), scratch_limit()
         if used + size > limit:
             room = f"a copy needs {size / 1e6:.1f} MB, but --scratch allows {limit / 1e6:.1f} MB"
             other = f", {used / 1e6:.1f} MB of which are in use" if used else ""
-            raise InputError(f"{path}: {room}{other}; free disk space, give a larger --scratch, or set TMPDIR")
+            ways = "give a larger --scratch, or set TMPDIR to a larger disk"
+            if _processes > 1:
+                ways = f"{ways}, or use --jobs 1 (each of {_processes} processes has its part)"
+            raise kind(f"{path}: {room}{other}; {ways}")
         _sizes[path] = size

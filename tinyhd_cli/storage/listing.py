@@ -28,8 +28,6 @@ class Entry:
     is_folder: bool
     size: int | None = None
     """Bytes; None if the store does not say."""
-    version: str = ""
-    """The store's mark of this content, such as an ETag."""
 
 
 def entry_of(path: Path, kind: type[TinyhdError] = InputError) -> Entry | None:
@@ -48,8 +46,7 @@ def to_entry(path: Path, info: dict[str, Any]) -> Entry:
     is_folder = info.get("type") == FOLDER
     if is_folder:
         _folders.add(path)
-    version = info.get("ETag") or info.get("etag") or info.get("oid") or info.get("LastModified") or ""
-    return Entry(path, is_folder, info.get("size"), str(version))
+    return Entry(path, is_folder, info.get("size"))
 
 
 def exists(path: Path, kind: type[TinyhdError] = InputError) -> bool:

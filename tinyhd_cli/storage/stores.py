@@ -24,7 +24,7 @@ S3_OPTIONS: dict[str, Any] = {
     # A store that is away is reported within seconds; a server that is overloaded is asked again.
     "config_kwargs": {
         "connect_timeout": 2,
-        "read_timeout": 30,
+        "read_timeout": 10,
         "retries": {"mode": "standard", "total_max_attempts": 2},
     },
 }

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .. import cache
 from ..errors import WeightsError
 from ..models import title
+from ..storage import cached_copy, path_of, url_of
 from . import hub
 from .file import ORIGINAL_SUFFIXES, SUFFIX, WRONG_DIGEST, matches_digest, read_bytes, read_metadata, sha256_of
 from .registry import WeightsInfo, find, prefix_errors, registry, registry_path
@@ -29,12 +31,15 @@ class Located:
 
 
 def as_path(name_or_path: NameOrPath) -> Path | None:
-    """Return the path of a local file; None for a name.
+    """Return the path of a file; None for a name. A file in a store is copied to the cache.
 
     Raises:
-        WeightsError: the argument is a path, but not that of a file.
+        WeightsError: the argument is a path, but not that of a file, or it cannot be read from its store.
     """
-    path = Path(name_or_path).expanduser()
+    path = path_of(name_or_path)
+    if url_of(path) is not None:
+        return cached_copy(path, cache.folder("weights"), WeightsError)
+    path = path.expanduser()
     if path.is_file():
         return path
     index = path.with_name(f"{path.name}{INDEX}") if path.name else path

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...callbacks import OnProgress
 from ...inference.windows import Map
+from ...storage import file_size
 from ...video.options import InputOptions
 from ...video.reader import Frame, VideoReader
 from ...video.regions import Grid, QpMap, QpOffsets
@@ -116,7 +117,7 @@ def measure(
             progress(original.index + 1, max(source.frame_count or 0, original.index + 1))
     inside_db, outside_db = (psnr(total, count) for total, count in zip(sums, counts, strict=True))
     return Quality(
-        encoded.stat().st_size,
+        file_size(encoded) or 0,
         crf,
         inside_db,
         outside_db,

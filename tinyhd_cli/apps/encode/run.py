@@ -15,6 +15,7 @@ from ...errors import UsageError
 from ...inference.io_paths import check_two_passes
 from ...inference.model import Model
 from ...metrics.bjontegaard import bd_rate
+from ...storage import file_size
 from ...video.reader import Frame, VideoReader
 from ...video.regions import ROI_ENCODERS, QpMap
 from ...video.writer import VideoWriter
@@ -122,7 +123,7 @@ def encode_file(
                     yield frame, QpMap(grid, offsets)
 
         frames, damaged, duration_s = write_encoded(video, output, options, guided, start_phase("encoding"))
-        size = output.stat().st_size
+        size = file_size(output) or 1
         progress = start_phase("measuring")
         quality = measure(video, output, options.encoder.crf, regions[0], options.input, progress)
         trials = Trials(video, output, options, regions[0], start_phase)

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from ...atomic_files import atomic_write, is_special
 from ...inference.model import Model
+from ...storage import url_of
 from ...untrusted import printable
 from ...video.overlay import Painter, resize_image
 from ...wording import damage, plural
@@ -148,8 +149,8 @@ def name_files(files: Sequence[FileSummary]) -> list[str]:
 
 
 def link(page: Path, output: Path) -> str:
-    """Return the address of a report relative to the summary; empty if the report is not a file."""
-    if is_special(page) or is_special(output):
+    """Return the address of a report relative to the summary; empty if it has none, such as in a store."""
+    if is_special(page) or is_special(output) or (url_of(page) is None) != (url_of(output) is None):
         return ""
     try:
         return quote(os.fsencode(Path(os.path.relpath(page, output.parent)).as_posix()))
