@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
+import threading
+import time
 from functools import partial
+from pathlib import Path
 
+from tinyhd_cli import system
 from tinyhd_cli.errors import WeightsError
 
 log = logging.getLogger("tinyhd")
@@ -42,3 +47,39 @@ def dying():
 
 
 noisy = partial(doubling, "prepared")
+
+
+def counting():
+    """Prepare; an item is a folder, in which a file exists during the work, which never ends by itself."""
+    return count
+
+
+def count(item, report):
+    """Report progress until the work is canceled."""
+    path = Path(item, "partial")
+    path.touch()
+    try:
+        for done in itertools.count():
+            report("", done, None)
+            time.sleep(0.01)
+    finally:
+        path.unlink()
+
+
+def stating():
+    """Prepare; the result is the number of threads, the current folder, and whether another item was in work."""
+    threads, busy = system.engine_threads(), threading.Lock()
+
+    def state(item, report):
+        alone = busy.acquire(blocking=False)
+        time.sleep(0.01)
+        if alone:
+            busy.release()
+        return threads, str(Path.cwd()), alone
+
+    return state
+
+
+def refusing():
+    """Fail to check a worker."""
+    raise WeightsError("no such weights there")

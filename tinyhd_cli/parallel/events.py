@@ -29,6 +29,14 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Again:
+    """The work on an item starts again, because the worker of a cluster that did it was lost."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """Progress of an item."""
 
@@ -49,5 +57,5 @@ class Finished:
     """Set if the process was killed, which leaves no result."""
 
 
-Event = Message | Ready | Progress | Finished
+Event = Message | Ready | Again | Progress | Finished
 """Messages are events if they are about no item; equal ones of several processes are one event."""

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -26,7 +27,9 @@ from typing import Any
 
 from ..errors import TinyhdError, describe_unexpected
 from ..log_text import text_of
+from ..system import engine_threads, limit_threads
 from .events import Event, Finished, Message, Progress, Ready, Report, Work
+from .interrupts import interrupts_blocked, unblock_interrupts
 
 PRELOADED = [
     "matplotlib",
@@ -91,7 +94,13 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def serve(
-    connection: Connection, make_work: Callable[[], Work], folder: str, environment: dict[str, str], level: int
+    connection: Connection,
+    make_work: Callable[[], Work],
+    folder: str,
+    environment: dict[str, str],
+    level: int,
+    threads: int | None,
+    processes: int,
 ) -> None:
     """Work on items from the main process until it sends None."""
     # Ctrl-C reaches all processes of a terminal; the main process handles it.
@@ -101,6 +110,7 @@ def serve(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    limit_threads(threads or max(1, engine_threads() // processes))
     channel, logger = Channel(connection), logging.getLogger("tinyhd")
     logger.handlers, logger.propagate = [channel], False
     logger.setLevel(level)
@@ -138,7 +148,7 @@ def work_on_items(channel: Channel, connection: Connection, make_work: Callable[
 class Worker:
     """One process, as seen by the main process."""
 
-    def __init__(self, make_work: Callable[[], Work]) -> None:
+    def __init__(self, make_work: Callable[[], Work], processes: int, threads: int | None) -> None:
         # A fork of this process would inherit its threads' locks; a server that only imports modules has no threads.
         context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         if sys.platform == "linux":
@@ -150,7 +160,7 @@ class Worker:
         """Messages about that item."""
         self.stopping = False
         level = logging.getLogger("tinyhd").level
-        arguments = (theirs, make_work, str(Path.cwd()), dict(os.environ), level)
+        arguments = (theirs, make_work, str(Path.cwd()), dict(os.environ), level, threads, processes)
         self.process = context.Process(target=serve, args=arguments, name="tinyhd-worker", daemon=True)
         with interrupts_blocked():
             self.process.start()
@@ -175,7 +185,11 @@ class Worker:
 
 
 def run(
-    make_work: Callable[[], Work], items: Sequence[object], processes: int, option: str = "--jobs"
+    make_work: Callable[[], Work],
+    items: Sequence[object],
+    processes: int,
+    option: str = "--jobs",
+    threads: int | None = None,
 ) -> Generator[Event]:
     """Work on items in several processes; yield what happens. Closing the iterator stops all processes.
 
@@ -184,22 +198,24 @@ def run(
         items: picklable.
         processes: number of processes.
         option: the option that gives the number, for messages.
+        threads: CPU threads of each process; None: its share of the cores.
 
     Raises:
         TinyhdError: raised by ``make_work``.
     """
     waiting = deque(range(len(items)))
+    start = partial(Worker, make_work, processes, threads)
     workers: list[Worker] = []
     is_ready, known = False, set[Message]()
     try:
         for _ in range(min(processes, len(items))):
-            workers.append(Worker(make_work))
+            workers.append(start())
         while workers:
             for worker in ready_to_read(workers):
                 try:
                     entry = worker.connection.recv()
                 except (OSError, EOFError):
-                    yield from replace_worker(worker, workers, waiting, make_work, option)
+                    yield from replace_worker(worker, workers, waiting, start, option)
                     continue
                 match entry:
                     case Unusable():
@@ -232,7 +248,7 @@ def ready_to_read(workers: Sequence[Worker]) -> list[Worker]:
 
 
 def replace_worker(
-    worker: Worker, workers: list[Worker], waiting: deque[int], make_work: Callable[[], Work], option: str
+    worker: Worker, workers: list[Worker], waiting: deque[int], start: Callable[[], Worker], option: str
 ) -> Iterator[Finished]:
     """Fail the item of a process that has ended, and start another process for the items that are left."""
     workers.remove(worker)
@@ -243,7 +259,7 @@ def replace_worker(
     if worker.number is not None:
         yield Finished(worker.number, messages=worker.messages, error=error)
         if waiting:
-            workers.append(Worker(make_work))
+            workers.append(start())
     elif not workers:  # it ended while it prepared, like all others
         while waiting:
             yield Finished(waiting.popleft(), error=error)
@@ -264,22 +280,3 @@ def stop(workers: Sequence[Worker]) -> None:
             if worker.process.exitcode is None:
                 worker.process.kill()
                 worker.process.join(1.0)
-
-
-@contextlib.contextmanager
-def interrupts_blocked() -> Iterator[None]:
-    """Block Ctrl-C, also in a process that is started meanwhile, until it can handle it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def unblock_interrupts() -> None:
-    """Undo :func:`interrupts_blocked` in a new process."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -1,0 +1,161 @@
+"""Work on items by workers of a Dask cluster: two processes of one thread, and one of two threads."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from helpers import work_items
+
+from tinyhd_cli.errors import TinyhdError, UsageError, WeightsError
+from tinyhd_cli.parallel import (
+    Again,
+    Cluster,
+    ClusterOptions,
+    Finished,
+    Message,
+    Progress,
+    Ready,
+    cluster,
+    connect,
+    run,
+)
+
+pytest.importorskip("distributed", reason="needs tinyhd[cluster]")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of a scheduler that tinyhd did not start, so that it has Dask's configuration."""
+    import distributed
+
+    with distributed.LocalCluster(
+        2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=None, silence_logs=connect.SILENT
+    ) as started:
+        yield started.scheduler_address
+
+
+def finished(events):
+    """Return the last events of the items by number."""
+    return {event.number: event for event in events if isinstance(event, Finished)}
+
+
+def test_results_messages_and_progress_as_those_of_processes(scheduler):
+    events = list(run(work_items.noisy, [1, 2, None, 3], Cluster(scheduler)))
+    assert sum(isinstance(event, Ready) for event in events) == 1
+    texts = [event.text for event in events if isinstance(event, Message) and event.level > logging.INFO]
+    assert texts == ["prepared"], "once, not per process"
+    assert next(event.text[:16] for event in events if isinstance(event, Message)) == "Dask dashboard: "
+    ends = finished(events)
+    assert {number: end.result for number, end in ends.items()} == {0: 2, 1: 4, 2: None, 3: 6}
+    assert [message.text for message in ends[1].messages] == ["item 2"]
+    assert "pickle" in str(ends[2].error)
+    reports = [event for event in events if isinstance(event, Progress) and event.number == 0]
+    assert [(report.phase, report.done, report.total) for report in reports] == [("last", 2, 2)]
+    events = list(run(work_items.noisy, list(range(1, 60)), Cluster(scheduler)))
+    assert {end.result for end in finished(events).values()} == {2 * number for number in range(1, 60)}
+    texts = [event.text for event in events if isinstance(event, Message) and event.level > logging.INFO]
+    assert texts == [], "workers keep what they have prepared"
+
+
+def test_settings_and_folder(scheduler, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    large = partial(work_items.doubling, "x" * cluster.LARGE_BYTES)
+    assert len(finished(run(large, [1, 2], Cluster(scheduler)))) == 2
+    ends = finished(run(work_items.stating, [0] * 8, Cluster(scheduler, threads=3)))
+    assert {end.result for end in ends.values()} == {(3, str(tmp_path), True)}
+    assert {end.result[0] for end in finished(run(work_items.stating, [0], Cluster(scheduler))).values()} == {1}
+
+
+def test_several_threads_of_a_worker_work_one_after_the_other(tmp_path, monkeypatch):
+    import distributed
+
+    monkeypatch.chdir(tmp_path)
+    with distributed.LocalCluster(
+        1, threads_per_worker=4, processes=False, dashboard_address="127.0.0.1:0", silence_logs=connect.SILENT
+    ) as one:
+        ends = finished(run(work_items.stating, [0] * 12, Cluster(one.scheduler_address)))
+    assert {end.result for end in ends.values()} == {(4, str(tmp_path), True)}
+
+
+def test_closing_cancels_and_removes_partial_files(scheduler, tmp_path):
+    events = run(work_items.counting, [str(tmp_path)], Cluster(scheduler))
+    next(event for event in events if isinstance(event, Progress))
+    assert (tmp_path / "partial").exists()
+    events.close()
+    assert list(tmp_path.iterdir()) == []
+    assert len(finished(run(work_items.doubling, [1, 2, 3], Cluster(scheduler)))) == 3, "no worker is busy"
+
+
+def test_workers_that_do_not_fit(scheduler, monkeypatch, tmp_path):
+    def failure(where, make_work=work_items.doubling):
+        with pytest.raises(TinyhdError) as raised:
+            list(run(make_work, [1], where))
+        return raised.value
+
+    assert "no such weights" in str(failure(Cluster(scheduler), work_items.missing))
+    refused = failure(Cluster(scheduler, check=work_items.refusing))
+    assert isinstance(refused, WeightsError)
+    assert str(refused).startswith("the worker tcp://127.0.0.1:")
+    assert str(refused).endswith(": no such weights there")
+    with monkeypatch.context() as patched:
+        patched.setattr(connect, "__version__", "9.8")
+        text = str(failure(Cluster(scheduler)))
+        assert text.startswith("the scheduler has tinyhd ")
+        assert text.endswith(", but this client has 9.8; install the same version on both")
+    with monkeypatch.context() as patched:
+        mine = platform.python_version()
+        patched.setattr(platform, "python_version", lambda: "2.7.18")
+        expected = f"the scheduler has Python {mine}, but this client has 2.7.18; use the same version on both"
+        assert str(failure(Cluster(scheduler))) == expected
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr(Path, "cwd", lambda: tmp_path / "gone")
+    assert f"has no folder {tmp_path}/gone; give workers the same shared file system" in str(
+        failure(Cluster(scheduler))
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cluster": "local:0"}, "--cluster local:0: give at least local:1"),
+        ({"cluster": "slrum"}, "--cluster slrum: unknown; did you mean slurm?"),
+        ({"cluster_workers": 2}, "--cluster-workers needs --cluster, such as --cluster slurm"),
+        ({"cluster": "local:2", "retries": 0}, "--retries 0: give at least 1"),
+        ({"threads": 0}, "--threads 0: give at least 1"),
+    ],
+)
+def test_invalid_options(values, message):
+    with pytest.raises(UsageError) as raised:
+        ClusterOptions(**values)
+    assert str(raised.value) == message
+
+
+def test_a_missing_scheduler_and_a_missing_extra(monkeypatch, tmp_path):
+    monkeypatch.setattr(connect, "CONNECT_TIMEOUT_S", 0.5)
+    with pytest.raises(TinyhdError, match="no Dask scheduler answers; start one with dask scheduler"):
+        list(run(work_items.doubling, [1], Cluster("tcp://127.0.0.1:9")))
+    with pytest.raises(UsageError, match=r"none\.json: no such file; start a scheduler: dask scheduler"):
+        list(run(work_items.doubling, [1], Cluster(str(tmp_path / "none.json"))))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"^--cluster needs Dask: pip install 'tinyhd\[cluster\]'$"):
+        ClusterOptions(cluster="local:2")
+
+
+def test_an_item_whose_workers_are_killed_fails_alone(scheduler):
+    started = time.monotonic()
+    events = list(run(work_items.noisy, [1, -1, 2, 3], Cluster(scheduler, retries=1)))
+    ends = finished(events)
+    assert {number: end.result for number, end in ends.items()} == {0: 2, 1: None, 2: 4, 3: 6}
+    assert str(ends[1].error).startswith("1 worker ended during the work on it, the last one tcp://127.0.0.1:")
+    assert str(ends[1].error).endswith("; perhaps memory ran out")
+    assert not [event for event in events if isinstance(event, Again) and event.number == 1]
+    assert time.monotonic() - started < 60
