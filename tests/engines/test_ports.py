@@ -6,7 +6,7 @@ import ctypes
 
 import numpy as np
 import pytest
-from helpers.emulators import MACHINES, CBlend, CResize, CSums, Emulator
+from helpers.emulators import MACHINES, CResize, CSums, Emulator
 from helpers.networks import lively
 from helpers.tails import Middle, assert_agrees, block, convolve, fusion, network, of_several_resolutions
 
@@ -18,6 +18,8 @@ from tinyhd_cli.engines.lower_tinyhd import lower
 from tinyhd_cli.metrics import ObjectScorer, object_definition, weighted_f
 from tinyhd_cli.system import cpu_features
 from tinyhd_cli.video import pixels
+from tinyhd_cli.video.reader import SDR
+from tinyhd_cli.video.yuv import to_rgb
 
 pytestmark = [
     pytest.mark.slow,  # needs packages that the other tests do not need
@@ -150,11 +152,15 @@ def test_pixels(emulator):
     for size in ((35, 77), (192, 256)):
         expected = pixels.resize_to_planes(image, size, factors, shifts)
         np.testing.assert_array_equal(resize(emulator, image, size, factors, shifts), expected)
-    plane, values = np.ascontiguousarray(image[..., 0]), np.ascontiguousarray(image[..., 1])
+    planes = [rng.integers(0, 256, size, dtype=np.uint8) for size in ((96, 132), (48, 66), (48, 66))]
+    reduction, arrays = pixels.to_reduction(planes, 3, to_rgb(SDR))
+    emulator.call("_pixels", "reduce", reduction, arrays)
+    np.testing.assert_array_equal(arrays[0], pixels.reduce_planes(planes, 3, to_rgb(SDR)))
     table = pixels.mixtures(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8)[::-1] // 2)
-    argument = CBlend(stride=131, values_stride=131, result_stride=131, width=131, height=97)
-    arrays = {"pixels": plane, "values": values, "mixtures": table, "result": np.zeros_like(plane)}
-    call(emulator, "_pixels", "blend", argument, arrays)
-    expected = np.zeros_like(plane)
-    pixels.blend(plane, values, table, expected)
-    np.testing.assert_array_equal(arrays["result"], expected)
+    found, expected = ([np.zeros_like(plane) for plane in planes] for _ in range(2))
+    values = np.ascontiguousarray(image[:70, :100, 1])
+    painting, arrays = pixels.to_painting(planes, values, [table] * 3, found)
+    emulator.call("_pixels", "paint", painting, arrays)
+    pixels.paint(planes, values, [table] * 3, expected)
+    for plane, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(plane, other)

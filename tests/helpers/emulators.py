@@ -68,16 +68,6 @@ class CResize(ctypes.Structure):
     ]
 
 
-class CBlend(ctypes.Structure):
-    """Arguments of ``blend``."""
-
-    _fields_ = [
-        *((name, POINTER(c_uint8)) for name in ("pixels", "values", "mixtures", "result")),
-        *((name, c_int64) for name in ("stride", "values_stride", "result_stride")),
-        *((name, c_int32) for name in ("width", "height")),
-    ]
-
-
 class Emulator:
     """Compiles the C code for a machine and runs it there. Skips the test without the compiler or the emulator.
 

@@ -28,7 +28,7 @@ struct header {
     int32_t layout[16]; /* expected by kernels.py */
 };
 
-/* The arguments of the functions, except the program of the kernels. */
+/* The arguments of the functions that have several. */
 union argument {
     struct {
         uint8_t *prediction, *mask;
@@ -44,11 +44,6 @@ union argument {
         int64_t stride;
         int32_t pixels, height, width;
     } resize;
-    struct {
-        void *pixels, *values, *mixtures, *result;
-        int64_t stride, values_stride, result_stride;
-        int32_t width, height;
-    } blend;
 };
 
 static void (*run)(void *, void *);
@@ -98,10 +93,9 @@ static void call(void *library, const char *name, const struct header *head, uni
         void (*resize)(void *, ptrdiff_t, int, void *, int, void *, int, float *, float *, float *, float *) = function;
         resize(a->resize.image, a->resize.stride, a->resize.pixels, a->resize.rows, a->resize.height, a->resize.columns,
                a->resize.width, a->resize.factors, a->resize.shifts, a->resize.row, a->resize.result);
-    } else if (!strcmp(name, "blend")) {
-        void (*blend)(void *, ptrdiff_t, void *, ptrdiff_t, void *, void *, ptrdiff_t, int, int) = function;
-        blend(a->blend.pixels, a->blend.stride, a->blend.values, a->blend.values_stride, a->blend.mixtures,
-              a->blend.result, a->blend.result_stride, a->blend.width, a->blend.height);
+    } else if (!strcmp(name, "reduce") || !strcmp(name, "paint")) {
+        void (*function_of_structure)(void *) = function;
+        function_of_structure(a);
     } else {
         fail("unknown function");
     }

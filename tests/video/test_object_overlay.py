@@ -52,7 +52,7 @@ def test_the_object_is_tinted_and_the_rest_is_unchanged(frame):
 
 def test_planes_and_rgb_agree(frame):
     style = OverlayStyle()
-    assert PlanePainter.supports(frame)
+    assert frame.has_plain_planes
     info = frame.info
     in_rgb = ObjectPainter(style).paint(frame.rgb(), disc()).astype(int)
     painted = ObjectPlanePainter(style, info.color).paint(frame, disc())

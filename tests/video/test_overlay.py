@@ -54,7 +54,7 @@ def test_overlay_on_planes_equals_overlay_in_rgb(colored_video, saliency):
     with VideoReader(colored_video) as reader:
         frame = next(iter(reader))
         info = reader.info
-    assert PlanePainter.supports(frame)
+    assert frame.has_plain_planes
     expected = Painter(style).paint(frame.rgb(), saliency).astype(int)
     painted = PlanePainter(style, info.color).paint(frame, saliency)
     found = painted.reformat(
@@ -85,4 +85,4 @@ def test_pixels_without_saliency_keep_their_stored_values(colored_video):
 def test_unsupported_frames_are_not_drawn_on_planes(tmp_path, changes):
     path = clips.make(tmp_path / "clip.mp4", frames=2, **changes)
     with VideoReader(path) as reader:
-        assert not any(PlanePainter.supports(frame) for frame in reader)
+        assert not any(frame.has_plain_planes for frame in reader)

@@ -1,4 +1,4 @@
-"""Compiled code resizes and blends pixels as OpenCV does, and OpenCV is used without it."""
+"""Compiled code resizes, averages and paints pixels as OpenCV does, and OpenCV is used without it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers import clips
 
 from tinyhd_cli import models
 from tinyhd_cli.inference import preprocess
 from tinyhd_cli.models import Preprocess
 from tinyhd_cli.video import pixels
+from tinyhd_cli.video.reader import SDR, Color, VideoReader
+from tinyhd_cli.video.yuv import to_rgb, to_yuv
 
 compiled = pytest.mark.skipif(pixels.library() is None, reason="pixels.c is not compiled here")
 
@@ -58,19 +61,76 @@ def test_other_layouts_of_images(monkeypatch):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("fast", [pytest.param(True, marks=compiled), False])
-def test_all_pairs_of_pixel_and_mixture(fast, monkeypatch):
-    """Each pixel with each factor, and colors up to an overflow, against the definition."""
-    if not fast:
+def planes_of(height, width, seed=0):
+    """Return luma and chroma of a frame of random pixels, as parts of larger arrays."""
+    rng = np.random.default_rng(seed)
+    sizes = ((height, width), (height // 2, width // 2), (height // 2, width // 2))
+    return [rng.integers(0, 256, (h, w + 7), dtype=np.uint8)[:, 3 : w + 3] for h, w in sizes]
+
+
+def painted(planes, values, mixtures):
+    """Return the planes, painted; the memory around them must not change."""
+    canvases = [np.full((plane.shape[0] + 2, plane.shape[1] + 9), 77, np.uint8) for plane in planes]
+    results = [canvas[1:-1, 4:-5] for canvas in canvases]
+    pixels.paint(planes, values, mixtures, results)
+    for canvas in canvases:
+        assert (canvas[[0, -1]] == 77).all()
+        assert (canvas[:, :4] == 77).all()
+        assert (canvas[:, -5:] == 77).all()
+    return results
+
+
+@pytest.fixture(params=[pytest.param("fastest", marks=compiled), pytest.param("any CPU", marks=compiled), "OpenCV"])
+def code(request, monkeypatch):
+    """Each variant of the code that paints."""
+    if request.param == "any CPU":
+        library = pixels.library()
+        ctypes.c_int32.in_dll(library, "plain").value = 1
+        yield request.param
+        ctypes.c_int32.in_dll(library, "plain").value = 0
+        return
+    if request.param == "OpenCV":
         monkeypatch.setattr(pixels, "library", lambda: None)
-    plane = np.repeat(np.arange(256, dtype=np.uint8)[:, np.newaxis], 257, axis=1)[:, :256]
+    yield request.param
+
+
+def test_all_pairs_of_pixel_and_mixture(code):
+    """Each pixel with each factor, and colors up to an overflow, against the definition."""
+    plane = np.repeat(np.arange(256, dtype=np.uint8)[:, np.newaxis], 256, axis=1)
     values = np.ascontiguousarray(plane.T)
     kept, colors = np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8)[::-1] // 2
-    result = np.zeros((256, 300), np.uint8)
-    pixels.blend(plane, values, pixels.mixtures(kept, colors), result[:, 3:259])
+    large = [side.repeat(2, 0).repeat(2, 1) for side in (plane, values)]
+    results = painted([large[0], plane, plane], large[1], [pixels.mixtures(kept, colors)] * 3)
     expected = np.rint(plane.astype(float) * values / 255) + colors[values]
-    np.testing.assert_array_equal(result[:, 3:259], expected.clip(0, 255).astype(np.uint8))
-    assert not result[:, :3].any() and not result[:, 259:].any()
+    expected = expected.clip(0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(results[0], expected.repeat(2, 0).repeat(2, 1))
+    np.testing.assert_array_equal(results[1:], [expected, expected])
+
+
+ENLARGED = [
+    ((192, 256), (1080, 1920)),
+    ((192, 256), (192, 256)),
+    ((64, 64), (98, 66)),
+    ((1, 1), (2, 4)),
+    ((3, 5), (6, 94)),
+]
+"""Heights and widths of maps, and of frames that they are enlarged to: by large, small and uneven factors."""
+
+
+@pytest.mark.parametrize(("small", "size"), ENLARGED)
+@pytest.mark.parametrize("smooth", [True, False])
+def test_a_map_is_enlarged_as_in_opencv(small, size, smooth, code):
+    """Where the mixtures are the values themselves, painting shows the enlarged map."""
+    values = np.random.default_rng(1).integers(0, 256, small, dtype=np.uint8)
+    if smooth:
+        values = cv2.GaussianBlur(values, (0, 0), 3).reshape(small)
+    levels = np.arange(256, dtype=np.uint8)
+    luma, *chroma = painted(planes_of(*size), values, [pixels.mixtures(0 * levels, levels)] * 3)
+    expected = cv2.resize(values, size[::-1], interpolation=cv2.INTER_CUBIC).reshape(size).astype(float)
+    assert np.abs(luma - expected).max() <= 1
+    halves = expected.reshape(size[0] // 2, 2, size[1] // 2, 2).mean(axis=(1, 3))
+    for plane in chroma:
+        assert np.abs(plane - halves).max() <= 1.5
 
 
 def test_a_library_of_another_version_is_not_used(tmp_path, monkeypatch):
@@ -93,18 +153,49 @@ def test_the_version_of_the_compiled_code():
     assert f"version = {pixels.VERSION};" in source.read_text(encoding="utf-8")
 
 
-@compiled
 @pytest.mark.parametrize("first", [0, 26, 200, 256])
-def test_values_that_change_nothing(first, monkeypatch):
+def test_values_that_change_nothing(first, code):
     """Blocks of pixels without a value from ``first`` on are copied."""
     rng = np.random.default_rng(first)
-    plane = rng.integers(0, 256, (70, 333), dtype=np.uint8)
-    values = cv2.resize(rng.integers(0, 256, (5, 7), dtype=np.uint8), (333, 70)).astype(np.uint8)
+    planes = planes_of(70, 334, first)
+    values = cv2.resize(rng.integers(0, 256, (5, 7), dtype=np.uint8), (334, 70)).astype(np.uint8)
     kept = np.where(np.arange(256) < first, 255, np.arange(256) // 2).astype(np.uint8)
     table = pixels.mixtures(kept, np.where(np.arange(256) < first, 0, 99).astype(np.uint8))
-    fast, slow = np.zeros_like(plane), np.zeros_like(plane)
-    pixels.blend(plane, values, table, fast)
-    monkeypatch.setattr(pixels, "library", lambda: None)
-    pixels.blend(plane, values, table, slow)
-    np.testing.assert_array_equal(fast, slow)
-    assert (fast == plane).all() == (first > values.max())
+    luma, *chroma = painted(planes, values, [table, pixels.mixtures(kept | 255, kept * 0), table])
+    expected = np.rint(planes[0] * kept[values].astype(float) / 255) + (table[values] >> 8)
+    np.testing.assert_array_equal(luma, expected.clip(0, 255))
+    np.testing.assert_array_equal(chroma[0], planes[1])
+    assert (chroma[1] == planes[2]).all() == (first > values.max())
+
+
+@compiled
+@pytest.mark.parametrize("color", [SDR, Color(6, 1, 6, 6), Color(2, 0, 2, 2), Color(5, 2, 5, 6), Color(9, 1, 9, 14)])
+@pytest.mark.parametrize(
+    ("factor", "size"), [(2, (98, 66)), (3, (18, 210)), (4, (40, 72)), (5, (10, 70)), (6, (12, 12))]
+)
+def test_frames_are_averaged(factor, size, color):
+    """Against the definition, with the pixels of chroma repeated."""
+    planes = planes_of(*size)
+    found = pixels.reduce_planes(planes, factor, to_rgb(color))
+    large = [planes[0], *(plane.repeat(2, 0).repeat(2, 1) for plane in planes[1:])]
+    shape = size[0] // factor, factor, size[1] // factor, factor
+    yuv = np.stack([plane.reshape(shape).mean(axis=(1, 3)) for plane in large], axis=-1)
+    # The inverse of a linear function with a summand.
+    black, matrix = to_yuv(np.zeros((1, 3)), color), to_yuv(np.eye(3), color) - to_yuv(np.zeros((1, 3)), color)
+    expected = 255 * (yuv - black) @ np.linalg.inv(matrix)
+    assert np.abs(found - expected.clip(0, 255)).max() <= 0.501
+
+
+def test_frames_are_averaged_by_ffmpeg_otherwise(tmp_path, monkeypatch):
+    """Smooth frames, which FFmpeg's scaler averages to the same colors, except for rounding."""
+    path = clips.make(tmp_path / "clip.mp4", frames=2, width=192, height=96, options={"crf": "1"})
+    with VideoReader(path) as reader:
+        for frame in reader:
+            assert frame.has_plain_planes
+            for factor in (2, 3, 4.0, 2.5):
+                with monkeypatch.context() as patch:
+                    fast = frame.reduced_rgb(factor)
+                    patch.setattr(pixels, "library", lambda: None)
+                    slow = frame.reduced_rgb(factor)
+                assert fast.shape == slow.shape
+                assert np.abs(fast.astype(int) - slow).mean() < 3

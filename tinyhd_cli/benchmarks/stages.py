@@ -108,7 +108,7 @@ def copy_seconds(video: Path, target: Path) -> float:
         info = reader.info
         with VideoWriter(target, info, (info.width, info.height)) as writer:
             for frame in stages.prefetch(reader, MIN_AHEAD):
-                as_stored = PlanePainter.supports(frame)
+                as_stored = frame.has_plain_planes
                 if as_stored:
                     frame.av_frame.pict_type = (
                         PictureType.NONE

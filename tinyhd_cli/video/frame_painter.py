@@ -41,6 +41,6 @@ class FramePainter:
 
     def paint(self, frame: Frame, saliency: NDArray[np.float32]) -> Image | av.VideoFrame:
         """Return the frame with a map ``(H, W)`` in 0..1 drawn on it: RGB uint8, or a yuv420p frame."""
-        if self._by_planes and PlanePainter.supports(frame):
+        if self._by_planes and frame.has_plain_planes:
             return self._by_planes.paint(frame, saliency)
         return self._by_rgb.paint(frame.rgb(), saliency)

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .options import OverlayStyle
-from .overlay import Painter, PlanePainter, plane_pixels, to_gray_image, to_yuv
-from .reader import Color, Frame, Image
+from .overlay import Painter, PlanePainter, to_gray_image
+from .reader import Color, Frame, Image, plane_pixels
+from .yuv import to_yuv
 
 LINES_PER_HEIGHT = 200
 """Height of a frame divided by the width of a contour."""
@@ -117,11 +118,11 @@ class ObjectPlanePainter(PlanePainter):
         width, height = frame.info.width, frame.info.height
         painted = av.VideoFrame(width, height, "yuv420p")
         outline = find_outline(saliency, width, height, self._threshold)
-        for number, plane in enumerate(painted.planes):
-            pixels = plane_pixels(painted, number)
-            pixels[:] = plane_pixels(frame.av_frame, number)
+        planes = plane_pixels(painted)
+        for number, (plane, source) in enumerate(zip(planes, plane_pixels(frame.av_frame), strict=True)):
+            plane[:] = source
             if outline:
-                draw_object(pixels, outline, self._tables[number], (self._colors[number],), width // plane.width)
+                draw_object(plane, outline, self._tables[number], (self._colors[number],), width // plane.shape[1])
         return painted
 
 

@@ -11,23 +11,8 @@ from numpy.typing import NDArray
 
 from . import pixels
 from .options import OverlayStyle
-from .reader import Color, Frame, Image, matrix
-
-FULL_RANGE = 2
-"""FFmpeg's number of full-range color, 0 to 255."""
-
-BT601 = 6
-"""FFmpeg's number of the color matrix that its scaler assumes for videos without one."""
-
-LUMA = {
-    1: (0.2126, 0.0722),
-    4: (0.3, 0.11),
-    5: (0.299, 0.114),
-    6: (0.299, 0.114),
-    7: (0.212, 0.087),
-    9: (0.2627, 0.0593),
-}
-"""Weights of red and blue in luma, by the number of the color matrix (ITU-T H.273, table 4)."""
+from .reader import Color, Frame, Image, plane_pixels
+from .yuv import to_yuv
 
 
 class Painter:
@@ -80,50 +65,20 @@ class PlanePainter:
         kept = np.round(255 * (1 - opacity[:, 0])).astype(np.uint8)
         self._mixtures = [pixels.mixtures(kept, np.round(column).astype(np.uint8)) for column in tint.T]
 
-    @staticmethod
-    def supports(frame: Frame) -> bool:
-        """Return whether a frame can be drawn on: 8 bits, 4:2:0, upright, with the size and colors of its video."""
-        av_frame, info = frame.av_frame, frame.info
-        full = av_frame.format.name == "yuvj420p" and info.color.range == FULL_RANGE
-        return (
-            (av_frame.format.name == "yuv420p" or full)
-            and info.conversion is None
-            and frame.is_unmodified
-            and not (info.width % 2 or info.height % 2)
-            and (matrix(av_frame), av_frame.color_range) == (info.color.space, info.color.range)
-        )
-
     def paint(self, frame: Frame, saliency: NDArray[np.float32]) -> av.VideoFrame:
         """Return a new yuv420p frame with a saliency map drawn on it.
 
         Args:
-            frame: a frame for which :meth:`supports` is True.
+            frame: a frame that has plain planes.
             saliency: ``(H, W)``, rescaled to 0..1, of any size.
         """
         painted = av.VideoFrame(frame.info.width, frame.info.height, "yuv420p")
-        sizes = [(plane.width, plane.height) for plane in painted.planes]
-        gray = to_uint8(saliency)
-        values = {size: resize_image(gray, *size) for size in set(sizes)}
-        for number, size in enumerate(sizes):
-            plane = plane_pixels(frame.av_frame, number)
-            pixels.blend(plane, values[size], self._mixtures[number], plane_pixels(painted, number))
+        width, height = frame.info.width, frame.info.height
+        values = to_uint8(saliency)
+        if values.shape[0] > height or values.shape[1] > width:
+            values = resize_image(values, width, height)
+        pixels.paint(plane_pixels(frame.av_frame), values, self._mixtures, plane_pixels(painted))
         return painted
-
-
-def plane_pixels(av_frame: av.VideoFrame, number: int) -> Image:
-    """Return a view of a plane of an 8-bit frame, uint8 ``(h, w)``."""
-    plane = av_frame.planes[number]
-    return np.asarray(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-
-
-def to_yuv(rgb: NDArray[np.float64], color: Color) -> NDArray[np.float64]:
-    """Convert RGB ``(n, 3)`` in 0..1 to the YUV code values of a video, in 0..255 (ITU-T H.273, section 8.3)."""
-    red, blue = LUMA.get(color.space, LUMA[BT601])
-    y = rgb @ np.array([red, 1 - red - blue, blue])
-    cb, cr = (rgb[:, 2] - y) / (2 - 2 * blue), (rgb[:, 0] - y) / (2 - 2 * red)
-    if color.range == FULL_RANGE:
-        return np.stack([255 * y, 128 + 255 * cb, 128 + 255 * cr], axis=1)
-    return np.stack([16 + 219 * y, 128 + 224 * cb, 128 + 224 * cr], axis=1)
 
 
 def to_lookup_table(values: NDArray[np.float64]) -> Image:

@@ -1,4 +1,4 @@
-"""Resize and blend the pixels of frames in compiled code (``csrc/pixels.c``): each in one pass over memory.
+"""Resize, reduce and paint the pixels of frames in compiled code (``csrc/pixels.c``): each in one pass over memory.
 
 The results are those of OpenCV, which is used without the compiled code.
 """
@@ -7,29 +7,70 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from ctypes import POINTER, c_float, c_int, c_int32, c_ssize_t, c_void_p
+from collections.abc import Sequence
+from ctypes import POINTER, c_float, c_int, c_int16, c_int32, c_int64, c_ssize_t, c_uint8, c_uint16, c_void_p
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..system import LIBRARY_SUFFIX
+from .yuv import ToRgb
 
 LIBRARY = Path(__file__).parent / "csrc" / f"_pixels{LIBRARY_SUFFIX}"
 """``pixels.c``, compiled by ``hatch_build.py``."""
 
-VERSION = 1
+VERSION = 2
 """Version of the arguments of the compiled functions; must match ``pixels.c``."""
 
 Plane = NDArray[np.uint8]
 """One channel of an image, ``(h, w)``; consecutive pixels of a row are adjacent in memory."""
 
 
+GAP = 64
+"""Numbers between rows of the compiled code's memory; must match ``pixels.c``."""
+
+CUBIC = -0.75
+"""Parameter of bicubic interpolation, as in OpenCV."""
+
+ONE = 1 << 14
+"""Fixed-point weight of 1; must match ``pixels.c``."""
+
+
 class CNeighbors(ctypes.Structure):
     """``neighbors`` of ``pixels.c``."""
 
     _fields_ = [("first", POINTER(c_int32)), ("second", POINTER(c_int32)), ("weights", POINTER(c_float))]
+
+
+class CReduction(ctypes.Structure):
+    """``reduction`` of ``pixels.c``."""
+
+    _fields_ = [
+        ("planes", POINTER(c_uint8) * 3),
+        ("result", POINTER(c_uint8)),
+        ("sums", POINTER(c_uint16)),
+        ("strides", c_int64 * 3),
+        ("luma", c_float * 2),
+        ("chroma", c_float * 4),
+        *((name, c_int32) for name in ("factor", "width", "height")),
+    ]
+
+
+class CPainting(ctypes.Structure):
+    """``painting`` of ``pixels.c``."""
+
+    _fields_ = [
+        *((name, POINTER(c_uint8) * 3) for name in ("planes", "results")),
+        ("mixtures", POINTER(c_uint16) * 3),
+        ("map", POINTER(c_uint8)),
+        *((name, POINTER(c_int32)) for name in ("rows", "columns")),
+        *((name, POINTER(c_int16)) for name in ("row_weights", "column_weights", "scratch")),
+        *((name, c_int64 * 3) for name in ("strides", "result_strides")),
+        *((name, c_int32) for name in ("map_width", "map_height", "width", "height")),
+    ]
 
 
 @functools.cache
@@ -43,8 +84,8 @@ def library() -> ctypes.CDLL | None:
         return None
     image, neighbors = (c_void_p, c_ssize_t), (POINTER(CNeighbors), c_int)
     found.resize.argtypes = [*image, c_int, *neighbors, *neighbors, *(c_void_p,) * 4]
-    found.blend.argtypes = [*image, *image, c_void_p, *image, c_int, c_int]
-    found.resize.restype = found.blend.restype = None
+    found.reduce.argtypes, found.paint.argtypes = [POINTER(CReduction)], [POINTER(CPainting)]
+    found.resize.restype = found.reduce.restype = found.paint.restype = None
     return found
 
 
@@ -98,24 +139,117 @@ def neighbors(source: int, target: int, step: int) -> CNeighbors:
     )
 
 
-def blend(pixels: Plane, values: Plane, mixtures: NDArray[np.uint16], result: Plane) -> None:
-    """Blend each pixel with the color of its value, rounded and at most 255.
+def reduce_planes(planes: Sequence[Plane], factor: int, to_rgb: ToRgb) -> NDArray[np.uint8] | None:
+    """Divide the sides of a frame by a factor, by averaging, and convert it to RGB.
 
     Args:
-        pixels: a plane of a frame.
-        values: a plane of the same size.
-        mixtures: by value, see :func:`mixtures`.
-        result: the blended plane, which is overwritten.
+        planes: luma, and chroma of half its width and height; the sides of luma are multiples of 2 and ``factor``.
+        factor: 2 to 256.
+        to_rgb: the color encoding of the frame.
+
+    Returns:
+        uint8 RGB ``(h, w, 3)``; None without the compiled code.
     """
     functions = library()
     if functions is None:
-        kept = cv2.LUT(values, (mixtures & 255).astype(np.uint8))
-        cv2.multiply(pixels, kept, dst=kept, scale=1 / 255)
-        cv2.add(kept, cv2.LUT(values, (mixtures >> 8).astype(np.uint8)), dst=result)
+        return None
+    reduction, arrays = to_reduction(planes, factor, to_rgb)
+    functions.reduce(ctypes.byref(reduction))
+    return arrays[0]
+
+
+def to_reduction(planes: Sequence[Plane], factor: int, to_rgb: ToRgb) -> tuple[CReduction, list[NDArray[Any]]]:
+    """Return the C structure of the arguments of :func:`reduce_planes`, and the arrays: the result and the others."""
+    height, width = (side // factor for side in planes[0].shape)
+    result, sums = np.empty((height, width, 3), np.uint8), np.empty(6 * planes[0].shape[1], np.uint16)
+    reduction = CReduction(luma=to_rgb.luma, chroma=to_rgb.chroma, factor=factor, width=width, height=height)
+    reduction.result, reduction.sums = pointer(result), pointer(sums)
+    for number, plane in enumerate(planes):
+        reduction.planes[number], reduction.strides[number] = pointer(plane), plane.strides[0]
+    return reduction, [result, sums, *planes]
+
+
+def paint(planes: Sequence[Plane], values: Plane, mixtures: Sequence[NDArray[np.uint16]], results: list[Plane]) -> None:
+    """Blend each pixel of a frame with the color of its value, rounded and at most 255.
+
+    Args:
+        planes: luma ``(h, w)`` with even sides, and chroma of half its width and height.
+        values: at most as wide and as high as luma; enlarged by bicubic interpolation.
+        mixtures: by value, of each plane; see :func:`mixtures`.
+        results: the blended planes, which are overwritten.
+    """
+    functions = library()
+    if functions is None:
+        paint_by_opencv(planes, values, mixtures, results)
         return
-    planes = (part for plane in (pixels, values) for part in (plane.ctypes.data, plane.strides[0]))
-    size = pixels.shape[1], pixels.shape[0]
-    functions.blend(*planes, mixtures.ctypes.data, result.ctypes.data, result.strides[0], *size)
+    values = np.ascontiguousarray(values)
+    painting, arrays = to_painting(planes, values, mixtures, results)
+    functions.paint(ctypes.byref(painting))
+    del arrays  # until here, they are in use
+
+
+def to_painting(
+    planes: Sequence[Plane], values: Plane, mixtures: Sequence[NDArray[np.uint16]], results: list[Plane]
+) -> tuple[CPainting, list[NDArray[Any]]]:
+    """Return the C structure of the arguments of :func:`paint`, and the arrays that it refers to."""
+    height, width = planes[0].shape
+    rows, row_weights = four_neighbors(values.shape[0], height)
+    columns, pairs = four_neighbors(values.shape[1], width)[0], paired(values.shape[1], width)
+    scratch = np.empty(values.shape[1] + 6 * width + 8 * GAP, np.int16)
+    painting = CPainting(map_width=values.shape[1], map_height=values.shape[0], width=width, height=height)
+    painting.map, painting.scratch = pointer(values), pointer(scratch)
+    painting.rows, painting.row_weights = pointer(rows), pointer(row_weights)
+    painting.columns, painting.column_weights = pointer(columns), pointer(pairs)
+    for number, (plane, result) in enumerate(zip(planes, results, strict=True)):
+        painting.planes[number], painting.strides[number] = pointer(plane), plane.strides[0]
+        painting.results[number], painting.result_strides[number] = pointer(result), result.strides[0]
+        painting.mixtures[number] = pointer(mixtures[number])
+    return painting, [*planes, values, *mixtures, *results, scratch, rows, row_weights, columns, pairs]
+
+
+def pointer(values: NDArray[Any]) -> Any:
+    """Return the pointer to an array's first element. It does not keep the array alive."""
+    kind = np.ctypeslib.as_ctypes_type(values.dtype)
+    return ctypes.cast(values.ctypes.data, POINTER(kind))
+
+
+def paint_by_opencv(
+    planes: Sequence[Plane], values: Plane, mixtures: Sequence[NDArray[np.uint16]], results: list[Plane]
+) -> None:
+    """Do the same as :func:`paint` in OpenCV."""
+    large = cv2.resize(values, planes[0].shape[::-1], interpolation=cv2.INTER_CUBIC)
+    for plane, mixture, result in zip(planes, mixtures, results, strict=True):
+        level = (
+            large if plane.shape == large.shape else cv2.resize(large, plane.shape[::-1], interpolation=cv2.INTER_AREA)
+        )
+        kept = cv2.LUT(level, (mixture & 255).astype(np.uint8))
+        cv2.multiply(plane, kept, dst=kept, scale=1 / 255)
+        cv2.add(kept, cv2.LUT(level, (mixture >> 8).astype(np.uint8)), dst=result)
+
+
+@functools.lru_cache(64)
+def four_neighbors(source: int, target: int) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
+    """Return how a row or column of a bicubically enlarged image is mixed from four of the image, as in OpenCV.
+
+    Returns:
+        The first of the four, ``(target,)``, which may be outside the image, and their weights times ``ONE``,
+        ``(target, 4)``.
+    """
+    at = (np.arange(target) + 0.5) * (source / target) - 0.5
+    first = np.floor(at)
+    distance = np.abs((at - first)[:, np.newaxis] - np.arange(-1, 3))
+    near = (CUBIC + 2) * distance**3 - (CUBIC + 3) * distance**2 + 1
+    far = CUBIC * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+    weights = np.round(ONE * np.where(distance <= 1, near, far)).astype(np.int16)
+    weights[:, 1] += (ONE - weights.sum(axis=1)).astype(np.int16)
+    return first.astype(np.int32) - 1, weights
+
+
+@functools.lru_cache(64)
+def paired(source: int, target: int) -> NDArray[np.int16]:
+    """Return the weights of :func:`four_neighbors`: of the first two, then of the others, ``(2, target, 2)``."""
+    weights = four_neighbors(source, target)[1]
+    return np.ascontiguousarray(weights.reshape(target, 2, 2).transpose(1, 0, 2))
 
 
 def mixtures(kept: NDArray[np.uint8], colors: NDArray[np.uint8]) -> NDArray[np.uint16]:

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from .. import storage
 from ..errors import InputError
-from . import hardware, hdr
+from . import hardware, hdr, pixels
 from .container import KNOWN_MATRICES, UNSPECIFIED
 from .decoded import Decoded, Decoder
 from .deinterlace import deinterlace
 from .images import image_decoder, local_images
 from .options import InputOptions
 from .source import is_read_once
+from .yuv import FULL_RANGE, to_rgb
 
 Image = NDArray[np.uint8]
 """An RGB image ``(height, width, 3)`` or a grayscale image ``(height, width)`` of 8 bits."""
@@ -106,6 +107,10 @@ Scalers = defaultdict[tuple[float, str, int], VideoReformatter]
 be shared between threads."""
 
 
+FACTORS = range(2, 257)
+"""Factors by which frames with plain planes are reduced in compiled code, instead of by FFmpeg's scaler."""
+
+
 class Frame:
     """One decoded frame.
 
@@ -139,6 +144,19 @@ class Frame:
         upright = not self._orientation.rotation and not self._orientation.mirrored
         return upright and (self.av_frame.width, self.av_frame.height) == size == self._fitted_size(*size)
 
+    @property
+    def has_plain_planes(self) -> bool:
+        """Whether it has 8 bits in 4:2:0, is upright, and has even sides and the colors of its video, in SDR."""
+        av_frame, info = self.av_frame, self.info
+        full = av_frame.format.name == "yuvj420p" and info.color.range == FULL_RANGE
+        return (
+            (av_frame.format.name == "yuv420p" or full)
+            and info.conversion is None
+            and self.is_unmodified
+            and not (info.width % 2 or info.height % 2)
+            and (matrix(av_frame), av_frame.color_range) == (info.color.space, info.color.range)
+        )
+
     def rgb(self) -> Image:
         """Return the upright image in SDR, uint8 RGB ``(info.height, info.width, 3)``."""
         return self.reduced_rgb(1)
@@ -150,6 +168,10 @@ class Frame:
         frames are shown on white. HDR and wide gamut are converted to SDR in BT.709 after the reduction.
         """
         conversion = self.info.conversion
+        if factor in FACTORS and not (self.info.width % factor or self.info.height % factor) and self.has_plain_planes:
+            reduced = pixels.reduce_planes(plane_pixels(self.av_frame), int(factor), to_rgb(self.info.color))
+            if reduced is not None:
+                return reduced
         if conversion is None:
             rgb = self._to_rgb(factor, "rgba" if has_alpha(self.av_frame.format.name) else "rgb24")
         else:
@@ -205,6 +227,14 @@ class Frame:
         if wider >= 1:
             return width, max(1, round(height / wider))
         return max(1, round(width * wider)), height
+
+
+def plane_pixels(av_frame: av.VideoFrame) -> list[Image]:
+    """Return views of the planes of an 8-bit frame, each uint8 ``(h, w)``."""
+    return [
+        np.asarray(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        for plane in av_frame.planes
+    ]
 
 
 def scale_rgb(image: Image, factor: float) -> Image:

@@ -19,14 +19,15 @@
 #define FASTEST
 #endif
 
+#define INLINE static inline __attribute__((always_inline))
+
 /* Changes with the arguments of the functions; must match `pixels.py`. */
-EXPORT const int32_t version = 1;
+EXPORT const int32_t version = 2;
 
-/* Number of pixels whose factors and colors are looked up at a time. */
-enum { BLOCK = 64 };
+/* For tests: not 0 to use the code for CPUs without AVX-512 VBMI. */
+EXPORT int32_t plain = 0;
 
-/* The mixture that does not change a pixel: a factor of 1, and no color. */
-enum { UNCHANGED = 255 };
+/* ---- resizing --------------------------------------------------------------------------------------------------- */
 
 /* The pair of neighbors that each row or column of a resized image is mixed from. */
 typedef struct {
@@ -67,6 +68,159 @@ EXPORT void resize(const uint8_t *image, ptrdiff_t stride, int pixels, const nei
     }
 }
 
+/* ---- reduction ------------------------------------------------------------------------------------------------- */
+
+/* A frame whose sides are divided by a whole factor, by averaging, and converted to RGB. */
+struct reduction {
+    const uint8_t *planes[3]; /* luma, and chroma of half its width and height */
+    uint8_t *result;          /* (height, width, 3) */
+    uint16_t *sums;           /* room for 6 rows of the frame */
+    int64_t strides[3];
+    float luma[2];   /* factor and summand that map luma to 0..255 */
+    float chroma[4]; /* of blue difference in green and blue, of red difference in red and green */
+    int32_t factor, width, height; /* size of the result */
+};
+
+FASTEST
+static void add_row(const uint8_t *row, int count, uint16_t *sums)
+{
+    for (int i = 0; i < count; i++)
+        sums[i] += row[i];
+}
+
+/* Repeats each number, because a pixel of chroma belongs to two of luma. */
+FASTEST
+static void double_row(const uint16_t *from, int count, uint16_t *to)
+{
+    for (int i = 0; i < count; i++)
+        to[2 * i] = to[2 * i + 1] = from[i];
+}
+
+INLINE void add_columns(const uint16_t *from, const int factor, int count, float *to)
+{
+    float scale = 1.0f / (float)(factor * factor);
+    for (int x = 0; x < count; x++) {
+        int32_t sum = 0;
+        for (int i = 0; i < factor; i++)
+            sum += from[factor * x + i];
+        to[x] = (float)sum * scale;
+    }
+}
+
+/* Averages columns. Vectorized for the factors of common sizes of videos. */
+FASTEST
+static void average_columns(const uint16_t *from, int factor, int count, float *to)
+{
+    switch (factor) {
+    case 2: add_columns(from, 2, count, to); break;
+    case 3: add_columns(from, 3, count, to); break;
+    case 4: add_columns(from, 4, count, to); break;
+    case 6: add_columns(from, 6, count, to); break;
+    default: add_columns(from, factor, count, to);
+    }
+}
+
+INLINE uint8_t to_byte(float value)
+{
+    value = value > 0 ? value + 0.5f : 0;
+    return (uint8_t)(int32_t)(value < 255 ? value : 255);
+}
+
+FASTEST
+static void to_rgb(const float *y, const float *u, const float *v, const float *luma, const float *chroma, int count,
+                   uint8_t *rgb)
+{
+    for (int x = 0; x < count; x++) {
+        float gray = y[x] * luma[0] + luma[1], blue = u[x] - 128, red = v[x] - 128;
+        rgb[3 * x] = to_byte(gray + red * chroma[2]);
+        rgb[3 * x + 1] = to_byte(gray - blue * chroma[0] - red * chroma[3]);
+        rgb[3 * x + 2] = to_byte(gray + blue * chroma[1]);
+    }
+}
+
+EXPORT void reduce(const struct reduction *r)
+{
+    int wide = r->factor * r->width;
+    float *means = (float *)(r->sums + 3 * wide); /* three rows of the result */
+    for (int y = 0; y < r->height; y++) {
+        memset(r->sums, 0, 3 * wide * sizeof *r->sums);
+        for (int plane = 0; plane < 3; plane++) {
+            uint16_t *sums = r->sums + (plane ? wide : 0);
+            int half = plane > 0, top = r->factor * y;
+            for (int i = top; i < top + r->factor; i++)
+                add_row(r->planes[plane] + (i >> half) * r->strides[plane], wide >> half, sums);
+            if (half) {
+                double_row(sums, wide / 2, sums + wide);
+                memset(sums, 0, wide * sizeof *sums);
+                sums += wide;
+            }
+            average_columns(sums, r->factor, r->width, means + plane * r->width);
+        }
+        to_rgb(means, means + r->width, means + 2 * r->width, r->luma, r->chroma, r->width,
+               r->result + 3 * (ptrdiff_t)r->width * y);
+    }
+}
+
+/* ---- overlays -------------------------------------------------------------------------------------------------- */
+
+/* A map of saliency that is enlarged to the size of a frame, with bicubic interpolation, and blended with it. */
+struct painting {
+    const uint8_t *planes[3];      /* luma, and chroma of half its width and height */
+    uint8_t *results[3];
+    const uint16_t *mixtures[3];   /* by value: the pixel's factor, times 255, and in the upper byte the color to add */
+    const uint8_t *map;            /* (map_height, map_width) */
+    const int32_t *rows, *columns; /* by row and column of the frame: the first of four of the map, which is extended */
+    const int16_t *row_weights;    /* (height, 4), times WEIGHT */
+    const int16_t *column_weights; /* (2, width, 2): of the first two columns, then of the others */
+    int16_t *scratch;              /* map_width + 4 * width + 2 * width + 7 * GAP */
+    int64_t strides[3], result_strides[3];
+    int32_t map_width, map_height, width, height; /* the map is at most as wide and high as the frame */
+};
+
+/* Pixels that are blended at a time; numbers between rows of memory, which vectors may overwrite; columns and rows that
+ * a map is extended by on each side; fractions of weights and of enlarged rows. */
+enum { BLOCK = 64, GAP = 64, EDGE = 2, WEIGHT_BITS = 14, ROW_BITS = 6 };
+
+/* The mixture that does not change a pixel: a factor of 1, and no color. */
+enum { UNCHANGED = 255 };
+
+FASTEST
+static void enlarge_row(const int16_t *row, const int32_t *columns, const int16_t *weights, int width, int16_t *result)
+{
+    const int16_t *left = weights, *right = weights + 2 * width;
+    for (int x = 0; x < width; x++) {
+        const int16_t *from = row + columns[x];
+        int32_t sum = from[0] * left[2 * x] + from[1] * left[2 * x + 1];
+        sum += from[2] * right[2 * x] + from[3] * right[2 * x + 1];
+        result[x] = (sum + (1 << (WEIGHT_BITS - ROW_BITS - 1))) >> (WEIGHT_BITS - ROW_BITS);
+    }
+}
+
+/* The product of two fractions of 15 bits, rounded, which is one instruction. */
+INLINE int16_t product(int16_t a, int16_t b) { return (int16_t)((((int32_t)a * b >> 14) + 1) >> 1); }
+
+FASTEST
+static void mix_enlarged(const int16_t *const *rows, const int16_t *weights, int width, uint8_t *values)
+{
+    const int16_t *a = rows[0], *b = rows[1], *c = rows[2], *d = rows[3];
+    const int shift = ROW_BITS + WEIGHT_BITS - 15;
+    for (int x = 0; x < width; x++) {
+        int16_t sum = product(a[x], weights[0]) + product(b[x], weights[1]);
+        sum += product(c[x], weights[2]) + product(d[x], weights[3]);
+        sum = (int16_t)(sum + (1 << (shift - 1))) >> shift;
+        sum = sum > 0 ? sum : 0;
+        values[x] = sum < 255 ? sum : 255;
+    }
+}
+
+/* Averages squares of four values. */
+FASTEST
+static void halve(const uint8_t *upper, const uint8_t *lower, int count, uint8_t *result)
+{
+    for (int x = 0; x < count; x++)
+        result[x] = (upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1] + 2) >> 2;
+}
+
 FASTEST
 static int largest(const uint8_t *values, int count)
 {
@@ -87,26 +241,144 @@ static void blend_block(const uint8_t *pixels, const uint16_t *mixture, int coun
     }
 }
 
-/* Blends each pixel with the color of its value. `mixtures`, by value: the factor of the pixel, times 255, in the lower
- * byte; the color, times its opacity, in the upper byte. */
-EXPORT void blend(const uint8_t *pixels, ptrdiff_t stride, const uint8_t *values, ptrdiff_t values_stride,
-                  const uint16_t *mixtures, uint8_t *result, ptrdiff_t result_stride, int width, int height)
+/* Blends each pixel with the color of its value. Values below `first` change nothing. */
+static void blend_row(const uint8_t *pixels, const uint8_t *values, const uint16_t *mixtures, int first, int width,
+                      uint8_t *result)
 {
     uint16_t mixture[BLOCK];
-    int first = 0; /* value that changes pixels; usually, lower ones leave them as they are */
-    while (first < 256 && mixtures[first] == UNCHANGED)
-        first++;
-    for (int y = 0; y < height; y++) {
-        for (int x = 0; x < width; x += BLOCK) {
-            int count = width - x < BLOCK ? width - x : BLOCK;
-            if (largest(values + x, count) < first) {
-                memcpy(result + x, pixels + x, count);
-                continue;
-            }
-            for (int i = 0; i < count; i++)
-                mixture[i] = mixtures[values[x + i]];
-            blend_block(pixels + x, mixture, count, result + x);
+    for (int x = 0; x < width; x += BLOCK) {
+        int count = width - x < BLOCK ? width - x : BLOCK;
+        if (largest(values + x, count) < first) {
+            memcpy(result + x, pixels + x, count);
+            continue;
         }
-        pixels += stride, values += values_stride, result += result_stride;
+        for (int i = 0; i < count; i++)
+            mixture[i] = mixtures[values[x + i]];
+        blend_block(pixels + x, mixture, count, result + x);
+    }
+}
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+/* The same with tables in registers, for CPUs with AVX-512 VBMI. */
+#define VBMI __attribute__((target("avx512f,avx512bw,avx512vbmi")))
+
+static int has_vbmi(void)
+{
+    return !plain && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vbmi");
+}
+
+VBMI static void enlarge_row_vbmi(const int16_t *row, const int32_t *columns, const int16_t *weights, int width,
+                                  int16_t *result)
+{
+    const __m512i half = _mm512_set1_epi32(1 << (WEIGHT_BITS - ROW_BITS - 1));
+    for (int x = 0; x < width; x += 16) {
+        __mmask16 inside = width - x < 16 ? (__mmask16)((1u << (width - x)) - 1) : 0xffff;
+        /* 16 columns need at most 20 columns of the map. Each lane gets the numbers of two of them. */
+        __m512i from = _mm512_loadu_si512(row + columns[x]);
+        __m512i at = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(inside, columns + x), _mm512_set1_epi32(columns[x]));
+        at = _mm512_add_epi16(_mm512_or_si512(at, _mm512_slli_epi32(at, 16)), _mm512_set1_epi32(0x10000));
+        __m512i others = _mm512_add_epi16(at, _mm512_set1_epi16(2));
+        __m512i left = _mm512_maskz_loadu_epi32(inside, weights + 2 * x);
+        __m512i right = _mm512_maskz_loadu_epi32(inside, weights + 2 * (width + x));
+        __m512i sum = _mm512_add_epi32(_mm512_madd_epi16(_mm512_permutexvar_epi16(at, from), left),
+                                       _mm512_madd_epi16(_mm512_permutexvar_epi16(others, from), right));
+        sum = _mm512_srai_epi32(_mm512_add_epi32(sum, half), WEIGHT_BITS - ROW_BITS);
+        _mm256_storeu_si256((__m256i *)(result + x), _mm512_cvtepi32_epi16(sum));
+    }
+}
+
+/* Look up 64 bytes in a table of 256. */
+VBMI INLINE __m512i look_up(const __m512i *table, __m512i values)
+{
+    __m512i low = _mm512_permutex2var_epi8(table[0], values, table[1]);
+    __m512i high = _mm512_permutex2var_epi8(table[2], values, table[3]);
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(values), low, high);
+}
+
+/* Multiply 32 numbers, divide them by 255, and round. */
+VBMI INLINE __m512i scaled(__m512i pixels, __m512i factors)
+{
+    __m512i kept = _mm512_add_epi16(_mm512_mullo_epi16(pixels, factors), _mm512_set1_epi16(128));
+    return _mm512_srli_epi16(_mm512_add_epi16(kept, _mm512_srli_epi16(kept, 8)), 8);
+}
+
+VBMI static void blend_row_vbmi(const uint8_t *pixels, const uint8_t *values, const uint16_t *mixtures, int first,
+                                int width, uint8_t *result)
+{
+    __m512i kept[4], colors[4], zero = _mm512_setzero_si512();
+    for (int i = 0; i < 4; i++) {
+        const __m512i low = _mm512_loadu_si512(mixtures + 64 * i), high = _mm512_loadu_si512(mixtures + 64 * i + 32);
+        __m512i part = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(low)), _mm512_cvtepi16_epi8(high), 1);
+        kept[i] = part;
+        colors[i] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(_mm512_srli_epi16(low, 8))),
+                                       _mm512_cvtepi16_epi8(_mm512_srli_epi16(high, 8)), 1);
+    }
+    for (int x = 0; x < width; x += 64) {
+        __mmask64 inside = width - x < 64 ? (1ull << (width - x)) - 1 : ~0ull;
+        __m512i value = _mm512_maskz_loadu_epi8(inside, values + x), pixel = _mm512_maskz_loadu_epi8(inside, pixels + x);
+        if (_mm512_cmpge_epu8_mask(value, _mm512_set1_epi8((char)first))) {
+            __m512i factor = look_up(kept, value);
+            __m512i low = scaled(_mm512_unpacklo_epi8(pixel, zero), _mm512_unpacklo_epi8(factor, zero));
+            __m512i high = scaled(_mm512_unpackhi_epi8(pixel, zero), _mm512_unpackhi_epi8(factor, zero));
+            pixel = _mm512_adds_epu8(_mm512_packus_epi16(low, high), look_up(colors, value));
+        }
+        _mm512_mask_storeu_epi8(result + x, inside, pixel);
+    }
+}
+#else
+static int has_vbmi(void) { return 0; }
+#define enlarge_row_vbmi enlarge_row
+#define blend_row_vbmi blend_row
+#endif
+
+/* Enlarges a row of the map to the width of the frame. `padded` has room for the row and EDGE columns on each side. */
+static void make_row(const struct painting *p, int number, int16_t *padded, int16_t *result)
+{
+    number = number < 0 ? 0 : number < p->map_height ? number : p->map_height - 1;
+    const uint8_t *row = p->map + (ptrdiff_t)number * p->map_width;
+    for (int x = -EDGE; x < p->map_width + EDGE; x++)
+        padded[x + EDGE] = row[x < 0 ? 0 : x < p->map_width ? x : p->map_width - 1];
+    (has_vbmi() ? enlarge_row_vbmi : enlarge_row)(padded + EDGE, p->columns, p->column_weights, p->width, result);
+}
+
+/* Blends a row of a plane. */
+static void paint_row(const struct painting *p, int plane, int y, const uint8_t *values, int first)
+{
+    const uint8_t *pixels = p->planes[plane] + y * p->strides[plane];
+    uint8_t *result = p->results[plane] + y * p->result_strides[plane];
+    int width = plane ? p->width / 2 : p->width;
+    if (first > 255)
+        memcpy(result, pixels, width);
+    else
+        (has_vbmi() ? blend_row_vbmi : blend_row)(pixels, values, p->mixtures[plane], first, width, result);
+}
+
+/* Paints two rows of luma and one of chroma at a time, while their values are in the cache. */
+EXPORT void paint(const struct painting *p)
+{
+    int first[3], made = -EDGE - 1, step = p->width + GAP;
+    for (int plane = 0; plane < 3; plane++) /* usually, low values leave pixels as they are */
+        for (first[plane] = 0; first[plane] < 256 && p->mixtures[plane][first[plane]] == UNCHANGED;)
+            first[plane]++;
+    int16_t *padded = p->scratch, *enlarged = padded + p->map_width + 2 * EDGE + GAP;
+    uint8_t *values = (uint8_t *)(enlarged + 4 * step), *half = values + 2 * step;
+    for (int y = 0; y < p->height; y++) {
+        const int16_t *rows[4];
+        for (int i = 0; i < 4; i++) {
+            int number = p->rows[y] + i;
+            for (; made < number; made++)
+                make_row(p, made + 1, padded, enlarged + (made + 1 + EDGE) % 4 * step);
+            rows[i] = enlarged + (number + EDGE) % 4 * step;
+        }
+        uint8_t *row = values + y % 2 * step;
+        mix_enlarged(rows, p->row_weights + 4 * y, p->width, row);
+        paint_row(p, 0, y, row, first[0]);
+        if (y % 2) {
+            halve(values, values + step, p->width / 2, half);
+            for (int plane = 1; plane < 3; plane++)
+                paint_row(p, plane, y / 2, half, first[plane]);
+        }
     }
 }
