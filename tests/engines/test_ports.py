@@ -18,8 +18,7 @@ from tinyhd_cli.engines.lower_tinyhd import lower
 from tinyhd_cli.metrics import ObjectScorer, object_definition, weighted_f
 from tinyhd_cli.system import cpu_features
 from tinyhd_cli.video import pixels
-from tinyhd_cli.video.reader import SDR
-from tinyhd_cli.video.yuv import to_rgb
+from tinyhd_cli.video.yuv import SDR, to_rgb
 
 pytestmark = [
     pytest.mark.slow,  # needs packages that the other tests do not need

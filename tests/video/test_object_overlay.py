@@ -10,7 +10,6 @@ from helpers import clips
 from tinyhd_cli.video.frame_painter import FramePainter
 from tinyhd_cli.video.object_overlay import ObjectPainter, ObjectPlanePainter, cut_out, find_outline
 from tinyhd_cli.video.options import OverlayStyle
-from tinyhd_cli.video.overlay import PlanePainter
 from tinyhd_cli.video.reader import VideoReader
 
 WIDTH, HEIGHT = 320, 192

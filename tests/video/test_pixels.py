@@ -15,8 +15,8 @@ from tinyhd_cli import models
 from tinyhd_cli.inference import preprocess
 from tinyhd_cli.models import Preprocess
 from tinyhd_cli.video import pixels
-from tinyhd_cli.video.reader import SDR, Color, VideoReader
-from tinyhd_cli.video.yuv import to_rgb, to_yuv
+from tinyhd_cli.video.reader import VideoReader
+from tinyhd_cli.video.yuv import SDR, Color, to_rgb, to_yuv
 
 compiled = pytest.mark.skipif(pixels.library() is None, reason="pixels.c is not compiled here")
 

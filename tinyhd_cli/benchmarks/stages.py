@@ -19,7 +19,6 @@ from ..inference.pipeline import Pipeline
 from ..inference.predict import MIN_AHEAD, predict_file, prepare
 from ..system import available_cores
 from ..video.frame_painter import FramePainter
-from ..video.overlay import PlanePainter
 from ..video.reader import Frame, VideoReader
 from ..video.writer import VideoWriter
 

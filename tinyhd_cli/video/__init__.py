@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from .object_overlay import ObjectPainter, cut_out
     from .options import EncoderOptions, InputOptions, OverlayStyle
     from .overlay import Painter
-    from .reader import Color, Frame, VideoInfo, VideoReader
+    from .reader import Frame, VideoInfo, VideoReader
     from .scenes import SceneDetector
     from .writer import PipeWriter, VideoWriter
+    from .yuv import Color
 
 __all__ = [
     "Color",
@@ -44,7 +45,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_imports(
     __name__,
     {
-        "Color": "reader",
+        "Color": "yuv",
         "EncoderOptions": "options",
         "Frame": "reader",
         "FramePainter": "frame_painter",

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from .object_overlay import ObjectPainter, ObjectPlanePainter
 from .options import OverlayStyle
 from .overlay import Painter, PlanePainter
-from .reader import Color, Frame, Image
+from .reader import Frame, Image
+from .yuv import Color
 
 
 @lru_cache(8)

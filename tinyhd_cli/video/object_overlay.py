@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from .options import OverlayStyle
 from .overlay import Painter, PlanePainter, to_gray_image
-from .reader import Color, Frame, Image, plane_pixels
-from .yuv import to_yuv
+from .reader import Frame, Image, plane_pixels
+from .yuv import Color, to_yuv
 
 LINES_PER_HEIGHT = 200
 """Height of a frame divided by the width of a contour."""

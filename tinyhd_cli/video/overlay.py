@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from . import pixels
 from .options import OverlayStyle
-from .reader import Color, Frame, Image, plane_pixels
-from .yuv import to_yuv
+from .reader import Frame, Image, plane_pixels
+from .yuv import Color, to_yuv
 
 
 class Painter:

@@ -27,7 +27,7 @@ from .deinterlace import deinterlace
 from .images import image_decoder, local_images
 from .options import InputOptions
 from .source import is_read_once
-from .yuv import FULL_RANGE, to_rgb
+from .yuv import FULL_RANGE, SDR, Color, to_rgb
 
 Image = NDArray[np.uint8]
 """An RGB image ``(height, width, 3)`` or a grayscale image ``(height, width)`` of 8 bits."""
@@ -37,24 +37,6 @@ DeepImage = NDArray[np.uint8] | NDArray[np.uint16]
 
 CLOSE_S = 1.0
 """Seconds that ``close`` waits for a decoding thread; the container must not be freed while it is in use."""
-
-
-@dataclass(frozen=True)
-class Color:
-    """The color encoding of a video, by FFmpeg's numbers (ITU-T H.273)."""
-
-    space: int
-    """Color matrix."""
-    range: int
-    """1: limited range; 2: full range."""
-    primaries: int
-    """Color primaries."""
-    transfer: int
-    """Transfer function."""
-
-
-SDR = Color(space=1, range=1, primaries=1, transfer=1)
-"""BT.709 in limited range."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from .reader import Color
 
 FULL_RANGE = 2
 """FFmpeg's number of full-range color, 0 to 255."""
@@ -25,6 +23,24 @@ LUMA = {
     9: (0.2627, 0.0593),
 }
 """Weights of red and blue in luma, by the number of the color matrix (ITU-T H.273, table 4)."""
+
+
+@dataclass(frozen=True)
+class Color:
+    """The color encoding of a video, by FFmpeg's numbers (ITU-T H.273)."""
+
+    space: int
+    """Color matrix."""
+    range: int
+    """1: limited range; 2: full range."""
+    primaries: int
+    """Color primaries."""
+    transfer: int
+    """Transfer function."""
+
+
+SDR = Color(space=1, range=1, primaries=1, transfer=1)
+"""BT.709 in limited range."""
 
 
 def to_yuv(rgb: NDArray[np.float64], color: Color) -> NDArray[np.float64]:
