@@ -60,6 +60,8 @@ class Platform(NamedTuple):
         }
         for isa, flags in self.isas.items():
             commands[Path(ENGINES, f"_blocks_{isa}{self.suffix}")] = [*start, *flags, "blocks.c"]
+            if isa not in OPTIONAL:  # training never computes in half precision
+                commands[Path(ENGINES, f"_training_{isa}{self.suffix}")] = [*start, *flags, "training.c"]
         return commands
 
 
@@ -97,7 +99,7 @@ def platform_tag() -> str:
 
 
 class Kernels(BuildHookInterface):  # type: ignore[type-arg]
-    """Compiles ``blocks.c`` for each instruction set, and the other C files; tags the wheel for this platform."""
+    """Compiles the kernels for each instruction set, and the other C files; tags the wheel for this platform."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile the kernels. Hatchling calls this before it builds a wheel, or an editable installation.

@@ -95,24 +95,30 @@ class CProgram(ctypes.Structure):
     ]
 
 
-def library(isa: str) -> Path:
-    """Return the path of the kernels for an instruction set. A package built without a compiler lacks the file."""
-    return Path(__file__).parent / "csrc" / f"_blocks_{isa}{LIBRARY_SUFFIX}"
+def library(isa: str, part: str = "blocks") -> Path:
+    """Return the path of the kernels for an instruction set. A package built without a compiler lacks the file.
+
+    Args:
+        isa: the instruction set.
+        part: name of the C file: ``blocks``, or ``training`` for the kernels of training steps.
+    """
+    return Path(__file__).parent / "csrc" / f"_{part}_{isa}{LIBRARY_SUFFIX}"
 
 
-def available_isas(*, half: bool = False) -> list[str]:
+def available_isas(*, half: bool = False, part: str = "blocks") -> list[str]:
     """Return the instruction sets that this CPU supports and that the kernels are compiled for, the fastest first.
 
     Args:
         half: return those whose kernels compute in half precision, not those that compute in single precision.
+        part: name of the C file, see :func:`library`.
     """
-    return [isa for isa in _supported_isas() if (isa in HALF) == half]
+    return [isa for isa in _supported_isas(part) if (isa in HALF) == half]
 
 
 @functools.cache
-def _supported_isas() -> list[str]:
+def _supported_isas(part: str) -> list[str]:
     """Return the instruction sets of both precisions."""
-    return [isa for isa, features in FEATURES.items() if features <= cpu_features() and library(isa).exists()]
+    return [isa for isa, features in FEATURES.items() if features <= cpu_features() and library(isa, part).exists()]
 
 
 def expected_layout(isa: str = "") -> list[int]:

@@ -1,7 +1,9 @@
 """Layers that train faster on a CPU.
 
+Inverted residuals, and single layers of their kinds, run in compiled kernels: see :mod:`.fast_blocks`. The layers of
+this module are for packages built without a compiler, and for layers and types that the kernels do not support.
 PyTorch's 3D convolutions are slow on CPUs, most of all the backward pass of depthwise ones, and so is BatchNorm in
-channels-last layout. Here every tensor stays channels-last, and
+channels-last layout. Therefore every tensor stays channels-last, and
 
 - the gradient of a depthwise convolution with respect to its input is a convolution with the flipped kernel; the
   gradient with respect to its kernel is computed with 2D convolutions, one time step of the kernel after the other;
@@ -23,8 +25,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.blocks.mobilenet3d import Size3
-from .fast_layers import Apply, FastConvNorm, replace_layers
+from ..models.blocks.mobilenet3d import InvertedResidual, Size3
+from .fast_blocks import DENSE, Stage, run_chain, supported
+from .fast_layers import Apply, FastConvNorm, compute_dtype, follow, pool, replace_layers, world_size
 
 CHANNELS_LAST = torch.channels_last_3d
 CHUNK_SIZE = 1 << 18
@@ -111,11 +114,8 @@ class NormActivation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: nn.BatchNorm3d, weight: Tensor, bias: Tensor, activation: bool) -> Tensor:
         x = x.contiguous(memory_format=CHANNELS_LAST)  # copies in float64 only
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
         mean, var, count = batch_statistics(x)
-        norm.running_mean.lerp_(mean, norm.momentum or 0.0)
-        norm.running_var.lerp_(var * (count / max(1, count - 1)), norm.momentum or 0.0)
+        follow(norm, mean, var, count)
         inverse = (var + norm.eps).rsqrt()
         y = torch.empty_like(x, memory_format=CHANNELS_LAST)
         source, target = as_wide_matrix(x), as_wide_matrix(y)
@@ -184,11 +184,6 @@ def chunks(matrix: Tensor) -> Iterator[slice]:
     return (slice(first, first + step) for first in range(0, len(matrix), step))
 
 
-def world_size() -> int:
-    """Return the number of processes that train together."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor, int]:
     """Return the mean, the variance and the number of values per channel, over the batches of all processes."""
     matrix, channels = as_wide_matrix(x), x.shape[1]
@@ -204,13 +199,7 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor, int]:
     count = x.numel() // channels
     mean, square = sums.view(2, -1, channels).sum(1) / count
     var = square - mean.square()
-    mean = mean + estimate
-    if world_size() > 1:
-        totals = torch.cat([mean * count, (var + mean.square()) * count, torch.tensor([float(count)])])
-        dist.all_reduce(totals)
-        count = int(totals[-1])
-        mean, square = (totals[:-1] / count).view(2, -1)
-        var = square - mean.square()
+    mean, var, count = pool(mean + estimate, var, count)
     return mean.to(dtype), var.clamp_min(0).to(dtype), count
 
 
@@ -218,6 +207,20 @@ class CpuConvNorm(FastConvNorm):
     """A convolution with BatchNorm and optional ReLU6 that trains faster on a CPU."""
 
     memory_format = CHANNELS_LAST
+
+    @property
+    def stage(self) -> Stage:
+        """The layer as a stage for the compiled kernels."""
+        return Stage(self.conv, self.norm, self.activated)
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype, stage = compute_dtype(x, self.conv.weight), self.stage
+        if not supported([stage], x, dtype):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            if stage.kind == DENSE:
+                x = dense_conv(x.to(dtype), self.conv.weight, None, self.conv.stride, self.conv.padding)
+            return run_chain([stage], x, dtype)
 
     def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Run the convolution with the fastest implementation for its kind."""
@@ -239,6 +242,27 @@ class CpuConvNorm(FastConvNorm):
             return apply(x, norm, norm.weight, norm.bias, self.activated)
         y = cast(Tensor, norm(x))
         return y.clamp_(0, 6) if self.activated else y
+
+
+class CpuInvertedResidual(nn.Module):
+    """An inverted residual that trains faster on a CPU.
+
+    Args:
+        block: the block to replace, whose layers are already replaced; the new one shares them.
+    """
+
+    def __init__(self, block: InvertedResidual) -> None:
+        super().__init__()
+        self.expand, self.depthwise, self.project, self.skip = block.expand, block.depthwise, block.project, block.skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = [layer for layer in (self.expand, self.depthwise, self.project) if isinstance(layer, CpuConvNorm)]
+        stages, dtype = [layer.stage for layer in layers], compute_dtype(x, layers[0].conv.weight)
+        if supported(stages, x, dtype):
+            with torch.autocast("cpu", enabled=False):
+                return run_chain(stages, x, dtype, self.skip)
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.skip else y
 
 
 class DenseConv(nn.Module):
@@ -273,5 +297,7 @@ def accelerate(network: nn.Module) -> None:
         if isinstance(module, CpuConvNorm):
             continue  # it runs its convolution itself
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Conv3d) and child.groups == 1:
+            if isinstance(child, InvertedResidual):
+                setattr(module, name, CpuInvertedResidual(child))
+            elif isinstance(child, nn.Conv3d) and child.groups == 1:
                 setattr(module, name, DenseConv(child))

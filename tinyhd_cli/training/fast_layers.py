@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..models.blocks.mobilenet3d import ConvNorm
@@ -31,8 +32,7 @@ class FastConvNorm(nn.Module):
         self.activated = hasattr(layer, "activation")
 
     def forward(self, x: Tensor) -> Tensor:
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.conv.weight.dtype
+        device, dtype = x.device.type, compute_dtype(x, self.conv.weight)
         with torch.autocast(device, enabled=False):
             x = x.to(dtype, memory_format=self.memory_format)
             return self.normalize(self.convolve(x, self.conv.weight.to(dtype)))
@@ -46,9 +46,45 @@ class FastConvNorm(nn.Module):
         raise NotImplementedError
 
 
+def compute_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
+    """Return the type in which a layer computes: that of autocast, if enabled, else that of its weights."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
 def replace_layers(network: nn.Module, layer_type: type[FastConvNorm]) -> None:
     """Replace every :class:`ConvNorm` of a network by a fast layer that shares its parameters."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, ConvNorm):
                 setattr(module, name, layer_type(child))
+
+
+def pool(mean: Tensor, var: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
+    """Return the statistics per channel over the batches of all processes.
+
+    Args:
+        mean: of this process, float64.
+        var: of this process, float64.
+        count: number of values per channel of this process.
+    """
+    if world_size() == 1:
+        return mean, var, count
+    totals = torch.cat([mean * count, (var + mean.square()) * count, mean.new_tensor([float(count)])])
+    dist.all_reduce(totals)
+    count = int(totals[-1])
+    mean, square = (totals[:-1] / count).view(2, -1)
+    return mean, (square - mean.square()).clamp_min(0), count
+
+
+def world_size() -> int:
+    """Return the number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def follow(norm: nn.BatchNorm3d, mean: Tensor, var: Tensor, count: int) -> None:
+    """Update the running statistics of BatchNorm with those of a batch."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum or 0.0)
+    norm.running_var.lerp_((var * (count / max(1, count - 1))).to(norm.running_var), norm.momentum or 0.0)

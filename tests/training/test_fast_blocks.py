@@ -1,0 +1,177 @@
+"""Inverted residuals in compiled kernels have the outputs, statistics and gradients of PyTorch's own layers."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from tinyhd_cli.engines.kernels import available_isas
+from tinyhd_cli.models.blocks.mobilenet3d import ConvNorm, InvertedResidual
+from tinyhd_cli.training import block_kernels, cpu_layers
+
+pytestmark = pytest.mark.skipif(block_kernels.load() is None, reason="no kernels for this machine")
+
+BLOCKS = [  # channels, channels of the result, expansion, kernel, stride, padding, shape of the input, skip
+    (7, 7, 2, (3, 3, 3), (1, 1, 1), (1, 1, 1), (2, 7, 5, 9, 37), None),
+    (4, 6, 6, (3, 3, 3), (1, 2, 2), (1, 1, 1), (1, 4, 4, 12, 40), None),
+    (4, 6, 6, (3, 3, 3), (2, 2, 2), (1, 1, 1), (2, 4, 5, 11, 33), None),
+    (5, 1, 2, (3, 3, 3), (2, 1, 1), (1, 1, 1), (2, 5, 4, 20, 64), False),
+    (9, 13, 2, (2, 3, 3), (1, 2, 2), (0, 1, 1), (1, 9, 2, 6, 8), None),
+    (8, 4, 1, (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 8, 16, 70, 64), None),  # several bands of rows
+    (4, 4, 1, (1, 3, 3), (1, 1, 1), (0, 1, 1), (3, 4, 2, 3, 1), None),
+    (30, 26, 6, (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 30, 2, 16, 24), False),
+]
+
+
+def layers():
+    """Return networks of one block or layer each, with the shapes of their inputs."""
+    for channels, outputs, expansion, kernel, stride, padding, shape, skip in BLOCKS:
+        settings = {"kernel": kernel, "stride": stride, "padding": padding}
+        yield InvertedResidual(channels, outputs, expansion=expansion, skip=skip, **settings), shape
+    yield ConvNorm(3, 8, kernel=(3, 3, 3), stride=(2, 2, 2), padding=(1, 1, 1)), (2, 3, 4, 10, 12)
+    yield ConvNorm(10, 17), (1, 10, 3, 9, 11)
+    yield ConvNorm(10, 17, activation=False), (2, 10, 4, 10, 12)
+
+
+def lively(layer, generator):
+    """Give BatchNorm weights and statistics with which ReLU6 cuts on both sides."""
+    for module in layer.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            for values in (module.weight.data, module.bias.data, module.running_mean):
+                values.normal_(generator=generator)
+            module.bias.data += 1
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    return layer.double()
+
+
+def fast(layer, dtype=torch.float64):
+    """Return a copy of a layer that runs in compiled kernels."""
+    network = nn.Sequential(copy.deepcopy(layer).to(dtype))
+    cpu_layers.accelerate(network)
+    return network
+
+
+def step(network, x, weights):
+    """Return the output and the gradients, of the input and of all parameters, and the buffers."""
+    x = x.clone().requires_grad_()
+    network.zero_grad()
+    y = network(x)
+    (y * weights).sum().backward()
+    return [y.detach(), x.grad, *(parameter.grad for parameter in network.parameters()), *network.buffers()]
+
+
+def assert_equal(found, expected, tolerance):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        largest = max(1e-6, float(other.double().abs().max()))
+        assert float((one.double() - other.double()).abs().max()) <= tolerance * largest
+
+
+@pytest.mark.parametrize("isa", available_isas(part="training"))
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("training", [True, False], ids=["training", "frozen"])
+def test_outputs_statistics_and_gradients(monkeypatch, isa, dtype, tolerance, training):
+    monkeypatch.setattr(block_kernels, "available_isas", lambda part: [isa])
+    monkeypatch.setattr(block_kernels, "load", functools.cache(block_kernels.load.__wrapped__))
+    generator = torch.Generator().manual_seed(0)
+    for layer, shape in layers():
+        reference = lively(layer, generator).train(training)
+        x = torch.randn(shape, dtype=torch.float64, generator=generator)
+        weights = torch.randn(reference(x).shape, dtype=torch.float64, generator=generator)
+        reference = copy.deepcopy(reference)  # without a second update of the statistics
+        network = fast(reference, dtype)
+        found = step(network, x.to(dtype), weights.to(dtype))
+        assert_equal(found, step(reference, x, weights), tolerance)
+        assert "Chain" in str(network(x.to(dtype).requires_grad_()).grad_fn)
+        names = [name.removeprefix("0.") for name in network.state_dict()]
+        assert names == list(reference.state_dict())
+
+
+@pytest.fixture
+def block():
+    torch.manual_seed(0)
+    return lively(InvertedResidual(6, 6), torch.Generator().manual_seed(1)).float()
+
+
+@pytest.fixture
+def clip():
+    return torch.randn(2, 6, 4, 24, 40, generator=torch.Generator().manual_seed(2))
+
+
+def test_bfloat16_is_more_accurate_than_pytorchs_own(block, clip):
+    weights = torch.randn(clip.shape, generator=torch.Generator().manual_seed(3))
+    expected = step(copy.deepcopy(block), clip, weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, reference = (step(network, clip, weights) for network in (fast(block, torch.float32), block))
+    assert found[0].dtype == torch.bfloat16
+    for one, other, exact in zip(found, reference, expected, strict=True):
+        assert float((one - exact).norm()) <= 1.1 * float((other - exact).norm()) + 1e-5 * float(exact.norm())
+
+
+def test_the_result_does_not_depend_on_the_number_of_threads(block, clip):
+    clip = clip.repeat(2, 1, 2, 3, 1)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3, 3):
+            torch.set_num_threads(count)
+            results.append(step(fast(block, torch.float32), clip, torch.ones(())))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(result, results[0], strict=True))
+
+
+def test_several_networks_at_once(block, clip):
+    expected = step(fast(block, torch.float32), clip, torch.ones(()))
+    networks = [fast(block, torch.float32) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda network: step(network, clip, torch.ones(())), networks):
+            assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_partly_frozen(block, clip):
+    """Only the gradients that are needed are computed; BatchNorm may be frozen in some layers."""
+    for module in (block.expand, block.project.norm):
+        module.eval()
+    block.expand.requires_grad_(False)
+    network = fast(block, torch.float32)
+    pairs = zip(network.modules(), nn.Sequential(block).modules(), strict=False)
+    assert {one.training for one, _ in pairs} == {True, False}
+    for one in (network, block):
+        one(clip).square().sum().backward()
+    found, expected = ([parameter.grad for parameter in one.parameters()] for one in (network, block))
+    assert found[:3] == expected[:3] == [None] * 3
+    assert_equal(found[3:], expected[3:], 1e-4)
+
+
+def test_copies_checkpoints_and_transposed_inputs(block, clip):
+    network = copy.deepcopy(fast(block, torch.float32)).eval()
+    copied = clip.transpose(3, 4).contiguous().transpose(3, 4).requires_grad_()
+    checkpoint(network, copied, use_reentrant=False).square().sum().backward()
+    other = clip.clone().requires_grad_()
+    block.eval()(other).square().sum().backward()
+    assert_equal([copied.grad], [other.grad], 1e-4)
+
+
+def test_not_a_number_is_not_hidden(block, clip):
+    clip[0, 0, 0, 0, 0] = float("nan")
+    assert fast(block, torch.float32)(clip).isnan().all()
+
+
+def test_without_kernels(block, clip, monkeypatch):
+    weights = torch.randn(clip.shape, generator=torch.Generator().manual_seed(3))
+    expected = step(fast(block, torch.float32), clip, weights)
+    monkeypatch.setattr(block_kernels, "load", lambda: None)
+    assert_equal(step(fast(block, torch.float32), clip, weights), expected, 1e-4)
+
+
+def test_half_precision_uses_pytorchs_layers():
+    layer = fast(ConvNorm(6, 8), torch.float32)
+    with torch.autocast("cpu", torch.float16):
+        assert layer(torch.ones(1, 6, 2, 4, 4)).dtype == torch.float16
