@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from .. import storage
 from ..errors import InputError
 from .images import by_number, last_number, sorted_files
 from .masks import MASK_SUFFIXES, Color, MaskFiles
@@ -70,7 +71,7 @@ def defined(path: Path) -> Iterator[tuple[int, MaskFiles]]:
 def titled_values(path: Path) -> Iterator[tuple[str, str]]:
     """Yield each line that ends with a colon, with the line after it."""
     try:
-        with path.open("rb") as file:
+        with storage.open_file(path) as file:
             text = file.read(MAX_BYTES).decode("utf-8", "replace")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import storage
 from ..errors import InputError, one_line
 from ..untrusted import parse_json
 from .images import read_map
@@ -146,7 +147,7 @@ def parse_file(path: Path, size: int) -> FixationList:
     """Return the fixations of a file of this size; ``InputError`` if it is malformed."""
     if size > MAX_BYTES:
         raise InputError(f"{path}: is larger than {MAX_BYTES >> 20} MiB")
-    data = path.read_bytes()
+    data = storage.read_bytes(path)
     try:
         found = parse_integers(data)
         return parse_any(parse_json(data)) if found is None else found

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import arrays
+from .. import arrays, storage
 from ..errors import InputError
 from ..wording import plural
 from .headers import PNG_START, claimed_size
@@ -131,7 +131,7 @@ def decode(path: Path, flags: int) -> NDArray[Any]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(f"{path}: is larger than {MAX_FILE_BYTES >> 30} GiB, the limit for images")
-        data = path.read_bytes()
+        data = storage.read_bytes(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not data:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from .. import storage
 from ..errors import InputError, UsageError, did_you_mean
 from ..layouts import EXPECTED
 from ..wording import list_names, plural
@@ -97,7 +98,8 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
 
     Raises:
         UsageError: the layout or split does not exist.
-        InputError: the folder does not exist, contains no video, or two videos with the same name.
+        InputError: the folder does not exist, contains no video, or two videos with the same name, or its store cannot
+            be read.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"--dataset {layout!r} is unknown: {did_you_mean(layout, LAYOUTS)}")
@@ -106,7 +108,8 @@ def open_dataset(layout: str, root: str | os.PathLike[str], split: str | None = 
         known = f"{layout} has {', '.join(kind.splits)}" if kind.splits else f"{layout} has no splits"
         raise UsageError(f"--split {split!r} is unknown: {known}")
     split = split or kind.default_split
-    root = Path(root)
+    root = storage.path_of(root)
+    storage.mirror(root)
     try:
         if not root.is_dir():
             raise InputError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}")

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import storage
 from ..errors import InputError
 from .headers import PNG_START
 from .images import FIXATION_SUFFIXES, decode
@@ -133,6 +134,6 @@ def threshold(values: NDArray[Any], path: Path) -> tuple[Mask, bool]:
 
 def has_palette(path: Path) -> bool:
     """Return whether a file is a PNG with a palette, as in DAVIS 2017: one color for each object."""
-    with path.open("rb") as file:
+    with storage.open_file(path) as file:
         start = file.read(PNG_COLOR_TYPE + 1)
     return start.startswith(PNG_START) and len(start) > PNG_COLOR_TYPE and start[PNG_COLOR_TYPE] == PALETTE

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from .. import storage
 from ..errors import InputError
 from .fbms import labeled_frames
 from .images import IMAGE_SUFFIXES, folders, last_number, list_files, natural_key, sorted_files
@@ -103,7 +104,7 @@ def read_list(path: Path) -> list[str]:
         InputError: the file cannot be read, is not a list, or is empty.
     """
     try:
-        with path.open("rb") as file:
+        with storage.open_file(path) as file:
             lines = file.read(MAX_LIST_BYTES).decode("utf-8", "replace").splitlines()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error

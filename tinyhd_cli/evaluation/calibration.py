@@ -9,8 +9,9 @@ CC + SIM with density maps, by exponentiated gradient ascent.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -23,6 +24,7 @@ from ..datasets.images import Map
 from ..errors import InputError, TinyhdError, UsageError
 from ..metrics.crowdsal import stretch
 from ..parallel import Where
+from ..storage import copied
 from ..system import available_cores
 from ..wording import plural
 from .center_bias import BASELINE_STEP, GRID, CenterBias
@@ -111,6 +113,7 @@ def fit_calibration(
     predictions: PredictionSpec,
     options: EvaluateOptions,
     where: Where | None,
+    files: Callable[[Video], list[Path]],
     start_phase: StartPhase,
 ) -> Calibration | None:
     """Fit a calibration of the maps, if the options ask for one.
@@ -122,6 +125,7 @@ def fit_calibration(
         predictions: the maps.
         options: ``calibrate`` selects the videos for the fit.
         where: the processes that read the maps; None for this process.
+        files: returns the files of a video's maps.
         start_phase: called with the name of each phase; returns its progress callback.
 
     Raises:
@@ -141,7 +145,8 @@ def fit_calibration(
     fitting = Fitting(fit.names, predictions, CenterBias(known, leave_out=several))
     progress = start_phase("calibrating")
     total = sum(map(len, map(frames_to_fit, fit.videos)))
-    found = dict(each_video(fitting, items_of(fit), where, lambda done: progress(done, total), fitting.lost))
+    items = items_of(fit, lambda video: [*files(video), *video.map_files])
+    found = dict(each_video(fitting, items, where, lambda done: progress(done, total), fitting.lost))
     ordered = [found[index] for index in sorted(found)]
     terms, densities = (np.concatenate([getattr(part, name) for part in ordered]) for name in ("terms", "densities"))
     samples = Samples(terms, densities)
@@ -209,7 +214,11 @@ class Fitting:
         source = open_predictions(self.predictions, self.names)
 
         def sample(item: Item, on_frame: OnFrame) -> Samples:
-            return sample_video(item.video, source, to_row(self.bias.map(item.index, GRID)), on_frame)
+            try:
+                with copied(item.files):
+                    return sample_video(item.video, source, to_row(self.bias.map(item.index, GRID)), on_frame)
+            except InputError as error:  # of a store
+                return sample_nothing(str(error))
 
         return sample
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .. import parallel
 from ..datasets import Dataset, Video
 from ..errors import TinyhdError, describe_unexpected
+from ..storage import url_of
 from ..system import available_cores, keep_freed_memory, limit_threads
 
 log = logging.getLogger("tinyhd")
@@ -29,6 +31,8 @@ class Item:
     index: int
     """Position in the dataset."""
     video: Video
+    files: tuple[Path, ...] = ()
+    """Its files in stores, which the work copies (``storage.copied``)."""
 
 
 Work = Callable[[Item, OnFrame], Any]
@@ -38,9 +42,20 @@ Lost = Callable[[Item, TinyhdError], Any]
 """Returns the result for a video whose process was killed."""
 
 
-def items_of(dataset: Dataset) -> list[Item]:
-    """Return the videos of a dataset, in order."""
-    return [Item(index, video) for index, video in enumerate(dataset.videos)]
+def items_of(dataset: Dataset, files: Callable[[Video], Iterable[Path]]) -> list[Item]:
+    """Return the videos of a dataset, in order.
+
+    Args:
+        dataset: the dataset.
+        files: returns the files that the work on a video reads.
+    """
+    return [Item(index, video, files_to_copy(video, files(video))) for index, video in enumerate(dataset.videos)]
+
+
+def files_to_copy(video: Video, files: Iterable[Path]) -> tuple[Path, ...]:
+    """Return those of a video's files that are in stores, except its video file, which is read by ranges."""
+    remote = [path for path in files if url_of(path) is not None]
+    return tuple(path for path in remote if not (path == video.source and video.is_file))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from ..callbacks import OnProgress
 from ..datasets import Video, read_fixation
 from ..datasets.fixation_lists import is_inside, read_fixation_list
 from ..errors import InputError, OutputError
+from ..storage import name_of, url_of
 from ..untrusted import parse_json, read_document
 
 FORMAT = 2
@@ -42,6 +43,9 @@ MAX_PROBLEMS_BYTES = 1 << 28
 POINTS_FILE = "points.u16"
 """Name of the cached file of all coordinates, rows and columns in turn, little-endian."""
 
+STORE_THREADS = 16
+"""Number of files that are read from a store at the same time: their answers take longer than the decoding."""
+
 HISTOGRAM_ROWS = 512
 """Number of frames whose coordinates are in memory at once when they are counted."""
 
@@ -55,9 +59,9 @@ def fingerprint(files: Sequence[Path]) -> str:
     for path in files:
         try:
             stat = path.stat()
-            stats.append(f"{path.absolute()}|{stat.st_size}|{stat.st_mtime_ns}")
+            stats.append(f"{name_of(path.absolute())}|{stat.st_size}|{stat.st_mtime_ns}")
         except OSError:
-            stats.append(f"{path.absolute()}|missing")
+            stats.append(f"{name_of(path.absolute())}|missing")
     return hashlib.sha256("\n".join(stats).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -180,6 +184,7 @@ def read_fixations(
     files = list(files_of(videos, step))
     paths = [path for file in files for path in (file.path, file.video.density_video) if path is not None]
     key = hashlib.sha256(f"{step} {fingerprint(paths)}".encode()).hexdigest()
+    workers = max(workers, STORE_THREADS) if any(url_of(path) for path in paths) else workers
     parent = cache.folder(f"fixations-{FORMAT}")
     folder = parent / key[:32] if parent else None
     if folder is not None:

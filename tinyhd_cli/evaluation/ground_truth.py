@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import storage
 from ..datasets import FrameFiles, MapFrame, Video, read_density, read_image, read_mask
 from ..datasets.headers import claimed_size
 from ..datasets.masks import Mask
@@ -254,7 +255,7 @@ def read_mask_of(frame: FrameFiles, on_gray: Callable[[Path], None]) -> Mask:
     assert frame.mask is not None
     mask = read_mask(frame.mask, on_gray=on_gray)
     if frame.image is not None:
-        with frame.image.open("rb") as file:
+        with storage.open_file(frame.image) as file:
             size = claimed_size(file.read(HEADER_BYTES))
         if size != mask.shape[::-1]:  # the image may be rotated by its EXIF orientation, or its header be long
             height, width, _ = read_image(frame.image).shape

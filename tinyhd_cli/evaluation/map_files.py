@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from .. import arrays
+from .. import arrays, storage
 from ..datasets import Video
 from ..datasets.images import (
     MAP_SUFFIXES,
@@ -49,6 +49,8 @@ class FileSource:
     """Whether the dataset has a single video, so that maps may be in the folder itself."""
 
     def __post_init__(self) -> None:
+        if storage.url_of(self.root) is not None:  # another process has copies of the files of its videos only
+            return
         if not self.root.exists():
             raise InputError(f"{self.root}: no such folder")
         if not self.root.is_dir() and not self.single_video:
@@ -56,7 +58,7 @@ class FileSource:
 
     def find(self, video: Video) -> Path:
         """Return the file or folder of a video's maps; ``InputError`` if none exists."""
-        if not self.root.is_dir():
+        if self.root.is_file():
             return self.root
         names = possible_names(video)
         for name in names:
@@ -126,7 +128,7 @@ class FileSource:
         return None
 
     def describe(self) -> dict[str, Any]:
-        return {"maps": str(self.root)}
+        return {"maps": storage.name_of(self.root)}
 
 
 def possible_names(video: Video) -> list[str]:

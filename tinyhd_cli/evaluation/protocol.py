@@ -11,6 +11,7 @@ from ..errors import InputError, UsageError
 from ..metrics.frame import FixationProtocol
 from ..metrics.object_scores import ObjectProtocol
 from ..models import ModelSpec
+from ..storage import name_of
 from .center_bias import CenterBias, describe_baseline
 from .fixations import Fixations
 from .options import OTHER_FRAMES, EvaluateOptions
@@ -133,7 +134,7 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
     """Return layout, path, split, number of videos and the publisher's counts of a dataset, as plain values."""
     return {
         "layout": dataset.layout,
-        "root": str(dataset.root),
+        "root": name_of(dataset.root),
         "split": dataset.split,
         "videos": len(dataset.videos),
         "official": asdict(dataset.official) if dataset.official else None,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from .. import storage
 from ..callbacks import OnProgress, StartPhase, no_phases
 from ..datasets import LAYOUTS, Dataset, Video
-from ..errors import OutputError, TinyhdError, UsageError, WeightsError, describe_unexpected
+from ..errors import InputError, OutputError, TinyhdError, UsageError, WeightsError, describe_unexpected
 from ..metrics.frame import FixationProtocol
 from ..metrics.object_scores import ObjectProtocol
 from ..parallel import Processes, Where
@@ -17,7 +19,7 @@ from ..version import __version__
 from .calibration import Calibration, fit_calibration
 from .center_bias import choose_baseline
 from .crowdsal_truth import CrowdsalTruth
-from .each_video import Item, OnFrame, Work, each_video, items_of
+from .each_video import Item, OnFrame, Work, each_video, files_to_copy
 from .fixations import read_fixations
 from .ground_truth import FixationTruth, GroundTruth, MaskTruth
 from .options import EvaluateOptions, PredictionSpec
@@ -57,9 +59,12 @@ class Scoring:
         def score(item: Item, on_frame: OnFrame) -> VideoScores:
             index, video = item.index, item.video
             try:
-                return score_video(
-                    index, video, opened, self.ground_truth, reader, on_frame, self.calibration_for(video)
-                )
+                with storage.copied(item.files):
+                    return score_video(
+                        index, video, opened, self.ground_truth, reader, on_frame, self.calibration_for(video)
+                    )
+            except InputError as error:  # of a store
+                return VideoScores(video.name, failures=[str(error)])
             except WeightsError:  # unusable weights would fail on all other videos, too
                 raise
             except Exception as error:  # an error in one video must not stop the others
@@ -101,7 +106,7 @@ def evaluate(
     check_annotated(dataset)
     source, ground_truth = open_both(dataset, predictions, options, start_phase)
     where = place_to_work(options, [source], len(dataset.videos))
-    calibration = fit_calibration(dataset, predictions, options, where, start_phase)
+    calibration = fit_calibration(dataset, predictions, options, where, source.files, start_phase)
     scoring = Scoring(dataset.names, predictions, ground_truth, calibration)
     finished = finished_videos(dataset, scoring, source)
     scores = score_all(dataset, scoring, source, options, finished, start_phase, on_video or (lambda video: None))
@@ -121,7 +126,7 @@ def finished_videos(dataset: Dataset, scoring: Scoring, source: PredictionSource
     return FinishedVideos(
         {
             "tinyhd": __version__,
-            "dataset": {"layout": dataset.layout, "root": str(dataset.root.resolve()), "split": dataset.split},
+            "dataset": {"layout": dataset.layout, "root": name_of_root(dataset.root), "split": dataset.split},
             "videos": list(dataset.names),
             **scoring.ground_truth.keys(),
             "prediction": source.describe(),
@@ -131,10 +136,17 @@ def finished_videos(dataset: Dataset, scoring: Scoring, source: PredictionSource
     )
 
 
+def name_of_root(root: Path) -> str:
+    """Return the complete path of a dataset's folder, or its URL."""
+    return storage.name_of(root) if storage.url_of(root) else str(root.resolve())
+
+
 def open_both(
     dataset: Dataset, predictions: PredictionSpec, options: EvaluateOptions, start_phase: StartPhase = no_phases
 ) -> tuple[PredictionSource, GroundTruth]:
     """Return the source of maps and the ground truth that :func:`evaluate` uses."""
+    if predictions.folder is not None:
+        storage.mirror(predictions.folder)
     source = None if predictions.prior else open_predictions(predictions, dataset.names)
     spec = source.spec if isinstance(source, NetworkSource) else None
     protocol = choose_protocol(dataset, spec, options)
@@ -173,12 +185,17 @@ def place_to_work(options: EvaluateOptions, sources: Sequence[PredictionSource],
     return Processes(count, "--workers") if count > 1 else None
 
 
-def count_frames(videos: Sequence[Video], ground_truth: GroundTruth, progress: OnProgress) -> list[int]:
-    """Return the number of annotated frames of each video. Lists of fixations are read for that, the first time."""
-    counts: list[int] = []
+def count_frames(videos: Sequence[Video], ground_truth: GroundTruth, progress: OnProgress) -> list[int | None]:
+    """Return the number of annotated frames of each video; None if a file in a store would have to be read for that.
+
+    Local lists of fixations are read for that, the first time.
+    """
+    counts: list[int | None] = []
     for video in videos:
-        counts.append(len(ground_truth.numbers(video)))
-        progress(sum(counts), None)
+        whole = [path for path in (video.density_video, video.fixation_list) if path is not None]
+        unknown = any(storage.url_of(path) is not None for path in whole)
+        counts.append(None if unknown else len(ground_truth.numbers(video)))
+        progress(sum(filter(None, counts)), None)
     return counts
 
 
@@ -202,8 +219,13 @@ def score_all(
             on_video(replace(earlier))
     frames = count_frames(videos, ground_truth, start_phase("finding frames"))
     progress = start_phase("scoring")
-    before, total = sum(frames[index] for index in scores), sum(frames)
-    remaining = [item for item in items_of(dataset) if item.index not in scores]
+    before = sum(frames[index] or 0 for index in scores)
+    total = None if None in frames else sum(filter(None, frames))
+    remaining = [
+        Item(index, video, files_to_copy(video, files[index]))
+        for index, video in enumerate(videos)
+        if index not in scores
+    ]
     where = place_to_work(options, [source], len(remaining))
     make_work = scoring if where else lambda: scoring.scorer(source)
 

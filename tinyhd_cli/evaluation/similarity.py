@@ -16,6 +16,7 @@ from ..datasets import Dataset
 from ..datasets.images import Map
 from ..errors import InputError
 from ..metrics import FrameScorer, resize
+from ..storage import copied
 from ..untrusted import json_text
 from .each_video import Item, OnFrame, Work, each_video, items_of
 from .options import EvaluateOptions, PredictionSpec
@@ -79,12 +80,13 @@ class Comparing:
             failures: list[str] = []
             scores = []
             try:
-                for number, maps in common_frames([source.maps(video, failures.append) for source in sources]):
-                    try:
-                        scores.append(pairwise_scores(maps))
-                    except InputError as error:
-                        failures.append(f"{video.name}: frame {number}: {error}")
-                    on_frame()
+                with copied(item.files):
+                    for number, maps in common_frames([source.maps(video, failures.append) for source in sources]):
+                        try:
+                            scores.append(pairwise_scores(maps))
+                        except InputError as error:
+                            failures.append(f"{video.name}: frame {number}: {error}")
+                        on_frame()
             except InputError as error:
                 failures.append(str(error))
             return scores, failures
@@ -158,7 +160,7 @@ def compare(
     failures: dict[int, list[str]] = {}
     for index, (of_video, lines) in each_video(
         make_work,
-        items_of(dataset),
+        items_of(dataset, lambda video: [path for source in sources for path in source.files(video)]),
         where,
         lambda done: progress(done, max(total, done)) if progress else None,
         lambda item, error: ([], [f"{item.video.name}: {error}"]),

@@ -18,14 +18,16 @@ from .addresses import (
 )
 from .copies import cached_copy, fetched, hold, limit_scratch, release, share_scratch
 from .listing import Entry, entries, exists, file_size, files_in, is_file, is_folder, matches
+from .mirror import copied, mirror
 from .publication import check_destination, publish, remove
-from .ranges import open_file
+from .ranges import open_file, read_bytes
 
 __all__ = [
     "Entry",
     "cached_copy",
     "check_destination",
     "check_scheme",
+    "copied",
     "entries",
     "exists",
     "fetched",
@@ -38,11 +40,13 @@ __all__ = [
     "is_url",
     "limit_scratch",
     "matches",
+    "mirror",
     "name_of",
     "named",
     "open_file",
     "path_of",
     "publish",
+    "read_bytes",
     "release",
     "remove",
     "share_scratch",

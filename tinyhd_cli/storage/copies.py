@@ -201,3 +201,25 @@ def reserve(path: Path, size: int, kind: type[TinyhdError]) -> None:
                 ways = f"{ways}, or use --jobs 1 (each of {_processes} processes has its part)"
             raise kind(f"{path}: {room}{other}; {ways}")
         _sizes[path] = size
+
+
+_used: set[Path] = set()
+"""Complete copies that readers use instead of the store."""
+
+
+def use(paths: Iterable[Path]) -> None:
+    """Let readers use copies from :func:`fetch_all` instead of the store, until :func:`forget`."""
+    _used.update(paths)
+
+
+def is_used(path: Path) -> bool:
+    """Return whether readers use a copy of a file."""
+    return path in _used
+
+
+def forget(path: Path) -> None:
+    """Remove the copy of a file, whether or not it is complete."""
+    _used.discard(path)
+    with _lock:
+        _sizes.pop(path, None)
+    path.unlink(missing_ok=True)

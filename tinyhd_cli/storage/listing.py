@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError, TinyhdError
 from .addresses import path_of, url_of
-from .copies import is_held
+from .copies import is_held, is_used
 from .stores import scheme_of, store_errors, store_of
 
 FOLDER = "directory"
@@ -64,7 +64,7 @@ def is_file(path: Path, kind: type[TinyhdError] = InputError) -> bool:
 
 def file_size(path: Path) -> int | None:
     """Return the size of an existing file in bytes; None if there is no file, or its store does not say."""
-    if url_of(path) is None:
+    if url_of(path) is None or is_used(path):
         return path.stat().st_size if path.is_file() else None
     found = entry_of(path)
     return None if found is None or found.is_folder else found.size

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from .addresses import url_of
-from .copies import hold, release
+from .copies import hold, is_used, release
 from .stores import scheme_of, store_errors, store_of
 
 BLOCK_BYTES = 4 << 20
@@ -26,7 +26,7 @@ def open_file(path: Path) -> BinaryIO:
         InputError: a file in a store cannot be read. Reading raises it, too.
     """
     url = url_of(path)
-    if url is None:
+    if url is None or is_used(path):
         return path.open("rb", buffering=0)
     with store_errors(path):
         store = store_of(path)
@@ -38,6 +38,20 @@ def open_file(path: Path) -> BinaryIO:
         return cast("BinaryIO", RangeFile(path, file))
     file.close()
     return cast("BinaryIO", CopiedFile(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        OSError: a local file cannot be read.
+        InputError: a file in a store cannot be read.
+    """
+    url = url_of(path)
+    if url is None or is_used(path):
+        return path.read_bytes()
+    with store_errors(path):
+        return bytes(store_of(path).cat_file(url))
 
 
 class RangeFile(io.RawIOBase):
