@@ -83,6 +83,8 @@ def evaluate(
     if options.calibrate != "none":
         for flag, value in instead.items():
             check_exclusive({flag: value, "--calibrate": True})
+    for flag, value in (("--check", check), ("--submission", submission)):
+        check_exclusive({flag: value, "--cluster": options.cluster.cluster})
     if dataset.root is None and not quiet:
         say(f"defaults: --root {dataset.folder}")
     opened = dataset.open()

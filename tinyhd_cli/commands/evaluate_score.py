@@ -48,7 +48,12 @@ def run_scores(
     try:
         with progress_display(quiet) as progress:
             results = evaluate(
-                dataset, predictions, options, progress.video, lambda video: reporter.report(*video.failures)
+                dataset,
+                predictions,
+                options,
+                progress.video,
+                lambda video: reporter.report(*video.failures),
+                (lambda text: None) if quiet else say,
             )
     except KeyboardInterrupt:
         say("tinyhd: finished videos are saved: run the same command again to resume")

@@ -143,6 +143,8 @@ def fit_calibration(
     several = fixations.videos > 1  # from a single video, nothing could be left out
     known = fixations if several else None
     fitting = Fitting(fit.names, predictions, CenterBias(known, leave_out=several))
+    if options.cluster.is_remote:
+        fixations = fixations.in_memory()
     progress = start_phase("calibrating")
     total = sum(map(len, map(frames_to_fit, fit.videos)))
     items = items_of(fit, lambda video: [*files(video), *video.map_files])

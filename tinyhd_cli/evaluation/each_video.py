@@ -12,8 +12,8 @@ from typing import Any
 from .. import parallel
 from ..datasets import Dataset, Video
 from ..errors import TinyhdError, describe_unexpected
-from ..storage import url_of
-from ..system import available_cores, keep_freed_memory, limit_threads
+from ..storage import share_scratch, url_of
+from ..system import keep_freed_memory
 
 log = logging.getLogger("tinyhd")
 
@@ -63,8 +63,8 @@ class InProcess:
     """Prepares a worker process, once. Picklable."""
 
     make_work: Callable[[], Work]
-    threads: int
-    """Number of PyTorch threads; 0: as many as the process has by default."""
+    processes: int
+    """Number of processes on this machine, which share ``--scratch``."""
 
     def __call__(self) -> parallel.Work:
         """Return the work on an item; it raises no error, as :func:`tinyhd_cli.parallel.run` requires."""
@@ -72,8 +72,7 @@ class InProcess:
 
         threadpool_limits(1, "blas")  # the matrix products that resize maps are too small for several threads
         keep_freed_memory(MALLOC_KEEP_BYTES)
-        if self.threads:
-            limit_threads(self.threads)
+        share_scratch(self.processes)
         work = self.make_work()
 
         def attempt(item: Item, report: parallel.Report) -> Any:
@@ -101,6 +100,7 @@ def each_video(
     where: parallel.Where | None,
     progress: Callable[[int], None],
     lost: Lost,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[int, Any]]:
     """Run the work on each video; yield positions in the dataset and results, in the order in which they are finished.
 
@@ -110,6 +110,7 @@ def each_video(
         where: the processes that work; None for this process.
         progress: called regularly with the number of finished frames.
         lost: returns the result for a video whose process was killed; the others go on.
+        notify: called with remarks, such as the address of a cluster's dashboard; warnings are logged.
 
     Raises:
         TinyhdError: the work raised it.
@@ -117,12 +118,17 @@ def each_video(
     if where is None:
         yield from one_by_one(make_work(), items, progress)
         return
-    threads = max(1, available_cores() // where.count) if isinstance(where, parallel.Processes) else 0
+    processes = (where.count if isinstance(where, parallel.Processes) else where.local) or 1
     done, total = [0] * len(items), 0
-    with contextlib.closing(parallel.run(InProcess(make_work, threads), items, where)) as events:
+    with contextlib.closing(parallel.run(InProcess(make_work, processes), items, where)) as events:
         for event in events:
             if isinstance(event, parallel.Message):
-                log.log(event.level, "%s", event.text)
+                if event.level == logging.INFO:
+                    notify(event.text)
+                else:
+                    log.log(event.level, "%s", event.text)
+            elif isinstance(event, parallel.Again):
+                log.warning("%s: %s; it is scored again", items[event.number].video.name, event.reason)
             elif isinstance(event, parallel.Progress):
                 total += event.done - done[event.number]
                 done[event.number] = event.done

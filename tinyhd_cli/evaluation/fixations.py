@@ -89,6 +89,10 @@ class Fixations:
             return load_fixations, (self._folder, self.key)
         return Fixations, (self.key, self._frames, self._points, self.problems, None)
 
+    def in_memory(self) -> Fixations:
+        """Return the same fixations for processes on machines without the cached files; a pickle contains them all."""
+        return Fixations(self.key, self._frames, np.array(self._points), self.problems, None)
+
     @functools.cached_property
     def _places(self) -> NDArray[np.int64]:
         """Video and frame number of each row as one ascending number."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ..errors import UsageError, did_you_mean
-from ..fields import OUTPUTS, option
+from ..fields import OUTPUTS, Adjust, group, option
 from ..inference.model_options import ModelOptions
 from ..layouts import DEFAULT, EXPECTED
+from ..parallel import ClusterOptions
 
 if TYPE_CHECKING:
     from ..datasets import Dataset
@@ -30,6 +31,13 @@ OTHER_FRAMES = 10
 DATA = "Dataset"
 MAPS = "Maps to score"
 PROTOCOL = "Protocol"
+
+CLUSTER_HELP = {
+    "cluster": "Score the videos by the workers of a Dask cluster: local:N, tcp://HOST:PORT, a scheduler's FILE.json,"
+    " or slurm, pbs, lsf, sge.",
+    "retries": "With --cluster: workers that may be lost during the work on one video, before the video fails.",
+}
+"""Help of the options of a cluster."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +172,8 @@ class EvaluateOptions:
 
     workers: int = option(0, PROTOCOL, "N", "Number of parallel processes; 0: one per CPU core.")
 
+    cluster: ClusterOptions = group(ClusterOptions, Adjust(help=CLUSTER_HELP))
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "protocol", FORMER_PROTOCOLS.get(self.protocol, self.protocol))
         choices: tuple[tuple[str, str, object], ...] = (
@@ -174,6 +184,7 @@ class EvaluateOptions:
         for flag, value, kind in choices:
             if value not in get_args(kind):
                 raise UsageError(f"{flag} {value!r} is unknown: {did_you_mean(value, get_args(kind))}")
+        check_exclusive({"--workers": self.workers or None, "--cluster": self.cluster.cluster})
         if self.workers < 0:
             raise UsageError(f"--workers must be 0 or more, not {self.workers}")
         for flag, seed in (("--seed", self.seed), ("--monte-carlo", self.monte_carlo)):

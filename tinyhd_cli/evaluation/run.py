@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import storage
+from .. import storage, weights
 from ..callbacks import OnProgress, StartPhase, no_phases
 from ..datasets import LAYOUTS, Dataset, Video
 from ..errors import InputError, OutputError, TinyhdError, UsageError, WeightsError, describe_unexpected
@@ -84,6 +84,7 @@ def evaluate(
     options: EvaluateOptions | None = None,
     start_phase: StartPhase = no_phases,
     on_video: Callable[[VideoScores], None] | None = None,
+    notify: Callable[[str], None] = lambda text: None,
 ) -> Results:
     """Score maps against a dataset.
 
@@ -93,6 +94,7 @@ def evaluate(
         options: the protocol.
         start_phase: called with the name of each phase; returns its progress callback.
         on_video: called with the scores of each video as soon as they are computed.
+        notify: called with remarks on a cluster, such as the address of its dashboard.
 
     Returns:
         The scores of all videos. Frames that could not be scored are counted and listed in them.
@@ -104,12 +106,13 @@ def evaluate(
     """
     predictions, options = predictions or PredictionSpec(), options or EvaluateOptions()
     check_annotated(dataset)
+    readiness = check_place(dataset, predictions, options)
     source, ground_truth = open_both(dataset, predictions, options, start_phase)
-    where = place_to_work(options, [source], len(dataset.videos))
+    where = place_to_work(options, [source], len(dataset.videos), readiness)
     calibration = fit_calibration(dataset, predictions, options, where, source.files, start_phase)
     scoring = Scoring(dataset.names, predictions, ground_truth, calibration)
     finished = finished_videos(dataset, scoring, source)
-    scores = score_all(dataset, scoring, source, options, finished, start_phase, on_video or (lambda video: None))
+    scores = score_all(dataset, scoring, source, where, finished, start_phase, on_video or (lambda video: None), notify)
     return Results(
         videos=tuple(scores),
         dataset=describe_dataset(dataset),
@@ -169,20 +172,53 @@ def read_ground_truth(
     if protocol == "crowdsal" and not predictions.prior:
         return CrowdsalTruth()
     fixations = read_fixations(dataset.videos, workers=available_cores(), progress=start_phase("reading fixations"))
+    if options.cluster.is_remote:
+        fixations = fixations.in_memory()
     bias = choose_baseline(dataset, fixations, options, start_phase)
     if protocol == "crowdsal":
         return CrowdsalTruth(bias, fixations.key)
     return FixationTruth(options, fixations, bias)
 
 
-def place_to_work(options: EvaluateOptions, sources: Sequence[PredictionSource], videos: int) -> Where | None:
+@dataclass(frozen=True)
+class Readiness:
+    """Checks whether a worker of a cluster sees the data and the weights. Picklable."""
+
+    folders: tuple[Path, ...]
+    predictions: tuple[PredictionSpec, ...]
+
+    def __call__(self) -> None:
+        for folder in self.folders:
+            if storage.url_of(folder) is None and not folder.exists():
+                raise InputError(f"{folder}: no such folder there; workers need the same files at the same places")
+        for one in self.predictions:
+            if one.folder is None and not one.prior:
+                weights.open_file(one.weights or one.model or weights.default_name())
+
+
+def check_place(dataset: Dataset, predictions: PredictionSpec, options: EvaluateOptions) -> Readiness:
+    """Return the check of a cluster's workers; ``UsageError`` if they cannot see the data."""
+    folders = [dataset.root, *([predictions.folder] if predictions.folder else [])]
+    if options.cluster.cluster is not None and any(map(storage.is_own_process_only, folders)):
+        raise UsageError("--cluster: files in memory:// belong to one process; use another store, such as s3://")
+    return Readiness(tuple(folders), (predictions,))
+
+
+def place_to_work(
+    options: EvaluateOptions, sources: Sequence[PredictionSource], videos: int, readiness: Readiness
+) -> Where | None:
     """Return where ``videos`` videos are worked on, given the sources of maps; None for this process."""
+    if any(map(storage.is_own_process_only, readiness.folders)):
+        return None
+    relative = any(storage.url_of(folder) is None and not folder.is_absolute() for folder in readiness.folders)
+    if cluster := options.cluster.where(readiness, shared_folder=relative):
+        return cluster
     wanted = options.workers or available_cores()
     others = {source.model.device for source in sources if isinstance(source, NetworkSource)} - {"cpu"}
     if others and not options.workers:
         wanted = min(wanted, GPU_WORKERS) if all(device.startswith("cuda") for device in others) else 1
     count = min(wanted, videos)
-    return Processes(count, "--workers") if count > 1 else None
+    return Processes(count, "--workers", options.cluster.threads) if count > 1 else None
 
 
 def count_frames(videos: Sequence[Video], ground_truth: GroundTruth, progress: OnProgress) -> list[int | None]:
@@ -203,10 +239,11 @@ def score_all(
     dataset: Dataset,
     scoring: Scoring,
     source: PredictionSource,
-    options: EvaluateOptions,
+    where: Where | None,
     finished: FinishedVideos,
     start_phase: StartPhase,
     on_video: Callable[[VideoScores], None],
+    notify: Callable[[str], None],
 ) -> list[VideoScores]:
     """Score the videos that are not finished yet; return the scores of all videos in the dataset's order."""
     videos, ground_truth = dataset.videos, scoring.ground_truth
@@ -226,7 +263,8 @@ def score_all(
         for index, video in enumerate(videos)
         if index not in scores
     ]
-    where = place_to_work(options, [source], len(remaining))
+    if isinstance(where, Processes) and len(remaining) < 2:  # too few for starting processes
+        where = None
     make_work = scoring if where else lambda: scoring.scorer(source)
 
     unfinished = set()
@@ -238,7 +276,7 @@ def score_all(
         unfinished.add(item.index)
         return VideoScores(item.video.name, failures=[f"{item.video.name}: {error}"])
 
-    for index, result in each_video(make_work, remaining, where, report, lose):
+    for index, result in each_video(make_work, remaining, where, report, lose, notify):
         scores[index] = result
         if index not in unfinished:
             with contextlib.suppress(OutputError):  # without a writable cache, the run is complete, but cannot resume

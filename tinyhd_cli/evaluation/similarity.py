@@ -21,7 +21,7 @@ from ..untrusted import json_text
 from .each_video import Item, OnFrame, Work, each_video, items_of
 from .options import EvaluateOptions, PredictionSpec
 from .predictions import PredictionSource, open_predictions
-from .run import place_to_work
+from .run import Readiness, place_to_work
 from .scoring import nan_mean
 
 
@@ -153,7 +153,9 @@ def compare(
     report = on_failure or (lambda line: None)
     comparing = Comparing(dataset.names, tuple(named.values()))
     sources = [open_predictions(spec, dataset.names) for spec in comparing.predictions]
-    where = place_to_work(options or EvaluateOptions(), sources, len(dataset.videos))
+    folders = [dataset.root, *(spec.folder for spec in comparing.predictions if spec.folder)]
+    readiness = Readiness(tuple(folders), comparing.predictions)
+    where = place_to_work(options or EvaluateOptions(), sources, len(dataset.videos), readiness)
     make_work = comparing if where else lambda: comparing.comparer(sources)
     total = sum(len(video.frames) for video in dataset.videos)
     scores: dict[int, list[list[float]]] = {}

@@ -86,6 +86,11 @@ class ClusterOptions:
         if importlib.util.find_spec("distributed") is None:
             raise UsageError("--cluster needs Dask: pip install 'tinyhd[cluster]'")
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether workers may be on other machines."""
+        return self.cluster is not None and LOCAL.fullmatch(self.cluster) is None
+
     def where(self, check: Callable[[], None] | None = None, shared_folder: bool = True) -> Cluster | None:
         """Return the cluster; None without ``--cluster``. See :class:`Cluster` for the arguments."""
         if self.cluster is None:
