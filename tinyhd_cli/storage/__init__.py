@@ -18,7 +18,7 @@ from .addresses import (
 )
 from .copies import cached_copy, fetched, hold, limit_scratch, release, share_scratch
 from .listing import Entry, entries, exists, file_size, files_in, is_file, is_folder, matches
-from .mirror import copied, mirror
+from .mirrors import copied, mirror
 from .publication import check_destination, publish, remove
 from .ranges import open_file, read_bytes
 

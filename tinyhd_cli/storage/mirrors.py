@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .addresses import url_of
-from .copies import VERSIONS, fetch_all, forget, use
+from .copies import VERSIONS, discard, fetch_all, forget, use
 from .listing import path_in
 from .stores import store_errors, store_of
 
@@ -26,7 +26,9 @@ _empty: dict[Path, tuple[int, int]] = {}
 
 
 def mirror(folder: Path) -> None:
-    """Create a file without content for each object in a folder of a store, once. Does nothing for a local folder.
+    """Create a file without content for each object in a folder of a store, once in a process.
+
+    Does nothing for a local folder.
 
     The modification times of these files depend on the content of the objects.
 
@@ -40,6 +42,7 @@ def mirror(folder: Path) -> None:
         found = store_of(folder).find(url, detail=True)
     if not found:
         raise InputError(f"{folder}: no such folder")
+    discard(folder)
     for name, info in found.items():
         path = path_in(folder, name)
         if path is not None and info.get("type") != "directory":
