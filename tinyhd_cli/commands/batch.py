@@ -6,23 +6,25 @@ import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atomic_files import sweep
 from ..complete import is_complete
-from ..errors import OK, SOME_INPUT_FAILED, TinyhdError, describe_unexpected
-from ..parallel import Event, Finished, Message, Processes, Progress, Ready, Report, Work, run
+from ..errors import TinyhdError, describe_unexpected
+from ..parallel import Again, Finished, Message, Processes, Report, Where, Work, run
 from ..storage import check_destination, name_of, named, share_scratch
-from ..system import engine_threads, limit_threads
+from ..system import limit_threads
 from ..wording import damage
-from . import terminal
-from .jobs import count_processes
-from .progress import ProgressDisplay, fraction_of, progress_display
-from .terminal import loading, print_event, print_logged, say
-from .time_left import Overall, TimeLeft
+from .parallel_progress import ParallelProgress, about_input, count_of, label_of
+from .progress import ProgressDisplay, progress_display
+from .run_metrics import MetricsFile, show_table
+from .run_options import RunOptions
+from .tally import Outcome, Tally
+from .terminal import loading, print_logged, say
+from .time_left import TimeLeft
 
 if TYPE_CHECKING:
     from ..callbacks import OnProgress
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
     from ..video.options import InputOptions
 
 log = logging.getLogger("tinyhd")
-
-MAX_LISTED = 20
-"""Maximum number of inputs in the list of failures."""
 
 MAX_LEFT_OUT = 3
 """Maximum number of files in the note on ignored files."""
@@ -49,19 +48,6 @@ class Turn:
     """The input's name in messages, with its number if there are several inputs."""
     progress: Callable[..., OnProgress]
     """Starts the progress display; takes the name of the phase if the work has several phases."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one input of a command."""
-
-    name: str
-    """The input's path, as in messages."""
-    job: Job | None
-    """The input with its outputs; None if the input was not found or its outputs cannot be named."""
-    result: Any = None
-    """The task's result; None if it failed, or if there was nothing to do."""
-    error: TinyhdError | None = None
 
 
 class Task(ABC):
@@ -97,60 +83,12 @@ class Task(ABC):
         """Print that there was nothing to do."""
         say(f"{turn.label}: skipped, all outputs exist")
 
+    @abstractmethod
+    def frames(self, result: Any) -> int:
+        """Return the number of frames of a result."""
+
     def finish(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027  (most commands need no last step)
         """Use the results of all inputs, in the order of the command line; not called after an interruption."""
-
-
-@dataclass
-class Tally:
-    """Results of the inputs of a command."""
-
-    total: int
-    done: int = 0
-    skipped: int = 0
-    failed: list[tuple[str, TinyhdError]] = field(default_factory=list)
-    """Each failed input with its error."""
-
-    def add(self, outcome: Outcome) -> None:
-        """Count one input, and print its failure."""
-        if outcome.error is not None:
-            self.fail(outcome.name, outcome.error)
-        elif outcome.result is None:
-            self.skipped += 1
-        else:
-            self.done += 1
-
-    def fail(self, name: str, error: TinyhdError) -> None:
-        """Record and print a failure."""
-        self.failed.append((name, error))
-        say(f"tinyhd: {error}")
-
-    def summary(self) -> str:
-        """Return the counts as one line."""
-        remaining = self.total - self.done - self.skipped - len(self.failed)
-        counts = {"done": self.done, "skipped": self.skipped, "failed": len(self.failed), "not done": remaining}
-        return f"{self.total} inputs: {', '.join(f'{count} {name}' for name, count in counts.items() if count)}"
-
-    def close(self) -> int:
-        """Print the failures, if there are several inputs, and return the exit code."""
-        if self.total < 2 or not self.failed:
-            return self.failed[0][1].exit_code if self.failed else OK
-        headline = f"{len(self.failed)} of {self.total} inputs failed"
-        if terminal.as_json:
-            failed = [{"input": name, "error": str(error)} for name, error in self.failed]
-            print_event(level="error", message=headline, failed=failed)
-            return SOME_INPUT_FAILED
-        say(f"tinyhd: {headline}:")
-        for name, error in self.failed[:MAX_LISTED]:
-            say(f"  {failure_line(name, error)}")
-        if len(self.failed) > MAX_LISTED:
-            say(f"  and {len(self.failed) - MAX_LISTED} more, reported above")
-        return SOME_INPUT_FAILED
-
-
-def failure_line(name: str, error: TinyhdError) -> str:
-    """Return an error's message, prefixed with the input's name if the message does not start with it."""
-    return str(error) if str(error).startswith(name) else f"{name}: {error}"
 
 
 def for_each(
@@ -161,6 +99,7 @@ def for_each(
     quiet: bool,
     jobs: int | None = 1,
     reading: InputOptions | None = None,
+    running: RunOptions | None = None,
 ) -> int:
     """Process each input of a command line.
 
@@ -172,6 +111,7 @@ def for_each(
         quiet: whether to hide progress and notes.
         jobs: number of inputs that are processed at the same time; None: as many as this machine carries.
         reading: how folders of images are read, if the command has options for it; otherwise each is one video.
+        running: where the inputs are processed, if the command has options for it; otherwise on this machine.
 
     Returns:
         The exit code.
@@ -198,13 +138,16 @@ def for_each(
             say(note)
     if plan.jobs:
         unusable = [Outcome(name, None, error=error) for name, error in tally.failed]
-        processes = count_processes(jobs, plan.jobs, task.model.device)
-        if processes == 1:
-            outcomes = do_each(plan.jobs, task, quiet, tally)
-        else:
-            outcomes = do_in_parallel(plan.jobs, task, processes, quiet, tally)
+        running = running or RunOptions()
+        where = running.where(jobs, plan.jobs, task.model)
+        with contextlib.closing(MetricsFile(running.metrics, tally)) as metrics:
+            if isinstance(where, Processes) and where.count == 1:
+                outcomes = do_each(plan.jobs, task, quiet, tally, metrics, where.threads)
+            else:
+                outcomes = do_in_parallel(plan.jobs, task, where, quiet, tally, metrics)
         task.finish([*unusable, *outcomes])
         if tally.total > 1 and not quiet:
+            show_table(tally)
             say(tally.summary())
     return tally.close()
 
@@ -228,24 +171,28 @@ def describe(plan: Plan, can_read_images: bool) -> list[str]:
     return notes
 
 
-def do_each(jobs: Sequence[Job], task: Task, quiet: bool, tally: Tally) -> list[Outcome]:
+def do_each(
+    jobs: Sequence[Job], task: Task, quiet: bool, tally: Tally, metrics: MetricsFile, threads: int | None = None
+) -> list[Outcome]:
     """Process every input in this process, count and show the results, and return them."""
+    if threads is not None:
+        limit_threads(threads)
     model = task.load()
     outcomes = []
     with progress_display(quiet, len(jobs) > 1) as progress, TimeLeft([job.video for job in jobs]) as time_left:
         for number, job in enumerate(jobs):
             turn = make_turn(job, number, len(jobs), progress, time_left)
-            try:
-                outcome = attempt(task, model, turn)
-            except KeyboardInterrupt:
-                if tally.total > 1:
-                    say(f"tinyhd: interrupted at {turn.label}; {tally.summary()}")
-                    tally.close()
-                raise
-            tally.add(outcome)
-            outcomes.append(outcome)
-            if outcome.error is None:
-                task.show(turn, outcome.result)
+            with about_input(number, job):
+                try:
+                    outcome = attempt(task, model, turn)
+                except KeyboardInterrupt:
+                    if tally.total > 1:
+                        say(f"tinyhd: interrupted at {turn.label}; {tally.summary()}")
+                        tally.close()
+                    raise
+                outcomes.append(outcome)
+                count_and_show(outcome, turn, task, tally)
+            metrics.update()
             if outcome.result is not None:
                 time_left.finish(number)
     return outcomes
@@ -265,21 +212,32 @@ def attempt(task: Task, model: Model, turn: Turn) -> Outcome:
         return Outcome(name, turn.job, error=TinyhdError(f"{name}: {describe_unexpected(error)}"))
 
 
-def do_in_parallel(jobs: Sequence[Job], task: Task, processes: int, quiet: bool, tally: Tally) -> list[Outcome]:
+def do_in_parallel(
+    jobs: Sequence[Job], task: Task, where: Where, quiet: bool, tally: Tally, metrics: MetricsFile
+) -> list[Outcome]:
     """Do the same as :func:`do_each` in several processes. Messages about one input are printed together."""
     turns = [Turn(job, label_of(job, number, len(jobs)), unseen) for number, job in enumerate(jobs)]
     outcomes: dict[int, Outcome] = {}
-    loading.show(f"loading {task.model.source} in {processes} processes")
+    here = where.count if isinstance(where, Processes) else where.local
+    place = f"{here} processes" if here else f"the workers of {where.address}"  # type: ignore[union-attr]
+    loading.show(f"loading {task.model.source} in {place}")
     with contextlib.ExitStack() as stack:
-        events = stack.enter_context(contextlib.closing(run(InProcess(task, processes), turns, Processes(processes))))
+        events = stack.enter_context(contextlib.closing(run(InProcess(task, here or 1), turns, where)))
         progress = ParallelProgress(stack, jobs, quiet)
         try:
             for event in events:
                 if isinstance(event, Message):
-                    print_logged(event.level, event.text)
+                    if not quiet or event.level > logging.INFO:
+                        print_logged(event.level, event.text)
+                elif isinstance(event, Again):
+                    tally.retries += 1
+                    with about_input(event.number, jobs[event.number]):
+                        log.warning("%s: is run again: %s", turns[event.number].label, event.reason)
                 elif isinstance(event, Finished):
-                    outcomes[event.number] = take(event, turns[event.number], task, tally)
+                    with about_input(event.number, jobs[event.number]):
+                        outcomes[event.number] = take(event, turns[event.number], task, tally)
                 progress.show(event)
+                metrics.update()
         except KeyboardInterrupt:
             say(f"tinyhd: interrupted; {tally.summary()}")
             tally.close()
@@ -292,14 +250,14 @@ def do_in_parallel(jobs: Sequence[Job], task: Task, processes: int, quiet: bool,
 
 @dataclass(frozen=True)
 class InProcess:
-    """Prepares a worker process: loads the model, whose engine gets a share of the cores."""
+    """Prepares a worker process: loads the model."""
 
     task: Task
     processes: int
+    """Number of processes that share the space for copies of inputs."""
 
     def __call__(self) -> Work:
         """Return the work on one turn."""
-        limit_threads(max(1, engine_threads() // self.processes))
         share_scratch(self.processes)
         model = self.task.load()
 
@@ -320,48 +278,17 @@ def take(event: Finished, turn: Turn, task: Task, tally: Tally) -> Outcome:
         outcome = Outcome(name, turn.job, error=TinyhdError(f"{name}: {event.error}"))
         for path in turn.job.outputs.values():  # the process could not remove its temporary files
             sweep(path.parent)
-    tally.add(outcome)
-    if outcome.error is None:
-        task.show(turn, outcome.result)
+    count_and_show(outcome, turn, task, tally)
     return outcome
 
 
-class ParallelProgress:
-    """Progress of inputs that are processed at the same time: one bar or line for all; JSON events for each.
-
-    Args:
-        stack: closes the display.
-        jobs: the inputs.
-        quiet: show nothing.
-    """
-
-    def __init__(self, stack: contextlib.ExitStack, jobs: Sequence[Job], quiet: bool) -> None:
-        self._stack, self._jobs, self._quiet = stack, jobs, quiet
-        self._display: ProgressDisplay | None = None
-        self._overall = Overall([job.video for job in jobs])
-        self._update: Callable[[], None] = lambda: None
-        self._phases: dict[tuple[int, str], OnProgress] = {}
-
-    def show(self, event: Event) -> None:
-        """Show what has changed with an event; the display starts when the first process is ready."""
-        if isinstance(event, Ready):
-            self._display = self._stack.enter_context(progress_display(self._quiet))
-            self._stack.enter_context(self._overall)
-            self._update = self._display.overall(len(self._jobs), self._overall)
-        elif isinstance(event, Progress):
-            self._overall.update(event.number, 0.0 if event.phase else fraction_of(event.done, event.total))
-            if terminal.as_json and self._display is not None:
-                self._event(self._display, event)
-        elif isinstance(event, Finished):
-            self._overall.end(event.number, event.result is not None and event.result.result is not None)
-        self._update()
-
-    def _event(self, display: ProgressDisplay, event: Progress) -> None:
-        key = event.number, event.phase
-        if key not in self._phases:
-            name, count = self._jobs[event.number].name, count_of(event.number, len(self._jobs))
-            self._phases[key] = display.video(name, count, event.phase, lambda fraction: self._overall.seconds())
-        self._phases[key](event.done, event.total)
+def count_and_show(outcome: Outcome, turn: Turn, task: Task, tally: Tally) -> None:
+    """Count the end of one input, and print its result or its failure."""
+    tally.add(outcome)
+    if outcome.error is None:
+        if outcome.result is not None:
+            tally.frames += task.frames(outcome.result)
+        task.show(turn, outcome.result)
 
 
 def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, time_left: TimeLeft) -> Turn:
@@ -377,16 +304,6 @@ def make_turn(job: Job, number: int, total: int, progress: ProgressDisplay, time
         return progress.video(job.name, count, phase, left if several else None)
 
     return Turn(job, label_of(job, number, total), start)
-
-
-def count_of(number: int, total: int) -> str:
-    """Return the number of an input among several, such as ``(1/2)``."""
-    return f"({number + 1}/{total})" if total > 1 else ""
-
-
-def label_of(job: Job, number: int, total: int) -> str:
-    """Return the label of a turn."""
-    return f"{job.name} {count_of(number, total)}".rstrip()
 
 
 def unseen(phase: str = "") -> OnProgress:

@@ -17,6 +17,7 @@ from .batch import Task, Turn, all_exist, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
 from .options import Jobs, OutDir, Quiet, Scratch, SkipExisting, Videos
+from .run_options import RunOptions
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def crop(
     options: CropOptions,
     model: ModelOptions,
     jobs: Jobs = None,
+    running: RunOptions,
     scratch: Scratch = None,
     quiet: Quiet = False,
 ) -> int:
@@ -52,7 +54,9 @@ def crop(
     source = context.get_parameter_source("aspect")
     if options.size is not None and source is not None and source.name == "COMMANDLINE":
         raise UsageError("--aspect and --size exclude each other; give one of them")
-    return for_each(videos, {"output": output}, out_dir, Crops(model, options, skip_existing, quiet), quiet, jobs)
+    return for_each(
+        videos, {"output": output}, out_dir, Crops(model, options, skip_existing, quiet), quiet, jobs, running=running
+    )
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,10 @@ class Crops(Task):
         summary = crop_file(video, model, turn.job.outputs["output"], self.options, turn.progress)
         warn_of_damage(video, summary.damaged)
         return Done(summary, time.monotonic() - started)
+
+    def frames(self, result: Done) -> int:
+        """Return the number of frames of one crop."""
+        return result.summary.frames
 
     def show(self, turn: Turn, result: Done | None) -> None:
         """Print the speed and the output of one input."""

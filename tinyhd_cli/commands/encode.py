@@ -19,6 +19,7 @@ from .batch import Task, Turn, all_exist, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
 from .options import Jobs, OutDir, Quiet, Scratch, SkipExisting, Videos
+from .run_options import RunOptions
 from .terminal import say, stdout_console
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def encode(
         bool, typer.Option("--json", help="Print JSON, one object per video.", rich_help_panel=RUN)
     ] = False,
     jobs: Jobs = None,
+    running: RunOptions,
     scratch: Scratch = None,
     quiet: Quiet = False,
 ) -> int:
@@ -91,7 +93,7 @@ def encode(
     }
     names = {kind: name for kind, name in wanted.items() if name is not None}
     task = Encodes(model, options, roi_format, as_json, skip_existing, quiet)
-    return for_each(videos, names, out_dir, task, quiet, jobs)
+    return for_each(videos, names, out_dir, task, quiet, jobs, running=running)
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,11 @@ class Encodes(Task):
             if summary.curves is not None and "plot" in outputs:
                 plot_curves(summary, summary.curves, outputs["plot"], video.name)
         return Done(roi, summary, "on the object" if model.spec.task == "object" else "where people look")
+
+    def frames(self, result: Done) -> int:
+        """Return the number of frames of one encode."""
+        done = result.summary or result.roi
+        return 0 if done is None else done.frames
 
     def show(self, turn: Turn, result: Done | None) -> None:
         """Print the results of one input, as JSON or as text and tables."""

@@ -18,6 +18,7 @@ from .batch import Task, Turn, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
 from .options import VIDEOS, Jobs, OutDir, Quiet, Scratch, SkipExisting
+from .run_options import RunOptions
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def predict(
     options: PredictOptions,
     plots: Annotated[dict[str, Any], Outputs, Adjust(only=("aoi_plot",))],
     jobs: Jobs = None,
+    running: RunOptions,
     scratch: Scratch = None,
     quiet: Quiet = False,
 ) -> int:
@@ -58,7 +60,7 @@ def predict(
         raise UsageError("--aoi-plot needs areas: --aoi NAME=X,Y,WIDTH,HEIGHT")
     names = outputs | plots or DEFAULT_OUTPUT
     task = Prediction(tuple(names.items()), skip_existing, model, options, quiet)
-    return for_each(videos, names, out_dir, task, quiet, jobs, options.input)
+    return for_each(videos, names, out_dir, task, quiet, jobs, options.input, running)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ class Prediction(Task):
         summary = predict_file(turn.job.video, model, outputs, self.options, turn.progress())
         warn_of_damage(turn.job.video, summary.damaged)
         return Done(summary, time.monotonic() - started)
+
+    def frames(self, result: Done) -> int:
+        """Return the number of frames of one prediction."""
+        return result.summary.frames
 
     def show(self, turn: Turn, result: Done | None) -> None:
         """Print the speed, the outputs, and the areas of one input."""

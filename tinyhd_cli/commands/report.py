@@ -14,10 +14,12 @@ from ..errors import UsageError
 from ..fields import OUTPUTS
 from ..inference.model_options import ModelOptions
 from ..wording import plural
-from .batch import Outcome, Task, Turn, all_exist, for_each, warn_of_damage
+from .batch import Task, Turn, all_exist, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
 from .options import Jobs, OutDir, Quiet, Scratch, SkipExisting, Videos
+from .run_options import RunOptions
+from .tally import Outcome
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def report(
     options: ReportOptions,
     model: ModelOptions,
     jobs: Jobs = None,
+    running: RunOptions,
     scratch: Scratch = None,
     quiet: Quiet = False,
 ) -> int:
@@ -69,7 +72,7 @@ def report(
     if summary or summary_file is not None:
         page = (out_dir or Path()) / (summary_file or SUMMARY)
     task = Reports(model, options, page, skip_existing, quiet)
-    return for_each(videos, {"output": output}, out_dir, task, quiet, jobs, options.input)
+    return for_each(videos, {"output": output}, out_dir, task, quiet, jobs, options.input, running)
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,10 @@ class Reports(Task):
         made = report_file(video, model, page, self.options, turn.progress())
         warn_of_damage(video, made.damaged)
         return summarize(made, page, model)
+
+    def frames(self, result: FileSummary) -> int:
+        """Return the number of frames of one report."""
+        return result.frames
 
     def show(self, turn: Turn, result: FileSummary | None) -> None:
         """Print the length and the file of one report."""

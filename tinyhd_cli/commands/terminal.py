@@ -9,6 +9,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..log_text import text_of
@@ -44,6 +45,10 @@ as_json = False
 """Whether messages and progress are printed as JSON lines for programs (``--json-log``)."""
 
 
+_about: dict[str, object] = {}
+"""Facts that are added to all events."""
+
+
 def say(message: str) -> None:
     """Print a one-line message on stderr. A closed or full stderr is ignored, so that the work continues."""
     line = printable(message)
@@ -59,7 +64,18 @@ def say(message: str) -> None:
 def print_event(**event: object) -> None:
     """Print one event as JSON for a program that reads stderr."""
     with contextlib.suppress(OSError, ValueError):
-        print(named(json.dumps({"time": round(time.time(), 3), **event})), file=sys.stderr, flush=True)
+        line = json.dumps({"time": round(time.time(), 3), **_about, **event})
+        print(named(line), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def about(**facts: object) -> Iterator[None]:
+    """Add facts to all events that are printed in a block, such as the input that they are about."""
+    _about.update(facts)
+    try:
+        yield
+    finally:
+        _about.clear()
 
 
 class TerminalHandler(logging.Handler):
