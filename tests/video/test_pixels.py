@@ -199,3 +199,20 @@ def test_frames_are_averaged_by_ffmpeg_otherwise(tmp_path, monkeypatch):
                     slow = frame.reduced_rgb(factor)
                 assert fast.shape == slow.shape
                 assert np.abs(fast.astype(int) - slow).mean() < 3
+
+
+@pytest.mark.parametrize("first", [0, 30, 255, 256])
+@pytest.mark.parametrize("size", [(1, 1), (7, 31), (60, 129)])
+def test_images_are_blended(size, first, code):
+    """Against the definition: each channel has its own color, and low values change nothing."""
+    rng = np.random.default_rng(first)
+    image, values = image_of(*size), rng.integers(0, 256, size, dtype=np.uint8)
+    values[: size[0] // 2] //= 9  # blocks that are copied
+    changes = np.arange(256) >= first
+    kept = np.where(changes, rng.integers(0, 256, 256), 255).astype(np.uint8)
+    colors = np.where(changes[:, np.newaxis], rng.integers(0, 256, (256, 3)), 0).astype(np.uint8)
+    expected = np.rint(image.astype(float) * kept[values][..., np.newaxis] / 255) + colors[values]
+    for view in (image, image[::-1], np.pad(image, ((0, 0), (1, 2), (0, 0)))[:, 1:-2]):
+        found = pixels.blend(view, values[::-1] if view.strides[0] < 0 else values, kept, colors)
+        found = found[::-1] if view.strides[0] < 0 else found
+        np.testing.assert_array_equal(found, expected.clip(0, 255))

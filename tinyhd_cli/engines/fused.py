@@ -210,7 +210,7 @@ class Fused:
     def infer(self, clip: Array) -> Array:
         """Return the saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``. Calls from several threads run one by one."""
         if self._steps is not None:
-            clip = clip[:, self._steps]
+            clip = np.take(clip, self._steps, axis=1)
         with self._lock:
             if self._middle_input is None:
                 self._middle.infer(clip)

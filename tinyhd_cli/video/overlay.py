@@ -22,8 +22,7 @@ class Painter:
         self.style = style
         opacity = style.opacity()
         # Lookup tables by 8-bit saliency: the color times its opacity, and the factor of the frame.
-        self._tint = to_lookup_table(style.colors() * opacity)
-        self._keep = to_lookup_table(np.broadcast_to(1 - opacity, (256, 3)))
+        self._tint, self._kept = to_lookup_table(style.colors() * opacity), to_lookup_table(1 - opacity[:, 0])
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Return width and height of the images that :meth:`paint` returns for frames of a size, in pixels."""
@@ -44,8 +43,7 @@ class Painter:
 
     def _painted(self, frame: Image, saliency: NDArray[np.float32]) -> Image:
         value = to_gray_image(saliency, frame.shape[1], frame.shape[0])
-        kept = cv2.multiply(frame, cv2.applyColorMap(value, self._keep), scale=1 / 255)
-        return cv2.add(kept, cv2.applyColorMap(value, self._tint)).astype(np.uint8, copy=False)
+        return pixels.blend(frame, value, self._kept, self._tint)
 
 
 class PlanePainter:
@@ -82,8 +80,8 @@ class PlanePainter:
 
 
 def to_lookup_table(values: NDArray[np.float64]) -> Image:
-    """Convert 256 colors ``(256, 3)`` in 0..1 to an OpenCV lookup table, uint8 ``(256, 1, 3)``."""
-    return np.round(values * 255).astype(np.uint8).reshape(256, 1, 3)
+    """Convert 256 factors ``(256,)``, or colors ``(256, 3)``, in 0..1 to a lookup table, uint8."""
+    return np.round(values * 255).astype(np.uint8)
 
 
 def to_gray_image(saliency: NDArray[np.float32], width: int, height: int) -> Image:

@@ -22,7 +22,7 @@ from .yuv import ToRgb
 LIBRARY = Path(__file__).parent / "csrc" / f"_pixels{LIBRARY_SUFFIX}"
 """``pixels.c``, compiled by ``hatch_build.py``."""
 
-VERSION = 2
+VERSION = 3
 """Version of the arguments of the compiled functions; must match ``pixels.c``."""
 
 Plane = NDArray[np.uint8]
@@ -85,7 +85,8 @@ def library() -> ctypes.CDLL | None:
     image, neighbors = (c_void_p, c_ssize_t), (POINTER(CNeighbors), c_int)
     found.resize.argtypes = [*image, c_int, *neighbors, *neighbors, *(c_void_p,) * 4]
     found.reduce.argtypes, found.paint.argtypes = [POINTER(CReduction)], [POINTER(CPainting)]
-    found.resize.restype = found.reduce.restype = found.paint.restype = None
+    found.blend.argtypes = [*(c_void_p,) * 3, c_int, c_ssize_t, c_void_p]
+    found.resize.restype = found.reduce.restype = found.paint.restype = found.blend.restype = None
     return found
 
 
@@ -260,3 +261,25 @@ def mixtures(kept: NDArray[np.uint8], colors: NDArray[np.uint8]) -> NDArray[np.u
         colors: color times its opacity, ``(256,)``.
     """
     return kept.astype(np.uint16) | (colors.astype(np.uint16) << np.uint16(8))
+
+
+def blend(image: NDArray[np.uint8], values: Plane, kept: NDArray[np.uint8], colors: NDArray[np.uint8]) -> NDArray[Any]:
+    """Return an RGB image with each pixel blended with the color of its value, rounded and at most 255.
+
+    Args:
+        image: uint8 ``(h, w, 3)``.
+        values: ``(h, w)``.
+        kept: factor of the pixel by value, times 255, ``(256,)``.
+        colors: color by value, times its opacity, ``(256, 3)``.
+    """
+    functions = library()
+    if functions is None or not is_plain(image):
+        kept_part = cv2.multiply(image, cv2.applyColorMap(values, np.repeat(kept, 3).reshape(256, 1, 3)), scale=1 / 255)
+        return cv2.add(kept_part, cv2.applyColorMap(values, colors.reshape(256, 1, 3))).astype(np.uint8, copy=False)
+    image, values = np.ascontiguousarray(image), np.ascontiguousarray(values)
+    mixtures, result = np.column_stack([kept, colors]), np.empty_like(image)
+    changes = np.flatnonzero((mixtures != (255, 0, 0, 0)).any(axis=1))
+    first = int(changes[0]) if changes.size else 255
+    arrays = image.ctypes.data, values.ctypes.data, mixtures.ctypes.data
+    functions.blend(*arrays, first, values.size, result.ctypes.data)
+    return result

@@ -22,7 +22,7 @@
 #define INLINE static inline __attribute__((always_inline))
 
 /* Changes with the arguments of the functions; must match `pixels.py`. */
-EXPORT const int32_t version = 2;
+EXPORT const int32_t version = 3;
 
 /* For tests: not 0 to use the code for CPUs without AVX-512 VBMI. */
 EXPORT int32_t plain = 0;
@@ -380,5 +380,100 @@ EXPORT void paint(const struct painting *p)
             for (int plane = 1; plane < 3; plane++)
                 paint_row(p, plane, y / 2, half, first[plane]);
         }
+    }
+}
+
+/* ---- overlays on RGB ------------------------------------------------------------------------------------------- */
+
+/* Blends pixels with the colors of their values. `mixtures` has four bytes by value: the pixel's factor, times 255, and
+ * the color to add. */
+FASTEST
+static void blend_pixels(const uint8_t *image, const uint8_t *values, const uint8_t *mixtures, int count,
+                         uint8_t *result)
+{
+    uint8_t kept[3 * BLOCK], colors[3 * BLOCK];
+    for (int i = 0; i < count; i++) {
+        const uint8_t *mixture = mixtures + 4 * values[i];
+        for (int c = 0; c < 3; c++) {
+            kept[3 * i + c] = mixture[0];
+            colors[3 * i + c] = mixture[1 + c];
+        }
+    }
+    for (int i = 0; i < 3 * count; i++) {
+        uint16_t product = image[i] * kept[i] + 128;
+        product = (uint16_t)(product + (product >> 8)) >> 8; /* divided by 255, rounded */
+        uint16_t sum = product + colors[i];
+        result[i] = sum < 255 ? sum : 255;
+    }
+}
+
+#if defined(__x86_64__)
+/* The pixel that each byte of 64 pixels belongs to. */
+static const uint8_t thirds[3 * BLOCK] = {
+    0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10, 10, 11, 11,
+    11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15, 16, 16, 16, 17, 17, 17, 18, 18, 18, 19, 19, 19, 20, 20, 20,
+    21, 21, 21, 22, 22, 22, 23, 23, 23, 24, 24, 24, 25, 25, 25, 26, 26, 26, 27, 27, 27, 28, 28, 28, 29, 29, 29, 30,
+    30, 30, 31, 31, 31, 32, 32, 32, 33, 33, 33, 34, 34, 34, 35, 35, 35, 36, 36, 36, 37, 37, 37, 38, 38, 38, 39, 39,
+    39, 40, 40, 40, 41, 41, 41, 42, 42, 42, 43, 43, 43, 44, 44, 44, 45, 45, 45, 46, 46, 46, 47, 47, 47, 48, 48, 48,
+    49, 49, 49, 50, 50, 50, 51, 51, 51, 52, 52, 52, 53, 53, 53, 54, 54, 54, 55, 55, 55, 56, 56, 56, 57, 57, 57, 58,
+    58, 58, 59, 59, 59, 60, 60, 60, 61, 61, 61, 62, 62, 62, 63, 63, 63};
+
+/* The same for 64 pixels, which are three vectors. `tables` has those of the factor and of the three colors. */
+VBMI INLINE void blend_pixels_vbmi(const uint8_t *image, const uint8_t *values, const __m512i (*tables)[4],
+                                   uint8_t *result)
+{
+    const __m512i zero = _mm512_setzero_si512(), value = _mm512_loadu_si512(values);
+    for (int part = 0; part < 3; part++) {
+        __m512i at = _mm512_loadu_si512(thirds + 64 * part), pixel = _mm512_loadu_si512(image + 64 * part);
+        __m512i wide = _mm512_permutexvar_epi8(at, value), factor = look_up(tables[0], wide);
+        __m512i color = look_up(tables[1 + (64 * part) % 3], wide);
+        for (int next = 1; next < 3; next++) { /* every third byte, from byte `next` */
+            __m512i other = look_up(tables[1 + (64 * part + next) % 3], wide);
+            color = _mm512_mask_mov_epi8(color, 0x9249249249249249ull << next, other);
+        }
+        __m512i low = scaled(_mm512_unpacklo_epi8(pixel, zero), _mm512_unpacklo_epi8(factor, zero));
+        __m512i high = scaled(_mm512_unpackhi_epi8(pixel, zero), _mm512_unpackhi_epi8(factor, zero));
+        _mm512_storeu_si512(result + 64 * part, _mm512_adds_epu8(_mm512_packus_epi16(low, high), color));
+    }
+}
+
+/* Blends whole blocks of an RGB image, and returns the number of pixels in them. */
+VBMI static ptrdiff_t blend_blocks(const uint8_t *image, const uint8_t *values, const uint8_t *mixtures, int first,
+                                   ptrdiff_t pixels, uint8_t *result)
+{
+    uint8_t columns[4][256];
+    for (int i = 0; i < 4 * 256; i++)
+        columns[i % 4][i / 4] = mixtures[i];
+    __m512i tables[4][4];
+    for (int i = 0; i < 16; i++)
+        tables[i / 4][i % 4] = _mm512_loadu_si512(columns[i / 4] + 64 * (i % 4));
+    ptrdiff_t x = 0;
+    for (; x + BLOCK <= pixels; x += BLOCK) {
+        if (_mm512_cmpge_epu8_mask(_mm512_loadu_si512(values + x), _mm512_set1_epi8((char)first)))
+            blend_pixels_vbmi(image + 3 * x, values + x, tables, result + 3 * x);
+        else
+            memcpy(result + 3 * x, image + 3 * x, 3 * BLOCK);
+    }
+    return x;
+}
+#else
+static ptrdiff_t blend_blocks(const uint8_t *image, const uint8_t *values, const uint8_t *mixtures, int first,
+                              ptrdiff_t pixels, uint8_t *result)
+{
+    return 0;
+}
+#endif
+
+/* Blends an RGB image. Values below `first`, at most 255, change nothing. The rows of all arrays are adjacent. */
+EXPORT void blend(const uint8_t *image, const uint8_t *values, const uint8_t *mixtures, int first, ptrdiff_t pixels,
+                  uint8_t *result)
+{
+    ptrdiff_t x = has_vbmi() ? blend_blocks(image, values, mixtures, first, pixels, result) : 0;
+    for (; x < pixels; x += BLOCK) {
+        int count = pixels - x < BLOCK ? (int)(pixels - x) : BLOCK;
+        if (largest(values + x, count) < first)
+            memcpy(result + 3 * x, image + 3 * x, 3 * count);
+        else
+            blend_pixels(image + 3 * x, values + x, mixtures, count, result + 3 * x);
     }
 }
