@@ -37,9 +37,13 @@ def test_stages(tinyhd, tmp_path, weights_file, capsys):
     assert found["frames"] == 20
     assert all(stage["ms"] > 0 for stage in stages.values())
     assert found["copied_per_s"] > 0
+    for name in ("cpu_ms", "copied_cpu_ms", "encode_source_cpu_ms"):
+        assert found[name] > 0
     assert found["bottleneck"] == max(stages, key=lambda name: stages[name]["cpu_ms"])
     assert tinyhd(*command) == 0
-    assert "Bottleneck: " in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Bottleneck: " in shown
+    assert "times that of decoding and encoding alone" in shown
 
 
 @pytest.mark.slow

@@ -123,7 +123,9 @@ def show_stages(video: Path, loaded: Model, as_json: bool) -> None:
     console.print(
         f"All stages together, {found.engine} in {found.precision}: {found.frames} frames at {found.frames_per_s:.1f}"
         f" fps, {found.overhead:.2f} times the ideal time on {found.cores} cores. Bottleneck: {found.bottleneck}."
-        f" Decoding and encoding alone: {found.copied_per_s:.1f} fps."
+        f" Decoding and encoding alone: {found.copied_per_s:.1f} fps. CPU time: {found.cpu_ms:.1f} ms per frame,"
+        f" {found.cpu_ms / found.copied_cpu_ms:.2f} times that of decoding and encoding alone. Encoding frames without"
+        f" maps: {found.encode_source_cpu_ms:.2f} ms of CPU time."
     )
 
 
