@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,8 @@ from helpers.networks import lively
 from helpers.training_data import OPTIONS, aux_videos, labeled_videos, photographs
 
 from tinyhd_cli import weights
+from tinyhd_cli.training.options import TrainConfig
+from tinyhd_cli.training.prepare import rotated
 from tinyhd_cli.training.teachers import Teacher
 
 STUDENT = "tinyhd-s-quarter"
@@ -117,6 +120,79 @@ def test_two_processes_fill_one_folder_at_the_same_time(data, whole, tmp_path):
     assert [process.returncode for process in both] == [0, 0]
     assert maps_in(tmp_path / "cache") == maps_in(whole)
     assert not [path for path in (tmp_path / "cache/teacher").rglob("*") if path.is_file() and path.suffix != ".npz"]
+
+
+def test_another_process_may_publish_first(tmp_path, monkeypatch):
+    """Its folder is used, even if it appears between the last look and the renaming."""
+    from tinyhd_cli.training import clip_cache
+    from tinyhd_cli.training.sources import labeled
+
+    video = labeled(str(labeled_videos(tmp_path / "videos", count=1, frames=3)), ("train",))[0]
+    steps = TrainConfig(model=STUDENT).spec.preprocess
+    original = clip_cache.publish
+    expected = clip_cache.decode(video, tmp_path / "other", (64, 64), steps)
+    folder = tmp_path / "cache" / expected.folder.name
+
+    def late(temporary, target):
+        if target == folder:
+            shutil.copytree(expected.folder, folder)
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        original(temporary, target)
+
+    folder.mkdir(parents=True)
+    (folder / "meta.json").write_text("{}")  # damaged: it is removed first
+    monkeypatch.setattr(clip_cache, "publish", late)
+    found = clip_cache.decode(video, tmp_path / "cache", (64, 64), steps)
+    assert found.folder == folder and found.frames == 3
+    assert np.array_equal(np.array(found.pixels()), np.array(expected.pixels()))
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name], "nothing temporary is left"
+
+
+def test_several_processes_start_at_different_videos():
+    assert [rotated("abcde", start) for start in (0, 2, 7)] == [list("abcde"), list("cdeab"), list("cdeab")]
+    assert rotated([], 3) == []
+
+
+@pytest.mark.slow
+def test_a_cluster_fills_the_cache(data, whole, tmp_path):
+    """Its files are those of a single process; a second cluster finds nothing to do."""
+    line = command(data, tmp_path / "cache", "--cluster", "local:2")
+    line.remove("--quiet")
+    for computed in (len(maps_in(whole)), 0):
+        done = subprocess.run([sys.executable, "-m", "tinyhd_cli", *line], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert f"the maps of {computed} computed" in done.stderr
+    assert maps_in(tmp_path / "cache") == maps_in(whole)
+    assert not list((tmp_path / "cache").rglob(".*")), "no marker and nothing temporary is left"
+
+
+@pytest.mark.slow
+def test_several_processes_decode_into_one_folder_at_the_same_time(data, tmp_path):
+    line = [sys.executable, "-m", "tinyhd_cli", *command(data, tmp_path / "cache", "--cache-only")]
+    several = [subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) for _ in range(4)]
+    assert [process.communicate(timeout=300)[1] for process in several] == [b""] * 4
+    assert [process.returncode for process in several] == [0] * 4
+    alone = [*line[:-2], tmp_path / "alone", "--cache-only"]
+    subprocess.run(alone, check=True, stdout=subprocess.DEVNULL, timeout=300)
+
+    def files(cache):
+        return {path.relative_to(cache): path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+    assert files(tmp_path / "cache") == files(tmp_path / "alone")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cluster", "local:2", "--resume"], "--resume: not with --cluster"),
+        (["--cluster", "local:2", "--teacher-shard", "1/2"], "--teacher-shard: not with --cluster"),
+        (["--cluster", "loca:2"], "--cluster loca:2: unknown"),
+        (["--threads", "2"], "--threads needs --cluster"),
+    ],
+)
+def test_options_of_a_cluster(tinyhd, data, capsys, options, message):
+    assert tinyhd(*command(data, Path("cache"), *options)) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_damaged_maps_are_named(tinyhd, data, whole, capsys):

@@ -9,10 +9,10 @@ import typer
 
 from ..training.option_values import as_options
 from .terminal import say
-from .train_options import run, with_training_options
+from .train_options import CLUSTER_NAMES, run, with_training_options
 
 
-@with_training_options(without=("out", "model", "set", "init", "teacher", "teacher_shard"))
+@with_training_options(without=(*CLUSTER_NAMES, "out", "model", "set", "init", "teacher", "teacher_shard"))
 def reduce_channels(
     source: Annotated[str, typer.Option("--from", metavar="NAME|FILE", help="Wider network.", show_default=False)],
     to: Annotated[str, typer.Option("--to", metavar="half|quarter", help="The new width.", show_default=False)],

@@ -9,15 +9,17 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from ..errors import UsageError
+from ..errors import OK, SOME_INPUT_FAILED, UsageError
 from ..models.registry import built_in, named
+from ..parallel import ClusterOptions
 from ..training.option_values import as_text, flag
 from ..training.options import MODEL, RUN, TrainConfig
 from ..training.settings import build_config, chosen, presets
+from ..wording import plural
 from .progress import PLAIN_INTERVAL_S
 from .terminal import console, say
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from ..models.family import Family, Flag
     from ..training.loop import Report
 
-EXTRA = {
+EXTRA: dict[str, tuple[Any, Any, str | None, str]] = {
     "preset": (str | None, None, "NAME", f"Predefined settings: {', '.join(presets())}."),
     "config": (
         Path | None,
@@ -59,6 +61,26 @@ EXTRA = {
     "quiet": (bool, False, None, "Print only errors, warnings, and the licenses of pretrained networks."),
 }
 """Options that are not settings of ``TrainConfig``: type, default, metavar, help."""
+
+CLUSTER_HELP = {
+    "cluster": "Only decode the data and compute the teachers' maps by the workers of a Dask cluster, and store them "
+    "in --cache, on a file system that all share; train nothing: local:N, tcp://HOST:PORT, a scheduler's FILE.json, or "
+    "slurm, pbs, lsf, sge.",
+    "retries": "With --cluster: workers that may be lost during the work on one video, before the video fails.",
+    "threads": "With --cluster: CPU threads of each worker. Default: those that Dask counts for it.",
+}
+"""Help of the options of a cluster; the others have that of ``ClusterOptions``."""
+
+CLUSTER_NAMES = tuple(item.name for item in dataclasses.fields(ClusterOptions))
+"""Options of a cluster."""
+
+EXTRA |= {
+    name: (kind, getattr(ClusterOptions, name), option.metavar, CLUSTER_HELP.get(name, option.help))
+    for name, kind, option in (
+        (item.name, get_type_hints(ClusterOptions)[item.name], item.metadata["option"])
+        for item in dataclasses.fields(ClusterOptions)
+    )
+}
 
 FORMER: dict[str, tuple[Any, str]] = {
     "decoders": (str | None, "set"),
@@ -219,6 +241,8 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
         raise UsageError(
             f"--{'resume' if extra['resume'] else 'extend'}: not with --teacher-shard, which trains nothing"
         )
+    cluster = ClusterOptions(**{item.name: extra[item.name] for item in dataclasses.fields(ClusterOptions)})
+    check_cluster(cluster, extra)
     with naming_flags(options):
         given = {name: parse(name, text) for name, text in with_present_names(options).items()} | fixed
         config = configure(given, extra)
@@ -229,6 +253,8 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
             print(f"{name:<18}{value}")
         return 0
     display = Display(quiet=extra["quiet"] or int(os.environ.get("RANK", "0")) > 0)
+    if cluster.cluster is not None:
+        return fill_on_cluster(config, cluster, display)
     if extra["cache_only"]:
         from ..training.prepare import fill_cache
 
@@ -260,6 +286,28 @@ def run(options: dict[str, Any], **fixed: Any) -> int:
         raise
     display.done(config.out)
     return 0
+
+
+def check_cluster(cluster: ClusterOptions, extra: Mapping[str, Any]) -> None:
+    """Raise ``UsageError`` if an option excludes ``--cluster``, or needs it."""
+    if cluster.cluster is None and cluster.threads is not None:
+        raise UsageError("--threads needs --cluster; the threads of a training process are set by OMP_NUM_THREADS")
+    for name in ("resume", "extend", "teacher_shard"):
+        if cluster.cluster is not None and extra[name]:
+            raise UsageError(f"{flag(name)}: not with --cluster, which fills the whole cache and trains nothing")
+
+
+def fill_on_cluster(config: TrainConfig, cluster: ClusterOptions, display: Display) -> int:
+    """Fill the cache by the workers of a cluster, print the result, and return the exit code."""
+    from ..training.filling import fill_on_cluster as fill
+
+    failures: list[str] = []
+    found = fill(config, cluster, display.preparing, failures.append, display.result)
+    for line in failures:
+        say(f"tinyhd: {line}")
+    display.result(f"{found}; {plural(len(failures), 'video')} failed" if failures else str(found))
+    print(config.cache)
+    return SOME_INPUT_FAILED if failures else OK
 
 
 def configure(given: dict[str, Any], extra: dict[str, Any]) -> TrainConfig:
@@ -294,7 +342,7 @@ def configure(given: dict[str, Any], extra: dict[str, Any]) -> TrainConfig:
         unnamed = not (given.get("model") or extra["preset"] or extra["config"])
         used = {"model": config.model} if unnamed else {}
         used |= {name: value for name, value in defaults.items() if getattr(config, name) == value}
-    if extra["teacher_shard"] or extra["cache_only"]:
+    if extra["teacher_shard"] or extra["cache_only"] or extra["cluster"]:
         used.pop("out", None)  # nothing is written there
     used = {name: value for name, value in used.items() if not given.get(name)}
     stages.configs(config)  # an error about missing data is all that is printed

@@ -215,17 +215,14 @@ def decode(
     content = content_of(folder, size, kinds)
     if content is None:
         make_parent(folder)
+        remove_damaged(folder)
         temporary = temporary_path(folder)
         try:
             temporary.mkdir()
-            content = write_frames(video, temporary, size, preprocess, compressed=compressed)
-            write_meta(temporary, video, size, content)
-            # Another run may have decoded the video in the meantime, in the other format, and use it now.
-            if (finished := content_of(folder, size, kinds)) is not None:
-                content = finished
-            else:
-                remove(folder)  # an incomplete folder of an earlier version
-                publish(temporary, folder)
+            written = write_frames(video, temporary, size, preprocess, compressed=compressed)
+            write_meta(temporary, video, size, written)
+            # Another process may have decoded the video in the meantime, in the other format, and use it now.
+            content = content_of(folder, size, kinds) or publish_or_use(temporary, folder, size, kinds) or written
         except OSError as error:
             raise cannot_write(folder, error) from error
         finally:
@@ -246,6 +243,26 @@ def decode(
         content.compressed,
         content.digest,
     )
+
+
+def remove_damaged(folder: Path) -> None:
+    """Remove an incomplete folder of an earlier version, at once: another process may make a complete one."""
+    if folder.is_dir():
+        aside = temporary_path(folder.with_name(f"{folder.name}-damaged"))
+        with suppress(OSError):  # another process has just done the same
+            folder.rename(aside)
+        remove(aside)
+
+
+def publish_or_use(temporary: Path, folder: Path, size: tuple[int, int], kinds: Sequence[str]) -> Content | None:
+    """Give a decoded video its name. If another process does that first, return the content of its folder."""
+    try:
+        publish(temporary, folder)
+    except OSError:
+        if (finished := content_of(folder, size, kinds)) is None:
+            raise
+        return finished
+    return None
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -18,6 +19,7 @@ from ..datasets import Video
 from ..errors import UsageError, WeightsError, one_line
 from ..models import Family, ModelSpec, build, title
 from ..models.registry import named_errors
+from ..processes import process_key
 from ..weights.file import is_safetensors, read_bytes
 from ..weights.original import mappings
 from ..weights.pytorch_file import unpickle
@@ -155,11 +157,22 @@ def decoded_from(videos: Sequence[Video], stored: Sequence[Stored], form: Form) 
 
 
 def fill_cache(config: TrainConfig, start_phase: StartPhase = no_phases) -> Path:
-    """Decode all videos of a run that are not in its cache, and return their folder; see :func:`prepare`."""
+    """Decode all videos of a run that are not in its cache, and return their folder; see :func:`prepare`.
+
+    Several processes can fill a cache at the same time: each starts at another video, and skips those that are there.
+    """
     teacher = load_teachers(config, torch.device("cpu"))
     forms = [form_of(config.spec), *(teacher.contexts if teacher else ())]
-    decode_groups(config, sources.find(config).groups, forms, start_phase)
+    start = zlib.crc32(repr(process_key()).encode())
+    groups = [rotated(group, start) for group in sources.find(config).groups]
+    decode_groups(config, groups, forms, start_phase)
     return clips_folder(config)
+
+
+def rotated(videos: Sequence[Video], start: int) -> Sequence[Video]:
+    """Return videos in order, from the one with the number ``start``, modulo their number."""
+    first = start % max(1, len(videos))
+    return [*videos[first:], *videos[:first]]
 
 
 def decode_groups(

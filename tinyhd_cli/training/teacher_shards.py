@@ -12,20 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ..callbacks import StartPhase, no_phases
 from ..datasets import Video
 from ..errors import UsageError
-from ..inference.devices import pick_device
-from ..wording import plural
 from . import sources
-from .augment import collate
-from .clip_cache import form_of
-from .clips import Clips
+from .filling import Count, Filler
 from .options import TrainConfig
-from .picks import possible_picks
-from .prepare import decode_for, load_teachers, maps_folder
+from .prepare import maps_folder
 
 
 @dataclass(frozen=True)
@@ -64,18 +57,12 @@ class Filled:
     shard: Shard
     folder: Path
     """Folder of the maps, which can be copied into the cache of another machine."""
-    videos: int
-    """Videos of the shard, without damaged ones."""
-    clips: int
-    """Clips of these videos that the run may need maps of."""
-    computed: int
-    """Clips whose maps were not cached before."""
+    count: Count
 
     def __str__(self) -> str:
-        if not self.videos:
+        if not self.count.videos:
             return f"shard {self.shard} has no videos"
-        clips = f"{plural(self.clips, 'clip')} of {plural(self.videos, 'video')}"
-        return f"shard {self.shard}: {clips}; the maps of {self.computed:,} computed, the others were cached"
+        return f"shard {self.shard}: {self.count}"
 
 
 def fill_shard(config: TrainConfig, shard: Shard, start_phase: StartPhase = no_phases) -> Filled:
@@ -97,19 +84,5 @@ def fill_shard(config: TrainConfig, shard: Shard, start_phase: StartPhase = no_p
     if config.family.roles or not config.teacher:
         reason = f"not for {config.model}, whose teachers have roles" if config.family.roles else "needs --teacher"
         raise UsageError(f"--teacher-shard: {reason}")
-    groups = shard.part(sources.find(config).groups)
-    teachers = load_teachers(config, torch.device(pick_device(config.device)))
-    assert teachers is not None
-    stored = decode_for(config, groups, teachers, start_phase)
-    form = form_of(config.spec)
-    videos = {one: [video for group in several for video in group] for one, several in stored.items()}
-    clips = Clips(videos, form, teachers.contexts, config.clip_frames, config.map_frames, task=config.spec.task)
-    picks = possible_picks(config, stored[form])
-    progress, computed = start_phase(f"maps of shard {shard}"), 0
-    for done, (key, pick) in enumerate(picks.items(), start=1):
-        if not all(one.has(key) for one in teachers.teachers):
-            batch = collate([clips[pick]])
-            teachers.targets(batch.keys, batch.reads, batch.flips)
-            computed += 1
-        progress(done, len(picks))
-    return Filled(shard, maps_folder(config), len(videos[form]), len(picks), computed)
+    count = Filler(config).fill(shard.part(sources.find(config).groups), start_phase, f"maps of shard {shard}")
+    return Filled(shard, maps_folder(config), count)
