@@ -9,7 +9,10 @@ from PIL import Image
 
 from tinyhd_cli import InputError, load_model, predict
 from tinyhd_cli.inference.model import FEW_STILLS
+from tinyhd_cli.inference.options import Outputs, PredictOptions
 from tinyhd_cli.inference.photographs import photograph_maps
+from tinyhd_cli.inference.predict import predict_file
+from tinyhd_cli.video.options import OverlayStyle
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,17 @@ def test_an_unreadable_file_is_reported_in_its_turn(model, files, tmp_path, befo
         assert next(maps).shape == model.input_size
     with pytest.raises(InputError, match=r"bad\.png"):
         next(maps)
+
+
+@pytest.mark.parametrize("size", [(96, 64), (1500, 1000)], ids=["as it is", "reduced for the network"])
+def test_an_overlay_is_drawn_on_the_whole_image(model, tmp_path, size):
+    """Without opacity, it is the image itself."""
+    source, overlay = tmp_path / "photo.png", tmp_path / "overlay.png"
+    small = Image.fromarray(np.random.default_rng(6).integers(0, 255, (8, 12, 3), np.uint8))
+    small.resize(size, Image.Resampling.BICUBIC).save(source)
+    predict_file(source, model, Outputs(overlay), PredictOptions(style=OverlayStyle(alpha=0.0)))
+    with Image.open(source) as image, Image.open(overlay) as painted:
+        assert np.array_equal(np.asarray(image), np.asarray(painted))
 
 
 def facts(path):

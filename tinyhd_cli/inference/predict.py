@@ -63,8 +63,10 @@ def saliency_of(reader: VideoReader, model: Model) -> Generator[tuple[Frame, Map
     reader, unless it is exhausted. An image has one frame, whose map is that of a still clip.
     """
     if is_static_image(reader.path):
-        for frame, pixels in prepare(reader, model):
-            yield frame, model.infer_still(pixels)
+        for frame in reader:
+            image = reduced(frame, model.spec.preprocess)
+            frame.keep(image)  # an overlay needs it next; the frames of a video would take too much memory
+            yield frame, model.infer_still(model.prepare(image))
         return
     ahead = max(MIN_AHEAD, model.spec.clip_frames)
     group = GROUP if model.frames_engine else 1
@@ -156,12 +158,13 @@ def check_task(spec: ModelSpec, outputs: Outputs, options: PredictOptions) -> No
 
 def check_paths(video: Path, outputs: Outputs, options: PredictOptions) -> None:
     """Raise ``UsageError`` for outputs that do not suit an input."""
+    real_video = os.path.realpath(video)
     for kind, path in outputs.requested():
-        if os.path.realpath(path) == os.path.realpath(video) and video != STDIN:
+        if os.path.realpath(path) == real_video and video != STDIN:
             raise UsageError(f"{flag(kind)} {path}: is the input itself; write to another file")
         if is_read_once(video) and options.normalize == "video":
             raise UsageError("--normalize video reads the video twice, which is not possible with a pipe; use running")
-        holds_input = os.path.realpath(path) == str(video.resolve().parent) and video.suffix.lower() == ".png"
+        holds_input = video.suffix.lower() == ".png" and os.path.realpath(path) == str(Path(real_video).parent)
         if kind in ("maps", "cutout") and holds_input:
             raise UsageError(f"--{kind} {path}: contains the input, which an image could replace; use another folder")
     for kind, path in outputs.single_images():

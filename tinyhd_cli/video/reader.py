@@ -106,7 +106,7 @@ class Frame:
         path: the image file, if each frame has its own; else None.
     """
 
-    __slots__ = ("_orientation", "_scalers", "av_frame", "duration", "index", "info", "path", "pts", "time_s")
+    __slots__ = ("_kept", "_orientation", "_scalers", "av_frame", "duration", "index", "info", "path", "pts", "time_s")
 
     def __init__(self, info: VideoInfo, index: int, pts: int, decoded: Decoded, scalers: Scalers) -> None:
         self.info = info
@@ -118,6 +118,7 @@ class Frame:
         self.path = decoded.path
         self._orientation = decoded.orientation
         self._scalers = scalers
+        self._kept: Image | None = None
 
     @property
     def is_unmodified(self) -> bool:
@@ -141,7 +142,13 @@ class Frame:
 
     def rgb(self) -> Image:
         """Return the upright image in SDR, uint8 RGB ``(info.height, info.width, 3)``."""
-        return self.reduced_rgb(1)
+        kept, self._kept = self._kept, None
+        return self.reduced_rgb(1) if kept is None else kept
+
+    def keep(self, image: Image) -> None:
+        """Let the next call of :meth:`rgb` return the output of :meth:`reduced_rgb`, if it is not reduced."""
+        if image.shape[:2] == (self.info.height, self.info.width):
+            self._kept = image
 
     def reduced_rgb(self, factor: float) -> Image:
         """Return the upright frame with both sides divided by ``factor``, with area averaging if it is above 1.
