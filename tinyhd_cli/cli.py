@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from . import errors, settings
+from . import errors, settings, storage
 from .commands.config_file import option_defaults
 from .commands.terminal import loading, say, show_log
 from .log_text import traceback_lines
@@ -224,6 +224,7 @@ def run(args: Sequence[str]) -> int:
         return run_command(arguments, debug)
     finally:
         loading.stop()
+        storage.clean()
 
 
 def run_command(arguments: list[str], debug: bool) -> int:

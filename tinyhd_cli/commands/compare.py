@@ -12,6 +12,7 @@ from ..errors import OK, SOME_INPUT_FAILED
 from ..fields import AREAS, OUTPUTS, RUN
 from ..inference.model_options import ModelOptions
 from ..inference.options import STDOUT
+from ..storage import path_of
 from ..untrusted import printable
 from .batch import warn_of_damage
 from .model_options import load
@@ -99,7 +100,7 @@ def compare(
     from ..apps.compare.outputs import check_outputs, write_outputs
     from ..apps.compare.run import check_model, name_versions, prepare, run
 
-    paths = [Path(version) for version in versions]
+    paths = [path_of(version) for version in versions]
     areas, own_areas = parse_version_areas(aoi, name_versions(paths))
     outputs = check_outputs({"plot": plot, "json": json, "csv": csv}, paths)
     plan = prepare(paths, areas, own_areas, fail_if, options)

@@ -13,6 +13,7 @@ from ..apps.gaze.options import GazeOptions, GazeOutputs
 from ..errors import OK, SOME_INPUT_FAILED
 from ..inference.model_options import ModelOptions
 from ..inference.options import STDOUT
+from ..storage import exists, fetched_tree, is_url, matches, path_of
 from ..wording import list_names, plural
 from .batch import warn_of_damage
 from .model_options import load
@@ -90,14 +91,28 @@ def gaze(
 
 
 def matching(arguments: Sequence[str]) -> list[Path]:
-    """Return the files and folders of arguments: glob patterns that the shell did not expand are expanded."""
+    """Return the files and folders of arguments: glob patterns that the shell did not expand are expanded.
+
+    Those in stores are copied, until the command ends.
+    """
     from ..inference.inputs import expanded
 
-    paths = []
+    paths: list[Path] = []
     for argument in arguments:
+        if is_url(argument):
+            paths += map(fetched_tree, in_store(argument))
+            continue
         is_pattern = glob.has_magic(argument) and not Path(argument).exists()
         paths += (sorted(expanded(argument)) if is_pattern else []) or [Path(argument)]
     return paths
+
+
+def in_store(url: str) -> list[Path]:
+    """Return the file or folder at a URL, or those that match it as a pattern; the URL itself for none."""
+    path = path_of(url)
+    if not glob.has_magic(url) or exists(path):
+        return [path]
+    return [entry.path for entry in matches(url)] or [path]
 
 
 def show(result: GazeResult) -> None:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -128,8 +129,15 @@ def with_urls(annotation: Any) -> Any:
     for index, item in enumerate(details):
         if isinstance(item, ParameterInfo):
             details[index] = copy.copy(item)
-            details[index].parser = path_of
+            details[index].parser = to_path
     return Annotated[(kind, *details)]
+
+
+def to_path(value: object) -> Path:
+    """Return the path of a value of the command line or of a settings file; ``ValueError`` if it is not text."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError("is not a path")
+    return path_of(value)
 
 
 def given_values(config: type[Any], adjust: Adjust, given: dict[str, Any]) -> dict[str, Any]:

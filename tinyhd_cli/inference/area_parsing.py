@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
+from .. import storage
 from ..errors import InputError, UsageError, did_you_mean, one_line
 from ..untrusted import parse_json, read_document
 from ..video.source import is_read_once
@@ -52,18 +53,24 @@ def parse_areas(arguments: Sequence[str], picture: str = "") -> tuple[Area, ...]
 
 
 def find_file(argument: str) -> tuple[Path, list[str]] | None:
-    """Return the file of an argument and the names after its ``#``; None if there is no such file."""
+    """Return the file of an argument and the names after its ``#``; None if there is no such file.
+
+    A file in a store is copied.
+    """
     if is_file(argument):
-        return Path(argument), []
+        return storage.fetched(storage.path_of(argument)), []
     for mark in re.finditer("#", argument):  # a color, such as #ff0000, may be a name
         if is_file(argument[: mark.start()]):
             names = argument[mark.end() :].split(",")
-            return Path(argument[: mark.start()]), [name.strip() for name in names if name.strip()]
+            file = storage.path_of(argument[: mark.start()])
+            return storage.fetched(file), [name.strip() for name in names if name.strip()]
     return None
 
 
 def is_file(name: str) -> bool:
     """Return whether a path exists and is not a folder."""
+    if storage.is_url(name):
+        return storage.is_file(storage.path_of(name))
     try:
         return Path(name).exists() and not Path(name).is_dir()
     except (OSError, ValueError):

@@ -19,6 +19,7 @@ import numpy as np
 from .. import figures
 from ..errors import TinyhdError, UsageError
 from ..notebook import progress_bar
+from ..storage import path_of
 from ..video.images import is_static_image
 from ..video.reader import VideoReader
 from ..video.source import is_read_once
@@ -76,7 +77,7 @@ class Prediction(Iterator[tuple[float, Map]]):
         device: str = "auto",
         progress: bool | None = None,
     ) -> None:
-        self.video = Path(video)
+        self.video = path_of(video)
         """The video."""
         self._model, self._device, self._progress = model, device, progress
         self._pairs: Generator[tuple[float, Map]] | None = None

@@ -16,8 +16,8 @@ from .addresses import (
     url_of,
     workplace,
 )
-from .copies import cached_copy, fetched, hold, limit_scratch, release, share_scratch
-from .listing import Entry, entries, exists, file_size, files_in, is_file, is_folder, matches
+from .copies import cached_copy, clean, fetched, hold, is_used, limit_scratch, release, share_scratch
+from .listing import Entry, entries, exists, fetched_tree, file_size, files_in, is_file, is_folder, matches
 from .mirrors import copied, mirror
 from .publication import check_destination, publish, remove
 from .ranges import open_file, read_bytes
@@ -27,10 +27,12 @@ __all__ = [
     "cached_copy",
     "check_destination",
     "check_scheme",
+    "clean",
     "copied",
     "entries",
     "exists",
     "fetched",
+    "fetched_tree",
     "file_size",
     "files_in",
     "hold",
@@ -38,6 +40,7 @@ __all__ = [
     "is_folder",
     "is_own_process_only",
     "is_url",
+    "is_used",
     "limit_scratch",
     "matches",
     "mirror",

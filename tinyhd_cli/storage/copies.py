@@ -6,8 +6,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError, TinyhdError, UsageError
@@ -27,13 +27,29 @@ VERSIONS = ("ETag", "etag", "oid", "blob_id", "LastModified", "created")
 """Keys of fsspec's information by which stores mark a content."""
 
 _processes = 1
-_holders: Counter[Path] = Counter()
-"""Number of users of each copy of a file or folder."""
+
+
+@dataclass
+class Copy:
+    """A copy of a file or folder, for one or more users."""
+
+    users: int = 0
+    files: list[Path] | None = None
+    """The files that were copied; None before."""
+    fetching: threading.Lock = field(default_factory=threading.Lock)
+
+
+_copies: dict[Path, Copy] = {}
+"""The copies that are held."""
 
 _sizes: dict[Path, int] = {}
 """Bytes of each copy of a file."""
 
-_lock = threading.RLock()
+_used: set[Path] = set()
+"""Complete copies that readers use instead of the store."""
+
+_lock = threading.Lock()
+"""Protects the tables; not held during a transfer."""
 
 
 def parse_size(text: str) -> int:
@@ -58,6 +74,17 @@ def limit_scratch(size: str | None) -> str | None:
     return size
 
 
+def clean() -> None:
+    """Remove all copies, at the end of a command."""
+    with _lock:
+        files, folders = list(_sizes), list(_copies)
+        _copies.clear()
+    for file in files:
+        discard(file)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def share_scratch(processes: int) -> None:
     """Divide the limit by the number of processes that make copies at the same time."""
     global _processes
@@ -74,7 +101,7 @@ def scratch_limit() -> int:
 
 def is_held(path: Path) -> bool:
     """Return whether a stand-in has a copy."""
-    return path in _holders
+    return path in _copies
 
 
 def hold(path: Path, files: Iterable[Path] | None = None) -> None:
@@ -84,35 +111,41 @@ def hold(path: Path, files: Iterable[Path] | None = None) -> None:
         InputError: it cannot be read, or it does not fit into ``--scratch``.
     """
     with _lock:
-        if _holders[path] == 0:
-            try:
+        copy = _copies.setdefault(path, Copy())
+        copy.users += 1
+    try:
+        with copy.fetching:
+            if copy.files is None:
+                wanted = [path] if files is None else list(files)
                 if files is not None:
                     path.mkdir(parents=True, exist_ok=True)
-                fetch_all([path] if files is None else list(files))
-            except BaseException:
-                del _holders[path]
-                discard(path)
-                raise
-        _holders[path] += 1
+                fetch_all(wanted)
+                copy.files = wanted
+    except BaseException:
+        release(path)
+        raise
 
 
 def release(path: Path) -> None:
     """Undo one :func:`hold`: remove the copy if nobody else needs it."""
     with _lock:
-        _holders[path] -= 1
-        if _holders[path] <= 0:
-            del _holders[path]
-            discard(path)
+        copy = _copies[path]
+        copy.users -= 1
+        if copy.users:
+            return
+        del _copies[path]
+    for file in copy.files or ():
+        discard(file)
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def discard(path: Path) -> None:
-    """Remove the copy of a file or folder."""
-    for file in [file for file in _sizes if file == path or path in file.parents]:
-        del _sizes[file]
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    """Remove the copy of a file, whether or not it is complete."""
+    _used.discard(path)
+    with _lock:
+        _sizes.pop(path, None)
+    path.unlink(missing_ok=True)
 
 
 def fetched(path: Path, kind: type[TinyhdError] = InputError) -> Path:
@@ -149,10 +182,13 @@ def cached_copy(path: Path, folder: Path | None, kind: type[TinyhdError]) -> Pat
     copy = folder / key / path.name
     if not copy.is_file():
         fetched(path, kind)
-        copy.parent.mkdir(exist_ok=True)
-        partial = copy.with_name(f".{os.getpid()}.partial")  # the cache may be on another disk
-        shutil.copyfile(path, partial)
-        partial.replace(copy)
+        try:
+            copy.parent.mkdir(exist_ok=True)
+            partial = copy.with_name(f".{os.getpid()}.partial")  # the cache may be on another disk
+            shutil.copyfile(path, partial)
+            partial.replace(copy)
+        except OSError:
+            return path  # the cache is full
         discard(path)
     return copy
 
@@ -165,8 +201,14 @@ def fetch_all(files: list[Path]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(TRANSFERS) as pool:
-        for _ in pool.map(fetch, files):
-            pass
+        try:
+            for _ in pool.map(fetch, files):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            for file in files:
+                discard(file)
+            raise
 
 
 def fetch(path: Path, kind: type[TinyhdError] = InputError) -> None:
@@ -184,7 +226,7 @@ def fetch(path: Path, kind: type[TinyhdError] = InputError) -> None:
             finally:
                 partial.unlink(missing_ok=True)
         except BaseException:
-            _sizes.pop(path, None)
+            discard(path)
             raise
         _sizes[path] = path.stat().st_size
 
@@ -194,8 +236,8 @@ def reserve(path: Path, size: int, kind: type[TinyhdError]) -> None:
     with _lock:
         used, limit = sum(_sizes.values()), scratch_limit()
         if used + size > limit:
-            room = f"a copy needs {size / 1e6:.1f} MB, but --scratch allows {limit / 1e6:.1f} MB"
-            other = f", {used / 1e6:.1f} MB of which are in use" if used else ""
+            room = f"a copy needs {size:,} bytes, but --scratch allows {limit:,}"
+            other = f", {used:,} of which are in use" if used else ""
             ways = "give a larger --scratch, or set TMPDIR to a larger disk"
             if _processes > 1:
                 ways = f"{ways}, or use --jobs 1 (each of {_processes} processes has its part)"
@@ -203,23 +245,11 @@ def reserve(path: Path, size: int, kind: type[TinyhdError]) -> None:
         _sizes[path] = size
 
 
-_used: set[Path] = set()
-"""Complete copies that readers use instead of the store."""
-
-
 def use(paths: Iterable[Path]) -> None:
-    """Let readers use copies from :func:`fetch_all` instead of the store, until :func:`forget`."""
+    """Let readers use copies from :func:`fetch_all` instead of the store, until :func:`discard`."""
     _used.update(paths)
 
 
 def is_used(path: Path) -> bool:
     """Return whether readers use a copy of a file."""
     return path in _used
-
-
-def forget(path: Path) -> None:
-    """Remove the copy of a file, whether or not it is complete."""
-    _used.discard(path)
-    with _lock:
-        _sizes.pop(path, None)
-    path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError, TinyhdError
 from .addresses import path_of, url_of
-from .copies import is_held, is_used
+from .copies import fetched, hold, is_held, is_used
 from .stores import scheme_of, store_errors, store_of
 
 FOLDER = "directory"
@@ -135,3 +135,19 @@ def path_in(other: Path, name: str) -> Path | None:
         return path_of(name if "://" in name else f"{scheme_of(other)}://{name.lstrip('/')}")
     except TinyhdError:
         return None
+
+
+def fetched_tree(path: Path) -> Path:
+    """Copy a file in a store, or all files of a folder and its subfolders, until this process ends; return its path.
+
+    Raises:
+        InputError: it cannot be read, or it does not fit into ``--scratch``.
+    """
+    if url_of(path) is None:
+        return path
+    if not is_folder(path):
+        return fetched(path)
+    with store_errors(path):
+        names = store_of(path).find(url_of(path))
+    hold(path, [found for name in names if (found := path_in(path, name)) is not None])
+    return path

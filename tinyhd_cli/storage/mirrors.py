@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import InputError
 from .addresses import url_of
-from .copies import VERSIONS, discard, fetch_all, forget, use
+from .copies import VERSIONS, discard, fetch_all, use
 from .listing import path_in
 from .stores import store_errors, store_of
 
@@ -42,7 +43,7 @@ def mirror(folder: Path) -> None:
         found = store_of(folder).find(url, detail=True)
     if not found:
         raise InputError(f"{folder}: no such folder")
-    discard(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     for name, info in found.items():
         path = path_in(folder, name)
         if path is not None and info.get("type") != "directory":
@@ -79,6 +80,6 @@ def copied(files: Iterable[Path]) -> Iterator[None]:
         yield
     finally:
         for path in remote:
-            forget(path)
+            discard(path)
             if path in _empty:
                 put_empty(path)

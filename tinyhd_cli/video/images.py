@@ -271,7 +271,11 @@ def local_images(path: Path) -> Iterator[None]:
     if storage.url_of(path) is None or not (folder or path.suffix.lower() in IMAGE_SUFFIXES):
         yield
         return
-    storage.hold(path, images_in(path) if folder else None)
+    files = images_in(path) if folder else [path]
+    if all(map(storage.is_used, files)):  # copied already
+        yield
+        return
+    storage.hold(path, files if folder else None)
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from ...errors import UsageError
 from ...fields import LOOK, OUTPUTS, RUN, Adjust, group, option
 from ...inference.options import STDOUT
 from ...recordings.options import FixationOptions, RecordingOptions
+from ...storage import url_of
 from ...video.options import EncoderOptions, InputOptions, OverlayStyle
 
 MAPS = "Maps and scores"
@@ -145,6 +146,8 @@ class GazeOutputs:
                     raise UsageError(f"--{kind} -: only --json and --csv can go to standard output")
                 continue
             destination(path)  # raises an error for an invalid path
+            if kind == "out" and url_of(path) is not None:
+                raise UsageError(f"--out {path}: a dataset links to its video; write to a local folder, then upload it")
             suffix = SUFFIXES.get(kind)
             if suffix and path.suffix.lower() != suffix and not is_special(path):
                 raise UsageError(f"--{kind} {path}: the file's name must end in {suffix}")
