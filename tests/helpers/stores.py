@@ -7,10 +7,8 @@ with S3Server() as server:
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
-import urllib.request
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,8 +51,9 @@ class S3Server:
 
     def check_keys(self, wanted: bool) -> None:
         """Deny all requests whose key is not that of a user, or allow all of them."""
-        data = b"0" if wanted else json.dumps(float("inf")).encode()
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset-auth", data, method="POST")).close()
+        from moto import settings
+
+        settings.INITIAL_NO_AUTH_ACTION_COUNT = 0.0 if wanted else float("inf")
 
 
 def environment(url: str) -> dict[str, str]:

@@ -70,7 +70,9 @@ def test_existing_objects_are_not_made_again(tinyhd, memory, clip, model, tmp_pa
     assert max(after, key=after.__getitem__) == "/out/b/0001.png"
 
 
-@pytest.mark.parametrize("command", ["crop", "encode", "report"])
+@pytest.mark.parametrize(
+    "command", ["crop", pytest.param("encode", marks=pytest.mark.slow), pytest.param("report", marks=pytest.mark.slow)]
+)
 def test_other_commands_use_stores(tinyhd, memory, clip, model, command, capsys):
     put(memory, "/in", clip)
     arguments = (command, "memory://in/clip.mp4", "--out-dir", "memory://out", "--skip-existing", *model[:-1])

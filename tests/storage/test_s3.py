@@ -32,8 +32,7 @@ def clips_bucket(s3, clip, tmp_path_factory):
     return files
 
 
-def test_from_a_bucket_into_a_bucket(tinyhd, s3, clips_bucket, model, tmp_path, capsys):
-    folder = clips_bucket[0].parent
+def test_from_a_bucket_into_a_bucket(tinyhd, s3, clips_bucket, model, tmp_path):
     assert tinyhd("predict", *clips_bucket[:2], "--out-dir", tmp_path, *OUTPUTS, *model) == 0
     assert tinyhd("predict", "s3://clips/in/0[01].mp4", "--out-dir", "s3://out/a", *OUTPUTS, *model) == 0
     expected = {
@@ -43,11 +42,18 @@ def test_from_a_bucket_into_a_bucket(tinyhd, s3, clips_bucket, model, tmp_path, 
     }
     assert len(expected) == 2 * (2 + 20)
     assert s3.objects("out", "a/") == expected
-    command = ("predict", "s3://clips/in", "--out-dir", "s3://out/a", *OUTPUTS, *model[:-1], "--skip-existing")
-    assert tinyhd(*command, "--jobs", "2") == 0
-    assert capsys.readouterr().err.splitlines()[-1] == "20 inputs: 18 done, 2 skipped"
-    assert {key: value for key, value in s3.objects("out", "a/").items() if key in expected} == expected
-    assert folder.is_dir()
+
+
+@pytest.mark.slow
+def test_several_processes_skip_what_is_there(tinyhd, s3, clips_bucket, model, capsys):
+    assert tinyhd("predict", "s3://clips/in/0[01].mp4", "--out-dir", "s3://out/c", "--csv", "n.csv", *model) == 0
+    before = s3.objects("out", "c/")
+    command = ("predict", "s3://clips/in/0[0-2].mp4", "--out-dir", "s3://out/c", "--csv", "n.csv", "--skip-existing")
+    assert tinyhd(*command, "--jobs", "2") == 0  # other processes have no replaced network
+    assert capsys.readouterr().err.splitlines()[-1] == "3 inputs: 1 done, 2 skipped"
+    found = s3.objects("out", "c/")
+    assert found.keys() - before.keys() == {"c/02_n.csv"}
+    assert before.items() <= found.items()
 
 
 def test_a_long_video_is_read_by_ranges(s3, clips_bucket, clip, monkeypatch):
@@ -137,15 +143,14 @@ def keys_of(s3, prefix: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_resumed(tinyhd, s3, clips_bucket, weights_file, tmp_path, capsys):
-    options = ("--weights", str(weights_file), "--engine", "torch")
-    assert tinyhd("predict", *clips_bucket, "--out-dir", tmp_path / "all", *OUTPUTS, *options, "--quiet") == 0
+def test_a_killed_run_is_resumed(tinyhd, s3, clips_bucket, tmp_path, capsys):
+    assert tinyhd("predict", *clips_bucket, "--out-dir", tmp_path / "all", *OUTPUTS, "--quiet") == 0
     expected = {
         f"b/{path.relative_to(tmp_path / 'all').as_posix()}": path.read_bytes()
         for path in (tmp_path / "all").rglob("*.*")
         if path.is_file()
     }
-    command = ("predict", "s3://clips/in", "--out-dir", "s3://out/b", *OUTPUTS, *options, "--skip-existing")
+    command = ("predict", "s3://clips/in", "--out-dir", "s3://out/b", *OUTPUTS, "--skip-existing")
     process = subprocess.Popen([sys.executable, "-m", "tinyhd_cli", *command, "--jobs", "1"], stderr=subprocess.PIPE)
     while len(keys_of(s3, "b/")) < 3 * 22 + 9:
         assert process.poll() is None
@@ -192,7 +197,6 @@ def test_denied_keys_are_reported_and_not_shown(tinyhd, s3, clips_bucket, model,
     [
         (507, "XMinioStorageFull", "the store is full: free space there, or write elsewhere"),
         (403, "QuotaExceeded", "the store is full: free space there, or write elsewhere"),
-        (403, "AccessDenied", "the store denied access; check the credentials"),
         (400, "InvalidRequest", "the store failed: InvalidRequest"),
     ],
 )
@@ -232,12 +236,13 @@ def test_an_object_that_is_replaced_while_it_is_read(s3, clips_bucket, clip):
 
 def test_copies_are_made_by_several_threads_once(s3, clips_bucket):
     path = storage.path_of("s3://clips/in")
-    files = [path / name for name in NAMES]
+    names = NAMES[:6]
+    files = [path / name for name in names]
     done = []
 
     def read():
         storage.hold(path, files)
-        done.append(all((path / name).stat().st_size for name in NAMES))
+        done.append(all((path / name).stat().st_size for name in names))
         storage.release(path)
 
     threads = [threading.Thread(target=read) for _ in range(3)]

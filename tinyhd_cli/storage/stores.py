@@ -129,11 +129,11 @@ def problem(path: Path, error: BaseException) -> str:
     where = f": set {backend.credentials}" if backend.credentials else ""
     if kinds & {"NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError", "DefaultCredentialsError"}:
         return f"no credentials for {scheme_of(path)}:// were found{where}"
+    if codes & FULL or any(getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for one in chain):
+        return "the store is full: free space there, or write elsewhere"
     if kinds & {"PermissionError"} or codes & {"401", "403"}:
         hint = f"; check the credentials ({backend.credentials}) and their rights" if backend.credentials else ""
         return f"the store denied access{hint}"
-    if codes & FULL or any(getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for one in chain):
-        return "the store is full: free space there, or write elsewhere"
     if codes & {"429", "503", "SlowDown", "ServiceUnavailable"}:
         return "the store is overloaded or out of service: try again later"
     if kinds & {"FileExpired"} or codes & {"412", "PreconditionFailed"}:
@@ -141,7 +141,8 @@ def problem(path: Path, error: BaseException) -> str:
     if kinds & AWAY:
         return f"the store cannot be reached{reached(path)}; check the connection and the address"
     text = f" ({one_line(error)})" if isinstance(error, ValueError | NotImplementedError) else ""
-    return f"the store failed: {', '.join(sorted(codes)) or type(error).__name__}{text}"
+    named = sorted(code for code in codes if not code.isdigit()) or sorted(codes) or [type(error).__name__]
+    return f"the store failed: {', '.join(named)}{text}"
 
 
 FULL = {"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "EntityTooLarge", "BucketQuotaExceeded"}
@@ -175,8 +176,8 @@ def codes_of(error: BaseException) -> Iterator[object]:
     """Yield the codes that a response of a store has."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore
-        yield response.get("Error", {}).get("Code")
-        yield response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        yield response.get("Error", {}).get("Code", "")
+        yield response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
     for name in ("status", "code", "status_code"):  # aiohttp, gcsfs, azure
         value = getattr(error, name, None)
         if isinstance(value, int | str):
