@@ -6,6 +6,7 @@ import functools
 import logging
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -95,6 +96,17 @@ class AreaSummary:
     """Total duration of the frames whose most salient point is inside the area."""
 
 
+class AreaShare(NamedTuple):
+    """The attention on one area in one frame."""
+
+    share: float
+    """Fraction of the attention."""
+    size: float
+    """Fraction of the frame that the area covers."""
+    has_peak: bool
+    """Whether the most salient point is inside."""
+
+
 class AreaStatistics:
     """Accumulates the attention on areas of interest, frame by frame.
 
@@ -109,6 +121,7 @@ class AreaStatistics:
 
     Attributes:
         subject: the quantity that the fractions are of, in words.
+        measured: the attention on each area in the latest frame.
     """
 
     def __init__(self, areas: tuple[Area, ...], threshold: float, object_threshold: float | None = None) -> None:
@@ -120,6 +133,7 @@ class AreaStatistics:
         self._sizes: dict[str, float] = {}
         self._duration_s = 0.0
         self._latest: tuple[int, dict[str, float]] = (-1, {})
+        self.measured: list[AreaShare] = []
 
     def shares(self, frame: Frame, saliency: Map) -> dict[str, float]:
         """Return the fraction of a frame's attention on each area, by name.
@@ -133,29 +147,36 @@ class AreaStatistics:
     def _add(self, frame: Frame, saliency: Map) -> dict[str, float]:
         if not self.areas:
             return {}
-        info = frame.info
-        if self._object_threshold is not None:
-            saliency = np.where(saliency > self._object_threshold, saliency, 0)
-        attention = Attention(saliency, info.width, info.height)
-        duration_s = float(frame.duration * info.time_base)
+        duration_s = float(frame.duration * frame.info.time_base)
         self._duration_s += duration_s
-        shares = {}
-        for area in self.areas:
-            corners = area.at(frame.time_s, info.width, info.height)
-            share = shares[area.name] = attention.share(corners)
+        self.measured = self._measure(frame, saliency)
+        for area, (share, size, has_peak) in zip(self.areas, self.measured, strict=True):
             summary = self._summaries[area.name]
             summary.share += share * duration_s
-            if area.name not in self._sizes or len(area.times_s) > 1:
-                self._sizes[area.name] = covered_fraction(corners, info.width, info.height)
-            summary.size += self._sizes[area.name] * duration_s
+            summary.size += size * duration_s
             if share > summary.most:
                 summary.most, summary.most_at_s = share, frame.time_s
             if share >= self._threshold:
                 summary.time_s += duration_s
                 summary.first_s = frame.time_s if summary.first_s is None else summary.first_s
-            if attention.total > 0 and attention.has_peak(corners):
+            if has_peak:
                 summary.peak_s += duration_s
-        return shares
+        return {area.name: found.share for area, found in zip(self.areas, self.measured, strict=True)}
+
+    def _measure(self, frame: Frame, saliency: Map) -> list[AreaShare]:
+        """Return the attention on each area in one frame."""
+        info = frame.info
+        if self._object_threshold is not None:
+            saliency = np.where(saliency > self._object_threshold, saliency, 0)
+        attention = Attention(saliency, info.width, info.height)
+        measured = []
+        for area in self.areas:
+            corners = area.at(frame.time_s, info.width, info.height)
+            if area.name not in self._sizes or len(area.times_s) > 1:
+                self._sizes[area.name] = covered_fraction(corners, info.width, info.height)
+            has_peak = attention.total > 0 and attention.has_peak(corners)
+            measured.append(AreaShare(attention.share(corners), self._sizes[area.name], has_peak))
+        return measured
 
     def results(self) -> dict[str, dict[str, float | None]]:
         """Return the values of each area's :class:`AreaSummary` by the area's name, rounded for JSON."""

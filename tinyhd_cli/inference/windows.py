@@ -182,3 +182,21 @@ def first_frame_needed(spec: ModelSpec, start: int) -> int:
     if spec.windowing == "sliding":
         return max(0, start - spec.frames_before)
     return max(0, start // spec.clip_frames - 1) * spec.clip_frames  # the last clip may overlap the one before it
+
+
+def frames_needed(spec: ModelSpec, start: int, end: int, batch: int = 1) -> tuple[int, int]:
+    """Return the first frame to read, and the number after the last, for the maps from ``start`` to before ``end``.
+
+    They are those of the whole video, to the bit, if they are computed from these frames alone: windows and batches
+    begin at the same frames. If the video ends before the second number, all frames to its end are needed.
+
+    Args:
+        spec: the network.
+        start: the first map.
+        end: number after the last map.
+        batch: number of maps that the engine computes in one pass, see :func:`batched`.
+    """
+    if spec.windowing == "block":  # the last clip of the video may overlap the one before it
+        return first_frame_needed(spec, start), (-(-end // spec.clip_frames) + 1) * spec.clip_frames
+    first = max(0, (start - spec.frames_before) // batch) * batch
+    return first, -(-end // batch) * batch + spec.lookahead

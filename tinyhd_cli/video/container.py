@@ -136,6 +136,26 @@ class ContainerDecoder:
         if not readable:
             raise trailing_index_error(self._path)
 
+    @property
+    def can_seek(self) -> bool:
+        """Whether decoding from a keyframe on gives the frames and the times of the whole input, as far as is known."""
+        return not (self._decoding_times or self._clock.jumped or self.damaged)
+
+    def packet_times(self) -> Iterator[tuple[int | None, int, bool]]:
+        """Yield presentation time, time to seek to, and whether it is a keyframe, of every packet of a frame.
+
+        Nothing is decoded; the input must be opened again for that.
+        """
+        for packet in self._packets():
+            if packet.size and not packet.is_discard:
+                seek_time = packet.pts if packet.dts is None else packet.dts
+                pts = None if packet.pts is None else packet.pts - self._origin
+                yield pts, seek_time or 0, packet.is_keyframe and not packet.is_corrupt
+
+    def seek(self, time: int) -> None:
+        """Go to the last keyframe that is decoded at or before a time, before the first frame is decoded."""
+        self._container.seek(time, stream=self._stream)
+
     def _packets(self) -> Iterator[Packet[Any]]:
         packets = demux_corrected(self._container, self._stream, self._clock)
         while True:

@@ -287,7 +287,8 @@ class VideoReader:
             first = next(self._decoded, None)
             if first is None:
                 raise InputError(f"{self.path}: no frame could be decoded; the file is damaged or not supported")
-            self._first = first
+            self._first_decoded, self._first_number = first, 0
+            self._durations: tuple[int, ...] = ()  # of frames before the first one
             self.info = self._describe(first)
         except BaseException:
             self._decoder.close()
@@ -320,10 +321,10 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames in presentation order. Timestamps strictly increase."""
         step = max(1, round(1 / (self.info.rate * self.info.time_base)))
-        durations: tuple[int, ...] = ()
+        durations = self._durations
         scalers: Scalers = defaultdict(VideoReformatter)
         waiting: Frame | None = None
-        for index, decoded in enumerate(self._all_decoded()):
+        for index, decoded in enumerate(self._all_decoded(), self._first_number):
             pts = decoded.pts
             if pts is None:
                 pts = 0 if waiting is None else waiting.pts + step
@@ -339,7 +340,7 @@ class VideoReader:
             yield waiting
 
     def _all_decoded(self) -> Iterator[Decoded]:
-        decoded: Decoded | None = self._first
+        decoded: Decoded | None = self._first_decoded
         while decoded is not None:
             yield decoded
             with self._busy:

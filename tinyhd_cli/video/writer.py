@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -129,11 +130,14 @@ class VideoWriter:
                 log.warning(f"{self.path.name}: {self.path.suffix} does not support {codecs} audio; it was re-encoded")
             return
 
-    def _open_once(self, audio: bool, *, transcode: bool) -> None:
+    def _new_container(self) -> OutputContainer:
         options = {"movflags": "+faststart"} if self.path.suffix.lower() in MP4_SUFFIXES else {}
         # FFmpeg's default format for .m4v does not support hevc, vp9 and av1.
         container_format = "mp4" if self.path.suffix.lower() == ".m4v" else None
-        self._container = av.open(ffmpeg_name(self._partial), "w", format=container_format, options=options)
+        return av.open(ffmpeg_name(self._partial), "w", format=container_format, options=options)
+
+    def _open_once(self, audio: bool, *, transcode: bool) -> None:
+        self._container = self._new_container()
         self._stream = self._add_stream(self._container)
         self._audio = AudioCopier(self.info, self._container, transcode=transcode) if audio else None
         self._container.start_encoding()
@@ -231,28 +235,41 @@ class VideoWriter:
         )
 
     def _mux(self, packets: list[Packet[VideoStream]]) -> None:
-        """Mux encoded frames, with the durations that some encoders discard."""
+        """Mux encoded frames."""
+        assert self._container is not None
+        for packet in self._with_durations(packets):
+            self._container.mux(packet)
+
+    def _with_durations(self, packets: list[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
+        """Yield encoded frames with the durations that some encoders discard."""
         for packet in packets:
             if packet.pts is not None:
                 packet.duration = self._durations.pop(packet.pts, packet.duration or 0)
-            assert self._container is not None
-            self._container.mux(packet)
+            yield packet
+
+    def _flush(self) -> None:
+        """Mux the frames that the encoder still holds."""
+        last = self._stream.encode(None)
+        if self.encoder == "libx265" and self._frames_written <= X265_DELAY:
+            # With so few frames, x265 has not computed its delay and returns uninitialized decoding times.
+            for packet in last:
+                packet.dts = packet.pts
+        self._mux(last)
+
+    def _finish(self) -> None:
+        """Complete the file, and give it its final name."""
+        self._flush()
+        if self._audio is not None:
+            self._audio.mux_until(None)
+            self._audio.close()
+        if self._container is not None:
+            self._container.close()
+        publish(self._partial, self.path)
 
     def close(self) -> None:
         """Finish the file and rename it to its final name; ``OutputError`` if it cannot be written."""
         try:
-            last = self._stream.encode(None)
-            if self.encoder == "libx265" and self._frames_written <= X265_DELAY:
-                # With so few frames, x265 has not computed its delay and returns uninitialized decoding times.
-                for packet in last:
-                    packet.dts = packet.pts
-            self._mux(last)
-            if self._audio is not None:
-                self._audio.mux_until(None)
-                self._audio.close()
-            if self._container is not None:
-                self._container.close()
-            publish(self._partial, self.path)
+            self._finish()
         except (av.FFmpegError, OSError) as error:
             failure = self._failure(error)
             self.abort()
