@@ -6,6 +6,7 @@ must be scaled to be visible. Scaling each frame separately flickers; the defaul
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Literal, Protocol
 
@@ -21,6 +22,10 @@ LOW, HIGH = 0.05, 0.998
 
 TIME_CONSTANT_S = 2.0
 """Time constant of the running scale in seconds: the time in which it follows 63 % of a step."""
+
+WARM_UP_S = 16.0
+"""Time in seconds after which a running scale is that of any earlier start: 0.03 % of a difference between their
+limits remain, less than a level of 255."""
 
 EPS = 1e-12
 
@@ -108,12 +113,20 @@ def unscaled(saliency: Map, time_s: float) -> Map:
     return saliency
 
 
-def make_scale(normalize: Normalize, whole_video: FixedScale | None = None) -> Scale:
-    """Return a new scale for a normalization; ``video`` requires the scale of the whole video."""
+def make_scale(
+    normalize: Normalize, whole_video: FixedScale | None = None, warmed: RunningScale | None = None
+) -> Scale:
+    """Return a new scale for a normalization.
+
+    Args:
+        normalize: how maps are scaled.
+        whole_video: the scale of the whole video, which ``video`` requires.
+        warmed: a running scale that has seen the frames before; None at the start of a video.
+    """
     if normalize == "video":
         if whole_video is None:
             raise ValueError("normalize='video' needs the scale of the whole video")
         return whole_video
     if normalize == "running":
-        return RunningScale()
+        return copy.copy(warmed) if warmed else RunningScale()
     return per_frame if normalize == "frame" else unscaled

@@ -26,7 +26,7 @@ from ..video.source import images_in
 from ..video.writer import PipeWriter, VideoWriter
 from .areas import AreaStatistics
 from .map_spool import MapSpool
-from .normalization import FixedScale, Normalize, Scale, make_scale
+from .normalization import FixedScale, Normalize, RunningScale, Scale, make_scale
 from .objects import ObjectStatistics, describe_object
 from .options import ANIMATIONS, STDOUT, Outputs, PredictOptions, is_an_image, is_one_image
 from .statistics import MapStatistics, describe
@@ -57,6 +57,10 @@ class RunContext:
     """Whether the maps are probabilities of objects; otherwise they show where people look."""
     photograph: bool = False
     """Whether the source is an image, not a video."""
+    warmed: RunningScale | None = None
+    """The running scale before the first frame that is written; None at the start of a video."""
+    make_video: type[VideoWriter] = VideoWriter
+    """Makes the writers of videos."""
 
     @property
     def maps_are_video(self) -> bool:
@@ -72,14 +76,14 @@ class RunContext:
             return ImageWriter(path)
         if path.suffix.lower() in ANIMATIONS:
             return AnimationWriter(path, size)
-        return VideoWriter(path, self.info, size, self.options.encoder, audio=audio)
+        return self.make_video(path, self.info, size, self.options.encoder, audio=audio)
 
     def scale(self, default: Normalize) -> Scale:
         """Return a new scale with the chosen normalization; ``default`` applies if none is chosen.
 
         Probabilities of objects are never rescaled.
         """
-        return make_scale("none" if self.objects else self.options.normalize or default, self.whole_video)
+        return make_scale("none" if self.objects else self.options.normalize or default, self.whole_video, self.warmed)
 
     def grayscale(self, default: Normalize) -> Callable[[Frame, Map], Image]:
         """Return the function that makes an image of a map, uint8 ``(h, w)``; see :meth:`scale` for ``default``."""
@@ -144,7 +148,23 @@ def open_sink(kind: str, path: Path, run: RunContext) -> Sink:
             raise ValueError(f"unknown kind of output: {kind!r}")
 
 
-class OverlaySink:
+class ImagesSink:
+    """Base of the outputs that are images of all frames.
+
+    Attributes:
+        writer: writes them.
+    """
+
+    writer: FrameWriter | ImageSequenceWriter
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def abort(self) -> None:
+        self.writer.abort()
+
+
+class OverlaySink(ImagesSink):
     """A video, or one image, of the frames with the maps drawn on them."""
 
     def __init__(self, path: Path, run: RunContext) -> None:
@@ -152,16 +172,16 @@ class OverlaySink:
         self._scale = run.scale("running")
         self._areas = run.areas
         self._painter = image_painter(options.style, run.objects)
-        self._writer = run.writer(path, self._painter.size(info.width, info.height), audio=options.audio)
+        self.writer = run.writer(path, self._painter.size(info.width, info.height), audio=options.audio)
         self._frame_painter: FramePainter | None = None
         # Outlines and labels are drawn in RGB, and the other writers take RGB only.
-        if isinstance(self._writer, VideoWriter) and not self._areas.areas:
+        if isinstance(self.writer, VideoWriter) and not self._areas.areas:
             self._frame_painter = FramePainter(options.style, info.as_sdr.color, run.objects)
 
     def write(self, frame: Frame, saliency: Map) -> None:
         scaled = self._scale(saliency, frame.time_s)
-        if self._frame_painter is not None and isinstance(self._writer, VideoWriter):
-            self._writer.write(self._frame_painter.paint(frame, scaled), frame)
+        if self._frame_painter is not None and isinstance(self.writer, VideoWriter):
+            self.writer.write(self._frame_painter.paint(frame, scaled), frame)
             return
         painted = self._painter.paint(frame.rgb(), scaled)
         shares = self._areas.shares(frame, saliency)
@@ -170,16 +190,10 @@ class OverlaySink:
             share = shares[area.name]
             text = f"{area.name} {share:.0%}" if share >= 0.1 else f"{area.name} {share:.1%}"
             draw_outline(painted, corners, text, number, frame.info.width)
-        self._writer.write(painted, frame)
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def abort(self) -> None:
-        self._writer.abort()
+        self.writer.write(painted, frame)
 
 
-class MapSink:
+class MapSink(ImagesSink):
     """Grayscale images of the maps in the size of the source: a video without audio, one image, or PNGs.
 
     PNGs are named after their images, or 0001.png and so on if the source is a video.
@@ -188,46 +202,32 @@ class MapSink:
     def __init__(self, path: Path, run: RunContext) -> None:
         info = run.info
         self._gray = run.grayscale("running" if run.maps_are_video else "frame")
-        self._writer: FrameWriter | ImageSequenceWriter
         if run.maps_are_video or is_an_image(path):
-            self._writer = run.writer(path, (info.width, info.height), audio=False)
+            self.writer = run.writer(path, (info.width, info.height), audio=False)
         else:
-            self._writer = ImageSequenceWriter(path, map_names(info.path))
+            self.writer = ImageSequenceWriter(path, map_names(info.path))
 
     def write(self, frame: Frame, saliency: Map) -> None:
         gray = self._gray(frame, saliency)
-        video = isinstance(self._writer, VideoWriter)
-        self._writer.write(np.repeat(gray[..., np.newaxis], 3, axis=2) if video else gray, frame)
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def abort(self) -> None:
-        self._writer.abort()
+        video = isinstance(self.writer, VideoWriter)
+        self.writer.write(np.repeat(gray[..., np.newaxis], 3, axis=2) if video else gray, frame)
 
 
-class CutoutSink:
+class CutoutSink(ImagesSink):
     """The object of each frame with transparency around it: a video with the audio, one image, or PNGs."""
 
     def __init__(self, path: Path, run: RunContext) -> None:
         info, options = run.info, run.options
-        self._writer: VideoWriter | ImageWriter | ImageSequenceWriter
         if path.suffix.lower() in ALPHA_CODECS:
             size = (info.width, info.height)
-            self._writer = VideoWriter(path, info, size, options.encoder, audio=options.audio, alpha=True)
+            self.writer = run.make_video(path, info, size, options.encoder, audio=options.audio, alpha=True)
         elif is_one_image(path) and not is_numbered(path):
-            self._writer = ImageWriter(path)
+            self.writer = ImageWriter(path)
         else:
-            self._writer = ImageSequenceWriter(path, map_names(info.path))
+            self.writer = ImageSequenceWriter(path, map_names(info.path))
 
     def write(self, frame: Frame, saliency: Map) -> None:
-        self._writer.write(cut_out(frame.rgb(), saliency), frame)
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def abort(self) -> None:
-        self._writer.abort()
+        self.writer.write(cut_out(frame.rgb(), saliency), frame)
 
 
 def map_names(video: Path) -> dict[Path, str]:

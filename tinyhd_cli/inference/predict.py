@@ -214,7 +214,9 @@ def describe_run(reader: VideoReader, model: Model, run: RunContext, frames: int
         "device": model.device,
         "engine": {"name": model.engine.name, "precision": model.engine.precision},
         "normalize": {
-            kind: normalization(kind, model.spec, run) for kind, _ in outputs.requested() if kind in ("overlay", "maps")
+            kind: normalization(kind, model.spec, run.options, run.maps_are_video)
+            for kind, _ in outputs.requested()
+            if kind in ("overlay", "maps")
         },
         **({"blur": True} if run.options.blur else {}),
         **({"threshold": run.options.style.object_threshold} if model.spec.task == "object" else {}),
@@ -223,8 +225,8 @@ def describe_run(reader: VideoReader, model: Model, run: RunContext, frames: int
     }
 
 
-def normalization(kind: str, spec: ModelSpec, run: RunContext) -> Normalize:
+def normalization(kind: str, spec: ModelSpec, options: PredictOptions, maps_are_video: bool) -> Normalize:
     """Return the normalization of an output; see ``RunContext.scale``."""
     if spec.task == "object":
         return "none"
-    return run.options.normalize or ("frame" if kind == "maps" and not run.maps_are_video else "running")
+    return options.normalize or ("frame" if kind == "maps" and not maps_are_video else "running")

@@ -198,5 +198,5 @@ def frames_needed(spec: ModelSpec, start: int, end: int, batch: int = 1) -> tupl
     """
     if spec.windowing == "block":  # the last clip of the video may overlap the one before it
         return first_frame_needed(spec, start), (-(-end // spec.clip_frames) + 1) * spec.clip_frames
-    first = max(0, (start - spec.frames_before) // batch) * batch
+    first = max(0, (start // batch * batch - spec.frames_before) // batch) * batch
     return first, -(-end // batch) * batch + spec.lookahead

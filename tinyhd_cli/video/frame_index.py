@@ -61,13 +61,20 @@ class FrameIndex:
         return FrameIndex(self.pts, none, none, self.time_base)
 
 
-def read_index(path: Path, options: InputOptions) -> FrameIndex:
+def read_index(path: Path, options: InputOptions, longer_than_s: float = 0.0) -> FrameIndex | None:
     """Read the index of a video's frames: one pass over its packets, without decoding.
+
+    Args:
+        path: the file.
+        options: properties of the input that it does not contain.
+        longer_than_s: return None for a video that claims not to be longer, in seconds.
 
     Raises:
         InputError: the video cannot be read.
     """
     with contextlib.closing(ContainerDecoder(path, options)) as decoder:
+        if decoder.frame_count is not None and decoder.frame_count <= longer_than_s * decoder.rate:
+            return None
         packets = list(decoder.packet_times())
         if not packets:
             raise InputError(f"{path}: no frame could be decoded; the file is damaged or not supported")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,15 @@ class ImageSequenceWriter:
             return
         try:
             (self._partial / name).write_bytes(content)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def adopt(self, files: Iterable[Path]) -> None:
+        """Move images that another writer has numbered here; ``OutputError`` if that is impossible."""
+        try:
+            for file in files:
+                shutil.move(file, self._partial / file.name)
+                self._count += 1
         except OSError as error:
             raise cannot_write(self.path, error) from error
 

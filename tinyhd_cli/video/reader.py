@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -305,7 +305,7 @@ class VideoReader:
         """Claimed number of frames; None if it is unknown or has turned out to be wrong."""
         return self._decoder.frame_count
 
-    def __enter__(self) -> VideoReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *details: object) -> None:

@@ -1,0 +1,247 @@
+"""Cut a long video into parts that are predicted separately, perhaps at the same time and on several machines.
+
+Everything about the parts is in a hidden folder next to the outputs: the plan, and a folder for each finished part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..atomic_files import cannot_write, destination, is_special, make_parent, remove, temporary_path
+from ..errors import TinyhdError, UsageError
+from ..version import __version__
+from ..video.frame_index import FrameIndex, read_index
+from ..video.images import image_decoder
+from ..video.source import is_read_once
+from .options import ANIMATIONS, STDOUT, Outputs, PredictOptions, flag
+
+MAX_FROM_START = 8
+"""Maximum number of parts if each must be decoded from the start of the video."""
+
+PLAN = "plan.npz"
+"""File of a folder of parts: the index of the frames, and where the parts begin."""
+
+KEY = "key.json"
+"""File of a folder of parts: identifies the work, so that only parts of the same work are used again."""
+
+DONE = "part.json"
+"""File of a finished part: facts about it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a video, as an item of work."""
+
+    number: int
+    count: int
+    """Number of parts of the video."""
+    folder: Path
+    """The folder of all parts."""
+    only_maps: bool = False
+    """Whether only the maps are predicted, because their scale must be known before they are drawn."""
+
+    @property
+    def done(self) -> Path:
+        """The folder of the results, which exists if the part is finished."""
+        return self.folder / f"{'maps' if self.only_maps else 'part'}-{self.number:05d}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts about the finished part."""
+        found: dict[str, Any] = json.loads((self.done / DONE).read_text(encoding="utf-8"))
+        return found
+
+
+class CancelledError(TinyhdError):
+    """The folder of the parts was removed, because another part failed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The frames of a video, and where its parts begin."""
+
+    index: FrameIndex
+    starts: tuple[int, ...]
+    """Number of the first frame of each part."""
+
+    def range_of(self, number: int) -> tuple[int, int | None]:
+        """Return the first frame of a part, and the number after its last frame: None for the end of the video."""
+        return self.starts[number], self.starts[number + 1] if number + 1 < len(self.starts) else None
+
+    def save(self, folder: Path) -> None:
+        """Write the plan to a folder."""
+        index, base = self.index, self.index.time_base
+        np.savez(
+            folder / PLAN,
+            pts=index.pts,
+            keyframes=index.keyframes,
+            seek_times=index.seek_times,
+            time_base=np.array([base.numerator, base.denominator], np.int64),
+            starts=np.array(self.starts, np.int64),
+        )
+
+
+def read_plan(folder: Path) -> Plan:
+    """Return the plan in a folder of parts; ``CancelledError`` if it does not exist any more."""
+    try:
+        with np.load(folder / PLAN, allow_pickle=False) as found:
+            base = Fraction(*found["time_base"].tolist())
+            index = FrameIndex(found["pts"], found["keyframes"], found["seek_times"], base)
+            return Plan(index, tuple(found["starts"].tolist()))
+    except FileNotFoundError:
+        raise CancelledError(f"{folder}: was removed") from None
+
+
+def check_can_split(video: Path, outputs: Outputs, split: str) -> None:
+    """Raise ``UsageError`` if a video with these outputs cannot be cut into parts."""
+    if reason := why_whole(video, outputs):
+        raise UsageError(f"--split {split}: {reason}; leave the option out")
+
+
+def why_whole(video: Path, outputs: Outputs) -> str:
+    """Return why an input is processed in one piece, whatever its length; empty if it need not be."""
+    if is_read_once(video):
+        return f"{video} is a pipe, which can be read only once"
+    for kind, path in outputs.requested():
+        if path == STDOUT or is_special(path):
+            return f"{flag(kind)} {path} is a pipe, which needs all frames in order"
+        if kind in ("overlay", "maps") and path.suffix.lower() in ANIMATIONS:
+            return f"{flag(kind)} {path} is an animated image, which is not joined from parts"
+    return ""
+
+
+def make_parts(
+    video: Path, outputs: Outputs, options: PredictOptions, seconds: float, work: object, *, keep: bool
+) -> list[Part]:
+    """Plan the parts of a video, and create the folder for them next to its outputs.
+
+    Args:
+        video: the input.
+        outputs: its outputs.
+        options: those of the prediction.
+        seconds: maximum length of a part.
+        work: everything else on which the results depend, with a complete ``repr``.
+        keep: whether to use finished parts of an earlier run that was interrupted.
+
+    Returns:
+        The parts; none if the video is not longer than one, or is not a video.
+
+    Raises:
+        InputError: the video cannot be read.
+        OutputError: the folder cannot be created.
+    """
+    if why_whole(video, outputs):
+        return []
+    if (images := image_decoder(video, options.input)) is not None:
+        images.close()
+        return []
+    index = read_index(video, options.input, longer_than_s=seconds)
+    starts = starts_of(index, seconds) if index else []
+    if index is None or len(starts) < 2:
+        return []
+    folder, identity = folder_of(outputs), key_of(video, outputs, options, seconds, work)
+    try:
+        if not (keep and saved_key(folder) == identity):
+            remove(folder)
+            folder.mkdir()
+            Plan(index, tuple(starts)).save(folder)
+            (folder / KEY).write_text(json.dumps({"key": identity}), encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    count = len(read_plan(folder).starts)
+    return [Part(number, count, folder, only_maps=needs_two_passes(outputs, options)) for number in range(count)]
+
+
+def starts_of(index: FrameIndex, seconds: float) -> list[int]:
+    """Return the first frames of parts of equal length, each at most ``seconds`` long."""
+    last = len(index.pts) - 1
+    begin_s, length_s = index.time_s(0), index.time_s(last) - index.time_s(0)
+    count = max(1, math.ceil(length_s / seconds))
+    if not index.is_exact:
+        count = min(count, MAX_FROM_START)
+    return sorted({0} | {index.first_at(begin_s + length_s * number / count) for number in range(1, count)})
+
+
+def replan(parts: list[Part]) -> list[Part]:
+    """Plan the parts of a video again, whose index has turned out to be wrong: each is decoded from its start.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    folder = parts[0].folder
+    index = read_plan(folder).index.without_seeking()
+    length_s = index.time_s(len(index.pts) - 1) - index.time_s(0)
+    starts = starts_of(index, max(length_s / len(parts), 1e-3))
+    try:
+        identity = (folder / KEY).read_bytes()
+        remove(folder)
+        folder.mkdir()
+        Plan(index, tuple(starts)).save(folder)
+        (folder / KEY).write_bytes(identity)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return [Part(number, len(starts), folder, only_maps=parts[0].only_maps) for number in range(len(starts))]
+
+
+def needs_two_passes(outputs: Outputs, options: PredictOptions) -> bool:
+    """Return whether maps are drawn with one scale for the whole video, which is known after all are predicted."""
+    return options.normalize == "video" and bool(outputs.overlay or outputs.maps)
+
+
+def folder_of(outputs: Outputs) -> Path:
+    """Return the folder for the parts of a video: hidden, next to its first output."""
+    first = outputs.requested()[0][1]
+    make_parent(first)
+    target = destination(first)
+    names = "\0".join(str(path.absolute()) for _, path in outputs.requested())
+    return target.with_name(
+        f".{target.stem[:24]}.{hashlib.sha256(names.encode(errors='replace')).hexdigest()[:8]}.parts"
+    )
+
+
+def key_of(video: Path, outputs: Outputs, options: PredictOptions, seconds: float, work: object) -> str:
+    """Return a text that is the same only for the same work on an unchanged file."""
+    state = video.stat()
+    facts = (str(video.absolute()), state.st_size, state.st_mtime_ns, outputs, options, seconds, work, __version__)
+    with np.printoptions(threshold=sys.maxsize, precision=17):  # of areas' corners
+        return hashlib.sha256(repr(facts).encode(errors="replace")).hexdigest()
+
+
+def saved_key(folder: Path) -> str:
+    """Return the key of the parts in a folder; empty if there are none."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((folder / KEY).read_text(encoding="utf-8"))["key"])
+    return ""
+
+
+def new_folder(part: Part) -> Path:
+    """Create a temporary folder for the results of a part; a process that is killed leaves no other."""
+    folder = temporary_path(part.done)
+    try:
+        remove(folder)
+        folder.mkdir()
+    except FileNotFoundError:
+        raise CancelledError(f"{part.folder}: was removed") from None
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return folder
+
+
+def finish(part: Part, folder: Path, facts: dict[str, Any]) -> None:
+    """Give the results of a part their final name, unless another process has finished the same part meanwhile."""
+    try:
+        (folder / DONE).write_text(json.dumps(facts), encoding="utf-8")
+        if not part.done.exists():
+            folder.rename(part.done)
+    except OSError as error:
+        if not part.done.exists():
+            raise cannot_write(part.done, error) from error
