@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 from ..atomic_files import sweep
 from ..complete import is_complete
 from ..errors import TinyhdError, describe_unexpected
-from ..parallel import Again, Finished, Message, Processes, Report, Where, Work, run
+from ..parallel import Again, Finished, Message, Processes, Report, Where, Work
 from ..storage import check_destination, name_of, named, share_scratch
 from ..system import limit_threads
 from ..wording import damage
+from .jobs import count_processes
 from .parallel_progress import ParallelProgress, about_input, count_of, label_of
+from .parts import Divided, Split, divide, run_in_parts
 from .progress import ProgressDisplay, progress_display
 from .run_metrics import MetricsFile, show_table
 from .run_options import RunOptions
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ..inference.io_paths import Job, Plan
     from ..inference.model import Model
     from ..inference.model_options import ModelOptions
+    from ..inference.split_plan import Part
     from ..video.options import InputOptions
 
 log = logging.getLogger("tinyhd")
@@ -48,6 +51,8 @@ class Turn:
     """The input's name in messages, with its number if there are several inputs."""
     progress: Callable[..., OnProgress]
     """Starts the progress display; takes the name of the phase if the work has several phases."""
+    part: Part | None = None
+    """The part of the video to process; None for the whole video."""
 
 
 class Task(ABC):
@@ -87,6 +92,20 @@ class Task(ABC):
     def frames(self, result: Any) -> int:
         """Return the number of frames of a result."""
 
+    def parts(self, job: Job, split: Split) -> list[Part]:
+        """Plan the parts of a long video; none if it is to be processed in one piece."""
+        return []
+
+    def join(self, job: Job, parts: Sequence[Part], seconds: float) -> Any:
+        """Join the parts of a video, in the main process; return the same as :meth:`work` for the whole video.
+
+        Args:
+            job: the input.
+            parts: all its parts, on each of which :meth:`work` was called.
+            seconds: time since work on it began.
+        """
+        raise NotImplementedError
+
     def finish(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027  (most commands need no last step)
         """Use the results of all inputs, in the order of the command line; not called after an interruption."""
 
@@ -100,6 +119,7 @@ def for_each(
     jobs: int | None = 1,
     reading: InputOptions | None = None,
     running: RunOptions | None = None,
+    split: Split | None = None,
 ) -> int:
     """Process each input of a command line.
 
@@ -112,6 +132,7 @@ def for_each(
         jobs: number of inputs that are processed at the same time; None: as many as this machine carries.
         reading: how folders of images are read, if the command has options for it; otherwise each is one video.
         running: where the inputs are processed, if the command has options for it; otherwise on this machine.
+        split: how long videos are cut into parts; None: not at all.
 
     Returns:
         The exit code.
@@ -140,11 +161,16 @@ def for_each(
         unusable = [Outcome(name, None, error=error) for name, error in tally.failed]
         running = running or RunOptions()
         where = running.where(jobs, plan.jobs, task.model)
+        turns = [Turn(job, label_of(job, number, len(plan.jobs)), unseen) for number, job in enumerate(plan.jobs)]
+        divided = divide(turns, task, split)
+        if divided.videos and isinstance(where, Processes):
+            items = divided.count_items(len(turns))
+            where = replace(where, count=count_processes(jobs, plan.jobs, task.model.device, items))
         with contextlib.closing(MetricsFile(running.metrics, tally)) as metrics:
-            if isinstance(where, Processes) and where.count == 1:
+            if isinstance(where, Processes) and where.count == 1 and not divided.videos:
                 outcomes = do_each(plan.jobs, task, quiet, tally, metrics, where.threads)
             else:
-                outcomes = do_in_parallel(plan.jobs, task, where, quiet, tally, metrics)
+                outcomes = do_in_parallel(turns, divided, task, where, quiet, tally, metrics)
         task.finish([*unusable, *outcomes])
         if tally.total > 1 and not quiet:
             show_table(tally)
@@ -213,16 +239,23 @@ def attempt(task: Task, model: Model, turn: Turn) -> Outcome:
 
 
 def do_in_parallel(
-    jobs: Sequence[Job], task: Task, where: Where, quiet: bool, tally: Tally, metrics: MetricsFile
+    turns: Sequence[Turn],
+    divided: Divided,
+    task: Task,
+    where: Where,
+    quiet: bool,
+    tally: Tally,
+    metrics: MetricsFile,
 ) -> list[Outcome]:
     """Do the same as :func:`do_each` in several processes. Messages about one input are printed together."""
-    turns = [Turn(job, label_of(job, number, len(jobs)), unseen) for number, job in enumerate(jobs)]
+    jobs = [turn.job for turn in turns]
     outcomes: dict[int, Outcome] = {}
     here = where.count if isinstance(where, Processes) else where.local
     place = f"{here} processes" if here else f"the workers of {where.address}"  # type: ignore[union-attr]
     loading.show(f"loading {task.model.source} in {place}")
     with contextlib.ExitStack() as stack:
-        events = stack.enter_context(contextlib.closing(run(InProcess(task, here or 1), turns, where)))
+        work = InProcess(task, here or 1)
+        events = stack.enter_context(contextlib.closing(run_in_parts(work, turns, where, task, divided)))
         progress = ParallelProgress(stack, jobs, quiet)
         try:
             for event in events:

@@ -21,20 +21,21 @@ JOB_MEMORY_MB = 800
 """Memory that one process needs for 1080p video (700 MB), with a margin."""
 
 
-def count_processes(jobs: int | None, inputs: Sequence[Job], device: str) -> int:
+def count_processes(jobs: int | None, inputs: Sequence[Job], device: str, items: int | None = None) -> int:
     """Return the number of processes for the inputs; 1 if this process is to do all.
 
     Args:
         jobs: the requested number; None for the default.
         inputs: the inputs.
         device: name of the device that runs the network.
+        items: number of items of work, if some inputs are several.
 
     Raises:
         UsageError: the number is less than 1.
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs {jobs}: give at least 1")
-    count = min(default_jobs(device) if jobs is None else jobs, len(inputs))
+    count = min(default_jobs(device) if jobs is None else jobs, items or len(inputs))
     pipe = next((path for job in inputs for path in streams(job)), None)
     if count > 1 and pipe is not None:  # it is open in this process only
         if jobs is not None:

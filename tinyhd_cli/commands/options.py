@@ -51,3 +51,14 @@ Scratch = Annotated[
     ),
 ]
 """Has an effect by its callback; commands do not use the value."""
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="LENGTH",
+        help="Cut longer videos into parts of at most this length (5m, 300s, 1h) that are processed at the same time"
+        " (see --jobs) and then joined.",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
+]

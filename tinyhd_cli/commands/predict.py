@@ -17,16 +17,19 @@ from ..wording import plural
 from .batch import Task, Turn, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
-from .options import VIDEOS, Jobs, OutDir, Quiet, Scratch, SkipExisting
+from .options import VIDEOS, Jobs, OutDir, Quiet, Scratch, SkipExisting, Split
+from .parts import Split as Lengths
+from .parts import lengths_of
 from .run_options import RunOptions
 from .terminal import say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ..inference.io_paths import Job
     from ..inference.model import Model
     from ..inference.predict import Summary
+    from ..inference.split_plan import Part
 
 
 @with_options
@@ -45,6 +48,7 @@ def predict(
     jobs: Jobs = None,
     running: RunOptions,
     scratch: Scratch = None,
+    split: Split = None,
     quiet: Quiet = False,
 ) -> int:
     """Predict where people look in videos and images, or find their salient objects.
@@ -59,8 +63,9 @@ def predict(
     if plots and not options.areas:
         raise UsageError("--aoi-plot needs areas: --aoi NAME=X,Y,WIDTH,HEIGHT")
     names = outputs | plots or DEFAULT_OUTPUT
-    task = Prediction(tuple(names.items()), skip_existing, model, options, quiet)
-    return for_each(videos, names, out_dir, task, quiet, jobs, options.input, running)
+    task = Prediction(tuple(names.items()), skip_existing, model, options, quiet, split)
+    lengths = lengths_of(split, running.cluster.cluster is not None, keep=skip_existing)
+    return for_each(videos, names, out_dir, task, quiet, jobs, options.input, running, lengths)
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,16 @@ class Prediction(Task):
     model: ModelOptions
     options: PredictOptions
     quiet: bool
+    split: str | None = None
+    """The length of parts, as on the command line."""
 
     def check(self, job: Job) -> None:
-        """Refuse invalid outputs."""
-        Outputs(**job.outputs)
+        """Refuse invalid outputs, and those that are not written in parts."""
+        outputs = Outputs(**job.outputs)
+        if self.split is not None:
+            from ..inference.split_plan import check_can_split
+
+            check_can_split(job.video, outputs, self.split)
 
     def load(self) -> Model:
         """Load the model, and refuse outputs that its task does not have."""
@@ -98,13 +109,15 @@ class Prediction(Task):
 
     def work(self, model: Model, turn: Turn) -> Done | None:
         """Predict one input, unless its outputs exist."""
-        from ..inference.outputs import map_names
         from ..inference.predict import predict_file
 
-        outputs = Outputs(**turn.job.outputs)
-        if self.skip_existing:
-            outputs = outputs.missing(map_names(turn.job.video).values() or (FIRST_MAP,))
+        outputs = self._wanted(turn.job)
         if not outputs.requested():
+            return None
+        if turn.part is not None:
+            from ..inference.split_part import predict_part
+
+            predict_part(turn.job.video, turn.part, model, outputs, self.options, turn.progress())
             return None
         started = time.monotonic()
         summary = predict_file(turn.job.video, model, outputs, self.options, turn.progress())
@@ -114,6 +127,31 @@ class Prediction(Task):
     def frames(self, result: Done) -> int:
         """Return the number of frames of one prediction."""
         return result.summary.frames
+
+    def _wanted(self, job: Job) -> Outputs:
+        """Return the outputs that are to be written."""
+        from ..inference.outputs import map_names
+
+        outputs = Outputs(**job.outputs)
+        return outputs.missing(map_names(job.video).values() or (FIRST_MAP,)) if self.skip_existing else outputs
+
+    def parts(self, job: Job, split: Lengths) -> list[Part]:
+        """Plan the parts of a long video."""
+        from ..inference.split_plan import make_parts
+
+        outputs = self._wanted(job)
+        if not outputs.requested():
+            return []
+        seconds, longer_than_s = split.seconds, split.longer_than_s
+        return make_parts(job.video, outputs, self.options, seconds, longer_than_s, self.model, keep=split.keep)
+
+    def join(self, job: Job, parts: Sequence[Part], seconds: float) -> Done:
+        """Join the parts of a video."""
+        from ..inference.split_join import join_parts
+
+        summary = join_parts(job.video, parts, self._wanted(job), self.options)
+        warn_of_damage(job.video, summary.damaged)
+        return Done(summary, seconds)
 
     def show(self, turn: Turn, result: Done | None) -> None:
         """Print the speed, the outputs, and the areas of one input."""

@@ -16,11 +16,12 @@ from ..video.image_writer import ImageSequenceWriter
 from ..video.part_reader import NotSeekableError
 from ..video.part_writer import PartJoiner
 from ..video.reader import Frame, VideoReader
+from .normalization import FixedScale
 from .options import Outputs, PredictOptions
 from .outputs import ImagesSink, Sink, open_sinks
 from .predict import Summary, mean_rate
 from .split_part import DRAWN, MAPS, RECORDS, drawn_at, read_maps
-from .split_plan import Part, needs_two_passes
+from .split_plan import Part
 from .split_records import RecordedAreas, RecordedFrames, RecordedRun, columns_of, read_rows
 from .windows import Map
 
@@ -43,7 +44,7 @@ def join_parts(video: Path, parts: Sequence[Part], outputs: Outputs, options: Pr
     """
     try:
         facts = [part.facts() for part in parts]
-        check_parts(video, parts, facts, two_passes=needs_two_passes(outputs, options))
+        check_parts(video, parts, facts)
         with contextlib.ExitStack() as stack:
             summary = Join(video, parts, facts, outputs, options, stack).run()
     except (OSError, ValueError, KeyError) as error:
@@ -52,9 +53,9 @@ def join_parts(video: Path, parts: Sequence[Part], outputs: Outputs, options: Pr
     return summary
 
 
-def check_parts(video: Path, parts: Sequence[Part], facts: Facts, *, two_passes: bool) -> None:
+def check_parts(video: Path, parts: Sequence[Part], facts: Facts) -> None:
     """Raise ``NotSeekableError`` unless frames that several parts have decoded are equal."""
-    first_pass = [replace(part, only_maps=True).facts() for part in parts] if two_passes else []
+    first_pass = [replace(part, only_maps=True).facts() for part in parts if part.passes > 1]
     known: dict[str, int] = {}
     for found in [*first_pass, *facts]:
         for number, checksum in found["checksums"].items():
@@ -83,8 +84,9 @@ class Join:
         threshold = options.style.object_threshold if objects else None
         self.areas = RecordedAreas(options.areas, options.area_threshold, threshold)
         with VideoReader(video, options.input) as reader:
+            unused = FixedScale(0, 1)  # the maps are drawn already
             self.run_context = RecordedRun(
-                reader.info, outputs, options, self.areas, self.metadata, objects=objects, make_video=PartJoiner
+                reader.info, outputs, options, self.areas, self.metadata, unused, objects, make_video=PartJoiner
             )
         self.sinks = open_sinks(stack, self.run_context)
 

@@ -23,7 +23,7 @@ from .normalization import WARM_UP_S, FixedScale, RunningScale, VideoLimits
 from .options import Outputs, PredictOptions
 from .outputs import RunContext, Sink, open_sinks
 from .predict import check_paths, check_task, describe_run, normalization, saliency_of
-from .split_plan import Part, Plan, finish, needs_two_passes, new_folder, read_plan
+from .split_plan import Part, Plan, finish, new_folder, read_plan
 from .split_records import RecordSink
 from .windows import Map, frames_needed
 
@@ -56,15 +56,15 @@ def predict_part(
     check_task(model.spec, outputs, options)
     check_paths(video, outputs, options)
     plan = read_plan(part.folder)
-    identity = identity_of(model)
+    identity = [*plan.range_of(part.number), identity_of(model)]
     if part.done.exists():
-        if part.facts()["model"] == identity:
+        if part.facts()["work"] == identity:
             return
         remove(part.done)
     folder = new_folder(part)
     try:
         facts = PartWork(video, part, plan, model, outputs, options, folder).run(progress)
-        finish(part, folder, {**facts, "model": identity})
+        finish(part, folder, {**facts, "work": identity})
     finally:
         remove(folder)
 
@@ -101,7 +101,7 @@ class PartWork:
 
     def run(self, progress: OnProgress | None) -> dict[str, Any]:
         """Do the work, and return facts about the part."""
-        if needs_two_passes(self.outputs, self.options) and not self.part.only_maps:
+        if self.part.passes > 1 and not self.part.only_maps:
             first, last = self.start, self.end
             checked: tuple[int, ...] = (self.start,)
         else:
@@ -119,7 +119,7 @@ class PartWork:
 
     def _pairs(self, stack: contextlib.ExitStack, reader: PartReader) -> Iterable[tuple[Frame, Map]]:
         """Return the frames that are read and their maps: predicted, or as the first pass has stored them."""
-        if needs_two_passes(self.outputs, self.options) and not self.part.only_maps:
+        if self.part.passes > 1 and not self.part.only_maps:
             stored = replace(self.part, only_maps=True).done / MAPS
             return zip(reader, read_maps(stored, self.model.spec.input_size), strict=True)
         return stack.enter_context(contextlib.closing(saliency_of(reader, self.model)))
@@ -210,7 +210,7 @@ class PartWork:
 
     def _whole_video(self) -> FixedScale | None:
         """Return the scale of the whole video, if all maps are drawn with it; the maps of all parts are there."""
-        if not needs_two_passes(self.outputs, self.options):
+        if self.part.passes == 1:
             return None
         parts = [replace(self.part, number=number, only_maps=True) for number in range(self.part.count)]
         limits = [found for part in parts if (found := part.facts()["limits"]) is not None]

@@ -47,8 +47,10 @@ class Part:
     """Number of parts of the video."""
     folder: Path
     """The folder of all parts."""
+    passes: int = 1
+    """Number of passes over the part: 2 if the maps' scale must be known before they are drawn."""
     only_maps: bool = False
-    """Whether only the maps are predicted, because their scale must be known before they are drawn."""
+    """Whether only the maps are predicted, in the first of two passes."""
 
     @property
     def done(self) -> Path:
@@ -120,7 +122,14 @@ def why_whole(video: Path, outputs: Outputs) -> str:
 
 
 def make_parts(
-    video: Path, outputs: Outputs, options: PredictOptions, seconds: float, work: object, *, keep: bool
+    video: Path,
+    outputs: Outputs,
+    options: PredictOptions,
+    seconds: float,
+    longer_than_s: float,
+    work: object,
+    *,
+    keep: bool,
 ) -> list[Part]:
     """Plan the parts of a video, and create the folder for them next to its outputs.
 
@@ -129,11 +138,12 @@ def make_parts(
         outputs: its outputs.
         options: those of the prediction.
         seconds: maximum length of a part.
+        longer_than_s: length up to which a video is not cut, in seconds.
         work: everything else on which the results depend, with a complete ``repr``.
         keep: whether to use finished parts of an earlier run that was interrupted.
 
     Returns:
-        The parts; none if the video is not longer than one, or is not a video.
+        The parts; none if the video is not longer, or is not a video.
 
     Raises:
         InputError: the video cannot be read.
@@ -144,43 +154,57 @@ def make_parts(
     if (images := image_decoder(video, options.input)) is not None:
         images.close()
         return []
-    index = read_index(video, options.input, longer_than_s=seconds)
-    starts = starts_of(index, seconds) if index else []
-    if index is None or len(starts) < 2:
+    index = read_index(video, options.input, longer_than_s=longer_than_s)
+    if index is None or index.length_s <= longer_than_s:
+        return []
+    starts = starts_of(index, seconds)
+    if len(starts) < 2:
         return []
     folder, identity = folder_of(outputs), key_of(video, outputs, options, seconds, work)
     try:
         if not (keep and saved_key(folder) == identity):
             remove(folder)
             folder.mkdir()
-            Plan(index, tuple(starts)).save(folder)
             (folder / KEY).write_text(json.dumps({"key": identity}), encoding="utf-8")
+        if not (folder / PLAN).is_file():
+            Plan(index, tuple(starts)).save(folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    count = len(read_plan(folder).starts)
-    return [Part(number, count, folder, only_maps=needs_two_passes(outputs, options)) for number in range(count)]
+    passes = 2 if needs_two_passes(outputs, options) else 1
+    return parts_in(folder, len(read_plan(folder).starts), passes)
+
+
+def parts_in(folder: Path, count: int, passes: int) -> list[Part]:
+    """Return all parts of a video, for their first pass."""
+    return [Part(number, count, folder, passes, only_maps=passes > 1) for number in range(count)]
 
 
 def starts_of(index: FrameIndex, seconds: float) -> list[int]:
     """Return the first frames of parts of equal length, each at most ``seconds`` long."""
-    last = len(index.pts) - 1
-    begin_s, length_s = index.time_s(0), index.time_s(last) - index.time_s(0)
+    begin_s, length_s = index.time_s(0), index.length_s
     count = max(1, math.ceil(length_s / seconds))
     if not index.is_exact:
         count = min(count, MAX_FROM_START)
     return sorted({0} | {index.first_at(begin_s + length_s * number / count) for number in range(1, count)})
 
 
-def replan(parts: list[Part]) -> list[Part]:
+def cancel(folder: Path) -> None:
+    """Stop the work on parts that have not begun: without the plan, it is not started."""
+    remove(folder / PLAN)
+
+
+def replan(parts: list[Part], plan: Plan) -> list[Part]:
     """Plan the parts of a video again, whose index has turned out to be wrong: each is decoded from its start.
+
+    Args:
+        parts: all parts.
+        plan: their plan.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    folder = parts[0].folder
-    index = read_plan(folder).index.without_seeking()
-    length_s = index.time_s(len(index.pts) - 1) - index.time_s(0)
-    starts = starts_of(index, max(length_s / len(parts), 1e-3))
+    folder, index = parts[0].folder, plan.index.without_seeking()
+    starts = starts_of(index, index.length_s / len(parts))
     try:
         identity = (folder / KEY).read_bytes()
         remove(folder)
@@ -189,7 +213,7 @@ def replan(parts: list[Part]) -> list[Part]:
         (folder / KEY).write_bytes(identity)
     except OSError as error:
         raise cannot_write(folder, error) from error
-    return [Part(number, len(starts), folder, only_maps=parts[0].only_maps) for number in range(len(starts))]
+    return parts_in(folder, len(starts), parts[0].passes)
 
 
 def needs_two_passes(outputs: Outputs, options: PredictOptions) -> bool:

@@ -42,6 +42,11 @@ class FrameIndex:
         """Whether the timestamps are those of the frames."""
         return len(self.keyframes) > 0
 
+    @property
+    def length_s(self) -> float:
+        """Seconds from the first frame to the last."""
+        return self.time_s(len(self.pts) - 1) - self.time_s(0)
+
     def time_s(self, number: int) -> float:
         """Return the time of a frame in seconds."""
         return float(self.pts[number] * self.time_base)
