@@ -38,16 +38,20 @@ def clip(tmp_path_factory):
     return clips.make(path, frames=101, durations=(20, 17, 31), audio="aac", options={"g": "12", "bf": "3"})
 
 
-def saved(folder, name, **overrides):
-    network = lively(name, **overrides)
+def small(folder, name):
+    """Return a model of a network with random weights and small maps."""
+    network = lively(name)
     path = folder / f"{name}.safetensors"
-    weights.save(path, network.state_dict(), network.spec)
-    return path
+    weights.save(path, network.state_dict(), network.spec.with_size((64, 64)))
+    return load_model(path, "cpu", engine="torch", precision="float32")
 
 
-@pytest.mark.parametrize("name", ["tinyhd-m-quarter", "tinyhd-s-quarter", "uva-32", "stkd-pair"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("tinyhd-s-quarter", "hd2s", "thtdnet", "stkd-pair", "stkd")]
+
+
+@pytest.mark.parametrize("name", ["tinyhd-m-quarter", "uva-32", *SLOW])
 def test_maps_of_each_family(tmp_path, clip, name):
-    model = load_model(saved(tmp_path, name), "cpu", precision="float32")
+    model = small(tmp_path, name)
     paths = {
         kind: Outputs(npz=tmp_path / kind / "maps.npz", csv=tmp_path / kind / "maps.csv") for kind in ("whole", "parts")
     }
