@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from helpers import clips
 from helpers.networks import lively
 
 from tinyhd_cli import weights
-from tinyhd_cli.inference import Outputs, PredictOptions, load_model, parse_areas, predict_file
+from tinyhd_cli.inference import Outputs, PredictOptions, load_model, predict_file
 from tinyhd_cli.inference.split_join import join_parts
 from tinyhd_cli.inference.split_part import predict_part
-from tinyhd_cli.inference.split_plan import make_parts, replan, read_plan
-from tinyhd_cli.video.options import EncoderOptions
+from tinyhd_cli.inference.split_plan import make_parts, read_plan, replan
 
 AREAS = ("left=0%,0%,40%,100%", "disc=30%,40%,40%,40%")
 
@@ -46,7 +44,8 @@ def small(folder, name):
     return load_model(path, "cpu", engine="torch", precision="float32")
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("tinyhd-s-quarter", "hd2s", "thtdnet", "stkd-pair", "stkd")]
+LARGE = ("tinyhd-s-quarter", "hd2s", "thtdnet", "stkd-pair", "stkd")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in LARGE]
 
 
 @pytest.mark.parametrize("name", ["tinyhd-m-quarter", "uva-32", *SLOW])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TinyhdError, describe_unexpected
-from ..parallel import Event, Finished, Message, Progress, Ready, Where, Work, run
+from ..parallel import Again, Event, Finished, Message, Progress, Ready, Where, Work, run
 
 if TYPE_CHECKING:
     from ..inference.split_plan import Part, Plan
@@ -163,13 +163,15 @@ def items_of(
 
 
 def converted(
-    event: Progress | Finished, number: int, part: Part | None, division: Division | None, task: Task
+    event: Again | Progress | Finished, number: int, part: Part | None, division: Division | None, task: Task
 ) -> Generator[Event]:
     """Yield the events about a video that follow from an event about it or about one of its parts."""
     if division is None or part is None:
         yield replace(event, number=number)
     elif division.ended or division.decode_from_start:
         return
+    elif isinstance(event, Again):
+        yield replace(event, number=number)
     elif isinstance(event, Progress):
         yield division.progress(number, part, event.done / event.total if event.total else 0.0)
     else:

@@ -106,8 +106,8 @@ class Join:
             frames += 1
             duration_s = frame.time_s + float(frame.duration * frame.info.time_base)
         damaged = max(found["damaged"] for found in self.facts)
-        self.metadata.update(frames=frames, damaged=damaged, duration_s=round(duration_s, 6))
-        self.metadata["rate"] = mean_rate(self.metadata["rate"], frames, duration_s)
+        rate = mean_rate(round(float(self.run_context.info.rate), 6), frames, duration_s)
+        self.metadata.update(rate=rate, frames=frames, damaged=damaged, duration_s=round(duration_s, 6))
         for sink in self.sinks:
             sink.close()
         return Summary(frames, damaged, duration_s, self.outputs, self.areas.results(), self.areas.subject)

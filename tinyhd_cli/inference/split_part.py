@@ -196,7 +196,7 @@ class PartWork:
             count += 1
         for sink in sinks:
             sink.close()
-        return {"frames": count, "metadata": describe_run(reader, model, run)}
+        return {"frames": count, "metadata": describe_run(reader, model, run, count, 0.0)}
 
     def _other_sinks(self, stack: contextlib.ExitStack, run: RunContext) -> list[Sink]:
         """Open the files from which the tables and the arrays of the whole video are written."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..atomic_files import cannot_write, destination, is_special, make_parent, remove, temporary_path
 from ..errors import TinyhdError, UsageError
+from ..storage import name_of, url_of
 from ..version import __version__
 from ..video.frame_index import FrameIndex, read_index
 from ..video.images import image_decoder
@@ -114,6 +115,8 @@ def why_whole(video: Path, outputs: Outputs) -> str:
     if is_read_once(video):
         return f"{video} is a pipe, which can be read only once"
     for kind, path in outputs.requested():
+        if url_of(path) is not None:
+            return f"{flag(kind)} {path} is in an object store, in which parts are not joined"
         if path == STDOUT or is_special(path):
             return f"{flag(kind)} {path} is a pipe, which needs all frames in order"
         if kind in ("overlay", "maps") and path.suffix.lower() in ANIMATIONS:
@@ -234,8 +237,9 @@ def folder_of(outputs: Outputs) -> Path:
 
 def key_of(video: Path, outputs: Outputs, options: PredictOptions, seconds: float, work: object) -> str:
     """Return a text that is the same only for the same work on an unchanged file."""
-    state = video.stat()
-    facts = (str(video.absolute()), state.st_size, state.st_mtime_ns, outputs, options, seconds, work, __version__)
+    state = None if url_of(video) else video.stat()
+    file = (name_of(video), state and (state.st_size, state.st_mtime_ns))
+    facts = (file, outputs, options, seconds, work, __version__)
     with np.printoptions(threshold=sys.maxsize, precision=17):  # of areas' corners
         return hashlib.sha256(repr(facts).encode(errors="replace")).hexdigest()
 
