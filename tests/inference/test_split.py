@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import av
+import cv2
+import numpy as np
 import pytest
 from helpers import clips
 from helpers.networks import lively
 
 from tinyhd_cli import weights
-from tinyhd_cli.inference import Outputs, PredictOptions, load_model, predict_file
+from tinyhd_cli.durations import parse_duration
+from tinyhd_cli.errors import UsageError
+from tinyhd_cli.inference import Outputs, PredictOptions, load_model, parse_areas, predict_file
 from tinyhd_cli.inference.split_join import join_parts
 from tinyhd_cli.inference.split_part import predict_part
-from tinyhd_cli.inference.split_plan import make_parts, read_plan, replan
+from tinyhd_cli.inference.split_plan import DONE, CancelledError, cancel, make_parts, read_plan, replan
+from tinyhd_cli.video.options import EncoderOptions
+from tinyhd_cli.video.packets import ROW, decoding_times
+from tinyhd_cli.video.part_reader import NotSeekableError
 
 AREAS = ("left=0%,0%,40%,100%", "disc=30%,40%,40%,40%")
 
@@ -59,3 +68,136 @@ def test_maps_of_each_family(tmp_path, clip, name):
     assert (summary.frames, count) == (101, 4)
     for kind in ("npz", "csv"):
         assert getattr(paths["whole"], kind).read_bytes() == getattr(paths["parts"], kind).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return small(tmp_path_factory.mktemp("weights"), "uva-32")
+
+
+def outputs_in(folder, **changes):
+    names = {"overlay": "o.mp4", "maps": "maps", "npz": "a.npz", "csv": "a.csv", "json": "a.json", "aoi_plot": "p.png"}
+    return Outputs(**{kind: folder / name for kind, name in (names | changes).items()})
+
+
+def images_of(video):
+    """Return the time and the image of each frame of a video, gray."""
+    with av.open(str(video)) as container:
+        return [(frame.pts, frame.to_ndarray(format="gray")) for frame in container.decode(video=0)]
+
+
+def packet_times(video):
+    with av.open(str(video)) as container:
+        packets = container.demux(container.streams.video[0])
+        return [(packet.pts, packet.dts, packet.duration) for packet in packets if packet.size]
+
+
+def length(video):
+    with av.open(str(video)) as container:
+        return container.duration, [stream.duration for stream in container.streams]
+
+
+@pytest.mark.parametrize(
+    ("normalize", "changes", "without_index"),
+    [(None, {}, False), ("video", {"maps": "maps.mkv"}, False), (None, {"overlay": "o.mkv"}, True)],
+)
+def test_all_outputs(tmp_path, clip, model, normalize, changes, without_index):
+    """Lossless overlays are equal after decoding; all other outputs are equal as files."""
+    options = PredictOptions(normalize=normalize, areas=parse_areas(AREAS), encoder=EncoderOptions(crf=0))
+    whole, parts = (outputs_in(tmp_path / kind, **changes) for kind in ("whole", "parts"))
+    expected = predict_file(clip, model, whole, options)
+    found, count = predict_in_parts(clip, model, parts, options, 1.0, without_index)
+    assert count == 4
+    assert replace(found, outputs=whole) == expected
+    for kind, path in whole.requested():
+        other = getattr(parts, kind)
+        if path.is_dir():
+            assert contents(other) == contents(path) and len(contents(path)) == 101
+        elif path.suffix in (".mp4", ".mkv"):
+            pairs = list(zip(images_of(path), images_of(other), strict=True))
+            assert all(one[0] == two[0] for one, two in pairs)
+            assert max(int(np.abs(one[1].astype(int) - two[1]).max()) for one, two in pairs) <= 1
+            assert sorted(packet_times(other)) == sorted(packet_times(path))
+            assert length(other) == length(path)
+            if kind == "overlay":
+                assert clips.audio_packets(other) == clips.audio_packets(path) != []
+        else:
+            assert other.read_bytes().replace(b"/parts/", b"/whole/") == path.read_bytes()
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_decoding_times_of_joined_parts():
+    """The first packets of later parts get times after those of the part before, also at a variable rate."""
+
+    def table(rows):
+        return np.array([(pts, dts, 1, 1, False) for pts, dts in rows], ROW)
+
+    first = table([(0, -20), (30, -10), (10, 0), (20, 10)])
+    second = table([(40, -450), (540, -440), (50, 40), (530, 50)])
+    assert decoding_times([first, table([]), second]).tolist() == [-20, -10, 0, 10, 20, 30, 40, 50]
+    short = table([(0, 0)])
+    assert decoding_times([short, second]).tolist() == [-80, -40, 0, 40, 50]
+
+
+def test_a_short_video_and_an_image_stay_in_one_piece(tmp_path, clip):
+    outputs, options = outputs_in(tmp_path), PredictOptions()
+    assert make_parts(clip, outputs, options, 60.0, 60.0, "test", keep=False) == []
+    image = tmp_path / "image.png"
+    image.write_bytes(cv2.imencode(".png", np.zeros((40, 40, 3), np.uint8))[1].tobytes())
+    assert make_parts(image, Outputs(npz=tmp_path / "a.npz"), options, 0.01, 0.01, "test", keep=False) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["image.png"]
+
+
+def test_finished_parts_are_used_again(tmp_path, clip, model):
+    outputs, options = Outputs(csv=tmp_path / "a.csv"), PredictOptions()
+    parts = make_parts(clip, outputs, options, 1.0, 1.0, "test", keep=True)
+    predict_part(clip, parts[1], model, outputs, options)
+    finished = parts[1].done.stat().st_mtime_ns
+    again = make_parts(clip, outputs, options, 1.0, 1.0, "test", keep=True)
+    assert again == parts
+    predict_part(clip, again[1], model, outputs, options)
+    assert again[1].done.stat().st_mtime_ns == finished
+    make_parts(clip, outputs, replace(options, area_threshold=0.2), 1.0, 1.0, "test", keep=True)
+    assert not parts[1].done.exists()  # it was other work
+
+
+def test_a_part_whose_folder_was_removed_is_not_begun(tmp_path, clip, model):
+    outputs, options = Outputs(csv=tmp_path / "a.csv"), PredictOptions()
+    parts = make_parts(clip, outputs, options, 1.0, 1.0, "test", keep=False)
+    cancel(parts[0].folder)
+    with pytest.raises(CancelledError):
+        predict_part(clip, parts[0], model, outputs, options)
+
+
+def test_parts_that_decode_different_images_are_not_joined(tmp_path, clip, model):
+    outputs, options = Outputs(csv=tmp_path / "a.csv"), PredictOptions()
+    parts = make_parts(clip, outputs, options, 1.0, 1.0, "test", keep=False)
+    for part in parts:
+        predict_part(clip, part, model, outputs, options)
+    facts = parts[1].facts()
+    number = next(iter(facts["checksums"]))
+    assert number in parts[0].facts()["checksums"]
+    facts["checksums"][number] += 1
+    (parts[1].done / DONE).write_text(json.dumps(facts))
+    with pytest.raises(NotSeekableError, match="depends on where decoding starts"):
+        join_parts(clip, parts, outputs, options)
+    assert not outputs.csv.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5m", 300), ("300s", 300), ("300", 300), ("1h", 3600), ("1h30m", 5400), ("0.5s", 0.5)]
+)
+def test_lengths(text, seconds):
+    assert parse_duration(text, "--split") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "m", "-5m", "five", "5m3h", "1d", "nan"])
+def test_invalid_lengths(text):
+    with pytest.raises(UsageError, match=r"--split .*: give a length of time"):
+        parse_duration(text, "--split")
