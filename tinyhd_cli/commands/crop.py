@@ -13,11 +13,12 @@ from ..errors import UsageError
 from ..fields import OUTPUTS
 from ..inference.model_options import ModelOptions
 from ..wording import plural
-from .batch import Task, Turn, all_exist, for_each, warn_of_damage
+from .batch import all_exist, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
 from .options import Jobs, OutDir, Quiet, Scratch, SkipExisting, Videos
 from .run_options import RunOptions
+from .task import Task, Turn
 from .terminal import say
 
 if TYPE_CHECKING:

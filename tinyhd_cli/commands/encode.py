@@ -15,11 +15,12 @@ from ..fields import OUTPUTS, RUN
 from ..inference.model_options import ModelOptions
 from ..storage import named
 from ..wording import plural
-from .batch import Task, Turn, all_exist, for_each, warn_of_damage
+from .batch import all_exist, for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
 from .options import Jobs, OutDir, Quiet, Scratch, SkipExisting, Videos
 from .run_options import RunOptions
+from .task import Task, Turn
 from .terminal import say, stdout_console
 
 if TYPE_CHECKING:

@@ -14,30 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TinyhdError, describe_unexpected
 from ..parallel import Again, Event, Finished, Message, Progress, Ready, Where, Work, run
+from ..storage import name_of
+from .split_lengths import Split
+from .tally import Outcome
+from .task import Task, Turn
 
 if TYPE_CHECKING:
     from ..inference.split_plan import Part, Plan
-    from .batch import Task, Turn
 
 log = logging.getLogger("tinyhd")
-
-AUTOMATIC_S = 300.0
-"""Length of the parts of long videos on a cluster, in seconds."""
-
-AUTOMATIC_ABOVE_S = 600.0
-"""Length in seconds above which a video is long, on a cluster."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """How long videos are cut into parts."""
-
-    seconds: float
-    """Maximum length of a part."""
-    longer_than_s: float
-    """Length up to which a video is processed in one piece."""
-    keep: bool
-    """Whether to use finished parts of an earlier run, and keep those of a video that fails."""
 
 
 @dataclass
@@ -100,12 +85,17 @@ def divide(turns: Sequence[Turn], task: Task, split: Split | None) -> Divided:
     videos: dict[int, Division] = {}
     if split is None:
         return Divided(videos, keep=False)
-    for number, turn in enumerate(turns):
-        with contextlib.suppress(TinyhdError):
-            if parts := task.parts(turn.job, split):
-                from ..inference.split_plan import read_plan
+    from ..inference.split_plan import read_plan
 
-                videos[number] = Division(turn, parts, read_plan(parts[0].folder))
+    try:
+        for number, turn in enumerate(turns):
+            with contextlib.suppress(TinyhdError):
+                if parts := task.parts(turn.job, split):
+                    videos[number] = Division(turn, parts, read_plan(parts[0].folder))
+    except BaseException:
+        for division in videos.values():
+            clean(division, split.keep)
+        raise
     return Divided(videos, split.keep)
 
 
@@ -197,7 +187,7 @@ def joined(task: Task, division: Division) -> tuple[Any, TinyhdError | None]:
         return None, error
     except Exception as error:
         log.debug("%s", job.video, exc_info=True)
-        return None, TinyhdError(f"{job.video}: {describe_unexpected(error)}")
+        return None, TinyhdError(f"{name_of(job.video)}: {describe_unexpected(error)}")
 
 
 def failed(number: int, division: Division, error: TinyhdError) -> Generator[Event]:
@@ -214,10 +204,8 @@ def failed(number: int, division: Division, error: TinyhdError) -> Generator[Eve
 
 def ended(number: int, division: Division, result: Any, error: TinyhdError | None) -> Finished:
     """Return the end of a video."""
-    from .batch import Outcome
-
     division.ended = True
-    name = str(division.turn.job.video)
+    name = name_of(division.turn.job.video)
     if error is not None and not str(error).startswith(name):
         error = type(error)(f"{name}: {error}")
     return Finished(number, Outcome(name, division.turn.job, result, error), division.messages)

@@ -14,13 +14,14 @@ from ..fields import Adjust
 from ..inference.model_options import ModelOptions
 from ..inference.options import FIRST_MAP, Outputs, PredictOptions
 from ..wording import plural
-from .batch import Task, Turn, for_each, warn_of_damage
+from .batch import for_each, warn_of_damage
 from .model_options import load
 from .option_fields import with_options
 from .options import VIDEOS, Jobs, OutDir, Quiet, Scratch, SkipExisting, Split
-from .parts import Split as Lengths
-from .parts import lengths_of
 from .run_options import RunOptions
+from .split_lengths import Split as Lengths
+from .split_lengths import lengths_of
+from .task import Task, Turn
 from .terminal import say
 
 if TYPE_CHECKING:
