@@ -26,6 +26,9 @@ PARTS = {"left": 8, "all": 13, "count": 12, "speed": 10, "bar": 9}
 EVENT_INTERVAL_S = 1.0
 """Seconds between progress events with ``--json-log``."""
 
+BAR_INTERVAL_S = 0.1
+"""Minimum seconds between changes of the bar for all inputs."""
+
 PLAIN_INTERVAL_S = 10.0
 """Seconds between progress lines if stderr is not a terminal."""
 
@@ -75,13 +78,20 @@ class ProgressDisplay:
         if self._bars is None:
             return self._overall_lines(inputs, state)
         bars, task = self._bars, self._bars.add_task("", total=None)
+        shown_s = 0.0
 
         def show() -> None:
+            nonlocal shown_s
+            now = time.monotonic()
+            if now - shown_s < BAR_INTERVAL_S:  # adding up the frames of thousands of images takes milliseconds
+                return
+            shown_s = now
             done, total = state.frames()
             label = shortened(f"{state.ended} of {plural(inputs, 'input')}", "", self._label_width)
             bars.update(task, description=label, completed=round(done), total=round(total))
 
         show()
+        shown_s = 0.0  # the first change is shown at once
         return show
 
     def _overall_lines(self, inputs: int, state: Overall) -> Callable[[], None]:
