@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -192,3 +195,21 @@ def test_the_api_takes_urls(memory, clip, weights_file, model):
     assert len(list(tinyhd_cli.predict("memory://in/clip.mp4", loaded))) == 20
     with pytest.raises(tinyhd_cli.InputError, match=r"^memory://in/none.mp4: no such file$"):
         next(tinyhd_cli.predict("memory://in/none.mp4", loaded))
+
+
+def test_a_web_server(tinyhd, clip, model, monkeypatch, capsys):
+    """It has no ranges and is read by a copy; the query is shown nowhere."""
+    handler = partial(SimpleHTTPRequestHandler, directory=clip.parent)
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *details: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        assert tinyhd("predict", f"{url}/clip.mp4?sig=abc123", "--json", "out.json", *model) == 0
+        assert tinyhd("predict", f"{url}/none.mp4?sig=abc123", *model) == 3
+        server.shutdown()
+    assert tinyhd("predict", f"{url}/clip.mp4?sig=abc123", *model) == 3
+    written = json.loads(Path("out.json").read_text())
+    assert (written["video"], written["frames"]) == (f"{url}/clip.mp4", 20)
+    none, away = capsys.readouterr().err.splitlines()
+    assert none == f"tinyhd: {url}/none.mp4: no such file"
+    assert away == f"tinyhd: {url}/clip.mp4: the store cannot be reached; check the connection and the address"

@@ -13,7 +13,7 @@ from ..apps.gaze.options import GazeOptions, GazeOutputs
 from ..errors import OK, SOME_INPUT_FAILED
 from ..inference.model_options import ModelOptions
 from ..inference.options import STDOUT
-from ..storage import exists, fetched_tree, is_url, matches, path_of
+from ..storage import exists, fetched_tree, is_pattern, is_url, matches, path_of
 from ..wording import list_names, plural
 from .batch import warn_of_damage
 from .model_options import load
@@ -110,7 +110,7 @@ def matching(arguments: Sequence[str]) -> list[Path]:
 def in_store(url: str) -> list[Path]:
     """Return the file or folder at a URL, or those that match it as a pattern; the URL itself for none."""
     path = path_of(url)
-    if not glob.has_magic(url) or exists(path):
+    if not is_pattern(url) or exists(path):
         return [path]
     return [entry.path for entry in matches(url)] or [path]
 

@@ -114,7 +114,7 @@ def in_store(url: str, folders: Folders, errors: dict[str, InputError]) -> list[
         raise InputError(str(error)) from error
     if storage.exists(path):
         return in_folder(path, folders) if storage.is_folder(path) else [Input(path, named=True)]
-    if not glob.has_magic(url):
+    if not storage.is_pattern(url):
         raise InputError(f"{path}: no such file")
     return by_pattern(url, folders, errors)
 

@@ -17,7 +17,7 @@ from .addresses import (
     workplace,
 )
 from .copies import cached_copy, clean, fetched, hold, is_used, limit_scratch, release, share_scratch
-from .listing import Entry, entries, exists, fetched_tree, file_size, files_in, is_file, is_folder, matches
+from .listing import Entry, entries, exists, fetched_tree, file_size, files_in, is_file, is_folder, is_pattern, matches
 from .mirrors import copied, mirror
 from .publication import check_destination, publish, remove
 from .ranges import open_file, read_bytes
@@ -39,6 +39,7 @@ __all__ = [
     "is_file",
     "is_folder",
     "is_own_process_only",
+    "is_pattern",
     "is_url",
     "is_used",
     "limit_scratch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, TinyhdError
-from .addresses import path_of, url_of
+from .addresses import WITH_QUERY, path_of, url_of
 from .copies import fetched, hold, is_held, is_used
-from .stores import scheme_of, store_errors, store_of
+from .stores import ABSENT, problem, scheme_of, store_errors, store_of
 
 FOLDER = "directory"
 """fsspec's type of a folder."""
@@ -36,7 +37,7 @@ def entry_of(path: Path, kind: type[TinyhdError] = InputError) -> Entry | None:
         try:
             return to_entry(path, store_of(path).info(url_of(path)))
         except FileNotFoundError as error:
-            if "NoSuchBucket" in str(getattr(error.__cause__, "response", "")):
+            if problem(path, error) != ABSENT:
                 raise
             return None
 
@@ -127,6 +128,11 @@ def matches(pattern: str) -> list[Entry]:
         if item is not None and (hidden or not any(part.startswith(".") for part in name.split("/"))):
             listed.append(to_entry(item, info))
     return sorted(listed, key=lambda entry: entry.path)
+
+
+def is_pattern(url: str) -> bool:
+    """Return whether a URL may be a pattern. Web servers have no listings, and ``?`` starts a query there."""
+    return glob.has_magic(url) and scheme_of(path_of(url)) not in WITH_QUERY
 
 
 def path_in(other: Path, name: str) -> Path | None:

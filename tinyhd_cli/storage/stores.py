@@ -124,8 +124,8 @@ def problem(path: Path, error: BaseException) -> str:
         return f"needs {backend.module}, which cannot be imported; install it with: pip install '{backend.install}'"
     if codes & {"NoSuchBucket"}:
         return "the bucket does not exist"
-    if kinds & {"FileNotFoundError"}:
-        return "no such file"
+    if kinds & {"FileNotFoundError"} and not (kinds & AWAY or codes & {"401", "403"}):
+        return ABSENT
     where = f": set {backend.credentials}" if backend.credentials else ""
     if kinds & {"NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError", "DefaultCredentialsError"}:
         return f"no credentials for {scheme_of(path)}:// were found{where}"
@@ -144,6 +144,9 @@ def problem(path: Path, error: BaseException) -> str:
     named = sorted(code for code in codes if not code.isdigit()) or sorted(codes) or [type(error).__name__]
     return f"the store failed: {', '.join(named)}{text}"
 
+
+ABSENT = "no such file"
+"""The message about an object that does not exist."""
 
 FULL = {"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "EntityTooLarge", "BucketQuotaExceeded"}
 """Codes of a store without free space."""
@@ -178,10 +181,11 @@ def codes_of(error: BaseException) -> Iterator[object]:
     if isinstance(response, dict):  # botocore
         yield response.get("Error", {}).get("Code", "")
         yield response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-    for name in ("status", "code", "status_code"):  # aiohttp, gcsfs, azure
+    for name in ("status", "status_code", "code"):  # aiohttp, azure, gcsfs
         value = getattr(error, name, None)
         if isinstance(value, int | str):
             yield value
+            return
 
 
 def reached(path: Path) -> str:

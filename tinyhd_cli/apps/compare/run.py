@@ -19,6 +19,7 @@ from ...inference.predict import saliency_of
 from ...inference.tasks import require_task
 from ...inference.windows import Map
 from ...models import ModelSpec
+from ...storage import path_of
 from ...video.images import is_static_image
 from ...video.reader import Frame, VideoReader
 from ...video.source import is_read_once
@@ -120,7 +121,7 @@ def prepare(
         InputError: a version cannot be read, or an area is outside the frame.
     """
     options = options or CompareOptions()
-    versions = name_versions([Path(file) for file in files])
+    versions = name_versions([path_of(file) for file in files])
     own_areas = own_areas or {}
     if not areas and not own_areas:
         raise UsageError("compare needs areas: --aoi NAME=X,Y,WIDTH,HEIGHT or --aoi FILE")
