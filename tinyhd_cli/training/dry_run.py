@@ -13,7 +13,7 @@ from ..system import keep_freed_memory
 from ..wording import plural
 from . import checkpoints, cpu_layers, role_maps, sources, stages
 from .augment import run_student
-from .loop import accelerator
+from .launch import accelerator
 from .object_data import labeled_count
 from .options import TrainConfig
 from .picks import schedule

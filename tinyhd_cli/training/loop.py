@@ -30,6 +30,7 @@ from ..weights.model_card import write_card
 from . import checkpoints, cpu_layers, generators
 from .augment import Batch, autocast, collate, ground_truth, run_student, student_clips, targets
 from .hint import build_hint, with_features
+from .launch import accelerator, check_launcher
 from .losses import left_out, loss_terms, total
 from .objectives import LABELED, PAIRS
 from .optimizer import build_optimizer, ema_decay, lr_factor, milestones, set_lr
@@ -126,6 +127,7 @@ class Trainer:
         self.accelerator = accelerator(config)
         self.is_main: bool = self.accelerator.is_main_process
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        check_launcher(processes)
         with self.accelerator.main_process_first():  # it decodes and downloads; the others use the caches
             self.run_data: Run = prepare(config, self.accelerator.device, rank, processes, start_phase, resumed=resume)
         self.network: nn.Module = self.run_data.network
@@ -394,16 +396,3 @@ class Trainer:
             self.state.hint = {} if self.hint is None else dict(self.accelerator.unwrap_model(self.hint).state_dict())
             checkpoints.save(self.state, self.config)
         self.accelerator.wait_for_everyone()
-
-
-def accelerator(config: TrainConfig) -> Any:
-    """Return the Accelerator for a configuration; raise ``UsageError`` if the device is not available."""
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-
-    from ..inference.devices import pick_device
-
-    device = pick_device(config.device)
-    # Steps on single frames leave out the layers that compare the frames of a pair.
-    distributed = DistributedDataParallelKwargs(find_unused_parameters=config.pairs > 1 and config.clip_frames > 1)
-    # We apply autocast ourselves (``autocast``): Accelerate's setting is global to the process.
-    return Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[distributed])
