@@ -25,8 +25,8 @@ from tinyhd_cli.engines.lower_tinyhd import array, fuse, lower, rounded_up, up
 from tinyhd_cli.engines.lower_tinyhd import block as rewrite_block
 from tinyhd_cli.errors import UsageError
 from tinyhd_cli.models import create
-from tinyhd_cli.models.blocks.mobilenet3d import ConvNorm, InvertedResidual, pixel_shuffle_frames
-from tinyhd_cli.models.families.tinyhd.decoders import UNetDecoder, interpolate
+from tinyhd_cli.models.blocks.mobilenet3d import ConvNorm, InvertedResidual, interpolate, pixel_shuffle_frames
+from tinyhd_cli.models.families.tinyhd.decoders import UNetDecoder
 from tinyhd_cli.video.reader import VideoReader
 
 FASTEST = "fused" if available_isas() else "openvino"

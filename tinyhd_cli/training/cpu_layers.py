@@ -25,9 +25,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.blocks.mobilenet3d import InvertedResidual, Size3
+from ..models.blocks.mobilenet3d import InvertedResidual, Size3, Upsampling
 from .fast_blocks import DENSE, Stage, run_chain, supported
 from .fast_layers import Apply, FastConvNorm, compute_dtype, follow, pool, replace_layers, world_size
+from .fast_upsampling import CpuUpsampling
 
 CHANNELS_LAST = torch.channels_last_3d
 CHUNK_SIZE = 1 << 18
@@ -299,5 +300,7 @@ def accelerate(network: nn.Module) -> None:
         for name, child in list(module.named_children()):
             if isinstance(child, InvertedResidual):
                 setattr(module, name, CpuInvertedResidual(child))
+            elif isinstance(child, Upsampling):
+                setattr(module, name, CpuUpsampling())
             elif isinstance(child, nn.Conv3d) and child.groups == 1:
                 setattr(module, name, DenseConv(child))

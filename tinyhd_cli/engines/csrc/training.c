@@ -1,5 +1,5 @@
 /* Kernels for training inverted residuals: forward and backward passes of 1x1x1 and depthwise convolutions, with the
- * BatchNorm and the ReLU6 between them.
+ * BatchNorm and the ReLU6 between them; and of the pixel shuffles and interpolations between blocks.
  *
  * Only the outputs of convolutions are in memory, before BatchNorm. A kernel normalizes and activates a stage's input
  * while it reads it, and sums its output for BatchNorm while that is in the cache. Backward passes likewise turn the
@@ -27,7 +27,8 @@
 #define release free
 #endif
 
-enum { POINTWISE, POINTWISE_GRADIENT, DEPTHWISE, DEPTHWISE_GRADIENT, STATISTICS, GRADIENT_SUMS, NORMALIZE, APPLY_GRADIENT };
+enum { POINTWISE, POINTWISE_GRADIENT, DEPTHWISE, DEPTHWISE_GRADIENT, STATISTICS, GRADIENT_SUMS, NORMALIZE };
+enum { APPLY_GRADIENT = NORMALIZE + 1, SHUFFLE, SHUFFLE_GRADIENT, INTERPOLATE, INTERPOLATE_GRADIENT };
 enum { SINGLE, BFLOAT16, DOUBLE };
 
 /* Pixels that a 1x1x1 convolution processes at a time, and the distance of their rows, which differ by more than a power
@@ -35,7 +36,7 @@ enum { SINGLE, BFLOAT16, DOUBLE };
  * with its own sums; output channels at a time; bytes of a band of rows of a depthwise convolution. */
 enum { TILE = 256, STEP = TILE + 16, SLOTS = 16, PART = 12, BAND_BYTES = 768 << 10 };
 
-/* One pass over the tensors of a stage: a convolution and its BatchNorm. `real` is double in double precision, else
+/* One pass over the tensors of a stage: a convolution and its BatchNorm, or an upsampling. `real` is double in double precision, else
  * float. Pointers that an operation does not need are NULL. */
 struct stage {
     const void *input;                /* of the convolution: [n][inputs][pixels_in] */

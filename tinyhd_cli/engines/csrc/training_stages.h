@@ -614,6 +614,103 @@ static void T(apply_gradient)(const struct stage *s, int job) {
     }
 }
 
+/* ---- upsampling ------------------------------------------------------------------------------------------------ */
+
+/* Pixel shuffle of the frames of one channel of the result, or back. */
+static void T(shuffle)(const struct stage *s, int job, int back) {
+    int64_t pixels = (int64_t)s->frames * s->height * s->width;
+    int width = s->width;
+    for (int part = 0; part < 4; part += 2)
+        for (int64_t row = 0; row < (int64_t)s->frames * s->height; row++) {
+            int64_t narrow = (4 * (int64_t)job + part) * pixels + row * width;
+            int64_t wide = 4 * (int64_t)job * pixels + (4 * row + part) * width;
+            if (back) {
+                const STORED *from = (const STORED *)s->gradient + wide;
+                STORED *even = (STORED *)s->result + narrow, *odd = even + pixels;
+                for (int x = 0; x < width; x++) even[x] = from[2 * x], odd[x] = from[2 * x + 1];
+            } else {
+                const STORED *even = (const STORED *)s->input + narrow, *odd = even + pixels;
+                STORED *restrict to = (STORED *)s->result + wide;
+                for (int x = 0; x < width; x++) to[2 * x] = even[x], to[2 * x + 1] = odd[x];
+            }
+        }
+}
+
+/* A position on a smaller axis, between `index` and `next`, with aligned corners, rounded like PyTorch. */
+struct T(position) {
+    int index, next;
+    REAL fraction;
+};
+
+INLINE struct T(position) T(source)(int position, int small, int large) {
+    REAL exact = (large > 1 ? (REAL)(small - 1) / (REAL)(large - 1) : 0) * (REAL)position;
+    int index = exact < small - 1 ? (int)exact : small - 1;
+    int next = index < small - 1 ? index + 1 : index;
+    return (struct T(position)){index, next, next > index ? exact - index : 0};
+}
+
+/* Interpolate one plane linearly in time and space: first the rows of the input, then between them. */
+static void T(interpolate)(const struct stage *s, int job, REAL *memory) {
+    int w = s->width, wide = s->width_out, step = ROUNDED(wide);
+    const STORED *from = (const STORED *)s->input + (int64_t)job * s->frames * s->height * w;
+    STORED *to = (STORED *)s->result + (int64_t)job * s->frames_out * s->height_out * wide;
+    REAL *row = memory + (int64_t)s->frames * s->height * step;
+    for (int r = 0; r < s->frames * s->height; r++) {
+        REAL *out = memory + (int64_t)r * step;
+        for (int x = 0; x < w; x += VL) T(set)(row + x, T(get_some)(from + (int64_t)r * w + x, w - x));
+        for (int x = 0; x < wide; x++) {
+            struct T(position) p = T(source)(x, w, wide);
+            out[x] = row[p.index] + (row[p.next] - row[p.index]) * p.fraction;
+        }
+    }
+    for (int t = 0; t < s->frames_out; t++)
+        for (int y = 0; y < s->height_out; y++, to += wide) {
+            struct T(position) time = T(source)(t, s->frames, s->frames_out), down = T(source)(y, s->height, s->height_out);
+            const REAL *first = memory + (int64_t)time.index * s->height * step;
+            const REAL *second = memory + (int64_t)time.next * s->height * step;
+            for (int x = 0; x < wide; x += VL) {
+                vec a = T(at)(first + down.index * step + x), b = T(at)(second + down.index * step + x);
+                if (down.fraction > 0) {
+                    a += (T(at)(first + down.next * step + x) - a) * down.fraction;
+                    b += (T(at)(second + down.next * step + x) - b) * down.fraction;
+                }
+                T(put_some)(to + x, a + (b - a) * time.fraction, wide - x);
+            }
+        }
+}
+
+/* Add a multiple of a row to another. */
+INLINE void T(add_row)(REAL *to, const STORED *from, REAL factor, int width) {
+    for (int x = 0; x < width; x += VL) T(set)(to + x, T(at)(to + x) + T(get_some)(from + x, width - x) * factor);
+}
+
+static void T(interpolate_gradient)(const struct stage *s, int job, REAL *memory) {
+    int w = s->width, wide = s->width_out, step = ROUNDED(wide);
+    const STORED *from = (const STORED *)s->gradient + (int64_t)job * s->frames_out * s->height_out * wide;
+    STORED *to = (STORED *)s->result + (int64_t)job * s->frames * s->height * w;
+    REAL *row = memory + (int64_t)s->frames * s->height * step;
+    memset(memory, 0, (int64_t)s->frames * s->height * step * sizeof(REAL));
+    for (int t = 0; t < s->frames_out; t++)
+        for (int y = 0; y < s->height_out; y++, from += wide) {
+            struct T(position) time = T(source)(t, s->frames, s->frames_out), down = T(source)(y, s->height, s->height_out);
+            for (int k = 0; k < 4; k++) {
+                REAL factor = (k & 1 ? down.fraction : 1 - down.fraction) * (k & 2 ? time.fraction : 1 - time.fraction);
+                int frame = k & 2 ? time.next : time.index, line = k & 1 ? down.next : down.index;
+                if (factor > 0) T(add_row)(memory + ((int64_t)frame * s->height + line) * step, from, factor, wide);
+            }
+        }
+    for (int r = 0; r < s->frames * s->height; r++) {
+        const REAL *sums = memory + (int64_t)r * step;
+        memset(row, 0, w * sizeof(REAL));
+        for (int x = 0; x < wide; x++) {
+            struct T(position) p = T(source)(x, w, wide);
+            row[p.index] += sums[x] * (1 - p.fraction);
+            row[p.next] += sums[x] * p.fraction;
+        }
+        for (int x = 0; x < w; x += VL) T(put_some)(to + (int64_t)r * w + x, T(at)(row + x), w - x);
+    }
+}
+
 /* ---- jobs ------------------------------------------------------------------------------------------------------ */
 
 /* Return the numbers of memory that a thread needs. */
@@ -626,6 +723,8 @@ static int64_t T(memory)(const struct stage *s) {
     case POINTWISE_GRADIENT: return (inputs + outputs + PART) * STEP + sums + inputs * outputs;
     case DEPTHWISE: return T(plan_band)(&band, s, 0);
     case DEPTHWISE_GRADIENT: return T(plan_band)(&band, s, 1);
+    case INTERPOLATE:
+    case INTERPOLATE_GRADIENT: return (int64_t)s->frames * s->height * ROUNDED(s->width_out) + ROUNDED(s->width);
     default: return 0;
     }
 }
@@ -645,6 +744,10 @@ static int32_t T(run)(struct stage *s) {
         case GRADIENT_SUMS: T(gradient_sums)(s, job); break;
         case NORMALIZE: T(normalize)(s, job); break;
         case APPLY_GRADIENT: T(apply_gradient)(s, job); break;
+        case SHUFFLE: T(shuffle)(s, job, 0); break;
+        case SHUFFLE_GRADIENT: T(shuffle)(s, job, 1); break;
+        case INTERPOLATE: T(interpolate)(s, job, memory); break;
+        case INTERPOLATE_GRADIENT: T(interpolate_gradient)(s, job, memory); break;
         }
     release(memory);
     return 0;

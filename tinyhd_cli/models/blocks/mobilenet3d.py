@@ -39,6 +39,20 @@ def pixel_shuffle_frames(x: Tensor) -> Tensor:
     return x.transpose(1, 2)
 
 
+def interpolate(x: Tensor, *, time: int = 1, space: int = 1) -> Tensor:
+    """Upsample trilinearly by integer factors, with aligned corners."""
+    if time == 1 and space == 1:
+        return x
+    return F.interpolate(x, scale_factor=(time, space, space), mode="trilinear", align_corners=True)
+
+
+class Upsampling(nn.Module):
+    """Optionally a pixel shuffle of each frame, then trilinear interpolation; a module, so that it can be replaced."""
+
+    def forward(self, x: Tensor, *, shuffle: bool = False, time: int = 1, space: int = 1) -> Tensor:
+        return interpolate(pixel_shuffle_frames(x) if shuffle else x, time=time, space=space)
+
+
 class ConvNorm(nn.Sequential):
     """Convolution, BatchNorm and, with ``activation``, ReLU6."""
 
@@ -122,6 +136,7 @@ class MobileNet3d(nn.Module):
             channels = full_width // width_divisor
         blocks["18"] = ConvNorm(channels, HEAD_CHANNELS // width_divisor)
         self.blocks = nn.ModuleDict(blocks)
+        self.upsampling = Upsampling()
 
     @staticmethod
     def stream_channels(width_divisor: int = 1) -> tuple[int, int, int, int]:
@@ -146,5 +161,5 @@ class MobileNet3d(nn.Module):
             groups.append(torch.cat(taps, dim=1))
         # (16, 8, 96, 128) | (48, 8, 48, 64) | (96, 4, 24, 32)... All but the first double their resolution.
         shallow, *deeper = groups
-        half, quarter, eighth, sixteenth = (pixel_shuffle_frames(group) for group in deeper)
+        half, quarter, eighth, sixteenth = (self.upsampling(group, shuffle=True) for group in deeper)
         return torch.cat([shallow, half], dim=1), quarter, eighth, sixteenth

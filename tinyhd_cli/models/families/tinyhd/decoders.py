@@ -13,13 +13,13 @@ and output maps at full resolution, before the sigmoid. Besides their wiring, th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...blocks.mobilenet3d import InvertedResidual, MobileNet3d, pixel_shuffle_frames
+from ...blocks.mobilenet3d import InvertedResidual, MobileNet3d, Upsampling
 
 Streams = tuple[Tensor, Tensor, Tensor, Tensor]
 Outputs = Literal["single", "multi"]
@@ -29,13 +29,6 @@ FOLD: Final = "fold"  # 3 frames, stride 2: halves the time steps
 FRAME: Final = "frame"  # 1 frame: space only
 KEEP: Final = "keep"  # 3 frames, stride 1
 Temporal = Literal["fold", "frame", "keep"]
-
-
-def interpolate(x: Tensor, *, time: int = 1, space: int = 1) -> Tensor:
-    """Upsample trilinearly by integer factors, with aligned corners."""
-    if time == 1 and space == 1:
-        return x
-    return F.interpolate(x, scale_factor=(time, space, space), mode="trilinear", align_corners=True)
 
 
 def block(in_channels: int, out_channels: int, temporal: Temporal) -> InvertedResidual:
@@ -62,6 +55,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.multi = outputs == "multi"
         self.width_divisor = width_divisor
+        self.upsampling = Upsampling()
 
     def temporal(self, single: Temporal) -> Temporal:
         """Return the temporal behavior of a kernel: ``single``, or ``KEEP`` in multi-output networks."""
@@ -69,11 +63,13 @@ class Decoder(nn.Module):
 
     def up(self, x: Tensor) -> Tensor:
         """Double the resolution by pixel shuffle and, in multi-output networks, the time steps by interpolation."""
-        return interpolate(pixel_shuffle_frames(x), time=2 if self.multi else 1)
+        y: Tensor = self.upsampling(x, shuffle=True, time=2 if self.multi else 1)
+        return y
 
     def stretch(self, x: Tensor) -> Tensor:
         """Double the same dimensions by interpolation only, which keeps the number of channels."""
-        return interpolate(x, time=2 if self.multi else 1, space=2)
+        y: Tensor = self.upsampling(x, time=2 if self.multi else 1, space=2)
+        return y
 
 
 class HierarchicalDecoder(Decoder):
@@ -108,7 +104,7 @@ class HierarchicalDecoder(Decoder):
 
     def forward(self, streams: Streams) -> Tensor:
         x0, x1, x2, x3 = streams
-        shuffle = pixel_shuffle_frames
+        shuffle = partial(self.upsampling, shuffle=True)
 
         a = shuffle(self.x0[1](self.x0[0](x0)))  # (N, 12, 4, 192, 256)
         a = self.x0[3](self.x0[2](a))
@@ -119,7 +115,7 @@ class HierarchicalDecoder(Decoder):
         c = shuffle(self.x2[1](shuffle(self.x2[0](x2))))  # (N, 14, 1, 96, 128)
         c = self.x2[3](shuffle(self.x2[2](c)))
 
-        d = interpolate(x3, space=2) if self.interpolates_x3 else shuffle(x3)  # (N, 130, ., 24, 32)
+        d = self.upsampling(x3, space=2) if self.interpolates_x3 else shuffle(x3)  # (N, 130, ., 24, 32)
         d = self.x3[1](shuffle(self.x3[0](d)))
         d = self.x3[3](shuffle(self.x3[2](shuffle(d))))
 
