@@ -1,6 +1,7 @@
 """Layers that train faster on a CPU.
 
-Inverted residuals, and single layers of their kinds, run in compiled kernels: see :mod:`.fast_blocks`. The layers of
+Inverted residuals, and single layers of their kinds, run in compiled kernels: see :mod:`.fast_blocks`; pixel shuffles
+and interpolations too: see :mod:`.fast_upsampling`. The layers of
 this module are for packages built without a compiler, and for layers and types that the kernels do not support.
 PyTorch's 3D convolutions are slow on CPUs, most of all the backward pass of depthwise ones, and so is BatchNorm in
 channels-last layout. Therefore every tensor stays channels-last, and

@@ -62,11 +62,11 @@ class CpuUpsampling(Upsampling):
     def forward(self, x: Tensor, *, shuffle: bool = False, time: int = 1, space: int = 1) -> Tensor:
         if x.device.type != "cpu" or x.dtype not in TYPES or block_kernels.load() is None:
             return super().forward(x, shuffle=shuffle, time=time, space=space)
+        shuffled: Apply = Shuffle.apply
+        interpolated: Apply = Interpolate.apply
         if shuffle:
-            apply: Apply = Shuffle.apply
-            x = apply(x.contiguous())
+            x = shuffled(x.contiguous())
         if time == 1 and space == 1:
             return x
         frames, height, width = x.shape[2:]
-        apply = Interpolate.apply
-        return apply(x.contiguous(), (time * frames, space * height, space * width))
+        return interpolated(x.contiguous(), (time * frames, space * height, space * width))
