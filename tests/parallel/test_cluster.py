@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import platform
 import sys
@@ -10,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from helpers import work_items
+from helpers import clips, work_items
 
+from tinyhd_cli.commands.run_options import SameWeights, sha256_of
 from tinyhd_cli.errors import TinyhdError, UsageError, WeightsError
 from tinyhd_cli.parallel import (
     Again,
@@ -148,6 +151,81 @@ def test_a_missing_scheduler_and_a_missing_extra(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"^--cluster needs Dask: pip install 'tinyhd\[cluster\]'$"):
         ClusterOptions(cluster="local:2")
+
+
+def test_same_outputs_as_one_process(tinyhd, scheduler, weights_file, tmp_path, capfd):
+    """The outputs, the exit code, and the failures are those of one process; events name the input."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for frames, name in ((5, "c"), (3, "a")):
+        clips.make(folder / f"{name}.mp4", frames=frames)
+    (folder / "broken.mp4").write_bytes(b"no video")
+    command = ["predict", folder, "--csv", "{name}.csv", "--weights", weights_file, "--engine", "torch"]
+    command += ["--device", "cpu", "--json-log"]
+    assert tinyhd(*command, "--out-dir", "one", "--jobs", 1) == 1
+    alone = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert tinyhd(*command, "--out-dir", "two", "--cluster", scheduler, "--metrics", "run.prom") == 1
+    events = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    for name in ("a", "c"):
+        assert Path(f"one/{name}.csv").read_bytes() == Path(f"two/{name}.csv").read_bytes()
+    assert events[-1]["failed"] == alone[-1]["failed"]
+    for found in (alone, events):
+        task = {event["task"]: event["video"] for event in found if " frames in " in event.get("message", "")}
+        assert task == {1: f"{folder}/a.mp4", 3: f"{folder}/c.mp4"}
+        summary = next(event for event in found if event["level"] == "summary")
+        assert {key: summary[key] for key in ("videos", "frames", "failures", "retries")} == {
+            "videos": 3,
+            "frames": 8,
+            "failures": 1,
+            "retries": 0,
+        }
+    assert any(event.get("message", "").startswith("Dask dashboard: http") for event in events)
+    check_metrics(Path("run.prom").read_text(encoding="utf-8"))
+    assert tinyhd(*command, "--out-dir", "two", "--cluster", scheduler, "--skip-existing", "--metrics", folder) == 5
+
+
+def check_metrics(text):
+    """Check OpenMetrics text: by a parser if it is installed, and by its values."""
+    counts = {line.rpartition(" ")[0]: line.rpartition(" ")[2] for line in text.splitlines() if line[0] != "#"}
+    assert counts.pop("tinyhd_run_start_seconds") <= counts.pop("tinyhd_run_update_seconds")
+    assert counts == {
+        f'tinyhd_run_info{{version="{connect.__version__}"}}': "1",
+        "tinyhd_inputs": "3",
+        "tinyhd_inputs_waiting": "0",
+        'tinyhd_inputs_ended_total{outcome="done"}': "2",
+        'tinyhd_inputs_ended_total{outcome="skipped"}': "0",
+        'tinyhd_inputs_ended_total{outcome="failed"}': "1",
+        "tinyhd_frames_total": "8",
+        "tinyhd_retries_total": "0",
+    }
+    assert text.endswith("\n# EOF\n")
+    with contextlib.suppress(ImportError):
+        from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+        assert len(list(text_string_to_metric_families(text))) == 8
+
+
+def test_inputs_that_workers_cannot_read(tinyhd, scheduler, weights_file, tmp_path, capsys):
+    clip, other = clips.make(tmp_path / "a.mp4", frames=2), tmp_path / "b.mp4"
+    options = ("--weights", weights_file, "--cluster", scheduler)
+    assert tinyhd("predict", "-", *options, "--csv", "a.csv") == 2
+    assert "--cluster: workers cannot use standard input, because" in capsys.readouterr().err
+    assert tinyhd("predict", clip, *options, "--out-dir", "memory://here") == 2
+    assert "because memory:// belongs to one process" in capsys.readouterr().err
+    assert tinyhd("predict", clip, *options, "--jobs", 2) == 2
+    assert "--jobs and --cluster exclude each other" in capsys.readouterr().err
+    assert tinyhd("live", clip, *options) == 2
+    assert "No such option: --cluster" in capsys.readouterr().err
+    other.write_bytes(weights_file.read_bytes())
+    check = SameWeights(other, sha256_of(other))
+    check()
+    other.unlink()
+    with pytest.raises(WeightsError, match="no such file"):
+        check()
+    with pytest.raises(
+        WeightsError, match=r"have sha256 .*, but this client's have 0{12}\.\.\.; give workers the same"
+    ):
+        SameWeights(weights_file, "0" * 64)()
 
 
 def test_an_item_whose_workers_are_killed_fails_alone(scheduler):

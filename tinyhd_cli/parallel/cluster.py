@@ -120,6 +120,8 @@ class Run:
         """Last sign of life of each worker, by the scheduler's clock, and when it was first seen, by this one's."""
         self._looked_s = time.monotonic()
         self._window = 0
+        self._healthy: list[str] | None = None
+        """Workers that show signs of life, if there are others: the scheduler is to prefer them."""
         self._alone = 0
         """Number of looks since the last worker was seen."""
         client.subscribe_topic(client.id, self._receive)
@@ -201,13 +203,15 @@ class Run:
             [self._make_work] * len(keys),
             key=keys,
             pure=False,
+            workers=self._healthy,
+            allow_other_workers=self._healthy is not None,
         )
         for number, future in zip(numbers, futures, strict=True):
             self._attempts[number] = Attempt(future)
             self._watch(number, self._attempts[number])
 
-    def _again(self, number: int, workers: list[str] | None = None) -> None:
-        """Submit an item again, if possible to some workers."""
+    def _again(self, number: int) -> None:
+        """Submit an item again."""
         attempt = self._attempts[number]
         self._client.cancel([attempt.future], force=True)
         attempt.count += 1
@@ -221,8 +225,8 @@ class Run:
             True,
             key=(f"tinyhd-{self._client.id}", number, attempt.count),
             pure=False,
-            workers=workers,
-            allow_other_workers=workers is not None,
+            workers=self._healthy,
+            allow_other_workers=self._healthy is not None,
         )
         self._watch(number, attempt)
 
@@ -324,17 +328,23 @@ class Run:
         }
         silent = [address for address in workers if now - self._seen[address][1] >= SILENT_S]
         others = [address for address in workers if address not in silent]
-        if silent and others:
-            yield from self._replace(silent, others)
+        before, self._healthy = self._healthy, others if silent and others else None
+        if self._healthy:
+            yield from self._replace(silent, is_new=before != self._healthy)
         self._submit()
 
-    def _replace(self, silent: list[str], others: list[str]) -> Iterator[Event]:
-        for address, keys in self._client.processing(silent).items():
-            for key in keys:
-                if isinstance(key, tuple) and key[0] == f"tinyhd-{self._client.id}" and self._is_open(key[1]):
-                    self._attempts[key[1]].losses += 1
-                    yield Again(key[1], f"its worker {address} has shown no sign of life for {SILENT_S:.0f} s")
-                    self._again(key[1], others)
+    def _replace(self, silent: list[str], is_new: bool) -> Iterator[Event]:
+        """Give the items of silent workers to others; if they are new ones, also items that wait for any worker."""
+        keys = [key for found in self._client.processing(silent).values() for key in found if isinstance(key, tuple)]
+        stuck = {key[1] for key in keys if key[0] == f"tinyhd-{self._client.id}"}
+        for number in filter(self._is_open, list(self._attempts)):
+            attempt = self._attempts[number]
+            if number in stuck:
+                attempt.losses += 1
+                yield Again(number, f"its worker has shown no sign of life for {SILENT_S:.0f} s ({', '.join(silent)})")
+                self._again(number)
+            elif is_new and not attempt.starts:
+                self._again(number)
 
     # -------------------------------------------------------------------------------------------------------------- end
 
