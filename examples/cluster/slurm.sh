@@ -12,7 +12,7 @@ set -eu
 videos=$1 results=$2
 mkdir -p "$results"
 scheduler=$results/scheduler-${SLURM_JOB_ID:-0}.json
-trap 'rm -f "$scheduler"; kill 0' EXIT
+trap 'code=$?; trap "" TERM; kill 0; rm -f "$scheduler"; exit "$code"' EXIT
 
 dask scheduler --scheduler-file "$scheduler" --no-dashboard &
 while [ ! -s "$scheduler" ]; do sleep 1; done

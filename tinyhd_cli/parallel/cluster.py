@@ -15,7 +15,7 @@ import logging
 import pickle
 import queue
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ class Run:
         self._looked_s = time.monotonic()
         self._window = 0
         self._healthy: list[str] | None = None
-        """Workers that show signs of life, if there are others: the scheduler is to prefer them."""
+        """Workers that show signs of life, if there are others: those get no items. None: no restriction."""
         self._alone = 0
         """Number of looks since the last worker was seen."""
         client.subscribe_topic(client.id, self._receive)
@@ -204,7 +204,6 @@ class Run:
             key=keys,
             pure=False,
             workers=self._healthy,
-            allow_other_workers=self._healthy is not None,
         )
         for number, future in zip(numbers, futures, strict=True):
             self._attempts[number] = Attempt(future)
@@ -226,7 +225,6 @@ class Run:
             key=(f"tinyhd-{self._client.id}", number, attempt.count),
             pure=False,
             workers=self._healthy,
-            allow_other_workers=self._healthy is not None,
         )
         self._watch(number, attempt)
 
@@ -329,13 +327,14 @@ class Run:
         silent = [address for address in workers if now - self._seen[address][1] >= SILENT_S]
         others = [address for address in workers if address not in silent]
         before, self._healthy = self._healthy, others if silent and others else None
-        if self._healthy:
-            yield from self._replace(silent, is_new=before != self._healthy)
+        if silent or before != self._healthy:
+            yield from self._replace(silent if others else [], workers, is_new=before != self._healthy)
         self._submit()
 
-    def _replace(self, silent: list[str], is_new: bool) -> Iterator[Event]:
-        """Give the items of silent workers to others; if they are new ones, also items that wait for any worker."""
-        keys = [key for found in self._client.processing(silent).values() for key in found if isinstance(key, tuple)]
+    def _replace(self, silent: list[str], workers: Collection[str], is_new: bool) -> Iterator[Event]:
+        """Give the items of silent workers to others; if the healthy ones have changed, also items that only wait."""
+        found = self._client.processing(silent) if silent else {}
+        keys = [key for some in found.values() for key in some if isinstance(key, tuple)]
         stuck = {key[1] for key in keys if key[0] == f"tinyhd-{self._client.id}"}
         for number in filter(self._is_open, list(self._attempts)):
             attempt = self._attempts[number]
@@ -343,7 +342,7 @@ class Run:
                 attempt.losses += 1
                 yield Again(number, f"its worker has shown no sign of life for {SILENT_S:.0f} s ({', '.join(silent)})")
                 self._again(number)
-            elif is_new and not attempt.starts:
+            elif is_new and (not attempt.starts or attempt.worker not in workers):
                 self._again(number)
 
     # -------------------------------------------------------------------------------------------------------------- end
