@@ -68,9 +68,11 @@ def test_faults_are_reported_by_video(tinyhd, park, maps, bucket, capsys):
 
 
 def test_small_scratch(tinyhd, bucket, monkeypatch, capsys):
-    monkeypatch.setenv("TINYHD_SCRATCH", "2K")
-    assert tinyhd("evaluate", "--root", "memory://bucket/data", "--pred-dir", "memory://bucket/maps") == 3
-    assert "--scratch allows 0.0 MB" in capsys.readouterr().err
+    monkeypatch.setenv("TINYHD_SCRATCH", "1G")  # is restored after the option has changed it
+    command = ["evaluate", "--root", "memory://bucket/data", "--pred-dir", "memory://bucket/maps"]
+    assert tinyhd(*command, "--scratch", "2K") == 3
+    assert "--scratch allows 2,000" in capsys.readouterr().err
+    assert not copies._sizes and not copies._used, "no copy is left"
 
 
 def test_maps_in_videos(tinyhd, tmp_path, bucket, weights_file):

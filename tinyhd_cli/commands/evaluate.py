@@ -26,6 +26,7 @@ from .evaluate_compare import run_compare
 from .evaluate_score import run_scores
 from .evaluate_submission import run_submission
 from .option_fields import with_options
+from .options import Scratch
 from .terminal import say
 
 INSTEAD = "Instead of scores"
@@ -63,6 +64,7 @@ def evaluate(
             rich_help_panel=INSTEAD,
         ),
     ] = None,
+    scratch: Scratch = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")] = False,
 ) -> int:
     """Score saliency maps against recorded fixations, or against masks of objects.
