@@ -63,6 +63,7 @@ def test_existing_objects_are_not_made_again(tinyhd, memory, clip, model, tmp_pa
     )
     assert tinyhd(*command) == 0
     before = {path: memory.created(path) for path in memory.find("/out")}
+    memory.pipe_file("/out/b/0021.png", b"of a longer video")
     memory.rm_file("/out/b/0001.png")  # as in a folder of which only some files were put
     capsys.readouterr()
     assert tinyhd(*command) == 0

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 from numpy.typing import NDArray
 
+from .. import storage
 from ..atomic_files import cannot_write, make_parent, publish, remove, temporary_path
 from ..errors import OutputError
 from . import png
@@ -128,11 +129,11 @@ class ImageSequenceWriter:
         try:
             publish(self._partial, self._folder)
             for name in self._without:
-                (self._folder / name).unlink(missing_ok=True)
+                storage.remove(self._folder / name)
             # The images of a longer earlier run continue the numbering without a gap; other files are the user's.
             number = self._count + 1
-            while not self._names and (left_over := self._folder / numbered(self._pattern, number)).is_file():
-                left_over.unlink()
+            while not self._names and storage.is_file(left_over := self._folder / numbered(self._pattern, number)):
+                storage.remove(left_over)
                 number += 1
         except OSError as error:
             raise cannot_write(self.path, error) from error
