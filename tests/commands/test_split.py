@@ -8,6 +8,7 @@ from helpers import clips
 from helpers.networks import lively
 
 from tinyhd_cli import weights
+from tinyhd_cli.atomic_files import remove
 from tinyhd_cli.commands import parts
 from tinyhd_cli.errors import TinyhdError
 from tinyhd_cli.parallel import Finished, Progress, Ready
@@ -41,7 +42,7 @@ def rounds(monkeypatch):
 
 def without_frame(path, lost):
     """Write a clip of which one packet cannot be decoded, and return its path."""
-    whole = clips.make(path.with_name("whole.mkv"), frames=75, options={"g": "12", "bf": "0"})
+    whole = clips.make(path.with_name("whole.mkv"), frames=50, options={"g": "12", "bf": "0"})
     with av.open(str(whole)) as source, av.open(str(path), "w") as container:
         stream = container.add_stream_from_template(source.streams.video[0])
         for number, packet in enumerate(source.demux(source.streams.video[0])):
@@ -56,7 +57,7 @@ def without_frame(path, lost):
 
 def test_several_videos(tinyhd, tmp_path, network, rounds, capsys):
     """A video with a lost frame takes a second round; a short one and a missing one are as ever."""
-    long = clips.make(tmp_path / "long.mp4", frames=75, options={"g": "12"})
+    long = clips.make(tmp_path / "long.mp4", frames=50, options={"g": "12"})
     damaged = without_frame(tmp_path / "damaged.mkv", 30)
     short = clips.make(tmp_path / "short.mp4", frames=20)
     inputs = (long, damaged, tmp_path / "missing.mp4", short)
@@ -64,9 +65,9 @@ def test_several_videos(tinyhd, tmp_path, network, rounds, capsys):
     assert tinyhd("predict", *inputs, *look, "--out-dir", "whole") == 1
     capsys.readouterr()
     assert tinyhd("predict", *inputs, *look, "--out-dir", "parts", "--split", "1s") == 1
-    assert rounds == [3 + 3 + 1, 3]
+    assert rounds == [2 + 2 + 1, 2]
     messages = capsys.readouterr().err
-    assert "long.mp4 (1/3): 75 frames" in messages and "damaged.mkv (2/3): 74 frames" in messages
+    assert "long.mp4 (1/3): 50 frames" in messages and "damaged.mkv (2/3): 49 frames" in messages
     assert messages.count("skipped 1 damaged") == 1
     assert "missing.mp4: no such file" in messages and "4 inputs: 3 done, 1 failed" in messages
     here = tmp_path / "here"
@@ -79,30 +80,40 @@ def test_several_videos(tinyhd, tmp_path, network, rounds, capsys):
 
 
 def test_a_failed_part(tinyhd, tmp_path, network, rounds, capsys, monkeypatch):
-    """The video fails with one line, its other parts are left, and other inputs go on."""
-    from tinyhd_cli.inference import split_part
+    """The video fails with one line, its other parts are left, and other inputs go on; finished parts can be kept."""
+    from tinyhd_cli.inference import split_join, split_part
+    from tinyhd_cli.inference.predict import Summary
+    from tinyhd_cli.inference.split_plan import read_plan
 
     one = clips.make(tmp_path / "one.mp4", frames=75, options={"g": "12"})
     two = clips.make(tmp_path / "two.mp4", frames=75, options={"g": "12"})
-    begun, predict = [], split_part.predict_part
+    begun, failing = [], {("one.mp4", 1)}
 
-    def fail(video, part, *rest):
+    def predict_part(video, part, *rest):
+        read_plan(part.folder)  # a part of a video that has failed is not begun
         begun.append((video.name, part.number))
-        if (video, part.number) == (one, 1) and len(begun) < 5:
+        if begun[-1] in failing:
             raise TinyhdError("the disk is full")
-        predict(video, part, *rest)
+        part.done.mkdir(exist_ok=True)
 
-    monkeypatch.setattr(split_part, "predict_part", fail)
+    def join_parts(video, parts, outputs, options):
+        assert all(part.done.is_dir() for part in parts)
+        outputs.csv.write_text("joined\n")
+        remove(parts[0].folder)
+        return Summary(75, 0, 2.5, outputs)
+
+    monkeypatch.setattr(split_part, "predict_part", predict_part)
+    monkeypatch.setattr(split_join, "join_parts", join_parts)
     options = ("--weights", network, "--engine", "torch", "--csv", "{name}.csv", "--split", "1s")
     assert tinyhd("predict", one, two, *options) == 1
     messages = capsys.readouterr().err
     assert messages.count("one.mp4: the disk is full") == 2  # at once, and in the list of failures
     assert "2 inputs: 1 done, 1 failed" in messages
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["two.csv"]
-    begun.clear()
+    assert begun == [("one.mp4", 0), ("one.mp4", 1), ("two.mp4", 0), ("two.mp4", 1), ("two.mp4", 2)]
     assert tinyhd("predict", one, *options, "--skip-existing") == 1
-    begun += [None] * 9
-    assert len(list((tmp_path / "here").glob(".*.parts"))) == 1
+    assert len(list((tmp_path / "here").glob(".*.parts/part-00000"))) == 1
+    failing.clear()
     assert tinyhd("predict", one, *options, "--skip-existing") == 0
     assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["one.csv", "two.csv"]
 

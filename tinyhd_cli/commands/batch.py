@@ -203,8 +203,9 @@ def do_in_parallel(
                 progress.show(event)
                 metrics.update()
         except KeyboardInterrupt:
-            say(f"tinyhd: interrupted; {tally.summary()}")
-            tally.close()
+            if tally.total > 1:
+                say(f"tinyhd: interrupted; {tally.summary()}")
+                tally.close()
             raise
     in_order = [outcomes[number] for number in range(len(jobs))]
     order = {outcome.name: number for number, outcome in enumerate(in_order)}

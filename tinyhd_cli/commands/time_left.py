@@ -24,6 +24,9 @@ class Claims:
     A video without a claim is assumed to have the mean number of frames of the others.
     """
 
+    FEWEST = 2
+    """Number of videos from which on their claims are needed."""
+
     def __init__(self, videos: Sequence[Path]) -> None:
         self._videos = videos
         self._claims: list[int | None] = [None] * len(videos)
@@ -31,7 +34,7 @@ class Claims:
         self._thread = threading.Thread(target=self._read_claims, name="tinyhd-claims", daemon=True)
 
     def __enter__(self) -> Self:
-        if len(self._videos) > 1:
+        if len(self._videos) >= self.FEWEST:
             self._thread.start()
         return self
 
@@ -91,7 +94,9 @@ class TimeLeft(Claims):
 
 
 class Overall(Claims):
-    """Progress and time left of all videos, several of which are processed at the same time."""
+    """Progress and time left of all videos, several of which, or parts of one, are processed at the same time."""
+
+    FEWEST = 1
 
     def __init__(self, videos: Sequence[Path]) -> None:
         super().__init__(videos)
