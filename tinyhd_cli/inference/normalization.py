@@ -23,9 +23,9 @@ LOW, HIGH = 0.05, 0.998
 TIME_CONSTANT_S = 2.0
 """Time constant of the running scale in seconds: the time in which it follows 63 % of a step."""
 
-WARM_UP_S = 16.0
-"""Time in seconds after which a running scale is that of any earlier start: 0.03 % of a difference between their
-limits remain, less than a level of 255."""
+WARM_UP_S = 56.0
+"""Time in seconds after which a running scale is that of any earlier start: of a difference between their limits,
+exp(-28) or 7e-13 remains. A larger one would move single pixels to the next entry of a color map."""
 
 EPS = 1e-12
 
