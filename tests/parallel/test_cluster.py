@@ -153,15 +153,14 @@ def test_a_missing_scheduler_and_a_missing_extra(monkeypatch, tmp_path):
         ClusterOptions(cluster="local:2")
 
 
-def test_same_outputs_as_one_process(tinyhd, scheduler, weights_file, tmp_path, capfd):
+def test_same_outputs_as_one_process(tinyhd, scheduler, tmp_path, capfd):
     """The outputs, the exit code, and the failures are those of one process; events name the input."""
     folder = tmp_path / "clips"
     folder.mkdir()
     for frames, name in ((5, "c"), (3, "a")):
         clips.make(folder / f"{name}.mp4", frames=frames)
     (folder / "broken.mp4").write_bytes(b"no video")
-    command = ["predict", folder, "--csv", "{name}.csv", "--weights", weights_file, "--engine", "torch"]
-    command += ["--device", "cpu", "--json-log"]
+    command = ["predict", folder, "--csv", "{name}.csv", "--json-log"]
     assert tinyhd(*command, "--out-dir", "one", "--jobs", 1) == 1
     alone = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
     assert tinyhd(*command, "--out-dir", "two", "--cluster", scheduler, "--metrics", "run.prom") == 1

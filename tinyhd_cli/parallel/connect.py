@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
+import sys
 import time
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,8 @@ def connected(where: Cluster) -> Iterator[Any]:
         logging.getLogger(f"distributed{name}").setLevel(SILENT)
     configured = dask.config.set(CONFIGURATION)
     with configured, contextlib.ExitStack() as stack:
+        if where.local is not None and sys.platform != "win32":
+            resource_tracker.ensure_running()  # starting it would unblock Ctrl-C for the processes that follow
         try:
             with interrupts_blocked():  # also in the threads and processes that start here
                 cluster = started(where, quiet)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..atomic_files import sweep
 from ..errors import TinyhdError, describe_unexpected
 from ..log_text import text_of
 from ..storage import named
@@ -240,17 +239,6 @@ def check(version: str, order: bytes, test: bytes) -> TinyhdError | None:
 def sendable(error: TinyhdError) -> TinyhdError:
     """Return an error for another machine, with URLs instead of the files of this one that stand for them."""
     return type(error)(named(str(error)))
-
-
-def sweep_all(folders: list[str], folder: str) -> None:
-    """Remove the temporary files of processes of this machine that have ended.
-
-    Args:
-        folders: folders of outputs, relative to ``folder``.
-        folder: current folder of the client.
-    """
-    for name in folders:
-        sweep(Path(folder, name))
 
 
 @contextlib.contextmanager
