@@ -137,7 +137,8 @@ class Run:
             self._make_work = self._client.submit(remote.keep, self._make_work, pure=False)
             self._client.replicate([self._make_work])
         self._submit()
-        while self._attempts:
+        # Dask's end of an attempt that was replaced may never come, if its workers have gone.
+        while self._next < len(self._items) or any(not attempt.ended for attempt in self._attempts.values()):
             timeout = self._looked_s + LOOK_INTERVAL_S - time.monotonic()
             try:
                 entry = self._entries.get(timeout=max(0.0, timeout))
@@ -267,8 +268,13 @@ class Run:
         return Finished(number, error=TinyhdError(f"{reason}{last}; perhaps memory ran out"))
 
     def _end(self, event: Finished) -> Iterator[Event]:
-        self._attempts[event.number].ended = True
+        attempt = self._attempts[event.number]
+        attempt.ended = True
         yield event
+        if attempt.count > 1:  # the result may be that of an earlier attempt
+            self._client.cancel([attempt.future], force=True)
+            self._attempts.pop(event.number, None)
+            self._submit()
 
     def _done(self, entry: Done) -> Iterator[Event]:
         attempt = self._attempts.get(entry.number)
