@@ -290,7 +290,7 @@ class Run:
                     self._require_scheduler()
                     yield from self._lost(entry.number, "Dask has canceled the work")
         if attempt.ended:
-            del self._attempts[entry.number]  # the scheduler forgets it
+            self._attempts.pop(entry.number, None)  # the scheduler forgets it
             self._submit()
 
     def _fetch(self, number: int, attempt: Attempt) -> Iterator[Event]:
