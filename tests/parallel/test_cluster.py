@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import platform
@@ -11,6 +10,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import prometheus_client.parser
 import pytest
 from helpers import clips, work_items
 
@@ -184,7 +184,7 @@ def test_same_outputs_as_one_process(tinyhd, scheduler, tmp_path, capfd):
 
 
 def check_metrics(text):
-    """Check OpenMetrics text: by a parser if it is installed, and by its values."""
+    """Check Prometheus text: by a parser, by what the node exporter requires, and by its values."""
     counts = {line.rpartition(" ")[0]: line.rpartition(" ")[2] for line in text.splitlines() if line[0] != "#"}
     assert counts.pop("tinyhd_run_start_seconds") <= counts.pop("tinyhd_run_update_seconds")
     assert counts == {
@@ -197,11 +197,39 @@ def check_metrics(text):
         "tinyhd_frames_total": "8",
         "tinyhd_retries_total": "0",
     }
-    assert text.endswith("\n# EOF\n")
-    with contextlib.suppress(ImportError):
-        from prometheus_client.openmetrics.parser import text_string_to_metric_families
+    found = list(prometheus_client.parser.text_string_to_metric_families(text))
+    assert {family.type for family in found} == {"gauge", "counter"}
+    assert sum(len(family.samples) for family in found) == len(counts) + 2
+    assert len(found) == 8
+    described = {line.split()[2]: line.split()[3] for line in text.splitlines() if line.startswith("# TYPE")}
+    samples = {line.partition("{")[0].split()[0] for line in text.splitlines() if line[0] != "#"}
+    assert set(described) == samples, "the node exporter knows a counter by its complete name"
+    assert set(described.values()) == {"gauge", "counter"}, "the node exporter refuses files with other types"
 
-        assert len(list(text_string_to_metric_families(text))) == 8
+
+def test_metrics_overwrite_no_input_and_no_output(tinyhd, weights_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    clip = clips.make(tmp_path / "clip.mp4", frames=2)
+    (tmp_path / "frames").mkdir()
+    frame = tmp_path / "frames/0001.png"
+    frame.write_bytes(b"not read")
+    (tmp_path / "link.prom").symlink_to(clip)
+    before = {path: path.read_bytes() for path in (clip, frame, weights_file)}
+    predict = ("predict", "clip.mp4", "--weights", weights_file, "--csv", "a.csv", "--metrics")
+    for metrics in ("./clip.mp4", "link.prom", weights_file):
+        assert tinyhd(*predict, metrics) == 2
+        assert "is an input of this command; write to another file" in capsys.readouterr().err
+    assert tinyhd("predict", "frames", "--as-video", "--csv", "a.csv", "--metrics", frame) == 2
+    assert "is an input of this command" in capsys.readouterr().err
+    assert tinyhd(*predict, tmp_path / "a.csv") == 2
+    assert "a.csv: is an output of this command; write to another file" in capsys.readouterr().err
+    report = ("report", "clip.mp4", "-o", "a.html", "--summary-file", "all.html")
+    assert tinyhd(*report, "--metrics", "all.html") == 2
+    assert "is an output of this command" in capsys.readouterr().err
+    assert tinyhd(*predict, "-") == 2
+    assert "--metrics -: " in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".csv", ".html")]
 
 
 def test_inputs_that_workers_cannot_read(tinyhd, scheduler, weights_file, tmp_path, capsys):

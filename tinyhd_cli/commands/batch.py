@@ -21,7 +21,7 @@ from .jobs import count_processes
 from .parallel_progress import ParallelProgress, about_input, count_of, label_of
 from .parts import Divided, divide, run_in_parts
 from .progress import ProgressDisplay, progress_display
-from .run_metrics import MetricsFile, show_table
+from .run_metrics import MetricsFile, check_metrics, show_table
 from .run_options import RunOptions
 from .split_lengths import Split
 from .tally import Outcome, Tally
@@ -77,6 +77,9 @@ def for_each(
     for job in plan.jobs:
         task.check(job)
     check_destination(path for job in plan.jobs for path in job.outputs.values())
+    running = running or RunOptions()
+    read = [*(item.path for item in inputs.found), *([task.model.weights] if task.model.weights else [])]
+    check_metrics(running.metrics, read, [*(path for job in plan.jobs for path in job.outputs.values()), *task.files()])
     tally = Tally(len(plan.jobs) + len(inputs.errors) + len(plan.errors))
     for name, error in [*inputs.errors.items(), *plan.errors.items()]:
         tally.fail(name, error)
@@ -90,7 +93,6 @@ def for_each(
             say(note)
     if plan.jobs:
         unusable = [Outcome(name, None, error=error) for name, error in tally.failed]
-        running = running or RunOptions()
         where = running.where(jobs, plan.jobs, task.model)
         turns = [Turn(job, label_of(job, number, len(plan.jobs)), unseen) for number, job in enumerate(plan.jobs)]
         divided = divide(turns, task, split)

@@ -138,6 +138,10 @@ class Reports(Task):
                 length = f"{plural(result.frames, 'frame')}, {plural(result.scenes, 'scene')}"
             say(f"{turn.label}: {length} -> {result.page}")
 
+    def files(self) -> list[Path]:
+        """Return the page about all inputs."""
+        return [self.summary] if self.summary is not None else []
+
     def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Write the page about all inputs."""
         from ..apps.report.summary import write_summary

@@ -27,7 +27,7 @@ class RunOptions:
         None,
         OUTPUTS,
         "FILE",
-        "Write counts of inputs, frames, and failures as OpenMetrics text during the run, such as for node exporters.",
+        "Write counts of inputs, frames, and failures during the run as Prometheus text; node exporters read *.prom.",
         kind=Path,
     )
 

@@ -12,6 +12,8 @@ from .tally import Outcome
 from .terminal import say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..callbacks import OnProgress
     from ..inference.io_paths import Job
     from ..inference.model import Model
@@ -82,6 +84,10 @@ class Task(ABC):
             seconds: time since work on it began.
         """
         raise NotImplementedError
+
+    def files(self) -> list[Path]:
+        """Return the files that :meth:`finish` writes."""
+        return []
 
     def finish(self, outcomes: Sequence[Outcome]) -> None:  # noqa: B027  (most commands need no last step)
         """Use the results of all inputs, in the order of the command line; not called after an interruption."""
