@@ -141,6 +141,17 @@ def test_errors_before_work(tinyhd, memory, clip, tmp_path, monkeypatch, capsys,
     assert not memory.find("/out")
 
 
+def test_names_that_are_too_long_are_listed_once(tinyhd, memory, clip, capsys):
+    long = f"/in/{'m' * 260}.mp4"
+    for name in (long, f"{long}.mp4"):
+        memory.pipe_file(name, clip.read_bytes())
+    assert tinyhd("predict", "memory://in", "--out-dir", "memory://out", "--csv", "m.csv") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-3] == "tinyhd: 2 of 2 inputs failed:"
+    for line, name in zip(lines[-2:], (long, f"{long}.mp4"), strict=True):
+        assert line.startswith(f"  memory:/{name}: the output's name has ")
+
+
 def test_a_missing_package_is_named(tinyhd, monkeypatch, memory, clip, capsys):
     from dataclasses import replace
 

@@ -69,7 +69,7 @@ def find_videos(arguments: Sequence[str], folders: Folders = "video") -> Inputs:
         try:
             found = matching(argument, folders, inputs.errors)
         except InputError as error:
-            inputs.errors[argument] = error
+            inputs.errors[storage.name_of(argument)] = error
             continue
         for item in found:
             path = normalized(item.path)
@@ -135,7 +135,7 @@ def by_pattern(pattern: str, folders: Folders, errors: dict[str, InputError]) ->
             except NoVideos:
                 continue
             except InputError as error:
-                errors[str(match.path)] = error
+                errors[storage.name_of(match.path)] = error
                 failed += 1
     if not found and not failed:
         what = "only folders without videos or images" if without else "no file"

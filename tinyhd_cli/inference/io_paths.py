@@ -91,7 +91,7 @@ def make_plan(found: Sequence[Input], templates: Mapping[str, str], out_dir: Pat
         if not item.named and job in earlier:
             result.ignored.append(job.video)
         elif error := too_long(job, vary):
-            result.errors[str(job.video)] = error
+            result.errors[storage.name_of(job.video)] = error
         else:
             result.jobs.append(job)
     check_folder(result.jobs, templates, vary, separate=any(item.one_of for item in found))

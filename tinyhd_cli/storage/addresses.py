@@ -7,7 +7,6 @@ of its stand-in, so that no message contains them.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import re
@@ -25,7 +24,14 @@ SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "hf", "https", "http", "memory")
 WITH_QUERY = ("https", "http")
 """Schemes whose URLs can contain a query and credentials."""
 
-URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+URL = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+"""Matches URLs of all schemes, also chains such as ``zip::s3``."""
+
+WEB_URL = re.compile(r"https?://[^\s\"'<>\\]+", re.IGNORECASE)
+"""Matches the web addresses in a text."""
+
+WEB_HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]+)(:\d*)?")
+"""Matches the host and the port of a web address."""
 
 ROOT_NAME = re.compile(r"tinyhd-([0-9a-f]{8})-(\d+)-(\d+)-\w+")
 """Matches the names of the roots: machine, process ID and start time of the process."""
@@ -35,6 +41,12 @@ _root: str = ""
 
 _hidden: list[tuple[str, str]] = []
 """Credentials and queries of URLs; their numbers are part of the stand-ins."""
+
+_numbers: dict[tuple[str, str], int] = {}
+"""The numbers of the items of ``_hidden``."""
+
+_secret_hosts: set[str] = set()
+"""Hosts of URLs that have credentials or queries."""
 
 
 class StandIn(type(Path())):  # type: ignore[misc]  # PosixPath or WindowsPath
@@ -79,21 +91,37 @@ def path_of(text: str | os.PathLike[str]) -> Path:
         rest, mark, query = rest.partition("?")
         query = mark + query
     place, slash, key = rest.partition("/")
-    credentials, at, host = place.rpartition("@")
-    if at and scheme not in WITH_QUERY and ":" in credentials:
-        raise UsageError(
-            f"{scheme}://...@{host}/{key}: credentials in URLs are not supported; set them in the environment"
-        )
-    if scheme not in WITH_QUERY:
-        credentials, at, host = "", "", place
+    credentials, host = "", place
+    if scheme in WITH_QUERY:
+        credentials, _, host = place.rpartition("@")
+    check_credentials(match[0], scheme, host, rest)
     parts = key.rstrip("/").split("/") if key.strip("/") else []
     if not host or {"", ".", ".."} & {host, *parts} or "\0" in rest:
         raise UsageError(f"{scheme}://{host}{slash}{key}: a part of this address is empty, '.' or '..'")
     if credentials or query:
-        if (credentials, query) not in _hidden:
+        _secret_hosts.add(host)
+        number = _numbers.setdefault((credentials, query), len(_hidden))
+        if number == len(_hidden):
             _hidden.append((credentials, query))
-        scheme = f"{scheme}~{_hidden.index((credentials, query))}"
+        scheme = f"{scheme}~{number}"
     return StandIn(root(), scheme, host, *parts)
+
+
+def check_credentials(url: str, scheme: str, host: str, rest: str) -> None:
+    """Raise ``UsageError`` if a URL of a bucket contains credentials, or those of a web address are ambiguous.
+
+    Args:
+        url: the complete URL.
+        scheme: its scheme.
+        host: host and port, or the bucket.
+        rest: everything after ``://`` except the query.
+    """
+    if scheme not in WITH_QUERY:
+        if "@" in rest and ":" in host.partition("@")[0] and not host.startswith("arn:"):
+            raise UsageError(f"{hide(url)}: credentials in URLs are not supported; set them in the environment")
+    elif host and not WEB_HOST.fullmatch(host):
+        advice = "write / ? @ in a user name or password as %2F %3F %40"
+        raise UsageError(f"{hide(url)}: the port is not a number; {advice}")
 
 
 def url_of(path: str | os.PathLike[str]) -> str | None:
@@ -112,7 +140,12 @@ def url_of(path: str | os.PathLike[str]) -> str | None:
 
 
 def name_of(path: str | os.PathLike[str]) -> str:
-    """Return the name of a path for people: the URL without credentials and query, or the path."""
+    """Return the name of a path, or of an argument, for people: the URL without credentials and query, or the path."""
+    if is_url(path):
+        try:
+            path = path_of(path)
+        except UsageError:
+            return hide(os.fspath(path))
     return named(os.fspath(path))
 
 
@@ -121,15 +154,23 @@ def named(text: str) -> str:
     if not _root:
         return text
     text = re.sub(rf"{re.escape(_root + os.sep)}(\w+)(~\d+)?[/\\]+", r"\1://", text)
-    for credentials, query in _hidden:
-        for secret in filter(None, (credentials, query)):
-            text = text.replace(secret, "...")
-    return text
+    return WEB_URL.sub(without_secrets, text) if _secret_hosts else text
 
 
-def hide(text: str) -> str:
-    """Return a URL without credentials and query."""
-    return re.sub(r"\?.*", "?...", re.sub(r"://[^/@]*@", "://...@", text), flags=re.DOTALL)
+def without_secrets(match: re.Match[str]) -> str:
+    """Return a web address without credentials and query, if a URL in use has the same host and has any."""
+    address, mark, _ = match[0].partition("?")
+    scheme, _, rest = address.partition("://")
+    place, slash, key = rest.partition("/")
+    _, at, host = place.rpartition("@")
+    if host not in _secret_hosts:
+        return match[0]
+    return f"{scheme}://{'...' + at if at else ''}{host}{slash}{key}{mark and '?...'}"
+
+
+def hide(url: str) -> str:
+    """Return a URL that cannot be parsed without everything that may be a part of its credentials, and its query."""
+    return re.sub(r"\?.*", "?...", re.sub(r"://.*@", "://...@", url, flags=re.DOTALL), flags=re.DOTALL)
 
 
 def is_own_process_only(path: Path) -> bool:
@@ -141,10 +182,13 @@ def root() -> str:
     """Return the folder of this process's stand-ins; the first call creates it."""
     global _root
     if not _root:
+        from multiprocessing.util import Finalize
+
         sweep()
         machine, pid, started = process_key()
         folder = os.path.realpath(tempfile.mkdtemp(prefix=f"tinyhd-{machine}-{pid}-{started}-"))
-        atexit.register(remove_root, folder, pid)
+        # Processes of multiprocessing run no functions of atexit. The priority is below that of joining processes.
+        Finalize(None, remove_root, args=(folder,), exitpriority=-1)
         _root = os.path.join(folder, "stores")  # noqa: PTH118  (compared as text)
     return _root
 
@@ -154,10 +198,10 @@ def workplace(path: Path) -> Path:
     return Path(root()).with_name("work") / path.name
 
 
-def remove_root(folder: str, pid: int) -> None:
-    """Remove a root at the end of the process that made it, not of one forked from it."""
-    if os.getpid() == pid:
-        shutil.rmtree(folder, ignore_errors=True)
+def remove_root(folder: str) -> None:
+    """Remove a root, at the end of the process that made it, and the roots of the processes that it had to kill."""
+    shutil.rmtree(folder, ignore_errors=True)
+    sweep()
 
 
 def sweep() -> None:

@@ -214,14 +214,22 @@ def fetch_all(files: list[Path]) -> None:
 def fetch(path: Path, kind: type[TinyhdError] = InputError) -> None:
     """Copy one file from its store; it has its name when it is complete."""
     with store_errors(path, kind):
+        from fsspec import Callback
+
         store, url = store_of(path), url_of(path)
-        reserve(path, store.info(url).get("size") or 0, kind)
+        size = store.info(url).get("size") or 0  # a web server need not say it
+        reserve(path, size, kind)
+
+        def count(_: int | None, copied: int) -> None:
+            if copied > size:
+                reserve(path, copied, kind)
+
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as target:
                 partial = Path(target.name)
             try:
-                store.get_file(url, str(partial))
+                store.get_file(url, str(partial), callback=Callback(hooks={"count": count}))
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -232,9 +240,9 @@ def fetch(path: Path, kind: type[TinyhdError] = InputError) -> None:
 
 
 def reserve(path: Path, size: int, kind: type[TinyhdError]) -> None:
-    """Count a copy; raise an error of a class if it does not fit."""
+    """Count a copy, which may have been counted with a smaller size; raise an error of a class if it does not fit."""
     with _lock:
-        used, limit = sum(_sizes.values()), scratch_limit()
+        used, limit = sum(_sizes.values()) - _sizes.get(path, 0), scratch_limit()
         if used + size > limit:
             room = f"a copy needs {size:,} bytes, but --scratch allows {limit:,}"
             other = f", {used:,} of which are in use" if used else ""

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, cast
 
 from .addresses import url_of
 from .copies import hold, is_used, release
-from .stores import scheme_of, store_errors, store_of
+from .stores import WEB, backend_of, scheme_of, store_errors, store_of
 
 BLOCK_BYTES = 4 << 20
 """Bytes of one request; the next block is read ahead."""
@@ -34,10 +34,23 @@ def open_file(path: Path) -> BinaryIO:
             return cast("BinaryIO", io.BytesIO(store.cat_file(url)))
         options = {"maxblocks": MAX_BLOCKS}
         file = store.open(url, "rb", block_size=BLOCK_BYTES, cache_type="background", cache_options=options)
-    if file.seekable():
+        has_ranges = sends_ranges(path, file)
+    if has_ranges:
         return cast("BinaryIO", RangeFile(path, file))
     file.close()
     return cast("BinaryIO", CopiedFile(path))
+
+
+def sends_ranges(path: Path, file: Any) -> bool:
+    """Return whether a file in a store can be read by ranges. Web servers need not say sizes or send ranges."""
+    if file.size is None:
+        return False
+    if backend_of(path) is WEB and file.size > BLOCK_BYTES:  # a smaller file is read by one request
+        try:
+            file._fetch_range(file.size - 1, file.size)
+        except ValueError:  # the answer is the whole file
+            return False
+    return True
 
 
 def read_bytes(path: Path) -> bytes:

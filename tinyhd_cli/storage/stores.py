@@ -33,6 +33,10 @@ S3_ATTEMPTS = 2
 """Attempts of s3fs, each with all attempts of botocore."""
 
 
+WEB_CONNECT_S, WEB_READ_S = 5.0, 20.0
+"""Seconds to wait for a web server's connection, and for its next bytes. A transfer may take any time."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """A kind of store."""
@@ -93,7 +97,13 @@ def open_store(scheme: str) -> AbstractFileSystem:
     import fsspec
 
     logging.getLogger("fsspec").setLevel(logging.ERROR)
-    store = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **backend.options)
+    options = backend.options
+    if backend is WEB:
+        from aiohttp import ClientTimeout
+
+        timeout = ClientTimeout(total=None, sock_connect=WEB_CONNECT_S, sock_read=WEB_READ_S)
+        options = {"client_kwargs": {"timeout": timeout}}
+    store = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
     if backend is S3:
         store.retries = S3_ATTEMPTS
     return store
@@ -124,7 +134,7 @@ def problem(path: Path, error: BaseException) -> str:
         return f"needs {backend.module}, which cannot be imported; install it with: pip install '{backend.install}'"
     if codes & {"NoSuchBucket"}:
         return "the bucket does not exist"
-    if kinds & {"FileNotFoundError"} and not (kinds & AWAY or codes & {"401", "403"}):
+    if kinds & {"FileNotFoundError"} and is_absent(backend, kinds, codes):
         return ABSENT
     where = f": set {backend.credentials}" if backend.credentials else ""
     if kinds & {"NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError", "DefaultCredentialsError"}:
@@ -138,11 +148,28 @@ def problem(path: Path, error: BaseException) -> str:
         return "the store is overloaded or out of service: try again later"
     if kinds & {"FileExpired"} or codes & {"412", "PreconditionFailed"}:
         return "was replaced while it was read: run the same command again"
+    if kinds & BROKEN:
+        return "the connection broke: run the same command again"
     if kinds & AWAY:
         return f"the store cannot be reached{reached(path)}; check the connection and the address"
+    if kinds & {"TooManyRedirects", "RedirectClientError"}:
+        return "the server redirects to no file"
     text = f" ({one_line(error)})" if isinstance(error, ValueError | NotImplementedError) else ""
     named = sorted(code for code in codes if not code.isdigit()) or sorted(codes) or [type(error).__name__]
     return f"the store failed: {', '.join(named)}{text}"
+
+
+def is_absent(backend: Backend, kinds: set[str], codes: set[str]) -> bool:
+    """Return whether ``FileNotFoundError`` means that there is no file. fsspec raises it for web servers' errors, too.
+
+    Args:
+        backend: the kind of the store.
+        kinds: names of the classes of the error and of its causes.
+        codes: codes of responses.
+    """
+    if backend is WEB and "ClientError" in kinds:
+        return bool(codes & {"404", "410"})
+    return not (kinds & AWAY or codes & {"401", "403"})
 
 
 ABSENT = "no such file"
@@ -150,6 +177,9 @@ ABSENT = "no such file"
 
 FULL = {"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull", "EntityTooLarge", "BucketQuotaExceeded"}
 """Codes of a store without free space."""
+
+BROKEN = {"ClientPayloadError", "ResponseStreamingError", "IncompleteRead", "IncompleteReadError"}
+"""Names of errors of responses that end too early."""
 
 AWAY = {
     "ConnectionError",
