@@ -99,7 +99,7 @@ def test_commands_receive_the_defaults_of_the_library(monkeypatch, name, config)
 
     module = {"predict": predict, "crop": crop, "encode": encode, "report": report}[name]
     received = []
-    monkeypatch.setattr(module, "for_each", lambda *arguments: received.append(arguments) or 0)
+    monkeypatch.setattr(module, "for_each", lambda *arguments, **named: received.append(arguments) or 0)
     commands()[name].main(["clip.mp4", "--quiet"], standalone_mode=False)
     _, _, _, task, quiet = received[0][:5]
     assert (task.options, task.model, quiet) == (config(), ModelOptions(), True)

@@ -83,3 +83,19 @@ def stating():
 def refusing():
     """Fail to check a worker."""
     raise WeightsError("no such weights there")
+
+
+def dying_once(make_work, parts, marker):
+    """Prepare; the process that is the first to work on certain parts of a video is killed in the middle of it."""
+    work = make_work()
+
+    def begin(turn, report):
+        def reported(phase, done, total):
+            if turn.part.number in parts and done > 4 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            report(phase, done, total)
+
+        return work(turn, reported)
+
+    return begin

@@ -16,8 +16,8 @@ import pytest
 from helpers import clips
 
 from tinyhd_cli.commands import progress, terminal, time_left
-from tinyhd_cli.commands.batch import MAX_LISTED, Tally
 from tinyhd_cli.commands.progress import LABEL_WIDTH, PARTS, ProgressDisplay, parts_for, shortened
+from tinyhd_cli.commands.tally import MAX_LISTED, Tally
 from tinyhd_cli.commands.time_left import TimeLeft, claimed_frames
 from tinyhd_cli.errors import InputError
 

@@ -10,10 +10,15 @@ import time
 from functools import partial
 from pathlib import Path
 
+import av
+import numpy as np
 import prometheus_client.parser
 import pytest
 from helpers import clips, work_items
+from helpers.networks import lively
 
+from tinyhd_cli import weights
+from tinyhd_cli.commands import parts, split_lengths
 from tinyhd_cli.commands.run_options import SameWeights, sha256_of
 from tinyhd_cli.errors import TinyhdError, UsageError, WeightsError
 from tinyhd_cli.parallel import (
@@ -253,6 +258,42 @@ def test_inputs_that_workers_cannot_read(tinyhd, scheduler, weights_file, tmp_pa
         WeightsError, match=r"have sha256 .*, but this client's have 0{12}\.\.\.; give workers the same"
     ):
         SameWeights(weights_file, "0" * 64)()
+
+
+@pytest.mark.parametrize("killed", [(), pytest.param((1,), marks=pytest.mark.slow)])
+def test_a_long_video_in_parts(tinyhd, scheduler, tmp_path, monkeypatch, capsys, killed):
+    """It is cut without --split, and a part whose worker is killed is done again."""
+    path, network = tmp_path / "small.safetensors", lively("uva-32")
+    weights.save(path, network.state_dict(), network.spec)
+    clip = clips.make(tmp_path / "clip.mp4", frames=75, audio="aac", options={"g": "12"})
+    command = ("predict", clip, "--weights", path, "--engine", "torch", "--precision", "float32", "--crf", 0)
+    outputs = ("--overlay", "{name}.mp4", "--csv", "{name}.csv", "--npz", "{name}.npz")
+    assert tinyhd(*command, *outputs, "--out-dir", "whole", "--threads", 1) == 0
+    monkeypatch.setattr(split_lengths, "AUTOMATIC_S", 1.0)
+    monkeypatch.setattr(split_lengths, "AUTOMATIC_ABOVE_S", 2.0)
+    numbers, marker = [], tmp_path / "killed"
+
+    def run_and_kill(make_work, turns, where):
+        numbers.extend(turn.part.number for turn in turns)
+        return run(partial(work_items.dying_once, make_work, killed, marker), turns, where)
+
+    monkeypatch.setattr(parts, "run", run_and_kill)
+    capsys.readouterr()
+    assert tinyhd(*command, *outputs, "--out-dir", "parts", "--cluster", scheduler) == 0
+    assert numbers == [0, 1, 2] and marker.exists() == bool(killed)
+    assert capsys.readouterr().err.count("(part 2 of 3)") == len(killed)
+    assert sorted(path.name for path in Path("parts").iterdir()) == ["clip.csv", "clip.mp4", "clip.npz"]
+    for name in ("clip.csv", "clip.npz"):
+        assert Path("parts", name).read_bytes() == Path("whole", name).read_bytes()
+    whole, joined = (images_of(Path(folder, "clip.mp4")) for folder in ("whole", "parts"))
+    assert len(joined) == 75 and np.array_equal(joined, whole)
+    assert clips.audio_packets(Path("parts/clip.mp4")) == clips.audio_packets(Path("whole/clip.mp4")) != []
+
+
+def images_of(video):
+    """Return the images of a video, gray."""
+    with av.open(str(video)) as container:
+        return np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)])
 
 
 def test_an_item_whose_workers_are_killed_fails_alone(scheduler):

@@ -161,7 +161,7 @@ def converted(
     elif division.ended or division.decode_from_start:
         return
     elif isinstance(event, Again):
-        yield replace(event, number=number)
+        yield Again(number, f"{event.reason} (part {part.number + 1} of {part.count})")
     elif isinstance(event, Progress):
         yield division.progress(number, part, event.done / event.total if event.total else 0.0)
     else:
