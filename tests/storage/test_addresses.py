@@ -35,6 +35,10 @@ def test_local_paths_are_plain_paths():
         assert storage.url_of(storage.path_of(text)) is None
     assert type(storage.path_of("a/b.mp4")) is type(Path("a/b.mp4"))
     assert storage.path_of("file:///tmp/x") == Path("/tmp/x")
+    assert storage.path_of("file://localhost/tmp/a%20b") == Path("/tmp/a b")
+    for wrong in ("file://host/tmp/x", "file://x.mp4"):
+        with pytest.raises(UsageError, match="write file:///FOLDER/FILE, or the path itself"):
+            storage.path_of(wrong)
 
 
 @pytest.mark.parametrize("url", ["s3://b//x", "s3://b/../x", "s3://b/a/./x", "s3:///x", "s3://../x", "s3://b/a\0b"])
@@ -81,8 +85,9 @@ def test_addresses_that_look_like_credentials():
 
 def test_only_urls_of_hosts_with_secrets_are_changed():
     storage.path_of("https://a@one/x?b")
-    text = 'a b ? "https://a@two/a?b" https://one/a?b https://a@one/b, https://one/@a'
-    assert storage.named(text) == 'a b ? "https://a@two/a?b" https://one/a?... https://...@one/b, https://one/@a'
+    text = 'a b ? "https://a@two/a?b" https://one/a?b https://a@one/b, https://one/@a#b'
+    assert storage.named(text) == 'a b ? "https://a@two/a?b" https://one/a?... https://...@one/b, https://one/@a#...'
+    assert storage.name_of(storage.path_of("https://two/x#token=1")) == "https://two/x"
 
 
 def test_chains_are_refused():

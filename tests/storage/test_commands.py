@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import pickle
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import clips
 from helpers.stores import copies_of, put
 from PIL import Image
 
+from tinyhd_cli.commands.batch import InProcess
+from tinyhd_cli.errors import InputError
 from tinyhd_cli.inference.inputs import find_videos
-from tinyhd_cli.storage import addresses, path_of, stores
+from tinyhd_cli.storage import addresses, copies, fetched, path_of, share_scratch, stores
 
 OUTPUTS = ("--csv", "{name}.csv", "--maps", "{name}", "--npz", "{name}.npz", "--json", "{name}.json")
 
@@ -122,6 +127,7 @@ def test_images_and_areas(tinyhd, memory, model, tmp_path, monkeypatch, capsys):
         ),
         (("memory://in/a.mp4", "memory://other/a.mp4", "--out-dir", "memory://out"), 2, "would both be written to"),
         (("memory://in/a.mp4", "--overlay", "memory://in/a.mp4"), 2, "is the input itself"),
+        (("memory://in/a.mp4", "--out-dir", "memory://out/x", "--csv", "../../y.csv"), 2, "'..' cannot be part of an"),
         (("memory://in/a.mp4", "--out-dir", "https://host/out"), 5, "https:// can only be read"),
         (("memory://in/a.mp4", "--weights", "memory://w.safetensors"), 4, "memory://w.safetensors: no such file"),
         (("memory://in//a.mp4",), 3, "a part of this address is empty"),
@@ -152,6 +158,37 @@ def test_names_that_are_too_long_are_listed_once(tinyhd, memory, clip, capsys):
         assert line.startswith(f"  memory:/{name}: the output's name has ")
 
 
+def test_a_full_disk_is_not_a_full_store(memory, monkeypatch):
+    memory.pipe_file("/in/a.png", b"x")
+
+    def fail(*arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(memory), "get_file", fail)
+    with pytest.raises(InputError, match=r"^memory://in/a.png: the disk of temporary files \(.*\) is full; set TMPDIR"):
+        fetched(path_of("memory://in/a.png"))
+
+
+def test_space_for_copies(monkeypatch):
+    one, other = path_of("memory://b/1"), path_of("memory://b/2")
+    free = SimpleNamespace(free=100)
+    monkeypatch.delenv(copies.SCRATCH_VARIABLE)
+    monkeypatch.setattr(copies.shutil, "disk_usage", lambda path: free)
+    copies.reserve(one, 30, InputError)
+    with pytest.raises(InputError, match=r"needs 30 bytes, but --scratch allows 50, 30 of which are in use"):
+        copies.reserve(other, 30, InputError)  # nothing of the first copy is on the disk
+    copies.discard(one)
+    monkeypatch.setenv(copies.SCRATCH_VARIABLE, "80")
+    work = pickle.loads(pickle.dumps(InProcess(None, 2)))  # as sent to a worker of a cluster
+    monkeypatch.delenv(copies.SCRATCH_VARIABLE)
+    try:
+        share_scratch(work.processes, work.scratch)
+        assert copies.scratch_limit() == 40
+    finally:
+        share_scratch(1, None)
+    assert copies.scratch_limit() == 50
+
+
 def test_a_missing_package_is_named(tinyhd, monkeypatch, memory, clip, capsys):
     from dataclasses import replace
 
@@ -174,8 +211,6 @@ def test_a_clip_that_vanishes(tinyhd, memory, clip, tmp_path, model, monkeypatch
 
 
 def test_weights_are_fetched_once(tinyhd, memory, clip, weights_file, model, monkeypatch, capsys):
-    from tinyhd_cli.storage import copies
-
     put(memory, "/in", clip, weights_file)
     fetched = []
     fetch = copies.fetch

@@ -110,6 +110,7 @@ for number in range(1000):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_partial_object(s3, clips_bucket, tmp_path):
     folder, small, large = tmp_path / "folder", tmp_path / "small", tmp_path / "large"
     folder.mkdir()
@@ -208,6 +209,15 @@ def test_uploads_that_are_refused(tinyhd, clip, model, monkeypatch, capsys, stat
     error = capsys.readouterr().err
     assert error.startswith(f"tinyhd: s3://full/x.csv: {message}")
     assert error.count("\n") == 1
+
+
+def test_expired_tokens():
+    """S3 answers 400 to HEAD, without a text."""
+    from botocore.exceptions import ClientError
+
+    error = ClientError({"Error": {"Code": "400"}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "HeadObject")
+    message = storage.stores.problem(storage.path_of("s3://b/x"), error)
+    assert "check whether the credentials have expired (AWS_PROFILE" in message
 
 
 def test_a_store_that_is_away(tinyhd, clip, model, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -23,8 +24,10 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     content = b""
+    queries: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
+        self.queries.append(self.path.partition("?")[2])
         what, content = self.path.split("/")[1], self.content
         self.send_response(int(what) if what.isdigit() else 302 if what in ("loop", "file") else 200)
         if what in ("loop", "file"):
@@ -82,6 +85,14 @@ def test_errors_of_the_server(web, what, message):
     else:
         with pytest.raises(InputError, match=message):
             storage.exists(path)
+
+
+def test_queries_are_sent_as_given(web):
+    """A signature may be of the text of the query."""
+    for query in ("sig=a%2Fb%3D%20+c%41&d=[1]", "name=a b\u00e9"):
+        Handler.queries.clear()
+        assert storage.is_file(storage.path_of(f"{web}/plain/a clip.mp4?{query}#token"))
+        assert set(Handler.queries) == {query.replace(" ", "%20").replace("\u00e9", "%C3%A9")}
 
 
 def test_an_answer_that_ends_too_early(web):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from ..atomic_files import sweep
 from ..complete import is_complete
 from ..errors import TinyhdError, describe_unexpected
 from ..parallel import Again, Finished, Message, Processes, Report, Where, Work
-from ..storage import check_destination, name_of, named, share_scratch
+from ..storage import check_destination, given_scratch, name_of, named, share_scratch
 from ..system import limit_threads
 from ..wording import damage
 from .jobs import count_processes
@@ -222,10 +222,12 @@ class InProcess:
     task: Task
     processes: int
     """Number of processes that share the space for copies of inputs."""
+    scratch: str | None = field(default_factory=given_scratch)
+    """``--scratch`` of the command."""
 
     def __call__(self) -> Work:
         """Return the work on one turn."""
-        share_scratch(self.processes)
+        share_scratch(self.processes, self.scratch)
         model = self.task.load()
 
         def work(turn: Turn, report: Report) -> Outcome:

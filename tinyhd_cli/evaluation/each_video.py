@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import parallel
 from ..datasets import Dataset, Video
 from ..errors import TinyhdError, describe_unexpected
-from ..storage import share_scratch, url_of
+from ..storage import given_scratch, share_scratch, url_of
 from ..system import keep_freed_memory
 
 log = logging.getLogger("tinyhd")
@@ -65,6 +65,7 @@ class InProcess:
     make_work: Callable[[], Work]
     processes: int
     """Number of processes on this machine, which share ``--scratch``."""
+    scratch: str | None = field(default_factory=given_scratch)
 
     def __call__(self) -> parallel.Work:
         """Return the work on an item; it raises no error, as :func:`tinyhd_cli.parallel.run` requires."""
@@ -72,7 +73,7 @@ class InProcess:
 
         threadpool_limits(1, "blas")  # the matrix products that resize maps are too small for several threads
         keep_freed_memory(MALLOC_KEEP_BYTES)
-        share_scratch(self.processes)
+        share_scratch(self.processes, self.scratch)
         work = self.make_work()
 
         def attempt(item: Item, report: parallel.Report) -> Any:

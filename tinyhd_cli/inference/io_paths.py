@@ -243,7 +243,11 @@ def fill(template: str, video: Path, out_dir: Path | None) -> Path:
         template = str(Path(template).with_name("{name}_" + Path(template).name))
     parts = parts_of(video)
     path = storage.path_of(PLACEHOLDER.sub(lambda match: file_name(parts[match[1]]), template))
-    return path if out_dir is None else storage.path_of(out_dir / path)
+    if out_dir is not None:
+        path = storage.path_of(out_dir / path)
+    if storage.url_of(path) is not None and ".." in path.parts:
+        raise UsageError(f"{path}: '..' cannot be part of an address; write the address to which it leads")
+    return path
 
 
 def parts_of(video: Path) -> dict[str, str]:

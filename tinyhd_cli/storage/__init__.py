@@ -7,7 +7,6 @@ does, and load fsspec only for URLs.
 """
 
 from .addresses import (
-    check_scheme,
     is_own_process_only,
     is_url,
     name_of,
@@ -16,7 +15,7 @@ from .addresses import (
     url_of,
     workplace,
 )
-from .copies import cached_copy, clean, fetched, hold, is_used, limit_scratch, release, share_scratch
+from .copies import cached_copy, clean, fetched, given_scratch, hold, is_used, limit_scratch, release, share_scratch
 from .listing import Entry, entries, exists, fetched_tree, file_size, files_in, is_file, is_folder, is_pattern, matches
 from .mirrors import copied, mirror
 from .publication import check_destination, publish, remove
@@ -26,7 +25,6 @@ __all__ = [
     "Entry",
     "cached_copy",
     "check_destination",
-    "check_scheme",
     "clean",
     "copied",
     "entries",
@@ -35,6 +33,7 @@ __all__ = [
     "fetched_tree",
     "file_size",
     "files_in",
+    "given_scratch",
     "hold",
     "is_file",
     "is_folder",

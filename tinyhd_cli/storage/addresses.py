@@ -85,11 +85,11 @@ def path_of(text: str | os.PathLike[str]) -> Path:
     check_scheme(match[0])
     scheme, rest = match[1].lower(), match[2]
     if scheme == "file":
-        return Path(rest)
+        return local_path(rest)
     query = ""
     if scheme in WITH_QUERY:
-        rest, mark, query = rest.partition("?")
-        query = mark + query
+        at = re.search(r"[?#]|$", rest).start()  # type: ignore[union-attr]  # a fragment may be a token
+        rest, query = rest[:at], rest[at:]
     place, slash, key = rest.partition("/")
     credentials, host = "", place
     if scheme in WITH_QUERY:
@@ -105,6 +105,16 @@ def path_of(text: str | os.PathLike[str]) -> Path:
             _hidden.append((credentials, query))
         scheme = f"{scheme}~{number}"
     return StandIn(root(), scheme, host, *parts)
+
+
+def local_path(rest: str) -> Path:
+    """Return the path of a ``file://`` URL without its scheme; ``UsageError`` if it is on another machine."""
+    from urllib.parse import unquote
+
+    host, slash, path = rest.partition("/")
+    if host not in ("", "localhost") or not slash:
+        raise UsageError(f"file://{rest}: write file:///FOLDER/FILE, or the path itself")
+    return Path(f"/{unquote(path)}")
 
 
 def check_credentials(url: str, scheme: str, host: str, rest: str) -> None:
@@ -159,18 +169,18 @@ def named(text: str) -> str:
 
 def without_secrets(match: re.Match[str]) -> str:
     """Return a web address without credentials and query, if a URL in use has the same host and has any."""
-    address, mark, _ = match[0].partition("?")
+    address, mark, _ = re.split(r"([?#]|$)", match[0], maxsplit=1)
     scheme, _, rest = address.partition("://")
     place, slash, key = rest.partition("/")
     _, at, host = place.rpartition("@")
     if host not in _secret_hosts:
         return match[0]
-    return f"{scheme}://{'...' + at if at else ''}{host}{slash}{key}{mark and '?...'}"
+    return f"{scheme}://{'...' + at if at else ''}{host}{slash}{key}{mark and mark + '...'}"
 
 
 def hide(url: str) -> str:
     """Return a URL that cannot be parsed without everything that may be a part of its credentials, and its query."""
-    return re.sub(r"\?.*", "?...", re.sub(r"://.*@", "://...@", url, flags=re.DOTALL), flags=re.DOTALL)
+    return re.sub(r"([?#]).*", r"\1...", re.sub(r"://.*@", "://...@", url, flags=re.DOTALL), flags=re.DOTALL)
 
 
 def is_own_process_only(path: Path) -> bool:

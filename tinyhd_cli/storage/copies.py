@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -28,6 +29,9 @@ VERSIONS = ("ETag", "etag", "oid", "blob_id", "LastModified", "created")
 
 _processes = 1
 
+_limit: str | None = None
+"""A limit from the process that gave the work; None: that of the environment."""
+
 
 @dataclass
 class Copy:
@@ -44,6 +48,9 @@ _copies: dict[Path, Copy] = {}
 
 _sizes: dict[Path, int] = {}
 """Bytes of each copy of a file."""
+
+_complete: set[Path] = set()
+"""Copies that are on the disk; the size of others is only reserved."""
 
 _used: set[Path] = set()
 """Complete copies that readers use instead of the store."""
@@ -85,18 +92,28 @@ def clean() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def share_scratch(processes: int) -> None:
-    """Divide the limit by the number of processes that make copies at the same time."""
-    global _processes
-    _processes = processes
+def given_scratch() -> str | None:
+    """Return the limit that the user has set, for other machines; None if there is none."""
+    return _limit or os.environ.get(SCRATCH_VARIABLE)
+
+
+def share_scratch(processes: int, limit: str | None) -> None:
+    """Set the limit in a process that works for another one.
+
+    Args:
+        processes: number of processes of this machine that make copies at the same time and share the limit.
+        limit: the limit that was given to the other process; None: that of this machine.
+    """
+    global _processes, _limit
+    _processes, _limit = processes, limit
 
 
 def scratch_limit() -> int:
     """Return the number of bytes that the copies of this process may take."""
-    if given := os.environ.get(SCRATCH_VARIABLE):
+    if given := given_scratch():
         return parse_size(given) // _processes
     free = int(FREE_FRACTION * shutil.disk_usage(Path(root()).parent).free)
-    return sum(_sizes.values()) + free // _processes
+    return sum(_sizes.get(path, 0) for path in _complete) + free // _processes
 
 
 def is_held(path: Path) -> bool:
@@ -145,6 +162,7 @@ def discard(path: Path) -> None:
     _used.discard(path)
     with _lock:
         _sizes.pop(path, None)
+        _complete.discard(path)
     path.unlink(missing_ok=True)
 
 
@@ -233,10 +251,15 @@ def fetch(path: Path, kind: type[TinyhdError] = InputError) -> None:
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
-        except BaseException:
+        except BaseException as error:
             discard(path)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                full = f"the disk of temporary files ({tempfile.gettempdir()}) is full"
+                raise kind(f"{path}: {full}; set TMPDIR to a larger disk") from error
             raise
-        _sizes[path] = path.stat().st_size
+        with _lock:
+            _sizes[path] = path.stat().st_size
+            _complete.add(path)
 
 
 def reserve(path: Path, size: int, kind: type[TinyhdError]) -> None:

@@ -17,6 +17,7 @@ from .addresses import url_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+    from yarl import URL
 
 log = logging.getLogger("tinyhd")
 
@@ -102,11 +103,27 @@ def open_store(scheme: str) -> AbstractFileSystem:
         from aiohttp import ClientTimeout
 
         timeout = ClientTimeout(total=None, sock_connect=WEB_CONNECT_S, sock_read=WEB_READ_S)
-        options = {"client_kwargs": {"timeout": timeout}}
+        options = {"client_kwargs": {"timeout": timeout, "requote_redirect_url": False}}
     store = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
     if backend is S3:
         store.retries = S3_ATTEMPTS
+    if backend is WEB:
+        store.encode_url = encoded
     return store
+
+
+def encoded(url: str) -> URL:
+    """Return a web address whose query is sent as given: signatures may be of its text."""
+    from urllib.parse import quote
+
+    from yarl import URL
+
+    address, mark, query = url.partition("?")
+    return URL(f"{URL(address)}{mark}{quote(query, safe=PRINTED)}", encoded=True)
+
+
+PRINTED = "".join(map(chr, range(33, 127)))
+"""All characters that a query can contain, for those that are not escaped."""
 
 
 @contextlib.contextmanager
@@ -144,6 +161,10 @@ def problem(path: Path, error: BaseException) -> str:
     if kinds & {"PermissionError"} or codes & {"401", "403"}:
         hint = f"; check the credentials ({backend.credentials}) and their rights" if backend.credentials else ""
         return f"the store denied access{hint}"
+    if backend is S3 and codes == {"400"}:
+        return (
+            f"the store refused the request (400); check whether the credentials have expired ({backend.credentials})"
+        )
     if codes & {"429", "503", "SlowDown", "ServiceUnavailable"}:
         return "the store is overloaded or out of service: try again later"
     if kinds & {"FileExpired"} or codes & {"412", "PreconditionFailed"}:
