@@ -19,8 +19,9 @@ from helpers.networks import lively
 
 from tinyhd_cli import weights
 from tinyhd_cli.commands import parts, split_lengths
-from tinyhd_cli.commands.run_options import SameWeights, sha256_of
+from tinyhd_cli.commands.run_options import RunOptions
 from tinyhd_cli.errors import TinyhdError, UsageError, WeightsError
+from tinyhd_cli.inference.model_options import ModelOptions
 from tinyhd_cli.parallel import (
     Again,
     Cluster,
@@ -33,6 +34,7 @@ from tinyhd_cli.parallel import (
     connect,
     run,
 )
+from tinyhd_cli.weights import SameWeights
 
 pytest.importorskip("distributed", reason="needs tinyhd[cluster]")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -79,6 +81,27 @@ def test_settings_and_folder(scheduler, tmp_path, monkeypatch):
     ends = finished(run(work_items.stating, [0] * 8, Cluster(scheduler, threads=3)))
     assert {end.result for end in ends.values()} == {(3, str(tmp_path), True)}
     assert {end.result[0] for end in finished(run(work_items.stating, [0], Cluster(scheduler))).values()} == {1}
+
+
+def test_changed_weights_are_loaded_again(scheduler, tmp_path):
+    """A worker keeps what it has loaded only as long as the file has the same content."""
+    file = tmp_path / "w.safetensors"
+    model = ModelOptions(weights=file)
+
+    def loaded():
+        where = RunOptions(cluster=ClusterOptions(cluster=scheduler)).where(None, [], model)
+        return {end.result for end in finished(run(partial(work_items.loading, file), [0] * 4, where)).values()}
+
+    for content in (b"one", b"two"):
+        file.write_bytes(content)
+        assert loaded() == {content}
+
+
+def test_a_worker_that_joins_later_is_checked(scheduler, monkeypatch):
+    """Its first item runs the check, because the client's came too early for it."""
+    monkeypatch.setattr(connect, "check_workers", lambda client, order: None)
+    with pytest.raises(WeightsError, match="no such weights there"):
+        list(run(work_items.doubling, [1], Cluster(scheduler, check=work_items.refusing)))
 
 
 def test_several_threads_of_a_worker_work_one_after_the_other(tmp_path, monkeypatch):
@@ -249,7 +272,7 @@ def test_inputs_that_workers_cannot_read(tinyhd, scheduler, weights_file, tmp_pa
     assert tinyhd("live", clip, *options) == 2
     assert "No such option: --cluster" in capsys.readouterr().err
     other.write_bytes(weights_file.read_bytes())
-    check = SameWeights(other, sha256_of(other))
+    check = SameWeights.of(other)
     check()
     other.unlink()
     with pytest.raises(WeightsError, match="no such file"):

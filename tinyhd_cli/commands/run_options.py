@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError, WeightsError
+from ..errors import UsageError
 from ..fields import OUTPUTS, group, option
 from ..parallel import Cluster, ClusterOptions, Processes, Where
 from ..storage import is_own_process_only, name_of, url_of
@@ -50,33 +50,12 @@ class RunOptions:
             kind = "memory:// belongs to one process" if is_own_process_only(own) else "it is open in this process only"
             shown = "standard input" if str(own) == "-" and own in [job.video for job in inputs] else name_of(own)
             raise UsageError(f"--cluster: workers cannot use {shown}, because {kind}; give files or URLs")
+        from ..weights import SameWeights
+
         paths = [path for job in inputs for path in (job.video, *job.outputs.values())]
         if model.weights is not None:
             paths.append(model.weights)
-        check = SameWeights(model.weights or model.source, sha256_of(model.weights or model.source))
+        check = SameWeights.of(model.weights or model.source)
         where = self.cluster.where(check, shared_folder=any(url_of(path) is None for path in paths))
         assert isinstance(where, Cluster)
         return where
-
-
-@dataclass(frozen=True)
-class SameWeights:
-    """Checks that a worker has the weights of this client."""
-
-    source: str | Path
-    """The name or the file of the weights."""
-    sha256: str
-
-    def __call__(self) -> None:
-        """Raise ``WeightsError`` if the worker has none or other ones."""
-        found = sha256_of(self.source)
-        if found != self.sha256:
-            have = f"sha256 {found[:12]}..., but this client's have {self.sha256[:12]}..."
-            raise WeightsError(f"the weights {self.source} have {have}; give workers the same file")
-
-
-def sha256_of(source: str | Path) -> str:
-    """Return the digest of weights by their name or file."""
-    from ..weights import open_file
-
-    return open_file(source).sha256

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .. import storage, weights
@@ -182,18 +183,35 @@ def read_ground_truth(
 
 @dataclass(frozen=True)
 class Readiness:
-    """Checks whether a worker of a cluster sees the data and the weights. Picklable."""
+    """Checks whether a worker of a cluster sees the data and has the same weights. Picklable."""
 
     folders: tuple[Path, ...]
-    predictions: tuple[PredictionSpec, ...]
+    networks: tuple[weights.SameWeights, ...] = ()
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Differs between runs, so that no worker keeps what it has read: files of maps may have changed since."""
+
+    @classmethod
+    def of(cls, folders: Sequence[Path], predictions: Sequence[PredictionSpec], options: EvaluateOptions) -> Readiness:
+        """Return the check; without a cluster, it reads no weights.
+
+        Args:
+            folders: the folders of the data and of maps.
+            predictions: the sources of maps.
+            options: name the cluster.
+        """
+        names = [
+            one.weights or one.model or weights.default_name()
+            for one in predictions
+            if one.folder is None and not one.prior and options.cluster.cluster is not None
+        ]
+        return cls(tuple(folders), tuple(map(weights.SameWeights.of, names)))
 
     def __call__(self) -> None:
         for folder in self.folders:
             if storage.url_of(folder) is None and not folder.exists():
                 raise InputError(f"{folder}: no such folder there; workers need the same files at the same places")
-        for one in self.predictions:
-            if one.folder is None and not one.prior:
-                weights.open_file(one.weights or one.model or weights.default_name())
+        for check in self.networks:
+            check()
 
 
 def check_place(dataset: Dataset, predictions: PredictionSpec, options: EvaluateOptions) -> Readiness:
@@ -201,7 +219,7 @@ def check_place(dataset: Dataset, predictions: PredictionSpec, options: Evaluate
     folders = [dataset.root, *([predictions.folder] if predictions.folder else [])]
     if options.cluster.cluster is not None and any(map(storage.is_own_process_only, folders)):
         raise UsageError("--cluster: files in memory:// belong to one process; use another store, such as s3://")
-    return Readiness(tuple(folders), (predictions,))
+    return Readiness.of(folders, [predictions], options)
 
 
 def place_to_work(

@@ -142,7 +142,7 @@ def compare(
     Args:
         dataset: result of ``open_dataset``.
         named: at least two models, by the names to show.
-        options: only the number of workers is used.
+        options: only the place to work is used.
         progress: called after each frame.
         on_failure: called with a message about each frame or video that cannot be compared.
 
@@ -150,12 +150,12 @@ def compare(
         WeightsError: weights cannot be loaded.
         InputError: a folder of maps is missing.
     """
-    report = on_failure or (lambda line: None)
+    report, options = on_failure or (lambda line: None), options or EvaluateOptions()
     comparing = Comparing(dataset.names, tuple(named.values()))
     sources = [open_predictions(spec, dataset.names) for spec in comparing.predictions]
     folders = [dataset.root, *(spec.folder for spec in comparing.predictions if spec.folder)]
-    readiness = Readiness(tuple(folders), comparing.predictions)
-    where = place_to_work(options or EvaluateOptions(), sources, len(dataset.videos), readiness)
+    readiness = Readiness.of(folders, comparing.predictions, options)
+    where = place_to_work(options, sources, len(dataset.videos), readiness)
     make_work = comparing if where else lambda: comparing.comparer(sources)
     total = sum(len(video.frames) for video in dataset.videos)
     scores: dict[int, list[list[float]]] = {}

@@ -44,7 +44,8 @@ def run(make_work: Callable[[], Work], items: Sequence[object], where: Where) ->
 
     Args:
         make_work: picklable; called once in each process, whose number of threads is limited before, and returns the
-            function that works on an item. Workers of a cluster keep this function for runs with equal settings.
+            function that works on an item. Workers of a cluster keep this function for runs with equal settings and an
+            equal ``Cluster.check``.
         items: picklable.
         where: the processes that work.
 

@@ -53,9 +53,9 @@ def run(make_work: Callable[[], Work], items: Sequence[object], where: Cluster) 
                 noted = True
                 yield Message(logging.INFO, f"waiting for workers: {count} of {where.workers or where.local or 1}")
         connect.check_versions(client)
-        packed = pickle.dumps(make_work)
-        order = pickle.dumps(order_of(where, client.id, packed))
-        connect.check_workers(client, order, pickle.dumps(where.check))
+        packed, check = pickle.dumps(make_work), pickle.dumps(where.check)
+        order = pickle.dumps(order_of(where, client.id, packed, check))
+        connect.check_workers(client, order)
         run = Run(client, items, where, order, packed)
         try:
             yield from run.events()
@@ -63,12 +63,15 @@ def run(make_work: Callable[[], Work], items: Sequence[object], where: Cluster) 
             run.stop()
 
 
-def order_of(where: Cluster, topic: str, make_work: bytes) -> remote.Order:
-    """Return the settings that are equal for all items."""
+def order_of(where: Cluster, topic: str, make_work: bytes, check: bytes) -> remote.Order:
+    """Return the settings that are equal for all items.
+
+    The check is one of them, because it has the digest of the weights: a file may have changed since another run.
+    """
     folder, threads = str(Path.cwd()), where.threads
-    digest = hashlib.sha256(pickle.dumps((folder, threads, make_work))).hexdigest()
+    digest = hashlib.sha256(pickle.dumps((folder, threads, make_work, check))).hexdigest()
     level = logging.getLogger("tinyhd").getEffectiveLevel()
-    return remote.Order(topic, digest, folder, where.shared_folder, level, threads)
+    return remote.Order(topic, digest, folder, where.shared_folder, level, threads, check)
 
 
 @dataclass

@@ -155,7 +155,7 @@ def check_versions(client: Any) -> None:
             raise TinyhdError(f"{name} has tinyhd {package}, but this client has {__version__}; {advice}")
 
 
-def check_workers(client: Any, order: bytes, test: bytes) -> None:
+def check_workers(client: Any, order: bytes) -> None:
     """Check on each worker that it can do the work, at the same time.
 
     Raises:
@@ -164,7 +164,7 @@ def check_workers(client: Any, order: bytes, test: bytes) -> None:
     from distributed import TimeoutError as DaskTimeoutError
 
     async def checks() -> Any:
-        return await client._run(remote.check, __version__, order, test, on_error="return")
+        return await client._run(remote.check, __version__, order, on_error="return")
 
     try:
         found = client.sync(checks, callback_timeout=CHECK_TIMEOUT_S)

@@ -35,7 +35,11 @@ class Cluster:
     threads: int | None = None
     """CPU threads of each worker; None: those that Dask counts for the worker."""
     check: Callable[[], None] | None = None
-    """Picklable; called once on each worker before the work, and raises ``TinyhdError`` if it cannot work."""
+    """Picklable; called once on each worker before the work, and raises ``TinyhdError`` if it cannot work.
+
+    Workers keep what they have prepared for runs with an equal check: it must differ when files have changed that the
+    preparation reads, such as weights.
+    """
     shared_folder: bool = True
     """Whether items have paths that are relative to the current folder, so that workers must be in it, too."""
 

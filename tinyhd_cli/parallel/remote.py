@@ -39,6 +39,9 @@ _one_at_a_time = threading.Lock()
 _kept: tuple[str, Work] | None = None
 """Digest of the settings, and the work that was made with them."""
 
+_checked = ""
+"""Digest of the settings with which this worker was checked last."""
+
 
 @dataclass(frozen=True)
 class Order:
@@ -54,6 +57,8 @@ class Order:
     level: int
     """Level of the client's log."""
     threads: int | None
+    check: bytes
+    """The pickled ``Cluster.check``."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,8 @@ class Item:
         global _kept
         if _kept is None or _kept[0] != self._order.digest:
             _kept = None  # before another model is loaded
+            if _checked != self._order.digest:  # this worker has joined after the others were checked
+                run_check(self._order)
             limit_threads(self._order.threads or self._worker.state.nthreads)
             _kept = self._order.digest, pickle.loads(make_work)()
         for message in self._log.take():
@@ -216,7 +223,7 @@ def keep(blob: bytes) -> bytes:
     return blob
 
 
-def check(version: str, order: bytes, test: bytes) -> TinyhdError | None:
+def check(version: str, order: bytes) -> TinyhdError | None:
     """Return the error of this worker that prevents the work of a run; None if it can work."""
     if version != __version__:
         return TinyhdError(different_version(version))
@@ -224,16 +231,23 @@ def check(version: str, order: bytes, test: bytes) -> TinyhdError | None:
     if settings.shared_folder and not Path(settings.folder).is_dir():
         advice = "give workers the same shared file system, or use URLs, such as s3://"
         return TinyhdError(f"has no folder {settings.folder}; {advice}")
-    run: Callable[[], None] | None = pickle.loads(test)
     try:
-        if run is not None:
-            with _one_at_a_time, serving(settings, Collector()):
-                run()
+        with _one_at_a_time, serving(settings, Collector()):
+            run_check(settings)
     except TinyhdError as error:
         return sendable(error)
     except Exception as error:
         return TinyhdError(named(describe_unexpected(error)))
     return None
+
+
+def run_check(order: Order) -> None:
+    """Raise ``TinyhdError`` if this worker cannot do the work of a run."""
+    global _checked
+    run: Callable[[], None] | None = pickle.loads(order.check)
+    if run is not None:
+        run()
+    _checked = order.digest
 
 
 def sendable(error: TinyhdError) -> TinyhdError:
