@@ -12,6 +12,8 @@ import pytest
 
 from tinyhd_cli import storage
 from tinyhd_cli.errors import UsageError
+from tinyhd_cli.inference.inputs import Input
+from tinyhd_cli.inference.io_paths import make_plan
 from tinyhd_cli.storage import addresses, copies
 from tinyhd_cli.untrusted import csv_cell, json_text, printable
 
@@ -88,6 +90,19 @@ def test_only_urls_of_hosts_with_secrets_are_changed():
     text = 'a b ? "https://a@two/a?b" https://one/a?b https://a@one/b, https://one/@a#b'
     assert storage.named(text) == 'a b ? "https://a@two/a?b" https://one/a?... https://...@one/b, https://one/@a#...'
     assert storage.name_of(storage.path_of("https://two/x#token=1")) == "https://two/x"
+
+
+def test_urls_in_paths_are_refused():
+    with pytest.raises(UsageError, match=r"^s3:/b/a.mp4: is a URL in a Path.*give the URL as text"):
+        storage.path_of(Path("s3://b/a.mp4"))
+
+
+def test_advice_on_inputs_that_differ_in_their_query_only():
+    found = [Input(storage.path_of(f"https://host/x.mp4?v={number}"), named=True) for number in (1, 2)]
+    with pytest.raises(
+        UsageError, match=r"would both be written to x.csv: process them in two runs, with another --out"
+    ):
+        make_plan(found, {"csv": "{name}.csv"}, None)
 
 
 def test_chains_are_refused():

@@ -190,6 +190,8 @@ def check_distinct(jobs: Sequence[Job], templates: Mapping[str, str]) -> None:
 
 def naming_advice(one: Path, other: Path, kind: str, template: str) -> str:
     """Return advice on how to give the outputs of two videos different names."""
+    if storage.url_of(one) is not None and (one.parent.name, one.name) == (other.parent.name, other.name):
+        return "process them in two runs, with another --out-dir each"  # they differ in host or query
     part = "{suffix}" if one.parent.resolve() == other.parent.resolve() else "{folder}"
     if part in template:
         return "rename one of the videos"

@@ -21,6 +21,9 @@ from ..processes import has_ended, process_key
 SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "hf", "https", "http", "memory")
 """Schemes of the stores."""
 
+PATH_STARTS = frozenset(f"{scheme}:" for scheme in SCHEMES)
+"""First parts of paths that were made from URLs."""
+
 WITH_QUERY = ("https", "http")
 """Schemes whose URLs can contain a query and credentials."""
 
@@ -81,6 +84,8 @@ def path_of(text: str | os.PathLike[str]) -> Path:
     """
     match = URL.fullmatch(text) if isinstance(text, str) else None
     if match is None:
+        if isinstance(text, Path) and text.parts[:1] and text.parts[0] in PATH_STARTS:
+            raise UsageError(f"{text}: is a URL in a Path, which keeps one '/' of '//'; give the URL as text")
         return Path(text) if url_of(text) is None else StandIn(text)
     check_scheme(match[0])
     scheme, rest = match[1].lower(), match[2]
