@@ -10,8 +10,16 @@ from helpers.networks import lively
 from tinyhd_cli import weights
 from tinyhd_cli.atomic_files import remove
 from tinyhd_cli.commands import parts
+from tinyhd_cli.commands.batch import unseen
+from tinyhd_cli.commands.predict import Prediction
+from tinyhd_cli.commands.split_lengths import lengths_of
+from tinyhd_cli.commands.task import Turn
 from tinyhd_cli.errors import TinyhdError
+from tinyhd_cli.inference import PredictOptions
+from tinyhd_cli.inference.io_paths import Job
+from tinyhd_cli.inference.model_options import ModelOptions
 from tinyhd_cli.parallel import Finished, Progress, Ready
+from tinyhd_cli.storage import path_of
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +145,21 @@ def test_an_invalid_length(tinyhd, tmp_path, capsys):
     clips.make(tmp_path / "here" / "clip.mp4", frames=3)
     assert tinyhd("predict", "clip.mp4", "--split", "long") == 2
     assert "--split long: give a length of time, such as 5m, 300s or 1h" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("video", "overlay", "reason"),
+    [
+        ("clip.mp4", "s3://b/o.mp4", "--overlay s3://b/o.mp4 is in an object store, in which parts are not joined"),
+        ("clip.mp4", "o.gif", "--overlay o.gif is an animated image, which is not joined from parts"),
+        ("s3://b/clip.mp4", "o.mp4", "s3://b/clip.mp4 is in an object store; use --split to cut it"),
+        ("s3://b/image.png", "o.png", ""),
+    ],
+)
+def test_videos_that_are_not_cut_on_a_cluster(video, overlay, reason):
+    """They are not read, and one line says why, for all of them."""
+    task = Prediction((), False, ModelOptions(), PredictOptions(), False)
+    turn = Turn(Job(path_of(video), {"overlay": path_of(overlay)}), video, unseen)
+    divided = parts.divide([turn, turn], task, lengths_of(None, True, keep=False))
+    assert divided.videos == {}
+    assert divided.note == (f"long videos are not cut into parts: {reason}" if reason else "")

@@ -96,6 +96,8 @@ def for_each(
         where = running.where(jobs, plan.jobs, task.model)
         turns = [Turn(job, label_of(job, number, len(plan.jobs)), unseen) for number, job in enumerate(plan.jobs)]
         divided = divide(turns, task, split)
+        if divided.note and not quiet:
+            say(divided.note)
         if divided.videos and isinstance(where, Processes):
             items = divided.count_items(len(turns))
             where = replace(where, count=count_processes(jobs, plan.jobs, task.model.device, items))

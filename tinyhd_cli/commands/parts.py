@@ -71,6 +71,8 @@ class Divided:
     """Videos in parts, by the number of the input."""
     keep: bool
     """Whether to keep the finished parts of videos that fail."""
+    note: str = ""
+    """Note for users on videos that are not cut."""
 
     def count_items(self, inputs: int) -> int:
         """Return the number of items of work, given the number of inputs."""
@@ -96,7 +98,8 @@ def divide(turns: Sequence[Turn], task: Task, split: Split | None) -> Divided:
         for division in videos.values():
             clean(division, split.keep)
         raise
-    return Divided(videos, split.keep)
+    reason = next(filter(None, (task.why_whole(turn.job, split) for turn in turns)), "") if split.is_automatic else ""
+    return Divided(videos, split.keep, f"long videos are not cut into parts: {reason}" if reason else "")
 
 
 def run_in_parts(

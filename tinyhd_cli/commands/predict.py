@@ -13,6 +13,8 @@ from ..errors import UsageError
 from ..fields import Adjust
 from ..inference.model_options import ModelOptions
 from ..inference.options import FIRST_MAP, Outputs, PredictOptions
+from ..storage import url_of
+from ..video.source import IMAGE_SUFFIXES
 from ..wording import plural
 from .batch import for_each, warn_of_damage
 from .model_options import load
@@ -141,10 +143,20 @@ class Prediction(Task):
         from ..inference.split_plan import make_parts
 
         outputs = self._wanted(job)
-        if not outputs.requested():
+        if not outputs.requested() or self.why_whole(job, split):
             return []
         seconds, longer_than_s = split.seconds, split.longer_than_s
         return make_parts(job.video, outputs, self.options, seconds, longer_than_s, self.model, keep=split.keep)
+
+    def why_whole(self, job: Job, split: Lengths) -> str:
+        """Return why a video is processed in one piece, whatever its length."""
+        from ..inference.split_plan import why_whole
+
+        if job.video.suffix.lower() in IMAGE_SUFFIXES:
+            return ""
+        if split.is_automatic and url_of(job.video) is not None:  # thousands would have to be read before work begins
+            return f"{job.video} is in an object store; use --split to cut it"
+        return why_whole(job.video, Outputs(**job.outputs))
 
     def join(self, job: Job, parts: Sequence[Part], seconds: float) -> Done:
         """Join the parts of a video."""

@@ -23,6 +23,8 @@ class Split:
     """Length up to which a video is processed in one piece."""
     keep: bool
     """Whether to use finished parts of an earlier run, and keep those of a video that fails."""
+    is_automatic: bool = False
+    """Whether videos are cut without having been asked."""
 
 
 def lengths_of(split: str | None, on_cluster: bool, *, keep: bool) -> Split | None:
@@ -39,4 +41,4 @@ def lengths_of(split: str | None, on_cluster: bool, *, keep: bool) -> Split | No
     if split is not None:
         seconds = parse_duration(split, "--split")
         return Split(seconds, longer_than_s=seconds, keep=keep)
-    return Split(AUTOMATIC_S, AUTOMATIC_ABOVE_S, keep) if on_cluster else None
+    return Split(AUTOMATIC_S, AUTOMATIC_ABOVE_S, keep, is_automatic=True) if on_cluster else None

@@ -75,6 +75,10 @@ class Task(ABC):
         """Plan the parts of a long video; none if it is to be processed in one piece."""
         return []
 
+    def why_whole(self, job: Job, split: Split) -> str:
+        """Return why a video is processed in one piece, whatever its length; empty if it need not be."""
+        return ""
+
     def join(self, job: Job, parts: Sequence[Part], seconds: float) -> Any:
         """Join the parts of a video, in the main process; return the same as :meth:`work` for the whole video.
 
