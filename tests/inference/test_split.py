@@ -14,7 +14,7 @@ from helpers.networks import lively
 
 from tinyhd_cli import weights
 from tinyhd_cli.durations import parse_duration
-from tinyhd_cli.errors import UsageError
+from tinyhd_cli.errors import OutputError, UsageError
 from tinyhd_cli.inference import Outputs, PredictOptions, load_model, parse_areas, predict_file
 from tinyhd_cli.inference.split_join import join_parts
 from tinyhd_cli.inference.split_part import predict_part
@@ -169,6 +169,32 @@ def test_finished_parts_are_used_again(tmp_path, clip, model):
     assert again[1].done.stat().st_mtime_ns == finished
     make_parts(clip, outputs, replace(options, area_threshold=0.2), 1.0, 1.0, "test", keep=True)
     assert not parts[1].done.exists()  # it was other work
+
+
+@pytest.mark.parametrize("name", ["part-00001/frames.bin", "part-00001/part.json", "plan.npz"])
+def test_damaged_parts_of_an_interrupted_run_are_done_again(tmp_path, clip, model, name):
+    outputs, options = Outputs(csv=tmp_path / "a.csv"), PredictOptions()
+    for cut in (lambda path: path.write_bytes(path.read_bytes()[:-100]), lambda path: path.write_bytes(b"")):
+        parts = make_parts(clip, outputs, options, 1.0, 1.0, "test", keep=True)
+        for part in parts:
+            predict_part(clip, part, model, outputs, options)
+        cut(parts[0].folder / name)
+        again = make_parts(clip, outputs, options, 1.0, 1.0, "test", keep=True)
+        for part in again:
+            predict_part(clip, part, model, outputs, options)
+        assert join_parts(clip, again, outputs, options).frames == 61
+
+
+def test_parts_without_their_last_frames_are_not_joined(tmp_path, clip, model):
+    outputs, options = Outputs(csv=tmp_path / "a.csv"), PredictOptions()
+    parts = make_parts(clip, outputs, options, 1.0, 1.0, "test", keep=True)
+    for part in parts:
+        predict_part(clip, part, model, outputs, options)
+    facts = parts[2].facts()
+    (parts[2].done / DONE).write_text(json.dumps(facts | {"frames": facts["frames"] + 3}))
+    with pytest.raises(OutputError, match=r"cannot be joined: part 3 has \d+ of \d+ frames"):
+        join_parts(clip, parts, outputs, options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_part_whose_folder_was_removed_is_not_begun(tmp_path, clip, model):

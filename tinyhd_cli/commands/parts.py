@@ -232,5 +232,8 @@ def clean(division: Division, keep: bool) -> None:
     """Remove the folder of a video's parts, unless finished parts are to be kept for another run."""
     from ..atomic_files import remove
 
+    folder = division.parts[0].folder
     if not keep:
-        remove(division.parts[0].folder)
+        remove(folder)
+    elif folder.exists():
+        log.warning("finished parts are kept in %s; the same command with --skip-existing uses them", folder)

@@ -48,6 +48,8 @@ def join_parts(video: Path, parts: Sequence[Part], outputs: Outputs, options: Pr
         with contextlib.ExitStack() as stack:
             summary = Join(video, parts, facts, outputs, options, stack).run()
     except (OSError, ValueError, KeyError) as error:
+        if not isinstance(error, OSError):
+            remove(parts[0].folder)  # it would fail again
         raise OutputError(f"{video}: its parts in {parts[0].folder} cannot be joined: {error}") from error
     remove(parts[0].folder)
     return summary
@@ -130,7 +132,8 @@ class Join:
         """Yield all frames, without images, and their maps, which are empty unless arrays are written."""
         run, made, expected = self.run_context, RecordedFrames(self.run_context.info), 0
         nothing = np.zeros((0, 0), np.float32)
-        for part in self.parts:
+        for part, facts in zip(self.parts, self.facts, strict=True):
+            first = expected
             maps = self._maps(part) if self.outputs.npz is not None else None
             for rows in read_rows(part.done / RECORDS, columns_of(run), self.options.areas):
                 for row in rows:
@@ -138,7 +141,12 @@ class Join:
                     if frame.index != expected:
                         raise ValueError(f"frame {expected + 1} is missing")
                     self.areas.row, expected = row, expected + 1
-                    yield frame, nothing if maps is None else next(maps)
+                    found = nothing if maps is None else next(maps, None)
+                    if found is None:
+                        raise ValueError(f"the map of frame {expected} is missing")
+                    yield frame, found
+            if expected - first != facts["frames"]:
+                raise ValueError(f"part {part.number + 1} has {expected - first} of {facts['frames']} frames")
 
     def _maps(self, part: Part) -> Iterator[Map]:
         return read_maps(part.done / MAPS, self.size)

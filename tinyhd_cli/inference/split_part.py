@@ -58,8 +58,9 @@ def predict_part(
     plan = read_plan(part.folder)
     identity = [*plan.range_of(part.number), identity_of(model)]
     if part.done.exists():
-        if part.facts()["work"] == identity:
-            return
+        with contextlib.suppress(OSError, ValueError, KeyError):  # it is damaged
+            if part.facts()["work"] == identity:
+                return
         remove(part.done)
     folder = new_folder(part)
     try:

@@ -9,7 +9,9 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import sys
+import zipfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -59,8 +61,11 @@ class Part:
         return self.folder / f"{'maps' if self.only_maps else 'part'}-{self.number:05d}"
 
     def facts(self) -> dict[str, Any]:
-        """Return the facts about the finished part."""
+        """Return the facts about the finished part; ``OSError``, ``ValueError`` or ``KeyError`` if it is damaged."""
         found: dict[str, Any] = json.loads((self.done / DONE).read_text(encoding="utf-8"))
+        for name, size in found["files"].items():
+            if (self.done / name).stat().st_size != size:
+                raise ValueError(f"{self.done / name} is damaged")
         return found
 
 
@@ -83,25 +88,34 @@ class Plan:
     def save(self, folder: Path) -> None:
         """Write the plan to a folder."""
         index, base = self.index, self.index.time_base
+        temporary = folder / f".{PLAN}"
         np.savez(
-            folder / PLAN,
+            temporary,
             pts=index.pts,
             keyframes=index.keyframes,
             seek_times=index.seek_times,
             time_base=np.array([base.numerator, base.denominator], np.int64),
             starts=np.array(self.starts, np.int64),
         )
+        temporary.replace(folder / PLAN)
 
 
 def read_plan(folder: Path) -> Plan:
     """Return the plan in a folder of parts; ``CancelledError`` if it does not exist any more."""
     try:
-        with np.load(folder / PLAN, allow_pickle=False) as found:
+        with (folder / PLAN).open("rb") as file, np.load(file, allow_pickle=False) as found:
             base = Fraction(*found["time_base"].tolist())
             index = FrameIndex(found["pts"], found["keyframes"], found["seek_times"], base)
             return Plan(index, tuple(found["starts"].tolist()))
     except FileNotFoundError:
         raise CancelledError(f"{folder}: was removed") from None
+
+
+def saved_plan(folder: Path) -> Plan | None:
+    """Return the plan of an earlier run; None if there is none, or it is damaged."""
+    with contextlib.suppress(TinyhdError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        return read_plan(folder)
+    return None
 
 
 def check_can_split(video: Path, outputs: Outputs, split: str) -> None:
@@ -169,12 +183,14 @@ def make_parts(
             remove(folder)
             folder.mkdir()
             (folder / KEY).write_text(json.dumps({"key": identity}), encoding="utf-8")
-        if not (folder / PLAN).is_file():
-            Plan(index, tuple(starts)).save(folder)
+        plan = saved_plan(folder)
+        if plan is None:
+            plan = Plan(index, tuple(starts))
+            plan.save(folder)
     except OSError as error:
         raise cannot_write(folder, error) from error
     passes = 2 if needs_two_passes(outputs, options) else 1
-    return parts_in(folder, len(read_plan(folder).starts), passes)
+    return parts_in(folder, len(plan.starts), passes)
 
 
 def parts_in(folder: Path, count: int, passes: int) -> list[Part]:
@@ -267,7 +283,12 @@ def new_folder(part: Part) -> Path:
 def finish(part: Part, folder: Path, facts: dict[str, Any]) -> None:
     """Give the results of a part their final name, unless another process has finished the same part meanwhile."""
     try:
-        (folder / DONE).write_text(json.dumps(facts), encoding="utf-8")
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        for path in files:
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+        (folder / DONE).write_text(json.dumps({**facts, "files": sizes}), encoding="utf-8")
         if not part.done.exists():
             folder.rename(part.done)
     except OSError as error:
