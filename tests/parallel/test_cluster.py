@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import logging
 import platform
+import socket
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -176,9 +180,48 @@ def test_a_missing_scheduler_and_a_missing_extra(monkeypatch, tmp_path):
         list(run(work_items.doubling, [1], Cluster("tcp://127.0.0.1:9")))
     with pytest.raises(UsageError, match=r"none\.json: no such file; start a scheduler: dask scheduler"):
         list(run(work_items.doubling, [1], Cluster(str(tmp_path / "none.json"))))
+    other = tmp_path / "other.json"
+    for content in ("{bad", "[]", '{"address": 3}', '{"address": "x"}'):
+        other.write_text(content)
+        with pytest.raises(UsageError, match=r"other\.json: is not the file of a scheduler; start a scheduler: dask "):
+            list(run(work_items.doubling, [1], Cluster(str(other))))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"^--cluster local:2 needs cryptography: pip install 'tinyhd\[cluster\]'$"):
+        list(run(work_items.doubling, [1], Cluster("local:2")))
     with pytest.raises(UsageError, match=r"^--cluster needs Dask: pip install 'tinyhd\[cluster\]'$"):
         ClusterOptions(cluster="local:2")
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_another_service_is_no_scheduler(monkeypatch):
+    """Dask takes the first bytes of a web server's answer for a length: of exabytes."""
+    monkeypatch.setattr(connect, "CONNECT_TIMEOUT_S", 2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = server.accept()[0]
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                    connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises(TinyhdError, match="no Dask scheduler answers"):
+            list(run(work_items.doubling, [1], Cluster(f"tcp://127.0.0.1:{server.getsockname()[1]}")))
+        gc.collect()
+        assert time.monotonic() - started < 15
+
+
+def test_others_cannot_connect_to_local_processes():
+    import distributed
+
+    with connect.connected(Cluster("local:0")) as client:  # the scheduler alone
+        address = client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        for other in (address, address.replace("tls", "tcp")):
+            with pytest.raises((OSError, TypeError, RuntimeError, ValueError)):
+                connect.client_of(other, timeout=1, security=distributed.Security())
 
 
 def test_same_outputs_as_one_process(tinyhd, scheduler, tmp_path, capfd):

@@ -247,28 +247,34 @@ class Run:
         if attempt.starts > self._where.retries:
             self._client.cancel([attempt.future], force=True)
             ended = plural(self._where.retries, "worker")
-            yield from self._end(self._failed(entry.number, f"{ended} ended during the work on it"))
+            yield from self._end(self._failed(entry.number, f"{ended} ended during the work on it", True))
         elif attempt.starts > attempt.losses + 1:  # Dask itself has submitted it again
             attempt.losses += 1
             yield Again(entry.number, f"its worker {before} was lost")
 
-    def _lost(self, number: int, reason: str) -> Iterator[Event]:
-        """Submit an item again whose attempt has ended without a result, unless this happened too often."""
+    def _lost(self, number: int, reason: str, died: bool = False) -> Iterator[Event]:
+        """Submit an item again whose attempt has ended without a result, unless this happened too often.
+
+        Args:
+            number: the item's number.
+            reason: the reason, for messages.
+            died: whether its worker has ended.
+        """
         if not self._is_open(number):
             return
         attempt = self._attempts[number]
         if attempt.starts >= self._where.retries or attempt.count > 2 * self._where.retries:
-            yield from self._end(self._failed(number, reason))
+            yield from self._end(self._failed(number, reason, died))
             return
         if attempt.starts:  # otherwise, it only waited at a worker
             attempt.losses += 1
             yield Again(number, reason)
         self._again(number)
 
-    def _failed(self, number: int, reason: str) -> Finished:
+    def _failed(self, number: int, reason: str, died: bool) -> Finished:
         worker = self._attempts[number].worker
         last = f", the last one {worker}" if worker else ""
-        return Finished(number, error=TinyhdError(f"{reason}{last}; perhaps memory ran out"))
+        return Finished(number, error=TinyhdError(f"{reason}{last}{'; perhaps memory ran out' if died else ''}"))
 
     def _end(self, event: Finished) -> Iterator[Event]:
         attempt = self._attempts[event.number]
@@ -309,7 +315,7 @@ class Run:
 
         if isinstance(error, KilledWorker):
             starts = self._attempts[number].starts
-            yield from self._lost(number, f"{plural(max(1, starts), 'worker')} ended during the work on it")
+            yield from self._lost(number, f"{plural(max(1, starts), 'worker')} ended during the work on it", True)
         else:
             yield from self._lost(number, one_line(error))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import json
 import logging
 import platform
 import sys
@@ -15,11 +17,14 @@ from typing import Any
 from ..errors import TinyhdError, UsageError, one_line
 from ..version import __version__
 from . import remote
-from .description import BATCH_SYSTEMS, Cluster
+from .description import BATCH_SYSTEMS, REMOTE, Cluster
 from .interrupts import interrupts_blocked
 
 CONNECT_TIMEOUT_S = 10.0
 """Time in which a scheduler must accept a connection."""
+
+FILE_ATTEMPTS = 5
+"""Number of attempts to read a scheduler's file, which the scheduler may be writing."""
 
 CHECK_TIMEOUT_S = 120.0
 """Time in which all workers must have checked the weights; the first import of PyTorch takes long on slow disks."""
@@ -53,9 +58,6 @@ def connected(where: Cluster) -> Iterator[Any]:
         TinyhdError: the scheduler cannot be reached, or the cluster cannot be started.
     """
     import dask
-    import distributed
-
-    make_client: Any = distributed.Client
 
     quiet = not logging.getLogger("tinyhd").isEnabledFor(logging.DEBUG)
     for name in NOISY if quiet else ():
@@ -69,13 +71,28 @@ def connected(where: Cluster) -> Iterator[Any]:
                 cluster = started(where, quiet)
                 if cluster is not None:
                     stack.callback(cluster.close, timeout=CLOSE_TIMEOUT_S)
-                    client = make_client(cluster, set_as_default=False)
+                    client = client_of(cluster)
                 else:
-                    client = make_client(**address_of(where), timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+                    client = client_of(address_of(where), timeout=CONNECT_TIMEOUT_S)
                 stack.callback(client.close, timeout=CLOSE_TIMEOUT_S)
-        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+        except TinyhdError:
+            raise
+        except Exception as error:  # another service's answer makes Dask raise any error, such as MemoryError
             raise TinyhdError(cannot_start(where, error)) from error
         yield client
+
+
+def client_of(cluster: Any, **options: Any) -> Any:
+    """Return Dask's client of a cluster or an address."""
+    import distributed
+
+    client: Any = object.__new__(distributed.Client)
+    try:
+        client.__init__(cluster, set_as_default=False, **options)
+    except BaseException:
+        client.status = "closed"  # otherwise, its end would wait for the scheduler, and print a traceback
+        raise
+    return client
 
 
 def started(where: Cluster, quiet: bool) -> Any:
@@ -84,12 +101,15 @@ def started(where: Cluster, quiet: bool) -> Any:
     if where.local is not None:
         import distributed
 
+        if importlib.util.find_spec("cryptography") is None:
+            raise UsageError(f"--cluster {where.address} needs cryptography: pip install 'tinyhd[cluster]'")
         make_cluster: Any = distributed.LocalCluster
         # Dask would stop workers by their memory, which is the network's and not Dask's.
         return make_cluster(
             n_workers=where.local,
             threads_per_worker=1,
             memory_limit=None,
+            security=True,  # TLS by a temporary certificate: others on this machine cannot send code to the processes
             silence_logs=level,
             dashboard_address="127.0.0.1:0",
         )
@@ -105,14 +125,20 @@ def started(where: Cluster, quiet: bool) -> Any:
     return None
 
 
-def address_of(where: Cluster) -> dict[str, str]:
-    """Return the address of a running scheduler, or the file that it has written, as an argument of Dask's client."""
+def address_of(where: Cluster) -> str:
+    """Return the address of a running scheduler, perhaps from the file that it has written."""
     if not where.address.endswith(".json"):
-        return {"address": where.address}
+        return where.address
+    start = f"start a scheduler: dask scheduler --scheduler-file {where.address}"
     if not Path(where.address).is_file():
-        start = f"dask scheduler --scheduler-file {where.address}"
-        raise UsageError(f"--cluster {where.address}: no such file; start a scheduler: {start}")
-    return {"scheduler_file": where.address}
+        raise UsageError(f"--cluster {where.address}: no such file; {start}")
+    for _ in range(FILE_ATTEMPTS):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            address = json.loads(Path(where.address).read_bytes())["address"]
+            if isinstance(address, str) and REMOTE.fullmatch(address):
+                return address
+        time.sleep(0.1)
+    raise UsageError(f"--cluster {where.address}: is not the file of a scheduler; {start}")
 
 
 def cannot_start(where: Cluster, error: Exception) -> str:

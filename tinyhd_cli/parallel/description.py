@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,6 +86,8 @@ class ClusterOptions:
         if not known and not self.cluster.endswith(".json"):
             advice = did_you_mean(self.cluster, ["local:2", "tcp://HOST:8786", "scheduler.json", *BATCH_SYSTEMS])
             raise UsageError(f"--cluster {self.cluster}: unknown; {advice}")
+        import importlib.util  # 10 ms that only this option should cost
+
         if importlib.util.find_spec("distributed") is None:
             raise UsageError("--cluster needs Dask: pip install 'tinyhd[cluster]'")
 
