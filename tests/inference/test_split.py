@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import av
 import cv2
@@ -18,7 +19,8 @@ from tinyhd_cli.errors import OutputError, UsageError
 from tinyhd_cli.inference import Outputs, PredictOptions, load_model, parse_areas, predict_file
 from tinyhd_cli.inference.split_join import join_parts
 from tinyhd_cli.inference.split_part import predict_part
-from tinyhd_cli.inference.split_plan import DONE, CancelledError, cancel, make_parts, read_plan, replan
+from tinyhd_cli.inference.split_plan import DONE, CancelledError, cancel, make_parts, read_plan, replan, starts_of
+from tinyhd_cli.video.frame_index import FrameIndex
 from tinyhd_cli.video.options import EncoderOptions
 from tinyhd_cli.video.packets import ROW, decoding_times
 from tinyhd_cli.video.part_reader import NotSeekableError
@@ -195,6 +197,13 @@ def test_parts_without_their_last_frames_are_not_joined(tmp_path, clip, model):
     with pytest.raises(OutputError, match=r"cannot be joined: part 3 has \d+ of \d+ frames"):
         join_parts(clip, parts, outputs, options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_few_parts_are_decoded_from_the_same_keyframe():
+    """A video with one keyframe is not decoded from its start by each of many parts."""
+    pts = np.arange(1000)
+    for keyframes, count in ((np.array([0]), 8), (np.array([0, 500]), 16), (np.arange(0, 1000, 10), 100), (pts[:0], 8)):
+        assert len(starts_of(FrameIndex(pts, keyframes, keyframes, Fraction(1, 10)), 1.0)) == count
 
 
 def test_a_part_whose_folder_was_removed_is_not_begun(tmp_path, clip, model):

@@ -146,7 +146,16 @@ class Prediction(Task):
         if not outputs.requested() or self.why_whole(job, split):
             return []
         seconds, longer_than_s = split.seconds, split.longer_than_s
-        return make_parts(job.video, outputs, self.options, seconds, longer_than_s, self.model, keep=split.keep)
+        return make_parts(
+            job.video,
+            outputs,
+            self.options,
+            seconds,
+            longer_than_s,
+            self.model,
+            keep=split.keep,
+            all_outputs=Outputs(**job.outputs),
+        )
 
     def why_whole(self, job: Job, split: Lengths) -> str:
         """Return why a video is processed in one piece, whatever its length."""

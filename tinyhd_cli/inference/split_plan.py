@@ -29,7 +29,7 @@ from ..video.source import is_read_once
 from .options import ANIMATIONS, STDOUT, Outputs, PredictOptions, flag
 
 MAX_FROM_START = 8
-"""Maximum number of parts if each must be decoded from the start of the video."""
+"""Maximum number of parts that are decoded from the same keyframe, or from the start of the video, on average."""
 
 PLAN = "plan.npz"
 """File of a folder of parts: the index of the frames, and where the parts begin."""
@@ -147,6 +147,7 @@ def make_parts(
     work: object,
     *,
     keep: bool,
+    all_outputs: Outputs | None = None,
 ) -> list[Part]:
     """Plan the parts of a video, and create the folder for them next to its outputs.
 
@@ -158,6 +159,7 @@ def make_parts(
         longer_than_s: length up to which a video is not cut, in seconds.
         work: everything else on which the results depend, with a complete ``repr``.
         keep: whether to use finished parts of an earlier run that was interrupted.
+        all_outputs: also those that exist already; the folder is named after them, so that a later run finds it.
 
     Returns:
         The parts; none if the video is not longer, or is not a video.
@@ -177,7 +179,7 @@ def make_parts(
     starts = starts_of(index, seconds)
     if len(starts) < 2:
         return []
-    folder, identity = folder_of(outputs), key_of(video, outputs, options, seconds, work)
+    folder, identity = folder_of(all_outputs or outputs), key_of(video, outputs, options, seconds, work)
     try:
         if not (keep and saved_key(folder) == identity):
             remove(folder)
@@ -202,8 +204,7 @@ def starts_of(index: FrameIndex, seconds: float) -> list[int]:
     """Return the first frames of parts of equal length, each at most ``seconds`` long."""
     begin_s, length_s = index.time_s(0), index.length_s
     count = max(1, math.ceil(length_s / seconds))
-    if not index.is_exact:
-        count = min(count, MAX_FROM_START)
+    count = min(count, MAX_FROM_START * max(1, len(index.keyframes)))
     return sorted({0} | {index.first_at(begin_s + length_s * number / count) for number in range(1, count)})
 
 
