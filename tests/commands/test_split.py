@@ -121,6 +121,10 @@ def test_a_failed_part(tinyhd, tmp_path, network, rounds, capsys, monkeypatch):
     assert begun == [("one.mp4", 0), ("one.mp4", 1), ("two.mp4", 0), ("two.mp4", 1), ("two.mp4", 2)]
     assert tinyhd("predict", one, *options, "--skip-existing") == 1
     assert len(list((tmp_path / "here").glob(".*.parts/part-00000"))) == 1
+    assert "finished parts are kept in" in capsys.readouterr().err
+    assert tinyhd("predict", one, *options[:-2]) == 0  # in one piece
+    assert list((tmp_path / "here").glob(".*.parts")) == []
+    (tmp_path / "here" / "one.csv").unlink()
     failing.clear()
     assert tinyhd("predict", one, *options, "--skip-existing") == 0
     assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["one.csv", "two.csv"]

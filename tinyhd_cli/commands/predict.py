@@ -113,6 +113,7 @@ class Prediction(Task):
     def work(self, model: Model, turn: Turn) -> Done | None:
         """Predict one input, unless its outputs exist."""
         from ..inference.predict import predict_file
+        from ..inference.split_plan import remove_parts
 
         outputs = self._wanted(turn.job)
         if not outputs.requested():
@@ -124,6 +125,7 @@ class Prediction(Task):
             return None
         started = time.monotonic()
         summary = predict_file(turn.job.video, model, outputs, self.options, turn.progress())
+        remove_parts(turn.job.video, Outputs(**turn.job.outputs))
         warn_of_damage(turn.job.video, summary.damaged)
         return Done(summary, time.monotonic() - started)
 

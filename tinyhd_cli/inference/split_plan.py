@@ -236,6 +236,12 @@ def replan(parts: list[Part], plan: Plan) -> list[Part]:
     return parts_in(folder, len(starts), parts[0].passes)
 
 
+def remove_parts(video: Path, outputs: Outputs) -> None:
+    """Remove the parts that an interrupted run has kept, because the outputs were written in one piece."""
+    if not why_whole(video, outputs):
+        remove(folder_of(outputs))
+
+
 def needs_two_passes(outputs: Outputs, options: PredictOptions) -> bool:
     """Return whether maps are drawn with one scale for the whole video, which is known after all are predicted."""
     return options.normalize == "video" and bool(outputs.overlay or outputs.maps)
