@@ -193,17 +193,18 @@ def test_a_missing_scheduler_and_a_missing_extra(monkeypatch, tmp_path):
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_another_service_is_no_scheduler(monkeypatch):
-    """Dask takes the first bytes of a web server's answer for a length: of exabytes."""
-    monkeypatch.setattr(connect, "CONNECT_TIMEOUT_S", 2)
+@pytest.mark.parametrize("text", [b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", b""])
+def test_another_service_is_no_scheduler(monkeypatch, text):
+    """Dask takes the first bytes of a web server's answer for a length, of exabytes; others never answer."""
+    monkeypatch.setattr(connect, "CONNECT_TIMEOUT_S", 1)
+    connections = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer():
             with contextlib.suppress(OSError):
                 while True:
-                    connection = server.accept()[0]
-                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
-                    connection.close()
+                    connections.append(server.accept()[0])
+                    connections[-1].sendall(text)
 
         threading.Thread(target=answer, daemon=True).start()
         started = time.monotonic()

@@ -8,8 +8,10 @@ import json
 import logging
 import platform
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -83,12 +85,25 @@ def connected(where: Cluster) -> Iterator[Any]:
 
 
 def client_of(cluster: Any, **options: Any) -> Any:
-    """Return Dask's client of a cluster or an address."""
+    """Return Dask's client of a cluster or an address.
+
+    It connects in a thread, because Dask waits without end for the answer of some services that are no scheduler.
+    """
     import distributed
 
     client: Any = object.__new__(distributed.Client)
+    result: Future[None] = Future()
+
+    def connect() -> None:
+        try:
+            client.__init__(cluster, set_as_default=False, **options)
+            result.set_result(None)
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=connect, name="tinyhd-connect", daemon=True).start()
     try:
-        client.__init__(cluster, set_as_default=False, **options)
+        result.result(2 * options["timeout"] if "timeout" in options else None)
     except BaseException:
         client.status = "closed"  # otherwise, its end would wait for the scheduler, and print a traceback
         raise
