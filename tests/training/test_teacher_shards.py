@@ -195,6 +195,15 @@ def test_options_of_a_cluster(tinyhd, data, capsys, options, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_cache_that_cannot_be_written_to(tinyhd, data, tmp_path, monkeypatch, capsys):
+    def refuse(path, *arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert tinyhd(*command(data, tmp_path / "cache", "--cluster", "local:2")) == 5
+    assert "Permission denied; choose another folder" in capsys.readouterr().err
+
+
 def test_damaged_maps_are_named(tinyhd, data, whole, capsys):
     shutil.copytree(whole, "cache")
     paths = sorted(Path("cache/teacher").rglob("*.npz"))

@@ -129,7 +129,7 @@ def each_video(
                 else:
                     log.log(event.level, "%s", event.text)
             elif isinstance(event, parallel.Again):
-                log.warning("%s: %s; it is scored again", items[event.number].video.name, event.reason)
+                log.warning("%s: is run again: %s", items[event.number].video.name, event.reason)
             elif isinstance(event, parallel.Progress):
                 total += event.done - done[event.number]
                 done[event.number] = event.done

@@ -19,7 +19,7 @@ import torch
 from .. import parallel
 from ..callbacks import StartPhase, no_phases
 from ..datasets import Video
-from ..errors import InputError, TinyhdError, UsageError, describe_unexpected
+from ..errors import InputError, OutputError, TinyhdError, UsageError, describe_unexpected
 from ..inference.devices import pick_device
 from ..parallel import ClusterOptions
 from ..wording import plural
@@ -191,6 +191,9 @@ def fill_on_cluster(
     progress, done, found = start_phase("filling the cache"), 0, Count()
     try:
         (root / marker).touch()
+    except OSError as error:
+        raise OutputError(f"--cache {root}: {error.strerror}; choose another folder") from error
+    try:
         where = options.where(SharedFolder(root, marker))
         assert where is not None
         with contextlib.closing(parallel.run(InProcess(config), items, where)) as events:
@@ -209,7 +212,8 @@ def fill_on_cluster(
                     done += 1
                     progress(done, len(items))
     finally:
-        (root / marker).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # an error of the work is more important
+            (root / marker).unlink(missing_ok=True)
     return found
 
 
