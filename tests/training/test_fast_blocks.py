@@ -199,3 +199,116 @@ def test_half_precision_uses_pytorchs_layers():
     layer = fast(ConvNorm(6, 8), torch.float32)
     with torch.autocast("cpu", torch.float16):
         assert layer(torch.ones(1, 6, 2, 4, 4)).dtype == torch.float16
+
+
+REFUSED = [(2, 5, 2, 8, 16), (2, 9, 2, 8, 16), (6, 2, 8, 16), (1, 600, 2, 8, 16)]
+
+
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "fallback"])
+@pytest.mark.parametrize("layer", [InvertedResidual(6, 6), InvertedResidual(6, 6, expansion=1), ConvNorm(6, 8)])
+def test_input_of_another_shape_is_refused_like_by_pytorch(layer, kernels, monkeypatch):
+    if not kernels:
+        monkeypatch.setattr(block_kernels, "load", lambda: None)
+    network = fast(layer, torch.float32)
+    before = copy.deepcopy(network.state_dict())
+    for shape in REFUSED:
+        with pytest.raises((RuntimeError, ValueError)):
+            layer.float()(torch.ones(shape))
+        with pytest.raises((RuntimeError, ValueError)):
+            network(torch.ones(shape))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_sums_and_shuffles_of_other_shapes_are_refused_like_by_pytorch():
+    with pytest.raises(RuntimeError):
+        fast(InvertedResidual(6, 8, skip=True), torch.float32)(torch.ones(1, 6, 2, 8, 16))
+    network = nn.ModuleList([Upsampling()])
+    cpu_layers.accelerate(network)
+    for shape in ((1, 6, 2, 4, 4), (4, 2, 4, 4)):
+        with pytest.raises((RuntimeError, ValueError)):
+            network[0](torch.ones(shape), shuffle=True, time=2)
+
+
+@pytest.mark.parametrize("kernels", [True, False], ids=["kernels", "fallback"])
+def test_a_batch_with_one_value_per_channel_changes_no_statistics(kernels, monkeypatch):
+    if not kernels:
+        monkeypatch.setattr(block_kernels, "load", lambda: None)
+    network = fast(InvertedResidual(6, 6, stride=(2, 2, 2)), torch.float32)
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        network(torch.ones(1, 6, 2, 2, 2))  # the depthwise convolution leaves one value
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert network(torch.ones(0, 6, 2, 8, 8)).shape == (0, 6, 1, 4, 4)
+    assert all(value.isfinite().all() for value in network.buffers())
+    assert network.eval()(torch.ones(1, 6, 2, 2, 2)).shape == (1, 6, 1, 1, 1)
+
+
+def test_a_library_of_another_version_is_not_used(monkeypatch):
+    load = block_kernels.load.__wrapped__
+    assert load() is not None
+    monkeypatch.setattr(block_kernels, "VERSION", block_kernels.VERSION + 1)
+    assert load() is None
+
+
+def test_an_unknown_operation_is_refused():
+    with pytest.raises(RuntimeError, match="lack the operation"):
+        block_kernels.run(len(block_kernels.Pass), torch.float32, torch.Size((1, 1, 1, 1, 1)))
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", ["", "expand", "depthwise.conv", "project.norm"])
+def test_hooks_are_called(block, clip, name, after):
+    network = nn.Sequential(copy.deepcopy(block))
+
+    def hook(path):
+        path.get_submodule(f"0.{name}".rstrip(".")).register_forward_hook(lambda module, given, result: result * 2)
+
+    if not after:
+        hook(network)
+    cpu_layers.accelerate(network)
+    if after:
+        hook(network)
+    reference = nn.Sequential(block)
+    hook(reference)
+    weights = torch.randn(clip.shape, generator=torch.Generator().manual_seed(3))
+    assert_equal(step(network, clip, weights), step(reference, clip, weights), 1e-4)
+
+
+def changed(**changes):
+    """Return a layer of which the convolution or BatchNorm is replaced by one with other settings."""
+    layer = ConvNorm(6, 6, kernel=(3, 3, 3), padding=(1, 1, 1), groups=6)
+    for name, module in changes.items():
+        setattr(layer, name, module)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        changed(norm=nn.BatchNorm3d(6, momentum=None)),
+        changed(norm=nn.BatchNorm3d(6, track_running_stats=False)),
+        changed(norm=nn.BatchNorm3d(6, affine=False)),
+        changed(conv=nn.Conv3d(6, 6, 3, padding="same", groups=6, bias=False)),
+        changed(conv=nn.Conv3d(6, 6, 3, padding=1, padding_mode="circular", groups=6)),
+        changed(conv=nn.Conv3d(6, 6, 3, padding=1, padding_mode="circular")),
+        changed(conv=nn.Conv3d(6, 6, 3, padding=2, dilation=2, groups=3)),
+        changed(conv=nn.Conv3d(6, 6, 1, stride=2, bias=False)),
+    ],
+    ids=["momentum", "untracked", "plain", "same", "circular", "dense", "dilation", "stride"],
+)
+def test_layers_with_other_settings_are_computed_like_by_pytorch(layer, clip):
+    network = fast(layer, torch.float32)
+    for _ in range(2):  # an average over batches differs from a moving one in the second
+        weights = torch.randn(layer(clip).shape, generator=torch.Generator().manual_seed(3))
+        network(clip)
+        assert_equal(step(network, clip, weights), step(layer, clip, weights), 1e-4)
+
+
+def test_bfloat16_keeps_values_that_are_not_a_number():
+    shape = torch.Size((1, 1, 1, 4, 5))
+    for bits in (0x7FFFFFFF, -1, 0x7FC00000, 0x7F800001):
+        scale = torch.tensor([bits], dtype=torch.int32).view(torch.float32)
+        x, result = (torch.ones(shape, dtype=torch.bfloat16) for _ in range(2))
+        fields = {"input": x, "result": result, "in_scale": scale, "in_shift": torch.zeros(1)}
+        block_kernels.run(block_kernels.Pass.NORMALIZE, torch.bfloat16, shape, **fields)
+        assert result.isnan().all()

@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,3 +36,12 @@ def test_a_part_of_an_image_is_encoded_like_its_copy():
 def test_smooth_images_are_compressed():
     ramp = np.add.outer(np.arange(200), np.arange(300)).astype(np.uint8)
     assert len(png.encode(ramp)) < ramp.size / 20
+
+
+def test_16_bits_are_kept_and_other_arrays_refused():
+    image = np.random.default_rng(5).integers(0, 65536, (9, 11), np.uint16)
+    with Image.open(io.BytesIO(png.encode(image))) as found:
+        assert np.array_equal(np.asarray(found), image)
+    for shape in ((4, 5, 2), (0, 5), (0, 5, 3)):
+        with pytest.raises(cv2.error):
+            png.encode(np.zeros(shape, np.uint8))

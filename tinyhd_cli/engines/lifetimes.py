@@ -62,7 +62,7 @@ class Lifetimes:
         channels, *rest = owner.shape
         size = math.ceil(channels * (math.prod(rest) + GAP) / ALIGNMENT) * ALIGNMENT
         known = self._tensors.setdefault(owner, Lifetime(step, step, size))
-        known.last = max(known.last, step)
+        known.first, known.last = min(known.first, step), max(known.last, step)
 
     def _read(self, nodes: Iterable[Node], step: int) -> None:
         for node in nodes:
@@ -75,7 +75,10 @@ class Lifetimes:
         return {node: one.offset for node, one in self._tensors.items()}
 
     def waits_for(self, block: Block) -> int:
-        """Return the last step that reads what was in the memory of a block's result before; -1 if there is none."""
+        """Return the last step that reads what was in the memory of a block's result before; -1 if there is none.
+
+        For the outputs of the middle, which no block writes, the program waits by itself.
+        """
         own = self._tensors[self._owner.get(block.node, block.node)]
         before = [one.last for one in self._tensors.values() if one.last < own.first and not one.is_apart(own)]
         return max(before, default=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from ctypes import c_int32, c_void_p
 from enum import IntEnum
@@ -18,6 +18,9 @@ from ..engines.kernels import available_isas, library
 
 SLOTS = 16
 """Pieces into which a 1x1x1 convolution's pixels are divided, each with its own sums; must match ``training.c``."""
+
+VERSION = 2
+"""Version of the operations and fields; must match ``training.c``."""
 
 TILE = 256
 """Pixels that a 1x1x1 convolution processes at a time; must match ``training.c``."""
@@ -68,10 +71,10 @@ def load() -> Callable[[Any], int] | None:
     for isa in available_isas(part="training"):
         try:
             kernels = ctypes.CDLL(str(library(isa, "training")))
-            compiled = list((c_int32 * 3).in_dll(kernels, "layout"))
-        except (OSError, ValueError):  # it has another format, or lacks the symbol
+            compiled = [c_int32.in_dll(kernels, "version").value, *(c_int32 * 3).in_dll(kernels, "layout")]
+        except (OSError, ValueError):  # it has another format, or lacks a symbol
             continue
-        if compiled == [ctypes.sizeof(CStage), SLOTS, TILE]:
+        if compiled == [VERSION, ctypes.sizeof(CStage), SLOTS, TILE]:
             run: Callable[[Any], int] = kernels.run
             return run
     return None
@@ -80,6 +83,11 @@ def load() -> Callable[[Any], int] | None:
 @functools.cache
 def _helpers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), "tinyhd-training")
+
+
+def _help(kernels: Callable[[Any], int], stage: CStage, _tensors: Collection[Any]) -> int:
+    """Run a pass in a helper thread. The arguments keep memory that it writes, even if Ctrl-C stops the main thread."""
+    return kernels(ctypes.byref(stage))
 
 
 def run(operation: Pass, dtype: torch.dtype, shape: torch.Size, **fields: Tensor | int | None) -> None:
@@ -99,10 +107,12 @@ def run(operation: Pass, dtype: torch.dtype, shape: torch.Size, **fields: Tensor
     stage = CStage(operation=operation, type=TYPES[dtype], **(sizes | pointers))
     pixels = shape[0] * shape[2] * shape[3] * shape[4]
     helpers = torch.get_num_threads() - 1 if pixels * max(stage.inputs, stage.outputs) >= MIN_SHARED else 0
-    pointer = ctypes.byref(stage)
-    futures: list[Future[int]] = [_helpers().submit(kernels, pointer) for _ in range(helpers)]
-    failures = [kernels(pointer)]
+    tensors = tuple(fields.values())
+    futures: list[Future[int]] = [_helpers().submit(_help, kernels, stage, tensors) for _ in range(helpers)]
+    failures = [kernels(ctypes.byref(stage))]
     # Cancel helpers that have not started; wait for the rest, because they write to the tensors.
     failures += [future.result() for future in futures if not future.cancel()]
+    if 2 in failures:
+        raise RuntimeError(f"the kernels of training steps lack the operation {operation}: install tinyhd again")
     if any(failures):
         raise MemoryError("not enough memory for the kernels of a training step")

@@ -27,8 +27,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..models.blocks.mobilenet3d import InvertedResidual, Size3, Upsampling
-from .fast_blocks import DENSE, Stage, run_chain, supported
-from .fast_layers import Apply, FastConvNorm, compute_dtype, follow, pool, replace_layers, world_size
+from .fast_blocks import DENSE, Stage, fits, run_chain, supported
+from .fast_layers import (
+    Apply,
+    FastConvNorm,
+    compute_dtype,
+    follow,
+    is_hooked,
+    pool,
+    replace_layers,
+    world_size,
+)
 from .fast_upsampling import CpuUpsampling
 
 CHANNELS_LAST = torch.channels_last_3d
@@ -217,6 +226,8 @@ class CpuConvNorm(FastConvNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         dtype, stage = compute_dtype(x, self.conv.weight), self.stage
+        if self.is_hooked or not fits([stage], x.shape):
+            return self.as_modules(x)
         if not supported([stage], x, dtype):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
@@ -257,10 +268,17 @@ class CpuInvertedResidual(nn.Module):
         super().__init__()
         self.expand, self.depthwise, self.project, self.skip = block.expand, block.depthwise, block.project, block.skip
 
+    @staticmethod
+    def replaces(block: InvertedResidual) -> bool:
+        """Return whether all layers of a block are replaced."""
+        expand = isinstance(block.expand, CpuConvNorm | nn.Identity)
+        return expand and isinstance(block.depthwise, CpuConvNorm) and isinstance(block.project, CpuConvNorm)
+
     def forward(self, x: Tensor) -> Tensor:
         layers = [layer for layer in (self.expand, self.depthwise, self.project) if isinstance(layer, CpuConvNorm)]
         stages, dtype = [layer.stage for layer in layers], compute_dtype(x, layers[0].conv.weight)
-        if supported(stages, x, dtype):
+        hooked = any(is_hooked(layer) or layer.is_hooked for layer in layers) or is_hooked(self.expand)
+        if not hooked and fits(stages, x.shape, self.skip) and supported(stages, x, dtype):
             with torch.autocast("cpu", enabled=False):
                 return run_chain(stages, x, dtype, self.skip)
         y: Tensor = self.project(self.depthwise(self.expand(x)))
@@ -293,15 +311,17 @@ def dense_conv(x: Tensor, kernel: Tensor, bias: Tensor | None, *geometry: Any) -
 
 
 def accelerate(network: nn.Module) -> None:
-    """Replace a network's layers by fast ones that share its parameters."""
+    """Replace a network's layers by fast ones that share its parameters; not those with hooks, which would be lost."""
     replace_layers(network, CpuConvNorm)
     for module in list(network.modules()):
         if isinstance(module, CpuConvNorm):
             continue  # it runs its convolution itself
         for name, child in list(module.named_children()):
-            if isinstance(child, InvertedResidual):
+            if is_hooked(child):
+                continue
+            if isinstance(child, InvertedResidual) and CpuInvertedResidual.replaces(child):
                 setattr(module, name, CpuInvertedResidual(child))
             elif isinstance(child, Upsampling):
                 setattr(module, name, CpuUpsampling())
-            elif isinstance(child, nn.Conv3d) and child.groups == 1:
+            elif isinstance(child, nn.Conv3d) and child.groups == 1 and child.padding_mode == "zeros":
                 setattr(module, name, DenseConv(child))

@@ -26,7 +26,7 @@ DENSE, POINTWISE, DEPTHWISE = range(3)
 
 
 class Stage(NamedTuple):
-    """A convolution and its BatchNorm."""
+    """A convolution and its BatchNorm, of a layer that is replaceable (:func:`.fast_layers.is_replaceable`)."""
 
     conv: nn.Conv3d
     norm: nn.BatchNorm3d
@@ -37,14 +37,7 @@ class Stage(NamedTuple):
     def kind(self) -> int | None:
         """The kind of its convolution; None if the kernels do not support it."""
         conv, norm = self.conv, self.norm
-        if (
-            norm.running_mean is None
-            or norm.weight is None
-            or norm.momentum is None
-            or norm.weight.dtype not in REAL_TYPES
-        ):
-            return None
-        if conv.weight.dtype != norm.weight.dtype or conv.bias is not None or conv.dilation != (1, 1, 1):
+        if norm.weight.dtype not in REAL_TYPES or conv.weight.dtype != norm.weight.dtype:
             return None
         if conv.groups == 1:
             plain = conv.kernel_size == conv.stride == (1, 1, 1) and conv.padding == (0, 0, 0)
@@ -285,6 +278,29 @@ def output_sums(kept: Kept, grad: Tensor) -> Tensor:
         fields |= {"mask_scale": norm.scale, "mask_shift": norm.shift}
     block_kernels.run(Pass.GRADIENT_SUMS, grad.dtype, grad.shape, **fields)
     return sums
+
+
+def fits(stages: Sequence[Stage], shape: torch.Size, skip: bool = False) -> bool:
+    """Return whether stages can process a tensor; else PyTorch's layers raise an error, or process an empty one.
+
+    Args:
+        stages: the stages, one after the other.
+        shape: of the input of the first one's convolution.
+        skip: whether the input is added to the result.
+
+    Raises:
+        ValueError: BatchNorm would get one value per channel in training mode. No statistics have changed yet.
+    """
+    first = shape
+    for stage in stages:
+        if len(shape) != 5 or shape[1] != stage.conv.in_channels or stage.conv.out_channels != stage.norm.num_features:
+            return False
+        shape = stage.output_size(shape)
+        if min(shape) < 1:
+            return False
+        if stage.norm.training and shape.numel() == shape[1] and world_size() == 1:
+            raise ValueError(f"Expected more than 1 value per channel when training, got input size {shape}")
+    return shape == first or not skip
 
 
 def supported(stages: Sequence[Stage], x: Tensor, dtype: torch.dtype) -> bool:

@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..models.blocks.mobilenet3d import ConvNorm
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+"""Attributes of a module with the functions that PyTorch calls when the module runs."""
 
 Apply = Callable[..., Tensor]
 """Type of ``torch.autograd.Function.apply``, which PyTorch leaves without one."""
@@ -37,6 +41,18 @@ class FastConvNorm(nn.Module):
             x = x.to(dtype, memory_format=self.memory_format)
             return self.normalize(self.convolve(x, self.conv.weight.to(dtype)))
 
+    @property
+    def is_hooked(self) -> bool:
+        """Whether its convolution or its BatchNorm must run as a module, because functions are called when it does."""
+        return is_hooked(self.conv) or is_hooked(self.norm)
+
+    def as_modules(self, x: Tensor) -> Tensor:
+        """Run PyTorch's own layers, in the type of their weights."""
+        dtype = compute_dtype(x, self.conv.weight)
+        with torch.autocast(x.device.type, enabled=False):
+            y: Tensor = self.norm(self.conv(x.to(self.conv.weight.dtype)))
+            return (F.relu6(y) if self.activated else y).to(dtype)
+
     def convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Run the convolution with the fastest implementation for its kind."""
         raise NotImplementedError
@@ -52,11 +68,31 @@ def compute_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
+def is_hooked(module: nn.Module) -> bool:
+    """Return whether functions are registered that PyTorch calls when a module runs."""
+    return any(getattr(module, name) for name in HOOKS)
+
+
+def is_replaceable(layer: ConvNorm) -> bool:
+    """Return whether fast layers compute the same as a layer: true for those that nobody has changed."""
+    conv, norm = layer.conv, layer.norm
+    values = (norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum)
+    if any(value is None for value in values) or any(map(is_hooked, layer.modules())):
+        return False
+    if conv.bias is not None or conv.dilation != (1, 1, 1) or conv.padding_mode != "zeros":
+        return False
+    if isinstance(conv.padding, str):
+        return False
+    if conv.groups == 1:
+        return conv.kernel_size != (1, 1, 1) or (conv.stride == (1, 1, 1) and conv.padding == (0, 0, 0))
+    return conv.groups == conv.in_channels == conv.out_channels
+
+
 def replace_layers(network: nn.Module, layer_type: type[FastConvNorm]) -> None:
-    """Replace every :class:`ConvNorm` of a network by a fast layer that shares its parameters."""
+    """Replace every :class:`ConvNorm` of a network by a fast layer that shares its parameters, if it has one."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, ConvNorm):
+            if isinstance(child, ConvNorm) and is_replaceable(child):
                 setattr(module, name, layer_type(child))
 
 
@@ -86,5 +122,6 @@ def follow(norm: nn.BatchNorm3d, mean: Tensor, var: Tensor, count: int) -> None:
     """Update the running statistics of BatchNorm with those of a batch."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum or 0.0)
-    norm.running_var.lerp_((var * (count / max(1, count - 1))).to(norm.running_var), norm.momentum or 0.0)
+    assert norm.momentum is not None
+    norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
+    norm.running_var.lerp_((var * (count / max(1, count - 1))).to(norm.running_var), norm.momentum)

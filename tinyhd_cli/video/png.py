@@ -18,6 +18,9 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOR_TYPES = {1: 0, 3: 2, 4: 6}
 """PNG's numbers of gray, RGB and RGBA, by the number of channels."""
 
+MAX_BYTES = 1 << 30
+"""Size of an image in memory below which its compressed data surely has less than PNG's 2 GB per piece."""
+
 UP = 2
 """PNG's number of the filter that stores differences from the row above."""
 
@@ -36,12 +39,16 @@ def isal_zlib() -> Any:
 
 
 def encode(image: NDArray[np.uint8]) -> bytes:
-    """Return an image, gray ``(h, w)``, RGB ``(h, w, 3)`` or RGBA ``(h, w, 4)``, as the content of a PNG file."""
+    """Return an image, gray ``(h, w)``, RGB ``(h, w, 3)`` or RGBA ``(h, w, 4)``, as the content of a PNG file.
+
+    OpenCV encodes, or refuses, all other arrays: those of 16 bits, and those too large for one piece of data.
+    """
     isal = isal_zlib()
-    if isal is None:
+    channels = image.shape[2] if image.ndim == 3 else 1
+    plain = image.ndim in (2, 3) and image.dtype == np.uint8 and channels in COLOR_TYPES
+    if isal is None or not plain or not 0 < image.nbytes < MAX_BYTES:
         return by_opencv(image, ".png")
     height, width = image.shape[:2]
-    channels = image.shape[2] if image.ndim == 3 else 1
     rows = image.reshape(height, width * channels)
     filtered = np.empty((height, 1 + width * channels), np.uint8)
     filtered[:, 0] = UP

@@ -31,18 +31,19 @@ enum { POINTWISE, POINTWISE_GRADIENT, DEPTHWISE, DEPTHWISE_GRADIENT, STATISTICS,
 enum { APPLY_GRADIENT = NORMALIZE + 1, SHUFFLE, SHUFFLE_GRADIENT, INTERPOLATE, INTERPOLATE_GRADIENT };
 enum { SINGLE, BFLOAT16, DOUBLE };
 
-/* Pixels that a 1x1x1 convolution processes at a time, and the distance of their rows, which differ by more than a power
- * of two so that they do not compete for the same sets of the L1 cache; pieces into which its pixels are divided, each
- * with its own sums; output channels at a time; bytes of a band of rows of a depthwise convolution. */
+/* Pixels that a 1x1x1 convolution processes at a time, and the distance of their rows, which differ by more than a
+ * power of two so that they do not compete for the same sets of the L1 cache; pieces into which its pixels are divided,
+ * each with its own sums; output channels at a time; bytes of a band of rows of a depthwise convolution. */
 enum { TILE = 256, STEP = TILE + 16, SLOTS = 16, PART = 12, BAND_BYTES = 768 << 10 };
 
-/* One pass over the tensors of a stage: a convolution and its BatchNorm, or an upsampling. `real` is double in double precision, else
- * float. Pointers that an operation does not need are NULL. */
+/* One pass over the tensors of a stage: a convolution and its BatchNorm, or an upsampling. `real` is double in double
+ * precision, else float. Pointers that an operation does not need are NULL. */
 struct stage {
     const void *input;                /* of the convolution: [n][inputs][pixels_in] */
     const void *in_scale, *in_shift;  /* real[inputs]: BatchNorm of the input; NULL: the input is used as it is */
     const void *in_mean;              /* real[inputs] */
-    const void *weight;               /* real[inputs][outputs], backward [outputs][inputs]; depthwise [inputs][taps * 9] */
+    const void *weight;               /* real[inputs][outputs], backward [outputs][inputs]; depthwise
+                                         [inputs][taps * 9] */
     void *output;                     /* of the convolution: [n][outputs][pixels_out] */
     const void *gradient;             /* of the normalized (and activated) output: like `output` */
     const void *slope, *out_slope, *constant; /* real[outputs]: gradient of the output = slope * gradient + out_slope *
@@ -65,7 +66,9 @@ struct stage {
     int32_t next;                     /* number of jobs started */
 };
 
-/* Must match `training/block_kernels.py`, which checks it. */
+/* Must match `training/block_kernels.py`, which checks both. The version changes with the meaning of any operation or
+ * field: a library of another version would compute something else. */
+EXPORT const int32_t version = 2;
 EXPORT const int32_t layout[] = {sizeof(struct stage), SLOTS, TILE};
 
 /* Lanes 2i and 2i + 1 of `a`, then of `b`, added. */
@@ -104,8 +107,10 @@ INLINE floats add_float_pairs(floats a, floats b) {
 #define IS_DOUBLE
 #include "training_stages.h"
 
-/* Run a pass, together with all other threads that call this function. Return 0, or 1 if memory is short. */
+/* Run a pass, together with all other threads that call this function. Return 0; 1 if memory is short; 2 if there is no
+ * such operation. */
 EXPORT int32_t run(struct stage *s) {
+    if (s->operation < POINTWISE || s->operation > INTERPOLATE_GRADIENT) return 2;
     switch (s->type) {
     case SINGLE: return run_single(s);
     case BFLOAT16: return run_bfloat16(s);

@@ -27,8 +27,10 @@ INLINE vec T(get)(const STORED *from) {
 
 INLINE void T(put)(STORED *to, vec v) {
 #ifdef IS_BFLOAT16
-    T(bits) b = (T(bits))v; /* rounded to the nearest number, ties to even */
-    *(T(stored_vec) *)to = __builtin_convertvector((b + 0x7fff + ((b >> 16) & 1)) >> 16, T(stored_vec));
+    T(bits) b = (T(bits))v, not_a_number = (T(bits))(v != v);
+    T(bits) rounded = (b + 0x7fff + ((b >> 16) & 1)) >> 16; /* to the nearest number, ties to even */
+    rounded = (rounded & ~not_a_number) | (0x7fc0 & not_a_number);
+    *(T(stored_vec) *)to = __builtin_convertvector(rounded, T(stored_vec));
 #else
     T(set)(to, v);
 #endif
@@ -241,7 +243,8 @@ static void T(read_tile)(const struct stage *s, int64_t clip, int64_t first, int
 }
 
 /* Read a tile of the gradient of the output. */
-static void T(read_gradient_tile)(const struct stage *s, int64_t clip, int64_t first, int n, int64_t pixels, REAL *tile) {
+static void T(read_gradient_tile)(const struct stage *s, int64_t clip, int64_t first, int n, int64_t pixels,
+                                  REAL *tile) {
     for (int m = 0; m < s->outputs; m++) {
         struct T(reader) r = T(gradient_reader)(s, m);
         int64_t offset = (clip * s->outputs + m) * pixels + first;
@@ -466,9 +469,11 @@ static int T(convolve)(const struct T(band) * b, const REAL *from, const REAL *w
     switch (b->s->taps * 100 + count * 10 + stride) {
 #define CASE(taps, count, stride) \
     case taps * 100 + count * 10 + stride: T(convolve_row)(b, from, weight, taps, count, stride); break;
-#define CASES(taps) CASE(taps, 4, 1) CASE(taps, 2, 1) CASE(taps, 1, 1) CASE(taps, 4, 2) CASE(taps, 2, 2) CASE(taps, 1, 2)
+#define CASES_OF(taps, stride) CASE(taps, 4, stride) CASE(taps, 2, stride) CASE(taps, 1, stride)
+#define CASES(taps) CASES_OF(taps, 1) CASES_OF(taps, 2)
         CASES(1) CASES(2) CASES(3)
 #undef CASES
+#undef CASES_OF
 #undef CASE
     }
     return count;
@@ -579,7 +584,8 @@ static void T(gradient_sums)(const struct stage *s, int job) {
     int64_t pixels = (int64_t)s->frames * s->height * s->width;
     struct T(reader) r = T(gradient_reader)(s, job % s->outputs);
     vec mean = T(all)(((const REAL *)s->in_mean)[job % s->outputs]), first = {0}, second = {0};
-    const STORED *gradient = (const STORED *)s->gradient + job * pixels, *output = (const STORED *)s->output + job * pixels;
+    const STORED *gradient = (const STORED *)s->gradient + job * pixels;
+    const STORED *output = (const STORED *)s->output + job * pixels;
     for (int64_t i = 0; i < pixels; i += VL) {
         int n = pixels - i < VL ? pixels - i : VL;
         vec g = T(get_some)(gradient + i, n), v = T(get_some)(output + i, n);
@@ -606,7 +612,8 @@ static void T(normalize)(const struct stage *s, int job) {
 static void T(apply_gradient)(const struct stage *s, int job) {
     int64_t pixels = (int64_t)s->frames * s->height * s->width;
     struct T(reader) r = T(gradient_reader)(s, job % s->outputs);
-    const STORED *gradient = (const STORED *)s->gradient + job * pixels, *output = (const STORED *)s->output + job * pixels;
+    const STORED *gradient = (const STORED *)s->gradient + job * pixels;
+    const STORED *output = (const STORED *)s->output + job * pixels;
     STORED *to = (STORED *)s->result + job * pixels;
     for (int64_t i = 0; i < pixels; i += VL) {
         int n = pixels - i < VL ? pixels - i : VL;
@@ -665,7 +672,8 @@ static void T(interpolate)(const struct stage *s, int job, REAL *memory) {
     }
     for (int t = 0; t < s->frames_out; t++)
         for (int y = 0; y < s->height_out; y++, to += wide) {
-            struct T(position) time = T(source)(t, s->frames, s->frames_out), down = T(source)(y, s->height, s->height_out);
+            struct T(position) time = T(source)(t, s->frames, s->frames_out);
+            struct T(position) down = T(source)(y, s->height, s->height_out);
             const REAL *first = memory + (int64_t)time.index * s->height * step;
             const REAL *second = memory + (int64_t)time.next * s->height * step;
             for (int x = 0; x < wide; x += VL) {
@@ -692,7 +700,8 @@ static void T(interpolate_gradient)(const struct stage *s, int job, REAL *memory
     memset(memory, 0, (int64_t)s->frames * s->height * step * sizeof(REAL));
     for (int t = 0; t < s->frames_out; t++)
         for (int y = 0; y < s->height_out; y++, from += wide) {
-            struct T(position) time = T(source)(t, s->frames, s->frames_out), down = T(source)(y, s->height, s->height_out);
+            struct T(position) time = T(source)(t, s->frames, s->frames_out);
+            struct T(position) down = T(source)(y, s->height, s->height_out);
             for (int k = 0; k < 4; k++) {
                 REAL factor = (k & 1 ? down.fraction : 1 - down.fraction) * (k & 2 ? time.fraction : 1 - time.fraction);
                 int frame = k & 2 ? time.next : time.index, line = k & 1 ? down.next : down.index;
