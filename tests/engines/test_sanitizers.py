@@ -21,14 +21,13 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("isa", available_isas() + available_isas(half=True))
-def test_random_graphs(isa, seed, tmp_path):
+def run_with_sanitizers(part, isa, seed, folder, script):
+    """Compile a C file with the sanitizers, and run a script of ``tests/helpers`` with it."""
     build = runpy.run_path(str(TESTS.parent / "hatch_build.py"))
     flags = (build["X86"] | build["ARM"])[isa]
     sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
-    source = Path(kernels.__file__).parent / "csrc" / "blocks.c"
-    target = tmp_path / kernels.library(isa).name
+    source = Path(kernels.__file__).parent / "csrc" / f"{part}.c"
+    target = folder / kernels.library(isa, part).name
     subprocess.run(["gcc", "-O1", "-g", "-shared", "-fPIC", *sanitizers, *flags, source, "-o", target], check=True)
     # libstdc++ too: otherwise, the exceptions of PyTorch are not intercepted.
     libraries = [
@@ -36,6 +35,18 @@ def test_random_graphs(isa, seed, tmp_path):
         for name in ("libasan.so", "libubsan.so", "libstdc++.so")
     ]
     environment = os.environ | {"LD_PRELOAD": " ".join(libraries), "ASAN_OPTIONS": "detect_leaks=0"}
-    command = [sys.executable, TESTS / "helpers" / "fuzz_kernels.py", tmp_path, isa, str(seed)]
+    command = [sys.executable, TESTS / "helpers" / script, folder, isa, str(seed)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stderr[-4000:]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("isa", available_isas() + available_isas(half=True))
+def test_random_graphs(isa, seed, tmp_path):
+    run_with_sanitizers("blocks", isa, seed, tmp_path, "fuzz_kernels.py")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("isa", available_isas(part="training"))
+def test_random_training_steps(isa, seed, tmp_path):
+    run_with_sanitizers("training", isa, seed, tmp_path, "fuzz_training.py")

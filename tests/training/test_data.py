@@ -100,17 +100,18 @@ def test_damaged_compressed_clips_are_decoded_again_or_named(folders, tmp_path):
         again.pixels()[np.array([3])]
 
 
-def test_a_video_that_another_run_decodes_in_the_meantime_is_kept(folders, tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["write_frames", "publish_or_use"])
+def test_a_video_that_another_run_decodes_in_the_meantime_is_kept(folders, tmp_path, monkeypatch, step):
     """A run that decodes to the other format must not replace files that the first one has open."""
     found = sources.find(TrainConfig(data=(str(folders["videos"]),), hold_out=0)).targets[:1]
     (first,) = decoded(found, tmp_path / "first")
-    write = clip_cache.write_frames
+    original = getattr(clip_cache, step)
 
-    def write_after_another_run(*arguments, compressed):
+    def after_another_run(*arguments, **options):
         shutil.copytree(tmp_path / "first", tmp_path / "cache", dirs_exist_ok=True)
-        return write(*arguments, compressed=compressed)
+        return original(*arguments, **options)
 
-    monkeypatch.setattr(clip_cache, "write_frames", write_after_another_run)
+    monkeypatch.setattr(clip_cache, step, after_another_run)
     (second,) = decoded(found, tmp_path / "cache", compressed=True)
     assert (second.key, second.compressed) == (first.key, False)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [second.key]

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from helpers.networks import lively
 from helpers.training_data import OPTIONS, aux_videos, labeled_videos, photographs
 
 from tinyhd_cli import weights
+from tinyhd_cli.training import filling
 from tinyhd_cli.training.options import TrainConfig
 from tinyhd_cli.training.prepare import rotated
 from tinyhd_cli.training.teachers import Teacher
@@ -129,19 +131,17 @@ def test_another_process_may_publish_first(tmp_path, monkeypatch):
 
     video = labeled(str(labeled_videos(tmp_path / "videos", count=1, frames=3)), ("train",))[0]
     steps = TrainConfig(model=STUDENT).spec.preprocess
-    original = clip_cache.publish
+    original = clip_cache.publish_or_use
     expected = clip_cache.decode(video, tmp_path / "other", (64, 64), steps)
     folder = tmp_path / "cache" / expected.folder.name
 
-    def late(temporary, target):
-        if target == folder:
-            shutil.copytree(expected.folder, folder)
-            raise OSError(errno.ENOTEMPTY, "Directory not empty")
-        original(temporary, target)
+    def late(*arguments):
+        shutil.copytree(expected.folder, folder)
+        return original(*arguments)
 
     folder.mkdir(parents=True)
     (folder / "meta.json").write_text("{}")  # damaged: it is removed first
-    monkeypatch.setattr(clip_cache, "publish", late)
+    monkeypatch.setattr(clip_cache, "publish_or_use", late)
     found = clip_cache.decode(video, tmp_path / "cache", (64, 64), steps)
     assert found.folder == folder and found.frames == 3
     assert np.array_equal(np.array(found.pixels()), np.array(expected.pixels()))
@@ -193,6 +193,18 @@ def test_several_processes_decode_into_one_folder_at_the_same_time(data, tmp_pat
 def test_options_of_a_cluster(tinyhd, data, capsys, options, message):
     assert tinyhd(*command(data, Path("cache"), *options)) == 2
     assert message in capsys.readouterr().err
+
+
+def test_markers_of_killed_runs_are_removed(tinyhd, data, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    old, new = cache / ".shared-old", cache / ".shared-new"
+    for path, age in ((old, 40), (new, 1)):
+        path.touch()
+        os.utime(path, (time.time() - age * 86400,) * 2)
+    monkeypatch.setattr(filling.parallel, "run", lambda *arguments: (event for event in ()))
+    assert tinyhd(*command(data, cache, "--cluster", "local:2")) == 0
+    assert [path.name for path in cache.iterdir()] == [new.name]
 
 
 def test_a_cache_that_cannot_be_written_to(tinyhd, data, tmp_path, monkeypatch, capsys):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ..atomic_files import atomic_write, cannot_write, make_parent, publish, remove, temporary_path
+from ..atomic_files import atomic_write, cannot_write, make_parent, remove, temporary_path
 from ..callbacks import OnProgress
 from ..errors import InputError
 from ..inference.preprocess import reduction, resized
@@ -215,7 +215,7 @@ def decode(
     content = content_of(folder, size, kinds)
     if content is None:
         make_parent(folder)
-        remove_damaged(folder)
+        remove_damaged(folder, size, kinds)
         temporary = temporary_path(folder)
         try:
             temporary.mkdir()
@@ -245,9 +245,9 @@ def decode(
     )
 
 
-def remove_damaged(folder: Path) -> None:
+def remove_damaged(folder: Path, size: tuple[int, int], kinds: Sequence[str]) -> None:
     """Remove an incomplete folder of an earlier version, at once: another process may make a complete one."""
-    if folder.is_dir():
+    if folder.is_dir() and content_of(folder, size, kinds) is None:
         aside = temporary_path(folder.with_name(f"{folder.name}-damaged"))
         with suppress(OSError):  # another process has just done the same
             folder.rename(aside)
@@ -257,7 +257,7 @@ def remove_damaged(folder: Path) -> None:
 def publish_or_use(temporary: Path, folder: Path, size: tuple[int, int], kinds: Sequence[str]) -> Content | None:
     """Give a decoded video its name. If another process does that first, return the content of its folder."""
     try:
-        publish(temporary, folder)
+        temporary.rename(folder)  # never merges it into another folder, which may be in use
     except OSError:
         if (finished := content_of(folder, size, kinds)) is None:
             raise

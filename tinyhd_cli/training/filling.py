@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,12 @@ from .stages import configs
 from .teacher_cache import Teachers
 
 log = logging.getLogger("tinyhd")
+
+MARKER = ".shared-"
+"""Start of the name of the file in the cache by which workers recognize it."""
+
+MARKER_AGE_S = 30 * 86400
+"""Age from which such a file surely belongs to a run that has ended."""
 
 Groups = Sequence[Sequence[Video]]
 """Videos in the groups of :attr:`.sources.RunVideos.groups`."""
@@ -184,12 +191,15 @@ def fill_on_cluster(
     """
     if config.cache is None:
         raise UsageError("--cluster: name a folder on a shared file system with --cache")
-    root, marker = cache_root(config), f".shared-{uuid.uuid4().hex}"
+    root, marker = cache_root(config), f"{MARKER}{uuid.uuid4().hex}"
     groups = sources.find(config).groups
     items = [alone(groups, place, video) for place, group in enumerate(groups) for video in group]
     names = [video.name for group in groups for video in group]
     progress, done, found = start_phase("filling the cache"), 0, Count()
     try:
+        for old in root.glob(f"{MARKER}*"):  # of runs that were killed
+            if time.time() - old.stat().st_mtime > MARKER_AGE_S:
+                old.unlink(missing_ok=True)
         (root / marker).touch()
     except OSError as error:
         raise OutputError(f"--cache {root}: {error.strerror}; choose another folder") from error

@@ -310,14 +310,16 @@ VBMI static void blend_row_vbmi(const uint8_t *pixels, const uint8_t *values, co
     __m512i kept[4], colors[4], zero = _mm512_setzero_si512();
     for (int i = 0; i < 4; i++) {
         const __m512i low = _mm512_loadu_si512(mixtures + 64 * i), high = _mm512_loadu_si512(mixtures + 64 * i + 32);
-        __m512i part = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(low)), _mm512_cvtepi16_epi8(high), 1);
+        __m256i start = _mm512_cvtepi16_epi8(low), rest = _mm512_cvtepi16_epi8(high);
+        __m512i part = _mm512_inserti64x4(_mm512_castsi256_si512(start), rest, 1);
         kept[i] = part;
         colors[i] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(_mm512_srli_epi16(low, 8))),
                                        _mm512_cvtepi16_epi8(_mm512_srli_epi16(high, 8)), 1);
     }
     for (int x = 0; x < width; x += 64) {
         __mmask64 inside = width - x < 64 ? (1ull << (width - x)) - 1 : ~0ull;
-        __m512i value = _mm512_maskz_loadu_epi8(inside, values + x), pixel = _mm512_maskz_loadu_epi8(inside, pixels + x);
+        __m512i value = _mm512_maskz_loadu_epi8(inside, values + x);
+        __m512i pixel = _mm512_maskz_loadu_epi8(inside, pixels + x);
         if (_mm512_cmpge_epu8_mask(value, _mm512_set1_epi8((char)first))) {
             __m512i factor = look_up(kept, value);
             __m512i low = scaled(_mm512_unpacklo_epi8(pixel, zero), _mm512_unpacklo_epi8(factor, zero));
