@@ -374,7 +374,7 @@ def test_messages_and_progress_as_json(tinyhd, tmp_path, weights_file, capsys, m
             monkeypatch.setenv("TINYHD_JSON_LOG", "1")
         assert tinyhd("predict", clip, "gone.mp4", *switch, "--weights", weights_file, "--out-dir", "out") == 1
         events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-        assert {event["level"] for event in events} == {"error", "progress", "info"}
+        assert {event["level"] for event in events} == {"error", "progress", "info", "summary"}
         assert next(event["message"] for event in events if event["level"] == "error") == "gone.mp4: no such file"
         last = [event for event in events if event["level"] == "progress"][-1]
         assert (last["label"], last["done"], last["total"]) == ("clip.mp4", 3, 3)

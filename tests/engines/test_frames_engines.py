@@ -159,7 +159,9 @@ def test_a_form_that_cannot_be_converted_is_not_used(family, pair_file, caplog):
 def test_compiled_networks_and_verdicts_are_cached(pair_file, monkeypatch):
     calls = []
     convert, mismatch = generic.to_openvino, self_test.frames_mismatch
-    monkeypatch.setattr(generic, "to_openvino", lambda *rest: calls.append("convert") or convert(*rest))
+    monkeypatch.setattr(
+        generic, "to_openvino", lambda *rest, **options: calls.append("convert") or convert(*rest, **options)
+    )
     monkeypatch.setattr(
         "tinyhd_cli.engines.selection.frames_mismatch", lambda *rest: calls.append("test") or mismatch(*rest)
     )

@@ -279,7 +279,8 @@ def wheel(folder, compiler):
 def test_a_wheel_contains_the_kernels_and_the_graph(tmp_path):
     name, files = wheel(tmp_path, "cc")
     assert "-py3-none-linux_" in name
-    required = {"_blocks_avx2.so", "_blocks_avx512.so", "_pixels.so", "_weighted_f.so", GRAPH}
+    kernels = {f"_{name}_{isa}.so" for name in ("blocks", "training") for isa in ("avx2", "avx512")}
+    required = {*kernels, "_pixels.so", "_weighted_f.so", GRAPH}
     assert required <= set(files) <= required | {"_blocks_avx512fp16.so"}  # not compiled by GCC before version 12
 
 

@@ -62,7 +62,7 @@ def converted(monkeypatch):
     """A list with one entry per conversion to OpenVINO."""
     calls = []
     convert = generic.to_openvino
-    monkeypatch.setattr(generic, "to_openvino", lambda *rest: calls.append(1) or convert(*rest))
+    monkeypatch.setattr(generic, "to_openvino", lambda *rest, **options: calls.append(1) or convert(*rest, **options))
     return calls
 
 
@@ -213,7 +213,7 @@ def test_hd2s(tmp_path, tinyhd, capfd, caplog, monkeypatch):
     monkeypatch.setenv("TINYHD_ENGINE_CACHE", str(tmp_path / "engines"))
     calls = []
     convert = generic.to_openvino
-    monkeypatch.setattr(generic, "to_openvino", lambda *rest: calls.append(1) or convert(*rest))
+    monkeypatch.setattr(generic, "to_openvino", lambda *rest, **options: calls.append(1) or convert(*rest, **options))
     network = lively("hd2s", seed=1)  # untrained: it amplifies rounding errors, with other seeds too much
     path = tmp_path / "hd2s.safetensors"
     weights.save(path, network.state_dict(), network.spec, input_size=(64, 96))
