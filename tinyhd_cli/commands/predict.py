@@ -14,7 +14,6 @@ from ..fields import Adjust
 from ..inference.model_options import ModelOptions
 from ..inference.options import FIRST_MAP, Outputs, PredictOptions
 from ..storage import url_of
-from ..video.source import IMAGE_SUFFIXES
 from ..wording import plural
 from .batch import for_each, warn_of_damage
 from .model_options import load
@@ -162,6 +161,7 @@ class Prediction(Task):
     def why_whole(self, job: Job, split: Lengths) -> str:
         """Return why a video is processed in one piece, whatever its length."""
         from ..inference.split_plan import why_whole
+        from ..video.source import IMAGE_SUFFIXES
 
         if job.video.suffix.lower() in IMAGE_SUFFIXES:
             return ""

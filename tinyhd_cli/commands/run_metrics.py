@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError, UsageError
-from ..version import __version__
 from . import terminal
 from .terminal import console, print_event
 
@@ -90,6 +89,8 @@ def prometheus_text(tally: Tally) -> str:
 
     The node exporter refuses a file with the type ``info`` of OpenMetrics, and knows counters by their complete name.
     """
+    from ..version import __version__
+
     ended = tally.done + tally.skipped + len(tally.failed)
     counts = {"done": tally.done, "skipped": tally.skipped, "failed": len(tally.failed)}
     lines = [
