@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# One more than cores, because a quarter of the time tests wait for files, pages and other programs.
+PROCESSES := $(shell $(PYTHON) -c "import os; print(min(4, (os.cpu_count() or 1) + 1))")
 
 .PHONY: help demo test test-slow test-oldest lint format docs install clean
 
@@ -14,7 +16,7 @@ demo: $(INSTALLED) ## predict the example clip
 
 # One thread in each of several processes: more of them wait for each other.
 test: $(INSTALLED) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PROCESSES) --dist worksteal
 
 test-slow: $(INSTALLED) ## run the tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
@@ -22,7 +24,7 @@ test-slow: $(INSTALLED) ## run the tests that take minutes
 test-oldest: $(INSTALLED) ## run the tests with the oldest version of each package that pyproject.toml allows
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/oldest
 	$(BIN)/uv pip install --quiet --python build/oldest/bin/python --resolution lowest-direct --editable '.[dev]'
-	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
+	OMP_NUM_THREADS=1 build/oldest/bin/python -m pytest --numprocesses $(PROCESSES) --dist worksteal \
 		-W default::DeprecationWarning # old packages use deprecated functions of newer ones
 
 lint: $(INSTALLED) ## run ruff, its formatter, and mypy

@@ -144,6 +144,7 @@ def edit(path: Path, light: tuple[int, int], since: int) -> Path:
         return clips.make(path, frames=16, width=128, height=96)
 
 
+@pytest.mark.slow
 def test_two_edits_of_a_clip(tinyhd, tmp_path, capsys, model, monkeypatch):
     edit(tmp_path / "one.mp4", (96, 64), since=99)
     edit(tmp_path / "two.mp4", (96, 64), since=6)

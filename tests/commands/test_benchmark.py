@@ -105,6 +105,7 @@ class Layers(nn.Module):
         return self.up(x.view(1, 6, 4, 4)) + 1
 
 
+@pytest.mark.slow
 def test_large_networks_are_compared_only_by_name(monkeypatch):
     """The default names are those of networks that a usual machine runs in every engine."""
     assert networks.parameters(named_spec("thtdnet")) == 50_326_726
@@ -127,6 +128,7 @@ def test_the_cost_of_a_network(monkeypatch):
     assert found.activation_mb == pytest.approx(4 * (6 * 16 + 2 * 64) / 1e6)  # both layers' outputs and the sum
 
 
+@pytest.mark.slow
 def test_memory_of_a_model():
     from tinyhd_cli.benchmarks.model import peak_of
 

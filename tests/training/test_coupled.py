@@ -228,6 +228,7 @@ def test_the_stage_is_no_setting_of_a_file():
         read_yaml("model: uva-32\nstage: 1", "run.yaml")
 
 
+@pytest.mark.slow
 def test_the_last_stage_can_be_extended(data, tmp_path):
     stages.train(settings(data, tmp_path, steps=1))
     steps = []
@@ -280,6 +281,7 @@ def test_weights_of_terms_apply_to_the_stage_that_has_them(data, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_distill_on_the_command_line(data, tmp_path, tinyhd, capsys):
     options = [option for option in OPTIONS if option not in ("--size", "64x64", "--init", "none")]
     teachers = [f"--teacher={role}={data / role}.safetensors" for role in ("spatial", "temporal")]

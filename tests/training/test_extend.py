@@ -106,6 +106,7 @@ def test_the_error_of_a_missing_teacher_names_an_existing_option(tinyhd, data, c
     assert "--weights" not in errors
 
 
+@pytest.mark.slow
 def test_damaged_cache_files_are_replaced(data, tmp_path, caplog):
     """Decoded clips and teacher's maps that are truncated or inconsistent."""
     teacher = tmp_path / "teacher.safetensors"

@@ -48,6 +48,7 @@ def settings(data, out, **changes):
     return TrainConfig(**(values | changes))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_drops_the_same_branches(data, tmp_path):
     stages.train(settings(data, tmp_path / "whole"))
     checkpoints.paths(tmp_path / "whole")[-1].rename(tmp_path / "whole.pt")

@@ -227,6 +227,7 @@ def test_networks_of_pairs_read_single_frames_in_other_steps(data, tmp_path):
 # ---------------------------------------------------------------------------------------------------------------- runs
 
 
+@pytest.mark.slow
 def test_a_run_on_frames_and_pairs(data, tmp_path):
     out = tmp_path / "run"
     seen = []
@@ -276,6 +277,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(data, tmp_path):
     assert [row["loss"] for row in rows(tmp_path / "whole")] == [row["loss"] for row in rows(tmp_path / "parts")]
 
 
+@pytest.mark.slow
 def test_a_student_of_an_object_network(data, tmp_path):
     stages.train(settings(data, tmp_path / "teacher", steps=1, pair_every=None))
     teacher = tmp_path / "teacher" / "last.safetensors"

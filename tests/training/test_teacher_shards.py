@@ -71,6 +71,7 @@ def whole(data, tmp_path_factory):
     return cache
 
 
+@pytest.mark.slow
 def test_shards_of_two_machines_are_copied_together(tinyhd, data, other_machine, whole, capsys, monkeypatch):
     """Then a run with either cache does not load the teacher."""
     assert tinyhd(*command(data, Path("one"), "--teacher-shard", "1/2")) == 0
