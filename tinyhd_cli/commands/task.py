@@ -82,6 +82,8 @@ class Task(ABC):
     def join(self, job: Job, parts: Sequence[Part], seconds: float) -> Any:
         """Join the parts of a video, in the main process; return the same as :meth:`work` for the whole video.
 
+        Commands whose :meth:`parts` never cuts a video do not implement it.
+
         Args:
             job: the input.
             parts: all its parts, on each of which :meth:`work` was called.

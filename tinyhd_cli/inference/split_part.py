@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic_files import cannot_write, remove
+from ..atomic_files import remove
 from ..callbacks import OnProgress
 from ..video.part_reader import CHECKED, PartReader
 from ..video.part_writer import PartWriter
@@ -23,6 +23,7 @@ from .normalization import WARM_UP_S, FixedScale, RunningScale, VideoLimits
 from .options import Outputs, PredictOptions
 from .outputs import RunContext, Sink, open_sinks
 from .predict import check_paths, check_task, describe_run, normalization, saliency_of
+from .raw_file import RawFile
 from .split_plan import Part, Plan, finish, new_folder, read_plan
 from .split_records import RecordSink
 from .windows import Map, frames_needed
@@ -218,38 +219,12 @@ class PartWork:
         return FixedScale(min(low for low, _ in limits), max(high for _, high in limits))
 
 
-class MapFile:
-    """Writes raw maps, float32, one after the other.
-
-    Args:
-        path: the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._file = path.open("wb")
-        except OSError as error:
-            raise cannot_write(path, error) from error
+class MapFile(RawFile):
+    """Raw maps, float32, one after the other."""
 
     def write(self, frame: Frame, saliency: Map) -> None:
         """Write a map."""
-        try:
-            self._file.write(np.ascontiguousarray(saliency, "<f4").data)
-        except OSError as error:
-            raise cannot_write(self._path, error) from error
-
-    def close(self) -> None:
-        """Complete the file."""
-        try:
-            self._file.close()
-        except OSError as error:
-            raise cannot_write(self._path, error) from error
-
-    def abort(self) -> None:
-        """Close the file; it is removed with its folder."""
-        with contextlib.suppress(OSError):
-            self._file.close()
+        self.append(saliency.astype("<f4", copy=False))
 
 
 def read_maps(path: Path, size: tuple[int, int]) -> Generator[Map]:

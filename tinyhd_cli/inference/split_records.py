@@ -16,12 +16,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atomic_files import cannot_write
 from ..video.decoded import Decoded, read_orientation
 from ..video.reader import Frame, VideoInfo
 from .areas import Area, AreaShare, AreaStatistics
 from .objects import ObjectStatistics
 from .outputs import RunContext
+from .raw_file import RawFile
 from .statistics import MapStatistics
 from .windows import Map
 
@@ -42,7 +42,7 @@ def row_type(columns: type[Statistics], areas: Sequence[Area]) -> np.dtype[Any]:
     )
 
 
-class RecordSink:
+class RecordSink(RawFile):
     """Writes the numbers of each frame: its time, its statistics, and the attention on each area.
 
     Args:
@@ -52,13 +52,10 @@ class RecordSink:
     """
 
     def __init__(self, path: Path, run: RunContext, *, with_statistics: bool) -> None:
-        self._path, self._run, self._with_statistics = path, run, with_statistics
+        super().__init__(path)
+        self._run, self._with_statistics = run, with_statistics
         self._columns = columns_of(run)
         self._row = np.zeros(1, row_type(self._columns, run.areas.areas))
-        try:
-            self._file = path.open("wb")
-        except OSError as error:
-            raise cannot_write(path, error) from error
 
     def write(self, frame: Frame, saliency: Map) -> None:
         """Write the numbers of a frame."""
@@ -69,21 +66,7 @@ class RecordSink:
             found = vars(self._run.describe(saliency, info.width, info.height)).values()
             row["statistics"] = [np.nan if value is None else value for value in found]
         row["areas"] = np.array(self._run.areas.measured, np.float64).reshape(row["areas"].shape)
-        try:
-            self._file.write(self._row.tobytes())
-        except OSError as error:
-            raise cannot_write(self._path, error) from error
-
-    def close(self) -> None:
-        """Complete the file."""
-        try:
-            self._file.close()
-        except OSError as error:
-            raise cannot_write(self._path, error) from error
-
-    def abort(self) -> None:
-        """Close the file; it is removed with its folder."""
-        self._file.close()
+        self.append(self._row.view(np.uint8))
 
 
 def columns_of(run: RunContext) -> type[Statistics]:
