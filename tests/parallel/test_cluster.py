@@ -206,12 +206,18 @@ def test_another_service_is_no_scheduler(monkeypatch, text):
                     connections.append(server.accept()[0])
                     connections[-1].sendall(text)
 
-        threading.Thread(target=answer, daemon=True).start()
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
         started = time.monotonic()
         with pytest.raises(TinyhdError, match="no Dask scheduler answers"):
             list(run(work_items.doubling, [1], Cluster(f"tcp://127.0.0.1:{server.getsockname()[1]}")))
         gc.collect()
         assert time.monotonic() - started < 15
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)  # ends accept(), which closing does not
+        thread.join(10)
+    for connection in connections:
+        connection.close()
 
 
 def test_others_cannot_connect_to_local_processes():
