@@ -175,6 +175,22 @@ def test_metrics(tinyhd, capsys, monkeypatch):
     assert tinyhd("benchmark", "metrics", "--rounds", "0") == 2
 
 
+def test_teacher(tinyhd, weights_file, capsys):
+    command = ("benchmark", "teacher", weights_file, "--rounds", "1")
+    assert tinyhd(*command, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["teacher"], result["student"]) == (str(weights_file), "tinyhd-m-quarter")
+    plain, fast = result["runs"]
+    assert (plain["engine"], plain["ratio"], plain["difference"]) == ("torch", 1, 0)
+    assert fast["engine"] != "torch"
+    assert 0 < fast["difference"] < 0.01
+    assert fast["frames_per_s"] == pytest.approx(16 / fast["clip_s"])
+    assert fast["ratio"] == pytest.approx(plain["clip_s"] / fast["clip_s"])
+    assert tinyhd(*command, "--teacher-step", "4") == 0
+    assert "frames per second" in capsys.readouterr().out
+    assert tinyhd(*command, "--rounds", "0") == 2
+
+
 @pytest.mark.slow
 def test_train(tinyhd, capsys):
     assert tinyhd("benchmark", "train", "--batch", "1", "--steps", "1", "--json") == 0

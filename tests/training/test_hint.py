@@ -86,7 +86,7 @@ def test_the_teachers_features_are_of_its_last_clip(data):
     found = teacher.targets(read).features
     seen = []
     teacher.model.network.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output[-1]))
-    teacher.forward(read[None])
+    teacher.forward([teacher.normalized(read)])
     torch.testing.assert_close(found, seen[0])
     assert teacher.hint_frames == (0, 16)
     without = Teacher(config, config.teacher[0], torch.device("cpu"))

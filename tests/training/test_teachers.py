@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import training_data
+from helpers.networks import lively
 from torch import nn
 
 from tinyhd_cli import load_model, models, weights
@@ -131,7 +132,8 @@ NAMES = [spec.name for spec in NumbersFamily.specs]
 
 @pytest.fixture
 def numbers(monkeypatch, tmp_path):
-    """Register the family; return the weights files of its networks by name."""
+    """Register the family, run it in PyTorch, and return the weights files of its networks by name."""
+    monkeypatch.setattr(Teacher, "engine", None)
     monkeypatch.setattr(registry, "_registered", {})
     models.register(NumbersFamily())
     files = {}
@@ -201,6 +203,44 @@ def test_static_students_and_teachers_of_any_kind(numbers, tmp_path, teacher):
     final = targets(collate([clips[Pick(0, 4)]]), teachers, CPU).final
     assert final.shape == (1, 1, *config.input_size)
     assert float(final.max()) == pytest.approx(40 / 255)
+
+
+SIZE = (64, 64)
+
+
+@pytest.mark.parametrize("name", ["tinyhd-m-quarter", "tinyhd-s-quarter"])
+def test_teachers_run_in_a_faster_engine(tmp_path, name):
+    """It gives the maps of PyTorch, which is used for few clips, for features, and with ``--eager``."""
+    network = lively(name)
+    path = str(tmp_path / "t.safetensors")
+    weights.save(path, network.state_dict(), network.spec, input_size=SIZE)
+    config = TrainConfig(aux=("x",), model="tinyhd-m-quarter", teacher=path, size=SIZE, teacher_step=5)
+    fast, *others = (
+        Teacher(dataclasses.replace(config, **changes), path, CPU)
+        for changes in ({}, {"eager": True}, {"steps": 1}, {"hint": 1.0})
+    )
+    assert fast.engine is not None
+    assert all(other.engine is None for other in others)
+    assert Teacher(dataclasses.replace(config, steps=2), path, CPU).engine is not None
+    generator = torch.Generator().manual_seed(1)
+    read = torch.randint(0, 256, (fast.before + 16, *SIZE, 3), dtype=torch.uint8, generator=generator)
+    for clip in (read, read[:1]):
+        found, expected = fast.targets(clip), others[0].targets(clip)
+        torch.testing.assert_close(found.final, expected.final, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(found.intermediate, expected.intermediate, rtol=1e-3, atol=1e-5)
+
+
+def test_a_teacher_without_hierarchy_runs_in_a_faster_engine(monkeypatch, tmp_path):
+    monkeypatch.setattr(registry, "_registered", {})
+    models.register(NumbersFamily())
+    weights.save(tmp_path / "t.safetensors", models.create("middle-5").state_dict(), models.named_spec("middle-5"))
+    config = TrainConfig(aux=("x",), model="block-3", teacher=str(tmp_path / "t.safetensors"))
+    teacher = Teacher(config, config.teacher[0], CPU)
+    assert teacher.engine is not None
+    read = torch.arange(7, dtype=torch.uint8).view(7, 1, 1, 1).expand(-1, *teacher.spec.input_size, 3)
+    found = teacher.targets(read)
+    assert found.intermediate is None
+    assert (found.final[0].amax((-2, -1)) * 255).tolist() == pytest.approx([2, 3, 4], abs=1e-3)
 
 
 def test_identities_differ_where_the_maps_do(numbers):

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from .model import model_runs
     from .predict import predict_runs
     from .stages import stage_times
+    from .teacher import teacher_runs
     from .train import train_runs
 
-__all__ = ["costs", "metric_timings", "model_runs", "predict_runs", "stage_times", "train_runs"]
+__all__ = ["costs", "metric_timings", "model_runs", "predict_runs", "stage_times", "teacher_runs", "train_runs"]
 
 __getattr__, __dir__ = lazy_imports(
     __name__,
@@ -27,6 +28,7 @@ __getattr__, __dir__ = lazy_imports(
         "model_runs": "model",
         "predict_runs": "predict",
         "stage_times": "stages",
+        "teacher_runs": "teacher",
         "train_runs": "train",
     },
 )

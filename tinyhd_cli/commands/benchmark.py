@@ -232,6 +232,37 @@ def metrics(rounds: Rounds = 50, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def teacher(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Weights of the teacher.")],
+    student: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The student. Default: the network of the default weights.")
+    ] = None,
+    teacher_step: Annotated[int, typer.Option(metavar="N", help="As for `tinyhd distill`.")] = 1,
+    rounds: Rounds = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the time for a teacher's maps of one clip, in PyTorch and in the engine that `distill` uses on a CPU."""
+    if rounds < 1:
+        raise UsageError("--rounds must be at least 1")
+    from ..benchmarks import teacher_runs
+    from ..benchmarks.networks import trainable_network
+
+    network = trainable_network(student)
+    say(f"maps of one clip of {network.name}, {rounds} rounds, the engines in turn")
+    runs = teacher_runs(name, network.name, teacher_step, rounds)
+    if as_json:
+        print_json({"teacher": name, "student": network.name, "runs": [asdict(run) for run in runs]})
+        return
+    from rich.table import Table
+
+    table = Table("engine", "s per clip", "median", "frames per second", "ratio", "difference", box=None)
+    for run in runs:
+        values = (f"{run.clip_s:.3f}", f"{run.median_clip_s:.3f}", f"{run.frames_per_s:.0f}", f"{run.ratio:.2f}")
+        table.add_row(run.engine, *values, f"{run.difference:.0e}")
+    stdout_console().print(table)
+
+
+@app.command()
 def train(
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="The network. Default: that of the default weights.")

@@ -65,5 +65,21 @@ class StillEngine(Protocol):
         ...
 
 
+class HierarchyEngine(Protocol):
+    """Runs a network that has hierarchical maps; see ``Family.hierarchy`` and :mod:`.hierarchy`."""
+
+    name: str
+    precision: str
+    graph: str
+    """See :class:`Engine`."""
+
+    def outputs(self, clip: Array) -> list[Array]:
+        """Return the saliency ``(maps, H, W)`` and the hierarchical maps ``(K, T1, H, W)`` of a clip.
+
+        A network may lack the hierarchical maps, although its family has them: TinyHD without the decoder d1.
+        """
+        ...
+
+
 class EngineUnavailable(Exception):
     """An engine cannot be used; the message gives the reason."""

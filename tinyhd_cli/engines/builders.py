@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ from .still import StillPool, still
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from .openvino import OpenVino
 
 GPU_BATCH, MIN_BATCH, MAX_BATCH = 64, 4, 32
 """Number of maps that an engine computes in one pass on many frames: on GPUs; and its limits on CPUs."""
@@ -69,12 +71,12 @@ def build_openvino(network: LoadedNetwork, precision: str) -> Engine:
     return OpenVino(make, precision, threads, cache_file(generic.digest_of(module, spec), "whole", precision, threads))
 
 
-def openvino_graph(node: Node, precision: str, threads: int) -> Engine:
-    """Return OpenVINO with a graph."""
+def openvino_graph(node: Node, precision: str, threads: int, more: Sequence[Node] = ()) -> OpenVino:
+    """Return OpenVINO with a graph; some nodes may become outputs, too."""
     from .openvino import OpenVino, to_openvino
 
-    make = functools.partial(to_openvino, node, int8=precision == "int8")
-    cached = cache_file(engine_cache.digest_of([node]), "whole", precision, threads)
+    make = functools.partial(to_openvino, node, more, int8=precision == "int8")
+    cached = cache_file(engine_cache.digest_of([node, *more]), "whole", precision, threads)
     return OpenVino(make, precision, threads, cached)
 
 
@@ -88,7 +90,7 @@ def build_fused(network: LoadedNetwork, precision: str) -> Engine:
     return fused_graph(network.graph, precision, engine_threads())
 
 
-def fused_graph(node: Node, precision: str, threads: int) -> Engine:
+def fused_graph(node: Node, precision: str, threads: int) -> Fused:
     """Return an engine that runs OpenVINO for the layers at low resolution, tinyhd's kernels for the others."""
     from .openvino import OpenVinoMiddle, middle_to_openvino
 

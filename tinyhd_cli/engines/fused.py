@@ -209,6 +209,10 @@ class Fused:
 
     def infer(self, clip: Array) -> Array:
         """Return the saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``. Calls from several threads run one by one."""
+        return self.infer_with([], clip)[0]
+
+    def infer_with(self, nodes: Sequence[Node], clip: Array) -> tuple[Array, list[Array]]:
+        """Return the saliency as :meth:`infer`, and the maps ``(1, T1, H, W)`` of some nodes that the fusion reads."""
         if self._steps is not None:
             clip = np.take(clip, self._steps, axis=1)
         with self._lock:
@@ -220,10 +224,14 @@ class Fused:
                     if block.dense:
                         block.source.data = clip.ctypes.data_as(POINTER(c_float))
                 self._execute(self._head)
-                planes = self._planes[self._middle_input]
-                self._middle.infer(planes[:, :-GAP].astype(np.float32).reshape(self._middle_input.shape))
+                self._middle.infer(self._values(self._middle_input))
             self._execute(self._tail)
-            return self._result.copy()
+            return self._result.copy(), [self._values(node) for node in nodes]
+
+    def _values(self, node: Node) -> Array:
+        """Return a copy of the present values of a node that a block computes, float32 ``(C, T, H, W)``."""
+        values: Array = self._planes[node][:, :-GAP].astype(np.float32).reshape(node.shape)
+        return values
 
     def _execute(self, program: CProgram) -> None:
         """Run a program on all threads."""

@@ -134,6 +134,24 @@ def to_openvino(network: nn.Module, shape: tuple[int, ...], batch: int = 1, *, i
     return model
 
 
+class WithHierarchy(nn.Module):
+    """A network whose outputs are the saliency and, if it has them, the intermediate maps of one kind.
+
+    Args:
+        network: the network.
+        key: name of the maps, see ``Family.hierarchy``.
+    """
+
+    def __init__(self, network: nn.Module, key: str) -> None:
+        super().__init__()
+        self.network, self.key = network, key
+
+    def forward(self, clip: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the saliency ``(N, T, H, W)`` and the maps ``(N, K, T1, H, W)`` of clips."""
+        saliency, maps = self.network(clip, intermediate=True)
+        return (saliency, maps[self.key]) if self.key in maps else (saliency,)
+
+
 def to_onnx(network: nn.Module, shape: Shape, metadata: Mapping[str, str] | None = None) -> Any:
     """Return a network as an ONNX model; arguments, input, output and errors are those of :func:`to_openvino`."""
     from onnx import helper

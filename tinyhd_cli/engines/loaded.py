@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from .torch import TorchEngine
 
 LOWERINGS = {"tinyhd": "lower_tinyhd"}
-"""Modules of this package that lower the networks of a family to a graph, each with a function ``lower``."""
+"""Modules of this package that lower the networks of a family to a graph, each with the functions ``lower`` and
+``lower_with_maps``."""
 
 
 def clip_shape(spec: ModelSpec, more: int = 0) -> Shape:
@@ -28,10 +29,16 @@ def clip_shape(spec: ModelSpec, more: int = 0) -> Shape:
 
 def lower(network: nn.Module, spec: ModelSpec) -> Node | None:
     """Return the graph of a network, with BatchNorm folded; None if its family has no hand-written lowering."""
+    found = lower_with_maps(network, spec)
+    return found[0] if found else None
+
+
+def lower_with_maps(network: nn.Module, spec: ModelSpec) -> tuple[Node, dict[str, list[Node]]] | None:
+    """Return the graph of a network, see :func:`lower`, and its intermediate maps before the sigmoid, by name."""
     if spec.family not in LOWERINGS:
         return None
     module = importlib.import_module(f".{LOWERINGS[spec.family]}", __package__)
-    return cast(Node, module.lower(network, clip_shape(spec)))
+    return cast(tuple[Node, dict[str, list[Node]]], module.lower_with_maps(network, clip_shape(spec)))
 
 
 @dataclass(frozen=True)

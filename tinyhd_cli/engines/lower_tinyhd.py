@@ -41,10 +41,16 @@ def lower(network: TinyHD, shape: Shape) -> Node:
     Returns:
         The output node, the saliency ``(1, T, H, W)``.
     """
+    return lower_with_maps(network, shape)[0]
+
+
+def lower_with_maps(network: TinyHD, shape: Shape) -> tuple[Node, dict[str, list[Node]]]:
+    """Return the graph of a network, see :func:`lower`, and its decoders' maps before the sigmoid, by decoder."""
     streams = encode(network.encoder, Input(shape))
-    maps = [one for decoder in network.decoders.values() for one in decode(cast(Decoder, decoder), streams)]
+    maps = {name: decode(cast(Decoder, decoder), streams) for name, decoder in network.decoders.items()}
     assert network.fusion.bias is not None
-    return fuse(maps, array(network.fusion.weight).ravel(), network.fusion.bias.item())
+    every = [one for several in maps.values() for one in several]
+    return fuse(every, array(network.fusion.weight).ravel(), network.fusion.bias.item()), maps
 
 
 def array(parameter: Tensor) -> Array:

@@ -44,20 +44,21 @@ def has_bf16() -> bool:
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def to_openvino(result: Node, *, int8: bool = False) -> ov.Model:
+def to_openvino(result: Node, more: Sequence[Node] = (), *, int8: bool = False) -> ov.Model:
     """Convert a graph to OpenVINO.
 
     Args:
         result: the graph's output.
+        more: nodes of the graph that become outputs, too, after the saliency.
         int8: whether to quantize the convolutions whose input is a ReLU6.
 
     Returns:
         A model with the input ``clip`` ``(1, 3, 16, H, W)`` and the output ``saliency`` ``(1, T, H, W)``.
     """
-    translated = translate([result], int8)
+    translated = translate([result, *more], int8)
     saliency = ops.squeeze(translated[result], ops.constant(np.array([1])))
     saliency.output(0).set_names({"saliency"})
-    return ov.Model([saliency], parameters(translated), "tinyhd")
+    return ov.Model([saliency, *(translated[node] for node in more)], parameters(translated), "tinyhd")
 
 
 def middle_to_openvino(outputs: Sequence[Node], *, int8: bool = False) -> ov.Model:
@@ -254,9 +255,12 @@ class OpenVino:
 
     def infer(self, clip: Array) -> Array:
         """Return the saliency ``(T, H, W)`` of a clip ``(3, 16, H, W)``."""
+        return self.outputs(clip)[0]
+
+    def outputs(self, clip: Array) -> list[Array]:
+        """Return all outputs for a clip ``(3, 16, H, W)``, without their first dimension."""
         outputs = self._request.infer({0: clip[np.newaxis]}, share_inputs=True)
-        saliency: Array = outputs[0][0].copy()
-        return saliency
+        return [outputs[number][0].copy() for number in range(len(outputs))]
 
 
 class OpenVinoFrames:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ..errors import UsageError, did_you_mean, one_line
 from . import engine_cache
-from .base import ENGINES, PACKAGES, PRECISIONS, Engine, EngineUnavailable, FramesEngine, StillEngine
+from .base import ENGINES, PACKAGES, PRECISIONS, Engine, EngineUnavailable, FramesEngine, HierarchyEngine, StillEngine
 from .builders import BUILDERS, FRAMES_BUILDERS, GRAPH_BUILDERS, build_still, has_frames_form, over_frames
 from .kernels import available_isas, fingerprint
 from .loaded import LOWERINGS, LoadedNetwork
@@ -20,7 +20,7 @@ from .self_test import LIMITS, frames_mismatch, mismatch, still_mismatch
 
 log = logging.getLogger("tinyhd")
 
-AnyEngine = TypeVar("AnyEngine", Engine, FramesEngine, StillEngine)
+AnyEngine = TypeVar("AnyEngine", Engine, FramesEngine, StillEngine, HierarchyEngine)
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,26 @@ def choose(network: LoadedNetwork, options: EngineOptions, *, exact: bool) -> En
         from .torch import device_precision
 
         return network.in_torch(device_precision(bf16, network.device))
+    attempts = options.attempts(exact, network.spec.family in LOWERINGS)
+    return (
+        first_usable(attempts, options, lambda name, precision: usable(name, precision, network)) or network.in_torch()
+    )
+
+
+def first_usable(
+    attempts: Sequence[tuple[str, str]], options: EngineOptions, make: Callable[[str, str], AnyEngine]
+) -> AnyEngine | None:
+    """Return the first engine that can be used, None if PyTorch must be; the log gets the reasons in one line.
+
+    Args:
+        attempts: pairs of engine and precision.
+        options: the engine and precision that were requested.
+        make: builds an engine; it may raise any error.
+    """
     reasons: dict[str, list[str]] = {}
-    for name, precision in options.attempts(exact, network.spec.family in LOWERINGS):
+    for name, precision in attempts:
         try:
-            engine = usable(name, precision, network)
+            engine = make(name, precision)
         except EngineUnavailable as error:
             # A CPU without bf16 is reported only if bf16 was requested.
             if precision != "bf16" or options.precision == "bf16":
@@ -95,7 +111,7 @@ def choose(network: LoadedNetwork, options: EngineOptions, *, exact: bool) -> En
             log.warning("%s; using %s in %s", listed(reasons), engine.name, engine.precision)
         return engine
     log.warning("%s; using PyTorch, which is several times slower", listed(reasons))
-    return network.in_torch()
+    return None
 
 
 def listed(reasons: Mapping[str, list[str]]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import weights
+from ..engines import hierarchy
+from ..engines.base import Engine, HierarchyEngine
+from ..engines.graph import Array
+from ..engines.selection import EngineOptions, choose
 from ..errors import UsageError
 from ..models import ModelSpec
 from ..models.registry import family
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 
 TEACHER_BATCH = 4
 """Clips per forward pass of a teacher with one map per clip: more do not fit a CPU's cache."""
+
+MIN_CLIPS = 16
+"""Number of the student's clips from which a faster engine is built for a teacher. Building it takes as long as PyTorch
+takes for 2 clips of HD2S, or 4 of TinyHD."""
 
 
 class Alignment:
@@ -104,6 +112,21 @@ class Teacher:
             return load_model(self.name, str(self.device), engine="torch")
 
     @cached_property
+    def engine(self) -> HierarchyEngine | Engine | None:
+        """Runs the network on single clips faster than PyTorch; None where PyTorch is used.
+
+        PyTorch is used on GPUs, for features, with ``--eager``, and for a run of few clips. That does not depend on
+        where an interrupted run continues, so that it gives the same result.
+        """
+        config, loaded = self.config, self.model.loaded
+        few = config.steps is not None and config.steps * config.batch_size < MIN_CLIPS
+        if self.device.type != "cpu" or config.hint or config.eager or few:
+            return None
+        if family(self.spec).hierarchy:
+            return hierarchy.choose(loaded, exact=not self.bf16)
+        return choose(loaded, EngineOptions(), exact=not self.bf16)
+
+    @cached_property
     def tap(self) -> Tap | None:
         """Records the network's features, if the student learns them."""
         return Tap(self.model.network, family(self.spec).features) if self.config.hint else None
@@ -158,40 +181,56 @@ class Teacher:
         step = self.config.teacher_step if self.spec.windowing == "sliding" else 1
         chosen = [0] if static else sorted({*range(0, len(starts), step), len(starts) - 1})
         parts, tap = [], self.tap
+        frames = self.normalized(read[: starts[0] + self.before + length] if static else read)
         for first in range(0, len(chosen), TEACHER_BATCH):
             offsets = [starts[index] + self.before for index in chosen[first : first + TEACHER_BATCH]]
-            parts.append(self.forward(torch.stack([read[offset : offset + length] for offset in offsets])))
+            parts.append(self.forward([frames[:, offset : offset + length] for offset in offsets]))
         features = None if tap is None else self.of_student(tap.take()[-1:].float())
         final = torch.cat([part[0] for part in parts])
         deep = torch.cat([part[1] for part in parts if part[1] is not None]) if parts[0][1] is not None else None
-        if static:
-            final = final.expand(len(starts), -1, -1, -1)
-        else:
-            final = interpolate_maps(final, chosen)
-            deep = None if deep is None else interpolate_maps(deep, chosen)
+        weights = torch.ones(len(starts), 1) if static else interpolation(chosen)
+        weights = weights.to(final)
+        final = torch.tensordot(weights, final, 1) if len(chosen) < len(starts) else final
         maps = self.alignment.select(final).unsqueeze(0)
         if self.config.stills:
             maps = final.mean((0, 1))[None, None]
-        hierarchy = None if deep is None else deep.mean((0, 2)).unsqueeze(0)
-        return Targets(self.on_grid(maps), None if hierarchy is None else self.on_grid(hierarchy), features=features)
+        deep = None if deep is None else torch.tensordot(weights.mean(0), deep.mean(2), 1).unsqueeze(0)
+        return Targets(self.on_grid(maps), None if deep is None else self.on_grid(deep), features=features)
 
     def of_student(self, features: Tensor) -> Tensor:
         """Return the features of the teacher's last clip at the frames that the student's clip contains, too."""
         start, (first, last) = self.alignment.starts[-1], self.hint_frames
         return during(features, (first - start, last - start), self.spec.clip_frames)
 
-    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Run the network: final ``(N, T, H, W)`` and hierarchical maps ``(N, K, T1, H, W)`` of ``(N, T, H, W, 3)``."""
-        network, device, kind = self.model.network, self.device, family(self.spec)
+    def normalized(self, read: Tensor) -> Tensor:
+        """Return frames as the network reads them: ``(3, T, H, W)`` on its device, from uint8 ``(T, H, W, 3)``."""
         steps = self.spec.preprocess
-        mean, std = (torch.tensor(values, device=device).view(3, 1, 1, 1) for values in (steps.mean, steps.std))
-        x = (clips.to(device).permute(0, 4, 1, 2, 3).float() / 255 - mean) / std
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            final, maps = network(x, intermediate=True) if kind.intermediate else (network(x), {})
+        mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1, 1) for values in (steps.mean, steps.std))
+        return (read.to(self.device).permute(3, 0, 1, 2).float() / 255 - mean) / std
+
+    def forward(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Run the network on clips ``(3, T, H, W)``: final ``(N, T, H, W)``, hierarchical maps ``(N, K, T1, H, W)``."""
+        final, deep = self.in_engine(clips) if self.engine else self.in_pytorch(torch.stack(list(clips)))
         if not bool(torch.isfinite(final.sum(dtype=torch.float32))):  # stored in 8 bits, NaN would become 0
             raise self.model.not_finite()
-        deep = maps.get(kind.hierarchy)
         return final.float(), None if deep is None else deep.float()
+
+    def in_pytorch(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Run the network in PyTorch on normalized clips ``(N, 3, T, H, W)``."""
+        network, kind = self.model.network, family(self.spec)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            final, maps = network(x, intermediate=True) if kind.intermediate else (network(x), {})
+        return final, maps.get(kind.hierarchy)
+
+    def in_engine(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Run the network in the engine on normalized clips ``(3, T, H, W)``."""
+        arrays: Iterator[Array] = (clip.contiguous().numpy() for clip in clips)
+        if not family(self.spec).hierarchy:
+            engine = cast(Engine, self.engine)
+            return torch.stack([torch.from_numpy(engine.infer(clip)) for clip in arrays]), None
+        outputs = zip(*map(cast(HierarchyEngine, self.engine).outputs, arrays), strict=True)
+        final, *deep = (torch.stack([torch.from_numpy(values) for values in several]) for several in outputs)
+        return final, deep[0] if deep else None
 
     def on_grid(self, maps: Tensor) -> Tensor:
         """Return maps ``(N, C, H, W)`` resized to the student's input size."""
@@ -212,16 +251,10 @@ def spec_and_digest(name: str) -> tuple[ModelSpec, str]:
     return (file.metadata or file.load().info).spec, file.sha256
 
 
-def interpolate_maps(maps: Tensor, positions: Sequence[int]) -> Tensor:
-    """Return maps at some positions in time, ``(P, ...)``, interpolated to all positions from the first to the last."""
-    if len(positions) == positions[-1] - positions[0] + 1:
-        return maps
-    all_positions = np.arange(positions[0], positions[-1] + 1)
-    left = np.clip(np.searchsorted(positions, all_positions, side="right") - 1, 0, len(positions) - 2)
-    ends = np.asarray(positions)
-    fraction = torch.from_numpy((all_positions - ends[left]) / (ends[left + 1] - ends[left])).to(maps)
-    fraction = fraction.view(-1, *[1] * (maps.dim() - 1))
-    return maps[left] * (1 - fraction) + maps[left + 1] * fraction
+def interpolation(positions: Sequence[int]) -> Tensor:
+    """Return the weights ``(M, P)`` that interpolate P values to all M positions in time from the first to the last."""
+    every = np.arange(positions[0], positions[-1] + 1)
+    return torch.from_numpy(np.stack([np.interp(every, positions, row) for row in np.eye(len(positions))], 1)).float()
 
 
 def mean(several: Sequence[Targets]) -> Targets:
