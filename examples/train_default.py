@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +32,22 @@ from torch import Tensor, nn
 from tinyhd_cli import weights
 from tinyhd_cli.models import build
 from tinyhd_cli.models.families.tinyhd.network import TinyHD
+from tinyhd_cli.system import keep_freed_memory
 from tinyhd_cli.training import losses, resident
+from tinyhd_cli.training.cpu_layers import MALLOC_KEEP_BYTES
 from tinyhd_cli.training.losses import Targets
 from tinyhd_cli.training.optimizer import build_optimizer, ema_decay, lr_factor, set_lr
 from tinyhd_cli.training.options import TrainConfig
 from tinyhd_cli.training.prepare import initialize
 from tinyhd_cli.training.resident import CLIP_FRAMES, CONTEXT, Batch, Batches, Mix
+from tinyhd_cli.training.resident_teachers import TEACHER_FRAMES, Teacher, forward, load_network, teacher_targets
 from tinyhd_cli.training.settings import build_config
-from tinyhd_cli.training.teachers import interpolate_maps, mean
 
 PHOTOGRAPH_FOLDERS = ("static/osie", "static/sun500", "static/mit1003", "static2/crowd", "static2/etocvd")
 VIDEO_FOLDERS = ("clips2", "clips")
 
 LAYERS = {"gpu": "gpu_layers", "cpu": "cpu_layers", "torch": None}
 """Module of ``tinyhd_cli.training`` that implements the layers; None: PyTorch's own."""
-
-TEACHER_FRAMES = (0, 5, 10, 15)
-"""Frames of a clip for which a single-output teacher is run; its maps are interpolated between them."""
 
 SCHEDULE_STEPS = 10_000
 """Resolution of the learning-rate schedule, which follows the elapsed time instead of the steps."""
@@ -68,63 +66,6 @@ RECALIBRATION_SEED = 10_000_000
 """Number of the first batch for the final BatchNorm statistics; no run has as many steps."""
 
 # ------------------------------------------------------------------------------------------------ networks and targets
-
-
-def load_network(name: str) -> TinyHD:
-    """Return a network with its weights."""
-    checkpoint = weights.load(name)
-    network = build(checkpoint.spec)
-    assert isinstance(network, TinyHD)
-    network.load_state_dict(checkpoint.state_dict)
-    return network.eval()
-
-
-def forward(network: TinyHD, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the saliency and the decoders' maps of clips; on a GPU, all layers but the last run in bfloat16."""
-    with torch.autocast(clips.device.type, torch.bfloat16, clips.device.type == "cuda", cache_enabled=False):
-        streams = network.encoder(clips)
-        logits = {name: decoder(streams) for name, decoder in network.decoders.items()}
-    maps = {name: torch.sigmoid(value.float()) for name, value in logits.items()}
-    aligned = [m.expand(-1, -1, network.frames, -1, -1) for m in maps.values()]
-    return torch.sigmoid(network.fusion(torch.cat(aligned, dim=1))).squeeze(1), maps
-
-
-@lru_cache
-def interpolation_weights(device: torch.device) -> Tensor:
-    """Return the weights ``(16, P)`` that interpolate maps of the P ``TEACHER_FRAMES`` to all 16 frames."""
-    return interpolate_maps(torch.eye(len(TEACHER_FRAMES)), TEACHER_FRAMES).to(device)
-
-
-@torch.no_grad()
-def run_teacher(teacher: TinyHD, clips: Tensor) -> Targets:
-    """Return a teacher's maps of clips that include the ``CONTEXT`` frames before them."""
-    if teacher.frames > 1:
-        saliency, maps = forward(teacher, clips[:, :, CONTEXT:])
-        return Targets(saliency, maps["d1"].mean(2))
-    outputs = [forward(teacher, clips[:, :, first : first + CLIP_FRAMES]) for first in TEACHER_FRAMES]
-    sampled = torch.stack([saliency[:, 0] for saliency, _ in outputs])
-    saliency = torch.einsum("tp,pnhw->nthw", interpolation_weights(clips.device), sampled)
-    return Targets(saliency, torch.stack([maps["d1"].mean(2) for _, maps in outputs]).mean(0))
-
-
-@torch.no_grad()
-def teacher_targets(teachers: Sequence[TinyHD], batch: Batch, single: int = 0) -> Targets:
-    """Return the mean of the teachers' maps for a batch; for a static clip, also the mean over time.
-
-    Args:
-        teachers: Teachers.
-        batch: Clips.
-        single: Number of clips at the front for which only the first teacher is run, because they have ground truth.
-    """
-    first = run_teacher(teachers[0], batch.teacher_clips)
-    others = [run_teacher(teacher, batch.teacher_clips[single:]) for teacher in teachers[1:]]
-    assert first.intermediate is not None
-    combined = mean([Targets(first.final[single:], first.intermediate[single:]), *others])
-    assert combined.intermediate is not None
-    final = torch.cat([losses.distribution(first.final[:single]), combined.final])
-    intermediate = torch.cat([losses.distribution(first.intermediate[:single]), combined.intermediate])
-    static = batch.static.view(-1, 1, 1, 1)
-    return Targets(torch.where(static, final.mean(1, keepdim=True), final), intermediate)
 
 
 def emphasize_motion(targets: Targets, motion: Tensor, first: int, fraction: float) -> Targets:
@@ -154,7 +95,7 @@ class Distillation:
         self,
         config: TrainConfig,
         student: TinyHD,
-        teachers: Sequence[TinyHD],
+        teachers: Sequence[Teacher],
         batches: Batches,
         args: argparse.Namespace,
     ) -> None:
@@ -314,7 +255,7 @@ def copy_tensors(source: Batch | Targets, destination: Batch | Targets) -> None:
 class Monitor:
     """Measurements by which a run is watched."""
 
-    teachers: Sequence[TinyHD]
+    teachers: Sequence[Teacher]
     videos: resident.Videos
     """Held-out videos."""
     probe: Path | None
@@ -390,6 +331,15 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("data", type=Path, help="folder of the training data")
     add("--teachers", nargs="+", required=True, help="weights of the teachers, by name or file")
+    add(
+        "--teacher-frames",
+        type=int,
+        nargs="+",
+        default=TEACHER_FRAMES,
+        metavar="FRAME",
+        help="frames of a clip for which a teacher with one map per clip is run, 0 and 15 among them "
+        "(default: 0 5 10 15)",
+    )
     add("--init", required=True, help="initial weights, by name or file, or an ImageNet MobileNetV2 (.npz)")
     add("--out", type=Path, required=True, help="folder for the results")
     add("--minutes", type=float, default=9, help="duration of the training (default: 9)")
@@ -411,6 +361,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--device", default="cuda" if gpu else "cpu")
     add("--layers", choices=LAYERS, default="gpu" if gpu else "cpu", help="implementation of the layers")
     add("--eager", action="store_true", help="do not record the training step as a CUDA graph")
+    add("--frames", type=Path, help="on a CPU, folder for the decoded videos (15 GB); default: in memory")
     add("--limit", type=int, help="maximum number of videos, and of photographs per folder, for a trial run")
     add("--probe", type=Path, help="folder of clips with truth.json, for the motion probe")
     add("--save-every", type=float, default=30, help="seconds between saves of the running mean (default: 30)")
@@ -429,11 +380,13 @@ def load_data(args: argparse.Namespace, config: TrainConfig, device: torch.devic
     images: list[Path] = []
     for name in (name for name in PHOTOGRAPH_FOLDERS if (args.data / name).is_dir()):
         images += resident.hold_out(sorted((args.data / name / "images").iterdir()))[0][: args.limit]
-    videos = resident.load_videos(kept[: args.limit], config.size, device, workers)
+    if args.frames:
+        args.frames.mkdir(parents=True, exist_ok=True)
+    videos = resident.load_videos(kept[: args.limit], config.size, device, workers, args.frames)
     photographs = resident.load_photographs(images, device, workers)
     print(f"{len(videos.pixels)} videos, {sum(map(len, videos.pixels))} frames, {len(images)} photographs", flush=True)
     batches = Batches(videos, photographs, Mix(*args.mix), config.size, config.jitter, config.seed)
-    return batches, resident.load_videos(held_out[: args.limit or 32], config.size, device, workers)
+    return batches, resident.load_videos(held_out[: args.limit or 32], config.size, device, workers, args.frames)
 
 
 def build_student(init: str, config: TrainConfig, batches: Batches | None = None) -> TinyHD:
@@ -459,7 +412,7 @@ def import_layers(name: str) -> Any:
         raise SystemExit(f"--layers {name}: {error}; use --layers torch") from error
 
 
-def check_layers(layers: Any, network: TinyHD, teachers: Sequence[TinyHD], device: torch.device) -> None:
+def check_layers(layers: Any, network: TinyHD, teachers: Sequence[Teacher], device: torch.device) -> None:
     """Compile all kernels; exit if the gradients of the fast layers differ from those of PyTorch's own."""
     started = time.monotonic()
     clip = torch.randn(1, 3, CLIP_FRAMES, *INPUT_SIZE, device=device)
@@ -475,7 +428,7 @@ def check_layers(layers: Any, network: TinyHD, teachers: Sequence[TinyHD], devic
             gradients.append(torch.cat(values))
         with torch.no_grad():
             for teacher in teachers:
-                forward(teacher, clip)
+                teacher.forward(clip)
     except Exception as error:
         raise SystemExit(f"--layers gpu: the kernels failed ({error}); use --layers torch") from error
     cosine = float(nn.functional.cosine_similarity(gradients[0], gradients[1], 0))
@@ -486,10 +439,9 @@ def check_layers(layers: Any, network: TinyHD, teachers: Sequence[TinyHD], devic
 
 def set_up(args: argparse.Namespace, config: TrainConfig, device: torch.device) -> tuple[Distillation, Monitor]:
     """Load the networks and the data; meanwhile, compile and check the GPU layers."""
-    teachers = [load_network(name).to(device) for name in args.teachers]
     layers = import_layers(args.layers)
-    for teacher in teachers if layers else []:
-        layers.accelerate(teacher)
+    accelerate = layers.accelerate if layers else None
+    teachers = [Teacher(name, device, accelerate, args.teacher_frames) for name in args.teachers]
     with ThreadPoolExecutor(1) as pool:
         check = None
         if args.layers == "gpu":
@@ -498,6 +450,8 @@ def set_up(args: argparse.Namespace, config: TrainConfig, device: torch.device) 
         student = build_student(args.init, config, batches)
     if layers:
         layers.accelerate(student)
+    if device.type == "cpu":
+        keep_freed_memory(MALLOC_KEEP_BYTES)
     if check is not None:
         check.result()
     run = Distillation(config, student.to(device), teachers, batches, args)

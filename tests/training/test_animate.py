@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import clips
 
 from tinyhd_cli.training import animate, resident
 from tinyhd_cli.training.losses import grid_pattern
@@ -107,6 +108,30 @@ def test_a_batch_depends_only_on_seed_and_number():
     assert one.student_clips.shape == (16, 3, 16, *SIZE)
     assert one.ground_truth is not None
     assert one.ground_truth.density.shape == one.ground_truth.fixation.shape == (3, 16, *SIZE)
+
+
+def test_a_batch_without_some_kinds():
+    whole = batches()
+    for mix in (resident.Mix(0, 0, 0, 2), resident.Mix(1, 0, 1, 0), resident.Mix(0, 1, 0, 1)):
+        whole.mix = mix
+        batch = whole.batch(0)
+        assert len(batch.student_clips) == len(batch.static) == mix.total
+        assert len(batch.motion) == mix.animated
+        assert (batch.ground_truth is None) == (mix.labeled == 0)
+
+
+def test_decoded_videos_are_mapped_from_files(tmp_path: Path):
+    clips.make(tmp_path / "clip.mp4", frames=5, width=96, height=64)
+    item = {"path": tmp_path / "clip.mp4", "file": "clip.mp4", "fps": 25.0, "repository": "a"}
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    cpu = torch.device("cpu")
+    plain = resident.load_videos([item], SIZE, cpu, 1)
+    mapped = resident.load_videos([item], SIZE, cpu, 1, folder)
+    assert plain.pixels[0].shape == (5, *SIZE, 3)
+    assert torch.equal(mapped.pixels[0], plain.pixels[0])
+    (tmp_path / "clip.mp4").unlink()
+    assert torch.equal(resident.load_videos([item], SIZE, cpu, 1, folder).pixels[0], plain.pixels[0])
 
 
 def test_static_clips_do_not_change():

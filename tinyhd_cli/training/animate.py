@@ -156,11 +156,11 @@ def render_views(images: Tensor, view: View, size: tuple[int, int]) -> Tensor:
     if images.dim() == 4:
         flat = grid.view(count, frames * size[0], size[1], 2)
         clips = F.grid_sample(images.float(), flat, padding_mode="reflection", align_corners=False)
-        return clips.view(count, -1, frames, *size)
+        return clips.view(count, images.shape[1], frames, *size)
     clips = F.grid_sample(
         images.float().flatten(0, 1), grid.flatten(0, 1), padding_mode="reflection", align_corners=False
     )
-    return clips.view(count, frames, -1, *size).transpose(1, 2)
+    return clips.view(count, frames, images.shape[2], *size).transpose(1, 2)
 
 
 def paste_patches(clips: Tensor, images: Tensor, patches: Patches) -> Tensor:

@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..atomic_files import atomic_write
 from ..models.spec import IMAGENET
 from . import animate
 from .augment import recolored
@@ -167,12 +169,35 @@ def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(np.stack(frames), dtype=np.uint8)
 
 
-def load_videos(items: Sequence[dict[str, Any]], size: tuple[int, int], device: torch.device, workers: int) -> Videos:
-    """Decode videos into device memory."""
+def decode_mapped(path: Path, size: tuple[int, int], folder: Path) -> NDArray[np.uint8]:
+    """Return the frames of a video as :func:`decode`, mapped from a file in a folder, which is written if it is new."""
+    file = folder / f"{path.parent.name}-{path.stem}-{size[0]}x{size[1]}.npy"
+    if not file.is_file():
+        with atomic_write(file) as temporary, temporary.open("wb") as stream:
+            np.save(stream, decode(path, size))
+    return cast(NDArray[np.uint8], np.load(file, mmap_mode="c"))
+
+
+def load_videos(
+    items: Sequence[dict[str, Any]],
+    size: tuple[int, int],
+    device: torch.device,
+    workers: int,
+    folder: Path | None = None,
+) -> Videos:
+    """Decode videos into device memory.
+
+    Args:
+        items: entries of a manifest.
+        size: height and width of the frames.
+        device: device of the frames.
+        workers: number of threads.
+        folder: on a CPU, folder of files from which the frames are mapped, for more video than fits into memory.
+    """
+    load = partial(decode_mapped, folder=folder) if folder else decode
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        pixels = [
-            torch.from_numpy(frames).to(device) for frames in pool.map(lambda item: decode(item["path"], size), items)
-        ]
+        frames = pool.map(lambda item: load(item["path"], size), items)
+        pixels = [torch.from_numpy(one).to(device) for one in frames]
     names, fps = [item["file"] for item in items], [item["fps"] for item in items]
     return Videos(names, pixels, fps, sampling_weights(items))
 
@@ -281,6 +306,8 @@ class Batches:
     def video_clips(self, frames: int, generator: torch.Generator, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return clips of randomly chosen videos at several frame rates, and which of the clips are static."""
         count = self.mix.videos
+        if not count:
+            return torch.zeros((0, 3, frames, *self.size), device=self.device), torch.zeros(0, dtype=torch.bool)
         chosen = rng.choice(len(self.videos.pixels), count, p=self.videos.weights)
         static = rng.random(count) < STATIC_PROBABILITY
         indices = np.stack([self.frame_numbers(int(video), frames, rng) for video in chosen])
