@@ -124,8 +124,7 @@ class Filler:
         progress, computed = start_phase(phase), 0
         for done, (key, pick) in enumerate(picks.items(), start=1):
             if not all(one.has(key) for one in teachers.teachers):
-                batch = collate([clips[pick]])
-                teachers.targets(batch.keys, batch.reads, batch.flips)
+                teachers.fill(key, collate([clips[pick]]).reads)
                 computed += 1
             progress(done, len(picks))
         return replace(found, clips=len(picks), computed=computed)

@@ -94,10 +94,15 @@ class CachedTeacher:
 
     def compute(self, key: str, read: Tensor) -> Targets:
         """Run the teacher, and cache its maps."""
-        maps = self.teacher.targets(read)
-        path = self.path(key)
-        if path is None:
-            return maps
+        if self.folder is None:
+            return self.teacher.targets(read)
+        self.write(key, read)
+        return self.load(key)  # so that the first time gives the same maps as the next
+
+    def write(self, key: str, read: Tensor) -> None:
+        """Run the teacher, and write its maps to the cache."""
+        maps, path = self.teacher.targets(read), self.path(key)
+        assert path is not None
         arrays: dict[str, Any] = {}
         for name, value in (("final", maps.final), ("intermediate", maps.intermediate)):
             if value is not None:
@@ -109,7 +114,6 @@ class CachedTeacher:
             atomic_write(path) as to,
         ):
             np.savez(to, **arrays)
-        return self.load(key)  # so that the first time gives the same maps as the next
 
     def load(self, key: str) -> Targets:
         """Load the maps of a clip."""
@@ -177,6 +181,12 @@ class Teachers:
             read = None if cached.is_full else self.with_context(cached.teacher, reads)
             found.append(cached.targets(keys, read, flips))
         return mean(found)
+
+    def fill(self, key: str, reads: Mapping[Form, Tensor]) -> None:
+        """Write the maps of a clip that are not cached; ``reads`` as for :meth:`targets`, of one clip."""
+        for cached in self.teachers:
+            if not cached.has(key):
+                cached.write(key, self.with_context(cached.teacher, reads)[0])
 
     def with_context(self, teacher: Teacher, reads: Mapping[Form, Tensor]) -> Tensor:
         """Return clips with the context of one teacher; another teacher of its form may need more."""

@@ -206,7 +206,8 @@ class Teacher:
         """Return frames as the network reads them: ``(3, T, H, W)`` on its device, from uint8 ``(T, H, W, 3)``."""
         steps = self.spec.preprocess
         mean, std = (torch.tensor(values, device=self.device).view(3, 1, 1, 1) for values in (steps.mean, steps.std))
-        return (read.to(self.device).permute(3, 0, 1, 2).float() / 255 - mean) / std
+        planes = read.to(self.device).permute(3, 0, 1, 2).contiguous()
+        return planes.float().div_(255).sub_(mean).div_(std)
 
     def forward(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Run the network on clips ``(3, T, H, W)``: final ``(N, T, H, W)``, hierarchical maps ``(N, K, T1, H, W)``."""
