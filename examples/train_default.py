@@ -35,10 +35,10 @@ from tinyhd_cli.models.families.tinyhd.network import TinyHD
 from tinyhd_cli.system import keep_freed_memory
 from tinyhd_cli.training import losses, resident
 from tinyhd_cli.training.cpu_layers import MALLOC_KEEP_BYTES
+from tinyhd_cli.training.initial_weights import initialize
 from tinyhd_cli.training.losses import Targets
 from tinyhd_cli.training.optimizer import build_optimizer, ema_decay, lr_factor, set_lr
 from tinyhd_cli.training.options import TrainConfig
-from tinyhd_cli.training.prepare import initialize
 from tinyhd_cli.training.resident import CLIP_FRAMES, CONTEXT, Batch, Batches, Mix
 from tinyhd_cli.training.resident_teachers import TEACHER_FRAMES, Teacher, forward, load_network, teacher_targets
 from tinyhd_cli.training.settings import build_config

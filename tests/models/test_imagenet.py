@@ -13,8 +13,8 @@ from tinyhd_cli.models import create
 from tinyhd_cli.models.families.tinyhd.imagenet import load_encoder
 from tinyhd_cli.models.imagenet import calibrate, from_folded, from_timm, timm_layers
 from tinyhd_cli.models.spec import IMAGENET
+from tinyhd_cli.training.initial_weights import read_imagenet
 from tinyhd_cli.training.options import TrainConfig
-from tinyhd_cli.training.prepare import read_imagenet
 
 FEATURES = "blocks.18"
 

@@ -19,8 +19,8 @@ from tinyhd_cli.models.families.stkd.network import OverFrames, enlarge, load_tr
 from tinyhd_cli.models.imagenet import torchvision_layer
 from tinyhd_cli.models.registry import family
 from tinyhd_cli.models.spec import IMAGENET
+from tinyhd_cli.training.initial_weights import read_imagenet
 from tinyhd_cli.training.options import TrainConfig
-from tinyhd_cli.training.prepare import read_imagenet
 
 NAMES = ("stkd", "stkd-pair", "stkd-lite")
 

@@ -20,8 +20,8 @@ from tinyhd_cli.models import create, named_spec
 from tinyhd_cli.models.families.thtdnet.network import WIDTHS, Decoder
 from tinyhd_cli.models.original_names import recognize
 from tinyhd_cli.models.registry import family, network_state
+from tinyhd_cli.training.initial_weights import whole_network
 from tinyhd_cli.training.options import TrainConfig
-from tinyhd_cli.training.prepare import whole_network
 from tinyhd_cli.video.reader import VideoReader
 
 TINY = {"channels": 32, "depths": (1, 2, 1, 1), "input_size": (64, 64)}

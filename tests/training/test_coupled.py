@@ -16,7 +16,7 @@ from tinyhd_cli import load_model, models, predict, weights
 from tinyhd_cli.callbacks import no_phases
 from tinyhd_cli.errors import UsageError, WeightsError
 from tinyhd_cli.models import LossTerm
-from tinyhd_cli.training import checkpoints, prepare, role_maps, stages
+from tinyhd_cli.training import checkpoints, initial_weights, prepare, role_maps, stages
 from tinyhd_cli.training.augment import collate, targets
 from tinyhd_cli.training.clips import Pick
 from tinyhd_cli.training.losses import Outputs, Targets, loss_terms
@@ -169,17 +169,17 @@ def test_a_stage_whose_result_is_missing_or_of_another_network(data, finished, t
     config = stages.configs(settings(data, tmp_path, steps=1))[1]
     first = tmp_path / "stage-1" / "best.safetensors"
     with pytest.raises(WeightsError, match=r"^\S+stage-1/best.safetensors \(of stage 1\): no such file$"):
-        prepare.check_init(config)
+        initial_weights.check_init(config)
     first.parent.mkdir()
     shutil.copy(finished / "best.safetensors", first)
     with pytest.raises(WeightsError, match=r"stage-1/best.safetensors \(of stage 1\): contains uva-32 .*heads=fused"):
-        prepare.check_init(config)
+        initial_weights.check_init(config)
 
 
 def test_initial_weights_of_another_stage_are_named_with_their_options(data, finished, tmp_path):
     config = stages.configs(settings(data, tmp_path, init=str(finished / "best.safetensors")))[0]
     with pytest.raises(WeightsError, match=r"contains uva-32 \(.*heads=fused.*\), not uva-32 \(.*heads=two"):
-        prepare.check_init(config)
+        initial_weights.check_init(config)
 
 
 def test_the_folder_of_a_single_stage_is_not_resumed(finished):

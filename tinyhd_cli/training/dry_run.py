@@ -13,11 +13,11 @@ from ..system import keep_freed_memory
 from ..wording import plural
 from . import checkpoints, cpu_layers, role_maps, sources, stages
 from .augment import run_student
+from .initial_weights import check_init
 from .launch import accelerator
 from .object_data import labeled_count
 from .options import TrainConfig
 from .picks import schedule
-from .prepare import check_init
 from .teachers import Teacher
 
 CACHED = "; with --cache, only the first time a clip is used"
