@@ -24,8 +24,12 @@
 /* Changes with the arguments of the functions; must match `pixels.py`. */
 EXPORT const int32_t version = 3;
 
-/* For tests: not 0 to use the code for CPUs without AVX-512 VBMI. */
+/* For tests: 1 to use the code for any CPU, 2 to use that for CPUs with AVX2. */
 EXPORT int32_t plain = 0;
+
+/* Pixels that are blended at a time; numbers between rows of memory, which vectors may overwrite; columns and rows that
+ * a map is extended by on each side; fractions of weights and of enlarged rows. */
+enum { BLOCK = 64, GAP = 64, EDGE = 2, WEIGHT_BITS = 14, ROW_BITS = 6 };
 
 /* ---- resizing --------------------------------------------------------------------------------------------------- */
 
@@ -138,27 +142,48 @@ static void to_rgb(const float *y, const float *u, const float *v, const float *
     }
 }
 
+#if defined(__x86_64__)
+#include "pixels_avx2.h"
+
+static int has_avx2(void) { return plain != 1 && __builtin_cpu_supports("avx2"); }
+#else
+static int has_avx2(void) { return 0; }
+#define to_rgb_avx2(y, u, v, luma, chroma, count, rgb) 0
+#define reduce_by_3(r, y) 0
+#define enlarge_row_avx2 enlarge_row
+#define halve_avx2 halve
+#define blend_row_avx2 blend_row
+#endif
+
+/* Reduces a row from column `start` of the result on. */
+static void reduce_row(const struct reduction *r, int y, int start)
+{
+    int count = r->width - start, wide = r->factor * count;
+    float *means = (float *)(r->sums + 3 * wide); /* three rows of the result */
+    memset(r->sums, 0, 3 * wide * sizeof *r->sums);
+    for (int plane = 0; plane < 3; plane++) {
+        uint16_t *sums = r->sums + (plane ? wide : 0);
+        int half = plane > 0, top = r->factor * y;
+        const uint8_t *pixels = r->planes[plane] + (r->factor * start >> half);
+        for (int i = top; i < top + r->factor; i++)
+            add_row(pixels + (i >> half) * r->strides[plane], wide >> half, sums);
+        if (half) {
+            double_row(sums, wide / 2, sums + wide);
+            memset(sums, 0, wide * sizeof *sums);
+            sums += wide;
+        }
+        average_columns(sums, r->factor, count, means + plane * count);
+    }
+    uint8_t *rgb = r->result + 3 * ((ptrdiff_t)r->width * y + start);
+    const float *u = means + count, *v = u + count;
+    int done = has_avx2() ? to_rgb_avx2(means, u, v, r->luma, r->chroma, count, rgb) : 0;
+    to_rgb(means + done, u + done, v + done, r->luma, r->chroma, count - done, rgb + 3 * done);
+}
+
 EXPORT void reduce(const struct reduction *r)
 {
-    int wide = r->factor * r->width;
-    float *means = (float *)(r->sums + 3 * wide); /* three rows of the result */
-    for (int y = 0; y < r->height; y++) {
-        memset(r->sums, 0, 3 * wide * sizeof *r->sums);
-        for (int plane = 0; plane < 3; plane++) {
-            uint16_t *sums = r->sums + (plane ? wide : 0);
-            int half = plane > 0, top = r->factor * y;
-            for (int i = top; i < top + r->factor; i++)
-                add_row(r->planes[plane] + (i >> half) * r->strides[plane], wide >> half, sums);
-            if (half) {
-                double_row(sums, wide / 2, sums + wide);
-                memset(sums, 0, wide * sizeof *sums);
-                sums += wide;
-            }
-            average_columns(sums, r->factor, r->width, means + plane * r->width);
-        }
-        to_rgb(means, means + r->width, means + 2 * r->width, r->luma, r->chroma, r->width,
-               r->result + 3 * (ptrdiff_t)r->width * y);
-    }
+    for (int y = 0; y < r->height; y++)
+        reduce_row(r, y, r->factor == 3 && has_avx2() ? reduce_by_3(r, y) : 0);
 }
 
 /* ---- overlays -------------------------------------------------------------------------------------------------- */
@@ -176,10 +201,6 @@ struct painting {
     int64_t strides[3], result_strides[3];
     int32_t map_width, map_height, width, height; /* the map is at most as wide and high as the frame */
 };
-
-/* Pixels that are blended at a time; numbers between rows of memory, which vectors may overwrite; columns and rows that
- * a map is extended by on each side; fractions of weights and of enlarged rows. */
-enum { BLOCK = 64, GAP = 64, EDGE = 2, WEIGHT_BITS = 14, ROW_BITS = 6 };
 
 /* The mixture that does not change a pixel: a factor of 1, and no color. */
 enum { UNCHANGED = 255 };
@@ -340,9 +361,15 @@ static void make_row(const struct painting *p, int number, int16_t *padded, int1
 {
     number = number < 0 ? 0 : number < p->map_height ? number : p->map_height - 1;
     const uint8_t *row = p->map + (ptrdiff_t)number * p->map_width;
-    for (int x = -EDGE; x < p->map_width + EDGE; x++)
-        padded[x + EDGE] = row[x < 0 ? 0 : x < p->map_width ? x : p->map_width - 1];
-    (has_vbmi() ? enlarge_row_vbmi : enlarge_row)(padded + EDGE, p->columns, p->column_weights, p->width, result);
+    for (int x = 0; x < p->map_width; x++)
+        padded[x + EDGE] = row[x];
+    for (int x = 0; x < EDGE; x++) {
+        padded[x] = row[0];
+        padded[p->map_width + EDGE + x] = row[p->map_width - 1];
+    }
+    (has_vbmi()   ? enlarge_row_vbmi
+     : has_avx2() ? enlarge_row_avx2
+                  : enlarge_row)(padded + EDGE, p->columns, p->column_weights, p->width, result);
 }
 
 /* Blends a row of a plane. */
@@ -354,7 +381,9 @@ static void paint_row(const struct painting *p, int plane, int y, const uint8_t 
     if (first > 255)
         memcpy(result, pixels, width);
     else
-        (has_vbmi() ? blend_row_vbmi : blend_row)(pixels, values, p->mixtures[plane], first, width, result);
+        (has_vbmi()   ? blend_row_vbmi
+         : has_avx2() ? blend_row_avx2
+                      : blend_row)(pixels, values, p->mixtures[plane], first, width, result);
 }
 
 /* Paints two rows of luma and one of chroma at a time, while their values are in the cache. */
@@ -378,7 +407,7 @@ EXPORT void paint(const struct painting *p)
         mix_enlarged(rows, p->row_weights + 4 * y, p->width, row);
         paint_row(p, 0, y, row, first[0]);
         if (y % 2) {
-            halve(values, values + step, p->width / 2, half);
+            (has_avx2() ? halve_avx2 : halve)(values, values + step, p->width / 2, half);
             for (int plane = 1; plane < 3; plane++)
                 paint_row(p, plane, y / 2, half, first[plane]);
         }
