@@ -146,48 +146,57 @@ AVX2 INLINE __m256i scaled_16(__m256i pixels, __m256i factors)
     return _mm256_srli_epi16(_mm256_add_epi16(kept, _mm256_srli_epi16(kept, 8)), 8);
 }
 
-/* Blends 32 pixels. `tables` has the factors, then the colors, by value. */
-AVX2 INLINE __m256i blend_32(__m256i pixel, __m256i value, const uint8_t *tables)
+AVX2 INLINE __m256i blend_32(__m256i pixel, __m256i factor, __m256i color)
 {
-    const __m256i zero = _mm256_setzero_si256(), beyond = _mm256_set1_epi8(0x70);
-    __m256i factor = zero, color = zero;
-    /* Neighbors have similar values, so that they need few parts of the tables. */
-    int part = smallest_of(value) & ~15, end = 255 - smallest_of(_mm256_xor_si256(value, _mm256_set1_epi8(-1)));
-    for (; part <= end; part += 16) {
-        /* A shuffle yields 0 for numbers from 128 on: those of values that are not in this part. */
-        __m256i at = _mm256_adds_epu8(_mm256_sub_epi8(value, _mm256_set1_epi8((char)part)), beyond);
-        __m128i factors = _mm_loadu_si128((const __m128i *)(tables + part));
-        __m128i colors = _mm_loadu_si128((const __m128i *)(tables + 256 + part));
-        factor = _mm256_or_si256(factor, _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(factors), at));
-        color = _mm256_or_si256(color, _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(colors), at));
-    }
+    const __m256i zero = _mm256_setzero_si256();
     __m256i low = scaled_16(_mm256_unpacklo_epi8(pixel, zero), _mm256_unpacklo_epi8(factor, zero));
     __m256i high = scaled_16(_mm256_unpackhi_epi8(pixel, zero), _mm256_unpackhi_epi8(factor, zero));
     return _mm256_adds_epu8(_mm256_packus_epi16(low, high), color);
 }
 
-AVX2 static void blend_row_avx2(const uint8_t *pixels, const uint8_t *values, const uint16_t *mixtures, int first,
+/* Blends 64 pixels. `tables` has the factors, then the colors, by value. */
+AVX2 INLINE void blend_64(const uint8_t *pixels, const uint8_t *values, const uint8_t *tables, __m256i lowest,
+                          uint8_t *result)
+{
+    __m256i value[2], pixel[2], factor[2], color[2], biggest, beyond = _mm256_set1_epi8(0x70);
+    for (int i = 0; i < 2; i++) {
+        value[i] = _mm256_loadu_si256((const __m256i *)values + i);
+        pixel[i] = _mm256_loadu_si256((const __m256i *)pixels + i);
+        factor[i] = color[i] = _mm256_setzero_si256();
+    }
+    biggest = _mm256_max_epu8(value[0], value[1]);
+    if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(biggest, lowest), biggest))) {
+        /* Neighbors have similar values, so that they need few parts of the tables. */
+        int part = smallest_of(_mm256_min_epu8(value[0], value[1])) & ~15;
+        int end = 255 - smallest_of(_mm256_xor_si256(biggest, _mm256_set1_epi8(-1)));
+        for (; part <= end; part += 16) {
+            __m256i factors = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(tables + part)));
+            __m256i colors = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(tables + 256 + part)));
+            for (int i = 0; i < 2; i++) {
+                /* A shuffle yields 0 for numbers from 128 on: those of values that are not in this part. */
+                __m256i at = _mm256_adds_epu8(_mm256_sub_epi8(value[i], _mm256_set1_epi8((char)part)), beyond);
+                factor[i] = _mm256_or_si256(factor[i], _mm256_shuffle_epi8(factors, at));
+                color[i] = _mm256_or_si256(color[i], _mm256_shuffle_epi8(colors, at));
+            }
+        }
+        for (int i = 0; i < 2; i++)
+            pixel[i] = blend_32(pixel[i], factor[i], color[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        _mm256_storeu_si256((__m256i *)result + i, pixel[i]);
+}
+
+AVX2 static void blend_row_avx2(const uint8_t *pixels, const uint8_t *values, const uint8_t *tables, int first,
                                 int width, uint8_t *result)
 {
     const __m256i lowest = _mm256_set1_epi8((char)first);
-    uint8_t tables[512], rest[32] = {0};
-    for (int i = 0; i < 256; i++) {
-        tables[i] = mixtures[i] & 255;
-        tables[256 + i] = mixtures[i] >> 8;
-    }
-    for (int x = 0; x < width; x += 32) {
-        const uint8_t *from = pixels + x;
-        if (width - x < 32)
-            from = memcpy(rest, from, width - x);
-        __m256i pixel = _mm256_loadu_si256((const __m256i *)from);
-        __m256i value = _mm256_loadu_si256((const __m256i *)(values + x)); /* rows of values have room for it */
-        if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(value, lowest), value)))
-            pixel = blend_32(pixel, value, tables);
-        if (width - x < 32) {
-            _mm256_storeu_si256((__m256i *)rest, pixel);
-            memcpy(result + x, rest, width - x);
-        } else {
-            _mm256_storeu_si256((__m256i *)(result + x), pixel);
-        }
+    uint8_t rest[BLOCK] = {0};
+    int x = 0;
+    for (; x + BLOCK <= width; x += BLOCK)
+        blend_64(pixels + x, values + x, tables, lowest, result + x);
+    if (x < width) { /* rows of values have room for whole vectors */
+        memcpy(rest, pixels + x, width - x);
+        blend_64(rest, values + x, tables, lowest, rest);
+        memcpy(result + x, rest, width - x);
     }
 }
