@@ -109,7 +109,7 @@ def resize_to_planes(
     if functions is None or not is_plain(image):
         return None
     rows, columns = neighbors(image.shape[0], size[0], 1), neighbors(image.shape[1], size[1], 3)
-    row, result = np.empty(3 * image.shape[1], np.float32), np.empty((3, *size), np.float32)
+    row, result = np.zeros(3 * image.shape[1] + 1, np.float32), np.empty((3, *size), np.float32)
     source = image.ctypes.data, image.strides[0], image.shape[1]
     normalization = factors.ctypes.data, shifts.ctypes.data
     functions.resize(*source, rows, size[0], columns, size[1], *normalization, row.ctypes.data, result.ctypes.data)

@@ -57,7 +57,41 @@ static void mix_columns(const float *row, neighbors columns, int width, float fa
     }
 }
 
-/* Resizes an RGB image bilinearly, and normalizes it, to planes of floats. `row` has room for a row of the image. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+/* Mixes all channels of a pixel, and normalizes them. */
+INLINE __m128 mix_pixel(const float *row, neighbors columns, int x, __m128 factors, __m128 shifts)
+{
+    __m128 weight = _mm_set1_ps(columns.weights[x]), rest = _mm_sub_ps(_mm_set1_ps(1), weight);
+    __m128 first = _mm_loadu_ps(row + columns.first[x]), second = _mm_loadu_ps(row + columns.second[x]);
+    __m128 value = _mm_add_ps(_mm_mul_ps(first, rest), _mm_mul_ps(second, weight));
+    return _mm_sub_ps(_mm_mul_ps(value, factors), shifts);
+}
+
+/* Does the same as `mix_columns` with most pixels of a row of all channels, and returns their number. */
+static int mix_pixels(const float *row, neighbors columns, int width, const float *factors, const float *shifts,
+                      float *result, ptrdiff_t plane)
+{
+    const __m128 factor = _mm_setr_ps(factors[0], factors[1], factors[2], 0);
+    const __m128 shift = _mm_setr_ps(shifts[0], shifts[1], shifts[2], 0);
+    int x = 0;
+    for (; x + 4 <= width; x += 4) {
+        __m128 a = mix_pixel(row, columns, x, factor, shift), b = mix_pixel(row, columns, x + 1, factor, shift);
+        __m128 c = mix_pixel(row, columns, x + 2, factor, shift), d = mix_pixel(row, columns, x + 3, factor, shift);
+        _MM_TRANSPOSE4_PS(a, b, c, d);
+        _mm_storeu_ps(result + x, a);
+        _mm_storeu_ps(result + plane + x, b);
+        _mm_storeu_ps(result + 2 * plane + x, c);
+    }
+    return x;
+}
+#else
+#define mix_pixels(row, columns, width, factors, shifts, result, plane) 0
+#endif
+
+/* Resizes an RGB image bilinearly, and normalizes it, to planes of floats. `row` has room for a row of the image, and
+ * for one more number. */
 EXPORT void resize(const uint8_t *image, ptrdiff_t stride, int pixels, const neighbors *rows, int height,
                    const neighbors *columns, int width, const float *factors, const float *shifts, float *row,
                    float *result)
@@ -65,10 +99,12 @@ EXPORT void resize(const uint8_t *image, ptrdiff_t stride, int pixels, const nei
     for (int y = 0; y < height; y++) {
         const uint8_t *upper = image + rows->first[y] * stride, *lower = image + rows->second[y] * stride;
         mix_rows(upper, lower, rows->weights[y], 3 * pixels, row);
-        for (int c = 0; c < 3; c++) {
-            float *plane = result + (ptrdiff_t)c * height * width;
-            mix_columns(row + c, *columns, width, factors[c], shifts[c], plane + (ptrdiff_t)y * width);
-        }
+        ptrdiff_t plane = (ptrdiff_t)height * width;
+        float *to = result + (ptrdiff_t)y * width;
+        int done = mix_pixels(row, *columns, width, factors, shifts, to, plane);
+        neighbors others = {columns->first + done, columns->second + done, columns->weights + done};
+        for (int c = 0; c < 3; c++)
+            mix_columns(row + c, others, width - done, factors[c], shifts[c], to + c * plane + done);
     }
 }
 
@@ -283,8 +319,6 @@ static void blend_row(const uint8_t *pixels, const uint8_t *values, const uint16
 }
 
 #if defined(__x86_64__)
-#include <immintrin.h>
-
 /* The same with tables in registers, for CPUs with AVX-512 VBMI. */
 #define VBMI __attribute__((target("avx512f,avx512bw,avx512vbmi")))
 
