@@ -171,6 +171,21 @@ def test_values_that_change_nothing(first, code):
     assert (chroma[1] == planes[2]).all() == (first > values.max())
 
 
+@pytest.mark.parametrize("first", [1, 60, 180, 250])
+def test_blocks_are_copied_only_if_no_value_changes_a_pixel(first, code):
+    """Also where bicubic interpolation exceeds the values of the map."""
+    rng = np.random.default_rng(first)
+    planes, levels = planes_of(150, 1030, first), np.arange(256, dtype=np.uint8)
+    small = (rng.integers(0, 2, (13, 31)) * rng.choice([20, first, 255], (13, 31))).astype(np.uint8)
+    values = painted(planes, small, [pixels.mixtures(0 * levels, levels)] * 3)
+    changes = levels >= first
+    kept, colors = np.where(changes, levels // 2, 255).astype(np.uint8), np.where(changes, 70, 0).astype(np.uint8)
+    results = painted(planes, small, [pixels.mixtures(kept, colors)] * 3)
+    for plane, value, result in zip(planes, values, results, strict=True):
+        expected = np.rint(plane * kept[value].astype(float) / 255) + colors[value]
+        np.testing.assert_array_equal(result, expected.clip(0, 255))
+
+
 @compiled
 @pytest.mark.parametrize("plain", [0, 1])
 @pytest.mark.parametrize("color", [SDR, Color(6, 1, 6, 6), Color(2, 0, 2, 2), Color(5, 2, 5, 6), Color(9, 1, 9, 14)])
