@@ -80,18 +80,21 @@ def painted(planes, values, mixtures):
     return results
 
 
-@pytest.fixture(params=[pytest.param("fastest", marks=compiled), pytest.param("any CPU", marks=compiled), "OpenCV"])
+PLAIN = {"any CPU": 1, "AVX2": 2}
+"""Values of ``plain`` in ``pixels.c`` by variant of the compiled code; 0 is the fastest."""
+
+
+@pytest.fixture(params=[*(pytest.param(name, marks=compiled) for name in ("fastest", *PLAIN)), "OpenCV"])
 def code(request, monkeypatch):
     """Each variant of the code that paints."""
-    if request.param == "any CPU":
-        library = pixels.library()
-        ctypes.c_int32.in_dll(library, "plain").value = 1
-        yield request.param
-        ctypes.c_int32.in_dll(library, "plain").value = 0
-        return
     if request.param == "OpenCV":
         monkeypatch.setattr(pixels, "library", lambda: None)
+        yield request.param
+        return
+    plain = ctypes.c_int32.in_dll(pixels.library(), "plain")
+    plain.value = PLAIN.get(request.param, 0)
     yield request.param
+    plain.value = 0
 
 
 def test_all_pairs_of_pixel_and_mixture(code):
@@ -168,14 +171,31 @@ def test_values_that_change_nothing(first, code):
     assert (chroma[1] == planes[2]).all() == (first > values.max())
 
 
+@pytest.mark.parametrize("first", [1, 60, 180, 250])
+def test_blocks_are_copied_only_if_no_value_changes_a_pixel(first, code):
+    """Also where bicubic interpolation exceeds the values of the map."""
+    rng = np.random.default_rng(first)
+    planes, levels = planes_of(150, 1030, first), np.arange(256, dtype=np.uint8)
+    small = (rng.integers(0, 2, (13, 31)) * rng.choice([20, first, 255], (13, 31))).astype(np.uint8)
+    values = painted(planes, small, [pixels.mixtures(0 * levels, levels)] * 3)
+    changes = levels >= first
+    kept, colors = np.where(changes, levels // 2, 255).astype(np.uint8), np.where(changes, 70, 0).astype(np.uint8)
+    results = painted(planes, small, [pixels.mixtures(kept, colors)] * 3)
+    for plane, value, result in zip(planes, values, results, strict=True):
+        expected = np.rint(plane * kept[value].astype(float) / 255) + colors[value]
+        np.testing.assert_array_equal(result, expected.clip(0, 255))
+
+
 @compiled
+@pytest.mark.parametrize("plain", [0, 1])
 @pytest.mark.parametrize("color", [SDR, Color(6, 1, 6, 6), Color(2, 0, 2, 2), Color(5, 2, 5, 6), Color(9, 1, 9, 14)])
 @pytest.mark.parametrize(
-    ("factor", "size"), [(2, (98, 66)), (3, (18, 210)), (4, (40, 72)), (5, (10, 70)), (6, (12, 12))]
+    ("factor", "size"), [(2, (98, 66)), (3, (18, 210)), (3, (12, 6)), (4, (40, 72)), (5, (10, 70)), (6, (12, 12))]
 )
-def test_frames_are_averaged(factor, size, color):
+def test_frames_are_averaged(factor, size, color, plain, monkeypatch):
     """Against the definition, with the pixels of chroma repeated."""
     planes = planes_of(*size)
+    monkeypatch.setattr(ctypes.c_int32.in_dll(pixels.library(), "plain"), "value", plain)
     found = pixels.reduce_planes(planes, factor, to_rgb(color))
     large = [planes[0], *(plane.repeat(2, 0).repeat(2, 1) for plane in planes[1:])]
     shape = size[0] // factor, factor, size[1] // factor, factor
@@ -184,6 +204,19 @@ def test_frames_are_averaged(factor, size, color):
     black, matrix = to_yuv(np.zeros((1, 3)), color), to_yuv(np.eye(3), color) - to_yuv(np.zeros((1, 3)), color)
     expected = 255 * (yuv - black) @ np.linalg.inv(matrix)
     assert np.abs(found - expected.clip(0, 255)).max() <= 0.501
+
+
+@compiled
+@pytest.mark.parametrize("columns", [2, 10, 12, 30, 640])
+def test_all_variants_average_the_same(columns):
+    """Their results are the same to the bit."""
+    library, planes = pixels.library(), planes_of(18, 3 * columns)
+    results = []
+    for plain in (0, *PLAIN.values()):
+        ctypes.c_int32.in_dll(library, "plain").value = plain
+        results.append(pixels.reduce_planes(planes, 3, to_rgb(SDR)))
+    ctypes.c_int32.in_dll(library, "plain").value = 0
+    np.testing.assert_array_equal(results[1:], results[:1] * 2)
 
 
 def test_frames_are_averaged_by_ffmpeg_otherwise(tmp_path, monkeypatch):

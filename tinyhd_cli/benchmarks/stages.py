@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -20,9 +20,10 @@ from ..inference.normalization import make_scale
 from ..inference.options import Outputs, PredictOptions
 from ..inference.pipeline import Pipeline
 from ..inference.predict import MIN_AHEAD, predict_file, prepare
+from ..inference.windows import Map
 from ..system import available_cores
 from ..video.frame_painter import FramePainter
-from ..video.reader import DeepImage, Frame, VideoInfo, VideoReader
+from ..video.reader import DeepImage, Frame, Image, VideoInfo, VideoReader
 from ..video.writer import VideoWriter
 
 MAX_FRAMES = 80
@@ -156,32 +157,49 @@ def source_image(frame: Frame, writer: VideoWriter) -> DeepImage | av.VideoFrame
 def time_stages(video: Path, model: Model, target: Path) -> list[Stage]:
     """Time each stage alone, one after the other, on the first frames of a video.
 
+    While a stage is timed, its frames are not kept, because ``predict`` reuses their memory: the page faults of new
+    memory can take longer than drawing.
+
     Returns:
         The stages of a prediction, and then encoding without maps.
     """
     timer = StageTimer()
     with VideoReader(video) as reader:
         info = reader.info
-        frames: list[Frame] = []
-        with timer.stage("decode", frames):
-            frames += islice(reader, MAX_FRAMES)
+        frames = list(islice(reader, MAX_FRAMES))
+    with VideoReader(video) as reader, timer.stage("decode", frames):
+        discard(islice(reader, len(frames)))
     with timer.stage("scale", frames):
-        prepared = [pixels for _, pixels in prepare(frames, model)]
+        discard(prepare(frames, model))
+    prepared = [pixels for _, pixels in prepare(frames, model)]
     payloads = list(range(len(frames)))
     list(model.maps([(None, prepared[0])]))  # warm-up: allocates memory, and may build an engine
     with timer.stage("network", frames):
         maps = [saliency for _, saliency in model.maps(zip(payloads, prepared, strict=True))]
     objects = model.spec.task == "object"
-    scale, style = make_scale("none" if objects else "running"), PredictOptions().style
-    painter = FramePainter(style, info.color, objects)
+    painter = FramePainter(PredictOptions().style, info.color, objects)
     with timer.stage("draw", frames):
-        drawn = [
-            painter.paint(frame, scale(saliency, frame.time_s)) for frame, saliency in zip(frames, maps, strict=True)
-        ]
+        discard(drawn(painter, frames, maps, objects))
+    images = list(drawn(painter, frames, maps, objects))
     with timer.stage("encode", frames), writer_of(target, info) as writer:
-        for image, frame in zip(drawn, frames, strict=True):
+        for image, frame in zip(images, frames, strict=True):
             writer.write(image, frame)
     with timer.stage("encode source", frames), writer_of(target, info) as writer:
         for frame in frames:
             writer.write(source_image(frame, writer), frame)
     return timer.stages
+
+
+def drawn(
+    painter: FramePainter, frames: Sequence[Frame], maps: Sequence[Map], objects: bool
+) -> Iterator[Image | av.VideoFrame]:
+    """Yield frames with their maps drawn on them, as in an overlay."""
+    scale = make_scale("none" if objects else "running")
+    for frame, saliency in zip(frames, maps, strict=True):
+        yield painter.paint(frame, scale(saliency, frame.time_s))
+
+
+def discard(items: Iterable[object]) -> None:
+    """Compute all items, and free each before the next."""
+    for item in items:
+        del item

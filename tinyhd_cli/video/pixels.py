@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Sequence
-from ctypes import POINTER, c_float, c_int, c_int16, c_int32, c_int64, c_ssize_t, c_uint8, c_uint16, c_void_p
+from ctypes import POINTER, c_float, c_int, c_int32, c_int64, c_ssize_t, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from .yuv import ToRgb
 LIBRARY = Path(__file__).parent / "csrc" / f"_pixels{LIBRARY_SUFFIX}"
 """``pixels.c``, compiled by ``hatch_build.py``."""
 
-VERSION = 3
+VERSION = 4
 """Version of the arguments of the compiled functions; must match ``pixels.c``."""
 
 Plane = NDArray[np.uint8]
@@ -49,9 +49,8 @@ class CReduction(ctypes.Structure):
     """``reduction`` of ``pixels.c``."""
 
     _fields_ = [
-        ("planes", POINTER(c_uint8) * 3),
-        ("result", POINTER(c_uint8)),
-        ("sums", POINTER(c_uint16)),
+        ("planes", c_void_p * 3),
+        *((name, c_void_p) for name in ("result", "sums")),
         ("strides", c_int64 * 3),
         ("luma", c_float * 2),
         ("chroma", c_float * 4),
@@ -63,11 +62,8 @@ class CPainting(ctypes.Structure):
     """``painting`` of ``pixels.c``."""
 
     _fields_ = [
-        *((name, POINTER(c_uint8) * 3) for name in ("planes", "results")),
-        ("mixtures", POINTER(c_uint16) * 3),
-        ("map", POINTER(c_uint8)),
-        *((name, POINTER(c_int32)) for name in ("rows", "columns")),
-        *((name, POINTER(c_int16)) for name in ("row_weights", "column_weights", "scratch")),
+        *((name, c_void_p * 3) for name in ("planes", "results", "mixtures")),
+        *((name, c_void_p) for name in ("map", "rows", "columns", "row_weights", "column_weights", "scratch")),
         *((name, c_int64 * 3) for name in ("strides", "result_strides")),
         *((name, c_int32) for name in ("map_width", "map_height", "width", "height")),
     ]
@@ -113,7 +109,7 @@ def resize_to_planes(
     if functions is None or not is_plain(image):
         return None
     rows, columns = neighbors(image.shape[0], size[0], 1), neighbors(image.shape[1], size[1], 3)
-    row, result = np.empty(3 * image.shape[1], np.float32), np.empty((3, *size), np.float32)
+    row, result = np.zeros(3 * image.shape[1] + 1, np.float32), np.empty((3, *size), np.float32)
     source = image.ctypes.data, image.strides[0], image.shape[1]
     normalization = factors.ctypes.data, shifts.ctypes.data
     functions.resize(*source, rows, size[0], columns, size[1], *normalization, row.ctypes.data, result.ctypes.data)
@@ -164,9 +160,9 @@ def to_reduction(planes: Sequence[Plane], factor: int, to_rgb: ToRgb) -> tuple[C
     height, width = (side // factor for side in planes[0].shape)
     result, sums = np.empty((height, width, 3), np.uint8), np.empty(6 * planes[0].shape[1], np.uint16)
     reduction = CReduction(luma=to_rgb.luma, chroma=to_rgb.chroma, factor=factor, width=width, height=height)
-    reduction.result, reduction.sums = pointer(result), pointer(sums)
+    reduction.result, reduction.sums = result.ctypes.data, sums.ctypes.data
     for number, plane in enumerate(planes):
-        reduction.planes[number], reduction.strides[number] = pointer(plane), plane.strides[0]
+        reduction.planes[number], reduction.strides[number] = plane.ctypes.data, plane.strides[0]
     return reduction, [result, sums, *planes]
 
 
@@ -192,26 +188,20 @@ def paint(planes: Sequence[Plane], values: Plane, mixtures: Sequence[NDArray[np.
 def to_painting(
     planes: Sequence[Plane], values: Plane, mixtures: Sequence[NDArray[np.uint16]], results: list[Plane]
 ) -> tuple[CPainting, list[NDArray[Any]]]:
-    """Return the C structure of the arguments of :func:`paint`, and the arrays that it refers to."""
+    """Return the C structure of the arguments of :func:`paint`, and the arrays that it must not outlive."""
     height, width = planes[0].shape
     rows, row_weights = four_neighbors(values.shape[0], height)
     columns, pairs = four_neighbors(values.shape[1], width)[0], paired(values.shape[1], width)
-    scratch = np.empty(values.shape[1] + 6 * width + 8 * GAP, np.int16)
+    scratch = np.empty(values.shape[1] + 7 * width + 16 * GAP, np.int16)
     painting = CPainting(map_width=values.shape[1], map_height=values.shape[0], width=width, height=height)
-    painting.map, painting.scratch = pointer(values), pointer(scratch)
-    painting.rows, painting.row_weights = pointer(rows), pointer(row_weights)
-    painting.columns, painting.column_weights = pointer(columns), pointer(pairs)
+    painting.map, painting.scratch = values.ctypes.data, scratch.ctypes.data
+    painting.rows, painting.row_weights = rows.ctypes.data, row_weights.ctypes.data
+    painting.columns, painting.column_weights = columns.ctypes.data, pairs.ctypes.data
     for number, (plane, result) in enumerate(zip(planes, results, strict=True)):
-        painting.planes[number], painting.strides[number] = pointer(plane), plane.strides[0]
-        painting.results[number], painting.result_strides[number] = pointer(result), result.strides[0]
-        painting.mixtures[number] = pointer(mixtures[number])
+        painting.planes[number], painting.strides[number] = plane.ctypes.data, plane.strides[0]
+        painting.results[number], painting.result_strides[number] = result.ctypes.data, result.strides[0]
+        painting.mixtures[number] = mixtures[number].ctypes.data
     return painting, [*planes, values, *mixtures, *results, scratch, rows, row_weights, columns, pairs]
-
-
-def pointer(values: NDArray[Any]) -> Any:
-    """Return the pointer to an array's first element. It does not keep the array alive."""
-    kind = np.ctypeslib.as_ctypes_type(values.dtype)
-    return ctypes.cast(values.ctypes.data, POINTER(kind))
 
 
 def paint_by_opencv(

@@ -22,10 +22,14 @@
 #define INLINE static inline __attribute__((always_inline))
 
 /* Changes with the arguments of the functions; must match `pixels.py`. */
-EXPORT const int32_t version = 3;
+EXPORT const int32_t version = 4;
 
-/* For tests: not 0 to use the code for CPUs without AVX-512 VBMI. */
+/* For tests: 1 to use the code for any CPU, 2 to use that for CPUs with AVX2. */
 EXPORT int32_t plain = 0;
+
+/* Pixels that are blended, or only copied, at a time; numbers between rows of memory, which vectors may overwrite; columns and rows that
+ * a map is extended by on each side; fractions of weights and of enlarged rows. */
+enum { BLOCK = 64, GAP = 64, EDGE = 2, WEIGHT_BITS = 14, ROW_BITS = 6 };
 
 /* ---- resizing --------------------------------------------------------------------------------------------------- */
 
@@ -53,7 +57,41 @@ static void mix_columns(const float *row, neighbors columns, int width, float fa
     }
 }
 
-/* Resizes an RGB image bilinearly, and normalizes it, to planes of floats. `row` has room for a row of the image. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+/* Mixes all channels of a pixel, and normalizes them. */
+INLINE __m128 mix_pixel(const float *row, neighbors columns, int x, __m128 factors, __m128 shifts)
+{
+    __m128 weight = _mm_set1_ps(columns.weights[x]), rest = _mm_sub_ps(_mm_set1_ps(1), weight);
+    __m128 first = _mm_loadu_ps(row + columns.first[x]), second = _mm_loadu_ps(row + columns.second[x]);
+    __m128 value = _mm_add_ps(_mm_mul_ps(first, rest), _mm_mul_ps(second, weight));
+    return _mm_sub_ps(_mm_mul_ps(value, factors), shifts);
+}
+
+/* Does the same as `mix_columns` with most pixels of a row of all channels, and returns their number. */
+static int mix_pixels(const float *row, neighbors columns, int width, const float *factors, const float *shifts,
+                      float *result, ptrdiff_t plane)
+{
+    const __m128 factor = _mm_setr_ps(factors[0], factors[1], factors[2], 0);
+    const __m128 shift = _mm_setr_ps(shifts[0], shifts[1], shifts[2], 0);
+    int x = 0;
+    for (; x + 4 <= width; x += 4) {
+        __m128 a = mix_pixel(row, columns, x, factor, shift), b = mix_pixel(row, columns, x + 1, factor, shift);
+        __m128 c = mix_pixel(row, columns, x + 2, factor, shift), d = mix_pixel(row, columns, x + 3, factor, shift);
+        _MM_TRANSPOSE4_PS(a, b, c, d);
+        _mm_storeu_ps(result + x, a);
+        _mm_storeu_ps(result + plane + x, b);
+        _mm_storeu_ps(result + 2 * plane + x, c);
+    }
+    return x;
+}
+#else
+#define mix_pixels(row, columns, width, factors, shifts, result, plane) 0
+#endif
+
+/* Resizes an RGB image bilinearly, and normalizes it, to planes of floats. `row` has room for a row of the image, and
+ * for one more number. */
 EXPORT void resize(const uint8_t *image, ptrdiff_t stride, int pixels, const neighbors *rows, int height,
                    const neighbors *columns, int width, const float *factors, const float *shifts, float *row,
                    float *result)
@@ -61,10 +99,12 @@ EXPORT void resize(const uint8_t *image, ptrdiff_t stride, int pixels, const nei
     for (int y = 0; y < height; y++) {
         const uint8_t *upper = image + rows->first[y] * stride, *lower = image + rows->second[y] * stride;
         mix_rows(upper, lower, rows->weights[y], 3 * pixels, row);
-        for (int c = 0; c < 3; c++) {
-            float *plane = result + (ptrdiff_t)c * height * width;
-            mix_columns(row + c, *columns, width, factors[c], shifts[c], plane + (ptrdiff_t)y * width);
-        }
+        ptrdiff_t plane = (ptrdiff_t)height * width;
+        float *to = result + (ptrdiff_t)y * width;
+        int done = mix_pixels(row, *columns, width, factors, shifts, to, plane);
+        neighbors others = {columns->first + done, columns->second + done, columns->weights + done};
+        for (int c = 0; c < 3; c++)
+            mix_columns(row + c, others, width - done, factors[c], shifts[c], to + c * plane + done);
     }
 }
 
@@ -138,27 +178,48 @@ static void to_rgb(const float *y, const float *u, const float *v, const float *
     }
 }
 
+#if defined(__x86_64__)
+#include "pixels_avx2.h"
+
+static int has_avx2(void) { return plain != 1 && __builtin_cpu_supports("avx2"); }
+#else
+static int has_avx2(void) { return 0; }
+#define to_rgb_avx2(y, u, v, luma, chroma, count, rgb) 0
+#define reduce_by_3(r, y) 0
+#define enlarge_row_avx2 enlarge_row
+#define halve_avx2 halve
+#define blend_row_avx2(pixels, values, tables, first, width, result)
+#endif
+
+/* Reduces a row from column `start` of the result on. */
+static void reduce_row(const struct reduction *r, int y, int start)
+{
+    int count = r->width - start, wide = r->factor * count;
+    float *means = (float *)(r->sums + 3 * wide); /* three rows of the result */
+    memset(r->sums, 0, 3 * wide * sizeof *r->sums);
+    for (int plane = 0; plane < 3; plane++) {
+        uint16_t *sums = r->sums + (plane ? wide : 0);
+        int half = plane > 0, top = r->factor * y;
+        const uint8_t *pixels = r->planes[plane] + (r->factor * start >> half);
+        for (int i = top; i < top + r->factor; i++)
+            add_row(pixels + (i >> half) * r->strides[plane], wide >> half, sums);
+        if (half) {
+            double_row(sums, wide / 2, sums + wide);
+            memset(sums, 0, wide * sizeof *sums);
+            sums += wide;
+        }
+        average_columns(sums, r->factor, count, means + plane * count);
+    }
+    uint8_t *rgb = r->result + 3 * ((ptrdiff_t)r->width * y + start);
+    const float *u = means + count, *v = u + count;
+    int done = has_avx2() ? to_rgb_avx2(means, u, v, r->luma, r->chroma, count, rgb) : 0;
+    to_rgb(means + done, u + done, v + done, r->luma, r->chroma, count - done, rgb + 3 * done);
+}
+
 EXPORT void reduce(const struct reduction *r)
 {
-    int wide = r->factor * r->width;
-    float *means = (float *)(r->sums + 3 * wide); /* three rows of the result */
-    for (int y = 0; y < r->height; y++) {
-        memset(r->sums, 0, 3 * wide * sizeof *r->sums);
-        for (int plane = 0; plane < 3; plane++) {
-            uint16_t *sums = r->sums + (plane ? wide : 0);
-            int half = plane > 0, top = r->factor * y;
-            for (int i = top; i < top + r->factor; i++)
-                add_row(r->planes[plane] + (i >> half) * r->strides[plane], wide >> half, sums);
-            if (half) {
-                double_row(sums, wide / 2, sums + wide);
-                memset(sums, 0, wide * sizeof *sums);
-                sums += wide;
-            }
-            average_columns(sums, r->factor, r->width, means + plane * r->width);
-        }
-        to_rgb(means, means + r->width, means + 2 * r->width, r->luma, r->chroma, r->width,
-               r->result + 3 * (ptrdiff_t)r->width * y);
-    }
+    for (int y = 0; y < r->height; y++)
+        reduce_row(r, y, r->factor == 3 && has_avx2() ? reduce_by_3(r, y) : 0);
 }
 
 /* ---- overlays -------------------------------------------------------------------------------------------------- */
@@ -172,17 +233,16 @@ struct painting {
     const int32_t *rows, *columns; /* by row and column of the frame: the first of four of the map, which is extended */
     const int16_t *row_weights;    /* (height, 4), times WEIGHT */
     const int16_t *column_weights; /* (2, width, 2): of the first two columns, then of the others */
-    int16_t *scratch;              /* map_width + 4 * width + 2 * width + 7 * GAP */
+    int16_t *scratch;              /* map_width + 7 * width + 16 * GAP */
     int64_t strides[3], result_strides[3];
     int32_t map_width, map_height, width, height; /* the map is at most as wide and high as the frame */
 };
 
-/* Pixels that are blended at a time; numbers between rows of memory, which vectors may overwrite; columns and rows that
- * a map is extended by on each side; fractions of weights and of enlarged rows. */
-enum { BLOCK = 64, GAP = 64, EDGE = 2, WEIGHT_BITS = 14, ROW_BITS = 6 };
-
 /* The mixture that does not change a pixel: a factor of 1, and no color. */
 enum { UNCHANGED = 255 };
+
+/* Rows of the enlarged map that two rows of a frame are mixed from, at most. */
+enum { ROWS = 5 };
 
 FASTEST
 static void enlarge_row(const int16_t *row, const int32_t *columns, const int16_t *weights, int width, int16_t *result)
@@ -259,8 +319,6 @@ static void blend_row(const uint8_t *pixels, const uint8_t *values, const uint16
 }
 
 #if defined(__x86_64__)
-#include <immintrin.h>
-
 /* The same with tables in registers, for CPUs with AVX-512 VBMI. */
 #define VBMI __attribute__((target("avx512f,avx512bw,avx512vbmi")))
 
@@ -335,52 +393,159 @@ static int has_vbmi(void) { return 0; }
 #define blend_row_vbmi blend_row
 #endif
 
+/* A row of the map, enlarged to the width of the frame, and its largest and smallest values in each block. */
+typedef struct {
+    int16_t *values, *highest, *lowest;
+} enlarged_row;
+
+INLINE void find_extremes_of(const int16_t *values, int count, int16_t *highest, int16_t *lowest)
+{
+    int16_t high = values[0], low = values[0];
+    for (int i = 0; i < count; i++) {
+        high = values[i] > high ? values[i] : high;
+        low = values[i] < low ? values[i] : low;
+    }
+    *highest = high;
+    *lowest = low;
+}
+
+FASTEST
+static void find_extremes(enlarged_row row, int width)
+{
+    int block = 0;
+    for (; BLOCK * (block + 1) <= width; block++) /* a constant number of values is vectorized */
+        find_extremes_of(row.values + BLOCK * block, BLOCK, row.highest + block, row.lowest + block);
+    if (BLOCK * block < width)
+        find_extremes_of(row.values + BLOCK * block, width % BLOCK, row.highest + block, row.lowest + block);
+}
+
 /* Enlarges a row of the map to the width of the frame. `padded` has room for the row and EDGE columns on each side. */
-static void make_row(const struct painting *p, int number, int16_t *padded, int16_t *result)
+static void make_row(const struct painting *p, int number, int16_t *padded, enlarged_row result)
 {
     number = number < 0 ? 0 : number < p->map_height ? number : p->map_height - 1;
     const uint8_t *row = p->map + (ptrdiff_t)number * p->map_width;
-    for (int x = -EDGE; x < p->map_width + EDGE; x++)
-        padded[x + EDGE] = row[x < 0 ? 0 : x < p->map_width ? x : p->map_width - 1];
-    (has_vbmi() ? enlarge_row_vbmi : enlarge_row)(padded + EDGE, p->columns, p->column_weights, p->width, result);
+    for (int x = 0; x < p->map_width; x++)
+        padded[x + EDGE] = row[x];
+    for (int x = 0; x < EDGE; x++) {
+        padded[x] = row[0];
+        padded[p->map_width + EDGE + x] = row[p->map_width - 1];
+    }
+    (has_vbmi()   ? enlarge_row_vbmi
+     : has_avx2() ? enlarge_row_avx2
+                  : enlarge_row)(padded + EDGE, p->columns, p->column_weights, p->width, result.values);
+    find_extremes(result, p->width);
 }
 
-/* Blends a row of a plane. */
-static void paint_row(const struct painting *p, int plane, int y, const uint8_t *values, int first)
+/* How a plane is blended: its mixtures as they are, and their factors, then their colors, in bytes. */
+typedef struct {
+    const uint16_t *mixtures;
+    uint8_t tables[512];
+    int first; /* lower values leave pixels as they are */
+} palette;
+
+static void fill_palette(const uint16_t *mixtures, palette *result)
 {
-    const uint8_t *pixels = p->planes[plane] + y * p->strides[plane];
-    uint8_t *result = p->results[plane] + y * p->result_strides[plane];
-    int width = plane ? p->width / 2 : p->width;
-    if (first > 255)
-        memcpy(result, pixels, width);
-    else
-        (has_vbmi() ? blend_row_vbmi : blend_row)(pixels, values, p->mixtures[plane], first, width, result);
+    result->mixtures = mixtures;
+    for (result->first = 0; result->first < 256 && mixtures[result->first] == UNCHANGED;)
+        result->first++;
+    for (int i = 0; i < 256; i++) {
+        result->tables[i] = mixtures[i] & 255;
+        result->tables[256 + i] = mixtures[i] >> 8;
+    }
 }
 
-/* Paints two rows of luma and one of chroma at a time, while their values are in the cache. */
+/* Blends `count` pixels of a plane from column `x` of row `y` on; without values, copies them. */
+static void paint_row(const struct painting *p, int plane, int y, int x, int count, const uint8_t *values,
+                      const palette *colors)
+{
+    const uint8_t *pixels = p->planes[plane] + y * p->strides[plane] + x;
+    uint8_t *result = p->results[plane] + y * p->result_strides[plane] + x;
+    if (!values || colors->first > 255)
+        memcpy(result, pixels, count);
+    else if (has_vbmi())
+        blend_row_vbmi(pixels, values, colors->mixtures, colors->first, count, result);
+    else if (has_avx2())
+        blend_row_avx2(pixels, values, colors->tables, colors->first, count, result);
+    else
+        blend_row(pixels, values, colors->mixtures, colors->first, count, result);
+}
+
+/* The four rows of the enlarged map that a row of the frame is mixed from, and their weights. */
+typedef struct {
+    enlarged_row rows[4];
+    const int16_t *weights;
+} mixed_row;
+
+static void mix_part(const mixed_row *mixed, int x, int count, uint8_t *values)
+{
+    const int16_t *from[4];
+    for (int i = 0; i < 4; i++)
+        from[i] = mixed->rows[i].values + x;
+    mix_enlarged(from, mixed->weights, count, values);
+}
+
+/* Finds upper bounds of the values in each block: rows with negative weights add most where they are lowest. */
+static void bound_blocks(const mixed_row *mixed, int blocks, uint8_t *bounds)
+{
+    const int16_t *from[4];
+    for (int i = 0; i < 4; i++)
+        from[i] = mixed->weights[i] < 0 ? mixed->rows[i].lowest : mixed->rows[i].highest;
+    mix_enlarged(from, mixed->weights, blocks, bounds);
+}
+
+/* Paints `count` columns of two rows of luma and of one of chroma while their values are in the cache. `values` has
+ * room for three rows of values; without it, the pixels are copied. */
+static void paint_rows(const struct painting *p, const mixed_row *mixed, int y, int x, int count,
+                       const palette *palettes, uint8_t *values)
+{
+    int step = p->width + GAP;
+    uint8_t *half = values ? values + 2 * step : NULL;
+    for (int i = 0; i < 2; i++) {
+        uint8_t *row = values ? values + i * step : NULL;
+        if (values)
+            mix_part(mixed + i, x, count, row);
+        paint_row(p, 0, y + i, x, count, row, palettes);
+    }
+    if (values)
+        (has_avx2() ? halve_avx2 : halve)(values, values + step, count / 2, half);
+    for (int plane = 1; plane < 3; plane++)
+        paint_row(p, plane, y / 2, x / 2, count / 2, half, palettes + plane);
+}
+
+/* Paints two rows of luma at a time. Of blocks in which no value changes a pixel, no values are computed. */
 EXPORT void paint(const struct painting *p)
 {
-    int first[3], made = -EDGE - 1, step = p->width + GAP;
-    for (int plane = 0; plane < 3; plane++) /* usually, low values leave pixels as they are */
-        for (first[plane] = 0; first[plane] < 256 && p->mixtures[plane][first[plane]] == UNCHANGED;)
-            first[plane]++;
-    int16_t *padded = p->scratch, *enlarged = padded + p->map_width + 2 * EDGE + GAP;
-    uint8_t *values = (uint8_t *)(enlarged + 4 * step), *half = values + 2 * step;
-    for (int y = 0; y < p->height; y++) {
-        const int16_t *rows[4];
-        for (int i = 0; i < 4; i++) {
-            int number = p->rows[y] + i;
-            for (; made < number; made++)
-                make_row(p, made + 1, padded, enlarged + (made + 1 + EDGE) % 4 * step);
-            rows[i] = enlarged + (number + EDGE) % 4 * step;
+    palette palettes[3];
+    int lowest = 256, made = -EDGE - 1, step = p->width + GAP, blocks = (p->width + BLOCK - 1) / BLOCK;
+    for (int plane = 0; plane < 3; plane++) {
+        fill_palette(p->mixtures[plane], palettes + plane);
+        lowest = palettes[plane].first < lowest ? palettes[plane].first : lowest;
+    }
+    int16_t *padded = p->scratch, *next = padded + p->map_width + 2 * EDGE + GAP;
+    enlarged_row enlarged[ROWS];
+    for (int i = 0; i < ROWS; i++, next += step + 2 * blocks)
+        enlarged[i] = (enlarged_row){next, next + step, next + step + blocks};
+    uint8_t *values = (uint8_t *)next, *bounds[2] = {values + 3 * step, values + 3 * step + blocks};
+    for (int y = 0; y < p->height; y += 2) {
+        mixed_row mixed[2];
+        for (int i = 0; i < 2; i++) {
+            mixed[i].weights = p->row_weights + 4 * (y + i);
+            for (int k = 0; k < 4; k++) {
+                int number = p->rows[y + i] + k;
+                for (; made < number; made++)
+                    make_row(p, made + 1, padded, enlarged[(made + 1 + EDGE) % ROWS]);
+                mixed[i].rows[k] = enlarged[(number + EDGE) % ROWS];
+            }
+            bound_blocks(mixed + i, blocks, bounds[i]);
         }
-        uint8_t *row = values + y % 2 * step;
-        mix_enlarged(rows, p->row_weights + 4 * y, p->width, row);
-        paint_row(p, 0, y, row, first[0]);
-        if (y % 2) {
-            halve(values, values + step, p->width / 2, half);
-            for (int plane = 1; plane < 3; plane++)
-                paint_row(p, plane, y / 2, half, first[plane]);
+        for (int i = 0; i < blocks; i++)
+            bounds[0][i] = bounds[0][i] > bounds[1][i] ? bounds[0][i] : bounds[1][i];
+        for (int block = 0; block < blocks;) { /* consecutive blocks that are all blended, or all copied */
+            int x = BLOCK * block, drawn = bounds[0][block] >= lowest;
+            while (block < blocks && (bounds[0][block] >= lowest) == drawn)
+                block++;
+            int count = (BLOCK * block < p->width ? BLOCK * block : p->width) - x;
+            paint_rows(p, mixed, y, x, count, palettes, drawn ? values : NULL);
         }
     }
 }
