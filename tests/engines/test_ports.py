@@ -138,7 +138,7 @@ def resize(emulator, image, size, factors, shifts):
     argument = CResize(rows=ctypes.pointer(rows), columns=ctypes.pointer(columns), stride=image.strides[0])
     argument.pixels, (argument.height, argument.width) = image.shape[1], size
     arrays = {"image": image, "factors": factors, "shifts": shifts}
-    arrays |= {"row": np.empty(3 * image.shape[1], np.float32), "result": np.empty((3, *size), np.float32)}
+    arrays |= {"row": np.empty(3 * image.shape[1] + 1, np.float32), "result": np.empty((3, *size), np.float32)}
     call(emulator, "_pixels", "resize", argument, arrays, [rows, columns, *tables])
     return arrays["result"]
 

@@ -153,8 +153,9 @@ class Memory:
             part = type_.from_buffer(value, offset)
             if isinstance(part, (ctypes.Structure, ctypes.Array)):
                 pairs += self._pointers(part)
-            elif isinstance(part, ctypes._Pointer) and part:
-                pairs.append((self._offset(ctypes.addressof(part)), self._offset(ctypes.addressof(part.contents))))
+            elif isinstance(part, (ctypes._Pointer, ctypes.c_void_p)) and part:
+                target = part.value if isinstance(part, ctypes.c_void_p) else ctypes.addressof(part.contents)
+                pairs.append((self._offset(ctypes.addressof(part)), self._offset(target)))
         return pairs
 
     def _offset(self, address: int) -> int:

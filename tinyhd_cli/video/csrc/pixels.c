@@ -27,8 +27,8 @@ EXPORT const int32_t version = 4;
 /* For tests: 1 to use the code for any CPU, 2 to use that for CPUs with AVX2. */
 EXPORT int32_t plain = 0;
 
-/* Pixels that are blended, or only copied, at a time; numbers between rows of memory, which vectors may overwrite; columns and rows that
- * a map is extended by on each side; fractions of weights and of enlarged rows. */
+/* Pixels that are blended, or only copied, at a time; numbers between rows of memory, which vectors may overwrite;
+ * columns and rows that a map is extended by on each side; fractions of weights and of enlarged rows. */
 enum { BLOCK = 64, GAP = 64, EDGE = 2, WEIGHT_BITS = 14, ROW_BITS = 6 };
 
 /* ---- resizing --------------------------------------------------------------------------------------------------- */
@@ -627,6 +627,7 @@ VBMI static ptrdiff_t blend_blocks(const uint8_t *image, const uint8_t *values, 
 static ptrdiff_t blend_blocks(const uint8_t *image, const uint8_t *values, const uint8_t *mixtures, int first,
                               ptrdiff_t pixels, uint8_t *result)
 {
+    (void)image, (void)values, (void)mixtures, (void)first, (void)pixels, (void)result;
     return 0;
 }
 #endif
