@@ -40,7 +40,7 @@ from tinyhd_cli.training.losses import Targets
 from tinyhd_cli.training.optimizer import build_optimizer, ema_decay, lr_factor, set_lr
 from tinyhd_cli.training.options import TrainConfig
 from tinyhd_cli.training.resident import CLIP_FRAMES, CONTEXT, Batch, Batches, Mix
-from tinyhd_cli.training.resident_teachers import TEACHER_FRAMES, Teacher, forward, load_network, teacher_targets
+from tinyhd_cli.training.resident_teachers import TEACHER_FRAMES, Teacher, teacher_targets
 from tinyhd_cli.training.settings import build_config
 
 PHOTOGRAPH_FOLDERS = ("static/osie", "static/sun500", "static/mit1003", "static2/crowd", "static2/etocvd")
@@ -66,6 +66,34 @@ RECALIBRATION_SEED = 10_000_000
 """Number of the first batch for the final BatchNorm statistics; no run has as many steps."""
 
 # ------------------------------------------------------------------------------------------------ networks and targets
+
+
+def load_network(name: str) -> TinyHD:
+    """Return a network with its weights.
+
+    Args:
+        name: name of the weights, or their file.
+
+    Raises:
+        SystemExit: it is not a TinyHD network with the decoder d1.
+        WeightsError: the weights cannot be loaded.
+    """
+    checkpoint = weights.load(name)
+    network = build(checkpoint.spec)
+    if not isinstance(network, TinyHD) or "d1" not in network.decoders:
+        raise SystemExit(f"{name}: is not a TinyHD network with the decoder d1")
+    network.load_state_dict(checkpoint.state_dict)
+    return network.eval()
+
+
+def forward(network: TinyHD, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the saliency and the decoders' maps of clips; on a GPU, all layers but the last run in bfloat16."""
+    with torch.autocast(clips.device.type, torch.bfloat16, clips.device.type == "cuda", cache_enabled=False):
+        streams = network.encoder(clips)
+        logits = {name: decoder(streams) for name, decoder in network.decoders.items()}
+    maps = {name: torch.sigmoid(value.float()) for name, value in logits.items()}
+    aligned = [m.expand(-1, -1, network.frames, -1, -1) for m in maps.values()]
+    return torch.sigmoid(network.fusion(torch.cat(aligned, dim=1))).squeeze(1), maps
 
 
 def emphasize_motion(targets: Targets, motion: Tensor, first: int, fraction: float) -> Targets:
@@ -337,7 +365,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs="+",
         default=TEACHER_FRAMES,
         metavar="FRAME",
-        help="frames of a clip for which a teacher with one map per clip is run, 0 and 15 among them "
+        help="frames of a clip for which a teacher with one map per clip is run, including 0 and 15 "
         "(default: 0 5 10 15)",
     )
     add("--init", required=True, help="initial weights, by name or file, or an ImageNet MobileNetV2 (.npz)")
@@ -440,8 +468,13 @@ def check_layers(layers: Any, network: TinyHD, teachers: Sequence[Teacher], devi
 def set_up(args: argparse.Namespace, config: TrainConfig, device: torch.device) -> tuple[Distillation, Monitor]:
     """Load the networks and the data; meanwhile, compile and check the GPU layers."""
     layers = import_layers(args.layers)
-    accelerate = layers.accelerate if layers else None
-    teachers = [Teacher(name, device, accelerate, args.teacher_frames) for name in args.teachers]
+    networks = [load_network(name).to(device) for name in args.teachers]
+    for network in networks if layers else []:
+        layers.accelerate(network)
+    teachers = [
+        Teacher(name, network, forward, device, args.teacher_frames)
+        for name, network in zip(args.teachers, networks, strict=True)
+    ]
     with ThreadPoolExecutor(1) as pool:
         check = None
         if args.layers == "gpu":

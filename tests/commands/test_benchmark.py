@@ -182,7 +182,7 @@ def test_teacher(tinyhd, weights_file, capsys):
     assert (result["teacher"], result["student"]) == (str(weights_file), "tinyhd-m-quarter")
     plain, fast = result["runs"]
     assert (plain["engine"], plain["ratio"], plain["difference"]) == ("torch", 1, 0)
-    assert fast["engine"] != "torch"
+    assert fast["engine"] in ("fused float32", "openvino float32")
     assert 0 < fast["difference"] < 0.01
     assert fast["frames_per_s"] == pytest.approx(16 / fast["clip_s"])
     assert fast["ratio"] == pytest.approx(plain["clip_s"] / fast["clip_s"])

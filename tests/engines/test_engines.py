@@ -165,12 +165,13 @@ def test_precisions_of_trained_weights(shared, engine, precision, limit):
     """Compare with PyTorch on a real video."""
     from tinyhd_cli.engines.openvino import has_bf16
 
-    if precision == "bf16" and not has_bf16():
-        pytest.skip("this CPU has no bf16")
     if engine == "fused" and not available_isas():
         pytest.skip("no kernels for this machine")
     for letter in "ms":
         file = shared / "upstream" / f"d123{letter}_rc4_rc1T.pth"
+        if precision == "bf16" and not has_bf16():  # not skipped, because this CPU uses another precision instead
+            assert load_model(file, engine=engine, precision=precision).engine.precision == "float32"
+            continue
         ours = load_model(file, engine=engine, precision=precision)
         with VideoReader(shared / "upstream" / "0068.AVI") as reader:
             window = [ours.prepare(frame.rgb()) for frame in islice(reader, 100, 116)]

@@ -24,6 +24,10 @@ from tinyhd_cli.models.original_names import convert, is_original, recognize
 OUTPUTS = 1e-5
 """Largest difference relative to the largest value."""
 
+MEASURED = 5e-4
+"""The same if BatchNorm's statistics are measured: one layer normalizes as few values as there are clips, so that the
+original's values, in float32, are inexact. In float32, those here would also depend on the kind of CPU."""
+
 FRAMES = ("previous", "current")
 MAPS = ("p0", "p1", "p2", "p3")
 
@@ -35,7 +39,7 @@ def stkd(shared):
     shapes = json.loads((shared / "reference" / "stkd_tensors.json").read_text())["shapes"]
     return SimpleNamespace(
         inputs=inputs,
-        frames=torch.from_numpy(inputs.frames((2, 3, 2, 129, 161), 2.0)),
+        frames=torch.from_numpy(inputs.frames((2, 3, 2, 129, 161), 2.0)).double(),
         weights={name: torch.from_numpy(np.asarray(value)) for name, value in procedural.state_dict(shapes).items()},
         expected=np.load(shared / "reference" / "stkd_expected.npz"),
     )
@@ -47,7 +51,7 @@ def original(stkd, kind):
     given = {key: value for key, value in stkd.weights.items() if kind == "pair" or not for_pairs(key)}
     network = create(name)
     network.load_state_dict(convert(given, name))
-    return network
+    return network.double()
 
 
 def for_pairs(name):
@@ -60,7 +64,8 @@ def calibrated(stkd):
     network = original(stkd, "pair")
     set_momentum(network, 1.0)
     with torch.no_grad():
-        network(torch.from_numpy(stkd.inputs.frames((4, 3, 1, 129, 161), 2.0, salt=1)).expand(-1, -1, 2, -1, -1))
+        clip = torch.from_numpy(stkd.inputs.frames((4, 3, 1, 129, 161), 2.0, salt=1)).double()
+        network(clip.expand(-1, -1, 2, -1, -1))
     return network.eval()
 
 
@@ -72,7 +77,7 @@ def set_momentum(network, momentum):
 
 def single_of(network):
     """Return the single-frame network with the tensors of a pair network."""
-    single = create("stkd").eval()
+    single = create("stkd").double().eval()
     single.load_state_dict({name: value for name, value in network.state_dict().items() if not for_pairs(name)})
     return single
 
@@ -96,9 +101,9 @@ def test_single_frames_in_training_agree_with_the_original(stkd):
     saliency, maps = network(stkd.frames[:, :, 1:], intermediate=True)
     assert list(maps) == ["p0", "p1", "p2"]
     for name, logits in maps.items():
-        check(logits[..., ::2, ::2], stkd.expected[f"train/single/{name}"], OUTPUTS, name)
+        check(logits[..., ::2, ::2], stkd.expected[f"train/single/{name}"], MEASURED, name)
     for name in ("high", "low"):
-        check(inside[name][:, ::16, ::4, ::4], stkd.expected[f"train/single/feature_{name}"], OUTPUTS, name)
+        check(inside[name][:, ::16, ::4, ::4], stkd.expected[f"train/single/feature_{name}"], MEASURED, name)
     torch.testing.assert_close(saliency, maps["p2"].sigmoid())
 
 
@@ -111,27 +116,28 @@ def test_pairs_in_training_agree_with_the_original(stkd):
     for name, logits in maps.items():
         for index, frame in enumerate(FRAMES):
             expected = stkd.expected[f"train/pair/{name}_{frame}"]
-            check(logits[:, index : index + 1, ::2, ::2], expected, OUTPUTS, f"{name} {frame}")
-    check(inside["attended"][:, :256:8], stkd.expected["train/pair/attended"], OUTPUTS)
-    check(inside["mutual"][:, ::8], stkd.expected["train/pair/mutual"], OUTPUTS)
+            check(logits[:, index : index + 1, ::2, ::2], expected, MEASURED, f"{name} {frame}")
+    check(inside["attended"][:, :256:8], stkd.expected["train/pair/attended"], MEASURED)
+    check(inside["mutual"][:, ::8], stkd.expected["train/pair/mutual"], MEASURED)
     torch.testing.assert_close(saliency, maps["p3"][:, 1:].sigmoid())
     state, keys = network.state_dict(), [key for key in stkd.expected.files if key.startswith("train/pair/after_forw")]
     assert len(keys) == 4
     for key in keys:
-        check(state[own_name(key.rpartition("/")[2])], stkd.expected[key], OUTPUTS, key)
+        check(state[own_name(key.rpartition("/")[2])], stkd.expected[key], MEASURED, key)
 
 
 def test_inference_agrees_with_the_original(stkd, calibrated):
     keys = [key for key in stkd.expected.files if key.startswith("calibrated/")]
     assert len(keys) == 4
     for key in keys:
-        check(calibrated.state_dict()[own_name(key.rpartition("/")[2])], stkd.expected[key], OUTPUTS, key)
+        check(calibrated.state_dict()[own_name(key.rpartition("/")[2])], stkd.expected[key], MEASURED, key)
     check_inference(stkd, calibrated, "eval", stkd.frames[:1], 2)
 
 
 @pytest.mark.slow
 def test_inference_at_the_usual_size_agrees_with_the_original(stkd, calibrated):
-    check_inference(stkd, calibrated, "eval_473", torch.from_numpy(stkd.inputs.frames((1, 3, 2, 473, 473), 2.0, 2)), 8)
+    clip = torch.from_numpy(stkd.inputs.frames((1, 3, 2, 473, 473), 2.0, 2)).double()
+    check_inference(stkd, calibrated, "eval_473", clip, 8)
 
 
 def check_inference(stkd, network, group, clip, step):
@@ -152,7 +158,7 @@ def check_inference(stkd, network, group, clip, step):
     found["pair_first_frame/p3_current_logit"] = first_maps["p3"][:, 1:]
     assert found.keys() == expected.keys()
     for name, values in found.items():
-        check(values[..., ::step, ::step], expected[name], OUTPUTS, name)
+        check(values[..., ::step, ::step], expected[name], MEASURED, name)
 
 
 def test_inference_without_calibration_agrees_with_the_original(stkd):

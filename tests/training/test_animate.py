@@ -120,7 +120,7 @@ def test_a_batch_without_some_kinds():
         assert (batch.ground_truth is None) == (mix.labeled == 0)
 
 
-def test_decoded_videos_are_mapped_from_files(tmp_path: Path):
+def test_decoded_videos_are_mapped_from_files(tmp_path: Path, monkeypatch):
     clips.make(tmp_path / "clip.mp4", frames=5, width=96, height=64)
     item = {"path": tmp_path / "clip.mp4", "file": "clip.mp4", "fps": 25.0, "repository": "a"}
     folder = tmp_path / "frames"
@@ -130,8 +130,11 @@ def test_decoded_videos_are_mapped_from_files(tmp_path: Path):
     mapped = resident.load_videos([item], SIZE, cpu, 1, folder)
     assert plain.pixels[0].shape == (5, *SIZE, 3)
     assert torch.equal(mapped.pixels[0], plain.pixels[0])
-    (tmp_path / "clip.mp4").unlink()
+    monkeypatch.setattr(resident, "decode", lambda path, size: pytest.fail("decoded again"))
     assert torch.equal(resident.load_videos([item], SIZE, cpu, 1, folder).pixels[0], plain.pixels[0])
+    monkeypatch.undo()
+    clips.make(tmp_path / "clip.mp4", frames=7, width=96, height=64)
+    assert len(resident.load_videos([item], SIZE, cpu, 1, folder).pixels[0]) == 7
 
 
 def test_static_clips_do_not_change():

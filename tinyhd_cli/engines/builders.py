@@ -72,7 +72,7 @@ def build_openvino(network: LoadedNetwork, precision: str) -> Engine:
 
 
 def openvino_graph(node: Node, precision: str, threads: int, more: Sequence[Node] = ()) -> OpenVino:
-    """Return OpenVINO with a graph; some nodes may become outputs, too."""
+    """Return OpenVINO with a graph; ``more`` are nodes that are also outputs."""
     from .openvino import OpenVino, to_openvino
 
     make = functools.partial(to_openvino, node, more, int8=precision == "int8")

@@ -212,7 +212,12 @@ class Fused:
         return self.infer_with([], clip)[0]
 
     def infer_with(self, nodes: Sequence[Node], clip: Array) -> tuple[Array, list[Array]]:
-        """Return the saliency as :meth:`infer`, and the maps ``(1, T1, H, W)`` of some nodes that the fusion reads."""
+        """Return the saliency of a clip, and the values, before the sigmoid, of nodes that the fusion reads.
+
+        Args:
+            nodes: maps, each ``(1, T1, H, W)``.
+            clip: ``(3, 16, H, W)``.
+        """
         if self._steps is not None:
             clip = np.take(clip, self._steps, axis=1)
         with self._lock:

@@ -48,16 +48,12 @@ class FusedHierarchy:
     def outputs(self, clip: Array) -> list[Array]:
         """Return the saliency ``(maps, H, W)`` and the hierarchical maps ``(K, T1, H, W)`` of a clip."""
         saliency, values = self._engine.infer_with(self._nodes, clip)
-        return [saliency, logistic(np.concatenate(values))] if values else [saliency]
-
-
-def logistic(values: Array) -> Array:
-    """Return the logistic function of values, float32."""
-    return np.asarray(1 / (1 + np.exp(-values)), np.float32)
+        deep = [torch.from_numpy(np.concatenate(values)).sigmoid_().numpy()] if values else []
+        return [saliency, *deep]
 
 
 class TorchHierarchy:
-    """A network in PyTorch, in float32 on the CPU."""
+    """A network in PyTorch, in float32 on the CPU: the reference."""
 
     name, precision, graph = "torch", "float32", ""
 
@@ -90,8 +86,8 @@ BUILDERS: dict[str, Callable[[LoadedNetwork, str], HierarchyEngine]] = {
 }
 
 
-def choose(network: LoadedNetwork, *, exact: bool) -> HierarchyEngine:
-    """Return the fastest engine with hierarchical maps that agrees with PyTorch; PyTorch if none does.
+def choose(network: LoadedNetwork, *, exact: bool) -> HierarchyEngine | None:
+    """Return the faster of the engines with hierarchical maps that agree with PyTorch; None if none does.
 
     Args:
         network: a network on the CPU, of a family with a hierarchy.
@@ -99,11 +95,10 @@ def choose(network: LoadedNetwork, *, exact: bool) -> HierarchyEngine:
     """
     options = EngineOptions()
     attempts = [pair for pair in options.attempts(exact, network.spec.family in LOWERINGS) if pair[0] in BUILDERS]
-    engine = first_usable(attempts, options, functools.partial(usable, network))
-    return engine or TorchHierarchy(network)
+    return first_usable(attempts, options, lambda name, precision: usable(name, precision, network))
 
 
-def usable(network: LoadedNetwork, name: str, precision: str) -> HierarchyEngine:
+def usable(name: str, precision: str, network: LoadedNetwork) -> HierarchyEngine:
     """Return an engine whose saliency and hierarchical maps agree with PyTorch's, or raise ``EngineUnavailable``."""
     verdicts = verdict_file(name, precision, network, "hierarchy")
     check_precision(precision, network.spec, can_quantize=False)

@@ -24,7 +24,7 @@ CACHED = "; with --cache, only the first time a clip is used"
 
 
 def plan(config: TrainConfig) -> dict[str, str]:
-    """Return the data, steps, parameters and expected duration of a run, by name. Decodes no data, writes no files.
+    """Return the data, steps, parameters and expected duration of a run, by name, without decoding its data.
 
     Raises:
         UsageError, InputError, WeightsError: the run cannot start.
@@ -95,7 +95,7 @@ def teacher_time(teacher: Teacher, config: TrainConfig) -> float:
     """Return the seconds that a teacher's maps of one clip take on this machine."""
     frames = 1 if config.stills else teacher.before + config.clip_frames + teacher.after
     read = torch.randint(0, 256, (frames, *teacher.spec.input_size, 3), dtype=torch.uint8)
-    _ = teacher.engine  # building it is no part of the time of a clip
+    _ = teacher.engine  # built first, so that the time of a clip does not include it
     started = time.monotonic()
     teacher.targets(read)
     return time.monotonic() - started

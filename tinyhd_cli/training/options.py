@@ -227,7 +227,7 @@ class TrainConfig:
     )
     seed: int = option(0, RUN, "N", "Seed of the weights and of the order of the data.")
     precision: str = option("fp32", RUN, "fp32|bf16", "bf16: mixed precision.")
-    eager: bool = option(False, RUN, "", "On a CPU, use PyTorch's own layers, not tinyhd's faster ones.")
+    eager: bool = option(False, RUN, "", "On a CPU, use PyTorch's own layers, and run teachers in PyTorch.")
     device: str = option("auto", RUN, "auto|cpu|cuda", "Device to train on.", fixed=False)
     workers: int = option(2, RUN, "N", "Processes that decode and load clips; 0: none.", fixed=False)
     validate_every: int = option(1, RUN, "N", "Epochs between validations.")

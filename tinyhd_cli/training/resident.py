@@ -6,14 +6,14 @@ photographs, photographs under a moving camera, animated photographs (:mod:`.ani
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
@@ -169,13 +169,21 @@ def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(np.stack(frames), dtype=np.uint8)
 
 
-def decode_mapped(path: Path, size: tuple[int, int], folder: Path) -> NDArray[np.uint8]:
-    """Return the frames of a video as :func:`decode`, mapped from a file in a folder, which is written if it is new."""
-    file = folder / f"{path.parent.name}-{path.stem}-{size[0]}x{size[1]}.npy"
+def decode_mapped(path: Path, size: tuple[int, int], folder: Path) -> Tensor:
+    """Return the frames of a video as :func:`decode`, mapped from a file in a folder, which is written if it is new.
+
+    The name of the file depends on the path, length and time of the video. The mapping needs no open file, of which a
+    process may have fewer than there are videos.
+    """
+    facts = path.stat()
+    name = hashlib.sha256(f"{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}\n{size}".encode()).hexdigest()[:24]
+    file, frame_bytes = folder / f"{name}.u8", 3 * size[0] * size[1]
     if not file.is_file():
-        with atomic_write(file) as temporary, temporary.open("wb") as stream:
-            np.save(stream, decode(path, size))
-    return cast(NDArray[np.uint8], np.load(file, mmap_mode="c"))
+        with atomic_write(file) as temporary:
+            decode(path, size).tofile(temporary)
+    frames = file.stat().st_size // frame_bytes
+    mapped = torch.from_file(str(file), shared=False, size=frames * frame_bytes, dtype=torch.uint8)
+    return mapped.view(frames, *size, 3)
 
 
 def load_videos(
@@ -194,10 +202,12 @@ def load_videos(
         workers: number of threads.
         folder: on a CPU, folder of files from which the frames are mapped, for more video than fits into memory.
     """
-    load = partial(decode_mapped, folder=folder) if folder else decode
+
+    def load(item: dict[str, Any]) -> Tensor:
+        return decode_mapped(item["path"], size, folder) if folder else torch.from_numpy(decode(item["path"], size))
+
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        frames = pool.map(lambda item: load(item["path"], size), items)
-        pixels = [torch.from_numpy(one).to(device) for one in frames]
+        pixels = [frames.to(device) for frames in pool.map(load, items)]
     names, fps = [item["file"] for item in items], [item["fps"] for item in items]
     return Videos(names, pixels, fps, sampling_weights(items))
 

@@ -1,21 +1,22 @@
-"""Teachers of a run whose dataset is in memory (:mod:`.resident`): TinyHD networks, run on every batch.
+"""Teachers of a run whose dataset is in memory (:mod:`.resident`), run on every batch.
 
-On a GPU, they run in PyTorch, in bfloat16. On a CPU, they run in the fastest engine.
+On a GPU, they run in PyTorch, on a CPU in the fastest engine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from .. import weights
 from ..engines import hierarchy
 from ..engines.base import HierarchyEngine
+from ..errors import UsageError
 from ..inference.model import load_model
-from ..models import build
-from ..models.families.tinyhd.network import TinyHD
+from ..models import ModelSpec
+from ..models.registry import family
 from . import losses
 from .losses import Targets
 from .resident import CLIP_FRAMES, CONTEXT, Batch
@@ -25,69 +26,46 @@ TEACHER_FRAMES = (0, 5, 10, 15)
 """Frames of a clip for which a single-output teacher is run; its maps are interpolated between them."""
 
 
-def load_network(name: str) -> TinyHD:
-    """Return a network with its weights.
-
-    Args:
-        name: name of the weights, or their file.
-
-    Raises:
-        WeightsError: the weights cannot be loaded.
-    """
-    checkpoint = weights.load(name)
-    network = build(checkpoint.spec)
-    assert isinstance(network, TinyHD)
-    network.load_state_dict(checkpoint.state_dict)
-    return network.eval()
-
-
-def forward(network: TinyHD, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the saliency and the decoders' maps of clips; on a GPU, all layers but the last run in bfloat16."""
-    with torch.autocast(clips.device.type, torch.bfloat16, clips.device.type == "cuda", cache_enabled=False):
-        streams = network.encoder(clips)
-        logits = {name: decoder(streams) for name, decoder in network.decoders.items()}
-    maps = {name: torch.sigmoid(value.float()) for name, value in logits.items()}
-    aligned = [m.expand(-1, -1, network.frames, -1, -1) for m in maps.values()]
-    return torch.sigmoid(network.fusion(torch.cat(aligned, dim=1))).squeeze(1), maps
-
-
 class Teacher:
     """A trained network with fixed weights.
 
     Args:
         name: name of its weights, or their file.
-        device: device of the batches.
-        accelerate: replaces the layers of a network by faster ones, for a GPU.
-        frames: frames of a clip for which a network with one map per clip is run, the first and the last among them.
+        network: the network with these weights, with hierarchical maps, on the device of the batches.
+        run: runs the network in PyTorch on clips; returns the saliency, and its intermediate maps by name.
+        frames: frames of a clip for which a network with one map per clip is run, including the first and the last.
 
     Raises:
+        UsageError: the networks of the family have no hierarchical maps, or the frames do not ascend from 0 to 15.
         WeightsError: the weights cannot be loaded.
     """
 
     def __init__(
         self,
         name: str,
+        network: nn.Module,
+        run: Callable[[Any, Tensor], tuple[Tensor, dict[str, Tensor]]],
         device: torch.device,
-        accelerate: Callable[[nn.Module], object] | None = None,
         frames: Sequence[int] = TEACHER_FRAMES,
     ) -> None:
+        spec = cast(ModelSpec, network.spec)
+        self.network, self.run, self.maps, self.key = network, run, spec.maps, family(spec).hierarchy
+        if not self.key:
+            raise UsageError(f"{name}: {spec.name} has no hierarchical maps")
         self.frames = tuple(frames)
+        if self.frames[0] != 0 or self.frames[-1] != CLIP_FRAMES - 1 or list(frames) != sorted(set(frames)):
+            raise UsageError(f"frames of a teacher: must ascend from 0 to {CLIP_FRAMES - 1}, not {list(frames)}")
+        self.weights = interpolation(self.frames).to(device)
         self.engine: HierarchyEngine | None = None
-        """The engine on a CPU."""
+        """The engine on a CPU; None: PyTorch."""
         if device.type == "cpu":
-            loaded = load_model(name, "cpu", engine="torch").loaded
-            self.engine, self.maps = hierarchy.choose(loaded, exact=True), loaded.spec.maps
-            return
-        self.network = load_network(name).to(device)
-        self.maps = self.network.frames
-        if accelerate:
-            accelerate(self.network)
+            self.engine = hierarchy.choose(load_model(name, "cpu", engine="torch").loaded, exact=True)
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Return the saliency ``(N, maps, H, W)`` and the hierarchical maps ``(N, 4, H, W)`` of clips."""
         if self.engine is None:
-            saliency, maps = forward(self.network, clips)
-            return saliency, maps["d1"].mean(2)
+            saliency, maps = self.run(self.network, clips)
+            return saliency, maps[self.key].mean(2)
         outputs = [self.engine.outputs(clip.contiguous().numpy()) for clip in clips]
         saliency, deep = (torch.stack(list(map(torch.from_numpy, several))) for several in zip(*outputs, strict=True))
         return saliency, deep.mean(2)
@@ -99,7 +77,7 @@ class Teacher:
             return Targets(*self.forward(clips[:, :, CONTEXT:]))
         parts = [self.forward(clips[:, :, first : first + CLIP_FRAMES]) for first in self.frames]
         sampled = torch.stack([saliency[:, 0] for saliency, _ in parts])
-        saliency = torch.einsum("tp,pnhw->nthw", interpolation(self.frames).to(sampled), sampled)
+        saliency = torch.einsum("tp,pnhw->nthw", self.weights, sampled)
         return Targets(saliency, torch.stack([deep for _, deep in parts]).mean(0))
 
 

@@ -109,6 +109,8 @@ class CachedTeacher:
                 arrays |= packed(name, value[0], self.dtype, self.scale)
         if maps.features is not None:
             arrays["features"] = maps.features[0].half().cpu().numpy()
+        if not all(np.isfinite(values).all() for values in arrays.values()):
+            raise self.teacher.model.not_finite()
         with (
             contextlib.suppress(OutputError) if path.is_file() else contextlib.nullcontext(),
             atomic_write(path) as to,
@@ -183,7 +185,12 @@ class Teachers:
         return mean(found)
 
     def fill(self, key: str, reads: Mapping[Form, Tensor]) -> None:
-        """Write the maps of a clip that are not cached; ``reads`` as for :meth:`targets`, of one clip."""
+        """Run the teachers whose maps of a clip are not cached, and write these maps.
+
+        Args:
+            key: of the clip.
+            reads: the clip by form, as for :meth:`targets`.
+        """
         for cached in self.teachers:
             if not cached.has(key):
                 cached.write(key, self.with_context(cached.teacher, reads)[0])

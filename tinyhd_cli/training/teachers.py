@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 TEACHER_BATCH = 4
 """Clips per forward pass of a teacher with one map per clip: more do not fit a CPU's cache."""
 
-MIN_CLIPS = 16
-"""Number of the student's clips from which a faster engine is built for a teacher. Building it takes as long as PyTorch
-takes for 2 clips of HD2S, or 4 of TinyHD."""
+MIN_STEPS = 8
+"""Number of steps from which a faster engine is built for a teacher. Building it for the first time takes as long as
+PyTorch takes for a few clips."""
 
 
 class Alignment:
@@ -115,16 +115,23 @@ class Teacher:
     def engine(self) -> HierarchyEngine | Engine | None:
         """Runs the network on single clips faster than PyTorch; None where PyTorch is used.
 
-        PyTorch is used on GPUs, for features, with ``--eager``, and for a run of few clips. That does not depend on
-        where an interrupted run continues, so that it gives the same result.
+        PyTorch is used on GPUs, for features, with ``--eager``, for a run of a few steps, and if no engine agrees with
+        it. A run that is resumed uses the same engine, so that it gives the same result.
         """
         config, loaded = self.config, self.model.loaded
-        few = config.steps is not None and config.steps * config.batch_size < MIN_CLIPS
+        few = config.steps is not None and config.steps < MIN_STEPS
         if self.device.type != "cpu" or config.hint or config.eager or few:
             return None
-        if family(self.spec).hierarchy:
+        if self.has_hierarchy:
             return hierarchy.choose(loaded, exact=not self.bf16)
-        return choose(loaded, EngineOptions(), exact=not self.bf16)
+        engine = choose(loaded, EngineOptions(), exact=not self.bf16)
+        return None if engine.name == "torch" else engine
+
+    @property
+    def has_hierarchy(self) -> bool:
+        """Whether the networks of its family output hierarchical maps."""
+        kind = family(self.spec)
+        return kind.intermediate and bool(kind.hierarchy)
 
     @cached_property
     def tap(self) -> Tap | None:
@@ -226,7 +233,7 @@ class Teacher:
     def in_engine(self, clips: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Run the network in the engine on normalized clips ``(3, T, H, W)``."""
         arrays: Iterator[Array] = (clip.contiguous().numpy() for clip in clips)
-        if not family(self.spec).hierarchy:
+        if not self.has_hierarchy:
             engine = cast(Engine, self.engine)
             return torch.stack([torch.from_numpy(engine.infer(clip)) for clip in arrays]), None
         outputs = zip(*map(cast(HierarchyEngine, self.engine).outputs, arrays), strict=True)

@@ -19,18 +19,18 @@ __declspec(dllimport) int __stdcall SwitchToThread(void);
 __declspec(dllimport) void __stdcall Sleep(unsigned long);
 #define EXPORT __declspec(dllexport)
 #define yield_thread SwitchToThread
-static void rest(void) { Sleep(0); } /* a longer sleep would be longer than a band takes */
+static void sleep_briefly(void) { Sleep(0); } /* only yields: the shortest real sleep takes longer than a band */
 #else
 #include <sched.h>
 #include <time.h>
 #define EXPORT
 #define yield_thread sched_yield
-static void rest(void) { nanosleep(&(struct timespec){.tv_nsec = 50000}, 0); }
+static void sleep_briefly(void) { nanosleep(&(struct timespec){.tv_nsec = 50000}, 0); }
 #endif
 
-/* Number of times that a waiting thread yields before it rests. Yielding is faster where a core is free. Where other
-   programs, such as the video encoder, need all cores, it takes the time of a core without end. */
-#define YIELDS 50
+/* Number of times that a waiting thread yields before it sleeps. Yielding is faster if a core is free. If other
+   threads, such as those of the video encoder, need all cores, it would keep a core busy. */
+#define YIELDS_BEFORE_SLEEP 50
 
 /* Channels that a 1x1 convolution computes at a time: with two vectors each, their sums fit into the registers. */
 #if defined(__AVX2__) && !defined(__AVX512F__)
@@ -665,10 +665,10 @@ static void copy_part(const struct program *p, int part, int parts) {
 /* Wait until the other threads have finished their bands. */
 static void wait_for(const int32_t *done, int32_t count) {
     for (int i = 0; __atomic_load_n(done, __ATOMIC_ACQUIRE) < count; i++) {
-        if (i < YIELDS)
+        if (i < YIELDS_BEFORE_SLEEP)
             yield_thread();
         else
-            rest();
+            sleep_briefly();
     }
 }
 
