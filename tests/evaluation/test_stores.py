@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import fsspec
@@ -9,7 +10,7 @@ import pytest
 from helpers import crowdsal
 from helpers.evaluations import VIDEOS, results
 
-from tinyhd_cli.storage import copies, mirrors
+from tinyhd_cli.storage import addresses, copies, mirrors
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def bucket(park, maps):
     put(maps, "maps")
     yield store
     store.store.clear()
+    shutil.rmtree(addresses._root or "none", ignore_errors=True)  # the mirrors, which other tests would find
 
 
 def put(folder: Path, name: str) -> None:
