@@ -200,13 +200,13 @@ def test_another_service_is_no_scheduler(monkeypatch, text):
     connections = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def answer():
+        def serve():
             with contextlib.suppress(OSError):
                 while True:
                     connections.append(server.accept()[0])
                     connections[-1].sendall(text)
 
-        thread = threading.Thread(target=answer, daemon=True)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         started = time.monotonic()
         with pytest.raises(TinyhdError, match="no Dask scheduler answers"):

@@ -247,7 +247,7 @@ def test_a_teacher_without_hierarchy_runs_in_a_faster_engine(tmp_path):
 
 @pytest.mark.parametrize("name", ["tinyhd-m-quarter", "uva-64"])
 def test_a_teacher_without_another_engine_runs_in_pytorch(monkeypatch, tmp_path, name):
-    """All of its clips in one pass, in the precision of the run."""
+    """It has no engine, so that PyTorch runs several clips in one pass, in the precision of the run."""
 
     def first_usable(attempts, options, make):
         return None

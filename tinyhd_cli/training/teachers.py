@@ -115,8 +115,8 @@ class Teacher:
     def engine(self) -> HierarchyEngine | Engine | None:
         """Runs the network on single clips faster than PyTorch; None where PyTorch is used.
 
-        PyTorch is used on GPUs, for features, with ``--eager``, for a run of a few steps, and if no engine agrees with
-        it. A run that is resumed uses the same engine, so that it gives the same result.
+        PyTorch is used on GPUs, for features, with ``--eager``, for a run of a few steps, and if the maps of no engine
+        agree with its own. A resumed run uses the same engine, so that its result is the same.
         """
         config, loaded = self.config, self.model.loaded
         few = config.steps is not None and config.steps < MIN_STEPS
