@@ -33,8 +33,18 @@ enum { SINGLE, BFLOAT16, DOUBLE };
 
 /* Pixels that a 1x1x1 convolution processes at a time, and the distance of their rows, which differ by more than a
  * power of two so that they do not compete for the same sets of the L1 cache; pieces into which its pixels are divided,
- * each with its own sums; output channels at a time; bytes of a band of rows of a depthwise convolution. */
-enum { TILE = 256, STEP = TILE + 16, SLOTS = 16, PART = 12, BAND_BYTES = 768 << 10 };
+ * each with its own sums; bytes of a band of rows of a depthwise convolution. */
+enum { TILE = 256, STEP = TILE + 16, SLOTS = 16, BAND_BYTES = 768 << 10 };
+
+/* Output channels of a product at a time, and columns of a group of 4 rows of a sum of products: as many sums as fit
+ * into the registers, of which AVX2 has 16 and the others 32. */
+#if FLOATS == 8
+#define PART 6
+#define COLUMNS 2
+#else
+#define PART 12
+#define COLUMNS 4
+#endif
 
 /* One pass over the tensors of a stage: a convolution and its BatchNorm, or an upsampling. `real` is double in double
  * precision, else float. Pointers that an operation does not need are NULL. */

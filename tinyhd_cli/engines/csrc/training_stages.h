@@ -222,7 +222,10 @@ INLINE void T(multiply_rows)(const REAL *weight, int outer, const REAL *tile, in
 static void T(multiply)(const REAL *weight, int outer, const REAL *tile, int inner, int count, REAL *out, int rows) {
     switch (rows) {
 #define CASE(n) case n: T(multiply_rows)(weight, outer, tile, inner, count, out, n); break;
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if PART == 12
+        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#endif
 #undef CASE
     }
 }
@@ -306,16 +309,19 @@ static void T(add_products)(const REAL *left, int rows, const REAL *right, int c
     int width = (columns + 3) / 4 * 4;
     for (int m = 0; m < rows; m += 4)
         for (int k = 0; k < columns; k += 4) {
-            vec a[16] = {0};
-            for (int p = 0; p < n; p += VL) {
-                vec u[4], v[4];
+            vec a[16];
+            for (int c = 0; c < 4; c += COLUMNS) {
+                vec sums[4 * COLUMNS] = {0};
+                for (int p = 0; p < n; p += VL) {
+                    vec u[4], v[COLUMNS];
 #pragma GCC unroll 4
-                for (int i = 0; i < 4; i++) {
-                    u[i] = *(const vec *)(left + (m + i) * STEP + p);
-                    v[i] = *(const vec *)(right + (k + i) * STEP + p);
-                }
+                    for (int i = 0; i < COLUMNS; i++) v[i] = *(const vec *)(right + (k + c + i) * STEP + p);
+#pragma GCC unroll 4
+                    for (int i = 0; i < 4; i++) u[i] = *(const vec *)(left + (m + i) * STEP + p);
 #pragma GCC unroll 16
-                for (int i = 0; i < 16; i++) a[i] += u[i / 4] * v[i % 4];
+                    for (int i = 0; i < 4 * COLUMNS; i++) sums[i] += u[i / COLUMNS] * v[i % COLUMNS];
+                }
+                for (int i = 0; i < 4 * COLUMNS; i++) a[i / COLUMNS * 4 + c + i % COLUMNS] = sums[i];
             }
             REAL sums[16];
             T(totals)(a, sums);
