@@ -385,6 +385,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--agreement", type=float, default=1.0, help="weight of 1 - CC with the teachers' maps (default: 1)")
     add("--stir", type=float, default=0.15, help="fraction of an animated clip's target on moving patches")
     add("--change", type=float, default=0.0, help="weight of the error in frame-to-frame changes (default: 0)")
+    add("--split", type=float, default=0.0, help="fraction of video clips that are split screens (default: 0)")
+    add("--favor", type=Path, help="JSON file with factors of the sampling weights of videos, by name (default: 1)")
     add("--reuse", type=int, default=0, help="batches after which the same clips return (default: 0, never)")
     add("--device", default="cuda" if gpu else "cpu")
     add("--layers", choices=LAYERS, default="gpu" if gpu else "cpu", help="implementation of the layers")
@@ -411,9 +413,11 @@ def load_data(args: argparse.Namespace, config: TrainConfig, device: torch.devic
     if args.frames:
         args.frames.mkdir(parents=True, exist_ok=True)
     videos = resident.load_videos(kept[: args.limit], config.size, device, workers, args.frames)
+    if args.favor:
+        videos = resident.favor(videos, json.loads(args.favor.read_text()))
     photographs = resident.load_photographs(images, device, workers)
     print(f"{len(videos.pixels)} videos, {sum(map(len, videos.pixels))} frames, {len(images)} photographs", flush=True)
-    batches = Batches(videos, photographs, Mix(*args.mix), config.size, config.jitter, config.seed)
+    batches = Batches(videos, photographs, Mix(*args.mix), config.size, config.jitter, config.seed, args.split)
     return batches, resident.load_videos(held_out[: args.limit or 32], config.size, device, workers, args.frames)
 
 

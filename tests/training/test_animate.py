@@ -158,6 +158,39 @@ def test_clips_have_several_frame_rates_and_stay_in_the_video():
     assert shares == pytest.approx([0.6, 0.25, 0.15], abs=0.1)
 
 
+def test_split_screens_show_several_videos_of_which_often_one_moves():
+    maker = batches()
+    maker.videos = resident.favor(maker.videos, {"b": 0.0})  # only the video of counted frames
+    held, parts = 0, []
+    for seed in range(200):
+        clip = maker.split_screen(31, np.random.default_rng(seed))
+        assert clip.shape == (31, *SIZE, 3)
+        columns = clip[:, 0, :, 0].long()
+        edges = columns.diff(dim=1).ne(0).any(0).nonzero().flatten() + 1
+        parts.append(len(edges) + 1)
+        assert set(edges.tolist()) <= {21, 32, 42}
+        moving = columns.diff(dim=0).ne(0).any(0)  # of each column
+        held += not moving.all()
+        assert moving.any()
+    assert parts.count(2) / 200 == pytest.approx(0.7, abs=0.1)
+    assert held / 200 == pytest.approx(0.75, abs=0.1)
+
+
+def test_split_screens_in_batches():
+    plain, maker = batches(), batches()
+    maker.split = 1.0
+    whole, split = plain.batch(5), maker.batch(5)
+    assert torch.equal(split.teacher_clips, maker.batch(5).teacher_clips)
+    assert torch.equal(split.teacher_clips[:5], whole.teacher_clips[:5])  # photographs stay as they are
+    assert not split.static[5:].any()
+    assert (split.teacher_clips[5:] != whole.teacher_clips[5:]).flatten(1).any(1).all()
+
+
+def test_favored_videos_are_sampled_more_often():
+    videos = resident.favor(batches().videos, {"b": 9.0, "unknown": 5.0})
+    assert videos.weights == pytest.approx([0.5, 0.5])
+
+
 def test_every_tenth_source_is_held_out_as_a_whole(tmp_path: Path):
     items = [{"file": f"{n}-{k}.mp4", "repository": f"r{n:02d}"} for n in range(20) for k in range(3)]
     (tmp_path / "MANIFEST.json").write_text(json.dumps(items))

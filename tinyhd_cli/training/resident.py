@@ -11,7 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,12 @@ MIN_FPS = 8
 
 STATIC_PROBABILITY = 1 / 16
 """Probability that a clip of a video repeats a single frame."""
+
+SPLIT_PARTS, SPLIT_PROBABILITIES = (2, 3), (0.7, 0.3)
+"""Numbers of videos in a split screen and their probabilities."""
+
+HELD_PROBABILITY = 0.75
+"""Probability that only one video of a split screen moves and the others repeat a single frame."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +218,12 @@ def load_videos(
     return Videos(names, pixels, fps, sampling_weights(items))
 
 
+def favor(videos: Videos, factors: dict[str, float]) -> Videos:
+    """Return videos whose sampling probabilities are multiplied by factors; a name without a factor keeps its own."""
+    weights = videos.weights * [factors.get(name, 1.0) for name in videos.names]
+    return replace(videos, weights=weights / weights.sum())
+
+
 def load_photograph(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
     """Return a photograph (RGB), its density map (zeros if it has none) and its fixations ``(K, 2)``."""
     from ..datasets import read_density, read_fixation, read_image
@@ -263,13 +275,21 @@ class Batches:
         size: Height and width of the clips.
         jitter: Strength of the color jitter of the student's clips.
         seed: Seed of all random numbers.
+        split: Probability that a clip of a video becomes a split screen with other videos (:meth:`split_screen`).
     """
 
     def __init__(
-        self, videos: Videos, photographs: Photographs, mix: Mix, size: tuple[int, int], jitter: float, seed: int
+        self,
+        videos: Videos,
+        photographs: Photographs,
+        mix: Mix,
+        size: tuple[int, int],
+        jitter: float,
+        seed: int,
+        split: float = 0.0,
     ) -> None:
         self.videos, self.photographs, self.mix, self.size = videos, photographs, mix, size
-        self.jitter, self.seed = jitter, seed
+        self.jitter, self.seed, self.split = jitter, seed, split
         self.device = photographs.pixels.device
 
     def batch(self, number: int, epoch: int = 0) -> Batch:
@@ -324,8 +344,30 @@ class Batches:
         indices[static] = indices[static][:, -1:]
         on_device = torch.from_numpy(indices).to(self.device)
         pixels = torch.stack([self.videos.pixels[video][index] for video, index in zip(chosen, on_device, strict=True)])
+        for clip in (rng.random(count) < self.split).nonzero()[0] if self.split else ():
+            pixels[clip] = self.split_screen(frames, rng)
+            static[clip] = False
         view = self.to_device(animate.random_views(count, frames, generator, pan=0, shake=0))
         return animate.render_views(pixels.permute(0, 1, 4, 2, 3), view, self.size), torch.from_numpy(static)
+
+    def split_screen(self, frames: int, rng: np.random.Generator) -> Tensor:
+        """Return a clip ``(frames, H, W, 3)`` of two or three videos side by side, of which often only one moves.
+
+        Its maps teach which of several similar objects, such as faces, attracts the gaze: the one that moves.
+        """
+        count = int(rng.choice(SPLIT_PARTS, p=SPLIT_PROBABILITIES))
+        moving = int(rng.integers(count)) if rng.random() < HELD_PROBABILITY else None
+        edges = np.linspace(0, self.size[1], count + 1).astype(int)
+        parts = []
+        for part, video in enumerate(rng.choice(len(self.videos.pixels), count, p=self.videos.weights)):
+            indices = self.frame_numbers(int(video), frames, rng)
+            if moving not in (None, part):
+                indices[:] = indices[-1]
+            width = edges[part + 1] - edges[part]
+            left = int(rng.triangular(0, (self.size[1] - width) / 2, self.size[1] - width))
+            pixels = self.videos.pixels[video][torch.from_numpy(indices).to(self.device)]
+            parts.append(pixels[:, :, left : left + width])
+        return torch.cat(parts, dim=2)
 
     def frame_numbers(self, video: int, frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the frame indices of a clip; indices before the start of the video repeat its first frame."""
