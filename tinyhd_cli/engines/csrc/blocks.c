@@ -130,7 +130,8 @@ struct band {
     int rows;              /* rows of the source that the band needs, expanded */
     int first, count;      /* range of inner channels that is computed now */
     int64_t area, step;    /* pixels of a frame; numbers between rows of the ring */
-    number *ring;          /* [taps][count][rows][space * width + GAP]: ring buffer of expanded frames */
+    number *ring;          /* [taps][count][rows][space * width + GAP]: ring buffer of expanded frames; a zero before and
+                              after each row */
     number *filtered;      /* [count][BAND * width + GAP] */
     number *tile;          /* [channels][space * width + GAP]: a source row */
     number *wide;          /* [count + 1][width / 2 + GAP]: the source row, expanded */
@@ -154,7 +155,7 @@ static int64_t assign_scratch(struct band *w, number *memory) {
         number **at;
         int64_t size;
     } parts[] = {
-        {&w->ring, b->taps * n * w->rows * w->step},
+        {&w->ring, GAP + b->taps * n * w->rows * w->step},
         {&w->filtered, n * (BAND * w->width + GAP)},
         {&w->tile, b->channels * w->step},
         {&w->wide, (n + 1) * (w->width / 2 + GAP)},
@@ -166,7 +167,10 @@ static int64_t assign_scratch(struct band *w, number *memory) {
         if (memory) *parts[i].at = memory + used;
         used += (parts[i].size + 2 * GAP - 1) / GAP * GAP; /* padded, because vectors may be read past the end */
     }
-    if (memory) w->index = (whole *)(w->fraction + w->width);
+    if (memory) {
+        w->index = (whole *)(w->fraction + w->width);
+        w->ring += GAP;
+    }
     return used * (int64_t)sizeof(number);
 }
 
@@ -180,18 +184,24 @@ struct pointwise {
     int accumulate, clip, width;
 };
 
-/* Compute `outputs` channels from o and `vectors` vectors of pixels from x. */
+/* Compute `outputs` channels from o and `vectors` vectors of pixels from x. Fields are copied first: a vector that is
+ * stored may alias the structure, so that they would be read again after each. */
 INLINE void pointwise_part(const struct pointwise *p, int o, int x, const int outputs, const int vectors) {
+    const number *from = p->from + x, *weight = p->weight + o, *bias = p->bias;
+    const int64_t to_step = p->to_step, from_step = p->from_step;
+    const int inputs = p->inputs, weight_step = p->weight_step, clip = p->clip;
+    number *to = p->to + o * to_step + x;
     vector sum[PART][8];
 #pragma GCC unroll 12
     for (int i = 0; i < outputs; i++)
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) {
-            sum[i][v] = broadcast(p->bias ? p->bias[o + i] : 0);
-            if (p->accumulate) sum[i][v] += load(p->to + (o + i) * p->to_step + x + v * LANES);
-        }
-    const number *from = p->from + x, *weight = p->weight + o;
-    for (int c = 0; c < p->inputs; c++, from += p->from_step, weight += p->weight_step) {
+        for (int v = 0; v < vectors; v++) sum[i][v] = broadcast(bias ? bias[o + i] : 0);
+    if (p->accumulate)
+#pragma GCC unroll 12
+        for (int i = 0; i < outputs; i++)
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; v++) sum[i][v] += load(to + i * to_step + v * LANES);
+    for (int c = 0; c < inputs; c++, from += from_step, weight += weight_step) {
         vector value[8];
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++) value[v] = load(from + v * LANES);
@@ -202,11 +212,15 @@ INLINE void pointwise_part(const struct pointwise *p, int o, int x, const int ou
             for (int v = 0; v < vectors; v++) sum[i][v] += value[v] * w;
         }
     }
+    if (clip)
+#pragma GCC unroll 12
+        for (int i = 0; i < outputs; i++)
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; v++) sum[i][v] = clamp(sum[i][v], 0, 6);
 #pragma GCC unroll 12
     for (int i = 0; i < outputs; i++)
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++)
-            store(p->to + (o + i) * p->to_step + x + v * LANES, p->clip ? clamp(sum[i][v], 0, 6) : sum[i][v]);
+        for (int v = 0; v < vectors; v++) store(to + i * to_step + v * LANES, sum[i][v]);
 }
 
 /* Compute `outputs` channels from o and the pixels from x to `end`. Enough vectors at a time hide the latency. */
@@ -473,10 +487,52 @@ INLINE void filter_rows(const number *const *planes, const number *const *weight
         store(to + r * width + width - LANES, clamp(middle[r] + from_second(right[r], broadcast(0)), 0, 6));
 }
 
+#if LANES == 8
+
+/* Compute the same without a stride, for AVX2, whose 16 registers do not hold three sums of four rows and their shifted
+ * inputs. The inputs are read at each of the three columns instead, and every row lies between two zeros. Vectors of
+ * AVX-512 are as long as a cache line, so that two of three such reads would access two lines. */
+static void filter_rows_1(const number *const *planes, const number *const *weights, int count, int64_t step,
+                          number bias, int width, number *to) {
+    for (int x = 0; x < width; x += 2 * LANES) {
+        vector a[4], b[4];
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) a[r] = b[r] = broadcast(bias);
+        for (int k = 0; k < count; k++) {
+#pragma GCC unroll 3
+            for (int dx = 0; dx < 3; dx++) {
+                const number *from = planes[k] + x + dx - 1;
+                vector w[3];
+#pragma GCC unroll 3
+                for (int dy = 0; dy < 3; dy++) w[dy] = broadcast(weights[k][3 * dy + dx]);
+#pragma GCC unroll 6
+                for (int r = 0; r < 6; r++) {
+                    vector u = load(from + r * step), v = load(from + r * step + LANES);
+#pragma GCC unroll 3
+                    for (int dy = 0; dy < 3; dy++) {
+                        if (r < dy || r - dy > 3) continue;
+                        a[r - dy] += u * w[dy];
+                        b[r - dy] += v * w[dy];
+                    }
+                }
+            }
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) {
+            store(to + r * width + x, clamp(a[r], 0, 6));
+            store(to + r * width + x + LANES, clamp(b[r], 0, 6));
+        }
+    }
+}
+
+#else
+
 static void filter_rows_1(const number *const *planes, const number *const *weights, int count, int64_t step,
                           number bias, int width, number *to) {
     filter_rows(planes, weights, count, step, bias, width, to, 1);
 }
+
+#endif
 
 static void filter_rows_2(const number *const *planes, const number *const *weights, int count, int64_t step,
                           number bias, int width, number *to) {
@@ -576,6 +632,7 @@ static void run_band(const struct block *b, int y0, number *memory) {
         w.index[x] = at.index;
         w.fraction[x] = at.fraction;
     }
+    for (int r = 0; r <= b->taps * w.count * w.rows; r++) w.ring[r * w.step - GAP] = w.ring[r * w.step - 1] = 0;
     do {
         if (w.count > b->inner - w.first) w.count = b->inner - w.first;
         w.low_frame[0] = w.low_frame[1] = -1;
