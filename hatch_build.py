@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,10 +116,14 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]
         try:
             # Replaced only after compilation, because a running tinyhd may have mapped the old files.
             with tempfile.TemporaryDirectory(dir=Path(self.root, ENGINES)) as partial:
-                for library, command in commands.items():
+
+                def compile_one(library: Path) -> None:
                     output = ["-o", str(Path(partial, library.name))]
                     required = not library.stem.endswith(OPTIONAL)
-                    subprocess.run([*command, *output], check=required, cwd=Path(self.root, library.parent))
+                    subprocess.run([*commands[library], *output], check=required, cwd=Path(self.root, library.parent))
+
+                with ThreadPoolExecutor(os.cpu_count()) as pool:
+                    list(pool.map(compile_one, commands))
                 compiled = [library for library in commands if Path(partial, library.name).exists()]
                 for library in commands:
                     if library in compiled:

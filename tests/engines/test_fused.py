@@ -276,6 +276,7 @@ def wheel(folder, compiler):
     not shutil.which("cc") or (sys.platform, platform.machine()) != ("linux", "x86_64"),
     reason="kernels are compiled on Linux and x86, with cc",
 )
+@pytest.mark.slow  # compiles for a minute; .ci/fresh-install checks the same
 def test_a_wheel_contains_the_kernels_and_the_graph(tmp_path):
     name, files = wheel(tmp_path, "cc")
     assert "-py3-none-linux_" in name
