@@ -9,7 +9,7 @@ recorded as one CUDA graph. The learning rate follows the elapsed time, so a run
 
 RUN/average.safetensors is the result; RUN/state.pt is the state for --resume. During a run, RUN/control.json can hold
 new values: "minutes", "lr" (a factor) and, with --eager, "grid". The commands that made the default weights are in the
-model card of tinyhd-m-quarter.v2.
+model card of tinyhd-m-quarter.v3.
 """
 
 from __future__ import annotations

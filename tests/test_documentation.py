@@ -106,7 +106,7 @@ def readers_folder(tmp_path, monkeypatch, weights_file):
             )
     (folder / "mine.safetensors").write_bytes(weights_file.read_bytes())
     (folder / "registry.toml").write_text(
-        'default = "tinyhd-m-quarter.v2"\n[weights."tinyhd-m-quarter.v2"]\nfile = "mine.safetensors"\n'
+        'default = "tinyhd-m-quarter.v3"\n[weights."tinyhd-m-quarter.v3"]\nfile = "mine.safetensors"\n'
         'config = { architecture = "tinyhd", outputs = "multi", width = "quarter", decoders = ["d1", "d2", "d3"] }\n'
         '[weights."uva-64.v1"]\nfile = "uva.safetensors"\nspec = "uva-64"\n'
         '[weights."uva-32.v1"]\nfile = "uva.safetensors"\nspec = "uva-32"\n'
@@ -241,7 +241,7 @@ def test_programs(page, readers_folder, capsys):
         assert len(lines) == 17
         assert lines[-1].startswith("0.53 s: (192, 256), peak 0.")
     if page.name == "python.md":
-        assert lines[0] == "tinyhd-m-quarter.v2 (192, 256)"
+        assert lines[0] == "tinyhd-m-quarter.v3 (192, 256)"
         assert len(lines) == 25  # with a table of five frames
         assert lines[-1].startswith("missing.mp4: ")
     if page.name == "evaluate.md":

@@ -522,7 +522,7 @@ def test_convert_command(shared: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_verify_command(file: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.run(["weights", "verify"]) == 0  # only the embedded files are on this machine
     found = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
-    assert found == [["ok", name] for name in ("tinyhd-m-quarter.v2", "uva-64.v1", "uva-32.v1", "stkd-lite.v1")]
+    assert found == [["ok", name] for name in ("tinyhd-m-quarter.v3", "uva-64.v1", "uva-32.v1", "stkd-lite.v1")]
     assert cli.run(["weights", "verify", str(file)]) == 0
     assert capsys.readouterr().out == f"ok            {file}\n"
     assert cli.run(["weights", "verify", str(file), "tinyhd-s"]) == 4
