@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -95,3 +97,28 @@ def test_blocked_stage_does_not_block_shutdown(monkeypatch):
     for thread in stages():
         thread.join(10)
     assert stages() == []
+
+
+ABANDON = """
+from tinyhd_cli.inference.pipeline import Pipeline
+
+def stage():
+    try:
+        while True:
+            yield 0
+    finally:
+        print("stopped")
+
+def numbers():
+    with Pipeline() as pipeline:
+        yield from pipeline.prefetch(stage(), 2)
+
+abandoned = numbers()
+next(abandoned)
+"""
+
+
+def test_the_end_of_the_program_stops_the_stages_of_an_abandoned_iterator():
+    """A thread that still computed in PyTorch would abort the program, even after its results are printed."""
+    run = subprocess.run([sys.executable, "-c", ABANDON], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "stopped\n", "")

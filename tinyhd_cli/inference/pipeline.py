@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 Item = TypeVar("Item")
 
@@ -26,17 +28,34 @@ class End:
 class Pipeline:
     """Consecutive stages that run concurrently. Leaving the context manager stops all stages."""
 
+    _running: ClassVar[weakref.WeakSet[Pipeline]] = weakref.WeakSet()
+
     def __init__(self) -> None:
         self._cancelled = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Pipeline:
+        self._running.add(self)
         return self
 
     def __exit__(self, *details: object) -> None:
+        self.stop()
+        self._running.discard(self)
+
+    def stop(self) -> None:
+        """Stop all stages and wait for them."""
         self._cancelled.set()
         for thread in self._threads:
             thread.join(JOIN_TIMEOUT_S)
+
+    @classmethod
+    def stop_all(cls) -> None:
+        """Stop the pipelines of iterators that are not exhausted, at the end of the program.
+
+        A thread that computes in PyTorch while Python shuts down would abort the program.
+        """
+        for pipeline in list(cls._running):
+            pipeline.stop()
 
     def prefetch(self, items: Iterable[Item], limit: int, group: int = 1) -> Iterator[Item]:
         """Iterate over ``items`` in a new thread and yield them; errors are raised in the consumer.
@@ -87,3 +106,6 @@ class Pipeline:
                     raise entry.error
                 return
             yield from entry
+
+
+atexit.register(Pipeline.stop_all)
