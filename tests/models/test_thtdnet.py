@@ -223,6 +223,7 @@ def test_engines_agree_with_pytorch(network, tmp_path, engine):
     np.testing.assert_allclose(model.infer(clip[0].numpy()), expected, atol=1e-5)
 
 
+@pytest.mark.slow  # compiles for half a minute
 def test_int8_quantizes_the_linear_layers(network, tmp_path, caplog):
     weights.save(tmp_path / "tiny.safetensors", network.state_dict(), network.spec)
     model = load_model(tmp_path / "tiny.safetensors", "cpu", engine="openvino", precision="int8")
